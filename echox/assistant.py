@@ -25,7 +25,7 @@ from echox.generate.fake import FakeAssistant
 from echox.generate.parts import Parts, load_parts
 from echox.generate.types import Piece, Reply
 from echox.hub import resolve_model
-from echox.models.llm import load_llm
+from echox.models.llm import load_llm, token_pieces
 
 MAX_TEXT = 4000  # characters of a typed question or a text to say
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -146,14 +146,16 @@ class SpeechAssistant:
 
     @torch.inference_mode()
     def echo_states(self, text: str) -> list[torch.Tensor]:
-        """Return the echo decoder's states (tokens, W) where it reads the LLM's states of saying `text`."""
+        """Return the echo decoder's states (text positions, W) where it reads the LLM's states of saying `text`."""
         ids = self.parts.tokenizer(text, add_special_tokens=False).input_ids
         question_NH = engine.read(self.parts, "Say it.")
         hidden_NH = engine.answer_states(self.parts, [question_NH], [ids])[0]
-        read_NW = self.parts.echo.t2c.read(self.parts.echo.denoise(hidden_NH))
-        places_N = self.parts.echo.t2c.places(self.parts.tokenizer.batch_decode([[i] for i in ids]))
+        layout = self.parts.echo.t2c.layout(token_pieces(self.parts.tokenizer, ids))
+        read_CW = self.parts.echo.t2c.read([self.parts.echo.denoise(hidden_NH)], [layout])[0]
         output = self.parts.echo.t2c.decoder(
-            inputs_embeds=read_NW[None], position_ids=places_N[None].to(read_NW.device), output_hidden_states=True
+            inputs_embeds=read_CW[None],
+            position_ids=layout.places_C[None].to(read_CW.device),
+            output_hidden_states=True,
         )
         return [layer[0] for layer in output.hidden_states]
 

@@ -28,9 +28,10 @@ for link, target in ((out / "llm", resolve_llm()), (out / "whisper-tiny.en", whi
     if not link.exists():
         link.symlink_to(target.resolve())
 PY
+train answers      # what the text model answers to typed questions
+"$PYTHON" -m echox.cli prepare speak recipes/mini/data.yaml answers --texts "$OUT/answers" --out "$OUT/data"
 train units        # k-means on encoder states, units of the assistant's speech, the unit language
 train encode       # encoder states of the questions, once
-train answers      # what the text model answers to typed questions
 train vocoder &    # the vocoder and T2C need the units alone, the alignment only the states
 train t2c &
 train align

@@ -16,7 +16,6 @@ import torch
 from transformers import DynamicCache
 
 from echox.generate.parts import Parts
-from echox.generate.segmenter import PhraseSegmenter, cut_text
 from echox.generate.text_stream import TextStream
 from echox.generate.types import Piece
 from echox.models.llm import token_pieces
@@ -24,6 +23,7 @@ from echox.models.ragged import pad_left, pad_right
 from echox.models.t2c import TextToCodec
 from echox.models.vocoder import stream
 from echox.text.prompt import encode
+from echox.text.segmenter import PhraseSegmenter, cut_text
 
 FIRST_CHUNK, CHUNK = 12, 40  # unit words between two pieces of audio: the first is short, so that speech starts early
 
@@ -60,12 +60,14 @@ def think(parts: Parts, question_NH: torch.Tensor, limit: int) -> Iterator[tuple
     inputs_BNH = torch.cat([before_NH, question_NH.to(before_NH.dtype), after_NH])[None]
     cache = DynamicCache(config=s2t.llm.config)
     body = s2t.llm.get_decoder()
+    said: list[int] = []
     for _ in range(limit):
         state_H = body(inputs_embeds=inputs_BNH, past_key_values=cache, use_cache=True).last_hidden_state[0, -1]
-        token = int(s2t.logits(state_H).argmax())
+        token = int(s2t.choose(state_H[None], torch.tensor([said], dtype=torch.long, device=state_H.device)))
         if token in parts.stop:
             return
         yield token, state_H
+        said.append(token)
         inputs_BNH = s2t.embed([token])[None]
 
 
@@ -121,9 +123,9 @@ def speak_states(parts: Parts, segment: list[tuple[str, torch.Tensor]]) -> Itera
 
 def voice(parts: Parts, decoder: TextToCodec, positions_NH: torch.Tensor, pieces: list[str]) -> Iterator[Piece]:
     """Yield the speech of text positions (N, H) while the decoder writes it."""
-    places_N = decoder.places(pieces)
-    speech, pending, limit = stream(parts.vocoder), [], decoder.limit(places_N)
-    state = decoder.start([positions_NH], [places_N])
+    layout = decoder.layout(pieces)
+    speech, pending, limit = stream(parts.vocoder), [], decoder.limit(layout)
+    state = decoder.start([positions_NH], [layout])
     size = FIRST_CHUNK
     for _ in range(limit):
         word = int(state.words_B[0])
@@ -193,14 +195,14 @@ def answer_states(parts: Parts, questions: list[torch.Tensor], answers: list[lis
 
 def speak_batch(parts: Parts, answers: list[Answer], states: list[torch.Tensor], samples: int | None) -> None:
     """Fill in units and audio of every answer: all segments of all answers in one batch of the echo decoder."""
-    owners, positions, places = [], [], []
+    owners, positions, layouts = [], [], []
     for owner, (answer, states_NH) in enumerate(zip(answers, states, strict=True)):
         pieces = token_pieces(parts.tokenizer, answer.ids)
         for first, end in cut_text(pieces):
             owners.append(owner)
             positions.append(parts.echo.denoise(states_NH[first:end]))
-            places.append(parts.echo.t2c.places(pieces[first:end]))
-    spoken = parts.echo.t2c.generate(positions, places) if owners else []
+            layouts.append(parts.echo.t2c.layout(pieces[first:end]))
+    spoken = parts.echo.t2c.generate(positions, layouts) if owners else []
     for owner, words in zip(owners, spoken, strict=True):
         answer, units = answers[owner], parts.unit_tokenizer.decode(words)
         wave_S = parts.vocoder.speak(units) if units else np.zeros(0, np.float32)

@@ -3,6 +3,8 @@ that knows both the LLM's width and T2C.
 
     hidden states that predict x_1..x_n --denoising adapter--> "embeddings of x" --echo decoder (from T2C)--> unit words
 
+A T2C that spells makes an echo decoder that spells: the letters are those of the tokens x that the LLM has just chosen.
+
 Legend: H LLM width, I adapter width, N text positions.
 """
 
@@ -59,5 +61,5 @@ class EchoDecoder(PreTrainedModel):
     def forward(self, batch: T2CBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[torch.Tensor]]:
         """Return T2C's logits, targets and mask for hidden states in `batch.text`, and the denoised states (N, H)."""
         denoised = [self.denoise(hidden_NH) for hidden_NH in batch.text]
-        logits, targets, mask = self.t2c(T2CBatch(denoised, batch.places, batch.words))
+        logits, targets, mask = self.t2c(T2CBatch(denoised, batch.layouts, batch.words))
         return logits, targets, mask, denoised

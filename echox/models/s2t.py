@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
+from transformers import DynamicCache, NoRepeatNGramLogitsProcessor, PreTrainedConfig, PreTrainedModel
 
 from echox.errors import ModelError
 from echox.models.adapter import AdapterConfig, AdapterOutput, SpeechAdapter
@@ -36,6 +36,7 @@ class S2TConfig(PreTrainedConfig):
     system: str = ""  # system text of every prompt
     ctc_classes: int = 0  # LLM tokens that CTC tells apart; the blank comes on top
     max_new_tokens: int = 48
+    no_repeat_ngram: int = 4  # no run of so many answer tokens occurs twice (small models loop); 0: plain greedy
 
 
 @dataclass
@@ -147,6 +148,13 @@ class SpeechToText(PreTrainedModel):
         """Return LLM logits (..., V) of states (..., H)."""
         return self.llm.get_output_embeddings()(hidden)
 
+    def choose(self, state_BH: torch.Tensor, said_BL: torch.Tensor) -> torch.Tensor:
+        """Return the greedy next tokens (B,) after the answer tokens said so far, without repeated runs."""
+        logits_BV, size = self.logits(state_BH), self.config.no_repeat_ngram
+        if 0 < size <= said_BL.shape[1]:
+            logits_BV = NoRepeatNGramLogitsProcessor(size)(said_BL, logits_BV)
+        return logits_BV.argmax(-1)
+
     @torch.inference_mode()
     def generate(
         self, questions: list[torch.Tensor], before: tuple[int, ...], after: tuple[int, ...], stop: set[int], limit: int
@@ -157,13 +165,15 @@ class SpeechToText(PreTrainedModel):
         inputs_BNH, mask_BN = pad_left(rows)
         body, cache = self.llm.get_decoder(), DynamicCache(config=self.llm.config)
         answers = [Generated([], [], False) for _ in questions]
+        said_BL = torch.zeros(len(questions), 0, dtype=torch.long, device=inputs_BNH.device)
         for _ in range(limit):
             places_BN = (mask_BN.long().cumsum(1) - 1).clamp(min=0)[:, -inputs_BNH.shape[1] :]
             state_BH = body(
                 inputs_embeds=inputs_BNH, attention_mask=mask_BN.long(), position_ids=places_BN,
                 past_key_values=cache, use_cache=True,
             ).last_hidden_state[:, -1]  # fmt: skip
-            token_B = self.logits(state_BH).argmax(-1)
+            token_B = self.choose(state_BH, said_BL)
+            said_BL = torch.cat([said_BL, token_B[:, None]], 1)
             for answer, token, state_H in zip(answers, token_B.tolist(), state_BH, strict=True):
                 if not answer.ended:
                     answer.ended = token in stop

@@ -14,7 +14,9 @@ that text and units which belong together stand at nearly the same rotary positi
     place   0   3      9  11 13  16
     units   0 1 2 3 4 5 6 7 8 9 10 ...
 
-Legend: B batch, H LLM width, N text positions, U unit words, W decoder width.
+With `spelling` every letter is a position of its own (echox/models/spelling.py).
+
+Legend: B batch, H LLM width, N text tokens, C text positions, U unit words, W decoder width.
 """
 
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ from transformers import DynamicCache, LlamaConfig, LlamaModel, PreTrainedConfig
 
 from echox.models.io import load_config, load_part, save_part
 from echox.models.ragged import pad_left, pad_right
+from echox.models.spelling import Speller, TextLayout, lay_out
 
 
 class T2CConfig(PreTrainedConfig):
@@ -46,16 +49,19 @@ class T2CConfig(PreTrainedConfig):
     normalize_inputs: bool = True  # text positions to unit mean square; False: spec section 3.1
     aligned_positions: bool = True  # False: spec section 3.1, positions 0, 1, 2 ...
     words_per_character: float = 0.8  # measured on the training data
+    spelling: bool = False  # one position a letter; False: spec section 3.1, one a token
+    spelling_width: int = 128
+    spelling_layers: int = 2
     max_positions: int = 2048
     dropout: float = 0.0
 
 
 @dataclass
 class T2CBatch:
-    """Text positions, their places, and unit words with BOS in front and EOS at the end, one a row."""
+    """Texts in LLM width, their layouts, and unit words with BOS in front and EOS at the end, one a row."""
 
     text: list[torch.Tensor]  # (N, H) each
-    places: list[torch.Tensor]  # (N,) each
+    layouts: list[TextLayout]
     words: list[list[int]]
 
 
@@ -68,6 +74,8 @@ class TextToCodec(PreTrainedModel):
         super().__init__(config)
         W, U = config.width, config.unit_vocab_size
         self.text_adapter = nn.Linear(config.llm_width, W)
+        if config.spelling:
+            self.speller = Speller(W, config.spelling_width, config.spelling_layers)
         self.unit_embedding = nn.Embedding(U, W)
         nn.init.normal_(self.unit_embedding.weight, std=0.02 * 10)
         self.decoder = LlamaModel(_llama(config))
@@ -86,29 +94,33 @@ class TextToCodec(PreTrainedModel):
         """Write the decoder to `folder`."""
         save_part(folder, self)
 
-    def places(self, pieces: list[str]) -> torch.Tensor:
-        """Return the rotary place of every text token, shape (N,), from the tokens' own characters."""
-        if not self.config.aligned_positions:
-            return torch.arange(len(pieces))
-        ends = torch.tensor([len(piece) for piece in pieces]).cumsum(0) * self.config.words_per_character
-        starts = torch.cat([torch.zeros(1), ends[:-1]])
-        return starts.round().long()
+    def layout(self, pieces: list[str]) -> TextLayout:
+        """Return where text tokens stand in the decoder, from their own texts."""
+        config = self.config
+        return lay_out(pieces, config.spelling, config.words_per_character if config.aligned_positions else None)
 
-    def read(self, text_NH: torch.Tensor) -> torch.Tensor:
-        """Return decoder inputs (N, W) of text positions in LLM width."""
-        if self.config.normalize_inputs:
-            text_NH = nn.functional.rms_norm(text_NH.float(), text_NH.shape[-1:])
-        return self.text_adapter(text_NH.to(self.text_adapter.weight.dtype))
+    def read(self, text: list[torch.Tensor], layouts: list[TextLayout]) -> list[torch.Tensor]:
+        """Return decoder inputs (C, W) of texts (N, H) in LLM width."""
+        weight = self.text_adapter.weight
+        rows = []
+        for text_NH, layout in zip(text, layouts, strict=True):
+            if self.config.normalize_inputs:
+                text_NH = nn.functional.rms_norm(text_NH.float(), text_NH.shape[-1:])
+            text_NW = self.text_adapter(text_NH.to(weight.device, weight.dtype))
+            rows.append(text_NW[layout.owners_C.to(weight.device)] if self.config.spelling else text_NW)
+        if self.config.spelling:
+            rows = self.speller(rows, [layout.letters_C for layout in layouts])
+        return rows
 
     def forward(self, batch: T2CBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return logits (B, U-1, vocabulary), the unit words they predict (B, U-1) and their mask (B, U-1)."""
         device = self.head.weight.device
         words = [torch.tensor(row, device=device) for row in batch.words]
         rows, places = [], []
-        for text_NH, place_N, word_U in zip(batch.text, batch.places, words, strict=True):
-            rows.append(torch.cat([self.read(text_NH), self.unit_embedding(word_U[:-1])]))
-            offset = 0 if self.config.aligned_positions else len(place_N)
-            places.append(torch.cat([place_N.to(device), torch.arange(len(word_U) - 1, device=device) + offset]))
+        for text_CW, layout, word_U in zip(self.read(batch.text, batch.layouts), batch.layouts, words, strict=True):
+            rows.append(torch.cat([text_CW, self.unit_embedding(word_U[:-1])]))
+            unit_places_U = torch.arange(len(word_U) - 1, device=device) + self.first_place(layout)
+            places.append(torch.cat([layout.places_C.to(device), unit_places_U]))
         embeds_BNW, mask_BN = pad_right(rows)
         places_BN, _ = pad_right(places)
         output = self.decoder(
@@ -117,21 +129,21 @@ class TextToCodec(PreTrainedModel):
             position_ids=places_BN,
             use_cache=False,
         )
-        spans = [(len(text), len(row)) for text, row in zip(batch.text, rows, strict=True)]
+        spans = [(len(layout), len(row)) for layout, row in zip(batch.layouts, rows, strict=True)]
         hidden_BUW, mask_BU = pad_right([h[a:b] for h, (a, b) in zip(output.last_hidden_state, spans, strict=True)])
         targets_BU, _ = pad_right([word[1:] for word in words])
         return self.head(hidden_BUW), targets_BU, mask_BU
 
     @torch.inference_mode()
     def generate(
-        self, text: list[torch.Tensor], places: list[torch.Tensor], limit: int | None = None
+        self, text: list[torch.Tensor], layouts: list[TextLayout], limit: int | None = None
     ) -> list[list[int]]:
         """Return greedy unit words for every row, without BOS and EOS; rows end at EOS or after `limit` words.
 
         The default limit grows with the text: three times the words that its characters suggest.
         """
-        limits = [limit or self.limit(place_N) for place_N in places]
-        state = self.start(text, places)
+        limits = [limit or self.limit(layout) for layout in layouts]
+        state = self.start(text, layouts)
         rows: list[list[int]] = [[] for _ in text]
         done = [False] * len(text)
         for _ in range(max(limits)):
@@ -147,22 +159,26 @@ class TextToCodec(PreTrainedModel):
             self.step(state)
         return rows
 
-    def limit(self, places_N: torch.Tensor) -> int:
+    def first_place(self, layout: TextLayout) -> int:
+        """Return the rotary place of BOS: 0 beside the text, or behind it."""
+        return 0 if self.config.aligned_positions else len(layout)
+
+    def limit(self, layout: TextLayout) -> int:
         """Return how many unit words a text may take: three times what its length suggests, and some."""
-        expected = float(places_N[-1]) if self.config.aligned_positions else 4.0 * len(places_N)
+        expected = float(layout.places_C[-1]) if self.config.aligned_positions else 4.0 * len(layout)
         return min(self.config.max_positions - 1, 24 + int(3 * expected))
 
     @torch.inference_mode()
-    def start(self, text: list[torch.Tensor], places: list[torch.Tensor]) -> "T2CState":
+    def start(self, text: list[torch.Tensor], layouts: list[TextLayout]) -> "T2CState":
         """Read the texts and return a state that holds the first unit word of every row."""
         device = self.head.weight.device
         bos_1W = self.unit_embedding(torch.tensor([self.config.bos_token_id], device=device))
-        embeds_BNW, mask_BN = pad_left([torch.cat([self.read(row.to(device)), bos_1W]) for row in text])
-        firsts = [0 if self.config.aligned_positions else len(row) for row in places]
+        embeds_BNW, mask_BN = pad_left([torch.cat([row_CW, bos_1W]) for row_CW in self.read(text, layouts)])
+        firsts = [self.first_place(layout) for layout in layouts]
         ones = [
-            torch.cat([p.to(device), torch.tensor([f], device=device)]) for p, f in zip(places, firsts, strict=True)
+            nn.functional.pad(row.places_C, (0, 1), value=first) for row, first in zip(layouts, firsts, strict=True)
         ]
-        places_BN, _ = pad_left(ones)
+        places_BN, _ = pad_left([row.to(device) for row in ones])
         output = self.decoder(
             inputs_embeds=embeds_BNW,
             attention_mask=mask_BN.long(),

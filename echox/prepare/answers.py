@@ -11,9 +11,12 @@ from typing import Any, Literal
 import torch
 
 from echox.config.load import Settings
-from echox.data.manifest import read_jsonl
-from echox.models.llm import load_llm, load_tokenizer
+from echox.data.manifest import read_jsonl, write_jsonl
+from echox.models.llm import load_llm, load_tokenizer, token_pieces
 from echox.prepare.targets import write_targets
+from echox.prepare.texts import SPEAKABLE
+from echox.text.prompt import encode
+from echox.text.segmenter import cut_text
 
 SYSTEM = "You are a helpful voice assistant. Answer in one short sentence."
 
@@ -22,7 +25,7 @@ class Recipe(Settings):
     """Recipe of stage `answers`: `questions` and `talk` are typed to the LLM, and targets are made of its answers."""
 
     stage: Literal["answers"]
-    out: Path  # the folder that gets own.jsonl and targets.jsonl
+    out: Path  # the folder that gets own.jsonl, targets.jsonl and spoken.jsonl (what the voice will be asked to say)
     llm: Path
     questions: Path  # JSONL with id, question, answers
     own_questions: int = 6000  # the first so many in the file are also asked; the rest gets the carrier sentence
@@ -45,7 +48,20 @@ def run(recipe: Recipe) -> Path:
     llm = load_llm(recipe.llm, getattr(torch, recipe.llm_dtype))
     answer_file(llm, load_tokenizer(recipe.llm), rows, own, recipe.system, recipe.max_new_tokens)
     write_targets(recipe.questions, own, recipe.out / "targets.jsonl")
+    write_jsonl(recipe.out / "spoken.jsonl", segments(read_jsonl(own), load_tokenizer(recipe.llm)))
     return recipe.out
+
+
+def segments(answers: list[dict[str, Any]], tokenizer: Any) -> Iterator[dict[str, str]]:
+    """Yield {"id", "text"} of every distinct segment in which answers are voiced, as far as a voice can say it."""
+    seen = set()
+    for answer in answers:
+        pieces = token_pieces(tokenizer, encode(tokenizer, answer["answer"]))
+        for number, (first, end) in enumerate(cut_text(pieces)):
+            text = "".join(pieces[first:end]).strip()
+            if len(text) > 1 and text not in seen and SPEAKABLE.fullmatch(text):
+                seen.add(text)
+                yield {"id": f"{answer['id']}-{number}", "text": text}
 
 
 def answer_typed(

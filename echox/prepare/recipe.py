@@ -56,6 +56,8 @@ class Texts(Settings):
     carriers_per_answer: int = Field(default=2, ge=1)
     tatoeba_sentences: int = Field(default=12_000, ge=0)
     multi30k_sentences: int = Field(default=8_000, ge=0)
+    choice_sentences: int = Field(default=0, ge=0)  # wrong choices of training questions, each inside one carrier
+    number_sentences: int = Field(default=0, ge=0)  # years, amounts, ordinals, each inside one carrier
 
 
 class VoiceChoice(Settings):

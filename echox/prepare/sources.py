@@ -5,6 +5,7 @@ Knows file formats only: not which questions are good, which are held out, nor a
 
 import gzip
 import json
+import re
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,12 +16,13 @@ from echox.errors import InputError
 
 @dataclass(frozen=True)
 class Question:
-    """One question with every answer counted as right; `answers` is never empty."""
+    """One question with every answer counted as right; `answers` is never empty, `choices` are the wrong ones offered."""
 
     id: str
     question: str
     answers: tuple[str, ...]
     source: str
+    choices: tuple[str, ...] = ()
 
 
 def decode_text(raw: bytes) -> str:
@@ -45,19 +47,15 @@ def read_trivia(folder: Path) -> Iterator[Question]:
     files = sorted(path for path in _existing(folder, "OpenTriviaQA").iterdir() if path.is_file())
     found = 0
     for path in files:
-        lines: list[str] = []
-        inside = False
-        for line in decode_text(path.read_bytes()).splitlines():
-            if line.startswith("#Q"):
-                lines, inside = [line[2:].strip()], True
-            elif line.startswith("^") and inside:
-                inside, answer = False, line[1:].strip()
-                question = " ".join(" ".join(lines).split())
-                if question and answer:
-                    yield Question(f"trivia-{path.name}-{found:05d}", question, (answer,), "opentriviaqa")
-                    found += 1
-            elif inside:
-                lines.append(line.strip())
+        for entry in re.split(r"^#Q", decode_text(path.read_bytes()), flags=re.MULTILINE)[1:]:
+            asked, caret, rest = entry.partition("\n^")
+            question = " ".join(asked.split())
+            answer, *offered = [line.strip() for line in rest.splitlines()] or [""]
+            choices = tuple(line[2:].strip() for line in offered if re.match(r"[A-D] ", line))
+            if caret and question and answer:
+                wrong = tuple(choice for choice in choices if choice and choice != answer)
+                yield Question(f"trivia-{path.name}-{found:05d}", question, (answer,), "opentriviaqa", wrong)
+                found += 1
     if not found:
         raise InputError(f"OpenTriviaQA: no `#Q` entry in {folder}; give the folder that holds the category files")
 

@@ -33,6 +33,9 @@ CARRIERS = (
     "That was {}, as far as I know.",
     "It is called {}.",
 )
+NUMBER_CARRIERS = (*CARRIERS[:6], "It happened in {}.", "There are {} of them.", "He was born in {}.", "About {}.")
+NUMBER_UNITS = ("", "", " years", " miles", " days", " people", " percent", " dollars", " feet", " million", " degrees")
+MONTHS = tuple("January February March April May June July August September October November December".split())
 
 
 def words(text: str) -> list[str]:
@@ -132,6 +135,42 @@ def answer_sentences(questions: Iterable[Question], per_answer: int = 1) -> list
             for turn, carrier in enumerate(order[:per_answer]):
                 sentences.append((f"answer-{entry.id}-{index}-{turn}", carrier.format(answer)))
     return sentences
+
+
+def choice_sentences(questions: Iterable[Question], count: int) -> list[tuple[str, str]]:
+    """Returns (id, sentence) for `count` hash-chosen wrong choices, each in one carrier: more names than answers have.
+
+    A choice that is also the right answer of some question is left to `answer_sentences`.
+    """
+    entries = list(questions)
+    answers = {answer.lower().strip().rstrip(".") for entry in entries for answer in entry.answers}
+    found: dict[str, str] = {}
+    for choice in (choice.strip().rstrip(".") for entry in entries for choice in entry.choices):
+        if choice.lower() not in answers and is_short_answer(choice):
+            found.setdefault(choice.lower(), choice)
+    chosen = sorted(found, key=lambda key: fraction("choice", key))[:count]
+    return [(f"choice-{index:06d}", _carried(found[key])) for index, key in enumerate(chosen)]
+
+
+def number_sentences(count: int) -> list[tuple[str, str]]:
+    """Returns (id, sentence) with years, dates and amounts that follow from their index alone."""
+    sentences = []
+    for index in range(count):
+        kind, draw = fraction("number-kind", str(index)), fraction("number", str(index))
+        if kind < 0.35:
+            number = str(int(2030 - 1000 * draw**3))
+        elif kind < 0.5:
+            month = MONTHS[int(12 * fraction("month", str(index)))]
+            number = f"{month} {1 + int(31 * draw)}" + (f", {int(1700 + 325 * draw)}" if kind < 0.42 else "")
+        else:
+            unit = NUMBER_UNITS[int(len(NUMBER_UNITS) * fraction("unit", str(index)))]
+            number = f"{int(10 ** (1 + 3 * draw)) if kind > 0.8 else 2 + int(120 * draw)}{unit}"
+        sentences.append((f"number-{index:05d}", _carried(number, NUMBER_CARRIERS)))
+    return sentences
+
+
+def _carried(text: str, carriers: tuple[str, ...] = CARRIERS) -> str:
+    return min(carriers, key=lambda carrier: fraction("carrier", text, carrier)).format(text)
 
 
 def plain_sentences(

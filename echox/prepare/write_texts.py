@@ -9,10 +9,12 @@ from echox.prepare.recipe import Recipe, Source
 from echox.prepare.sources import Question, read_captions, read_tatoeba, read_trivia, read_webquestions
 from echox.prepare.texts import (
     answer_sentences,
+    choice_sentences,
     interleave,
     is_askable,
     lowest,
     near_repeats,
+    number_sentences,
     plain_sentences,
     shuffled,
     unique,
@@ -61,12 +63,15 @@ def write_texts(recipe: Recipe, folder: Path) -> dict[str, int]:
     sentences = shuffled(
         [
             *answer_sentences(train, recipe.texts.carriers_per_answer),
+            *choice_sentences(train, recipe.texts.choice_sentences),
+            *number_sentences(recipe.texts.number_sentences),
             *plain_sentences(read_tatoeba(tatoeba), "tatoeba", recipe.texts.tatoeba_sentences),
             *plain_sentences(read_captions(captions), "multi30k", recipe.texts.multi30k_sentences, max_words=18),
         ]
     )
     files = {"qa_train": train, "qa_heldout": measured, "qa_reserve": reserve}
     for name, questions in files.items():
-        write_jsonl(folder / f"{name}.jsonl", map(asdict, questions))
+        rows = ({key: value for key, value in asdict(entry).items() if key != "choices"} for entry in questions)
+        write_jsonl(folder / f"{name}.jsonl", rows)
     write_jsonl(folder / "sentences.jsonl", ({"id": key, "text": text} for key, text in sentences))
     return {**{name: len(questions) for name, questions in files.items()}, "sentences": len(sentences)}

@@ -19,12 +19,13 @@ from torch import nn
 from echox.config.load import Settings
 from echox.data.batching import BucketedBatches
 from echox.data.spoken_questions import QuestionData, SpokenQuestions
-from echox.generate.segmenter import cut_text
+from echox.text.segmenter import cut_text
 from echox.models.echo import EchoDecoder
 from echox.models.llm import load_llm, load_tokenizer, token_pieces
 from echox.models.lora import LoraSettings, attach_lora, lora_state
 from echox.models.ragged import unpad
 from echox.models.s2t import Generated, S2TInputs, SpeechToText
+from echox.models.spelling import TextLayout
 from echox.models.t2c import T2CBatch, TextToCodec
 from echox.objectives.echo import EchoBatch, EchoObjective, EchoWeights
 from echox.text.prompt import Prompt, build_prompt, encode, stop_ids
@@ -59,11 +60,11 @@ class Recipe(Settings):
 
 @dataclass
 class EchoPair:
-    """One voiced segment: the states (N, H), the ids they predict, their places and the pseudo unit words."""
+    """One voiced segment: the states (N, H), the ids they predict, their layout and the pseudo unit words."""
 
     states_NH: torch.Tensor
     ids: list[int]
-    places_N: torch.Tensor
+    layout: TextLayout
     words: list[int]
 
 
@@ -114,12 +115,12 @@ class EchoTargets:
         for owner, one in enumerate(made):
             pieces = token_pieces(self.tokenizer, one.ids)
             for first, end in cut_text(pieces):
-                places_N = self.t2c.places(pieces[first:end])
+                layout = self.t2c.layout(pieces[first:end])
                 states_NH = torch.stack(one.states[first:end]).float()
-                segments.append((owner, EchoPair(states_NH, one.ids[first:end], places_N, [])))
+                segments.append((owner, EchoPair(states_NH, one.ids[first:end], layout, [])))
         if segments:
             texts = [self.s2t.embed(pair.ids).float() for _, pair in segments]
-            said = self.t2c.generate(texts, [pair.places_N for _, pair in segments])
+            said = self.t2c.generate(texts, [pair.layout for _, pair in segments])
             bos, eos = self.t2c.config.bos_token_id, self.t2c.config.eos_token_id
             for (_, pair), words in zip(segments, said, strict=True):
                 pair.words = [bos, *words, eos]
@@ -171,7 +172,7 @@ class EchoBatches:
             self.kept = known
         pairs = [pair for key in zip(items, typed, strict=True) for pair in known[key]]
         pairs = [pair for pair in pairs if len(pair.words) > 2]
-        batch = T2CBatch([p.states_NH for p in pairs], [p.places_N for p in pairs], [p.words for p in pairs])
+        batch = T2CBatch([p.states_NH for p in pairs], [p.layout for p in pairs], [p.words for p in pairs])
         embeddings = [self.targets.s2t.embed(pair.ids).float() for pair in pairs]
         speech = None
         if self.recipe.train_lora:

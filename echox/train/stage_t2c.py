@@ -58,9 +58,10 @@ class SpokenText:
         bos, eos = self.unit_tokenizer.bos_token_id, self.unit_tokenizer.eos_token_id
         words = [[bos, *row.tolist(), eos] for row in self.unit_tokenizer.encode_batch(sequences)]
         ids = self.tokenizer(texts, add_special_tokens=False).input_ids
-        fits = [i for i in range(len(texts)) if len(ids[i]) + len(words[i]) <= data.max_positions]
-        self.texts, self.words = [texts[i] for i in fits], [words[i] for i in fits]
-        self.costs = [len(ids[i]) + len(words[i]) for i in fits]
+        spelling = bool(recipe.model.get("spelling", False))
+        costs = [len(t.encode() if spelling else i) + len(w) for t, i, w in zip(texts, ids, words, strict=True)]
+        fits = [i for i, cost in enumerate(costs) if cost <= data.max_positions]
+        self.texts, self.words, self.costs = ([rows[i] for i in fits] for rows in (texts, words, costs))
         characters = sum(len(text) for text in self.texts)
         self.words_per_character = sum(len(row) - 2 for row in self.words) / characters
         self.space_probability = data.space_probability
@@ -70,8 +71,8 @@ class SpokenText:
         spaced = rng.random(len(items)) < self.space_probability
         ids = [encode(self.tokenizer, (" " if s else "") + self.texts[i]) for i, s in zip(items, spaced, strict=True)]
         text = [self.embeddings_VH[torch.tensor(row)] for row in ids]
-        places = [model.places(token_pieces(self.tokenizer, row)) for row in ids]
-        return T2CBatch(text, places, [self.words[i] for i in items])
+        layouts = [model.layout(token_pieces(self.tokenizer, row)) for row in ids]
+        return T2CBatch(text, layouts, [self.words[i] for i in items])
 
 
 def build(recipe: Recipe) -> Stage:

@@ -28,7 +28,8 @@ class Recipe(Settings):
     stage: Literal["units"]
     out: Path
     seed: int = 0
-    corpus: Path  # one voice
+    corpus: Path  # one voice; k-means and the unit language are fitted on it
+    more: list[Path] = []  # further corpora of that voice, only encoded
     encoder: Path
     layer: int
     precision: Literal["float32", "bfloat16"] = "float32"  # of the encoder
@@ -50,7 +51,8 @@ def run(recipe: Recipe) -> Path:
         return [assign(states.astype(np.float32), centroids_KD).astype(np.int16) for states in encode(waves)]
 
     frames = recipe.out / "frames" / recipe.corpus.name
-    encode_shards(recipe.corpus, frames, units)
+    for corpus in (recipe.corpus, *recipe.more):
+        encode_shards(corpus, recipe.out / "frames" / corpus.name, units)
     sequences = [deduplicate(row.astype(np.int64)).ids for _, row in read_ragged(frames, recipe.corpus)]
     UnitTokenizer.train(sequences, recipe.language).save(recipe.out)
     return recipe.out

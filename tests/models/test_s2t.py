@@ -44,6 +44,22 @@ def test_generation_in_company_and_its_states(folder):
     torch.testing.assert_close(forced.hidden_BLH[0], made.states_NH(32), atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_no_run_of_tokens_is_said_twice(folder, size):
+    model, tokenizer = part(folder), load_tokenizer(folder)
+    prompt, question = build_prompt(tokenizer, ""), [model.embed(encode(tokenizer, "Who?"))]
+
+    def say(ngram):
+        model.config.no_repeat_ngram = ngram
+        return model.generate(question, prompt.before, prompt.after, set(), 24)[0].ids
+
+    plain, said = say(0), say(size)
+    runs = [tuple(said[i : i + size]) for i in range(len(said) - size + 1)]
+    assert len(set(runs)) == len(runs) and len(said) == 24
+    loops = [tuple(plain[i : i + size]) for i in range(len(plain) - size + 1)]
+    assert len(set(loops)) < len(loops), "the toy must loop when nothing stops it, or this test shows nothing"
+
+
 def test_typed_rows_are_read_not_heard(folder):
     model, tokenizer = part(folder), load_tokenizer(folder)
     prompt, ids = build_prompt(tokenizer, "Answer."), encode(load_tokenizer(folder), "Who?")

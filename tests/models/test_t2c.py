@@ -7,6 +7,7 @@ import torch
 
 from echox.errors import ModelError
 from echox.models.echo import EchoDecoder
+from echox.models.spelling import TextLayout
 from echox.models.t2c import T2CBatch, T2CConfig, TextToCodec
 
 SIZES = {"llm_width": 16, "width": 32, "layers": 2, "heads": 4, "kv_heads": 2, "ffn": 64, "unit_vocab_size": 50}
@@ -17,20 +18,21 @@ def decoder(**settings) -> TextToCodec:
     return TextToCodec(T2CConfig(**SIZES | settings)).eval()
 
 
-def texts(model: TextToCodec) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+def texts(model: TextToCodec) -> tuple[list[torch.Tensor], list[TextLayout]]:
     torch.manual_seed(2)
     pieces = [["The", " answer", " is"], ["Hello", ",", " big", " world", "."]]
-    return [torch.randn(len(row), 16) for row in pieces], [model.places(row) for row in pieces]
+    return [torch.randn(len(row), 16) for row in pieces], [model.layout(row) for row in pieces]
 
 
+@pytest.mark.parametrize("spelling", [False, True])
 @pytest.mark.parametrize("aligned", [True, False])
-def test_batched_generation_equals_single_and_forced(aligned):
-    model = decoder(aligned_positions=aligned)
-    text, places = texts(model)
-    together = model.generate(text, places, limit=20)
-    assert together == [model.generate([t], [p], limit=20)[0] for t, p in zip(text, places, strict=True)]
+def test_batched_generation_equals_single_and_forced(aligned, spelling):
+    model = decoder(aligned_positions=aligned, spelling=spelling)
+    text, layouts = texts(model)
+    together = model.generate(text, layouts, limit=20)
+    assert together == [model.generate([t], [p], limit=20)[0] for t, p in zip(text, layouts, strict=True)]
     bos, eos, pad = (getattr(model.config, f"{name}_token_id") for name in ("bos", "eos", "pad"))
-    logits, targets, mask = model(T2CBatch(text, places, [[bos, *words, eos] for words in together]))
+    logits, targets, mask = model(T2CBatch(text, layouts, [[bos, *words, eos] for words in together]))
     logits[..., [bos, pad]] = -torch.inf
     for row, words in enumerate(together):
         assert len(words) > 3
@@ -40,17 +42,40 @@ def test_batched_generation_equals_single_and_forced(aligned):
 
 def test_places_follow_characters():
     model = decoder(words_per_character=0.5)
-    assert model.places(["abcd", "ef", "ghijkl"]).tolist() == [0, 2, 3]
-    assert decoder(aligned_positions=False).places(["abcd", "ef"]).tolist() == [0, 1]
+    assert model.layout(["abcd", "ef", "ghijkl"]).places_C.tolist() == [0, 2, 3]
+    assert decoder(aligned_positions=False).layout(["abcd", "ef"]).places_C.tolist() == [0, 1]
+
+
+def test_spelling_gives_every_byte_a_position():
+    layout = decoder(words_per_character=0.5, spelling=True).layout(["ab", "", " é"])
+    assert layout.owners_C.tolist() == [0, 0, 1, 2, 2, 2]
+    assert bytes(layout.letters_C.tolist()) == b"ab\0 " + "é".encode()
+    assert layout.places_C.tolist() == [0, 0, 1, 2, 2, 2]
+    assert decoder(aligned_positions=False, spelling=True).layout(["ab", "c"]).places_C.tolist() == [0, 1, 2]
+
+
+def test_letters_and_the_letters_around_them_matter():
+    model = decoder(spelling=True)
+    text = [torch.ones(2, 16), torch.ones(3, 16)]
+
+    def read(*pieces):
+        layouts = [model.layout(list(pieces)), model.layout(["x", "y", "z"])]
+        return model.read(text, layouts)
+
+    cello, cells = read(" cel", "lo")[0], read(" cel", "ls")[0]
+    assert cello.shape == (6, 32)
+    assert (cello[-1] - cells[-1]).abs().max() > 1e-3 and (cello[2] - cells[2]).abs().max() > 1e-6
+    torch.testing.assert_close(cello[0], cells[0])
+    torch.testing.assert_close(read(" cel", "lo")[1], model.read(text[1:], [model.layout(["x", "y", "z"])])[0])
 
 
 def test_the_text_matters():
     model = decoder()
-    text, places = texts(model)
+    text, layouts = texts(model)
     bos, eos = model.config.bos_token_id, model.config.eos_token_id
     words = [[bos, 7, 8, 9, eos]] * 2
-    before = model(T2CBatch(text, places, words))[0]
-    changed = model(T2CBatch([text[0] + 1, text[1]], places, words))[0]
+    before = model(T2CBatch(text, layouts, words))[0]
+    changed = model(T2CBatch([text[0] + 1, text[1]], layouts, words))[0]
     assert not torch.allclose(before[0], changed[0])
     torch.testing.assert_close(before[1], changed[1])
 
@@ -59,8 +84,8 @@ def test_round_trip_and_strict_loading(tmp_path):
     model = decoder().half().float()
     model.save(tmp_path / "t2c")
     again = TextToCodec.load(tmp_path / "t2c").eval()
-    text, places = texts(model)
-    assert again.generate(text, places, limit=9) == model.generate(text, places, limit=9)
+    text, layouts = texts(model)
+    assert again.generate(text, layouts, limit=9) == model.generate(text, layouts, limit=9)
     config = json.loads((tmp_path / "t2c" / "config.json").read_text())
     for change, message in (
         ({"layers": 3}, "lacks tensor"),
@@ -83,9 +108,9 @@ def test_echo_starts_as_its_teacher(tmp_path):
     echo = EchoDecoder.from_t2c(teacher, denoise_width=24)
     for name, value in teacher.state_dict().items():
         assert torch.equal(echo.t2c.state_dict()[name], value), name
-    text, places = texts(teacher)
+    text, layouts = texts(teacher)
     bos, eos = teacher.config.bos_token_id, teacher.config.eos_token_id
-    logits, _, _, denoised = echo(T2CBatch(text, places, [[bos, 5, eos], [bos, 6, eos]]))
+    logits, _, _, denoised = echo(T2CBatch(text, layouts, [[bos, 5, eos], [bos, 6, eos]]))
     assert [d.shape for d in denoised] == [t.shape for t in text]
     logits.sum().backward()
     assert echo.denoise[0].weight.grad is not None and teacher.head.weight.grad is None

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from echox.models.echo import EchoDecoder
+from echox.models.spelling import lay_out
 from echox.models.t2c import T2CBatch, T2CConfig, TextToCodec
 from echox.objectives.echo import EchoBatch, EchoObjective, EchoWeights, denoising_loss
 from echox.objectives.s2t import ctc_loss, hide_spans
@@ -69,8 +70,8 @@ def test_denoising_is_one_minus_cosine():
 def echo_batch(words: int = 4) -> EchoBatch:
     torch.manual_seed(3)
     rows = [torch.randn(3, 16), torch.randn(5, 16)]
-    places = [torch.arange(3), torch.arange(5)]
-    batch = T2CBatch(rows, places, [[0, *range(3, 3 + words), 1]] * 2)
+    layouts = [lay_out(["a"] * n, False, None) for n in (3, 5)]
+    batch = T2CBatch(rows, layouts, [[0, *range(3, 3 + words), 1]] * 2)
     return EchoBatch(batch, [torch.randn(3, 16), torch.randn(5, 16)])
 
 

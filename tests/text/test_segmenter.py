@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from echox.generate.segmenter import PhraseSegmenter, TriggerSegmenter, cut_text
+from echox.text.segmenter import PhraseSegmenter, TriggerSegmenter, cut_text
 
 
 def test_sentences_and_clauses():
