@@ -19,7 +19,6 @@ from torch import nn
 from echox.config.load import Settings
 from echox.data.batching import BucketedBatches
 from echox.data.spoken_questions import QuestionData, SpokenQuestions
-from echox.text.segmenter import cut_text
 from echox.models.echo import EchoDecoder
 from echox.models.llm import load_llm, load_tokenizer, token_pieces
 from echox.models.lora import LoraSettings, attach_lora, lora_state
@@ -29,6 +28,7 @@ from echox.models.spelling import TextLayout
 from echox.models.t2c import T2CBatch, TextToCodec
 from echox.objectives.echo import EchoBatch, EchoObjective, EchoWeights
 from echox.text.prompt import Prompt, build_prompt, encode, stop_ids
+from echox.text.segmenter import cut_text
 from echox.train.loop import Player, Stage, TrainSettings
 from echox.train.stage_s2t import add_typed, save_trained
 
