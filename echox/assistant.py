@@ -23,7 +23,7 @@ from echox.errors import ConfigError, InputError
 from echox.generate import engine
 from echox.generate.fake import FakeAssistant
 from echox.generate.parts import Parts, load_parts
-from echox.generate.types import Piece, Reply
+from echox.generate.types import Piece, Reply, collect, question_name
 from echox.hub import resolve_model
 from echox.models.llm import load_llm, token_pieces
 
@@ -79,13 +79,15 @@ class SpeechAssistant:
 
     def ask(self, question: str | Path | np.ndarray | None = None, typed: str | None = None, **options: Any) -> Reply:
         """Return the whole answer to one question; options as in `stream`."""
-        name = typed if typed is not None else str(question) if isinstance(question, (str, Path)) else "audio"
-        return self._collect(name, self.stream(question, typed, **options), with_audio=not options.get("text_only"))
+        pieces = self.stream(question, typed, **options)
+        reply = collect(question_name(question, typed), pieces, self.sample_rate, not options.get("text_only"))
+        return replace(reply, text=reply.text.strip())
 
     def say(self, text: str, max_seconds: float | None = None) -> Reply:
         """Return `text` spoken by T2C and the vocoder alone; InputError when there is nothing to say."""
         check_text(text, "the text to say")
-        return self._collect(text, engine.say_stream(self.parts, text, self._limits(max_seconds)), with_audio=True)
+        pieces = engine.say_stream(self.parts, text, self._limits(max_seconds))
+        return collect(text, pieces, self.sample_rate, with_audio=True)
 
     def ask_many(
         self,
@@ -196,20 +198,6 @@ class SpeechAssistant:
             raise ConfigError(f"max_seconds is {max_seconds:g}: give a positive number of seconds.")
         samples = None if max_seconds is None else int(max_seconds * self.sample_rate)
         return engine.Limits(self.parts.s2t.config.max_new_tokens, samples)
-
-    def _collect(self, name: str, pieces: Iterator[Piece], with_audio: bool) -> Reply:
-        started, first = time.perf_counter(), None
-        text, waves, units, finish = [], [], [], "stop"
-        for piece in pieces:
-            text.append(piece.text)
-            finish = piece.finish or finish
-            if piece.audio is not None and len(piece.audio):
-                first = first if first is not None else time.perf_counter() - started
-                waves.append(piece.audio)
-            units += piece.units
-        audio = np.concatenate(waves) if waves else np.zeros(0, np.float32)
-        reply = Reply(name, "".join(text).strip(), audio if with_audio else None, self.sample_rate, units)
-        return replace(reply, wall_seconds=time.perf_counter() - started, first_audio_seconds=first, finish=finish)
 
 
 def check_text(text: str, name: str) -> None:

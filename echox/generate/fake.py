@@ -1,14 +1,13 @@
 """An assistant without weights: the real surface, deterministic words and tones, for users' tests and ours."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from echox.audio import SAMPLE_RATE, check_samples, load_audio
 from echox.errors import InputError
-from echox.generate.types import Piece, Reply
+from echox.generate.types import Piece, Reply, collect, question_name
 
 WORD_SAMPLES = 3200  # 0.2 s a word
 
@@ -36,14 +35,14 @@ class FakeAssistant:
 
     def ask(self, question: Any = None, typed: str | None = None, **options: Any) -> Reply:
         """Return the whole answer."""
-        name = typed if typed is not None else str(question) if isinstance(question, (str, Path)) else "audio"
-        return self._reply(name, self.stream(question, typed, **options), not options.get("text_only"))
+        pieces = self.stream(question, typed, **options)
+        return collect(question_name(question, typed), pieces, SAMPLE_RATE, not options.get("text_only"))
 
     def say(self, text: str, max_seconds: float | None = None) -> Reply:
         """Return `text` as tones."""
         if not text.strip():
             raise InputError("the text to say is empty: write a few words.")
-        return self._reply(text, self._speak(text, False, max_seconds), True)
+        return collect(text, self._speak(text, False, max_seconds), SAMPLE_RATE, with_audio=True)
 
     def _speak(self, text: str, text_only: bool, max_seconds: float | None) -> Iterator[Piece]:
         left = None if max_seconds is None else int(max_seconds * SAMPLE_RATE)
@@ -61,13 +60,3 @@ class FakeAssistant:
                 yield Piece(finish="length")
                 return
         yield Piece(finish="stop")
-
-    def _reply(self, name: str, pieces: Iterator[Piece], with_audio: bool) -> Reply:
-        made = list(pieces)
-        waves = [piece.audio for piece in made if piece.audio is not None]
-        audio = np.concatenate([np.zeros(0, np.float32), *waves]) if with_audio else None
-        units = [unit for piece in made for unit in piece.units]
-        text = "".join(piece.text for piece in made)
-        return Reply(
-            name, text, audio, SAMPLE_RATE, units, finish=made[-1].finish, first_audio_seconds=0.0 if waves else None
-        )

@@ -1,5 +1,7 @@
 """What an assistant gives back; it knows no model."""
 
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,3 +45,24 @@ class Reply:
         if self.audio is None:
             raise OutputError(f"there is no speech to write to {path}: ask without text_only.")
         save_wav(path, self.audio, self.sample_rate)
+
+
+def question_name(question: object, typed: str | None) -> str:
+    """Return what a reply calls its question: the typed text, the recording's path, or "audio" for samples."""
+    return typed if typed is not None else str(question) if isinstance(question, (str, Path)) else "audio"
+
+
+def collect(question: str, pieces: Iterator[Piece], sample_rate: int, with_audio: bool) -> Reply:
+    """Return the whole answer that `pieces` make up, timed from this call."""
+    started, first = time.perf_counter(), None
+    text, waves, units, finish = "", [np.zeros(0, np.float32)], [], "stop"
+    for piece in pieces:
+        text += piece.text
+        finish = piece.finish or finish
+        if piece.audio is not None and len(piece.audio):
+            first = first if first is not None else time.perf_counter() - started
+            waves.append(piece.audio)
+        units += piece.units
+    reply = Reply(question, text, np.concatenate(waves) if with_audio else None, sample_rate, units)
+    reply.wall_seconds, reply.first_audio_seconds, reply.finish = time.perf_counter() - started, first, finish
+    return reply

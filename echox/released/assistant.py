@@ -20,7 +20,7 @@ import torch
 from echox.audio import SAMPLE_RATE, check_samples, load_audio
 from echox.errors import ConfigError, InputError, ModelError
 from echox.generate.text_stream import TextStream
-from echox.generate.types import Piece, Reply
+from echox.generate.types import Piece, Reply, collect, question_name
 from echox.hub import resolve_model
 from echox.models.vocoder import UnitVocoder
 from echox.released.config import ReleasedConfig
@@ -122,29 +122,8 @@ class ReleasedAssistant:
         """Answer one question, spoken (a path or 16 kHz samples), typed, or both; `max_seconds` caps the spoken
         answer.
         """
-        began = time.perf_counter()
-        first: float | None = None
-        text, finish = "", "stop"
-        units: list[int] = []
-        waves = [np.zeros(0, np.float32)]
-        for piece in self.stream(question, typed, text_only, max_seconds, seed, history):
-            text += piece.text
-            if piece.audio is not None:
-                first = first if first is not None else time.perf_counter() - began
-                waves.append(piece.audio)
-                units += piece.units
-            finish = piece.finish or finish
-        name = typed if typed is not None else str(question) if isinstance(question, str | Path) else "audio"
-        return Reply(
-            question=name,
-            text=text,
-            audio=None if text_only else np.concatenate(waves),
-            sample_rate=self.sample_rate,
-            units=units,
-            wall_seconds=time.perf_counter() - began,
-            first_audio_seconds=first,
-            finish=finish,
-        )
+        pieces = self.stream(question, typed, text_only, max_seconds, seed, history)
+        return collect(question_name(question, typed), pieces, self.sample_rate, not text_only)
 
     def stream(
         self,

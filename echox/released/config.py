@@ -5,7 +5,6 @@ EchoX and Soundwave write a LlamaConfig with a few keys more (`adapter_size`, `a
 `unit_model`.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import LlamaConfig
 
 from echox.errors import ModelError
+from echox.models.io import CONFIG, read_config
 
 KINDS = ("EchoX", "Soundwave")
 ALIGNER_STAGES = ("finetune", "finetune_kd", "finetune_kd_online")  # values of unit_output that own a denoising adapter
@@ -79,16 +79,7 @@ class ReleasedConfig:
     @classmethod
     def load(cls, folder: str | Path) -> "ReleasedConfig":
         """Read `folder`/config.json; ModelError when it is missing, not JSON or not a released layout."""
-        path = Path(folder) / "config.json"
-        try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ModelError(f"{path} cannot be read ({error.strerror}): give a folder with a config.json.") from error
-        except ValueError as error:
-            raise ModelError(f"{path} is not valid JSON ({error}): download it again.") from error
-        if not isinstance(raw, dict):
-            raise ModelError(f"{path} holds {type(raw).__name__}; expected an object of settings.")
-        return cls.from_dict(raw, str(path))
+        return cls.from_dict(read_config(Path(folder)), str(Path(folder) / CONFIG))
 
 
 def t2c_settings(llm: dict[str, Any], raw: dict[str, Any], units: int) -> dict[str, Any]:
