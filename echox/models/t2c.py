@@ -109,7 +109,7 @@ class TextToCodec(PreTrainedModel):
             text_NW = self.text_adapter(text_NH.to(weight.device, weight.dtype))
             rows.append(text_NW[layout.owners_C.to(weight.device)] if self.config.spelling else text_NW)
         if self.config.spelling:
-            rows = self.speller(rows, [layout.letters_C for layout in layouts])
+            rows = self.speller(rows, [row.letters_C for row in layouts if row.letters_C is not None])
         return rows
 
     def forward(self, batch: T2CBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -61,7 +61,8 @@ class SpokenText:
         spelling = bool(recipe.model.get("spelling", False))
         costs = [len(t.encode() if spelling else i) + len(w) for t, i, w in zip(texts, ids, words, strict=True)]
         fits = [i for i, cost in enumerate(costs) if cost <= data.max_positions]
-        self.texts, self.words, self.costs = ([rows[i] for i in fits] for rows in (texts, words, costs))
+        self.texts, self.words = [texts[i] for i in fits], [words[i] for i in fits]
+        self.costs = [costs[i] for i in fits]
         characters = sum(len(text) for text in self.texts)
         self.words_per_character = sum(len(row) - 2 for row in self.words) / characters
         self.space_probability = data.space_probability
