@@ -165,7 +165,7 @@ class SpeechAssistant:
     def unit_states(self, text: str) -> list[torch.Tensor]:
         """Return the embeddings (units, D) of the units that T2C says `text` with."""
         units = self.say(text).units
-        embedding = self.parts.vocoder.get_submodule("dict")
+        embedding = self.parts.vocoder.embedding
         return [embedding(torch.tensor(units, device=self.parts.device))] if units else [torch.zeros(1, 1)]
 
     @torch.inference_mode()

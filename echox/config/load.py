@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from echox.errors import ConfigError
 
@@ -27,12 +27,31 @@ class Settings(BaseModel):
             raise ConfigError(f"{source}: {_explain(error, cls)}") from error
 
 
+def known(kind: type) -> AfterValidator:
+    """Return a check for a plain mapping of settings: its keys must be annotated fields of `kind` or of its bases."""
+    names = {
+        name
+        for base in kind.__mro__
+        for name in getattr(base, "__annotations__", {})
+        if base.__module__ == kind.__module__
+    }
+
+    def check(values: dict[str, Any]) -> dict[str, Any]:
+        for name in values:
+            if name not in names:
+                raise ValueError(f"unknown key {name!r}: choose from {', '.join(sorted(names))}")
+        return values
+
+    return AfterValidator(check)
+
+
 def _explain(error: ValidationError, root: type[BaseModel]) -> str:
     """Turn pydantic's first complaint into one sentence."""
     first = error.errors()[0]
     name = ".".join(str(part) for part in first["loc"])
     if first["type"] != "extra_forbidden":
-        return f"{name or 'the recipe'}: {first['msg'][0].lower()}{first['msg'][1:]}."
+        message = first["msg"].removeprefix("Value error, ")
+        return f"{name or 'the recipe'}: {message[0].lower()}{message[1:]}."
     model: type[BaseModel] = root
     for part in first["loc"][:-1]:
         field = model.model_fields.get(str(part))
@@ -62,7 +81,10 @@ def read_yaml(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> 
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
                 raise ConfigError(f"override {override!r}: {parent} is a value, not a group of settings.")
-        node[last] = yaml.safe_load(text)
+        try:
+            node[last] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"override {override!r} is not YAML: {' '.join(str(error).split())}.") from error
     return values
 
 

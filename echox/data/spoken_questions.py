@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from echox.config.load import Settings
 from echox.data.manifest import read_jsonl
@@ -26,14 +27,14 @@ class QuestionData(Settings):
     answers: Path | None = None  # JSONL with `id`, `answer`; none: transcripts alone
     max_cost: int = 8000  # encoder frames in a batch, padding included
     max_frames: int = 750  # longer utterances are left out: 15 s
-    held_out: int = 300  # utterances of the last corpus that are only measured
+    held_out: int = Field(default=300, ge=1)  # utterances of the last corpus that are only measured
 
 
 class SpokenQuestions:
     """Every usable utterance: states, transcript ids, answer ids."""
 
     def __init__(self, data: QuestionData, encode: Callable[[str], list[int]], stop: int | None = None) -> None:
-        truecase = Truecaser(text for path in data.cased for text in _texts(path))
+        truecase = Truecaser(text for path in data.cased for text in texts_of(path) if text != text.lower())
         answers = {r["id"]: r["answer"] for r in read_jsonl(data.answers)} if data.answers else None
         self.records: list[dict[str, Any]] = []
         self.states: list[np.ndarray] = []
@@ -67,6 +68,6 @@ def question_id(record: dict[str, Any]) -> str:
     return record.get("question_id", record["id"].partition("@")[0])
 
 
-def _texts(path: Path) -> list[str]:
-    records = read_jsonl(path)
-    return [text for r in records if (text := r.get("text") or r.get("question") or "") != text.lower()]
+def texts_of(path: Path) -> list[str]:
+    """Return the `text`, or else the `question`, of every line of a JSONL file."""
+    return [record.get("text") or record.get("question") or "" for record in read_jsonl(path)]

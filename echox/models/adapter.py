@@ -79,6 +79,7 @@ class SpeechAdapter(nn.Module):
 
     def encode(self, frames_BSD: torch.Tensor, lengths_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return states (B, T, H) and their lengths (B,) from encoder frames at 50 a second; zeros beyond the length."""
+        frames_BSD = frames_BSD.to(self.linear.weight.device)
         B, S, D = frames_BSD.shape
         n = self.config.stack
         frames_BSD = nn.functional.pad(frames_BSD, (0, 0, 0, -S % n))

@@ -60,6 +60,7 @@ class EchoDecoder(PreTrainedModel):
 
     def forward(self, batch: T2CBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[torch.Tensor]]:
         """Return T2C's logits, targets and mask for hidden states in `batch.text`, and the denoised states (N, H)."""
-        denoised = [self.denoise(hidden_NH) for hidden_NH in batch.text]
+        device = self.t2c.head.weight.device
+        denoised = [self.denoise(hidden_NH.to(device)) for hidden_NH in batch.text]
         logits, targets, mask = self.t2c(T2CBatch(denoised, batch.layouts, batch.words))
         return logits, targets, mask, denoised

@@ -45,9 +45,13 @@ class SpeechEncoder(nn.Module):
         try:
             names = json.loads((path / "config.json").read_text()).get("architectures") or []
             source = WhisperEncoder if "WhisperEncoder" in names else WhisperModel
-            model = source.from_pretrained(path, dtype=torch.float32)
+            model, found = source.from_pretrained(path, dtype=torch.float32, output_loading_info=True)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise ModelError(f"{path} is not a Whisper encoder folder ({error}): give one with config.json.") from error
+        for problem, names in (("lacks", found["missing_keys"]), ("holds unexpected", found["unexpected_keys"])):
+            wrong = sorted(name for name in names if not name.startswith(("decoder.", "proj_out.")))
+            if wrong:
+                raise ModelError(f"{path} {problem} tensor {wrong[0]} ({len(wrong)} in all): fetch the encoder again.")
         return cls(model if isinstance(model, WhisperEncoder) else model.encoder)
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float16) -> None:

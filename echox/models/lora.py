@@ -1,7 +1,7 @@
 """Low-rank adapters on a causal LM: trained with peft, applied without it; it knows no stage.
 
 At inference the low-rank product is added into the weights once (spec section 2.2: released weights are merged), so that a
-token costs what it costs in the text model. `merged` holds what was added, so that the text model can be had back exactly.
+token costs what it costs in the text model; the text model itself is had back by loading it again.
 
 Legend: I input width, O output width, R rank.
 """
@@ -53,6 +53,11 @@ def lora_state(llm: nn.Module) -> dict[str, torch.Tensor]:
     return state
 
 
+def buffer_name(linear: str, part: str) -> str:
+    """Return the buffer of matrix `part` (A or B) of a linear; a module's own buffers may not have dots."""
+    return f"{linear.replace('.', '/')}/{part}"
+
+
 class LoraWeights(nn.Module):
     """The low-rank matrices of every adapted linear, as buffers that save and load with a model part."""
 
@@ -62,9 +67,8 @@ class LoraWeights(nn.Module):
         self.names = sorted(shapes)
         for name in self.names:
             O, I = shapes[name]
-            key = name.replace(".", "/")
-            self.register_buffer(f"{key}/A", torch.zeros(settings.rank, I))
-            self.register_buffer(f"{key}/B", torch.zeros(O, settings.rank))
+            self.register_buffer(buffer_name(name, "A"), torch.zeros(settings.rank, I))
+            self.register_buffer(buffer_name(name, "B"), torch.zeros(O, settings.rank))
 
     @classmethod
     def for_llm(cls, settings: LoraSettings, llm: nn.Module) -> "LoraWeights":
@@ -82,14 +86,13 @@ class LoraWeights(nn.Module):
             raise ModelError(f"LoRA matrices do not fit the LLM: {sorted(set(state) ^ wanted)[0]} differs.")
         for name, value in state.items():
             linear, _, part = name.rpartition(".")
-            getattr(self, f"{linear.replace('.', '/')}/{part}").copy_(value)
+            self.get_buffer(buffer_name(linear, part)).copy_(value)
 
     @torch.no_grad()
     def delta(self, name: str) -> torch.Tensor:
         """Return what linear `name` gains, shape (O, I): alpha / R * B A."""
-        key = name.replace(".", "/")
         scale = self.settings.alpha / self.settings.rank
-        return scale * getattr(self, f"{key}/B").float() @ getattr(self, f"{key}/A").float()
+        return scale * self.get_buffer(buffer_name(name, "B")).float() @ self.get_buffer(buffer_name(name, "A")).float()
 
     @torch.no_grad()
     def merge_into(self, llm: nn.Module) -> None:

@@ -77,7 +77,7 @@ class TextToCodec(PreTrainedModel):
         if config.spelling:
             self.speller = Speller(W, config.spelling_width, config.spelling_layers)
         self.unit_embedding = nn.Embedding(U, W)
-        nn.init.normal_(self.unit_embedding.weight, std=0.02 * 10)
+        nn.init.normal_(self.unit_embedding.weight, std=0.2)  # near the scale of the text positions beside it
         self.decoder = LlamaModel(_llama(config))
         self.decoder.embed_tokens = None
         self.dropout = nn.Dropout(config.dropout)

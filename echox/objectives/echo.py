@@ -4,6 +4,7 @@ Legend: B batch, H LLM width, N text positions, U unit words.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import nn
@@ -28,7 +29,7 @@ class EchoWeights(Settings):
     denoising: float = 1.0
     denoising_cap: float | None = 0.2
     s2t: float = 0.0
-    s2t_rule: str = "sum"
+    s2t_rule: Literal["sum", "released"] = "sum"
     smoothing: float = 0.0
 
 
@@ -46,7 +47,9 @@ class EchoBatch:
 
 def denoising_loss(denoised: list[torch.Tensor], embeddings: list[torch.Tensor]) -> torch.Tensor:
     """Return the mean of 1 - cos(Adapter(H_i), Emb(X'_i)) over all positions (Eq. 2, as a mean)."""
-    cosine = nn.functional.cosine_similarity(torch.cat(denoised).float(), torch.cat(embeddings).float(), dim=-1)
+    denoised_NH = torch.cat(denoised).float()
+    embeddings_NH = torch.cat(embeddings).to(denoised_NH)
+    cosine = nn.functional.cosine_similarity(denoised_NH, embeddings_NH, dim=-1)
     return (1 - cosine).mean()
 
 

@@ -6,6 +6,7 @@ Legend: B batch, C CTC classes (blank last), L answer tokens, T frames.
 import torch
 from torch import nn
 
+from echox.errors import ConfigError
 from echox.models.s2t import S2TInputs, SpeechToText
 from echox.objectives.loss import Loss
 
@@ -41,6 +42,11 @@ class AlignObjective:
 
     def __call__(self, batch: S2TInputs, step: int) -> Loss:
         """Return the CTC loss of one batch."""
+        unknown = {token for row in batch.transcripts or [] for token in row} - set(self.class_of)
+        if unknown:
+            raise ConfigError(
+                f"token {min(unknown)} is no CTC class: align with its text in extra_tokens, or classes: all."
+            )
         targets = [[self.class_of[token] for token in row] for row in batch.transcripts or []]
         classes = self.classes(targets)
         position = {number: index for index, number in enumerate(classes.tolist())}
@@ -70,7 +76,13 @@ class S2TObjective:
         parts = {"ce": ce.detach(), "accuracy": accuracy}
         if not self.ctc_weight or batch.transcripts is None:
             return Loss(ce, parts)
-        ctc = self.align(batch, step).total
+        spoken = [row for row in range(len(batch.answers)) if not (batch.typed and batch.typed[row])]
+        if not spoken:
+            return Loss(ce, parts)
+        heard = S2TInputs(
+            batch.frames_BTD[spoken], batch.lengths_B[spoken], (), (), [], [batch.transcripts[row] for row in spoken]
+        )
+        ctc = self.align(heard, step).total
         return Loss(ce + self.ctc_weight * ctc, parts | {"ctc": ctc.detach()})
 
 

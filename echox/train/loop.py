@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ class TrainSettings(Settings):
 
     steps: int
     optim: OptimSettings = OptimSettings()
-    precision: str = "bf16"  # bf16 or no: autocast of the forward pass
+    precision: Literal["bf16", "fp32"] = "bf16"  # autocast of the forward pass; fp32: none
     save_every: int = 200  # steps between checkpoints
     log_every: int = 10
     keep: int = 2  # checkpoints
@@ -66,14 +66,16 @@ class Stage:
     save: Callable[[Path], None]
     evaluate: Callable[[], dict[str, float]] | None = None
     evaluate_every: int = 0
+    frozen: tuple[nn.Module, ...] = ()  # what else must stand on the training device
 
 
 def train(stage: Stage, settings: TrainSettings, out: Path, seed: int = 0, recipe: dict | None = None) -> Path:
     """Train `stage` to `settings.steps`, resuming from `out` when it holds a checkpoint; return the folder of the result."""
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    accelerator = Accelerator(mixed_precision=settings.precision, cpu=not torch.cuda.is_available())
-    for module in stage.modules.values():
+    precision = "no" if settings.precision == "fp32" else settings.precision
+    accelerator = Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
+    for module in (*stage.modules.values(), *stage.frozen):
         module.to(accelerator.device)
     optimizers = [build_optimizer(player.parameters, player.optim) for player in stage.players]
     checkpoints = Checkpoints(out, settings.keep)

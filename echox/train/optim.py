@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from typing import Literal
 
 import torch
 from torch import nn
@@ -16,7 +17,7 @@ class OptimSettings(Settings):
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.1
     warmup_steps: int = 100
-    schedule: str = "cosine"  # cosine (to `final_ratio` of lr at the last step) or constant
+    schedule: Literal["cosine", "constant"] = "cosine"  # cosine (to `final_ratio` of lr at the last step) or constant
     final_ratio: float = 0.05
     clip: float = 1.0  # gradient norm
 

@@ -4,15 +4,15 @@ The LLM takes no part but for its embedding table, which is the CTC head.
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from torch import nn
 
-from echox.config.load import Settings
+from echox.config.load import Settings, known
 from echox.data.batching import BucketedBatches
-from echox.data.spoken_questions import QuestionData, SpokenQuestions
+from echox.data.spoken_questions import QuestionData, SpokenQuestions, texts_of
 from echox.models.adapter import AdapterConfig, ctc_runs
 from echox.models.llm import load_llm, load_tokenizer
 from echox.models.lora import LoraSettings
@@ -33,10 +33,13 @@ class Recipe(Settings):
     llm_source: dict[str, Any] = {}  # written into the part: which LLM these numbers belong to
     system: str = SYSTEM
     data: QuestionData
-    adapter: dict[str, Any] = {}
-    lora: dict[str, Any] = {}  # sizes of the low-rank matrices that the next stage trains
-    extra_tokens: list[Path] = []  # JSONL whose texts' tokens CTC shall know as well
-    negatives: int = 1500  # sampled a step; 0: full vocabulary
+    adapter: Annotated[dict[str, Any], known(AdapterConfig)] = {}
+    lora: Annotated[
+        dict[str, Any], known(LoraSettings)
+    ] = {}  # sizes of the low-rank matrices that the next stage trains
+    classes: Literal["seen", "all"] = "seen"  # LLM tokens CTC tells apart: those of the transcripts, or all there are
+    extra_tokens: list[Path] = []  # JSONL whose texts' tokens count as seen
+    negatives: int = 1500  # classes sampled a step beside the batch's own; 0: every class
     train: TrainSettings
 
 
@@ -45,8 +48,10 @@ def build(recipe: Recipe) -> Stage:
     torch.manual_seed(recipe.seed)
     tokenizer, llm = load_tokenizer(recipe.llm), load_llm(recipe.llm)
     data = SpokenQuestions(recipe.data, lambda text: encode(tokenizer, text))
-    tokens = sorted({token for row in data.transcripts for token in row})
     embeddings = llm.get_input_embeddings()
+    more = [encode(tokenizer, text) for path in recipe.extra_tokens for text in texts_of(path)]
+    seen = {token for row in (*data.transcripts, *more) for token in row}
+    tokens = sorted(seen) if recipe.classes == "seen" else list(range(embeddings.num_embeddings))
     settings = AdapterConfig(encoder_width=data.states[0].shape[1], width=embeddings.embedding_dim, **recipe.adapter)
     config = S2TConfig(
         adapter=settings.to_dict(),
@@ -72,7 +77,7 @@ def build(recipe: Recipe) -> Stage:
     )
     player = Player("align", objective, list(model.adapter.parameters()), recipe.train.optim)
     modules: dict[str, nn.Module] = {"adapter": model.adapter}
-    return Stage(modules, [player], batches, model.save, evaluate, recipe.train.save_every)
+    return Stage(modules, [player], batches, model.save, evaluate, recipe.train.save_every, (model,))
 
 
 @torch.no_grad()

@@ -3,9 +3,9 @@
     question ─► S2T LLM, free-running ─► X' and the states H that predict it ─► denoising adapter ─► echo decoder ─► L_Echo
                                           └─► frozen T2C says X' ─► pseudo units Y' ────────────────────────────────┘
 
-While the LLM does not change, H, X' and Y' are the same in every epoch: they are computed once and kept, and the last epoch
-computes them again as it goes. When the low-rank adapters learn too (`train_lora`), `refresh_every` says how many epochs they
-may be kept.
+While the LLM does not change, H, X' and Y' are the same in every epoch: they are computed once and kept (`refresh_every`
+makes them anew every so many epochs), and the last epoch computes them again as it goes. When the low-rank adapters learn too
+(`train_lora`), nothing is kept; they learn from L_S2T alone, since a free-running answer passes no gradient to the states.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from echox.data.batching import BucketedBatches
 from echox.data.spoken_questions import QuestionData, SpokenQuestions
 from echox.models.echo import EchoDecoder
 from echox.models.llm import load_llm, load_tokenizer, token_pieces
-from echox.models.lora import LoraSettings, attach_lora, lora_state
+from echox.models.lora import LoraSettings, attach_lora, buffer_name, lora_state
 from echox.models.ragged import unpad
 from echox.models.s2t import Generated, S2TInputs, SpeechToText
 from echox.models.spelling import TextLayout
@@ -48,7 +48,7 @@ class Recipe(Settings):
     text: Literal["free", "forced"] = "free"  # X': free-running greedy answer, or argmax under the gold answer
     max_new_tokens: int = 40
     questions: int = 0  # use so many, drawn by the seed; 0: all
-    refresh_every: int = 0  # epochs for which H, X', Y' are kept; 0: until the last epoch
+    refresh_every: int = 0  # epochs for which H, X', Y' are kept while the LLM is frozen; 0: until the last epoch
     online_last_epoch: bool = True  # the last epoch computes them as it goes
     train_lora: bool = False
     weights: EchoWeights = EchoWeights()
@@ -116,7 +116,7 @@ class EchoTargets:
             pieces = token_pieces(self.tokenizer, one.ids)
             for first, end in cut_text(pieces):
                 layout = self.t2c.layout(pieces[first:end])
-                states_NH = torch.stack(one.states[first:end]).float()
+                states_NH = torch.stack(one.states[first:end]).float().cpu()
                 segments.append((owner, EchoPair(states_NH, one.ids[first:end], layout, [])))
         if segments:
             texts = [self.s2t.embed(pair.ids).float() for _, pair in segments]
@@ -150,6 +150,7 @@ class EchoBatches:
         typed = [self.is_typed(i) for i in items]
         epoch = self.batches.epoch_of(step)
         online = self.recipe.online_last_epoch and epoch == self.last_epoch and epoch > 0
+        online = online or self.recipe.train_lora  # what the LLM says changes with every step
         if self.recipe.refresh_every and epoch - self.kept_in >= self.recipe.refresh_every:
             self.kept, self.kept_in = {}, epoch
         return self.collate(items, typed, keep=not online)
@@ -216,7 +217,8 @@ def build(recipe: Recipe) -> Stage:
     def evaluate() -> dict[str, float]:
         echo.eval()
         rows = list(range(first_held_out, spoken))[:64]
-        numbers = EchoObjective(echo, recipe.weights)(batches.collate(rows, [False] * len(rows)), 0).numbers()
+        batch = batches.collate(rows, [False] * len(rows), keep=not recipe.train_lora)
+        numbers = EchoObjective(echo, recipe.weights)(batch, 0).numbers()
         echo.train()
         return numbers
 
@@ -226,7 +228,7 @@ def build(recipe: Recipe) -> Stage:
             save_trained(s2t, llm, settings, recipe.llm, folder / "s2t")
 
     player = Player("echo", objective, parameters, recipe.train.optim)
-    return Stage(modules, [player], batches, save, evaluate, recipe.train.save_every)
+    return Stage(modules, [player], batches, save, evaluate, recipe.train.save_every, (s2t, t2c))
 
 
 def start_lora(llm: nn.Module, s2t: SpeechToText) -> None:
@@ -234,5 +236,5 @@ def start_lora(llm: nn.Module, s2t: SpeechToText) -> None:
     own = dict(llm.named_parameters())
     for name in lora_state(llm):
         linear, _, part = name.rpartition(".")
-        stored = getattr(s2t.lora, f"{linear.replace('.', '/')}/{part}")
+        stored = s2t.lora.get_buffer(buffer_name(linear, part))
         own[f"{linear}.lora_{part}.default.weight"].data.copy_(stored)

@@ -1,16 +1,16 @@
 """Stage I, second half: speech to text with low-rank adapters (spec section 2); an aligned part and answers in, an S2T part out."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from torch import nn
 
-from echox.config.load import Settings
+from echox.config.load import Settings, known
 from echox.data.batching import BucketedBatches
 from echox.data.manifest import read_jsonl
-from echox.data.spoken_questions import QuestionData, SpokenQuestions
+from echox.data.spoken_questions import QuestionData, SpokenQuestions, question_id
 from echox.errors import ConfigError
 from echox.models.llm import load_llm, load_tokenizer
 from echox.models.lora import LoraSettings, attach_lora, lora_state
@@ -38,7 +38,7 @@ class Recipe(Settings):
     ctc_weight: float = 0.3  # spec section 2.3
     negatives: int = 1500
     llm_dtype: Literal["float32", "bfloat16"] = "float32"  # of the frozen weights
-    lora: dict[str, Any] | None = None
+    lora: Annotated[dict[str, Any], known(LoraSettings)] | None = None  # none: the aligned part's
     train: TrainSettings
 
 
@@ -98,7 +98,7 @@ def build(recipe: Recipe) -> Stage:
 
     modules: dict[str, nn.Module] = {"adapter": model.adapter, "llm": llm}
     player = Player("s2t", objective, trainable, recipe.train.optim)
-    return Stage(modules, [player], batches, save, evaluate, recipe.train.save_every)
+    return Stage(modules, [player], batches, save, evaluate, recipe.train.save_every, (model,))
 
 
 def add_typed(data: SpokenQuestions, path: Path | None, encode_text: Any, stop: int) -> None:
@@ -106,7 +106,7 @@ def add_typed(data: SpokenQuestions, path: Path | None, encode_text: Any, stop: 
     data.typed_only = 0
     if path is None:
         return
-    spoken = {record["id"] for record in data.records}
+    spoken = {question_id(record) for record in data.records}
     for record in read_jsonl(path):
         if record["id"] not in spoken:
             data.states.append(np.zeros((60, data.states[0].shape[1]), np.float16))

@@ -1,12 +1,13 @@
 """Stage II: text to codec (spec section 3); text with the units of its speech in, a T2C part out."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 
-from echox.config.load import Settings
+from echox.config.load import Settings, known
 from echox.data.batching import BucketedBatches
 from echox.models.llm import load_embeddings, load_tokenizer, token_pieces
 from echox.models.t2c import T2CBatch, T2CConfig, TextToCodec
@@ -26,7 +27,7 @@ class T2CData(Settings):
     units: Path  # the unit language's folder
     max_cost: int = 2048  # positions in a batch, padding included
     max_positions: int = 240
-    held_out: int = 200  # utterances that are only measured
+    held_out: int = Field(default=200, ge=1)  # utterances that are only measured
     space_probability: float = 0.3  # text read as the middle of an answer: with a space in front
 
 
@@ -38,7 +39,7 @@ class Recipe(Settings):
     seed: int = 0
     llm: Path
     data: T2CData
-    model: dict[str, int | float | bool] = {}
+    model: Annotated[dict[str, int | float | bool], known(T2CConfig)] = {}
     smoothing: float = 0.0
     train: TrainSettings
 

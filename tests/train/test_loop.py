@@ -36,7 +36,7 @@ def stage(stop_at: int | None = None) -> tuple[Stage, nn.Module]:
     return Stage({"model": model, "judge": judge}, players, Numbers(), lambda f: torch.save(0, f / "x")), model
 
 
-SETTINGS = TrainSettings(steps=12, save_every=5, log_every=4, precision="no")
+SETTINGS = TrainSettings(steps=12, save_every=5, log_every=4, precision="fp32")
 
 
 def test_resume_is_exact(tmp_path):
@@ -66,7 +66,7 @@ def test_checkpoint_of_another_recipe_is_refused(tmp_path):
     other, _ = stage()
     other.modules["model"] = nn.Sequential(nn.Linear(4, 8))
     with pytest.raises(ConfigError, match="another recipe"):
-        train(other, TrainSettings(steps=20, precision="no"), tmp_path)
+        train(other, TrainSettings(steps=20, precision="fp32"), tmp_path)
 
 
 def test_a_loss_that_is_not_finite_stops(tmp_path):

@@ -52,7 +52,7 @@ def recipe(corpus: Path, steps: int, generator: str = "istft", **vocoder) -> Rec
         "evaluate_every": 2,
     } | vocoder
     out = corpus / f"out-{generator}-{steps}"
-    train_settings = {"steps": steps, "save_every": 2, "log_every": 1, "precision": "no"}
+    train_settings = {"steps": steps, "save_every": 2, "log_every": 1, "precision": "fp32"}
     return Recipe.parse({"stage": "vocoder", "out": out, "vocoder": values, "train": train_settings}, "test")
 
 
