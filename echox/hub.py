@@ -38,7 +38,7 @@ class LlmSource:
 
     @classmethod
     def parse(cls, values: "Mapping[str, Any] | LlmSource | None") -> "LlmSource":
-        """Return the source a model's config names (None: SmolLM2); ModelError when a setting is unknown or missing."""
+        """Return the source a model's config names (None: SmolLM2); ModelError when a setting is missing."""
         if values is None:
             return SMOLLM2
         if isinstance(values, LlmSource):

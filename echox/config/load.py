@@ -27,14 +27,10 @@ class Settings(BaseModel):
             raise ConfigError(f"{source}: {_explain(error, cls)}") from error
 
 
-def known(kind: type) -> AfterValidator:
-    """Return a check for a plain mapping of settings: its keys must be annotated fields of `kind` or of its bases."""
-    names = {
-        name
-        for base in kind.__mro__
-        for name in getattr(base, "__annotations__", {})
-        if base.__module__ == kind.__module__
-    }
+def known(*kinds: type) -> AfterValidator:
+    """Return a check for a plain mapping of settings: its keys must be annotated fields of one of `kinds`."""
+    classes = [base for kind in kinds for base in kind.__mro__ if base.__module__ == kind.__module__]
+    names = {name for kind in classes for name in getattr(kind, "__annotations__", {})}
 
     def check(values: dict[str, Any]) -> dict[str, Any]:
         for name in values:

@@ -3,19 +3,26 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from safetensors.torch import load_file, save_file
 
-from echox.config.load import Settings
+from echox.config.load import Settings, known
 from echox.errors import ModelError
 from echox.generate.parts import MODEL_TYPE
+from echox.hub import LlmSource
 from echox.models.encoder import SpeechEncoder
 from echox.models.io import WEIGHTS
 from echox.train.loop import write_folder
 
 UNIT_FILES = ("tokenizer.json", "tokenizer_config.json", "unit_language.json", "bigrams.safetensors")
+
+
+class LlmFolder:
+    """An LLM that lies beside the model folder, by relative path: what `llm` may hold instead of a published file."""
+
+    folder: str
 
 
 class Recipe(Settings):
@@ -31,7 +38,7 @@ class Recipe(Settings):
     vocoder: Path
     units: Path  # k-means
     unit_language: Path
-    llm: dict[str, Any]
+    llm: Annotated[dict[str, Any], known(LlmSource, LlmFolder)]
     about: str = ""
 
 

@@ -9,11 +9,11 @@ Legend: K units, T frames.
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 
-from echox.config.load import Settings
+from echox.config.load import Settings, known
 from echox.data.manifest import read_audio
 from echox.data.vocoder_segments import Segments, SpeechUnits
 from echox.errors import ConfigError
@@ -44,7 +44,7 @@ class VocoderSettings(Settings):
     held_out: int = 50  # the first so many utterances are never trained on
     segment_frames: int = 28  # of 320 samples
     batch_size: int = 16
-    model: dict[str, Any] = {}  # of VocoderConfig
+    model: Annotated[dict[str, Any], known(VocoderConfig)] = {}
     judges: JudgeSettings = JudgeSettings()
     loss: VocoderLossSettings = VocoderLossSettings()
     evaluate_every: int = 0  # steps; 0 means never
@@ -94,12 +94,6 @@ def build(recipe: Recipe) -> Stage:
 
 def build_vocoder_stage(settings: VocoderSettings, seed: int = 0) -> VocoderStage:
     """Return model, judges, objective and data of `settings`; the weights are functions of `seed`."""
-    known = {name for name in VocoderConfig().to_dict() if not name.startswith("_")}
-    unknown = sorted(set(settings.model) - known)
-    if unknown:
-        raise ConfigError(
-            f"vocoder.model.{unknown[0]} is no size of the vocoder: see VocoderConfig for those that exist."
-        )
     torch.manual_seed(seed)
     config = VocoderConfig(**settings.model)
     vocoder = UnitVocoder(config).train()

@@ -94,6 +94,50 @@ def test_a_misspelt_key_is_refused_with_the_keys_that_exist(path):
     assert "misspelt_key" in str(caught.value) and "stage" in str(caught.value)
 
 
+FREE = {"llm_source"}  # facts that are passed on, not settings
+
+
+def groups(values: dict, prefix: str = "") -> list[str]:
+    """The dotted names of all mappings inside a recipe."""
+    found = []
+    for key, value in values.items():
+        if isinstance(value, dict) and key not in FREE:
+            found += [f"{prefix}{key}", *groups(value, f"{prefix}{key}.")]
+    return found
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: str(path.relative_to(ROOT / "recipes")))
+def test_a_misspelt_key_is_refused_at_any_depth(path):
+    from echox.config.load import read_yaml
+    from echox.errors import ConfigError
+
+    for group in groups(read_yaml(path)):
+        with pytest.raises(ConfigError, match=r"misspelt_key|corpora\.misspelt"):
+            load(path, f"{group}.misspelt_key=1")
+
+
+@pytest.mark.parametrize("folder", ["mini", "debug"])
+def test_what_a_recipe_reads_another_one_writes(folder):
+    """`runs/<folder>.sh` runs them in order: a path under out/ that nobody made would be found hours later."""
+    from echox.config.load import read_yaml
+    from echox.train.stages import STAGES
+
+    recipes = {path.stem: read_yaml(path) for path in (ROOT / "recipes" / folder).glob("*.yaml")}
+    outs = {str(values["out"]) for values in recipes.values() if "out" in values}
+    made = outs | {f"out/{folder}/{name}" for name in ("data", "llm", "encoder", "whisper-tiny.en")}
+
+    def strings(value):
+        if isinstance(value, dict):
+            return [text for key, child in value.items() if key != "out" for text in strings(child)]
+        return [text for child in value for text in strings(child)] if isinstance(value, list) else [value]
+
+    for name, values in recipes.items():
+        assert name in STAGES or name == "data"
+        for text in strings(values):
+            if isinstance(text, str) and text.startswith(("out/", "work/")):
+                assert any(text == one or text.startswith(f"{one}/") for one in made), f"{name}: nobody makes {text}"
+
+
 def test_public_names_are_these_and_exist():
     """A name leaves or joins the public surface only together with this list and the CHANGELOG."""
     echox = importlib.import_module("echox")

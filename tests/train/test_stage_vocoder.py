@@ -86,7 +86,7 @@ def test_held_out_utterances_are_not_trained_on(corpus):
 
 
 def test_settings_that_do_not_fit_are_named(corpus):
-    with pytest.raises(ConfigError, match="vocoder.model.widht"):
+    with pytest.raises(ConfigError, match="unknown key 'widht'"):
         build_vocoder_stage(recipe(corpus, 1, model={"widht": 3}).vocoder)
     with pytest.raises(ConfigError, match="raise vocoder.model.num_units"):
         build_vocoder_stage(recipe(corpus, 1, model={"num_units": 4}).vocoder)
