@@ -19,15 +19,15 @@ import numpy as np
 import torch
 
 from echox.audio import QUESTION_SECONDS, SAMPLE_RATE, check_samples, load_audio
-from echox.errors import ConfigError, InputError
+from echox.errors import ConfigError
 from echox.generate import engine
+from echox.generate.checks import check_one, check_text, samples_of
 from echox.generate.fake import FakeAssistant
 from echox.generate.parts import Parts, load_parts
 from echox.generate.types import Piece, Reply, collect, question_name
 from echox.hub import resolve_model
 from echox.models.llm import load_llm, token_pieces
 
-MAX_TEXT = 4000  # characters of a typed question or a text to say
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -74,8 +74,10 @@ class SpeechAssistant:
         until sampling is asked for, and is kept so that callers need not change then.
         """
         torch.manual_seed(seed)
-        positions_NH, _ = self._listen(question, typed)
-        yield from engine.answer_stream(self.parts, positions_NH, self._limits(max_seconds), speak=not text_only)
+        limits = self._limits(max_seconds)
+        positions_NH, heard = self._listen(question, typed)
+        yield Piece(heard=heard)
+        yield from engine.answer_stream(self.parts, positions_NH, limits, speak=not text_only)
 
     def ask(self, question: str | Path | np.ndarray | None = None, typed: str | None = None, **options: Any) -> Reply:
         """Return the whole answer to one question; options as in `stream`."""
@@ -180,10 +182,8 @@ class SpeechAssistant:
         return [layer[0, first:end].float() for layer in layers]
 
     def _listen(self, question: str | Path | np.ndarray | None, typed: str | None) -> tuple[torch.Tensor, str]:
-        if (question is None) == (typed is None):
-            raise InputError("give one question: either a recording or typed text.")
+        check_one(question, typed)
         if typed is not None:
-            check_text(typed, "the typed question")
             return engine.read(self.parts, typed), ""
         if isinstance(question, np.ndarray):
             check_samples(question, SAMPLE_RATE, "the question", QUESTION_SECONDS)
@@ -194,18 +194,7 @@ class SpeechAssistant:
         return positions[0], heard[0]
 
     def _limits(self, max_seconds: float | None) -> engine.Limits:
-        if max_seconds is not None and max_seconds <= 0:
-            raise ConfigError(f"max_seconds is {max_seconds:g}: give a positive number of seconds.")
-        samples = None if max_seconds is None else int(max_seconds * self.sample_rate)
-        return engine.Limits(self.parts.s2t.config.max_new_tokens, samples)
-
-
-def check_text(text: str, name: str) -> None:
-    """Raise InputError when `text` is empty or too long to be meant."""
-    if not text.strip():
-        raise InputError(f"{name} is empty: write a few words.")
-    if len(text) > MAX_TEXT:
-        raise InputError(f"{name} has {len(text)} characters, the limit is {MAX_TEXT}: make it shorter.")
+        return engine.Limits(self.parts.s2t.config.max_new_tokens, samples_of(max_seconds, self.sample_rate))
 
 
 def is_released(folder: Path) -> bool:

@@ -143,6 +143,8 @@ def check_output(path: str | Path) -> None:
         raise OutputError(f"{path} is a folder: give the name of a file in it.")
     if not path.parent.is_dir():
         raise OutputError(f"{path} cannot be written: the folder {path.parent} does not exist; make it first.")
+    if path.exists() and not os.access(path, os.W_OK):
+        raise OutputError(f"{path} is there and may not be written: choose another name.")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise OutputError(f"{path} cannot be written: no permission in the folder {path.parent}.")
 

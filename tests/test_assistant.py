@@ -96,9 +96,9 @@ def test_states_are_those_that_predict_the_answer(assistant, monkeypatch):
     question = engine.read(assistant.parts, QUESTIONS[0])
     limits = engine.Limits(6)
     made = engine.answer_batch(assistant.parts, [question], limits, speak=False)[0]
-    if made.ids:
-        states = engine.answer_states(assistant.parts, [question], [made.ids])[0]
-        assert assistant.parts.s2t.logits(states).argmax(-1).tolist() == made.ids
+    assert made.ids
+    states = engine.answer_states(assistant.parts, [question], [made.ids])[0]
+    assert assistant.parts.s2t.logits(states).argmax(-1).tolist() == made.ids
 
 
 def test_bad_questions(assistant, tmp_path):
@@ -133,3 +133,15 @@ def test_bad_models(toy_model, tmp_path):  # noqa: F811
     (broken / "echo" / "config.json").write_text(json.dumps(config | {"unit_vocab_size": 3}))
     with pytest.raises(ModelError, match="echo"):
         SpeechAssistant.load(str(broken))
+
+
+def test_what_was_heard_comes_with_the_answer(assistant):
+    wave = sound_of("what is the capital")
+    assert assistant.ask(wave).heard == assistant.ask_many([wave])[0].heard != ""
+    assert assistant.ask(typed="What?").heard == ""
+
+
+def test_units_of_a_text_have_embeddings(assistant):
+    said = assistant.say("The answer is Paris.")
+    states = assistant.unit_states("The answer is Paris.")
+    assert len(states) == 1 and len(states[0]) == max(1, len(said.units))

@@ -16,6 +16,7 @@ import typer
 
 from echox.audio import QUESTION_SECONDS, check_output, load_audio
 from echox.errors import EchoxError, OutputError
+from echox.generate.checks import check_text
 
 if TYPE_CHECKING:
     from echox.generate.types import Reply
@@ -26,7 +27,9 @@ Device = Annotated[str, typer.Option("--device", help="cpu, cuda, mps or auto.")
 Dtype = Annotated[
     str | None, typer.Option("--dtype", help="float32, bfloat16 or float16; by default what is fast here.")
 ]
-Seed = Annotated[int, typer.Option("--seed", help="For sampling; the default, greedy decoding, does not use it.")]
+Seed = Annotated[
+    int, typer.Option("--seed", min=0, max=2**63 - 1, help="For sampling; greedy decoding does not use it.")
+]
 MaxSeconds = Annotated[float | None, typer.Option("--max-seconds", help="Longest answer, in seconds of speech.")]
 Json = Annotated[
     bool, typer.Option("--json", help="One JSON object a line on standard output, and nothing else there.")
@@ -60,11 +63,12 @@ def ask(
     """Answer questions aloud: recorded ones first, then typed ones, all by one loaded model."""
     questions = plan(recordings or [], typed or [], output, out_dir, text_only)
     check_seconds(max_seconds)
-    if out_dir is not None and not text_only:
-        _make_folder(out_dir)
+    if text_only and max_seconds is not None:
+        raise typer.BadParameter("--text-only makes no speech to limit: leave out --max-seconds.")
     answer, show_error = (_answer_json, _json_error) if as_json else (_answer_plain, _plain_error)
     options = {"text_only": text_only, "max_seconds": max_seconds, "seed": seed}
-    problems = [_attempt(_check, question) for question in questions]  # refused before the model is loaded
+    place = None if text_only or out_dir is None else _attempt(_make_folder, out_dir)
+    problems = [place or _attempt(_check, question) for question in questions]  # refused before the model is loaded
     assistant, unloaded = None, None
     if None in problems:
         try:
@@ -86,6 +90,7 @@ def say(
     output: Output = None,
     as_json: Json = False,
     max_seconds: MaxSeconds = None,
+    seed: Seed = 0,
     model: Model = "mini",
     llm: Llm = None,
     device: Device = "auto",
@@ -96,13 +101,14 @@ def say(
     place = output or Path("speech.wav")
     try:
         check_output(place)
+        check_text(text, "the text to say")
         assistant = load_assistant(model, llm, device, dtype)
         reply = assistant.say(text, max_seconds=max_seconds)
         reply.save(place)
     except EchoxError as error:
         (_json_error if as_json else _plain_error)(text, error)
         raise typer.Exit(1) from error
-    typer.echo(json_line(text, reply, place) if as_json else spoken_line(reply, place))
+    typer.echo(json_line(text, reply, place, assistant.load_seconds) if as_json else spoken_line(reply, place))
 
 
 def plan(
@@ -165,7 +171,7 @@ def load_assistant(model: str, llm: Path | None, device: str, dtype: str | None)
         return SpeechAssistant.load(model, device=device, dtype=dtype, llm=llm)
 
 
-def json_line(name: str, reply: "Reply", place: Path | None) -> str:
+def json_line(name: str, reply: "Reply", place: Path | None, load_seconds: float) -> str:
     """Return the answer as one line of JSON: times in seconds since the question was put to the loaded model."""
     return json.dumps(
         {
@@ -177,6 +183,7 @@ def json_line(name: str, reply: "Reply", place: Path | None) -> str:
             "first_audio_seconds": _rounded(reply.first_audio_seconds),
             "units": None if place is None else [int(unit) for unit in reply.units],
             "finish": reply.finish,
+            "load_seconds": _rounded(load_seconds),
             "error": None,
         },
         ensure_ascii=False,
@@ -192,7 +199,7 @@ def _answer_json(assistant: Any, question: Question, options: dict[str, Any]) ->
     reply = assistant.ask(**_asked(question), **options)
     if question.output is not None:
         reply.save(question.output)
-    typer.echo(json_line(question.name, reply, question.output))
+    typer.echo(json_line(question.name, reply, question.output, assistant.load_seconds))
 
 
 def _answer_plain(assistant: Any, question: Question, options: dict[str, Any]) -> None:
@@ -223,7 +230,9 @@ def _asked(question: Question) -> dict[str, str]:
 def _check(question: Question) -> None:
     if question.output is not None:
         check_output(question.output)
-    if not question.typed:
+    if question.typed:
+        check_text(question.name, "the typed question")
+    else:
         load_audio(question.name, max_seconds=QUESTION_SECONDS)
 
 
@@ -248,8 +257,8 @@ def _plain_error(name: str, error: EchoxError) -> None:
 
 
 def _json_error(name: str, error: EchoxError) -> None:
-    fields = ("text", "audio", "audio_seconds", "wall_seconds", "first_audio_seconds", "units", "finish")
-    typer.echo(json.dumps({"question": name, **dict.fromkeys(fields), "error": str(error)}, ensure_ascii=False))
+    names = "text audio audio_seconds wall_seconds first_audio_seconds units finish load_seconds"
+    typer.echo(json.dumps({"question": name, **dict.fromkeys(names.split()), "error": str(error)}, ensure_ascii=False))
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from echox.audio import SAMPLE_RATE, check_samples, load_audio
-from echox.errors import InputError
+from echox.audio import QUESTION_SECONDS, SAMPLE_RATE, check_samples, load_audio
+from echox.generate.checks import check_one, check_text, samples_of
 from echox.generate.types import Piece, Reply, collect, question_name
 
 WORD_SAMPLES = 3200  # 0.2 s a word
@@ -23,29 +23,37 @@ class FakeAssistant:
         max_seconds: float | None = None, seed: int = 0,
     ) -> Iterator[Piece]:  # fmt: skip
         """Yield one piece of text and one of audio a word."""
-        if (question is None) == (typed is None):
-            raise InputError("give one question: either a recording or typed text.")
+        limit = samples_of(max_seconds, SAMPLE_RATE)
+        check_one(question, typed)
         if typed is not None:
             subject = typed
         else:
-            wave = question if isinstance(question, np.ndarray) else load_audio(str(question))
-            check_samples(wave, SAMPLE_RATE, "the question")
+            given = isinstance(question, np.ndarray)
+            wave = question if given else load_audio(str(question), max_seconds=QUESTION_SECONDS)
+            check_samples(wave, SAMPLE_RATE, "the question", QUESTION_SECONDS)
             subject = f"{len(wave) / SAMPLE_RATE:.1f} seconds"
-        yield from self._speak(f"You asked about {subject.rstrip('?')}.", text_only, max_seconds)
+            yield Piece(heard=subject)
+        yield from self._speak(f"You asked about {subject.rstrip('?')}.", text_only, limit)
 
     def ask(self, question: Any = None, typed: str | None = None, **options: Any) -> Reply:
         """Return the whole answer."""
         pieces = self.stream(question, typed, **options)
         return collect(question_name(question, typed), pieces, SAMPLE_RATE, not options.get("text_only"))
 
+    def ask_many(
+        self, questions: list[np.ndarray] | None = None, typed: list[str] | None = None, **options: Any
+    ) -> list[Reply]:
+        """Return the answers to many questions."""
+        return [self.ask(wave, **options) for wave in questions or []] + [
+            self.ask(typed=text, **options) for text in typed or []
+        ]
+
     def say(self, text: str, max_seconds: float | None = None) -> Reply:
         """Return `text` as tones."""
-        if not text.strip():
-            raise InputError("the text to say is empty: write a few words.")
-        return collect(text, self._speak(text, False, max_seconds), SAMPLE_RATE, with_audio=True)
+        check_text(text, "the text to say")
+        return collect(text, self._speak(text, False, samples_of(max_seconds, SAMPLE_RATE)), SAMPLE_RATE, True)
 
-    def _speak(self, text: str, text_only: bool, max_seconds: float | None) -> Iterator[Piece]:
-        left = None if max_seconds is None else int(max_seconds * SAMPLE_RATE)
+    def _speak(self, text: str, text_only: bool, left: int | None) -> Iterator[Piece]:
         for number, word in enumerate(text.split()):
             yield Piece(("" if number == 0 else " ") + word)
             if text_only:

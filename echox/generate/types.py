@@ -18,6 +18,7 @@ class Piece:
     text: str = ""
     audio: np.ndarray | None = None
     units: tuple[int, ...] = ()  # de-duplicated units behind `audio`
+    heard: str = ""  # what a spoken question was taken for, with the first piece
     finish: str = ""  # stop, length or empty; "" while the answer goes on
 
 
@@ -55,14 +56,14 @@ def question_name(question: object, typed: str | None) -> str:
 def collect(question: str, pieces: Iterator[Piece], sample_rate: int, with_audio: bool) -> Reply:
     """Return the whole answer that `pieces` make up, timed from this call."""
     started, first = time.perf_counter(), None
-    text, waves, units, finish = "", [np.zeros(0, np.float32)], [], "stop"
+    text, heard, waves, units, finish = "", "", [np.zeros(0, np.float32)], [], "stop"
     for piece in pieces:
-        text += piece.text
+        text, heard = text + piece.text, heard or piece.heard
         finish = piece.finish or finish
         if piece.audio is not None and len(piece.audio):
             first = first if first is not None else time.perf_counter() - started
             waves.append(piece.audio)
         units += piece.units
-    reply = Reply(question, text, np.concatenate(waves) if with_audio else None, sample_rate, units)
+    reply = Reply(question, text, np.concatenate(waves) if with_audio else None, sample_rate, units, heard)
     reply.wall_seconds, reply.first_audio_seconds, reply.finish = time.perf_counter() - started, first, finish
     return reply

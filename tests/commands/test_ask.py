@@ -175,3 +175,19 @@ def test_answers_are_named_after_their_questions():
     assert stem_of("some/Question.one.wav", typed=False) == "Question.one"
     assert stem_of("What is the capital of France?", typed=True) == "what-is-the-capital-of-france"
     assert stem_of("../../etc/passwd", typed=True) == "etc-passwd" and stem_of("???", typed=True) == "typed"
+
+
+def test_what_cannot_be_meant_is_refused_before_anything_is_loaded(run, loads, tmp_path):
+    assert run("ask", "--typed", " ", "-o", "a.wav")[::2] == (1, "echox: the typed question is empty: write a few words.\n")
+    assert run("say", " ")[0] == 1
+    assert run("ask", "--typed", "Who?", "--seed", 10**20)[0] == 2
+    assert run("ask", "--typed", "Who?", "--text-only", "--max-seconds", 2)[0] == 2
+    assert loads == [] and files(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_made_is_told_for_every_question(run, tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    status, out, _ = run("ask", "--typed", "Who?", "--typed", "Where?", "--out-dir", "taken", "--json")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert status == 1 and [line["question"] for line in lines] == ["Who?", "Where?"]
+    assert all("taken" in line["error"] and line["load_seconds"] is None for line in lines)

@@ -1,8 +1,11 @@
 """Short windows, any batch: an utterance has the same states alone, in company, and where Hugging Face can run it too."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import WhisperFeatureExtractor, WhisperModel
 
 from echox.errors import ModelError
@@ -70,3 +73,19 @@ def test_bad_folder_and_tiny_wave(folder, tmp_path):
         SpeechEncoder.from_pretrained(tmp_path)
     with pytest.raises(ModelError, match="too few"):
         SpeechEncoder.from_pretrained(folder).encode(waves(100), (1,))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop("encoder.layers.0.fc1.weight"), "lacks tensor"),
+        (lambda state: state.update({"encoder.extra": torch.zeros(2)}), "unexpected tensor encoder.extra"),
+    ],
+)
+def test_an_encoder_with_other_tensors_is_refused(folder, tmp_path, change, message):
+    state = load_file(folder / "model.safetensors")
+    change(state)
+    shutil.copytree(folder, tmp_path / "encoder")
+    save_file(state, tmp_path / "encoder" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=message):
+        SpeechEncoder.from_pretrained(tmp_path / "encoder")

@@ -1,0 +1,32 @@
+"""What is refused of typed text and limits, for every kind of assistant; it knows no model."""
+
+import math
+
+from echox.errors import ConfigError, InputError
+
+MAX_TEXT = 4000  # characters of a typed question or a text to say
+
+
+def check_text(text: str, name: str) -> None:
+    """Raise InputError when `text` is empty or too long to be meant."""
+    if not text.strip():
+        raise InputError(f"{name} is empty: write a few words.")
+    if len(text) > MAX_TEXT:
+        raise InputError(f"{name} has {len(text)} characters, the limit is {MAX_TEXT}: make it shorter.")
+
+
+def check_one(question: object, typed: str | None) -> None:
+    """Raise InputError unless exactly one question is given, spoken or typed, and a typed one can be used."""
+    if (question is None) == (typed is None):
+        raise InputError("give one question: either a recording or typed text.")
+    if typed is not None:
+        check_text(typed, "the typed question")
+
+
+def samples_of(max_seconds: float | None, sample_rate: int) -> int | None:
+    """Return a limit in seconds as samples (None: no limit); ConfigError unless it is positive and finite."""
+    if max_seconds is None:
+        return None
+    if not (math.isfinite(max_seconds) and max_seconds > 0):
+        raise ConfigError(f"max_seconds is {max_seconds:g}: give a positive number of seconds.")
+    return int(max_seconds * sample_rate)
