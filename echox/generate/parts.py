@@ -53,6 +53,9 @@ def load_parts(folder: Path, llm: str | Path | None, device: torch.device, dtype
     config = read_config(folder)
     if config.get("model_type") != MODEL_TYPE:
         raise ModelError(f"{folder / 'config.json'} describes a {config.get('model_type')!r}, not a {MODEL_TYPE!r}.")
+    layer = config.get("encoder_layer")
+    if not isinstance(layer, int) or layer < 1:
+        raise ModelError(f"{folder / 'config.json'} has encoder_layer {layer!r}: it must be the number of a layer.")
     source = config.get("llm") or {}
     llm_folder = folder / source["folder"] if "folder" in source else resolve_llm(source, llm)
     tokenizer, language_model = load_tokenizer(llm_folder), load_llm(llm_folder, dtype)
@@ -63,7 +66,7 @@ def load_parts(folder: Path, llm: str | Path | None, device: torch.device, dtype
         folder=folder,
         llm_folder=llm_folder,
         encoder=SpeechEncoder.from_pretrained(folder / "encoder"),
-        layer=int(config["encoder_layer"]),
+        layer=layer,
         tokenizer=tokenizer,
         s2t=s2t,
         t2c=TextToCodec.load(folder / "t2c"),
