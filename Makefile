@@ -45,7 +45,7 @@ check: .venv/test.stamp
 	@touch $@
 
 .venv/python.stamp:
-	@found=; for python in $(PYTHON) python3.11 python3.12 python3.13 python3; do \
+	@found=; for python in $(or $(PYTHON),python3.11 python3.12 python3.13 python3); do \
 		if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then found=$$python; break; fi; \
 	done; \
 	if [ -z "$$found" ]; then echo "echox needs Python 3.11, 3.12 or 3.13: install one, or name it with PYTHON=path." >&2; exit 1; fi; \
