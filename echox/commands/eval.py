@@ -20,6 +20,7 @@ Questions = Annotated[Path | None, typer.Option(help="TSV file: id, question, an
 AudioDir = Annotated[Path | None, typer.Option(help="Folder of the spoken questions (<id>.wav).")]
 Suite = Annotated[str, typer.Option(help="A named set instead: llama-questions, web-questions, trivia-qa, ...")]
 Data = Annotated[Path | None, typer.Option(help="The suite's local copy; without it the hub is asked.")]
+Format = Annotated[str, typer.Option("--format", help="Items are voicebench, ultraeval, uro or openaudiobench.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder for results, audio and report.")]
 Limit = Annotated[int | None, typer.Option(help="Only the first N questions.")]
 Shard = Annotated[str, typer.Option(help="i/n: every n-th question from the i-th; run n of them at once.")]
@@ -37,7 +38,10 @@ def qa(
     judge: JudgeName = "",
     judge_window: Window = 15,
     recogniser: Annotated[str, typer.Option(help="Recogniser of the cascade; the judge if not given.")] = "",
-    scorer: Annotated[str, typer.Option(help="Comma-separated; tables use the first.")] = "qa-exist-match",
+    form: Format = "",
+    scorer: Annotated[
+        str | None, typer.Option(help="Comma-separated; tables use the first; by default the suite's own rule.")
+    ] = None,
     scorer_endpoint: Annotated[str, typer.Option(help="Server of the scorers that ask a language model.")] = "",
     scorer_model: Annotated[str, typer.Option(help="Its model.")] = "",
     scorer_prompt: Annotated[Path | None, typer.Option(help="A board's own prompt for such a scorer.")] = None,
@@ -49,6 +53,7 @@ def qa(
     max_seconds: Annotated[float | None, typer.Option(help="Longest spoken answer.")] = None,
     device: Device = "auto",
     llm: Llm = None,
+    system: Annotated[str, typer.Option(help="Instruction sent to an endpoint with every question.")] = "",
     timeout: Annotated[float, typer.Option(help="Seconds an endpoint may take for one answer.")] = 120.0,
     retries: Annotated[int, typer.Option(help="How often a passing fault of an endpoint is tried again.")] = 3,
     retry_failed: Annotated[bool, typer.Option(help="Do the failed items of an earlier run again.")] = False,
@@ -56,12 +61,13 @@ def qa(
     """Answer spoken and typed questions by several arms and print accuracy, gaps and speech errors with intervals."""
     from echox.eval.program import QaOptions, run_qa
     from echox.eval.setup import ModelChoice, choose_scorers
-    from echox.eval.suites import load_questions
+    from echox.eval.suites import default_scorer, load_questions
 
     spoken = bool({"s2t", "s2s", "teacher", "cascade"} & {name.strip() for name in arms.split(",")})
-    items, source = load_questions(questions, audio_dir, suite, data, spoken)
-    scorers = choose_scorers(scorer, scorer_endpoint, scorer_model, scorer_prompt)
-    choice = ModelChoice(model, endpoint, device, llm, timeout, retries)
+    rules = default_scorer(suite) if scorer is None else scorer
+    items, source = load_questions(questions, audio_dir, suite, data, spoken, form)
+    scorers = choose_scorers(rules, scorer_endpoint, scorer_model, scorer_prompt)
+    choice = ModelChoice(model, endpoint, device, llm, timeout, retries, system)
     options = QaOptions(
         arms, judge, judge_window, recogniser, out, limit, shard, batch, seed, max_seconds, retry_failed
     )
@@ -100,11 +106,12 @@ def speech(
     voice: Annotated[Path | None, typer.Option(help="Recording of the voice that answers should have.")] = None,
     out: Out = Path("report"),
 ) -> None:
-    """Print opinion scores and speaker similarity of spoken answers."""
+    """Print opinion scores, speaker similarity, word errors and signal checks of spoken answers."""
     from echox.eval.verbs import run_speech
 
     names = [name.strip() for name in networks.split(",") if name.strip()]
-    typer.echo(run_speech(results, names, voice, out, typer.echo).markdown())
+    for table in run_speech(results, names, voice, out, typer.echo):
+        typer.echo(table.markdown())
 
 
 @app.command()
@@ -113,6 +120,7 @@ def latency(
     audio_dir: AudioDir = None,
     suite: Suite = "",
     data: Data = None,
+    form: Format = "",
     model: Model = "mini",
     endpoint: Endpoint = "",
     out: Out = Path("report"),
@@ -128,7 +136,7 @@ def latency(
     from echox.eval.suites import load_questions
     from echox.eval.verbs import run_latency
 
-    items, _ = load_questions(questions, audio_dir, suite, data, True)
+    items, _ = load_questions(questions, audio_dir, suite, data, True, form)
     subject, name = load_subject(ModelChoice(model, endpoint, device, llm, timeout))
     for table in run_latency(subject, name, take(items, limit), out, warmup, {}):
         typer.echo(table.markdown())
@@ -153,38 +161,37 @@ def gap(
     """Print whether states lie together by sound or by meaning, and draw it."""
     from echox.eval.gap import read_sets
     from echox.eval.setup import ModelChoice, load_subject
-    from echox.eval.states import spoken_pairs, word_speaker
+    from echox.eval.states import spoken_pairs, voice_name, word_speaker
     from echox.eval.verbs import run_gap
 
     sets = read_sets(words)
     pairs = spoken_pairs(questions, audio_dir, limit)
     speaker = word_speaker(wavs, sets)
     subject, name = load_subject(ModelChoice(model, "", device, llm))
-    for table in run_gap(subject, name, sets, speaker(subject), pairs, out, typer.echo):
+    for table in run_gap(subject, name, sets, speaker(subject), pairs, out, typer.echo, voice_name(wavs)):
         typer.echo(table.markdown())
 
 
 @app.command()
 def report(
-    results: Annotated[list[Path], typer.Argument(help="results.jsonl files; shards of one run are joined.")],
+    results: Annotated[list[Path], typer.Argument(help="Any .jsonl or gap.json of `echox eval`; shards are joined.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The HTML file.")] = Path("report.html"),
 ) -> None:
-    """Set runs side by side in one HTML file with plots and players."""
+    """Set runs side by side in one HTML file with plots and players, with what lies beside their files."""
     from echox.eval.report import write_html
-    from echox.eval.results import read_all
-    from echox.eval.summary import summarise
+    from echox.eval.results import read_beside
+    from echox.eval.tables import all_tables
 
-    runs = read_all(results)
+    runs = read_beside(results)
     write_html(out, runs, typer.echo)
-    for settings, items in runs:
-        for table in summarise(settings, items):
-            typer.echo(f"{settings['model']}\n\n{table.markdown()}")
+    for table in all_tables(runs):
+        typer.echo(table.markdown())
     typer.echo(f"report: {out}")
 
 
 @app.command()
 def export(
-    results: Annotated[Path, typer.Argument(help="results.jsonl of `echox eval qa`.")],
+    results: Annotated[list[Path], typer.Argument(help="results.jsonl of `echox eval qa`; all shards of one run.")],
     form: Annotated[str, typer.Option("--format", help="voicebench, ultraeval or uro.")],
     arm: Annotated[str, typer.Option(help="Which arm's answers.")] = "s2s",
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the files.")] = Path("predictions"),

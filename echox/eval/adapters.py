@@ -46,19 +46,21 @@ LAYOUTS = {
         separator=";,",
     ),
 }
+EXPORTS = ("voicebench", "ultraeval", "uro")
 
 
-def read_items(path: str | Path, form: str) -> list[Question]:
+def read_items(path: str | Path, form: str, audio_dir: Path | None = None) -> list[Question]:
     """Returns the questions of a file in one of the formats above, with ids counted from 0 where it has none.
 
-    Raises ConfigError for an unknown format, InputError for a missing file or a column that is not there.
+    Paths of audio are relative to `audio_dir`, or to the file's folder (OpenAudioBench's: its `audios/`). Raises
+    ConfigError for an unknown format, InputError for a missing file or a column that is not there.
     """
     path = Path(path)
     if form not in LAYOUTS:
         raise ConfigError(f"there is no item format {form!r}: choose from {', '.join(LAYOUTS)}")
     layout = LAYOUTS[form]
     records = _read_csv(path) if path.suffix == ".csv" else read_jsonl(path)
-    folder = path.parent / "audios" if form == "openaudiobench" else path.parent
+    folder = audio_dir or (path.parent / "audios" if form == "openaudiobench" else path.parent)
     return [to_question(record, layout, folder, number, path) for number, record in enumerate(records)]
 
 
@@ -79,14 +81,15 @@ def write_voicebench(folder: Path, items: Sequence[Mapping[str, Any]], model: st
 def write_ultraeval(path: Path, items: Sequence[Mapping[str, Any]], root: Path, speech: bool) -> Path:
     """Writes an UltraEval-Audio record for `--resume`: it then scores these answers and asks no model.
 
-    The items must be in the data set's order. With `speech` an answer is `{"audio", "text"}` for the task `s2s-aqa`
-    (their own recogniser hears it); without, its text for `loose-aqa`.
+    Relative audio paths start at an item's own `folder`, else at `root`. The items must be in the data set's order. With
+    `speech` an answer is `{"audio", "text"}` for the task `s2s-aqa` (their own recogniser hears it); without, its text
+    for `loose-aqa`.
     """
     lines = []
     for number, item in enumerate(items):
         content = item["text"]
         if speech:
-            audio = str((root / item["audio"]).resolve()) if item.get("audio") else ""
+            audio = str((_folder(item, root) / item["audio"]).resolve()) if item.get("audio") else ""
             content = json.dumps({"audio": audio, "text": item["text"]}, ensure_ascii=False)
         lines.append({"type": "inference", "id": number, "data": {"content": content}})
     write_jsonl(path, lines)
@@ -109,7 +112,7 @@ def write_uro(folder: Path, items: Sequence[Mapping[str, Any]], root: Path) -> P
     (folder / "audio").mkdir(parents=True, exist_ok=True)
     for key, item in zip(keys, items, strict=True):
         if item.get("audio"):
-            shutil.copyfile(root / item["audio"], folder / "audio" / f"{key}.wav")
+            shutil.copyfile(_folder(item, root) / item["audio"], folder / "audio" / f"{key}.wav")
     return folder
 
 
@@ -160,28 +163,57 @@ def _read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def export_items(results: Path, form: str, arm: str, out: Path, name: str) -> Path:
-    """Writes one arm of a results file for another harness and returns where.
+def _folder(item: Mapping[str, Any], root: Path) -> Path:
+    return Path(item.get("folder", root))
 
-    Raises ConfigError for an unknown format or a name without a split, InputError when the arm is not there.
+
+def in_question_order(paths: Sequence[Path], arm: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Returns the settings of one run and an arm's items in the order of its questions file, shards joined.
+
+    Raises InputError when the files are of several runs, the arm is not there, or a question has no answer.
     """
-    from echox.eval.results import read_results
+    from echox.eval.results import read_all
 
-    settings, items = read_results(results)
+    runs = read_all(paths)
+    if len(runs) > 1:
+        raise InputError(f"{', '.join(map(str, paths))} are of {len(runs)} runs: export one run at a time")
+    settings, items = runs[0]
     chosen = [item for item in items if item["arm"] == arm]
     if not chosen:
-        raise InputError(f"{results} holds no items of the arm {arm!r}: it has {', '.join({i['arm'] for i in items})}")
-    out.mkdir(parents=True, exist_ok=True)
-    if form == "ultraeval":
-        return write_ultraeval(
-            out / "ultraeval.jsonl", chosen, results.parent, speech=arm in ("s2s", "teacher", "cascade")
+        names = ", ".join(sorted({item["arm"] for item in items})) or "none"
+        raise InputError(f"{paths[0]} holds no items of the arm {arm!r}: it has {names}")
+    if any(item.get("place") is None for item in chosen):
+        if len(paths) > 1:
+            raise InputError(f"{paths[0]} does not say which place each question has: export one file at a time")
+        return settings, chosen
+    chosen = sorted(chosen, key=lambda item: item["place"])
+    count = settings.get("count") or 0
+    last = min(settings.get("limit") or count, count)
+    absent = sorted(set(range(max(last, chosen[-1]["place"] + 1))) - {item["place"] for item in chosen})
+    if absent:
+        raise InputError(
+            f"{len(absent)} questions of the arm {arm!r} have no answer, the first at place {absent[0]}: finish the run or "
+            "name the files of its other shards"
         )
-    if form == "uro":
-        return write_uro(out, chosen, results.parent)
-    if form != "voicebench":
-        raise ConfigError(f"there is no prediction format {form!r}: choose from voicebench, ultraeval, uro")
+    return settings, chosen
+
+
+def export_items(results: Sequence[Path], form: str, arm: str, out: Path, name: str) -> Path:
+    """Writes one arm of a run's results files for another harness, in question order, and returns where.
+
+    Raises ConfigError for an unknown format or a name without a split, InputError when answers are missing.
+    """
+    if form not in EXPORTS:
+        raise ConfigError(f"there is no prediction format {form!r}: choose from {', '.join(EXPORTS)}")
     data, dash, split = name.rpartition("-")
-    if not dash:
+    if form == "voicebench" and not dash:
         raise ConfigError(f"--name {name!r} must be DATA-SPLIT, such as sd-qa-usa")
+    settings, chosen = in_question_order(results, arm)
+    out.mkdir(parents=True, exist_ok=True)
+    root = results[0].parent
+    if form == "ultraeval":
+        return write_ultraeval(out / "ultraeval.jsonl", chosen, root, speech=arm in ("s2s", "teacher", "cascade"))
+    if form == "uro":
+        return write_uro(out, chosen, root)
     model = str(settings["model"]).split(" ")[0].replace("/", "_")
     return write_voicebench(out, chosen, model, data, split)

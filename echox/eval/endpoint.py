@@ -25,6 +25,9 @@ PASSING = frozenset({408, 409, 429, 500, 502, 503, 504})
 STREAM_RATE = 24_000  # Hz of raw pcm16, by the vendor's convention
 QUESTION_RATE = 16_000
 LONGEST_WAIT = 30.0  # seconds between two tries
+PROBE_SECONDS = 30.0  # the longest wait for the one short answer that shows before a run that a server works
+NO_LIST = frozenset({404, 405, 501})  # a server without /models
+VOTE_TEMPERATURE = 0.5  # of a judge's votes: at 0 all three would be the same
 
 
 @dataclass(frozen=True)
@@ -76,16 +79,33 @@ class EndpointAssistant:
             raise ConfigError(f"--endpoint {base_url!r} must begin with http:// or https://, such as http://host/v1")
         self.base_url, self.model, self.voice, self.system = base_url.rstrip("/"), model, voice, system
         self.name = f"{model} at {self.base_url}"
+        self.temperature = 0.0
         self._timeout, self._retries, self._sleep = timeout, retries, sleep
 
     def check(self) -> None:
-        """Raises EndpointError when no server answers at `/models` or it does not know the model."""
-        answer = self._json(self._request("models"))
-        known = [entry.get("id") for entry in answer.get("data", []) if isinstance(entry, dict)]
-        if known and self.model not in known:
-            raise EndpointError(
-                f"{self.base_url} does not serve {self.model!r}: it offers {', '.join(map(str, known[:8]))}"
-            )
+        """Raises EndpointError when the server does not offer the model at `/models`, or gives no short answer in 30 s.
+
+        Nothing is tried again. A server without `/models` (404, 405) has only to answer.
+        """
+        own = self._timeout, self._retries
+        self._timeout, self._retries = min(self._timeout, PROBE_SECONDS), 0
+        try:
+            known = self._offered()
+            if known and self.model not in known:
+                raise EndpointError(f"{self.base_url} does not serve {self.model!r}: it offers {', '.join(known[:8])}")
+            self.ask(typed="Answer with the one word yes.", text_only=True)
+        finally:
+            self._timeout, self._retries = own
+
+    def _offered(self) -> list[str]:
+        """Returns the names of the server's models, none when it has no list of them."""
+        try:
+            answer = self._json(self._request("models"))
+        except EndpointError as error:
+            if isinstance(error.__cause__, urllib.error.HTTPError) and error.__cause__.code in NO_LIST:
+                return []
+            raise
+        return [str(entry.get("id")) for entry in answer.get("data") or [] if isinstance(entry, dict)]
 
     def ask(
         self,
@@ -107,7 +127,7 @@ class EndpointAssistant:
             audio, rate = _decode_wav(spoken["data"]) if spoken.get("data") else (None, QUESTION_RATE)
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise EndpointError(f"{self.base_url} answered without choices[0].message: {str(answer)[:120]}") from error
-        if not text_only and audio is None:
+        if not text_only and audio is None and str(text).strip():
             raise EndpointError(f"{self.base_url} sent no audio although it was asked for: leave the s2s arm out")
         wall = time.perf_counter() - started
         finish = str(choice.get("finish_reason") or "stop")
@@ -122,17 +142,28 @@ class EndpointAssistant:
         return EndpointReply(None, text, audio, rate, wall, wall, "stop")
 
     def stream(self, question: Any = None, typed: str | None = None, seed: int = 0) -> Iterator[EndpointPiece]:
-        """Yields the pieces of a streamed answer as they arrive (server-sent events, raw pcm16 at 24 kHz)."""
+        """Yields the pieces of a streamed answer as they arrive (server-sent events, raw pcm16 at 24 kHz).
+
+        Raises EndpointError when the stream breaks off or ends without its [DONE].
+        """
         body = self._body(question, typed, False, seed)
         body |= {"stream": True, "audio": {"voice": self.voice, "format": "pcm16"}}
         with self._open("chat/completions", body) as response:
-            for line in response:
+            for line in self._lines(response):
                 data = line.decode("utf-8", "replace").strip().removeprefix("data:").strip()
                 if not data or not line.startswith(b"data:"):
                     continue
                 if data == "[DONE]":
                     return
                 yield from _pieces(data, self.base_url)
+        raise EndpointError(f"{self.base_url} ended its stream without [DONE]: the answer may be cut; try again")
+
+    def _lines(self, response: HTTPResponse) -> Iterator[bytes]:
+        """Yields the lines of a stream; raises EndpointError when the connection breaks off."""
+        try:
+            yield from response
+        except (OSError, HTTPException) as error:
+            raise EndpointError(f"{self.base_url} broke off its stream ({error!r}); try again") from error
 
     def _body(self, question: Any, typed: str | None, text_only: bool, seed: int) -> dict[str, Any]:
         content: Any = typed
@@ -141,7 +172,8 @@ class EndpointAssistant:
             content = [{"type": "input_audio", "input_audio": wav}]
         messages = [{"role": "system", "content": self.system}] if self.system else []
         messages.append({"role": "user", "content": content})
-        body: dict[str, Any] = {"model": self.model, "messages": messages, "temperature": 0, "seed": seed}
+        body: dict[str, Any] = {"model": self.model, "messages": messages, "seed": seed}
+        body["temperature"] = self.temperature
         body["modalities"] = ["text"] if text_only else ["text", "audio"]
         if not text_only:
             body["audio"] = {"voice": self.voice, "format": "wav"}
@@ -171,14 +203,14 @@ class EndpointAssistant:
         headers = {"Authorization": f"Bearer {os.environ.get('OPENAI_API_KEY', 'none')}"}
         headers["Content-Type"] = "application/json"
         data = None if body is None else json.dumps(body).encode()
-        fault = ""
+        fault, cause = "", None
         for attempt in range(self._retries + 1):
             wait = min(2.0**attempt, LONGEST_WAIT)
             try:
                 request = urllib.request.Request(url, data, headers)
                 return urllib.request.urlopen(request, timeout=self._timeout)
             except urllib.error.HTTPError as error:
-                fault = f"answered {error.code}: {_server_words(error)}"
+                fault, cause = f"answered {error.code}: {_server_words(error)}", error
                 if error.code not in PASSING or error.headers.get("x-should-retry") == "false":
                     break
                 after = error.headers.get("Retry-After", "")
@@ -190,14 +222,15 @@ class EndpointAssistant:
                 fault = f"did not answer within {self._timeout:g} s" if slow else f"cannot be reached ({error})"
             if attempt < self._retries:
                 self._sleep(wait)
-        raise EndpointError(f"{url} {fault}; check the server and resume")
+        raise EndpointError(f"{url} {fault}; check the server and resume") from cause
 
 
-def chat_function(base_url: str, model: str, timeout: float = 120.0, retries: int = 3) -> Callable[[str], str]:
-    """Returns `chat(prompt) -> reply` over a server, for the scorers that ask a language model."""
+def chat_function(base_url: str, model: str, timeout: float = 120.0, retries: int = 3) -> Callable[[str, int], str]:
+    """Returns `chat(prompt, seed) -> reply` over a server, for the scorers that ask a language model for votes."""
     assistant = EndpointAssistant(base_url, model, timeout, retries)
+    assistant.temperature = VOTE_TEMPERATURE
     assistant.check()
-    return lambda prompt: assistant.ask(typed=prompt, text_only=True).text
+    return lambda prompt, seed: assistant.ask(typed=prompt, text_only=True, seed=seed).text
 
 
 def _pieces(data: str, url: str) -> Iterator[EndpointPiece]:

@@ -3,15 +3,20 @@
 EchoX (arXiv 2509.09174, section 5.2) looked at Hi, High and Hello: a speech model's states put Hi by High, a text
 model's by Hello. Here 72 such sets (`gap_words.tsv`, our own) are measured in every layer of every view of a model:
 
-    cosine   between an anchor and its word alike in sound, alike in meaning, and neither, after taking off the mean of
-             all words (states of one layer share a large common direction that would make every cosine near 1)
+    cosine   between an anchor and its word alike in sound, alike in meaning, and neither, and with another anchor's
+             word of either relation (the floor that length and frequency make), after taking off the mean of all
+             words (states of one layer share a large common direction that would make every cosine near 1)
     choice   how often sound lies nearer than meaning, with a bootstrap interval over sets
-    probe    how well a linear classifier tells alike from not alike on held-out sets, for sound and for meaning;
-             50 % is chance. A low cosine with a high probe means that the information is there but not in charge.
+    probe    how well a linear classifier tells an anchor's own word from another anchor's word of the same relation,
+             on held-out sets; 50 % is chance. Both classes hold the same words, so what only tells words apart (their
+             length) is worth nothing. A low cosine with a high probe: the information is there but not in charge.
 
-The last part compares the same question typed and spoken, layer by layer. Legend: W words, L layers, H width, N sets.
+One more row is made from letters and syllables alone: what a view must beat before it shows sound or meaning. The last
+part compares the same question typed and spoken, layer by layer. Legend: W words, L layers, H width, N sets.
 """
 
+import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -26,6 +31,8 @@ from echox.eval.stats import Interval
 from echox.eval.summary import Table
 
 RELATIONS = ("sound", "meaning", "neither")
+COSINES = (*RELATIONS, "another's sound", "another's meaning")
+LENGTH_ONLY = "length alone (letters, syllables)"
 FOLDS = 6
 RIDGE = 10.0
 
@@ -46,13 +53,14 @@ class WordSet:
 
 @dataclass(frozen=True)
 class View:
-    """The result of one view: cosines [L, 3] by relation, the choice of each layer, and both probes' accuracies [L]."""
+    """The result of one view over `sets` sets: cosines [L, 5] as in COSINES, the choice of each layer, probes [L]."""
 
     name: str
     cosines_LR: np.ndarray
     choices: tuple[Interval, ...]
     sound_probe_L: np.ndarray
     meaning_probe_L: np.ndarray
+    sets: int = 0
 
 
 def read_sets(path: Path | None = None) -> list[WordSet]:
@@ -74,15 +82,23 @@ def read_sets(path: Path | None = None) -> list[WordSet]:
 
 
 def measure_view(name: str, read: Callable[[str], np.ndarray], sets: Sequence[WordSet]) -> View:
-    """Returns one view's numbers; `read` maps a word to its states [L, H] and is called once a word."""
-    words = list(dict.fromkeys(word for item in sets for word in item.words()))
-    states_WLH = np.stack([read(word) for word in words])
+    """Returns one view's numbers; `read` maps a word to its states [L, H] and is called once a word.
+
+    Sets with a word whose states have another shape (no units, so no embeddings) are left out; `sets` of the result
+    says how many remain. Raises InputError when there are fewer than two for every fold.
+    """
+    found = {word: read(word) for word in dict.fromkeys(word for item in sets for word in item.words())}
+    shape = Counter(states.shape for states in found.values()).most_common(1)[0][0]
+    whole = [item for item in sets if all(found[word].shape == shape for word in item.words())]
+    if len(whole) < 2 * FOLDS:
+        raise InputError(f"{name} has states for {len(whole)} word sets only: give at least {2 * FOLDS}")
+    words = list(dict.fromkeys(word for item in whole for word in item.words()))
     place = {word: i for i, word in enumerate(words)}
-    index_N4 = np.array([[place[word] for word in item.words()] for item in sets])
+    index_N4 = np.array([[place[word] for word in item.words()] for item in whole])
+    states_WLH = np.stack([found[word] for word in words])
     centred_WLH = states_WLH - states_WLH.mean(axis=0)
-    cosines_NLR = np.stack(
-        [_cosine(centred_WLH[index_N4[:, 0]], centred_WLH[index_N4[:, r]]) for r in (1, 2, 3)], axis=-1
-    )
+    others = [*index_N4[:, 1:].T, rotated(index_N4, 1), rotated(index_N4, 2)]
+    cosines_NLR = np.stack([_cosine(centred_WLH[index_N4[:, 0]], centred_WLH[other]) for other in others], axis=-1)
     nearer_NL = cosines_NLR[..., 0] > cosines_NLR[..., 1]
     layers = range(states_WLH.shape[1])
     return View(
@@ -91,17 +107,33 @@ def measure_view(name: str, read: Callable[[str], np.ndarray], sets: Sequence[Wo
         tuple(stats.mean(nearer_NL[:, layer].astype(float)) for layer in layers),
         np.array([probe(centred_WLH[:, layer], index_N4, 1) for layer in layers]),
         np.array([probe(centred_WLH[:, layer], index_N4, 2) for layer in layers]),
+        len(whole),
     )
 
 
+def rotated(index_N4: np.ndarray, relation: int, folds: int = FOLDS) -> np.ndarray:
+    """Returns int [N]: for each set the word of the same relation of the set before it in its fold."""
+    apart_N = index_N4[:, relation].copy()
+    for fold in range(folds):
+        rows = np.flatnonzero(np.arange(len(index_N4)) % folds == fold)
+        apart_N[rows] = index_N4[np.roll(rows, 1), relation]
+    return apart_N
+
+
+def length_states(word: str) -> np.ndarray:
+    """Returns float64 [1, 2]: a word's letters and syllables (runs of vowels, without a silent e), for the baseline."""
+    spoken = re.sub(r"(?<=[^aeiouy])e$", "", word.lower()) if len(word) > 3 and not word.endswith("le") else word
+    return np.array([[float(len(word)), float(max(len(re.findall(r"[aeiouy]+", spoken.lower())), 1))]])
+
+
 def probe(states_WH: np.ndarray, index_N4: np.ndarray, relation: int, folds: int = FOLDS) -> float:
-    """Returns the held-out accuracy of a ridge classifier that tells pairs alike (`relation` 1 sound, 2 meaning) from
-    the pairs that are alike in neither.
+    """Returns the held-out accuracy of a ridge classifier that tells an anchor's own word (`relation` 1 sound, 2
+    meaning) from the same relation's word of another set in the fold.
 
     A pair's features are |a - b| and a * b, standardised; folds are over sets, so that no anchor is in both halves.
     """
     anchors = states_WH[index_N4[:, 0]]
-    alike, apart = states_WH[index_N4[:, relation]], states_WH[index_N4[:, 3]]
+    alike, apart = states_WH[index_N4[:, relation]], states_WH[rotated(index_N4, relation, folds)]
     features = np.concatenate([_pair_features(anchors, alike), _pair_features(anchors, apart)])
     labels = np.concatenate([np.ones(len(anchors)), -np.ones(len(anchors))])
     fold = np.tile(np.arange(len(anchors)) % folds, 2)
@@ -126,11 +158,12 @@ def gap_table(views: Sequence[View], note: str) -> Table:
             choice = view.choices[layer]
             share = f"{100 * choice.value:.0f} [{100 * choice.low:.0f}, {100 * choice.high:.0f}]"
             probes = (f"{100 * view.sound_probe_L[layer]:.0f}", f"{100 * view.meaning_probe_L[layer]:.0f}")
-            rows.append((view.name, f"{layer} of {last}", *cosines, share, *probes))
+            rows.append((view.name, str(view.sets), f"{layer} of {last}", *cosines, share, *probes))
     head = (
         "view",
+        "sets",
         "layer",
-        *(f"cos {name}" for name in RELATIONS),
+        *(f"cos {name}" for name in COSINES),
         "sound nearer than meaning %",
         "probe sound %",
         "probe meaning %",
@@ -139,15 +172,17 @@ def gap_table(views: Sequence[View], note: str) -> Table:
 
 
 def draw_views(views: Sequence[View]) -> str:
-    """Returns an SVG: for every view, the three cosines over depth, and the probes below. Needs matplotlib."""
+    """Returns an SVG: for every view, its cosines over depth (other anchors' dashed), the probes below; matplotlib."""
     from echox.eval.plots import COLOURS, new_figure, to_svg
 
     figure, axes = new_figure(2.9 * len(views) + 0.8, 4.8, rows=2, columns=len(views))
     for column, view in enumerate(views):
         depth = np.arange(len(view.cosines_LR))
         style = "o" if len(depth) == 1 else "-"
-        for relation, name in enumerate(RELATIONS):
-            axes[0][column].plot(depth, view.cosines_LR[:, relation], style, color=COLOURS[relation], label=name)
+        for relation, name in enumerate(COSINES):
+            dashed = style if style == "o" or relation < len(RELATIONS) else "--"
+            colour = COLOURS[relation % len(RELATIONS)]
+            axes[0][column].plot(depth, view.cosines_LR[:, relation], dashed, color=colour, label=name)
         axes[0][column].axhline(0, color="#bbb", linewidth=0.8)
         axes[0][column].set_title(view.name, fontsize=10)
         for place, (name, values) in enumerate((("sound", view.sound_probe_L), ("meaning", view.meaning_probe_L))):

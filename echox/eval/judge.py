@@ -10,13 +10,15 @@ grows by 5 s for longer ones), which costs a fifth and changes few words. Its le
 """
 
 import hashlib
+import json
 import os
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from echox.errors import ConfigError, InputError, ModelError, require
+from echox.errors import ConfigError, InputError, ModelError
+from echox.eval.packages import need
 
 SAMPLE_RATE = 16_000
 FULL_WINDOW = 30  # seconds, Whisper's training window
@@ -25,6 +27,8 @@ WINDOW_STEP = 5  # seconds
 WINDOW_MARGIN = 1  # seconds of silence kept after the speech
 MAX_TOKENS = 224  # Whisper's own limit: half its decoder positions
 BATCH = 8
+RECOGNISERS = frozenset({"whisper", "moonshine", "speech_to_text", "speech-encoder-decoder", "granite_speech"})
+"""Kinds of transformers models that write speech down without a CTC head."""
 SPLIT_SEARCH = 5 * SAMPLE_RATE  # samples before a window's end in which the quietest place is cut
 
 
@@ -92,7 +96,7 @@ class CTranslate2Judge:
     """A Whisper model in CTranslate2's layout, int8 on the CPU; `transcribe` takes any number of waves."""
 
     def __init__(self, folder: Path, device: str, window: int, language: str) -> None:
-        ctranslate2 = require("ctranslate2", "eval")
+        ctranslate2 = need("ctranslate2")
         from tokenizers import Tokenizer
 
         kind = "int8" if device == "cpu" else "float16"
@@ -200,11 +204,40 @@ def _recogniser_folder(folder: Path) -> Path:
         if (place / "model.bin").is_file() and (place / "tokenizer.json").is_file():
             return place
     if (folder / "config.json").is_file() and _weights(folder).is_file():
+        _check_hears(folder)
         return folder
     raise InputError(
         f"{folder} is not a judge: it needs model.bin and tokenizer.json (CTranslate2) or config.json and "
         "model.safetensors (transformers)"
     )
+
+
+def _check_hears(folder: Path) -> None:
+    """Raises InputError when a transformers folder holds something else than a speech recogniser."""
+    config = read_config(folder)
+    made_for = [str(name) for name in config.get("architectures") or []]
+    kind = str(config.get("model_type", ""))
+    whole = not any(name.endswith(("Encoder", "Model")) for name in made_for)
+    if any(name.endswith(("ForCTC", "ForSpeechSeq2Seq", "ForSpeechToText")) for name in made_for) or (
+        kind in RECOGNISERS and whole
+    ):
+        return
+    raise InputError(
+        f"{folder} holds {', '.join(made_for) or kind or 'an unnamed model'}, which is no speech recogniser: give a Whisper "
+        "or CTC folder as judge"
+    )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Returns a folder's config.json, empty when there is none; raises InputError when it is not a JSON object."""
+    path = folder / "config.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON: fetch the folder again") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path} holds no JSON object: fetch the folder again")
+    return found
 
 
 def _weights(folder: Path) -> Path:
@@ -214,7 +247,7 @@ def _weights(folder: Path) -> Path:
 
 def _download(name: str) -> Path:
     """Returns the folder of a recogniser fetched by name: a repository, or a size that faster-whisper knows."""
-    hub = require("huggingface_hub", "eval")
+    hub = need("huggingface_hub")
     repository = name if "/" in name else f"Systran/faster-{name}"
     wanted = ["config.json", "*.json", "model.bin", "*.safetensors"]
     try:

@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from echox.errors import ConfigError
+from echox.eval.ears import warn_if_own_ear
+from echox.eval.judge import find_judge
 from echox.eval.qa import SPOKEN_ANSWER, QaRun, choose_arms, run_arms
 from echox.eval.questions import Question, fingerprint, take
-from echox.eval.results import Results, read_all
+from echox.eval.results import Results, read_beside
 from echox.eval.scorers import Scorer
-from echox.eval.setup import WER_NORMALISER, ModelChoice, choose_judges, load_subject, machine, warn_if_own_ear
+from echox.eval.setup import WER_NORMALISER, ModelChoice, choose_judges, load_subject, machine, model_folder
 from echox.eval.subject import can_turn_off
-from echox.eval.summary import Table, summarise
+from echox.eval.summary import Table
 
 Tell = Callable[[str], None]
+NOT_ON_A_SERVER = ("teacher", "t2t-off")
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,7 @@ def run_qa(
 
     Raises any EchoxError of its inputs before a model is loaded.
     """
-    wanted = choose_arms(options.arms, subject_can_turn_off=False)
-    if choice.endpoint and {"teacher", "t2t-off"} & set(wanted):
-        raise ConfigError("a server has neither a teacher nor adapters to turn off: leave those arms out")
+    wanted = _possible_arms(options.arms, choice, tell)
     todo = take(questions, options.limit, options.shard)
     spoken = bool(SPOKEN_ANSWER & set(wanted))
     device = "cuda" if choice.device == "cuda" else "cpu"
@@ -60,28 +61,39 @@ def run_qa(
         options.judge, options.recogniser, spoken, "cascade" in wanted, options.judge_window, device
     )
     subject, name = server or load_subject(choice)
-    warn_if_own_ear(subject, judge, tell)
-    arms = choose_arms(options.arms, subject_can_turn_off=can_turn_off(subject))
+    warn_if_own_ear(model_folder(choice), find_judge(options.judge) if judge else None, tell)
+    arms = choose_arms(",".join(wanted), subject_can_turn_off=can_turn_off(subject))
     settings = _settings(questions, source, name, judge, recogniser, scorers, options)
+    settings |= {"system": choice.system} if choice.system else {}
     settings |= {"arms": list(arms), "machine": machine(), "load_seconds": round(time.perf_counter() - started, 2)}
     path = results_path(options.out, options.shard)
     with Results(path, settings, options.retry_failed) as results:
         run = QaRun(subject, judge, scorers, options.out, recogniser, subject, _ask_options(options), options.batch)
+        run.places = {item.id: place for place, item in enumerate(questions)}
         _run_with_bar(run, todo, arms, results)
     return write_report([path], options.out, tell)
+
+
+def _possible_arms(names: str, choice: ModelChoice, tell: Tell) -> tuple[str, ...]:
+    """Returns the arms to run, telling which ones a server cannot have; raises ConfigError when none is left."""
+    wanted = choose_arms(names, subject_can_turn_off=False)
+    without = [arm for arm in wanted if arm in NOT_ON_A_SERVER] if choice.endpoint else []
+    left = tuple(arm for arm in wanted if arm not in without)
+    reason = "a server has neither a teacher nor adapters to turn off"
+    if not left:
+        raise ConfigError(f"{reason}: choose other arms than {', '.join(without)}")
+    if without:
+        tell(f"{reason}: left out {', '.join(without)}")
+    return left
 
 
 def write_report(paths: Sequence[Path], out: Path, tell: Tell) -> list[Table]:
     """Returns the tables of results files and writes them as table.md and report.html into `out`."""
     from echox.eval.report import write_html
+    from echox.eval.tables import all_tables
 
-    runs = read_all(paths)
-    tables = []
-    for settings, items in runs:
-        tables += [
-            Table(f"{settings['model']}: {table.title}", table.head, table.rows, table.note)
-            for table in summarise(settings, items)
-        ]
+    runs = read_beside(paths)
+    tables = all_tables(runs)
     out.mkdir(parents=True, exist_ok=True)
     (out / "table.md").write_text("\n".join(table.markdown() for table in tables), encoding="utf-8")
     write_html(out / "report.html", runs, tell)
@@ -113,6 +125,7 @@ def _settings(
         "model": model,
         "questions": source,
         "questions_mark": fingerprint(questions),
+        "count": len(questions),
         "scorer": scorers[0].name,
         "scorers": [scorer.name for scorer in scorers],
         "normaliser": scorers[0].normaliser,

@@ -7,13 +7,15 @@
     teacher   s2s's own text -> T2C -> speech -> judge    shows what the echo decoder itself loses (spec section 4)
     cascade   recogniser -> same LLM, typed -> speech -> judge
 
-One reply of the s2s arm serves both s2s and s2t, since its text is what s2t would have said. Everything written down is
-in `item_record`. Loads no model; knows nothing about files but the wavs it saves.
+One reply of the s2s arm serves both s2s and s2t, since its text is what s2t would have said; where its speech failed,
+s2t asks again for text alone. Everything written down is in `item_record`. Loads no model; knows nothing about files
+but the wavs it saves.
 """
 
 import re
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -28,7 +30,17 @@ from echox.eval.questions import Question
 from echox.eval.results import Results
 from echox.eval.scorers import Scorer
 from echox.eval.speech import errors_between, signal_checks
-from echox.eval.subject import Failure, Speaks, Subject, ask_all, at_16k, attempt, can_turn_off, say_all, with_adapters
+from echox.eval.subject import (
+    Failure,
+    Speaks,
+    Subject,
+    ask_all,
+    at_16k,
+    attempt,
+    can_turn_off,
+    say_all,
+    with_adapters,
+)
 
 ARMS = ("t2t", "t2t-off", "s2s", "s2t", "teacher", "cascade")
 """Every arm, in the order in which they run: s2s before s2t and teacher, which use its text."""
@@ -38,11 +50,16 @@ ADAPTERS_OFF = frozenset({"t2t-off", "cascade"})
 """Arms of the language model as it was before it learned to hear; they run in a pass of their own."""
 CUT = frozenset({"length", "max_tokens", "max_seconds"})
 FAILURES_IN_A_ROW = 12
+FAILURES_AT_THE_START = 3
+"""So many failures in a row stop a run, at any time and while a server has answered nothing yet."""
 
 
 @dataclass
 class QaRun:
-    """Everything one run needs; `speaker` says the texts of teacher and cascade, `options` go to every `ask`."""
+    """Everything one run needs; `speaker` says the texts of teacher and cascade, `options` go to every `ask`.
+
+    `places` are the questions' places in their file, which are written down for `echox eval export`.
+    """
 
     subject: Subject
     judge: Judge | None
@@ -53,7 +70,18 @@ class QaRun:
     options: dict[str, Any] = field(default_factory=dict)
     batch: int = 8
     tell: Callable[[int], None] = lambda count: None
+    places: dict[str, int] = field(default_factory=dict)
     failures: int = 0
+    answered: bool = False
+
+
+@dataclass(frozen=True)
+class OwnText:
+    """A model's own text for the teacher to say: why it ended and how long the answer that it is from took."""
+
+    text: str
+    finish: str = "stop"
+    wall_seconds: float = 0.0
 
 
 def choose_arms(names: str, subject_can_turn_off: bool = True) -> tuple[str, ...]:
@@ -73,19 +101,29 @@ def choose_arms(names: str, subject_can_turn_off: bool = True) -> tuple[str, ...
 def run_arms(run: QaRun, questions: Sequence[Question], arms: Sequence[str], results: Results) -> None:
     """Answers, judges, scores and writes every (arm, question) that `results` does not hold yet, a batch at a time.
 
-    Raises EndpointError when a dozen questions in a row fail: the server is gone, and resuming is cheaper than waiting.
+    Raises EndpointError when a dozen questions in a row fail, or a server's first three: it is gone, and resuming is
+    cheaper than waiting.
     """
     off = [arm for arm in arms if arm in ADAPTERS_OFF and (arm == "t2t-off" or can_turn_off(run.subject))]
     for chosen, on in (([arm for arm in arms if arm not in off], True), (off, False)):
         if all((arm, item.id) in results.done for arm in chosen for item in questions):
             continue
         with with_adapters(run.subject, on):
-            for start in range(0, len(questions), run.batch):
+            start = 0
+            while start < len(questions):
+                end = start + _batch_size(run)
                 replies: dict[str, Any] = {}
                 for arm in chosen:
-                    batch = [q for q in questions[start : start + run.batch] if (arm, q.id) not in results.done]
+                    batch = [q for q in questions[start:end] if (arm, q.id) not in results.done]
                     if batch:
                         _run_batch(run, arm, batch, results, replies)
+                start = end
+
+
+def _batch_size(run: QaRun) -> int:
+    """Returns how many questions to ask next: no more than three of a server that has not answered yet."""
+    alone = getattr(run.subject, "ask_many", None) is None
+    return min(run.batch, FAILURES_AT_THE_START) if alone and not run.answered else run.batch
 
 
 def _run_batch(run: QaRun, arm: str, batch: Sequence[Question], results: Results, replies: dict[str, Any]) -> None:
@@ -94,7 +132,7 @@ def _run_batch(run: QaRun, arm: str, batch: Sequence[Question], results: Results
     if arm in ("t2t", "t2t-off"):
         answers = ask_all(run.subject, typed=[item.question for item in batch], text_only=True, **run.options)
     elif arm == "teacher":
-        answers = say_all(run.speaker, _own_texts(run, batch, results, replies))
+        answers = _teacher(run, batch, results, replies)
     elif arm == "cascade":
         heard, answers = _cascade(run, batch)
     else:
@@ -108,15 +146,24 @@ def _run_batch(run: QaRun, arm: str, batch: Sequence[Question], results: Results
         record["heard"] = words_heard
         results.append(record)
         run.tell(1)
-        run.failures = run.failures + 1 if record["error"] else 0
-        if run.failures >= FAILURES_IN_A_ROW:
-            raise EndpointError(
-                f"{run.failures} questions in a row failed, the last with: {record['error']}; mend it and resume"
-            )
+        _count_failures(run, record["error"])
+
+
+def _count_failures(run: QaRun, error: str) -> None:
+    """Raises EndpointError when so many questions in a row have failed that the next one will, too."""
+    run.failures = run.failures + 1 if error else 0
+    run.answered = run.answered or not error
+    dead = error.startswith("endpoint:") and not run.answered
+    if run.failures >= (FAILURES_AT_THE_START if dead else FAILURES_IN_A_ROW):
+        first = "the first " if dead else ""
+        raise EndpointError(
+            f"{first}{run.failures} questions in a row failed, the last with: {error}; mend it and resume"
+        )
 
 
 def _spoken(run: QaRun, batch: Sequence[Question], text_only: bool, replies: dict[str, Any]) -> list[Any]:
-    missing = [item for item in batch if item.id not in replies]
+    """Returns answers to the spoken questions, those in `replies` again; a failed one is asked again for text alone."""
+    missing = [q for q in batch if q.id not in replies or (text_only and isinstance(replies[q.id], Failure))]
     waves: dict[str, Any] = {item.id: load_question(item) for item in missing}
     usable = [item for item in missing if not isinstance(waves[item.id], Failure)]
     if usable:
@@ -127,28 +174,48 @@ def _spoken(run: QaRun, batch: Sequence[Question], text_only: bool, replies: dic
 
 
 def _cascade(run: QaRun, batch: Sequence[Question]) -> tuple[list[str | None], list[Any]]:
-    """Returns what the recogniser heard and the spoken answers to it."""
+    """Returns what the recogniser heard and the spoken answers to it; times add up recogniser, LLM and voice."""
     if run.recogniser is None:
         raise ConfigError("the cascade needs a recogniser: give --recogniser or --judge")
     loaded = [load_question(item) for item in batch]
     waves = [np.zeros(0, np.float32) if isinstance(wave, Failure) else wave for wave in loaded]
+    started = time.perf_counter()
     heard = run.recogniser.transcribe(waves)
+    hearing = time.perf_counter() - started
     typed = ask_all(run.subject, typed=[words or "..." for words in heard], text_only=True, **run.options)
-    texts = ["" if isinstance(answer, Failure) else answer.text for answer in typed]
-    spoken = say_all(run.speaker, texts)
-    for place, wave in enumerate(loaded):
-        spoken[place] = next((x for x in (wave, typed[place]) if isinstance(x, Failure)), spoken[place])
-    return list(heard), spoken
+    own = [wave if isinstance(wave, Failure) else answer for wave, answer in zip(loaded, typed, strict=True)]
+    return list(heard), _say(run, own, hearing)
 
 
-def _own_texts(run: QaRun, batch: Sequence[Question], results: Results, replies: dict[str, Any]) -> list[str]:
-    """Returns the model's own texts for the teacher: from this batch, from the file of an earlier run, or asked now."""
-    written = {
-        id: results.items[arm, id]["text"] for arm in ("s2t", "s2s") for id in _ids(batch) if (arm, id) in results.items
-    }
-    _spoken(run, [item for item in batch if item.id not in written], True, replies)
-    texts = {id: "" if isinstance(reply, Failure) else reply.text for id, reply in replies.items()}
-    return [(texts | written)[item.id] for item in batch]
+def _teacher(run: QaRun, batch: Sequence[Question], results: Results, replies: dict[str, Any]) -> list[Any]:
+    """Returns the model's own texts spoken: from this batch, from the file of an earlier run, or asked now."""
+    written: dict[str, OwnText] = {}
+    for arm in ("s2t", "s2s"):
+        for item in (results.items[arm, q.id] for q in batch if (arm, q.id) in results.items):
+            if item["finish"] != "error":
+                written[item["id"]] = OwnText(item["text"], item["finish"], float(item.get("wall_seconds") or 0.0))
+    tried = {q.id: Failure(results.items["s2t", q.id]["error"]) for q in batch if ("s2t", q.id) in results.items}
+    known = tried | {id: reply for id, reply in replies.items() if not isinstance(reply, Failure)} | written
+    _spoken(run, [q for q in batch if q.id not in known], True, replies)
+    return _say(run, [known.get(q.id) or replies[q.id] for q in batch])
+
+
+def _say(run: QaRun, own: Sequence[Any], seconds: float = 0.0) -> list[Any]:
+    """Returns texts spoken, each with the reason why its text ended and with the seconds that were spent before."""
+    spoken = say_all(run.speaker, ["" if isinstance(text, Failure) else text.text for text in own], **run.options)
+    return [
+        text if isinstance(text, Failure) else _after(text, said, seconds)
+        for text, said in zip(own, spoken, strict=True)
+    ]
+
+
+def _after(own: Any, said: Any, seconds: float) -> Any:
+    if isinstance(said, Failure):
+        return said
+    before = seconds + float(own.wall_seconds or 0.0)
+    first = None if said.first_audio_seconds is None else before + said.first_audio_seconds
+    finish = own.finish if own.finish in CUT else said.finish
+    return replace(said, finish=finish, wall_seconds=before + said.wall_seconds, first_audio_seconds=first)
 
 
 def _transcribe(run: QaRun, answers: Sequence[Any]) -> list[str | None]:
@@ -162,9 +229,10 @@ def _transcribe(run: QaRun, answers: Sequence[Any]) -> list[str | None]:
 def item_record(run: QaRun, arm: str, item: Question, answer: Any, transcript: str | None) -> dict[str, Any]:
     """Returns what is written about one question in one arm; a failed one scores 0 and says why in `error`."""
     failed = isinstance(answer, Failure)
-    text = "" if failed else str(answer.text)
+    text = str(answer.text)
     prediction = text if transcript is None else transcript
     record: dict[str, Any] = {"arm": arm, "id": item.id, "kind": item.kind, "question": item.question}
+    record |= {"place": run.places.get(item.id), "question_audio": None if item.audio is None else str(item.audio)}
     record |= {"answers": list(item.answers), "heard": None, "text": text, "transcript": transcript}
     error = answer.reason if failed else ""
     scores, fault = _score(run.scorers, "" if failed else prediction, item)
@@ -236,14 +304,10 @@ def _audio(answer: Any) -> np.ndarray | None:
 def _whole(answer: Any) -> Any:
     audio = _audio(answer)
     if audio is not None and not np.isfinite(audio).all():
-        return Failure("the answer's audio holds samples that are not finite numbers")
+        return Failure("the answer's audio holds samples that are not finite numbers", str(answer.text))
     return answer
 
 
 def _heard(answer: Any) -> str | None:
     question = getattr(answer, "heard", None)
     return question if isinstance(question, str) and question else None
-
-
-def _ids(batch: Sequence[Question]) -> list[str]:
-    return [item.id for item in batch]

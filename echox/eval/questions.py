@@ -55,8 +55,8 @@ def read_questions(path: str | Path, audio_dir: str | Path | None = None, need_a
             faults.append(f"line {number} {fault}")
             continue
         given = row.get("audio", "").strip()
-        named = audio_dir is not None or given
-        audio = folder / (given or f"{row['id']}.wav") if named or need_audio else None
+        place = folder / (given or f"{row['id']}.wav")
+        audio = place if audio_dir is not None or given or need_audio or place.is_file() else None
         answers = tuple(answer.strip() for answer in row["answers"].split(ANSWER_MARK.strip()) if answer.strip())
         questions.append(Question(row["id"].strip(), row["question"].strip(), answers, audio, row.get("kind", "")))
     check_questions(questions, path, need_audio, faults)
@@ -113,9 +113,16 @@ def write_questions(path: str | Path, questions: Sequence[Question]) -> None:
 
 
 def fingerprint(questions: Sequence[Question]) -> str:
-    """Returns 16 hexadecimal digits that change when any id, question or answer does."""
-    content = [[item.id, item.question, list(item.answers)] for item in questions]
+    """Returns 16 hexadecimal digits that change when any id, question, answer or recording does."""
+    content = [[item.id, item.question, list(item.answers), _audio_mark(item.audio)] for item in questions]
     return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()[:16]
+
+
+def _audio_mark(path: Path | None) -> str:
+    """Returns the hash of a recording's bytes, nothing when there is none."""
+    if path is None or not path.is_file():
+        return ""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _from_manifest(record: dict[str, Any], folder: Path) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""One HTML file about one or more runs: tables, plots, and the worst items first with their audio inside.
+"""One HTML file about one or more runs: side by side, tables, plots, and the worst items first with audio inside.
 
 Nothing is loaded from elsewhere, so the file can be mailed or kept. Plots need matplotlib from the eval extra and are
 left out, with its install line in their place, when it is absent. Knows nothing about models.
@@ -6,17 +6,22 @@ left out, with its install line in their place, when it is absent. Knows nothing
 
 import base64
 import html
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from echox.audio import written_whole
 from echox.errors import MissingDependency
-from echox.eval.summary import Table, arms_of, summarise, worst_first
+from echox.eval.summary import Table, arms_of, worst_first
+from echox.eval.tables import qa_runs, side_by_side, tables_of, title_of
 
 WORST = 60  # items listed in full
 PLAYERS = 16  # of those, answers with audio inside
-LARGEST_AUDIO = 600_000  # bytes of one embedded file
+LARGEST_WAV = 600_000  # bytes of a file that is embedded as it is; longer ones go in as FLAC
+
+HIDDEN = ("type", "folder", "tables", "views", "typed_against_spoken")
+"""Settings that are shown elsewhere or nowhere."""
 
 Runs = Sequence[tuple[dict[str, Any], list[dict[str, Any]]]]
 
@@ -31,13 +36,20 @@ audio { height: 2rem; width: 16rem; } svg { max-width: 100%; height: auto; }
 
 def write_html(path: Path, runs: Runs, tell: Callable[[str], None]) -> None:
     """Writes the report of `runs` (settings, items) atomically; raises OutputError when the place cannot be written."""
-    parts = [f"<h1>{html.escape(', '.join(dict.fromkeys(str(s.get('model', '?')) for s, _ in runs)))}</h1>"]
-    parts.append(_plots(runs, tell))
+    asked = qa_runs(runs)
+    parts = [f"<h1>{html.escape(', '.join(dict.fromkeys(title_of(settings) for settings, _ in runs)))}</h1>"]
+    if len(asked) > 1:
+        parts.append(table_html(side_by_side(runs)))
+    if asked:
+        parts.append(_plots(asked, tell))
     for settings, items in runs:
-        parts.append(f"<h2>{html.escape(str(settings.get('model', '?')))}</h2>")
-        parts += [table_html(table) for table in summarise(settings, items)]
+        parts.append(f"<h2>{html.escape(title_of(settings))}</h2>")
+        parts += [table_html(table) for table in tables_of(settings, items)]
+        if settings.get("task") == "gap":
+            parts.append(_gap_drawing(settings))
         parts.append(_settings(settings))
-        parts.append(_items(items))
+        if settings.get("task", "qa") == "qa":
+            parts.append(_items(items))
     head = f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>echox eval</title><style>{STYLE}</style>'
     page = f"{head}</head><body>{''.join(parts)}</body></html>\n"
     with written_whole(path) as partial:
@@ -53,15 +65,34 @@ def table_html(table: Table) -> str:
 
 
 def embedded_audio(path: Path) -> str:
-    """Returns a player with the file inside, or a note when it is missing or larger than 600 kB."""
+    """Returns a player with the file inside, long ones as FLAC, or a note when it is missing or not audio."""
+    kind = "wav"
     try:
         content = path.read_bytes()
-    except OSError:
-        return '<span class="note">audio missing</span>'
-    if len(content) > LARGEST_AUDIO:
-        return f'<span class="note">{html.escape(path.name)}: {len(content) // 1000} kB, not embedded</span>'
+        if len(content) > LARGEST_WAV:
+            content, kind = _as_flac(path), "flac"
+    except (OSError, RuntimeError):
+        return f'<span class="note">{html.escape(path.name)}: audio missing or broken</span>'
     data = base64.b64encode(content).decode()
-    return f'<audio controls preload="none" src="data:audio/wav;base64,{data}"></audio>'
+    return f'<audio controls preload="none" src="data:audio/{kind};base64,{data}"></audio>'
+
+
+def _as_flac(path: Path) -> bytes:
+    """Returns an audio file as FLAC, without loss; raises RuntimeError when it cannot be read."""
+    import soundfile
+
+    samples, rate = soundfile.read(path, dtype="int16")
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, rate, format="FLAC", subtype="PCM_16")
+    return buffer.getvalue()
+
+
+def _gap_drawing(settings: dict[str, Any]) -> str:
+    """Returns the gap.svg beside a gap.json, nothing when it is absent or not ours."""
+    path = Path(settings.get("folder", ".")) / "gap.svg"
+    drawing = path.read_text(encoding="utf-8") if path.is_file() else ""
+    own = drawing.startswith("<svg") and "<script" not in drawing
+    return f"<figure>{drawing}</figure>" if own else ""
 
 
 def _plots(runs: Runs, tell: Callable[[str], None]) -> str:
@@ -78,7 +109,7 @@ def _settings(settings: dict[str, Any]) -> str:
     rows = "".join(
         f"<tr><th>{html.escape(key)}</th><td>{html.escape(str(value))}</td></tr>"
         for key, value in settings.items()
-        if key != "type"
+        if key not in HIDDEN
     )
     return f"<details><summary>Settings</summary><table>{rows}</table></details>"
 

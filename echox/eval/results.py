@@ -15,6 +15,7 @@ from echox.errors import ConfigError, InputError, OutputError
 
 FREE = frozenset({"arms", "limit", "shard", "started", "machine", "load_seconds"})
 """Settings that may differ between runs of one file: they choose which lines are written, not what they say."""
+BESIDE = ("speech.jsonl", "latency.jsonl", "asr.jsonl", "gap.json")
 
 
 def _line(record: dict[str, Any]) -> str:
@@ -82,6 +83,8 @@ def read_results(path: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]
     """
     from echox.data.manifest import read_jsonl
 
+    if Path(path).suffix == ".json":
+        return _read_gap(Path(path)), []
     lines = read_jsonl(path)
     if not lines or lines[0].get("type") != "settings":
         raise InputError(f"{path} is not a results file of `echox eval`: its first line holds no settings")
@@ -93,25 +96,72 @@ def read_results(path: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]
     return lines[0], list(items.values())
 
 
+def _read_gap(path: Path) -> dict[str, Any]:
+    """Returns the content of a gap.json as settings; raises InputError when it is not one."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}): give the files of `echox eval`") from error
+    if not isinstance(content, dict) or content.get("task") != "gap":
+        raise InputError(f"{path} is not a gap.json of this version of `echox eval gap`: run it again")
+    return content
+
+
+def read_beside(paths: Iterable[str | Path]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Returns the runs of `read_all` and those of asr, speech, latency and gap that lie beside a given file.
+
+    What lies beside and cannot be read is left out; a file that was given must be whole.
+    """
+    given = [Path(path) for path in paths]
+    known = {path.resolve() for path in given}
+    folders = list(dict.fromkeys(path.resolve().parent for path in given))
+    beside = [folder / name for folder in folders for name in BESIDE if (folder / name).is_file()]
+    runs = read_all(given)
+    for path in beside:
+        if path not in known:
+            try:
+                runs += read_all([path])
+            except InputError:
+                continue  # an old or half-written file that nobody asked for
+    return runs
+
+
 def read_all(paths: Iterable[str | Path]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """Returns (settings, items) per run, files of one run's shards joined; raises InputError without a single file."""
+    """Returns (settings, items) per run, files of one run's shards joined, an item that is there twice counted once.
+
+    Raises InputError without a single file, or when two files of a run hold different results for one arm and id.
+    """
     runs: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
     for path in paths:
         settings, items = read_results(path)
+        settings["folder"] = str(Path(path).resolve().parent)
         for item in items:
-            item["folder"] = str(Path(path).parent)
+            item["folder"] = str(Path(path).resolve().parent)
         same = next((run for run in runs if "shard" in settings and not _changes(run[0], settings)), None)
         if same is None:
             runs.append((settings, items))
         else:
-            same[1].extend(items)
+            same[1].extend(_new_items(path, same[1], items))
     if not runs:
         raise InputError("no results file was given: name one or more results.jsonl")
     return runs
 
 
+def _new_items(path: str | Path, known: list[dict[str, Any]], items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns those of `items` that are not among `known`; raises InputError for one with another result."""
+    by_key = {(item["arm"], item["id"]): item for item in known}
+    for item in items:
+        earlier = by_key.get((item["arm"], item["id"]))
+        if earlier is not None and {**earlier, "folder": ""} != {**item, "folder": ""}:
+            raise InputError(
+                f"{path} and a file before it hold different results for {item['arm']} {item['id']!r} of one run: give "
+                "only one of them"
+            )
+    return [item for item in items if (item["arm"], item["id"]) not in by_key]
+
+
 def _changes(earlier: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    keys = (set(earlier) | set(now)) - FREE - {"type"}
+    keys = (set(earlier) | set(now)) - FREE - {"type", "folder"}
     return sorted(key for key in keys if earlier.get(key) != now.get(key))
 
 

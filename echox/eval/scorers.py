@@ -25,7 +25,8 @@ from echox.eval.prompts import PROMPTS
 from echox.text.normalize import simple_tokens, squad_normalize
 
 Score = Callable[[str, Sequence[str], str], float]
-Chat = Callable[[str], str]
+Chat = Callable[[str, int], str]
+"""A language model's reply to a prompt, drawn with a seed."""
 
 VOTES = 3
 _VERDICT = re.compile(r"\[\s*(correct|incorrect)\s*\]", re.IGNORECASE)
@@ -143,7 +144,8 @@ NAMES = (*PLAIN, *_JUDGED)
 def find_scorer(name: str, chat: Chat | None = None, prompt: str | None = None) -> Scorer:
     """Returns the scorer called `name`.
 
-    The LLM-judged ones need `chat(prompt) -> reply` and take another `prompt` with {question}, {answers}, {response}.
+    The LLM-judged ones need `chat(prompt, seed) -> reply`, which every vote asks with a seed of its own, and take another
+    `prompt` with {question}, {answers}, {response}.
     Raises ConfigError for an unknown name, or for a judged one without `chat` or with a prompt that lacks a field.
     """
     if name in PLAIN:
@@ -160,7 +162,7 @@ def find_scorer(name: str, chat: Chat | None = None, prompt: str | None = None) 
     def score(prediction: str, answers: Sequence[str], question: str = "") -> float:
         filled = text.replace("{question}", question).replace("{answers}", " | ".join(answers))
         filled = filled.replace("{response}", prediction)
-        return combine([chat(filled) for _ in range(votes)])
+        return combine([chat(filled, seed) for seed in range(votes)])
 
     mark = hashlib.sha256(text.encode()).hexdigest()[:8]
     return Scorer(f"{name} (prompt {mark})", score, "none (language model)", best)

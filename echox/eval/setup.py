@@ -1,16 +1,16 @@
 """From the names a user gives to what a run needs, in an order that finds every mistake before a model is loaded."""
 
 import platform
-from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from echox.errors import ConfigError, InputError, require
+from echox.errors import ConfigError, InputError
 from echox.eval.endpoint import EndpointAssistant, chat_function
 from echox.eval.judge import Judge, find_judge, load_judge
-from echox.eval.scorers import Scorer, find_scorer
+from echox.eval.packages import need
+from echox.eval.scorers import NAMES, Scorer, find_scorer
 
 WER_NORMALISER = "Whisper's English normaliser without its spelling table, jiwer"
 
@@ -25,18 +25,22 @@ class ModelChoice:
     llm: str | None = None
     timeout: float = 120.0
     retries: int = 3
+    system: str = ""
 
 
 def choose_scorers(names: str, endpoint: str, model: str, prompt: Path | None) -> list[Scorer]:
     """Returns the scorers of a comma-separated list, the first being the one that tables use.
 
-    Raises ConfigError for unknown names, InputError for a missing prompt file, EndpointError when the server is away.
+    Raises ConfigError for unknown names or none, InputError for a missing prompt file, EndpointError when the server is away.
     """
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    if not wanted:
+        raise ConfigError(f"--scorer is empty: give at least one of {', '.join(NAMES)}")
     if prompt is not None and not prompt.is_file():
         raise InputError(f"{prompt} is missing: give --scorer-prompt a text file")
     chat = chat_function(endpoint, model) if endpoint else None
     text = prompt.read_text(encoding="utf-8") if prompt else None
-    return [find_scorer(name.strip(), chat, text) for name in names.split(",") if name.strip()]
+    return [find_scorer(name, chat, text) for name in wanted]
 
 
 def choose_judges(
@@ -49,7 +53,7 @@ def choose_judges(
     if spoken and not judge:
         raise ConfigError("the arms s2s, teacher and cascade are heard by a judge: give --judge, such as whisper-base")
     if spoken:
-        require("jiwer", "eval")
+        need("jiwer")
     for name in (judge if spoken else "", recogniser if cascade else ""):
         if name:
             find_judge(name)
@@ -62,12 +66,17 @@ def choose_judges(
 def load_subject(choice: ModelChoice) -> tuple[Any, str]:
     """Returns the model under test and its printed name, which changes when its weights do.
 
-    Raises EndpointError when a server is away, ModelError or InputError when a local model is not whole.
+    Raises EndpointError when a server is away, ConfigError for a system prompt without a server, ModelError or InputError
+    when a local model is not whole.
     """
     if choice.endpoint:
-        assistant = EndpointAssistant(choice.endpoint, choice.model, choice.timeout, choice.retries)
+        assistant = EndpointAssistant(
+            choice.endpoint, choice.model, choice.timeout, choice.retries, system=choice.system
+        )
         assistant.check()
         return assistant, assistant.name
+    if choice.system:
+        raise ConfigError("--system is sent to a server: give --endpoint, or leave it out")
     if choice.model == "fake":
         from echox.generate.fake import FakeAssistant
 
@@ -91,6 +100,13 @@ def folder_mark(folder: Path) -> str:
     return digest.hexdigest()[:8]
 
 
+def model_folder(choice: ModelChoice) -> Path | None:
+    """Returns the folder of a local model, None for a server's and the fake."""
+    from echox.hub import resolve_model
+
+    return None if choice.endpoint or choice.model == "fake" else resolve_model(choice.model)
+
+
 def machine() -> str:
     """Returns one line about the machine, for tables of times."""
     import os
@@ -98,8 +114,15 @@ def machine() -> str:
     return f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
-def warn_if_own_ear(subject: Any, judge: Judge | None, tell: Callable[[str], None]) -> None:
-    """Tells when the judge is the recogniser whose encoder the model listens with, which would flatter it."""
-    own = str(getattr(subject, "encoder_name", "") or "")
-    if judge is not None and own and own.split("/")[-1] == judge.name.split(" ")[0].split("/")[-1]:
-        tell(f"the judge {judge.name} is the model's own encoder: choose another for numbers you publish")
+def timed_on(subject: Any) -> dict[str, str]:
+    """Returns what times depend on besides the model: the machine, which one of its kind, and the device.
+
+    The machine's own name is private; eight digits of its hash tell it from another.
+    """
+    device = getattr(getattr(subject, "parts", None), "device", None) or getattr(subject, "device", None)
+    where = str(device) if device else "server" if hasattr(subject, "base_url") else "cpu"
+    if where.startswith("cuda"):
+        import torch
+
+        where = f"{where}, {torch.cuda.get_device_name(device)}"
+    return {"timed_on": machine(), "host": sha256(platform.node().encode()).hexdigest()[:8], "device": where}

@@ -10,14 +10,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from echox.errors import InputError, MissingDependency, require
+from echox.errors import InputError
+from echox.eval.packages import EXTRA, need
 from echox.text.normalize import whisper_english
 
 SAMPLE_RATE = 16_000
@@ -45,13 +45,19 @@ def errors_between(reference: str, heard: str, normalise: Callable[[str], str] |
 
     Nothing left of the reference gives 0 words, and every word heard is then an edit. Needs jiwer.
     """
-    jiwer = require("jiwer", "eval")
+    jiwer = need("jiwer")
     normalise = normalise or whisper_english()
     wanted, got = normalise(reference).strip(), normalise(heard).strip()
     if not wanted:
         return Errors(0, len(got.split()), 0, len(got))
     words, characters = jiwer.process_words(wanted, got), jiwer.process_characters(wanted, got)
     return Errors(len(wanted.split()), _edits(words), len(wanted), _edits(characters))
+
+
+def all_deleted(text: str) -> Errors:
+    """Returns the errors of a text of which nothing was heard: every word and character counts as deleted."""
+    wanted = whisper_english()(text).strip()
+    return Errors(len(wanted.split()), len(wanted.split()), len(wanted), len(wanted))
 
 
 def signal_checks(wave: np.ndarray, sample_rate: int, text: str = "") -> dict[str, float]:
@@ -104,7 +110,7 @@ def clipped_share(wave: np.ndarray) -> float:
 
 def dnsmos() -> Callable[[np.ndarray], dict[str, float]]:
     """Returns a function from a wave at 16 kHz to DNSMOS's P.835 and P.808 scores (1 to 5, higher is better)."""
-    network = require("speechmos.dnsmos", "eval")
+    network = need("speechmos.dnsmos")
 
     def score(wave: np.ndarray) -> dict[str, float]:
         if len(wave) < SAMPLE_RATE // 10:
@@ -152,11 +158,8 @@ def _alone(module: str, packages: str) -> Any:
 
     Raises MissingDependency with the line that installs it without its dependencies; `eval` has the real ones.
     """
-    try:
-        return import_module(module)
-    except ModuleNotFoundError as error:
-        line = f'pip install --no-deps {packages}, after pip install "openechox[eval]"'
-        raise MissingDependency(f"{error.name} is needed for {module} and is not installed: run {line}.") from error
+    own = tuple(name.replace("-", "_") for name in (*packages.split(), "webrtcvad", "xls_r_sqa"))
+    return need(module, f"pip install --no-deps {packages}, after {EXTRA}", own)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ A model exposes what it has; a reader that is missing is left out of the table. 
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +14,7 @@ import numpy as np
 from echox.audio import load_audio
 from echox.errors import InputError
 from echox.eval.questions import read_questions
-from echox.eval.subject import at_16k
+from echox.eval.subject import at_16k, can_turn_off
 
 States = Sequence[np.ndarray]
 
@@ -35,20 +36,32 @@ def word_states(states: States) -> np.ndarray:
     return np.stack([as_numpy(layer).mean(axis=0) for layer in states])
 
 
-def available(reader: Any, wave_of: Callable[[str], np.ndarray] | None) -> dict[str, Callable[[str], np.ndarray]]:
-    """Returns the views that a model has, by printed name, each a function from a word to [layers, H].
+@dataclass(frozen=True)
+class Source:
+    """Where a view comes from: a function from a word to [layers, H], and whether the adapters are on meanwhile."""
 
-    `wave_of` gives a word's speech at 16 kHz; without it the S2T LLM is left out.
+    read: Callable[[str], np.ndarray]
+    adapters: bool = True
+
+
+def available(reader: Any, wave_of: Callable[[str], np.ndarray] | None) -> dict[str, Source]:
+    """Returns the views that a model has, by printed name.
+
+    The text LLM is read with its adapters off, and once more with them on where there are any. `wave_of` gives a word's
+    speech at 16 kHz; without it the S2T LLM is left out.
     """
-    views: dict[str, Callable[[str], np.ndarray]] = {}
+    views: dict[str, Source] = {}
     if hasattr(reader, "typed_states"):
-        views["text LLM"] = lambda word: word_states(reader.typed_states(word))
+        off = can_turn_off(reader)
+        views["text LLM"] = Source(lambda word: word_states(reader.typed_states(word)), adapters=not off)
+        if off:
+            views["text LLM, adapters on"] = Source(lambda word: word_states(reader.typed_states(word)))
     if hasattr(reader, "spoken_states") and wave_of is not None:
-        views["S2T LLM"] = lambda word: word_states(reader.spoken_states(wave_of(word)))
+        views["S2T LLM"] = Source(lambda word: word_states(reader.spoken_states(wave_of(word))))
     if hasattr(reader, "echo_states"):
-        views["echo decoder"] = lambda word: word_states(reader.echo_states(word))
+        views["echo decoder"] = Source(lambda word: word_states(reader.echo_states(word)))
     if hasattr(reader, "unit_states"):
-        views["units"] = lambda word: word_states(reader.unit_states(word))
+        views["units"] = Source(lambda word: word_states(reader.unit_states(word)))
     return views
 
 
@@ -96,3 +109,8 @@ def word_speaker(folder: Path | None, sets: Sequence[Any]) -> Callable[[Any], Ca
         return speak
 
     return own_voice
+
+
+def voice_name(folder: Path | None) -> str:
+    """Returns whose voice spoke the words, for the table's note."""
+    return "the model's own voice" if folder is None else f"the recordings in {folder.name}"

@@ -45,9 +45,22 @@ class Speaks(Protocol):
 
 @dataclass(frozen=True)
 class Failure:
-    """Stands where an answer should be; `reason` goes into the item's record."""
+    """Stands where an answer should be; `reason` goes into the item's record, and so does the `text`, if known."""
 
     reason: str
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Silence:
+    """The answer of a model that had nothing to say: it is empty, which is wrong but no failure."""
+
+    text: str = ""
+    audio: None = None
+    sample_rate: int = 16_000
+    wall_seconds: float = 0.0
+    first_audio_seconds: None = None
+    finish: str = "empty"
 
 
 def ask_all(
@@ -73,9 +86,14 @@ def ask_all(
     return [attempt(lambda q=q: subject.ask(**{name: q}, text_only=text_only, **options)) for q in questions]
 
 
-def say_all(speaker: Any, texts: Sequence[str]) -> list[Any]:
-    """Returns one spoken answer or Failure for each text; an empty text is a Failure without trying."""
-    return [attempt(lambda t=t: speaker.say(t)) if t.strip() else Failure("the text is empty") for t in texts]
+def say_all(speaker: Any, texts: Sequence[str], **options: Any) -> list[Any]:
+    """Returns one spoken answer or Failure for each text, an empty one giving Silence; `say` gets what it takes."""
+    return [_say_one(speaker, text, options) if text.strip() else Silence() for text in texts]
+
+
+def _say_one(speaker: Any, text: str, options: dict[str, Any]) -> Any:
+    said = attempt(lambda: speaker.say(text, **_accepted(speaker.say, options)))
+    return Failure(said.reason, text) if isinstance(said, Failure) else said
 
 
 def can_turn_off(subject: Any) -> bool:

@@ -1,6 +1,6 @@
 """Named question sets: where each lives on the hub, and how its local copy is found.
 
-A set is fetched by name where there is a network (`datasets` from the eval extra), written once as a questions file
+A set is fetched by name where there is a network (needs `pip install datasets`), written once as a questions file
 with wavs into a cache, and read from there. On a closed machine `--data DIR` names a copy. Test material only.
 """
 
@@ -10,53 +10,59 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from echox.errors import ConfigError, InputError, OutputError, require
+from echox.errors import ConfigError, InputError, OutputError
 from echox.eval.adapters import LAYOUTS, read_items
+from echox.eval.packages import need
 from echox.eval.questions import Question, check_questions, read_questions, write_questions
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A named set: its hub repository, configuration and split, and the item format of its records."""
+    """A named set: its hub repository, configuration and split, its records' format, and the rule of its board."""
 
     repository: str
     split: str
     form: str
     config: str | None = None
+    scorer: str = "qa-exist-match"
 
 
 SUITES = {
     "llama-questions": Suite("TwinkStart/llama-questions", "test", "ultraeval"),
     "web-questions": Suite("TwinkStart/speech-web-questions", "test", "ultraeval"),
     "trivia-qa": Suite("TwinkStart/speech-triavia-qa", "test", "ultraeval"),
-    "sd-qa": Suite("hlt-lab/voicebench", "usa", "voicebench", "sd-qa"),
-    "openbookqa": Suite("hlt-lab/voicebench", "test", "voicebench", "openbookqa"),
-    "mmsu": Suite("hlt-lab/voicebench", "law", "voicebench", "mmsu"),
-    "alpacaeval": Suite("hlt-lab/voicebench", "test", "voicebench", "alpacaeval"),
+    "sd-qa": Suite("hlt-lab/voicebench", "usa", "voicebench", "sd-qa", "voicebench-qa"),
+    "openbookqa": Suite("hlt-lab/voicebench", "test", "voicebench", "openbookqa", "voicebench-mcq"),
+    "mmsu": Suite("hlt-lab/voicebench", "law", "voicebench", "mmsu", "voicebench-mcq"),
+    "alpacaeval": Suite("hlt-lab/voicebench", "test", "voicebench", "alpacaeval", "voicebench-open"),
 }
 
 
+def default_scorer(suite: str) -> str:
+    """Returns the scorer that a suite's own board uses, qa-exist-match for none and for questions files."""
+    return SUITES[suite].scorer if suite in SUITES else "qa-exist-match"
+
+
 def load_questions(
-    questions: Path | None, audio_dir: Path | None, suite: str, data: Path | None, spoken: bool
+    questions: Path | None, audio_dir: Path | None, suite: str, data: Path | None, spoken: bool, form: str = ""
 ) -> tuple[list[Question], str]:
     """Returns the questions asked for and the name printed for them; with `spoken` every wav must exist.
 
-    Raises ConfigError unless exactly one of `questions` and `suite` is given, InputError for faults of the set.
+    `form` says that the file holds another harness's items. Raises ConfigError unless exactly one of `questions` and
+    `suite` is given, InputError for faults of the set.
     """
     if (questions is None) == (not suite):
         raise ConfigError("give either --questions FILE or --suite NAME")
-    if questions is not None:
-        return read_questions(questions, audio_dir, spoken), questions.name
-    if suite not in SUITES:
+    if suite and suite not in SUITES:
         raise ConfigError(f"there is no suite {suite!r}: choose from {', '.join(SUITES)}")
-    if data is None:
+    if suite and data is None:
         return read_questions(_fetch(suite, SUITES[suite]), None, spoken), suite
-    found = find_local(data, suite)
-    items = (
-        read_questions(found, audio_dir, spoken) if found.suffix == ".tsv" else read_items(found, _form(found, suite))
-    )
+    found = questions if questions is not None else find_local(data or Path(), suite)
+    if not form and (questions is not None or found.suffix == ".tsv"):
+        return read_questions(found, audio_dir, spoken), suite or found.name
+    items = read_items(found, form or _form(found, suite), audio_dir)
     check_questions(items, found, spoken)
-    return items, suite
+    return items, suite or found.name
 
 
 def find_local(folder: Path, suite: str) -> Path:
@@ -85,7 +91,7 @@ def _fetch(name: str, suite: Suite) -> Path:
     folder = Path(home) / "echox" / "suites" / name
     if (folder / "questions.tsv").is_file():
         return folder / "questions.tsv"
-    datasets: Any = require("datasets", "eval")
+    datasets: Any = need("datasets", "pip install datasets")
     try:
         records = datasets.load_dataset(suite.repository, suite.config, split=suite.split)
         column = next(name for name in LAYOUTS[suite.form].audio if name in records.column_names)

@@ -6,13 +6,14 @@ failed, empty and cut answers stand beside the accuracy. Knows nothing about mod
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from echox.eval import stats
+from echox.eval.speech import DC_LIMIT, all_deleted
 from echox.eval.stats import Interval
 
 ORDER = ("t2t-off", "t2t", "s2t", "s2s", "teacher", "cascade")
@@ -48,15 +49,24 @@ class Table:
 
 def summarise(settings: dict[str, Any], items: Items) -> list[Table]:
     """Returns the tables of one run: accuracy, gaps, speech."""
-    named = f"Scorer {settings.get('scorer', '?')}; judge {settings.get('judge') or 'none'}"
+    named = names_note(settings)
     note = f"{named}; intervals: 95 %, paired bootstrap, {stats.RESAMPLES} resamples over questions, "
     note += f"seed {stats.SEED}. Failed items count as wrong."
     tables = [accuracy_table(items, note), gap_table(items, note)]
-    spoken = speech_table(
-        items,
-        f"Errors of the judge's transcript against the own text, pooled; {settings.get('wer_normaliser', '')}.",
-    )
+    spoken = speech_table(items, f"{named}. {errors_note(settings)}")
     return [table for table in (*tables, spoken) if table.rows]
+
+
+def names_note(settings: dict[str, Any]) -> str:
+    """Returns the scorer, its normaliser and the judge of a run, for the note of every table."""
+    scorer = f"Scorer {settings.get('scorer', '?')} (normaliser: {settings.get('normaliser', '?')})"
+    return f"{scorer}; judge {settings.get('judge') or 'none'}"
+
+
+def errors_note(settings: dict[str, Any]) -> str:
+    """Returns how word errors were counted, for the note of a speech table."""
+    note = f"Errors of the judge's transcript against the own text, {settings.get('wer_normaliser', '?')}, pooled over "
+    return note + "every answer: all words of a silent or failed one count as deleted. The rest: answers with sound."
 
 
 def accuracy_table(items: Items, note: str) -> Table:
@@ -69,7 +79,7 @@ def accuracy_table(items: Items, note: str) -> Table:
         parts = [("all", own)] + [(kind, [item for item in own if kind_of(item) == kind]) for kind in kinds]
         for kind, part in parts:
             if part:
-                rows.append((arm, kind, str(len(part)), _interval(stats.mean(_scores(part))), *_shares(part)))
+                rows.append((arm, kind, str(len(part)), percent(stats.mean(_scores(part))), *_shares(part)))
     return Table(
         "Accuracy",
         ("arm", "questions", "n", "accuracy %", "own text %", "empty %", "cut %", "failed %"),
@@ -91,28 +101,43 @@ def gap_table(items: Items, note: str) -> Table:
 def speech_table(items: Items, note: str) -> Table:
     """Returns word and character error rates against the own text, rate, pauses, clipping and DC, by spoken arm."""
     rows = []
+    texts = {item["id"]: item["text"] for item in items if item["arm"] == "s2t"}
     for arm in arms_of(items):
-        own = [item for item in items if item["arm"] == arm and item.get("signal")]
-        if not own:
-            continue
-        words, characters = (_rate(own, "word_edits", "words"), _rate(own, "character_edits", "characters"))
-        speed = [item["signal"]["words_per_second"] for item in own]
-        pauses = [item["signal"]["pause_seconds"] for item in own]
-        seconds = sum(item["audio_seconds"] for item in own)
-        clipped = 100 * np.mean([item["signal"]["clipped"] > 0 for item in own])
-        offset = np.max(np.abs([item["signal"]["dc"] for item in own]))
-        cells = (
-            f"{seconds:.0f}",
-            words,
-            characters,
-            f"{np.mean(speed):.2f}",
-            f"{np.mean(pauses):.2f}",
-            f"{clipped:.1f}",
-            f"{offset:.4f}",
-        )
-        rows.append((arm, str(len(own)), *cells))
-    head = ("arm", "n", "seconds", "WER %", "CER %", "words/s", "pauses s", "clipped %", "largest DC")
+        own = [item for item in items if item["arm"] == arm and item.get("transcript") is not None]
+        if own:
+            counted = [with_words(item, texts) for item in own]
+            words, characters = (_rate(counted, f"{what}_edits", f"{what}s") for what in ("word", "character"))
+            seconds = sum(item.get("audio_seconds", 0.0) for item in own)
+            signals = [item["signal"] for item in own if item.get("signal")]
+            silent = f"{100 * (1 - len(signals) / len(own)):.1f}"
+            rows.append((arm, str(len(own)), f"{seconds:.0f}", words, characters, silent, *_signal_cells(signals)))
+    checks = ("words/s", "pauses s", "clipped %", "largest DC", f"DC over {DC_LIMIT:g} %")
+    head = ("arm", "n", "seconds", "WER %", "CER %", "no sound %", *checks)
     return Table("Speech", head, tuple(rows), note)
+
+
+def with_words(item: dict[str, Any], texts: Mapping[str, str]) -> dict[str, Any]:
+    """Returns a spoken answer with its counts of words: all deleted where nothing was heard.
+
+    A failed s2s answer has no text; the s2t answer to the same question in `texts` is what it would have said.
+    """
+    if "words" in item:
+        return item
+    lost = all_deleted(item["text"] or (texts.get(item["id"], "") if item["arm"] == "s2s" else ""))
+    return item | asdict(lost)
+
+
+def _signal_cells(signals: Sequence[dict[str, float]]) -> tuple[str, ...]:
+    if not signals:
+        return ("-",) * 5
+    offsets = np.abs([signal["dc"] for signal in signals])
+    return (
+        f"{np.mean([signal['words_per_second'] for signal in signals]):.2f}",
+        f"{np.mean([signal['pause_seconds'] for signal in signals]):.2f}",
+        f"{100 * np.mean([signal['clipped'] > 0 for signal in signals]):.1f}",
+        f"{offsets.max():.4f}",
+        f"{100 * np.mean(offsets > DC_LIMIT):.1f}",
+    )
 
 
 def pair(items: Items, first: str, second: str) -> tuple[np.ndarray, np.ndarray]:
@@ -155,7 +180,7 @@ def _gap_row(
     items: Items, name: str, first: str, second: str, meaning: str, form: Callable[..., Interval]
 ) -> list[tuple[str, ...]]:
     scores, others = pair(items, first, second)
-    return [(name, str(len(scores)), _interval(form(scores, others)), meaning)] if len(scores) else []
+    return [(name, str(len(scores)), percent(form(scores, others)), meaning)] if len(scores) else []
 
 
 def _scores(items: Items) -> np.ndarray:
@@ -169,10 +194,11 @@ def _shares(items: Items) -> tuple[str, ...]:
 
 
 def _rate(items: Items, edits: str, lengths: str) -> str:
-    return _interval(stats.rate([item[edits] for item in items], [item[lengths] for item in items]))
+    return percent(stats.rate([item[edits] for item in items], [item[lengths] for item in items]))
 
 
-def _interval(found: Interval) -> str:
+def percent(found: Interval) -> str:
+    """Returns an interval of shares as percent, a dash where there is none."""
     if not np.isfinite(found.value):
         return "-"
     return f"{100 * found.value:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from echox.errors import InputError, require
+from echox.errors import InputError
 from echox.eval.judge import Judge
+from echox.eval.packages import need
 from echox.text.normalize import whisper_basic
 
 RESAMPLES = 1_000  # sacrebleu's own default; each draw rescores the corpus
@@ -59,8 +60,8 @@ def compare(
 
     Raises InputError on unequal lengths.
     """
-    sacrebleu = require("sacrebleu", "eval")
-    significance = require("sacrebleu.significance", "eval")
+    sacrebleu = need("sacrebleu")
+    significance = need("sacrebleu.significance")
     _check(baseline, references)
     _check(system, references)
     scorer = getattr(sacrebleu, metric.upper())(references=_columns(references))
@@ -77,7 +78,7 @@ def compare(
 
 
 def _corpus(metric: str, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Translation:
-    sacrebleu = require("sacrebleu", "eval")
+    sacrebleu = need("sacrebleu")
     _check(hypotheses, references)
     scorer: Any = getattr(sacrebleu, metric.upper())()
     found = scorer.corpus_score(list(hypotheses), _columns(references))

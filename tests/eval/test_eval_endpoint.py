@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -11,12 +12,14 @@ import pytest
 import soundfile
 
 from echox.errors import ConfigError, EndpointError
+from echox.eval import endpoint
 from echox.eval.endpoint import EndpointAssistant, chat_function
 from echox.eval.latency import measure
 from echox.eval.qa import QaRun, run_arms
 from echox.eval.questions import Question
-from echox.eval.results import Results
+from echox.eval.results import Results, read_results
 from echox.eval.scorers import find_scorer
+from echox.eval.verbs import run_latency
 
 
 def wav(seconds: float = 0.5, rate: int = 24_000) -> str:
@@ -38,12 +41,17 @@ def answer(text: str, audio: str | None = None, finish: str = "stop") -> dict:
     }
 
 
+class Broken(bytes):
+    """A stream's first lines, after which the connection ends in the middle of a chunk."""
+
+
 class Server:
     """A scripted server: each POST takes the next of `script`, the last one for ever; requests are kept."""
 
     def __init__(self) -> None:
         self.script: list = [answer("Paris")]
         self.seen: list[dict] = []
+        self.list_status = 200
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -51,6 +59,8 @@ class Server:
                 pass
 
             def do_GET(self) -> None:
+                if outer.list_status != 200:
+                    return self._send(outer.list_status, b"no such page")
                 self._send(200, json.dumps({"object": "list", "data": [{"id": "m"}]}).encode())
 
             def do_POST(self) -> None:
@@ -62,6 +72,12 @@ class Server:
                     return
                 if isinstance(step, tuple):
                     self._send(*step)
+                elif isinstance(step, Broken):
+                    self.send_response(200)
+                    self.send_header("Transfer-Encoding", "chunked")
+                    self.end_headers()
+                    self.wfile.write(b"%x\r\n%s\r\n4000\r\ndata: {" % (len(step), step))  # and no more of it
+                    self.close_connection = True
                 elif isinstance(step, bytes):
                     self._send(200, step)
                 else:
@@ -92,7 +108,7 @@ def running():
 
 @pytest.fixture
 def server(running):
-    running.script, running.seen = [answer("Paris")], []
+    running.script, running.seen, running.list_status = [answer("Paris")], [], 200
     return running
 
 
@@ -187,13 +203,48 @@ def test_missing_speech_a_wrong_address_and_an_unknown_model_are_told(server):
         EndpointAssistant("http://127.0.0.1:9/v1", "m", retries=0).check()
 
 
+def test_a_server_that_hangs_is_found_out_before_the_run(server, monkeypatch):
+    monkeypatch.setattr(endpoint, "PROBE_SECONDS", 0.2)
+    server.script = ["hang"]
+    assistant = client(server, timeout=60, retries=5)
+    started = time.perf_counter()
+    with pytest.raises(EndpointError, match=r"did not answer within 0\.2 s"):
+        assistant.check()
+    assert time.perf_counter() - started < 3 and len(server.seen) == 1  # one try
+    server.script = [(500, ERROR), answer("Paris")]
+    assert assistant.ask(typed="q", text_only=True).text == "Paris"  # a run has its retries again
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_a_server_without_a_list_of_models_has_only_to_answer(server, status):
+    server.list_status = status
+    client(server).check()
+    server.script = [(404, b"no such model")]
+    with pytest.raises(EndpointError, match="404: no such model"):
+        client(server).check()
+
+
+def test_a_list_that_fails_is_an_error(server):
+    server.list_status = 403
+    with pytest.raises(EndpointError, match="403"):
+        client(server).check()
+
+
+def test_no_words_and_no_sound_are_an_empty_answer(server):
+    server.script = [answer("")]
+    reply = client(server).ask(typed="q")
+    assert reply.text == "" and reply.audio is None
+
+
 def test_a_server_also_speaks_and_judges(server):
     server.script = [base64.b64decode(wav(0.25))]
     assert client(server).say("hello").audio_seconds == 0.25
     assert server.seen[0]["path"] == "/v1/audio/speech" and server.seen[0]["input"] == "hello"
     server.script = [answer("Yes")]
     scorer = find_scorer("voicebench-qa", chat_function(server.url, "m"))
+    server.seen.clear()
     assert scorer.score("Paris", ("Paris",), "Capital?") == 1.0
+    assert [sent["seed"] for sent in server.seen] == [0, 1, 2] and server.seen[0]["temperature"] > 0  # three votes
 
 
 def test_a_stream_is_read_chunk_by_chunk(server):
@@ -225,3 +276,17 @@ def test_a_run_goes_on_past_a_500_and_counts_it_wrong(server, tmp_path):
         )
         scores = [results.items["t2t", f"q{i}"] for i in range(3)]
     assert [item["score"] for item in scores] == [1, 0, 1] and "out of memory" in scores[1]["error"]
+
+
+def test_streams_that_break_off_are_recorded(server, tmp_path):
+    line = b'data: {"choices": [{"index": 0, "delta": {"content": "It"}}]}\n\n'
+    server.script = [line]
+    with pytest.raises(EndpointError, match=r"without \[DONE\]"):
+        list(client(server).stream(typed="q"))
+    server.script = [Broken(line)]
+    with pytest.raises(EndpointError, match="broke off its stream"):
+        list(client(server).stream(typed="q"))
+    questions = [Question(f"q{i}", "Capital?", ("Paris",)) for i in range(2)]
+    run_latency(client(server), "m", questions, tmp_path, 1, {})  # the warm-up fails, too
+    items = read_results(tmp_path / "latency.jsonl")[1]
+    assert [("broke off" in item["error"]) for item in items] == [True, True]

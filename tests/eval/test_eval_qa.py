@@ -1,6 +1,8 @@
 """The arms: which text is scored where, what is written down, what a resumed or sharded run does, and failures."""
 
 import json
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -115,9 +117,90 @@ def test_failures_are_written_counted_wrong_and_done_again_on_request(tmp_path, 
 def test_a_dead_server_stops_the_run_before_hours_are_spent(tmp_path, subject):
     many = [Question(f"q{i}", "Largest ocean?", ("x",)) for i in range(60)]
     subject.fail_on = frozenset({"Largest ocean?"})
-    with pytest.raises(EndpointError, match="12 questions in a row"):
-        run(subject, None, tmp_path, many, ("t2t",))
-    assert len(read_results(tmp_path / "results.jsonl")[1]) == 12
+    with pytest.raises(EndpointError, match="the first 3 questions in a row"):
+        run(subject, None, tmp_path / "never", many, ("t2t",))
+    assert len(subject.asked) == 3 and len(read_results(tmp_path / "never" / "results.jsonl")[1]) == 3
+    many[0] = Question("q0", "Capital of France?", ("Paris",))  # it answered once, so it may come back for a while
+    with pytest.raises(EndpointError, match="^12 questions in a row"):
+        run(subject, None, tmp_path / "once", many, ("t2t",))
+    assert len(read_results(tmp_path / "once" / "results.jsonl")[1]) == 13
+
+
+def test_a_model_on_this_machine_is_not_stopped_by_three_bad_questions(tmp_path, questions, subject):
+    for question in questions:
+        question.audio.write_bytes(b"not a wav")
+    items = run(subject, FakeJudge(), tmp_path / "o", questions, ("s2t",))
+    assert all(item["error"] for item in items.values()) and len(items) == 3
+
+
+def test_speech_that_fails_leaves_the_text_standing(tmp_path, questions, subject):
+    real = subject.ask
+
+    def ask(**asked):
+        if not asked["text_only"]:
+            raise RuntimeError("the vocoder failed")
+        return real(**asked)
+
+    subject.ask = ask
+    items = run(subject, FakeJudge(), tmp_path / "o", questions, ("s2s", "s2t", "teacher"))
+    assert [items["s2t", q.id]["score"] for q in questions] == [1, 1, 0]
+    assert all("vocoder" in items["s2s", q.id]["error"] and not items["s2t", q.id]["error"] for q in questions)
+    assert [items["teacher", q.id]["text"] for q in questions][:2] == ["It is Paris.", "The Pacific Ocean."]
+    later = run(subject, FakeJudge(), tmp_path / "p", questions, ("s2s", "teacher"))
+    assert later["teacher", "web-1"]["text"] == "It is Paris."  # also where nobody asked for s2t
+
+
+def test_a_teacher_does_not_ask_again_for_a_text_that_failed(tmp_path, questions, subject):
+    subject.fail_on = frozenset({"Largest ocean?"})
+    items = run(subject, FakeJudge(), tmp_path, questions, ("s2s", "s2t", "teacher"))
+    assert "500" in items["teacher", "web-2"]["error"] and subject.asked.count("Largest ocean?") == 2
+
+
+def test_cascade_and_teacher_keep_the_llms_finish_and_add_up_seconds(tmp_path, questions, subject):
+    real = subject.ask
+    subject.ask = lambda **asked: replace(real(**asked), finish="length", wall_seconds=20.0)
+
+    class Slow(FakeJudge):
+        def transcribe(self, waves):
+            time.sleep(0.05)
+            return ["Capital of France?" if len(wave) in (8000, 8100, 8200) else "x" for wave in waves]
+
+    items = run(subject, Slow(), tmp_path, questions, ("s2t", "teacher", "cascade"))
+    for arm, least in (("teacher", 20.5), ("cascade", 20.55)):
+        item = items[arm, "web-1"]
+        assert item["finish"] == "length" and item["cut"] and least <= item["wall_seconds"] < 22
+        assert item["first_audio_seconds"] == pytest.approx(item["wall_seconds"] - 0.4)
+
+
+def test_the_longest_answer_also_limits_teacher_and_cascade(tmp_path, questions, subject):
+    limits = []
+    real_ask, real_say = subject.ask, subject.say
+    subject.ask = lambda max_seconds=None, **asked: real_ask(**asked)
+
+    def say(text, max_seconds=None):
+        limits.append(max_seconds)
+        return real_say(text)
+
+    subject.say = say
+    run(subject, FakeJudge(), tmp_path, questions, ("teacher", "cascade"), options={"max_seconds": 3.0, "seed": 1})
+    assert limits == [3.0] * 6
+
+
+def test_saying_nothing_is_an_empty_answer_and_no_failure(tmp_path, subject):
+    subject.table = dict.fromkeys(["Largest ocean?"], "")
+    wav = tmp_path / "q.wav"
+    save_wav(wav, 0.5 * np.sin(np.arange(8100) * 0.2), 16_000)
+    many = [Question(f"q{i}", "Largest ocean?", ("x",), wav) for i in range(14)]
+    items = run(subject, FakeJudge(), tmp_path / "o", many, ("s2t", "teacher", "cascade"))
+    assert len(items) == 3 * 14 and not any(item["error"] for item in items.values())
+    assert all(item["empty"] and item["score"] == 0 for key, item in items.items() if key[0] != "cascade")
+    assert items["teacher", "q0"]["finish"] == "empty"
+
+
+def test_items_hold_the_questions_recording_and_place(tmp_path, questions, subject):
+    items = run(subject, None, tmp_path / "o", questions, ("s2t",), places={"web-1": 0, "web-2": 1, "tri-1": 2})
+    item = items["s2t", "web-2"]
+    assert item["question_audio"] == str(questions[1].audio) and item["place"] == 1
 
 
 def test_a_broken_wav_fails_one_item_only(tmp_path, questions, subject):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from echox.errors import ConfigError, EndpointError
 from echox.eval import scorers
 from echox.eval.scorers import exact_match, exist_match, find_scorer, option_letter, substring_match
+from echox.eval.setup import choose_scorers
 from echox.text.normalize import simple_tokens, simple_tokens_reference, squad_normalize, whisper_basic, whisper_english
 
 EXIST = [
@@ -140,14 +141,16 @@ def test_ratings_and_verdicts():
 
 
 def test_judged_scorers_ask_three_times_and_carry_their_prompts_mark():
-    asked = []
+    asked, seeds = [], []
 
-    def chat(prompt: str) -> str:
+    def chat(prompt: str, seed: int) -> str:
         asked.append(prompt)
+        seeds.append(seed)
         return "Yes" if len(asked) != 2 else "No"
 
     scorer = find_scorer("voicebench-qa", chat)
     assert scorer.score("Paris", ("Paris", "Lutetia"), "Capital?") == 1 and len(asked) == 3
+    assert len(set(seeds)) == 3  # the same seed three times would be one vote
     assert "Paris | Lutetia" in asked[0] and "Capital?" in asked[0] and "{" not in asked[0]
     other = find_scorer("voicebench-qa", chat, "Q {question} R {response}")
     assert scorer.name != other.name and scorer.name.startswith("voicebench-qa (prompt ")
@@ -156,10 +159,13 @@ def test_judged_scorers_ask_three_times_and_carry_their_prompts_mark():
 def test_scorers_that_cannot_work_are_refused_before_a_run():
     with pytest.raises(ConfigError, match="choose from qa-exist-match"):
         find_scorer("bleurt")
+    for empty in ("", " , "):
+        with pytest.raises(ConfigError, match="--scorer is empty: give at least one of qa-exist-match"):
+            choose_scorers(empty, "", "", None)
     with pytest.raises(ConfigError, match="--scorer-endpoint"):
         find_scorer("openaudiobench")
     with pytest.raises(ConfigError, match="response"):
-        find_scorer("openaudiobench", lambda prompt: "", "Q {question}")
+        find_scorer("openaudiobench", lambda prompt, seed: "", "Q {question}")
 
 
 def test_whisper_normalisers_fold_what_wer_must_not_count():
