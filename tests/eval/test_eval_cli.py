@@ -11,6 +11,7 @@ from echox.commands.eval import app
 from echox.errors import ConfigError, InputError
 from echox.eval import judge as judge_module
 from echox.eval import setup
+from echox.generate.fake import FakeAssistant
 
 runner = CliRunner()
 
@@ -73,6 +74,68 @@ def test_shards_are_joined_in_a_report(folder):
     assert "| t2t | all | 2 |" in shown
 
 
+def test_export_puts_shards_in_question_order_and_refuses_gaps(folder):
+    rows = ["id\tquestion\tanswers"] + [f"q{place}\tWhat is number {place}?\tx" for place in range(5)]
+    (folder / "q.tsv").write_text("\n".join(rows) + "\n")
+    for shard in ("0/2", "1/2"):
+        qa(folder, "--arms", "t2t", "--shard", shard)
+    odd, even = folder / "out" / "results.1of2.jsonl", folder / "out" / "results.0of2.jsonl"
+    call(folder, "export", odd, even, "--format", "ultraeval", "--arm", "t2t", "-o", folder / "u")
+    lines = [json.loads(line) for line in (folder / "u" / "ultraeval.jsonl").read_text().splitlines()]
+    assert [line["data"]["content"] for line in lines] == [f"You asked about What is number {i}." for i in range(5)]
+    with pytest.raises(InputError, match="2 questions of the arm 't2t' have no answer, the first at place 1"):
+        call(folder, "export", even, "--format", "ultraeval", "--arm", "t2t")
+    kept = even.read_text().splitlines()[:3]  # q0 and q2 are there, q4 is not
+    even.write_text("\n".join(kept) + "\n")
+    with pytest.raises(InputError, match="1 questions of the arm 't2t' have no answer, the first at place 4"):
+        call(folder, "export", even, odd, "--format", "ultraeval", "--arm", "t2t")
+
+
+def test_a_server_runs_the_arms_it_can_have(folder, monkeypatch):
+    import echox.eval.program as program
+
+    asked = []
+    monkeypatch.setattr(program, "load_subject", lambda choice: (asked.append(choice), (FakeAssistant(), "served"))[1])
+    here = ("--endpoint", "http://127.0.0.1:9/v1", "--system", "Be brief.")
+    shown = qa(folder, "--arms", "t2t,t2t-off,teacher", *here)
+    assert shown.count("left out t2t-off, teacher") == 1 and "| t2t | all | 2 |" in shown and "| teacher |" not in shown
+    assert asked[0].system == "Be brief."
+    with pytest.raises(ConfigError, match="system was 'Be brief.' and is None"):
+        qa(folder, "--arms", "t2t", *here[:2])
+
+
+def test_a_system_prompt_needs_a_server(folder):
+    with pytest.raises(ConfigError, match="--system is sent to a server"):
+        qa(folder, "--arms", "t2t", "--system", "Be brief.")
+
+
+def test_a_judge_with_the_models_ear_is_told(folder, monkeypatch):
+    import echox.eval.program as program
+
+    whisper = {"model_type": "whisper", "d_model": 384, "encoder_layers": 4}
+    for name in ("encoder", "ears"):
+        (folder / name).mkdir(exist_ok=True)
+        (folder / name / "config.json").write_text(json.dumps(whisper))
+    monkeypatch.setattr(program, "model_folder", lambda choice: folder)
+    assert "listens with whisper-tiny's encoder" in qa(folder, "--arms", "s2s", "--judge", folder / "ears")
+
+
+def test_speech_prints_word_errors_and_checks_with_the_scores(folder, monkeypatch):
+    qa(folder, "--arms", "s2s", "--judge", folder / "ears")
+    monkeypatch.setattr("echox.eval.verbs.dnsmos", lambda: lambda wave: {"dnsmos": 3.5})
+    shown = call(folder, "speech", folder / "out" / "results.jsonl", "--networks", "dnsmos", "--out", folder / "out")
+    assert "3.50 [3.50, 3.50]" in shown and "WER %" in shown and "DC over 0.01 %" in shown and "ears (fake)" in shown
+    shown = call(folder, "report", folder / "out" / "results.jsonl", "-o", folder / "r.html")
+    assert "Speech quality" in shown and "3.50 [3.50" in (folder / "r.html").read_text()
+
+
+def test_items_of_other_harnesses_are_asked_from_the_command_line(folder):
+    record = {"prompt": "Capital?", "reference": "asked", "audio": "web-0.wav"}
+    (folder / "v.jsonl").write_text(json.dumps(record) + "\n")
+    here = ("--questions", folder / "v.jsonl", "--format", "voicebench", "--model", "fake", "--out", folder / "v")
+    assert "| s2t | all | 1 | 100.0" in call(folder, "qa", *here, "--arms", "s2t")
+
+
 def test_mistakes_are_told_before_a_model_is_loaded(folder, monkeypatch):
     def no_model(choice):
         raise AssertionError("a model was loaded")
@@ -90,6 +153,8 @@ def test_mistakes_are_told_before_a_model_is_loaded(folder, monkeypatch):
         qa(folder, "--arms", "s9s")
     with pytest.raises(ConfigError, match="no scorer"):
         qa(folder, "--arms", "t2t", "--scorer", "rouge")
+    with pytest.raises(ConfigError, match="--scorer is empty"):
+        qa(folder, "--arms", "t2t", "--scorer", "")
     with pytest.raises(ConfigError, match="neither a teacher"):
         qa(folder, "--arms", "teacher", "--judge", folder / "ears", "--endpoint", "http://127.0.0.1:9/v1")
     (folder / "web-1.wav").unlink()

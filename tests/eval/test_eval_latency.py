@@ -1,5 +1,6 @@
 """The underrun player by hand, against a player moved one sample at a time, and against the mutants it must not be."""
 
+import platform
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from echox.errors import InputError
+from echox.errors import ConfigError, InputError
 from echox.eval.latency import Chunk, latency_table, measure, peak_memory, play, play_reference
+from echox.eval.questions import Question
+from echox.eval.verbs import run_latency
 
 RATE = 10  # samples a second, so that every number below can be checked by head
 
@@ -147,3 +150,18 @@ def test_the_table_has_percentiles_and_underruns():
     assert rows["first audio, s"] == ("2.000", "2.000") and rows["answers with underruns"] == ("4 of 4", "4 in all")
     assert rows["text tokens before first audio"] == ("2", "2")
     assert rows["peak rss mib"][0] == "12" and peak_memory()["peak_rss_mib"] > 1
+
+
+def test_times_of_two_machines_or_devices_never_share_a_file(tmp_path, monkeypatch):
+    questions = [Question("q", "Capital?", ("Paris",))]
+    model = streaming(Clock(), [(0.0, "a", None), (0.0, "", 10)])
+    (table,) = run_latency(model, "m", questions, tmp_path, 1, {})
+    assert "device cpu" in table.note
+    run_latency(model, "m", questions, tmp_path, 1, {})  # the same machine resumes
+    model.device = "meta"
+    with pytest.raises(ConfigError, match="device was 'cpu' and is 'meta'"):
+        run_latency(model, "m", questions, tmp_path, 1, {})
+    del model.device
+    monkeypatch.setattr(platform, "node", lambda: "elsewhere")
+    with pytest.raises(ConfigError, match="host was"):
+        run_latency(model, "m", questions, tmp_path, 1, {})

@@ -6,7 +6,7 @@ import pytest
 from echox.audio import save_wav
 from echox.errors import ConfigError, InputError
 from echox.eval.questions import Question, fingerprint, read_questions, read_references, take, write_questions
-from echox.eval.suites import find_local, load_questions
+from echox.eval.suites import default_scorer, find_local, load_questions
 
 HEAD = "id\tquestion\tanswers\taudio\n"
 
@@ -91,6 +91,41 @@ def test_files_are_written_so_that_they_read_the_same_and_marked_by_content(tmp_
     assert fingerprint(items) != fingerprint([Question("a", "Who?", ("J",), None)])
     with pytest.raises(InputError, match="tab"):
         write_questions(tmp_path / "out.tsv", [Question("a", "Wh\to?", ("J",))])
+
+
+def test_the_mark_changes_with_a_recording(tmp_path):
+    wav(tmp_path / "a.wav")
+    items = read_questions(write(tmp_path, HEAD + "a\tWho?\tJohn\t\n"))
+    before = fingerprint(items)
+    assert items[0].audio == tmp_path / "a.wav" and fingerprint(items) == before
+    content = (tmp_path / "a.wav").read_bytes()
+    (tmp_path / "a.wav").write_bytes(content[:-2] + b"\x01\x02")  # as long, another sound at its end
+    assert fingerprint(items) != before
+
+
+def test_a_typed_run_and_a_spoken_run_have_one_mark(tmp_path):
+    wav(tmp_path / "a.wav")
+    path = write(tmp_path, HEAD + "a\tWho?\tJohn\t\n")
+    assert fingerprint(read_questions(path)) == fingerprint(read_questions(path, None, need_audio=True))
+
+
+def test_other_harnesses_items_are_read_by_name(tmp_path):
+    (tmp_path / "audio").mkdir()
+    wav(tmp_path / "audio" / "1.wav")
+    path = write(tmp_path, '{"WavPath": "1.wav", "question": "Who?", "answer": "Ann"}\n', "items.jsonl")
+    (item,), name = load_questions(path, tmp_path / "audio", "", None, True, "ultraeval")
+    assert item.answers == ("Ann",) and item.audio == tmp_path / "audio" / "1.wav" and name == "items.jsonl"
+    with pytest.raises(InputError, match="missing"):
+        load_questions(path, None, "", None, True, "ultraeval")
+    with pytest.raises(ConfigError, match="no item format"):
+        load_questions(path, None, "", None, True, "squad")
+
+
+def test_a_suite_brings_its_boards_rule():
+    found = {name: default_scorer(name) for name in ("mmsu", "openbookqa", "alpacaeval", "sd-qa", "trivia-qa", "")}
+    assert list(found.values()) == [
+        *("voicebench-mcq", "voicebench-mcq", "voicebench-open", "voicebench-qa", "qa-exist-match", "qa-exist-match")
+    ]
 
 
 def test_suites_come_from_a_local_folder(tmp_path):
