@@ -171,8 +171,11 @@ def gap_table(views: Sequence[View], note: str) -> Table:
     return Table("Acoustic-semantic gap", head, tuple(rows), note)
 
 
-def draw_views(views: Sequence[View]) -> str:
-    """Returns an SVG: for every view, its cosines over depth (other anchors' dashed), the probes below; matplotlib."""
+def draw_views(views: Sequence[View], baseline: View | None = None) -> str:
+    """Returns an SVG: for every view its cosines over depth (other anchors' dashed), the probes below.
+
+    The probes of `baseline` are dotted. Needs matplotlib.
+    """
     from echox.eval.plots import COLOURS, new_figure, to_svg
 
     figure, axes = new_figure(2.9 * len(views) + 0.8, 4.8, rows=2, columns=len(views))
@@ -187,6 +190,8 @@ def draw_views(views: Sequence[View]) -> str:
         axes[0][column].set_title(view.name, fontsize=10)
         for place, (name, values) in enumerate((("sound", view.sound_probe_L), ("meaning", view.meaning_probe_L))):
             axes[1][column].plot(depth, 100 * values, style, color=COLOURS[place], label=name)
+        for place, values in enumerate((baseline.sound_probe_L, baseline.meaning_probe_L) if baseline else ()):
+            axes[1][column].axhline(100 * values[0], color=COLOURS[place], linestyle=":", linewidth=1)
         axes[1][column].axhline(50, color="#bbb", linewidth=0.8)
         axes[1][column].set_ylim(30, 102)
         axes[1][column].set_xlabel("layer")

@@ -119,7 +119,8 @@ def timed_on(subject: Any) -> dict[str, str]:
 
     The machine's own name is private; eight digits of its hash tell it from another.
     """
-    device = getattr(getattr(subject, "parts", None), "device", None) or getattr(subject, "device", None)
+    holders = (getattr(subject, "parts", None), subject, getattr(subject, "model", None))
+    device = next((found for found in (getattr(holder, "device", None) for holder in holders) if found), None)
     where = str(device) if device else "server" if hasattr(subject, "base_url") else "cpu"
     if where.startswith("cuda"):
         import torch

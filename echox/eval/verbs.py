@@ -168,7 +168,7 @@ def run_gap(
         note = f"{name}, adapters on; mean cosine over {len(questions)} questions. No scorer, no judge."
         tables.append(Table("Typed against spoken", head, rows, note))
     content["tables"] = [asdict(table) for table in tables]
-    _write_gap(out, content, tables, lambda: draw_views(views), tell)
+    _write_gap(out, content, tables, lambda: draw_views(views, baseline), tell)
     return tables
 
 

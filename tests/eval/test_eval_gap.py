@@ -104,7 +104,7 @@ def test_the_probe_does_not_learn_its_test_sets():
 def lengths(sets, generator):
     """Returns states in which only a word's length can be read, as a clumsy word list would make them."""
     states, index = [], []
-    for item in sets:
+    for _ in sets:
         index.append(range(len(states), len(states) + 4))
         states += [generator.normal(size=4) * 0.01 + size for size in (4, 4, 4, 9)]
     return np.array(states), np.array(index)

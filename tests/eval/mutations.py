@@ -1,0 +1,291 @@
+"""Do the tests of the harness notice when it breaks? Breaks one line at a time in a copy and runs the tests on it.
+
+    python tests/eval/mutations.py              every mutation, as the table of docs/evaluation.md; a minute or three
+    python tests/eval/mutations.py player gap   those of some areas
+
+Not a test itself: pytest does not collect it. Ends with 1 when a mutation goes unnoticed or its line is not there.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One line of `file` turned into another; `tests` (test_eval_*.py) should notice."""
+
+    area: str
+    what: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+def scorers(what: str, old: str, new: str, file: str = "eval/scorers.py") -> Mutation:
+    """Returns a mutation of the scorers or of the text rules they stand on."""
+    return Mutation("scorers", what, file, old, new, "scorers")
+
+
+def player(what: str, old: str, new: str) -> Mutation:
+    """Returns a mutation of the underrun player."""
+    return Mutation("player", what, "eval/latency.py", old, new, "latency")
+
+
+def qa(what: str, old: str, new: str, file: str = "eval/qa.py", tests: str = "qa") -> Mutation:
+    """Returns a mutation of how answers are asked for and written down."""
+    return Mutation("answers", what, file, old, new, tests)
+
+
+RULES = "text/normalize.py"
+SPAN = "any(tokens[i : i + len(wanted)] == wanted for i in range(len(tokens) - len(wanted) + 1))"
+MUTATIONS = (
+    scorers("tokens keep their case", "token.lower() for token in _TOKEN", "token for token in _TOKEN", RULES),
+    scorers("no NFD", '_TOKEN.findall(unicodedata.normalize("NFD", text))', "_TOKEN.findall(text)", RULES),
+    scorers("marks end a run", r"[\p{L}\p{N}\p{M}]+|", r"[\p{L}\p{N}]+|", RULES),
+    scorers("articles stay in the SQuAD rule", '_ARTICLES.sub(" ", bare)', "bare", RULES),
+    scorers("the last span is not tried", "len(tokens) - len(wanted) + 1)", "len(tokens) - len(wanted))"),
+    scorers("substring instead of tokens", SPAN, "answer.lower() in prediction.lower()"),
+    scorers("any order, any gaps", SPAN, "set(wanted) <= set(tokens)"),
+    scorers("an empty answer matches", "if wanted and any(", "if not wanted or any("),
+    scorers(
+        "only the first answer counts",
+        "for answer in answers:\n        wanted",
+        "for answer in answers[:1]:\n        wanted",
+    ),
+    scorers("a tie of votes is yes", "2 * yes > len(votes)", "2 * yes >= len(votes)"),
+    scorers("the first verdict counts", "found[-1].lower()", "found[0].lower()"),
+    scorers("ratings up to 9", r"([1-5](?:", r"([1-9](?:"),
+    scorers("no letter is right", "float(letter is not None and letter in", "float(letter is None or letter in"),
+    scorers("three votes with one seed", "chat(filled, seed)", "chat(filled, 0)"),
+    player("lateness up to 1.5 samples is forgiven", "STALL_SAMPLES = 0.5", "STALL_SAMPLES = 1.5"),
+    player("in time counts as late", "gap * sample_rate > STALL_SAMPLES", "gap * sample_rate > -0.5"),
+    player(
+        "a stall does not move what follows",
+        "            dry_at = chunk.arrival\n        dry_at +=",
+        "        dry_at +=",
+    ),
+    player(
+        "buffered audio is forgotten",
+        "dry_at += chunk.samples / sample_rate",
+        "dry_at = chunk.arrival + chunk.samples / sample_rate",
+    ),
+    player("only the last stall is kept", "stalled + gap, max", "gap, max"),
+    player("at most one underrun", "underruns + 1, stalled", "1, stalled"),
+    player("the player starts at the question", "first = dry_at = chunk.arrival", "first, dry_at = 0.0, chunk.arrival"),
+    player(
+        "empty chunks start the player",
+        "        if not chunk.samples:\n            continue\n        if not played:",
+        "        if not played:",
+    ),
+    player("needed delay ignores what was played", "first - played / sample_rate", "first"),
+    player(
+        "needed delay of the last chunk only", "needed = max(needed, chunk.arrival", "needed = max(0.0, chunk.arrival"
+    ),
+    Mutation(
+        "intervals", "unpaired draws", "eval/stats.py", "@ scores_NA for start", "@ scores_NA[::-1] for start", "stats"
+    ),
+    Mutation(
+        "intervals",
+        "difference turned round",
+        "eval/stats.py",
+        "m[..., 0] - m[..., 1]",
+        "m[..., 1] - m[..., 0]",
+        "stats",
+    ),
+    Mutation(
+        "gap",
+        "negatives are the words alike in neither",
+        "eval/gap.py",
+        "states_WH[rotated(index_N4, relation, folds)]",
+        "states_WH[index_N4[:, 3]]",
+        "gap",
+    ),
+    Mutation(
+        "gap",
+        "negatives come from other folds",
+        "eval/gap.py",
+        "np.arange(len(index_N4)) % folds == fold)",
+        "np.arange(len(index_N4)) // 3 % folds == fold)",
+        "gap",
+    ),
+    Mutation("gap", "the text LLM keeps its adapters", "eval/states.py", "adapters=not off", "adapters=True", "gap"),
+    Mutation("gap", "the voice is not named", "eval/verbs.py", "spoken by {voice if", "spoken by {'it' if", "gap"),
+    Mutation(
+        "gap",
+        "words without states are stacked",
+        "eval/gap.py",
+        "if all(found[word].shape == shape for word in item.words())",
+        "",
+        "gap",
+    ),
+    qa("s2t keeps the failure of s2s", " or (text_only and isinstance(replies[q.id], Failure))", ""),
+    qa("the LLM's finish is lost", "own.finish if own.finish in CUT else said.finish", "said.finish"),
+    qa("the LLM's seconds are lost", "before = seconds + float(own.wall_seconds or 0.0)", "before = seconds"),
+    qa("the recogniser's seconds are lost", "_say(run, own, hearing)", "_say(run, own)"),
+    qa("--max-seconds does not reach the voice", "for text in own], **run.options)", "for text in own])"),
+    qa("saying nothing fails", "else Silence() for", "else Failure('the text is empty') for", "eval/subject.py"),
+    qa("a dead server is asked a dozen times", 'error.startswith("endpoint:") and', "False and"),
+    qa("three bad recordings stop a run", 'error.startswith("endpoint:") and not', "not"),
+    qa("no path of the question's recording", "None if item.audio is None else str(item.audio)", "None"),
+    qa(
+        "silent answers flatter WER",
+        'item.get("transcript") is not None]\n        if own',
+        'item.get("signal")]\n        if own',
+        "eval/summary.py",
+        "tables",
+    ),
+    qa("failed answers flatter WER", 'texts.get(item["id"], "")', '""', "eval/summary.py", "tables"),
+    qa("a recording is not in the mark", ", _audio_mark(item.audio)]", "]", "eval/questions.py", "questions"),
+    qa(
+        "only the length of a recording is in the mark",
+        "sha256(path.read_bytes()).hexdigest()",
+        "sha256(str(path.stat().st_size).encode()).hexdigest()",
+        "eval/questions.py",
+        "questions",
+    ),
+    Mutation(
+        "files",
+        "times of two machines share a file",
+        "eval/verbs.py",
+        "    settings |= timed_on(subject)\n",
+        "",
+        "latency",
+    ),
+    Mutation("files", "times of two devices share a file", "eval/setup.py", ', "device": where}', "}", "latency"),
+    Mutation(
+        "files",
+        "a file given twice counts twice",
+        "eval/results.py",
+        ' if (item["arm"], item["id"]) not in by_key]',
+        "]",
+        "tables",
+    ),
+    Mutation(
+        "files",
+        "contradictions are not refused",
+        "eval/results.py",
+        "if earlier is not None and",
+        "if False and",
+        "tables",
+    ),
+    Mutation(
+        "files",
+        "a report takes every file for qa's",
+        "eval/tables.py",
+        'TABLES.get(str(settings.get("task", "qa")))',
+        "summarise",
+        "tables",
+    ),
+    Mutation(
+        "files",
+        "runs are compared by place, not by id",
+        "eval/tables.py",
+        'pair([*left, *right], "other", "first")',
+        "[x['score'] for x in right], [x['score'] for x in left][: len(right)]",
+        "tables",
+    ),
+    Mutation("files", "an export leaves gaps", "eval/adapters.py", "    if absent:\n", "    if False:\n", "cli"),
+    Mutation(
+        "files",
+        "an export in the order of its files",
+        "eval/adapters.py",
+        'sorted(chosen, key=lambda item: item["place"])',
+        "list(chosen)",
+        "cli",
+    ),
+    Mutation(
+        "servers",
+        "the probe waits as long as a run",
+        "eval/endpoint.py",
+        "min(self._timeout, PROBE_SECONDS), 0",
+        "self._timeout, 0",
+        "endpoint",
+    ),
+    Mutation(
+        "servers", "the probe tries again", "eval/endpoint.py", "PROBE_SECONDS), 0", "PROBE_SECONDS), 2", "endpoint"
+    ),
+    Mutation(
+        "servers",
+        "a server must have a list of models",
+        "eval/endpoint.py",
+        "error.__cause__.code in NO_LIST",
+        "False",
+        "endpoint",
+    ),
+    Mutation(
+        "servers",
+        "a stream may end anywhere",
+        "eval/endpoint.py",
+        '        raise EndpointError(f"{self.base_url} ended its',
+        '        return\n        raise EndpointError(f"{self.base_url} ended its',
+        "endpoint",
+    ),
+    Mutation(
+        "servers",
+        "a broken stream is no EndpointError",
+        "eval/endpoint.py",
+        "            yield from response\n        except (OSError, HTTPException)",
+        "            yield from response\n        except KeyError",
+        "endpoint",
+    ),
+    Mutation("judges", "a language model may judge", "eval/judge.py", "        _check_hears(folder)\n", "", "judge"),
+    Mutation(
+        "judges",
+        "the model's own ear is not told",
+        "eval/ears.py",
+        "own == whisper_size(judge)",
+        "own == judge.name",
+        "judge",
+    ),
+)
+
+
+def first_failure(mutation: Mutation) -> str:
+    """Returns the first test that fails on the broken copy, or why none did."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        leave = shutil.ignore_patterns("__pycache__", "mini", "*.safetensors")
+        shutil.copytree(ROOT / "echox", copy / "echox", ignore=leave)
+        shutil.copytree(ROOT / "tests" / "eval", copy / "tests" / "eval", ignore=leave)
+        shutil.copy(ROOT / "pyproject.toml", copy)
+        broken = copy / "echox" / mutation.file
+        text = broken.read_text(encoding="utf-8")
+        if mutation.old not in text:
+            return "THE LINE IS NOT THERE"
+        broken.write_text(text.replace(mutation.old, mutation.new, 1), encoding="utf-8")
+        test = f"tests/eval/test_eval_{mutation.tests}.py"
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--durations=0", test]
+        environment = os.environ | {"PYTHONPATH": str(copy)}
+        done = subprocess.run(
+            command, cwd=copy, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+    failed = re.search(r"^(?:FAILED|ERROR) \S+?::(\w+)", done.stdout, re.MULTILINE)
+    if failed:
+        return f"`{failed.group(1)}`"
+    return "UNNOTICED" if done.returncode == 0 else f"THE TESTS DID NOT RUN: {done.stdout[-200:]}"
+
+
+def main() -> int:
+    """Prints the table and returns how many mutations were not noticed."""
+    chosen = [each for each in MUTATIONS if len(sys.argv) == 1 or each.area in sys.argv[1:]]
+    print("| in | what was broken | failed |\n|---|---|---|")
+    missed = 0
+    for mutation in chosen:
+        found = first_failure(mutation)
+        missed += not found.startswith("`")
+        print(f"| {mutation.area} | {mutation.what} | {found} |", flush=True)
+    print(f"\n{len(chosen) - missed} of {len(chosen)} noticed")
+    return int(missed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
