@@ -122,7 +122,9 @@ class UnitTokenizer:
         bigrams, lexicon = self.lexicon.bigrams, self.lexicon
         names = dict(zip(("pad_token", "bos_token", "eos_token"), SPECIAL_TOKENS, strict=True))
         kind = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
-        arrays = {"offsets": bigrams.offsets, "followers": bigrams.followers, "counts": bigrams.counts}
+        counts = bigrams.counts  # half the file where they fit 32 bits
+        counts = counts.astype(np.int32) if counts.max(initial=0) < 2**31 else counts
+        arrays = {"offsets": bigrams.offsets, "followers": bigrams.followers, "counts": counts}
         write_arrays(path / "bigrams.safetensors", arrays | {"log_probs": lexicon.log_probs})
         replace_bytes(path / "tokenizer.json", self._hugging_face().encode("utf-8"))
         write_json(path / "tokenizer_config.json", kind | names)
@@ -153,6 +155,8 @@ class UnitTokenizer:
         words, merges, scores = _read_tokenizer(path / "tokenizer.json", head)
         arrays = read_arrays(path / "bigrams.safetensors", {"offsets", "followers", "counts", "log_probs"})
         log_probs = arrays.pop("log_probs")
+        if arrays["counts"].dtype == np.int32:
+            arrays["counts"] = arrays["counts"].astype(np.int64)
         if log_probs.dtype != np.float64 or (scores is not None and scores != log_probs.tolist()):
             raise ModelError(f"{path / 'bigrams.safetensors'} does not belong to {path / 'tokenizer.json'}.")
         try:
