@@ -128,6 +128,7 @@ def latency(
     warmup: Annotated[int, typer.Option(help="Questions asked once without measuring.")] = 2,
     device: Device = "auto",
     llm: Llm = None,
+    system: Annotated[str, typer.Option(help="Instruction sent to an endpoint with every question.")] = "",
     timeout: Annotated[float, typer.Option(help="Seconds an endpoint may take.")] = 120.0,
 ) -> None:
     """Print first-audio times, real-time factor and underruns of streamed answers."""
@@ -137,7 +138,7 @@ def latency(
     from echox.eval.verbs import run_latency
 
     items, _ = load_questions(questions, audio_dir, suite, data, True, form)
-    subject, name = load_subject(ModelChoice(model, endpoint, device, llm, timeout))
+    subject, name = load_subject(ModelChoice(model, endpoint, device, llm, timeout, system=system))
     for table in run_latency(subject, name, take(items, limit), out, warmup, {}):
         typer.echo(table.markdown())
 

@@ -69,7 +69,7 @@ def stage_table(seconds: dict[str, float], total: float, answers: int) -> Table:
     rows = [(name, value) for name, value in seconds.items() if value > 0]
     rows.append(("other", max(total - sum(value for _, value in rows), 0.0)))
     shown = tuple((name, f"{value / answers:.3f}", f"{100 * value / total:.0f}") for name, value in rows)
-    note = "Taken with hooks in answers of their own, which slows them; read the shares."
+    note = "Taken with hooks in answers of their own, which slows them; read the shares. No scorer, no judge."
     return Table(f"Stages, n = {answers}", ("part", "s an answer", "%"), shown, note)
 
 

@@ -112,6 +112,7 @@ def run_latency(
     stages = _stage_tables(subject, [q for _, q in asked[:warmup] if not isinstance(q, Failure)], options)
     settings = {"task": "latency", "model": name, "questions_mark": fingerprint(questions), "shard": "0/1", **options}
     settings |= timed_on(subject)
+    settings |= {"system": subject.system} if getattr(subject, "system", "") else {}
     with Results(out / "latency.jsonl", settings) as results:
         for item, question in _bar(asked, "latency"):
             if ("latency", item.id) not in results.done:

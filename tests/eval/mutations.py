@@ -185,14 +185,6 @@ MUTATIONS = (
         "summarise",
         "tables",
     ),
-    Mutation(
-        "files",
-        "runs are compared by place, not by id",
-        "eval/tables.py",
-        'pair([*left, *right], "other", "first")',
-        "[x['score'] for x in right], [x['score'] for x in left][: len(right)]",
-        "tables",
-    ),
     Mutation("files", "an export leaves gaps", "eval/adapters.py", "    if absent:\n", "    if False:\n", "cli"),
     Mutation(
         "files",
@@ -245,6 +237,65 @@ MUTATIONS = (
         "own == whisper_size(judge)",
         "own == judge.name",
         "judge",
+    ),
+    Mutation(
+        "tables",
+        "the normaliser is not named",
+        "eval/summary.py",
+        "(normaliser: {settings.get('normaliser', '?')})",
+        "",
+        "tables",
+    ),
+    Mutation(
+        "tables", "offsets are held against nothing", "eval/summary.py", "offsets > DC_LIMIT", "offsets > 1", "tables"
+    ),
+    Mutation(
+        "tables",
+        "long answers are left out",
+        "eval/report.py",
+        'content, kind = _as_flac(path), "flac"',
+        "return ''",
+        "tables",
+    ),
+    Mutation(
+        "tables", "what lies beside is not shown", "eval/results.py", "if path not in known:", "if False:", "tables"
+    ),
+    Mutation(
+        "tables",
+        "runs are compared by place, not by id",
+        "eval/tables.py",
+        'pair([*left, *right], "other", "first")',
+        "[x['score'] for x in right], [x['score'] for x in left][: len(right)]",
+        "tables",
+    ),
+    Mutation("tables", "speech without word errors", "eval/tables.py", "*([errors] if errors.rows else [])", "", "cli"),
+    Mutation(
+        "judges",
+        "nobody looks whose ear it is",
+        "eval/program.py",
+        "    warn_if_own_ear(model_folder(choice), find_judge(options.judge) if judge else None, tell)\n",
+        "",
+        "cli",
+    ),
+    Mutation("servers", "arms it cannot have are run", "eval/program.py", "arm not in without)", "True)", "cli"),
+    Mutation(
+        "servers",
+        "the system prompt is no setting",
+        "eval/program.py",
+        '    settings |= {"system": choice.system} if choice.system else {}\n',
+        "",
+        "cli",
+    ),
+    Mutation(
+        "scorers",
+        "a suite brings no rule",
+        "eval/suites.py",
+        "SUITES[suite].scorer if suite in SUITES else",
+        "",
+        "questions",
+    ),
+    Mutation(
+        "scorers", "an empty --scorer is taken", "eval/setup.py", "    if not wanted:\n", "    if False:\n", "scorers"
     ),
 )
 

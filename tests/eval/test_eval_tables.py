@@ -137,12 +137,12 @@ def test_what_lies_beside_a_results_file_is_shown_with_it(tmp_path):
 
 
 def test_runs_stand_side_by_side_with_paired_differences():
-    first = (SETTINGS, [item("t2t", name, score) for name, score in (("a", 1), ("b", 0), ("c", 0))])
+    first = (SETTINGS, [item("t2t", name, score) for name, score in (("c", 1), ("a", 1), ("b", 0))])
     other = (SETTINGS | {"model": "n"}, [item("t2t", name, score) for name, score in (("b", 1), ("a", 1), ("z", 1))])
     reworded = (SETTINGS | {"model": "o"}, [item("t2t", "a", question="else?")])
     table = side_by_side([first, other, reworded])
     ((arm, a, b, c, minus, none),) = table.rows
-    assert arm == "t2t" and a.startswith("33.3 [") and b.startswith("100.0 [") and c.endswith("n=1")
+    assert arm == "t2t" and a.startswith("66.7 [") and b.startswith("100.0 [") and c.endswith("n=1")
     assert minus.startswith("50.0 [") and minus.endswith("n=2")  # a and b, paired by id
     assert none == "-" and "do not compare" not in table.note and "NFD" in table.note
     assert "do not compare" in side_by_side([first, (SETTINGS | {"judge": "nose"}, other[1])]).note
