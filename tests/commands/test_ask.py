@@ -178,7 +178,10 @@ def test_answers_are_named_after_their_questions():
 
 
 def test_what_cannot_be_meant_is_refused_before_anything_is_loaded(run, loads, tmp_path):
-    assert run("ask", "--typed", " ", "-o", "a.wav")[::2] == (1, "echox: the typed question is empty: write a few words.\n")
+    assert run("ask", "--typed", " ", "-o", "a.wav")[::2] == (
+        1,
+        "echox: the typed question is empty: write a few words.\n",
+    )
     assert run("say", " ")[0] == 1
     assert run("ask", "--typed", "Who?", "--seed", 10**20)[0] == 2
     assert run("ask", "--typed", "Who?", "--text-only", "--max-seconds", 2)[0] == 2
