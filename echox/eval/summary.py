@@ -106,7 +106,7 @@ def speech_table(items: Items, note: str) -> Table:
         own = [item for item in items if item["arm"] == arm and item.get("transcript") is not None]
         if own:
             counted = [with_words(item, texts) for item in own]
-            words, characters = (_rate(counted, f"{what}_edits", f"{what}s") for what in ("word", "character"))
+            words, characters = (pooled_rate(counted, f"{what}_edits", f"{what}s") for what in ("word", "character"))
             seconds = sum(item.get("audio_seconds", 0.0) for item in own)
             signals = [item["signal"] for item in own if item.get("signal")]
             silent = f"{100 * (1 - len(signals) / len(own)):.1f}"
@@ -193,7 +193,8 @@ def _shares(items: Items) -> tuple[str, ...]:
     return tuple(f"{100 * np.mean(share):.1f}" for share in shares)
 
 
-def _rate(items: Items, edits: str, lengths: str) -> str:
+def pooled_rate(items: Items, edits: str, lengths: str) -> str:
+    """Returns all edits over all lengths of the items as percent, with its interval."""
     return percent(stats.rate([item[edits] for item in items], [item[lengths] for item in items]))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from echox.eval import stats
 from echox.eval.latency import latency_table
-from echox.eval.summary import Items, Table, arms_of, errors_note, pair, percent, speech_table, summarise
+from echox.eval.summary import Items, Table, arms_of, errors_note, pair, percent, pooled_rate, speech_table, summarise
 
 Run = tuple[dict[str, Any], list[dict[str, Any]]]
 
@@ -74,9 +74,7 @@ def _minus_first(first: Run, other: Run, arm: str) -> str:
 
 def asr_tables(settings: dict[str, Any], items: Items) -> list[Table]:
     """Returns the word and character error rates of a recogniser."""
-    rates = []
-    for edits, lengths in (("word_edits", "words"), ("character_edits", "characters")):
-        rates.append(percent(stats.rate([item[edits] for item in items], [item[lengths] for item in items])))
+    rates = [pooled_rate(items, f"{what}_edits", f"{what}s") for what in ("word", "character")]
     failed = sum(bool(item["error"]) for item in items)
     row = (str(settings["model"]), str(settings["questions"]), str(len(items)), *rates, str(failed))
     note = (

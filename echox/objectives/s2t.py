@@ -42,7 +42,7 @@ class AlignObjective:
 
     def __call__(self, batch: S2TInputs, step: int) -> Loss:
         """Return the CTC loss of one batch."""
-        unknown = {token for row in batch.transcripts or [] for token in row} - set(self.class_of)
+        unknown = {token for row in batch.transcripts or [] for token in row} - self.class_of.keys()
         if unknown:
             raise ConfigError(
                 f"token {min(unknown)} is no CTC class: align with its text in extra_tokens, or classes: all."
