@@ -12,32 +12,53 @@ from dataclasses import dataclass, field
 
 SENTENCE_ENDS = (".", "!", "?", ":", ";", '."', "\n")
 CLAUSE_ENDS = (",", " -", ")")
+FUNCTION_WORDS = frozenset(
+    "a an the and or but nor of in on at by for from with to into over under about than that which who whose when where "
+    "because while if as is are was were be been has have had do does did can could will would may might must should it he "
+    "she they we i you this these those its his her their our my your not no".split()
+)
 
 
 @dataclass
 class PhraseSegmenter:
-    """Cuts before a token that starts a word: after a sentence end, after a clause of some length, or at `longest`."""
+    """Cuts before a token that starts a word: after a sentence end, after a clause of some length, or at `longest`.
+
+    Nothing is heard before the first segment is whole, so that one is shorter: it may also end where a phrase does, which is
+    before a function word that follows another kind of word ("The capital of France | is Paris").
+    """
 
     shortest: int = 3  # tokens before a sentence end may cut
     clause: int = 7  # tokens before a comma may cut
     longest: int = 20  # tokens after which any word boundary cuts
+    first_phrase: int = 6  # tokens of the first segment before the end of a phrase may cut; 0: the first is as the others
+    first_longest: int = 10  # tokens of the first segment after which any word boundary cuts
     text: str = field(default="", init=False)
     count: int = field(default=0, init=False)
+    segments: int = field(default=0, init=False)  # that have ended
 
     def push(self, piece: str) -> bool:
         """Take the next token's text; return whether a segment ends before it."""
-        cut = self.count > 0 and piece[:1].isspace() and self._complete()
+        cut = self.count > 0 and piece[:1].isspace() and self._complete(piece)
         if cut:
-            self.text, self.count = "", 0
+            self.text, self.count, self.segments = "", 0, self.segments + 1
         self.text += piece
         self.count += 1
         return cut
 
-    def _complete(self) -> bool:
+    def _complete(self, piece: str) -> bool:
         text = self.text.rstrip(" ")
         if text.endswith(SENTENCE_ENDS):
             return self.count >= self.shortest
+        if self.first_phrase and self.segments == 0:
+            if self.count >= self.first_longest or (self.count >= self.first_phrase and _starts_phrase(text, piece)):
+                return True
         return self.count >= self.longest or (text.endswith(CLAUSE_ENDS) and self.count >= self.clause)
+
+
+def _starts_phrase(text: str, piece: str) -> bool:
+    """Say whether a new phrase begins with `piece`: a function word after another kind of word."""
+    before = text.rpartition(" ")[2].lower()
+    return piece.strip().lower() in FUNCTION_WORDS and before not in FUNCTION_WORDS
 
 
 @dataclass

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from echox.config.load import Settings, known
 from echox.data.batching import BucketedBatches
+from echox.errors import ConfigError
 from echox.models.llm import load_embeddings, load_tokenizer, token_pieces
 from echox.models.t2c import T2CBatch, T2CConfig, TextToCodec
 from echox.objectives.t2c import T2CObjective
@@ -39,6 +40,7 @@ class Recipe(Settings):
     seed: int = 0
     llm: Path
     data: T2CData
+    start: Path | None = None  # a trained T2C part to go on from, with its own sizes instead of `model`
     model: Annotated[dict[str, int | float | bool], known(T2CConfig)] = {}
     smoothing: float = 0.0
     train: TrainSettings
@@ -47,7 +49,7 @@ class Recipe(Settings):
 class SpokenText:
     """Utterances as LLM tokens and unit words, and their collation."""
 
-    def __init__(self, recipe: Recipe, embeddings_VH: torch.Tensor) -> None:
+    def __init__(self, recipe: Recipe, embeddings_VH: torch.Tensor, spelling: bool) -> None:
         data = recipe.data
         self.tokenizer, self.embeddings_VH = load_tokenizer(recipe.llm), embeddings_VH
         self.unit_tokenizer = UnitTokenizer.load(data.units)
@@ -59,7 +61,6 @@ class SpokenText:
         bos, eos = self.unit_tokenizer.bos_token_id, self.unit_tokenizer.eos_token_id
         words = [[bos, *row.tolist(), eos] for row in self.unit_tokenizer.encode_batch(sequences)]
         ids = self.tokenizer(texts, add_special_tokens=False).input_ids
-        spelling = bool(recipe.model.get("spelling", False))
         costs = [len(t.encode() if spelling else i) + len(w) for t, i, w in zip(texts, ids, words, strict=True)]
         fits = [i for i, cost in enumerate(costs) if cost <= data.max_positions]
         self.texts, self.words = [texts[i] for i in fits], [words[i] for i in fits]
@@ -81,17 +82,12 @@ def build(recipe: Recipe) -> Stage:
     """Return the stage; its data are read once into memory."""
     torch.manual_seed(recipe.seed)
     embeddings_VH = load_embeddings(recipe.llm)
-    data = SpokenText(recipe, embeddings_VH)
-    config = T2CConfig(
-        llm_width=embeddings_VH.shape[1],
-        unit_vocab_size=data.unit_tokenizer.vocab_size,
-        bos_token_id=data.unit_tokenizer.bos_token_id,
-        eos_token_id=data.unit_tokenizer.eos_token_id,
-        pad_token_id=data.unit_tokenizer.pad_token_id,
-        words_per_character=round(data.words_per_character, 4),
-        **recipe.model,
-    )
-    model = TextToCodec(config)
+    start = None if recipe.start is None else TextToCodec.load(recipe.start).float()
+    spelling = start.config.spelling if start else bool(recipe.model.get("spelling", False))
+    data = SpokenText(recipe, embeddings_VH, spelling)
+    model = start or TextToCodec(_config(recipe, data))
+    if model.config.unit_vocab_size != data.unit_tokenizer.vocab_size:
+        raise ConfigError(f"{recipe.start} writes other unit words than {recipe.data.units} holds: train from nothing.")
     held_out = list(range(len(data.texts) - recipe.data.held_out, len(data.texts)))
 
     def collate(items: list[int], rng: np.random.Generator) -> T2CBatch:
@@ -107,3 +103,16 @@ def build(recipe: Recipe) -> Stage:
     batches = BucketedBatches(data.costs[: held_out[0]], recipe.data.max_cost, collate, recipe.seed)
     player = Player("t2c", T2CObjective(model, recipe.smoothing), list(model.parameters()), recipe.train.optim)
     return Stage({"t2c": model}, [player], batches, model.save, evaluate, recipe.train.save_every)
+
+
+def _config(recipe: Recipe, data: SpokenText) -> T2CConfig:
+    """Return the sizes of a new T2C for these texts and units."""
+    return T2CConfig(
+        llm_width=data.embeddings_VH.shape[1],
+        unit_vocab_size=data.unit_tokenizer.vocab_size,
+        bos_token_id=data.unit_tokenizer.bos_token_id,
+        eos_token_id=data.unit_tokenizer.eos_token_id,
+        pad_token_id=data.unit_tokenizer.pad_token_id,
+        words_per_character=round(data.words_per_character, 4),
+        **recipe.model,
+    )

@@ -16,8 +16,15 @@ def test_no_cut_inside_a_word_or_number():
 
 def test_long_text_is_cut_at_words_and_nothing_is_lost():
     pieces = [" word"] * 50
-    bounds = cut_text(pieces, PhraseSegmenter(longest=20))
-    assert bounds == [(0, 20), (20, 40), (40, 50)]
+    assert cut_text(pieces, PhraseSegmenter(longest=20)) == [(0, 10), (10, 30), (30, 50)]
+    assert cut_text(pieces, PhraseSegmenter(longest=20, first_phrase=0)) == [(0, 20), (20, 40), (40, 50)]
+
+
+def test_the_first_segment_ends_with_its_phrase_and_the_others_do_not():
+    pieces = "The| largest| city| in| northern| Spain| is| Bilbao| near| the| coast| of| the| sea|.".split("|")
+    assert cut_text(pieces) == [(0, 6), (6, 15)]
+    words = ["He", " wrote", " in", " and", " of", " the", " old", " days"]
+    assert cut_text(words) == [(0, 8)]  # never between two function words
 
 
 def reference(scores, threshold, window, shortest, longest):
