@@ -75,11 +75,12 @@ def transcribe(
     out: Annotated[Path, typer.Argument(help="Folder of the new corpus.")],
     recogniser: RecogniserFolder,
     min_log_probability: Annotated[float, typer.Option(help="Drop clips that are less sure than this.")] = -0.35,
+    held_out: Annotated[int, typer.Option(min=0, help="Leave out so many speakers and list them.")] = 0,
 ) -> None:
     """Make a corpus of real recordings with the recogniser's own transcripts."""
     from echox.prepare.filters import WhisperRecogniser, transcribe_real
 
-    kept, seen = transcribe_real(folder, out, WhisperRecogniser(recogniser, beam=5), min_log_probability)
+    kept, seen = transcribe_real(folder, out, WhisperRecogniser(recogniser, beam=5), min_log_probability, held_out)
     typer.echo(f"{out}  {kept} of {seen} clips kept")
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
+from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from echox.errors import ModelError
@@ -18,6 +19,16 @@ def load_tokenizer(folder: str | Path) -> Any:
         return AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder} holds no tokenizer ({error}): give a Hugging Face LLM folder.") from error
+
+
+def load_text_tokenizer(path: str | Path) -> Tokenizer:
+    """Return the bare tokenizer of a tokenizer.json; ModelError when there is none."""
+    if not Path(path).is_file():
+        raise ModelError(f"{path} is missing: fetch the model again.")
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:
+        raise ModelError(f"{path} is not a tokenizer ({error}): fetch the model again.") from error
 
 
 def load_llm(folder: str | Path, dtype: torch.dtype = torch.float32) -> Any:

@@ -16,8 +16,9 @@ import numpy as np
 
 from echox.data.manifest import read_audio, read_manifest, write_manifest
 from echox.errors import InputError, require
+from echox.prepare.texts import fraction
 
-MAX_REAL_SECONDS = 20.0
+MAX_REAL_SECONDS = 28.0
 SOUND_FILES = (".flac", ".wav", ".ogg", ".mp3")
 
 
@@ -121,23 +122,26 @@ def drop_voices(records: Iterable[Mapping[str, Any]], rates: Mapping[str, tuple[
 
 
 def transcribe_real(
-    folder: Path, out: Path, recogniser: Recogniser, min_log_probability: float = -0.35, sample_rate: int = 16_000
+    folder: Path, out: Path, recogniser: Recogniser, min_log_probability: float = -0.35, held_out: int = 0
 ) -> tuple[int, int]:
     """Writes a corpus of the real recordings under `folder`, with the recogniser's own text; returns (kept, seen).
 
-    Clips above 20 s, or below the mean log probability, are dropped. The speaker is the file name's first part
-    (LibriSpeech naming). Raises InputError when the folder holds no recording.
+    Clips above 28 s, or below the mean log probability, are dropped. The speaker is the file name's first part
+    (LibriSpeech naming); `held_out` speakers, chosen by hash, are left out and their clips listed in `held_out.txt`.
+    Raises InputError when the folder holds no recording.
     """
-    from echox.audio import load_audio
+    from echox.audio import SAMPLE_RATE, load_audio
     from echox.prepare.speak import join_shards, save_shard
 
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SOUND_FILES)
     if not files:
         raise InputError(f"{folder} holds no recording ({', '.join(SOUND_FILES)})")
+    speakers = sorted({speaker_of(path) for path in files}, key=lambda name: fraction("speaker", name))
+    kept_back = set(speakers[:held_out])
     said = []
     for path in files:
-        wave = load_audio(path, sample_rate=sample_rate)
-        if len(wave) > MAX_REAL_SECONDS * sample_rate:
+        wave = load_audio(path, sample_rate=SAMPLE_RATE)
+        if speaker_of(path) in kept_back or len(wave) > MAX_REAL_SECONDS * SAMPLE_RATE:
             continue
         heard = recogniser.hear(wave)
         if heard.log_probability < min_log_probability or not heard.text:
@@ -145,9 +149,9 @@ def transcribe_real(
         record = {
             "id": path.stem,
             "samples": len(wave),
-            "sample_rate": sample_rate,
+            "sample_rate": SAMPLE_RATE,
             "text": heard.text,
-            "speaker": f"real-{path.stem.split('-')[0]}",
+            "speaker": f"real-{speaker_of(path)}",
             "role": "user",
             "split": "train",
             "log_probability": round(heard.log_probability, 4),
@@ -157,7 +161,14 @@ def transcribe_real(
         out.mkdir(parents=True, exist_ok=True)
         save_shard(out, 0, said, files=False)
         join_shards(out, 1)
+        stems = [path.stem for path in files if speaker_of(path) in kept_back]
+        (out / "held_out.txt").write_text("".join(f"{stem}\n" for stem in stems), encoding="utf-8")
     return len(said), len(files)
+
+
+def speaker_of(path: Path) -> str:
+    """Returns the speaker of a recording: its file name's first part."""
+    return path.stem.split("-")[0]
 
 
 def write_filtered(manifest: Path, records: Iterable[Mapping[str, Any]], out: Path) -> None:

@@ -17,6 +17,7 @@ STAGES = {
     "units": "echox.train.stage_units",  # audio -> k-means units and the unit language
     "vocoder": "echox.train.stage_vocoder",  # units -> waveform
     "align": "echox.train.stage_align",  # stage I, first half: CTC alignment of the adapter
+    "listen": "echox.train.stage_listen",  # hearing by attention: Whisper's decoder on short windows and long ones
     "s2t": "echox.train.stage_s2t",  # stage I, second half: speech to text with LoRA
     "t2c": "echox.train.stage_t2c",  # stage II: text to unit words
     "echo": "echox.train.stage_echo",  # stage III: hidden states to unit words

@@ -1,0 +1,124 @@
+"""Two ways to hear a question behind one interface: waves in, positions for the LLM and the words heard out.
+
+    CtcEar        frames --adapter, CTC--> kept runs --> positions           the paper's (spec section 2.1)
+    AttentionEar  frames --listener--> words --> LLM tokens --> embeddings    the mini model's
+
+What each keeps of the end-to-end path, and what it costs, is measured in docs/hearing.md.
+
+Legend: H LLM width, N positions, S samples.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from echox.audio import SAMPLE_RATE
+from echox.errors import ModelError
+from echox.models.encoder import SpeechEncoder
+from echox.models.listener import Listener, ListenerConfig
+from echox.models.ragged import pad_right
+from echox.models.s2t import SpeechToText
+from echox.text.prompt import encode
+
+TOKENIZER = "tokenizer.json"
+TAIL = SAMPLE_RATE // 2  # samples of silence after the last word: where a listener learns to stop
+WINDOW = SAMPLE_RATE  # windows are whole seconds: few shapes, which CPUs' kernels are prepared for once
+LONGEST = 28 * SAMPLE_RATE  # samples heard at once
+PAUSE = SAMPLE_RATE // 5  # samples over which a pause is looked for
+
+
+@dataclass
+class Heard:
+    """What was heard: positions (N, H) in LLM width and the words; no words, no positions."""
+
+    positions_NH: torch.Tensor
+    text: str
+
+
+class Ear(Protocol):
+    """Hears 16 kHz mono float32 waves."""
+
+    def hear(self, waves: list[np.ndarray]) -> list[Heard]:
+        """Return what each wave was taken for."""
+        ...
+
+
+@dataclass
+class CtcEar:
+    """Encoder frames through the CTC adapter: one position a run of equal tokens."""
+
+    encoder: SpeechEncoder
+    layer: int
+    s2t: SpeechToText
+    tokenizer: Any
+
+    @torch.inference_mode()
+    def hear(self, waves: list[np.ndarray]) -> list[Heard]:
+        """See `Ear.hear`."""
+        states = [found[self.layer] for found in self.encoder.encode(waves, (self.layer,))]
+        frames_BTD, _ = pad_right(states)
+        dtype = self.s2t.adapter.norm.weight.dtype
+        heard = self.s2t.hear(frames_BTD.to(dtype), torch.tensor([len(row) for row in states]))
+        texts = [self.tokenizer.decode(ids).strip() for ids in self.s2t.heard_ids(heard)]
+        rows = zip(heard.kept_BNH, heard.mask_BN, texts, strict=True)
+        return [Heard(row[mask] if text else row[:0], text) for row, mask, text in rows]
+
+
+@dataclass
+class AttentionEar:
+    """Encoder frames through the listener: words, then the LLM's own embeddings of them."""
+
+    encoder: SpeechEncoder
+    layer: int
+    listener: Listener
+    listener_tokenizer: Any
+    s2t: SpeechToText
+    tokenizer: Any
+
+    def __post_init__(self) -> None:
+        self.begin, self.end = special_ids(self.listener_tokenizer, self.listener.config)
+
+    def hear(self, waves: list[np.ndarray]) -> list[Heard]:
+        """See `Ear.hear`; more than 28 s are heard in pieces, cut at pauses."""
+        pieces = [split_at_pauses(wave) for wave in waves]
+        texts = iter(self.transcribe([piece for some in pieces for piece in some]))
+        words = [" ".join(text for _ in some if (text := next(texts))) for some in pieces]
+        return [Heard(self.s2t.embed(encode(self.tokenizer, text)), text) for text in words]
+
+    @torch.inference_mode()
+    def transcribe(self, waves: list[np.ndarray]) -> list[str]:
+        """Return the words of each wave of at most 28 s."""
+        found = self.encoder.encode([fill_window(wave) for wave in waves], (self.layer,))
+        weight = self.listener.layer_norm.weight
+        states_BTW, mask_BT = pad_right([row[self.layer].to(weight.device, weight.dtype) for row in found])
+        seconds = [len(wave) / SAMPLE_RATE for wave in waves]
+        ids = self.listener.generate(states_BTW, mask_BT.sum(1), self.begin, self.end, seconds)
+        return [self.listener_tokenizer.decode(row, skip_special_tokens=True).strip() for row in ids]
+
+
+def special_ids(tokenizer: Any, config: ListenerConfig) -> tuple[list[int], int]:
+    """Return the ids that begin and the id that ends a text, by their names; ModelError names one that is not there."""
+    ids = [tokenizer.token_to_id(name) for name in (*config.begin, config.end)]
+    for name, found in zip((*config.begin, config.end), ids, strict=True):
+        if found is None or found >= config.vocab_size:
+            raise ModelError(f"the listener's tokenizer has no token {name}: fetch the model again.")
+    return ids[:-1], ids[-1]
+
+
+def fill_window(wave_S: np.ndarray) -> np.ndarray:
+    """Return a wave with half a second of silence after it, up to a whole second."""
+    return np.pad(wave_S, (0, TAIL + -(len(wave_S) + TAIL) % WINDOW)).astype(np.float32)
+
+
+def split_at_pauses(wave_S: np.ndarray, longest: int = LONGEST) -> list[np.ndarray]:
+    """Return a wave in pieces of at most `longest` samples, each cut where the last third of it is quietest."""
+    pieces = []
+    while len(wave_S) > longest:
+        first = longest * 2 // 3
+        energy = np.convolve(wave_S[first:longest].astype(np.float64) ** 2, np.ones(PAUSE), "valid")
+        cut = first + int(energy.argmin()) + PAUSE // 2
+        pieces.append(wave_S[:cut])
+        wave_S = wave_S[cut:]
+    return [*pieces, wave_S]

@@ -1,0 +1,197 @@
+"""A listener: Whisper's decoder on windows of the utterance's own length; encoder states in, the words heard out.
+
+    encoder states --cross-attention--> decoder --> text tokens, greedy --> (generate/ears.py) --> LLM tokens
+
+Whisper was only ever trained on 30-second windows: on a shorter one its decoder does not know where to stop. After some
+minutes of training on short windows it does (train/stage_listen.py), at a fifth of the cost. Names of tensors are Hugging Face's,
+so a Whisper folder loads as it is. Queries of padded frames are masked, so a row is heard alone as in any batch.
+
+Legend: B batch, D head width, H heads, N text tokens, T frames, V vocabulary, W width.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import PreTrainedConfig, PreTrainedModel, WhisperForConditionalGeneration
+
+from echox.errors import ModelError
+from echox.models.io import load_config, load_part, save_part
+
+WHISPER_DECODER = "model.decoder."
+
+
+class ListenerConfig(PreTrainedConfig):
+    """Sizes of a listener; the defaults are Whisper tiny.en's."""
+
+    model_type = "echox_listener"
+    width: int = 384
+    layers: int = 4
+    heads: int = 6
+    ffn: int = 1536
+    vocab_size: int = 51864
+    max_positions: int = 448
+    begin: tuple[str, ...] = ("<|startoftranscript|>", "<|notimestamps|>")  # the tokens that every text starts with
+    end: str = "<|endoftext|>"
+    tokens_per_second: float = 8.0  # a text that grows faster than speech does is cut: the decoder is looping
+
+
+class Attention(nn.Module):
+    """Multi-head attention with Whisper's names; keys and values are handed in, so that they can be kept."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q_proj = nn.Linear(width, width)
+        self.k_proj = nn.Linear(width, width, bias=False)
+        self.v_proj = nn.Linear(width, width)
+        self.out_proj = nn.Linear(width, width)
+
+    def split(self, x_BNW: torch.Tensor) -> torch.Tensor:
+        """Return (B, H, N, D) of (B, N, W)."""
+        return x_BNW.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def keys_values(self, x_BNW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return keys and values (B, H, N, D) of what may be attended to."""
+        return self.split(self.k_proj(x_BNW)), self.split(self.v_proj(x_BNW))
+
+    def forward(
+        self, x_BNW: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Return what each position gathers, shape (B, N, W); `mask` is True where it may look."""
+        found = scaled_dot_product_attention(self.split(self.q_proj(x_BNW)), keys, values, attn_mask=mask)
+        return self.out_proj(found.transpose(1, 2).flatten(2))
+
+
+class ListenerLayer(nn.Module):
+    """One block of Whisper's decoder."""
+
+    def __init__(self, config: ListenerConfig) -> None:
+        super().__init__()
+        W = config.width
+        self.self_attn = Attention(W, config.heads)
+        self.self_attn_layer_norm = nn.LayerNorm(W)
+        self.encoder_attn = Attention(W, config.heads)
+        self.encoder_attn_layer_norm = nn.LayerNorm(W)
+        self.fc1, self.fc2 = nn.Linear(W, config.ffn), nn.Linear(config.ffn, W)
+        self.final_layer_norm = nn.LayerNorm(W)
+
+    def forward(
+        self, x_BNW: torch.Tensor, cross: "Cross", past: tuple[torch.Tensor, torch.Tensor] | None, causal: torch.Tensor
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+        """Return new positions (B, N, W) and the keys and values of all text so far."""
+        normed = self.self_attn_layer_norm(x_BNW)
+        keys, values = self.self_attn.keys_values(normed)
+        if past is not None:
+            keys, values = torch.cat([past[0], keys], 2), torch.cat([past[1], values], 2)
+        x_BNW = x_BNW + self.self_attn(normed, keys, values, causal)
+        x_BNW = x_BNW + self.encoder_attn(
+            self.encoder_attn_layer_norm(x_BNW), cross.keys, cross.values, cross.mask_B11T
+        )
+        x_BNW = x_BNW + self.fc2(nn.functional.gelu(self.fc1(self.final_layer_norm(x_BNW))))
+        return x_BNW, (keys, values)
+
+
+@dataclass
+class Cross:
+    """What one layer reads of the speech: keys and values (B, H, T, D) and which frames are real."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
+    mask_B11T: torch.Tensor
+
+
+@dataclass
+class ListenerState:
+    """Everything one running hearing owns: the speech and the text so far, layer by layer."""
+
+    cross: list[Cross]
+    past: list[tuple[torch.Tensor, torch.Tensor] | None]
+    length: int = 0
+
+
+class Listener(PreTrainedModel):
+    """Whisper's decoder: encoder states to text tokens."""
+
+    config_class = ListenerConfig
+
+    def __init__(self, config: ListenerConfig) -> None:
+        super().__init__(config)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.width)
+        self.embed_positions = nn.Embedding(config.max_positions, config.width)
+        self.layers = nn.ModuleList(ListenerLayer(config) for _ in range(config.layers))
+        self.layer_norm = nn.LayerNorm(config.width)
+
+    @classmethod
+    def from_whisper(cls, folder: str | Path) -> "Listener":
+        """Return the decoder of a Whisper folder, untuned; ModelError when it holds none."""
+        try:
+            whisper = WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise ModelError(f"{folder} is not a Whisper folder with a decoder ({error}): give a whole one.") from error
+        own = whisper.config
+        config = ListenerConfig(
+            width=own.d_model, layers=own.decoder_layers, heads=own.decoder_attention_heads, ffn=own.decoder_ffn_dim,
+            vocab_size=own.vocab_size, max_positions=own.max_target_positions,
+        )  # fmt: skip
+        state = {k.removeprefix(WHISPER_DECODER): v for k, v in whisper.state_dict().items() if WHISPER_DECODER in k}
+        listener = cls(config)
+        listener.load_state_dict(state)
+        return listener
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Listener":
+        """Load a part saved by `save`; ModelError names what does not fit."""
+        model = cls(load_config(folder, ListenerConfig))
+        load_part(folder, model)
+        return model
+
+    def save(self, folder: str | Path) -> None:
+        """Write the listener to `folder`."""
+        save_part(folder, self)
+
+    def start(self, states_BTW: torch.Tensor, frames_B: torch.Tensor) -> ListenerState:
+        """Return the state of hearing encoder states whose first `frames_B` frames are real."""
+        mask_BT = torch.arange(states_BTW.shape[1], device=states_BTW.device) < frames_B[:, None].to(states_BTW.device)
+        cross = [Cross(*layer.encoder_attn.keys_values(states_BTW), mask_BT[:, None, None]) for layer in self.layers]
+        return ListenerState(cross, [None] * len(self.layers))
+
+    def forward(self, tokens_BN: torch.Tensor, state: ListenerState) -> torch.Tensor:
+        """Return states (B, N, W) that predict the token after each of `tokens_BN`, and advance `state` in place."""
+        N, first = tokens_BN.shape[1], state.length
+        places = torch.arange(first, first + N, device=tokens_BN.device)
+        x_BNW = self.embed_tokens(tokens_BN) + self.embed_positions(places)
+        causal = torch.ones(N, first + N, dtype=torch.bool, device=tokens_BN.device).tril(first)
+        for number, layer in enumerate(self.layers):
+            x_BNW, state.past[number] = layer(x_BNW, state.cross[number], state.past[number], causal)
+        state.length += N
+        return self.layer_norm(x_BNW)
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return scores (..., V) of states (..., W): the token table is the head."""
+        return hidden @ self.embed_tokens.weight.t().to(hidden.dtype)
+
+    @torch.inference_mode()
+    def generate(
+        self, states_BTW: torch.Tensor, frames_B: torch.Tensor, begin: list[int], end: int, seconds: list[float]
+    ) -> list[list[int]]:
+        """Return the greedy text tokens of each row, between `begin` and `end`; `seconds` of speech limit their number."""
+        room = self.config.max_positions - len(begin)
+        limits = [min(room, 8 + int(self.config.tokens_per_second * length)) for length in seconds]
+        state = self.start(states_BTW, frames_B)
+        tokens_BN = torch.tensor([begin] * len(limits), device=states_BTW.device)
+        rows: list[list[int]] = [[] for _ in limits]
+        running = set(range(len(limits)))
+        while running:
+            token_B = self.logits(self(tokens_BN, state)[:, -1]).argmax(-1)
+            for row, token in enumerate(token_B.tolist()):
+                if row not in running:
+                    continue
+                if token == end or len(rows[row]) == limits[row]:
+                    running.discard(row)
+                else:
+                    rows[row].append(token)
+            tokens_BN = token_B[:, None]
+        return rows

@@ -1,0 +1,85 @@
+"""Hearing by attention: Whisper's decoder learns short windows and many sentences; speech with its text in, a listener out."""
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from echox.config.load import Settings
+from echox.data.spoken_questions import texts_of
+from echox.generate.ears import TOKENIZER, fill_window, special_ids
+from echox.models.listener import Listener
+from echox.models.llm import load_text_tokenizer
+from echox.models.ragged import pad_right
+from echox.objectives.listener import ListenerBatch, ListenerObjective
+from echox.prepare.encode import load_encoder
+from echox.prepare.joined_speech import JoinedSettings, JoinedSpeech, Window
+from echox.text.truecase import Truecaser
+from echox.train.loop import Player, Stage, TrainSettings
+
+HELD_OUT = 1_000_000  # the first step number of windows that are only measured
+
+
+class Recipe(Settings):
+    """Recipe of stage `listen`."""
+
+    stage: Literal["listen"]
+    out: Path
+    seed: int = 0
+    whisper: Path  # a whole Whisper folder: its encoder stays as it is, its decoder is tuned
+    encoder_layer: int
+    start: Path | None = None  # a listener to go on from instead of Whisper's decoder
+    data: JoinedSettings
+    cased: list[Path] = []  # JSONL where usual capitals are learnt
+    train_embeddings: bool = False  # the token table, which is also the head
+    smoothing: float = 0.0
+    precision: Literal["float32", "bfloat16"] = "bfloat16"  # of the frozen encoder
+    held_out_batches: int = 8
+    train: TrainSettings
+
+
+class ListenerBatches:
+    """Windows become encoder states and text tokens, as they will be heard."""
+
+    def __init__(self, recipe: Recipe, listener: Listener) -> None:
+        texts = [text for path in recipe.cased for text in texts_of(path) if text != text.lower()]
+        self.speech = JoinedSpeech(recipe.data, Truecaser(texts), recipe.seed)
+        self.encoder, self.layer = load_encoder(recipe.whisper, recipe.precision), recipe.encoder_layer
+        self.tokenizer = load_text_tokenizer(recipe.whisper / TOKENIZER)
+        self.begin, self.end = special_ids(self.tokenizer, listener.config)
+        self.most = listener.config.max_positions
+
+    def __getitem__(self, step: int) -> ListenerBatch:
+        return self.batch(self.speech[step])
+
+    def batch(self, windows: list[Window]) -> ListenerBatch:
+        """Return what the listener reads and writes for some windows."""
+        found = self.encoder.encode([fill_window(window.wave_S) for window in windows], (self.layer,))
+        states_BTW, mask_BT = pad_right([row[self.layer].float() for row in found])
+        texts = [f" {window.text}" if window.text else "" for window in windows]
+        ids = [self.tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
+        tokens = [[*self.begin, *row, self.end][: self.most] for row in ids]
+        return ListenerBatch(states_BTW, mask_BT.sum(1), tokens, len(self.begin))
+
+
+def build(recipe: Recipe) -> Stage:
+    """Return the stage; speech is read as it is needed."""
+    torch.manual_seed(recipe.seed)
+    listener = Listener.from_whisper(recipe.whisper) if recipe.start is None else Listener.load(recipe.start).float()
+    listener.embed_tokens.requires_grad_(recipe.train_embeddings)
+    batches = ListenerBatches(recipe, listener)
+    held_out = [batches[HELD_OUT + number] for number in range(recipe.held_out_batches)]
+    objective = ListenerObjective(listener, recipe.smoothing)
+
+    @torch.no_grad()
+    def evaluate() -> dict[str, float]:
+        losses = [ListenerObjective(listener)(batch, 0).numbers() for batch in held_out]
+        return {name: sum(loss[name] for loss in losses) / len(losses) for name in (losses[0] if losses else {})}
+
+    def save(folder: Path) -> None:
+        listener.save(folder)
+        (folder / TOKENIZER).write_bytes((recipe.whisper / TOKENIZER).read_bytes())
+
+    parameters = [p for p in listener.parameters() if p.requires_grad]
+    player = Player("listener", objective, parameters, recipe.train.optim)
+    return Stage({"listener": listener}, [player], batches, save, evaluate, recipe.train.save_every)
