@@ -105,7 +105,8 @@ class SpeechAssistant:
         for wave in questions or []:
             check_samples(wave, SAMPLE_RATE, "a question", QUESTION_SECONDS)
         if questions:
-            positions, heard = engine.hear(self.parts, questions)
+            found = self.parts.ear.hear(questions)
+            positions, heard = [one.positions_NH for one in found], [one.text for one in found]
         else:
             positions, heard = [engine.read(self.parts, text) for text in typed or []], [""] * len(typed or [])
         if not positions:
@@ -146,7 +147,7 @@ class SpeechAssistant:
 
     def spoken_states(self, wave: np.ndarray, answer: str | None = None) -> list[torch.Tensor]:
         """Return every layer's states (positions, H) of a spoken question, or of `answer` when it is forced after it."""
-        return self._states(engine.hear(self.parts, [wave])[0][0], answer)
+        return self._states(self.parts.ear.hear([wave])[0].positions_NH, answer)
 
     @torch.inference_mode()
     def echo_states(self, text: str) -> list[torch.Tensor]:
@@ -190,8 +191,8 @@ class SpeechAssistant:
             wave = question.astype(np.float32)
         else:
             wave = load_audio(str(question), max_seconds=QUESTION_SECONDS)
-        positions, heard = engine.hear(self.parts, [wave])
-        return positions[0], heard[0]
+        heard = self.parts.ear.hear([wave])[0]
+        return heard.positions_NH, heard.text
 
     def _limits(self, max_seconds: float | None) -> engine.Limits:
         return engine.Limits(self.parts.s2t.config.max_new_tokens, samples_of(max_seconds, self.sample_rate))

@@ -1,7 +1,7 @@
 """Hearing, thinking and speaking on loaded parts, streamed or batched; tensors, not sockets, and no state between calls.
 
-    wave --encoder--> frames --adapter--> positions --.
-    typed question --embeddings-----------------------+--> LLM --> tokens, states that predict them
+    wave --encoder--> frames --ear (ears.py)--> positions --.
+    typed question --embeddings-----------------------------+--> LLM --> tokens, states that predict them
                                                                       |
               segmenter cuts --> echo decoder --> unit words --> units --> vocoder --> samples
 
@@ -19,7 +19,8 @@ from echox.generate.parts import Parts
 from echox.generate.text_stream import TextStream
 from echox.generate.types import Piece
 from echox.models.llm import token_pieces
-from echox.models.ragged import pad_left, pad_right
+from echox.models.ragged import pad_left
+from echox.models.s2t import Generated
 from echox.models.t2c import TextToCodec
 from echox.models.vocoder import stream
 from echox.text.prompt import encode
@@ -34,17 +35,6 @@ class Limits:
 
     new_tokens: int
     samples: int | None = None
-
-
-@torch.inference_mode()
-def hear(parts: Parts, waves: list[np.ndarray]) -> tuple[list[torch.Tensor], list[str]]:
-    """Return LLM positions (N, H) of each 16 kHz wave, and what CTC took it for."""
-    states = [found[parts.layer] for found in parts.encoder.encode(waves, (parts.layer,))]
-    frames_BTD, _ = pad_right(states)
-    dtype = parts.s2t.adapter.norm.weight.dtype
-    heard = parts.s2t.hear(frames_BTD.to(dtype), torch.tensor([len(row) for row in states]))
-    texts = [parts.tokenizer.decode(ids) for ids in parts.s2t.heard_ids(heard)]
-    return [row[mask] for row, mask in zip(heard.kept_BNH, heard.mask_BN, strict=True)], texts
 
 
 def read(parts: Parts, question: str) -> torch.Tensor:
@@ -72,7 +62,13 @@ def think(parts: Parts, question_NH: torch.Tensor, limit: int) -> Iterator[tuple
 
 
 def answer_stream(parts: Parts, question_NH: torch.Tensor, limits: Limits, speak: bool) -> Iterator[Piece]:
-    """Yield text and audio of one answer as they are made; the last piece says why it ended."""
+    """Yield text and audio of one answer as they are made; the last piece says why it ended.
+
+    A question without positions is one in which nothing was understood: it gets no answer.
+    """
+    if not len(question_NH):
+        yield Piece(finish="unheard")
+        return
     text, segmenter = TextStream(parts.tokenizer), PhraseSegmenter()
     waiting: list[tuple[str, torch.Tensor]] = []
     budget, count = Budget(limits.samples), 0
@@ -169,10 +165,15 @@ class Answer:
 @torch.inference_mode()
 def answer_batch(parts: Parts, questions: list[torch.Tensor], limits: Limits, speak: bool) -> list[Answer]:
     """Return what `answer_stream` would, for many questions at once."""
-    made = parts.s2t.generate(questions, parts.prompt.before, parts.prompt.after, parts.stop, limits.new_tokens)
+    understood = [question for question in questions if len(question)]
+    if not understood:
+        return [Answer([], "", [], np.zeros(0, np.float32) if speak else None, "unheard") for _ in questions]
+    thought = parts.s2t.generate(understood, parts.prompt.before, parts.prompt.after, parts.stop, limits.new_tokens)
+    answered = iter(thought)
+    made = [next(answered) if len(question) else Generated([], [], True) for question in questions]
     answers = []
-    for one in made:
-        finish = "length" if not one.ended else "stop" if one.ids else "empty"
+    for question, one in zip(questions, made, strict=True):
+        finish = "unheard" if not len(question) else "length" if not one.ended else "stop" if one.ids else "empty"
         answers.append(Answer(one.ids, parts.tokenizer.decode(one.ids, skip_special_tokens=True), [], None, finish))
     if speak:
         width = parts.s2t.embeddings_VH.shape[1]

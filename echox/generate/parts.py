@@ -1,6 +1,6 @@
 """A model folder and its parts: encoder/ s2t/ t2c/ echo/ vocoder/ units/ beside one config.json.
 
-The folder's config.json names the LLM, the sample rate and the layer that is heard; every part has its own config. Loading is
+`listener/` instead of an adapter in s2t/ makes an attention ear. The folder's config.json names the LLM, the sample rate and the layer that is heard; every part has its own config. Loading is
 strict: a missing or extra tensor is an error that names it.
 """
 
@@ -11,11 +11,13 @@ from typing import Any
 import torch
 
 from echox.errors import ModelError
+from echox.generate.ears import TOKENIZER, AttentionEar, CtcEar, Ear
 from echox.hub import resolve_llm
 from echox.models.echo import EchoDecoder
 from echox.models.encoder import SpeechEncoder
 from echox.models.io import load_part, read_config
-from echox.models.llm import load_llm, load_tokenizer
+from echox.models.listener import Listener
+from echox.models.llm import load_llm, load_text_tokenizer, load_tokenizer
 from echox.models.s2t import SpeechToText
 from echox.models.t2c import TextToCodec
 from echox.models.vocoder import UnitVocoder, VocoderConfig
@@ -33,6 +35,7 @@ class Parts:
     llm_folder: Path
     encoder: SpeechEncoder
     layer: int
+    ear: Ear
     tokenizer: Any
     s2t: SpeechToText
     t2c: TextToCodec
@@ -61,12 +64,13 @@ def load_parts(folder: Path, llm: str | Path | None, device: torch.device, dtype
     tokenizer, language_model = load_tokenizer(llm_folder), load_llm(llm_folder, dtype)
     s2t = SpeechToText.load(folder / "s2t", language_model)
     s2t.lora.merge_into(language_model)
-    unit_tokenizer = UnitTokenizer.load(folder / "units")
+    unit_tokenizer, encoder = UnitTokenizer.load(folder / "units"), SpeechEncoder.from_pretrained(folder / "encoder")
     parts = Parts(
         folder=folder,
         llm_folder=llm_folder,
-        encoder=SpeechEncoder.from_pretrained(folder / "encoder"),
+        encoder=encoder,
         layer=layer,
+        ear=load_ear(folder, encoder, layer, s2t, tokenizer),
         tokenizer=tokenizer,
         s2t=s2t,
         t2c=TextToCodec.load(folder / "t2c"),
@@ -77,9 +81,22 @@ def load_parts(folder: Path, llm: str | Path | None, device: torch.device, dtype
         stop=stop_ids(tokenizer, language_model),
     )
     check_vocabularies(parts)
-    for module in (parts.encoder, parts.s2t, parts.t2c, parts.echo, parts.vocoder):
+    listener = (parts.ear.listener,) if isinstance(parts.ear, AttentionEar) else ()
+    for module in (*listener, parts.encoder, parts.s2t, parts.t2c, parts.echo, parts.vocoder):
         module.to(device).eval().requires_grad_(False)
     return parts
+
+
+def load_ear(folder: Path, encoder: SpeechEncoder, layer: int, s2t: SpeechToText, tokenizer: Any) -> Ear:
+    """Return the ear of a model folder: by attention where it has a listener, else by the CTC adapter of its S2T part."""
+    if not (folder / "listener").is_dir():
+        if not s2t.config.hears:
+            raise ModelError(f"{folder} has neither listener/ nor an adapter in s2t/: it cannot hear. Fetch it again.")
+        return CtcEar(encoder, layer, s2t, tokenizer)
+    listener = Listener.load(folder / "listener").float()
+    return AttentionEar(
+        encoder, layer, listener, load_text_tokenizer(folder / "listener" / TOKENIZER), s2t, tokenizer
+    )
 
 
 def load_vocoder(folder: Path) -> UnitVocoder:

@@ -19,7 +19,7 @@ from echox.errors import ModelError, require
 class LoraSettings:
     """Rank, scale and targets; the defaults for the mini model, spec section 2.2 for the released ones (r 64, alpha 16)."""
 
-    rank: int = 16
+    rank: int = 16  # 0: no adapters, the LLM as it is
     alpha: int = 32
     dropout: float = 0.05
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -40,7 +40,11 @@ def attach_lora(llm: nn.Module, settings: LoraSettings) -> nn.Module:
         target_modules=list(settings.targets),
     )
     llm.requires_grad_(False)
-    return peft.inject_adapter_in_model(config, llm)
+    llm = peft.inject_adapter_in_model(config, llm)
+    for parameter in llm.parameters():
+        if parameter.requires_grad:  # in bfloat16 a small step on a weight of ordinary size rounds to none
+            parameter.data = parameter.data.float()
+    return llm
 
 
 def lora_state(llm: nn.Module) -> dict[str, torch.Tensor]:
@@ -74,7 +78,7 @@ class LoraWeights(nn.Module):
     def for_llm(cls, settings: LoraSettings, llm: nn.Module) -> "LoraWeights":
         """Return zero adapters for every linear of `llm` that `settings.targets` names."""
         shapes = {}
-        for name, module in llm.named_modules():
+        for name, module in llm.named_modules() if settings.rank else ():
             if isinstance(module, nn.Linear) and name.rpartition(".")[2] in settings.targets:
                 shapes[name] = (module.out_features, module.in_features)
         return cls(settings, shapes)

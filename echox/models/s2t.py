@@ -34,6 +34,7 @@ class S2TConfig(PreTrainedConfig):
     lora: dict[str, Any] | None = None  # LoraSettings
     llm: dict[str, Any] | None = None  # name, file and sha256 of the LLM these numbers were trained on
     system: str = ""  # system text of every prompt
+    hears: bool = True  # False: no CTC adapter, since a listener hears for it (generate/ears.py)
     ctc_classes: int = 0  # LLM tokens that CTC tells apart; the blank comes on top
     max_new_tokens: int = 48
     no_repeat_ngram: int = 4  # no run of so many answer tokens occurs twice (small models loop); 0: plain greedy
@@ -83,10 +84,12 @@ class SpeechToText(PreTrainedModel):
 
     def __init__(self, config: S2TConfig, llm: nn.Module) -> None:
         super().__init__(config)
-        self.adapter = SpeechAdapter(settings_from(AdapterConfig, config.adapter, "s2t.adapter"))
         self.lora = LoraWeights.for_llm(settings_from(LoraSettings, config.lora, "s2t.lora"), llm)
-        self.register_buffer("ctc_tokens", torch.zeros(config.ctc_classes, dtype=torch.int32))
         self.llm = llm
+        if not config.hears:
+            return
+        self.adapter = SpeechAdapter(settings_from(AdapterConfig, config.adapter, "s2t.adapter"))
+        self.register_buffer("ctc_tokens", torch.zeros(config.ctc_classes, dtype=torch.int32))
         width = llm.get_input_embeddings().embedding_dim
         if self.adapter.config.width != width:
             raise ModelError(f"the adapter is {self.adapter.config.width} wide and the LLM {width}: they do not fit.")
