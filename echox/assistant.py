@@ -155,8 +155,9 @@ class SpeechAssistant:
         ids = self.parts.tokenizer(text, add_special_tokens=False).input_ids
         question_NH = engine.read(self.parts, "Say it.")
         hidden_NH = engine.answer_states(self.parts, [question_NH], [ids])[0]
+        positions_NH = self.parts.echo.positions(hidden_NH, self.parts.s2t.embed(ids).float())
         layout = self.parts.echo.t2c.layout(token_pieces(self.parts.tokenizer, ids))
-        read_CW = self.parts.echo.t2c.read([self.parts.echo.denoise(hidden_NH)], [layout])[0]
+        read_CW = self.parts.echo.t2c.read([positions_NH], [layout])[0]
         output = self.parts.echo.t2c.decoder(
             inputs_embeds=read_CW[None],
             position_ids=layout.places_C[None].to(read_CW.device),

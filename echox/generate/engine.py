@@ -70,7 +70,7 @@ def answer_stream(parts: Parts, question_NH: torch.Tensor, limits: Limits, speak
         yield Piece(finish="unheard")
         return
     text, segmenter = TextStream(parts.tokenizer), PhraseSegmenter()
-    waiting: list[tuple[str, torch.Tensor]] = []
+    waiting: list[tuple[str, int, torch.Tensor]] = []
     budget, count = Budget(limits.samples), 0
     for token, state_H in think(parts, question_NH, limits.new_tokens):
         count += 1
@@ -78,7 +78,7 @@ def answer_stream(parts: Parts, question_NH: torch.Tensor, limits: Limits, speak
         if speak and segmenter.push(spelled) and waiting:
             yield from budget.take(speak_states(parts, waiting))
             waiting = []
-        waiting.append((spelled, state_H.float()))
+        waiting.append((spelled, token, state_H.float()))
         if piece := text.push(token):
             yield Piece(piece)
         if budget.spent:
@@ -110,11 +110,12 @@ class Budget:
             yield piece
 
 
-def speak_states(parts: Parts, segment: list[tuple[str, torch.Tensor]]) -> Iterator[Piece]:
-    """Yield the speech of one segment of (token text, hidden state (H,)) through the echo decoder."""
+def speak_states(parts: Parts, segment: list[tuple[str, int, torch.Tensor]]) -> Iterator[Piece]:
+    """Yield the speech of one segment of (token text, token, state that predicts it (H,)) through the echo decoder."""
+    pieces, ids, states = (list(column) for column in zip(*segment, strict=True))
     with torch.inference_mode():
-        positions_NH = parts.echo.denoise(torch.stack([state for _, state in segment]))
-    yield from voice(parts, parts.echo.t2c, positions_NH, [piece for piece, _ in segment])
+        positions_NH = parts.echo.positions(torch.stack(states), parts.s2t.embed(ids).float())
+    yield from voice(parts, parts.echo.t2c, positions_NH, pieces)
 
 
 def voice(parts: Parts, decoder: TextToCodec, positions_NH: torch.Tensor, pieces: list[str]) -> Iterator[Piece]:
@@ -201,7 +202,8 @@ def speak_batch(parts: Parts, answers: list[Answer], states: list[torch.Tensor],
         pieces = token_pieces(parts.tokenizer, answer.ids)
         for first, end in cut_text(pieces):
             owners.append(owner)
-            positions.append(parts.echo.denoise(states_NH[first:end]))
+            embeddings_NH = parts.s2t.embed(answer.ids[first:end]).float()
+            positions.append(parts.echo.positions(states_NH[first:end], embeddings_NH))
             layouts.append(parts.echo.t2c.layout(pieces[first:end]))
     spoken = parts.echo.t2c.generate(positions, layouts) if owners else []
     for owner, words in zip(owners, spoken, strict=True):

@@ -64,6 +64,7 @@ def load_parts(folder: Path, llm: str | Path | None, device: torch.device, dtype
     tokenizer, language_model = load_tokenizer(llm_folder), load_llm(llm_folder, dtype)
     s2t = SpeechToText.load(folder / "s2t", language_model)
     s2t.lora.merge_into(language_model)
+    t2c = TextToCodec.load(folder / "t2c")
     unit_tokenizer, encoder = UnitTokenizer.load(folder / "units"), SpeechEncoder.from_pretrained(folder / "encoder")
     parts = Parts(
         folder=folder,
@@ -73,8 +74,8 @@ def load_parts(folder: Path, llm: str | Path | None, device: torch.device, dtype
         ear=load_ear(folder, encoder, layer, s2t, tokenizer),
         tokenizer=tokenizer,
         s2t=s2t,
-        t2c=TextToCodec.load(folder / "t2c"),
-        echo=EchoDecoder.load(folder / "echo"),
+        t2c=t2c,
+        echo=EchoDecoder.load(folder / "echo", t2c),
         vocoder=load_vocoder(folder / "vocoder"),
         unit_tokenizer=unit_tokenizer,
         prompt=build_prompt(tokenizer, s2t.config.system),

@@ -3,7 +3,9 @@ that knows both the LLM's width and T2C.
 
     hidden states that predict x_1..x_n --denoising adapter--> "embeddings of x" --echo decoder (from T2C)--> unit words
 
-A T2C that spells makes an echo decoder that spells: the letters are those of the tokens x that the LLM has just chosen.
+A T2C that spells makes an echo decoder that spells: the letters are those of the tokens x that the LLM has just chosen. With
+`tokens` the decoder reads the embeddings of x as well, and what the states add passes a gate that starts at zero: before any
+training it says exactly what its teacher would say of x.
 
 Legend: H LLM width, I adapter width, N text positions.
 """
@@ -14,6 +16,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from echox.errors import ModelError
 from echox.models.io import load_config, load_part, save_part
 from echox.models.t2c import T2CBatch, T2CConfig, TextToCodec
 
@@ -24,6 +27,8 @@ class EchoConfig(T2CConfig):
     model_type = "echox_echo"
     denoise_width: int = 1536  # spec section 4.3: the LLM's intermediate size
     denoise_dropout: float = 0.1
+    tokens: bool = False  # True: embeddings of the chosen tokens plus gated states; False: spec section 4.3, states alone
+    shares_decoder: bool = False  # True: the decoder is the T2C part beside it, and is not stored again
 
 
 class EchoDecoder(PreTrainedModel):
@@ -37,30 +42,49 @@ class EchoDecoder(PreTrainedModel):
         self.denoise = nn.Sequential(  # spec section 4.3, without its constant initialisation
             nn.Linear(H, I), nn.ReLU(), nn.Dropout(config.denoise_dropout), nn.Linear(I, H)
         )
+        if config.tokens:
+            self.gate = nn.Parameter(torch.zeros(()))
         self.t2c = TextToCodec(config)
 
     @classmethod
-    def from_t2c(cls, teacher: TextToCodec, denoise_width: int = 1536) -> "EchoDecoder":
+    def from_t2c(cls, teacher: TextToCodec, denoise_width: int = 1536, tokens: bool = False) -> "EchoDecoder":
         """Return an echo decoder whose decoder starts as a copy of `teacher` (spec section 1, stage III)."""
         values = {k: v for k, v in teacher.config.to_diff_dict().items() if k not in ("model_type", "architectures")}
-        echo = cls(EchoConfig(**values | {"denoise_width": denoise_width}))
+        echo = cls(EchoConfig(**values | {"denoise_width": denoise_width, "tokens": tokens}))
         echo.t2c.load_state_dict(teacher.state_dict())
         return echo
 
     @classmethod
-    def load(cls, folder: str | Path) -> "EchoDecoder":
-        """Load a part saved by `save`; ModelError names what does not fit."""
+    def load(cls, folder: str | Path, teacher: TextToCodec | None = None) -> "EchoDecoder":
+        """Load a part saved by `save`; `teacher` is the T2C part whose decoder it may share. ModelError names what does not fit."""
         model = cls(load_config(folder, EchoConfig))
-        load_part(folder, model)
+        if model.config.shares_decoder:
+            if teacher is None:
+                raise ModelError(f"{folder} shares the decoder of a T2C part: load it with that part.")
+            model.t2c = teacher
+        load_part(folder, model, absent=model.elsewhere)
         return model
 
     def save(self, folder: str | Path) -> None:
-        """Write adapter and decoder to `folder`."""
-        save_part(folder, self)
+        """Write adapter and decoder to `folder`; a shared decoder stays where it is."""
+        save_part(folder, self, absent=self.elsewhere)
 
-    def forward(self, batch: T2CBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[torch.Tensor]]:
-        """Return T2C's logits, targets and mask for hidden states in `batch.text`, and the denoised states (N, H)."""
+    @property
+    def elsewhere(self) -> tuple[str, ...]:
+        """Names with which the tensors begin that another part stores."""
+        return ("t2c.",) if self.config.shares_decoder else ()
+
+    def positions(self, states_NH: torch.Tensor, embeddings_NH: torch.Tensor) -> torch.Tensor:
+        """Return what the decoder reads, (N, H): from the states that predict tokens, and those tokens' embeddings."""
+        if not self.config.tokens:
+            return self.denoise(states_NH)
+        return embeddings_NH + self.gate * self.denoise(states_NH)
+
+    def forward(
+        self, batch: T2CBatch, embeddings: list[torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+        """Return T2C's logits, targets and mask for hidden states in `batch.text`, and the positions (N, H) it reads."""
         device = self.t2c.head.weight.device
-        denoised = [self.denoise(hidden_NH.to(device)) for hidden_NH in batch.text]
-        logits, targets, mask = self.t2c(T2CBatch(denoised, batch.layouts, batch.words))
-        return logits, targets, mask, denoised
+        read = [self.positions(h.to(device), e.to(device)) for h, e in zip(batch.text, embeddings, strict=True)]
+        logits, targets, mask = self.t2c(T2CBatch(read, batch.layouts, batch.words))
+        return logits, targets, mask, read

@@ -63,7 +63,7 @@ class EchoObjective:
     def __call__(self, batch: EchoBatch, step: int) -> Loss:
         """Return the loss of one batch."""
         weights = self.weights
-        logits, targets, mask, denoised = self.model(batch.batch)
+        logits, targets, mask, denoised = self.model(batch.batch, batch.embeddings)
         echo, accuracy = unit_cross_entropy(logits, targets, mask, weights.smoothing)
         noise = denoising_loss(denoised, batch.embeddings)
         share = weights.denoising

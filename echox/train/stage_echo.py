@@ -53,6 +53,7 @@ class Recipe(Settings):
     train_lora: bool = False
     weights: EchoWeights = EchoWeights()
     denoise_width: int = 1536
+    tokens: bool = False  # the decoder reads the chosen tokens too, the states through a gate (models/echo.py)
     llm_dtype: Literal["float32", "bfloat16"] = "float32"
     llm_batch: int = 64  # questions that the LLM answers together
     train: TrainSettings
@@ -204,7 +205,7 @@ def build(recipe: Recipe) -> Stage:
     if recipe.questions:
         items = np.random.default_rng(recipe.seed).permutation(items)[: recipe.questions].tolist()
     batches = EchoBatches(recipe, data, EchoTargets(s2t, t2c, tokenizer, prompt, recipe), items)
-    echo = EchoDecoder.from_t2c(t2c, recipe.denoise_width)
+    echo = EchoDecoder.from_t2c(t2c, recipe.denoise_width, recipe.tokens)
     echo.requires_grad_(True)
     objective = EchoObjective(echo, recipe.weights, s2t if recipe.train_lora else None)
     modules: dict[str, nn.Module] = {"echo": echo}

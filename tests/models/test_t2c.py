@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from echox.errors import ModelError
 from echox.models.echo import EchoDecoder
@@ -110,9 +111,29 @@ def test_echo_starts_as_its_teacher(tmp_path):
         assert torch.equal(echo.t2c.state_dict()[name], value), name
     text, layouts = texts(teacher)
     bos, eos = teacher.config.bos_token_id, teacher.config.eos_token_id
-    logits, _, _, denoised = echo(T2CBatch(text, layouts, [[bos, 5, eos], [bos, 6, eos]]))
+    logits, _, _, denoised = echo(T2CBatch(text, layouts, [[bos, 5, eos], [bos, 6, eos]]), text)
     assert [d.shape for d in denoised] == [t.shape for t in text]
     logits.sum().backward()
     assert echo.denoise[0].weight.grad is not None and teacher.head.weight.grad is None
     echo.save(tmp_path / "echo")
     assert EchoDecoder.load(tmp_path / "echo").config.denoise_width == 24
+
+
+def test_an_echo_decoder_that_reads_tokens_says_what_its_teacher_says_until_it_is_trained(tmp_path):
+    teacher = decoder().eval()
+    echo = EchoDecoder.from_t2c(teacher, denoise_width=24, tokens=True).eval()
+    text, layouts = texts(teacher)
+    batch = T2CBatch(text, layouts, [[0, 5, 1], [0, 6, 1]])
+    states = T2CBatch([torch.randn_like(row) for row in text], layouts, batch.words)
+    logits = echo(states, text)[0]
+    torch.testing.assert_close(logits, teacher(batch)[0])
+    logits.sum().backward()
+    assert echo.gate.grad.abs() > 0  # and it can be trained
+    echo.config.shares_decoder = True
+    echo.save(tmp_path / "echo")
+    with safe_open(tmp_path / "echo" / "model.safetensors", "pt") as file:
+        assert not any(name.startswith("t2c.") for name in file.keys())  # noqa: SIM118
+    again = EchoDecoder.load(tmp_path / "echo", teacher)
+    assert again.t2c is teacher
+    with pytest.raises(ModelError, match="shares the decoder"):
+        EchoDecoder.load(tmp_path / "echo")
