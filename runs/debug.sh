@@ -6,8 +6,12 @@ cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python}
 rm -rf out/debug
 "$PYTHON" -m echox.train.toy out/debug
-for stage in encode units answers vocoder align s2t t2c echo pack; do
+for stage in encode units answers vocoder align listen s2t t2c echo pack; do
   echo "== $stage"
   "$PYTHON" -m echox.cli train "recipes/debug/$stage.yaml"
 done
 "$PYTHON" -m echox.cli ask --typed "What is the capital of France?" --model out/debug/model -o out/debug/answer.wav --json
+# The same parts with a listener for an ear, the LLM as it is, an echo decoder at its start, and int8 on disk.
+"$PYTHON" -m echox.cli train recipes/debug/pack.yaml out=out/debug/listening listener=out/debug/listen/final s2t=null \
+  echo=null int8=true encoder=out/debug/whisper
+"$PYTHON" -m echox.cli ask --typed "Who is the king?" --model out/debug/listening -o out/debug/answer.wav --json

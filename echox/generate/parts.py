@@ -1,7 +1,7 @@
-"""A model folder and its parts: encoder/ s2t/ t2c/ echo/ vocoder/ units/ beside one config.json.
+"""A model folder and its parts: encoder/ listener/ s2t/ t2c/ echo/ vocoder/ units/ beside one config.json.
 
-`listener/` instead of an adapter in s2t/ makes an attention ear. The folder's config.json names the LLM, the sample rate and the layer that is heard; every part has its own config. Loading is
-strict: a missing or extra tensor is an error that names it.
+With listener/ the model hears by attention, without it by the CTC adapter of s2t/. The folder's config.json names the LLM and
+the layer that is heard; every part has its own config. Loading is strict: a missing or extra tensor is an error that names it.
 """
 
 from dataclasses import dataclass
@@ -95,9 +95,7 @@ def load_ear(folder: Path, encoder: SpeechEncoder, layer: int, s2t: SpeechToText
             raise ModelError(f"{folder} has neither listener/ nor an adapter in s2t/: it cannot hear. Fetch it again.")
         return CtcEar(encoder, layer, s2t, tokenizer)
     listener = Listener.load(folder / "listener").float()
-    return AttentionEar(
-        encoder, layer, listener, load_text_tokenizer(folder / "listener" / TOKENIZER), s2t, tokenizer
-    )
+    return AttentionEar(encoder, layer, listener, load_text_tokenizer(folder / "listener" / TOKENIZER), s2t, tokenizer)
 
 
 def load_vocoder(folder: Path) -> UnitVocoder:

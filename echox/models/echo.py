@@ -27,7 +27,9 @@ class EchoConfig(T2CConfig):
     model_type = "echox_echo"
     denoise_width: int = 1536  # spec section 4.3: the LLM's intermediate size
     denoise_dropout: float = 0.1
-    tokens: bool = False  # True: embeddings of the chosen tokens plus gated states; False: spec section 4.3, states alone
+    tokens: bool = (
+        False  # True: embeddings of the chosen tokens plus gated states; False: spec section 4.3, states alone
+    )
     shares_decoder: bool = False  # True: the decoder is the T2C part beside it, and is not stored again
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from echox.errors import ModelError
+from echox.models.int8 import dequantize
 
 T = TypeVar("T")
 Config = TypeVar("Config", bound=PreTrainedConfig)
@@ -56,7 +57,7 @@ def load_part(folder: str | Path, module: PreTrainedModel, absent: tuple[str, ..
     """
     path = Path(folder) / WEIGHTS
     try:
-        state = load_file(path)
+        state = dequantize(load_file(path))
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path} cannot be read as safetensors ({error}): fetch the model again.") from error
     own = module.state_dict()

@@ -10,10 +10,16 @@ from safetensors.torch import load_file, save_file
 
 from echox.config.load import Settings, known
 from echox.errors import ModelError
+from echox.generate.ears import TOKENIZER
 from echox.generate.parts import MODEL_TYPE
 from echox.hub import LlmSource
+from echox.models.echo import EchoDecoder
 from echox.models.encoder import SpeechEncoder
+from echox.models.int8 import quantize
 from echox.models.io import WEIGHTS
+from echox.models.lora import LoraSettings
+from echox.models.s2t import S2TConfig, SpeechToText
+from echox.models.t2c import TextToCodec
 from echox.train.loop import write_folder
 
 UNIT_FILES = ("tokenizer.json", "tokenizer_config.json", "unit_language.json", "bigrams.safetensors")
@@ -32,23 +38,35 @@ class Recipe(Settings):
     out: Path
     encoder: Path
     encoder_layer: int
-    s2t: Path
+    listener: Path | None = None  # hearing by attention; none: by the adapter of `s2t`
+    s2t: Path | None = None  # none: the LLM as it is, under `system`
+    system: str = ""
     t2c: Path
-    echo: Path
+    echo: Path | None = None  # none: an echo decoder at its start, T2C reading the tokens (models/echo.py, `tokens`)
     vocoder: Path
     units: Path  # k-means
     unit_language: Path
     llm: Annotated[dict[str, Any], known(LlmSource, LlmFolder)]
     about: str = ""
+    int8: bool = False  # large matrices as int8 with a scale a row
 
 
 def run(recipe: Recipe) -> Path:
-    """Write the model folder in float16 and return it; ModelError names a part that is not there."""
+    """Write the model folder and return it; ModelError names a part that is not there."""
 
     def write(folder: Path) -> None:
         SpeechEncoder.from_pretrained(recipe.encoder).save_pretrained(folder / "encoder")
-        for name in ("s2t", "t2c", "echo", "vocoder"):
-            _copy_part(getattr(recipe, name), folder / name)
+        for name in ("listener", "s2t", "t2c", "echo", "vocoder"):
+            if getattr(recipe, name) is not None:
+                _copy_part(getattr(recipe, name), folder / name, recipe.int8)
+        if recipe.listener is not None:
+            shutil.copyfile(recipe.listener / TOKENIZER, folder / "listener" / TOKENIZER)
+        if recipe.s2t is None:
+            _write_plain(folder / "s2t", recipe)
+        if recipe.echo is None:
+            echo = EchoDecoder.from_t2c(TextToCodec.load(recipe.t2c), tokens=True)
+            echo.config.shares_decoder = True
+            echo.save(folder / "echo")
         (folder / "units").mkdir()
         for source, names in (
             (recipe.units, ("config.json", "centroids.safetensors")),
@@ -70,11 +88,20 @@ def run(recipe: Recipe) -> Path:
     return recipe.out
 
 
-def _copy_part(source: Path, target: Path) -> None:
-    """Copy a part's config and its weights in float16."""
+def _copy_part(source: Path, target: Path, int8: bool) -> None:
+    """Copy a part's config and its weights, in float16 or int8."""
     if not (source / WEIGHTS).exists():
         raise ModelError(f"{source / WEIGHTS} is missing: train this part first.")
     target.mkdir()
     shutil.copyfile(source / "config.json", target / "config.json")
     state = {k: v.to(torch.float16) if v.is_floating_point() else v for k, v in load_file(source / WEIGHTS).items()}
-    save_file(state, target / WEIGHTS, metadata={"format": "pt"})
+    save_file(quantize(state) if int8 else state, target / WEIGHTS, metadata={"format": "pt"})
+
+
+def _write_plain(folder: Path, recipe: Recipe) -> None:
+    """Write an S2T part that leaves the LLM as it is and hears nothing itself."""
+    config = S2TConfig(hears=False, lora=LoraSettings(rank=0).to_dict(), llm=recipe.llm, system=recipe.system)
+    folder.mkdir()
+    values = config.to_diff_dict() | {"architectures": [SpeechToText.__name__]}
+    (folder / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    save_file({}, folder / WEIGHTS, metadata={"format": "pt"})

@@ -10,7 +10,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, WhisperConfig, WhisperModel
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    WhisperConfig,
+    WhisperForConditionalGeneration,
+    WhisperModel,
+)
 
 from echox.data.manifest import write_jsonl, write_manifest
 from echox.features.logmel import SAMPLE_RATE
@@ -68,6 +75,29 @@ def write_encoder(folder: Path, width: int = 16, layers: int = 2, seed: int = 0)
     return folder
 
 
+def write_whisper(folder: Path, seed: int = 0) -> Path:
+    """Write a tiny Whisper with its decoder and a byte-level tokenizer that has Whisper's special tokens."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    specials = ["<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator([*FACTS, " ".join(WORDS)] * 4, trainer)
+    torch.manual_seed(seed)
+    config = WhisperConfig(
+        d_model=16, encoder_layers=2, decoder_layers=2, encoder_attention_heads=2, decoder_attention_heads=2,
+        encoder_ffn_dim=32, decoder_ffn_dim=32, vocab_size=tokenizer.get_vocab_size(), num_mel_bins=80,
+        max_source_positions=1500, max_target_positions=64, pad_token_id=0, bos_token_id=1, eos_token_id=0,
+        decoder_start_token_id=1,
+    )  # fmt: skip
+    WhisperForConditionalGeneration(config).save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
 def sound_of(text: str, pitch: float = 1.0) -> np.ndarray:
     """Return each word of `text` as its own chord, float32 at 16 kHz."""
     time = np.arange(WORD_SAMPLES) / SAMPLE_RATE
@@ -98,9 +128,10 @@ def write_corpus(folder: Path, rows: Iterable[dict], role: str) -> Path:
 
 
 def write_world(root: Path, repeats: int = 6) -> Path:
-    """Write llm/, encoder/, data/{user,assistant,texts}/ under `root`."""
+    """Write llm/, encoder/, whisper/, data/{user,assistant,texts}/ under `root`."""
     write_llm(root / "llm")
     write_encoder(root / "encoder")
+    write_whisper(root / "whisper")
     questions = [
         {"id": f"q{n}-{copy}", "question": question, "text": question, "answers": [answer]}
         for copy in range(repeats)
