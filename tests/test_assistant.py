@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ import torch
 from echox import ConfigError, InputError, ModelError, SpeechAssistant
 from echox.errors import OutputError
 from echox.generate import engine
+from echox.generate.ears import Heard
 from echox.train.toy import sound_of
-from tests.toy_model import toy_model  # noqa: F401 - a fixture
+from tests.toy_model import listening_model, toy_model  # noqa: F401 - fixtures
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +47,35 @@ def test_stream_equals_ask_and_batch(assistant):
         streamed = np.concatenate([np.zeros(0, np.float32), *(p.audio for p in pieces if p.audio is not None)])
         np.testing.assert_allclose(streamed, together.audio, atol=1e-4)
         assert pieces[-1].finish == together.finish
+
+
+def test_where_nothing_was_understood_there_is_no_answer(assistant, monkeypatch):
+    def hear(waves):
+        heard = ear.hear(waves)
+        return [
+            Heard(one.positions_NH[:0], "") if np.abs(wave).max() < 0.01 else one
+            for one, wave in zip(heard, waves, strict=True)
+        ]
+
+    ear, wave, silence = assistant.parts.ear, sound_of(QUESTIONS[0]), 1e-3 * sound_of("Is it?")
+    monkeypatch.setattr(assistant.parts, "ear", SimpleNamespace(hear=hear))
+    reply = assistant.ask(silence)
+    assert (reply.text, reply.heard, reply.units, reply.finish) == ("", "", [], "unheard") and not len(reply.audio)
+    batch = assistant.ask_many([silence, wave, silence])
+    assert [r.finish == "unheard" for r in batch] == [True, False, True]
+    assert batch[1].text.strip() == assistant.ask(wave).text
+    assert [r.finish for r in assistant.ask_many([silence])] == ["unheard"]
+
+
+def test_an_attention_ear_and_an_untrained_echo_decoder_answer_too(listening_model):  # noqa: F811
+    assistant = SpeechAssistant.load(str(listening_model), device="cpu", dtype="float32")
+    wave = sound_of(QUESTIONS[0])
+    reply, batch = assistant.ask(wave), assistant.ask_many([wave])
+    assert (reply.heard, reply.text, reply.units) == (batch[0].heard, batch[0].text.strip(), batch[0].units)
+    typed = assistant.ask(typed=reply.heard or "Who?", text_only=True)
+    assert typed.text == reply.text or not reply.heard  # the LLM reads what was heard as if it had been typed
+    said = assistant.say("The answer is Paris.")
+    assert assistant.parts.echo.t2c is assistant.parts.t2c and len(said.units)
 
 
 def test_typed_batch_equals_typed_alone(assistant):

@@ -51,4 +51,4 @@ def load_embeddings(folder: str | Path) -> torch.Tensor:
 
 def token_pieces(tokenizer: Any, ids: list[int]) -> list[str]:
     """Return the text that each token adds, for counting characters."""
-    return tokenizer.batch_decode([[i] for i in ids])
+    return tokenizer.batch_decode([[i] for i in ids]) if ids else []
