@@ -4,6 +4,7 @@ These are the targets that keep a text model's knowledge when it learns to liste
 """
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,7 @@ from echox.text.prompt import encode
 from echox.text.segmenter import cut_text
 
 SYSTEM = "You are a helpful voice assistant. Answer in one short sentence."
+LONG_NUMBER = re.compile(r"\d{4}[\d,]{12,}")  # no voice has words for these
 
 
 class Recipe(Settings):
@@ -59,7 +61,8 @@ def segments(answers: list[dict[str, Any]], tokenizer: Any) -> Iterator[dict[str
         pieces = token_pieces(tokenizer, encode(tokenizer, answer["answer"]))
         for number, (first, end) in enumerate(cut_text(pieces)):
             text = "".join(pieces[first:end]).strip()
-            if len(text) > 1 and text not in seen and SPEAKABLE.fullmatch(text):
+            sayable = SPEAKABLE.fullmatch(text) and not LONG_NUMBER.search(text)
+            if len(text) > 1 and text not in seen and sayable:
                 seen.add(text)
                 yield {"id": f"{answer['id']}-{number}", "text": text}
 
