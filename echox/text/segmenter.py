@@ -30,7 +30,9 @@ class PhraseSegmenter:
     shortest: int = 3  # tokens before a sentence end may cut
     clause: int = 7  # tokens before a comma may cut
     longest: int = 20  # tokens after which any word boundary cuts
-    first_phrase: int = 6  # tokens of the first segment before the end of a phrase may cut; 0: the first is as the others
+    first_phrase: int = (
+        6  # tokens of the first segment before the end of a phrase may cut; 0: the first is as the others
+    )
     first_longest: int = 10  # tokens of the first segment after which any word boundary cuts
     text: str = field(default="", init=False)
     count: int = field(default=0, init=False)

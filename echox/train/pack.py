@@ -1,7 +1,6 @@
 """Trained parts become one model folder: encoder/ s2t/ t2c/ echo/ vocoder/ units/ beside a config.json; nothing is trained here."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,17 +9,17 @@ from safetensors.torch import load_file, save_file
 
 from echox.config.load import Settings, known
 from echox.errors import ModelError
+from echox.files import copy_file, inside, write_folder, write_text
 from echox.generate.parts import MODEL_TYPE
 from echox.hub import LlmSource
 from echox.models.encoder import SpeechEncoder
 from echox.models.io import WEIGHTS
-from echox.train.loop import write_folder
 
 UNIT_FILES = ("tokenizer.json", "tokenizer_config.json", "unit_language.json", "bigrams.safetensors")
 
 
 class LlmFolder:
-    """An LLM that lies beside the model folder, by relative path: what `llm` may hold instead of a published file."""
+    """An LLM that lies in the model folder, by name: what `llm` may hold instead of a published file."""
 
     folder: str
 
@@ -39,6 +38,7 @@ class Recipe(Settings):
     units: Path  # k-means
     unit_language: Path
     llm: Annotated[dict[str, Any], known(LlmSource, LlmFolder)]
+    llm_folder: Path | None = None  # copied to the folder that `llm` names
     about: str = ""
 
 
@@ -57,14 +57,17 @@ def run(recipe: Recipe) -> Path:
             for name in names:
                 if not (source / name).exists():
                     raise ModelError(f"{source / name} is missing: train the units first.")
-                shutil.copyfile(source / name, folder / "units" / name)
+                copy_file(source / name, folder / "units" / name)
+        if recipe.llm_folder is not None:
+            for path in sorted(recipe.llm_folder.iterdir()):
+                copy_file(path, inside(folder, str(recipe.llm.get("folder"))) / path.name)
         config = {
             "model_type": MODEL_TYPE,
             "encoder_layer": recipe.encoder_layer,
             "llm": recipe.llm,
             "about": recipe.about,
         }
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
 
     write_folder(recipe.out, write)
     return recipe.out
@@ -75,6 +78,6 @@ def _copy_part(source: Path, target: Path) -> None:
     if not (source / WEIGHTS).exists():
         raise ModelError(f"{source / WEIGHTS} is missing: train this part first.")
     target.mkdir()
-    shutil.copyfile(source / "config.json", target / "config.json")
+    copy_file(source / "config.json", target / "config.json")
     state = {k: v.to(torch.float16) if v.is_floating_point() else v for k, v in load_file(source / WEIGHTS).items()}
     save_file(state, target / WEIGHTS, metadata={"format": "pt"})
