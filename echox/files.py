@@ -15,6 +15,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -205,10 +206,11 @@ def open_regular(path: str | Path, limit: int | None = None, error: type[EchoxEr
     """Open a regular file of at most `limit` bytes for reading, never waiting; raises `error` in one sentence."""
     kinds = (os.O_RDONLY, getattr(os, "O_NONBLOCK", 0), getattr(os, "O_BINARY", 0), getattr(os, "O_CLOEXEC", 0))
     try:
-        if not Path(path).is_dir() and os.path.exists(path) and not os.path.isfile(path):
-            raise error(f"{path} is a pipe or a device: save its content in a file first.")
-        if Path(path).is_dir():
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
             raise error(f"{path} is a folder: give a file.")
+        if not stat.S_ISREG(mode):
+            raise error(f"{path} is a pipe or a device: save its content in a file first.")
         file = os.fdopen(os.open(path, sum(kinds)), "rb")
     except FileNotFoundError as problem:
         raise error(f"{path} does not exist: check the path.") from problem

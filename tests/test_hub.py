@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from echox import hub, hub_llm
+from echox import hub_llm
 from echox.errors import ModelError, OutputError
 from echox.files import sha256_of
 from echox.hub import SMOLLM2, LlmSource, resolve_llm, resolve_model

@@ -13,6 +13,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from echox.errors import ConfigError
 from echox.files import RECIPE_BYTES, read_text
 
+MOST_VALUES = 100_000  # in one recipe, aliases followed
+
 
 class Settings(BaseModel):
     """Base of all settings: unknown keys are refused and values cannot change after loading."""
@@ -83,21 +85,21 @@ def read_yaml(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> 
     return values
 
 
-class _Loader(yaml.SafeLoader):
-    """Plain values without aliases: one line of them can stand for more than a memory holds."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases (*name) are not read")
-        return super().compose_node(parent, index)
-
-
 def _plain(text: str, source: str) -> Any:
     """Return the plain values of YAML `text`; ConfigError names `source`."""
     try:
-        return yaml.load(text, _Loader)
+        values = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:  # ValueError: 2020-99-99
         raise ConfigError(f"{source} is not YAML: {' '.join(str(error).split())[:200].rstrip('.')}.") from error
+    waiting, seen = [values], 0
+    while waiting:  # ten lines of aliases to aliases can stand for more than a memory holds
+        value = waiting.pop()
+        inner = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
+        seen += len(inner)
+        if seen > MOST_VALUES:
+            raise ConfigError(f"{source} stands for more than {MOST_VALUES} values: a recipe has some dozens.")
+        waiting += inner
+    return values
 
 
 def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Settings:
