@@ -7,13 +7,12 @@ libsndfile's, resampling is soxr's; neither is written by hand here.
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from echox.errors import InputError, OutputError
+from echox.files import write_file
 
 SAMPLE_RATE = 16_000  # samples per second that every model here listens to
 QUESTION_SECONDS = 120.0  # longest question an assistant takes unless told otherwise
@@ -128,7 +127,7 @@ def save_wav(path: str | Path, samples: np.ndarray, sample_rate: int) -> None:
         pcm = np.frombuffer(to_pcm16(np.asarray(samples).reshape(-1)), dtype="<i2")
     except ValueError as error:
         raise OutputError(f"{path} was not written, because the {error}.") from error
-    with written_whole(path) as partial:
+    with write_file(path) as partial:
         soundfile.write(partial, pcm, sample_rate, subtype="PCM_16", format="WAV")
 
 
@@ -147,16 +146,3 @@ def check_output(path: str | Path) -> None:
         raise OutputError(f"{path} is there and may not be written: choose another name.")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise OutputError(f"{path} cannot be written: no permission in the folder {path.parent}.")
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Yield a temporary path that replaces `path` on success and vanishes otherwise; OutputError on failure."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield partial
-        os.replace(partial, path)
-    except (OSError, RuntimeError) as error:  # soundfile's errors are RuntimeErrors
-        raise OutputError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}.") from error
-    finally:
-        partial.unlink(missing_ok=True)

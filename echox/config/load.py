@@ -11,6 +11,9 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from echox.errors import ConfigError
+from echox.files import RECIPE_BYTES, read_text
+
+MOST_VALUES = 100_000  # in one recipe, aliases followed
 
 
 class Settings(BaseModel):
@@ -65,12 +68,7 @@ def read_yaml(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> 
     source, shipped = Path(path), Path(__file__).parent.parent / path
     if shipped.exists() and not source.exists():
         source = shipped
-    try:
-        values = yaml.safe_load(source.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the recipe {path}: {error}.") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
+    values = _plain(read_text(source, RECIPE_BYTES, ConfigError), str(path))
     if not isinstance(values, dict):
         raise ConfigError(f"{path} is not a recipe: expected keys and values at the top.")
     for override in overrides:
@@ -83,10 +81,24 @@ def read_yaml(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> 
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
                 raise ConfigError(f"override {override!r}: {parent} is a value, not a group of settings.")
-        try:
-            node[last] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"override {override!r} is not YAML: {' '.join(str(error).split())}.") from error
+        node[last] = _plain(text, f"override {override!r}")
+    return values
+
+
+def _plain(text: str, source: str) -> Any:
+    """Return the plain values of YAML `text`; ConfigError names `source`."""
+    try:
+        values = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:  # ValueError: 2020-99-99
+        raise ConfigError(f"{source} is not YAML: {' '.join(str(error).split())[:200].rstrip('.')}.") from error
+    waiting, seen = [values], 0
+    while waiting:  # ten lines of aliases to aliases can stand for more than a memory holds
+        value = waiting.pop()
+        inner = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
+        seen += len(inner)
+        if seen > MOST_VALUES:
+            raise ConfigError(f"{source} stands for more than {MOST_VALUES} values: a recipe has some dozens.")
+        waiting += inner
     return values
 
 

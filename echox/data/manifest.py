@@ -6,15 +6,16 @@ of an `.npy` shard of int16 samples, then `start` says where it begins. Knows no
 """
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from echox.errors import InputError, OutputError
+from echox.errors import InputError
+from echox.files import LINES_BYTES, open_regular, write_file
 
 REQUIRED = ("id", "audio", "samples", "sample_rate")
 PCM16_SCALE = 32768.0
@@ -23,12 +24,12 @@ PCM16_SCALE = 32768.0
 def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
     """Returns the objects of a JSONL file; raises InputError naming the first line that is not one."""
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{path} is missing: make it first, or correct the path")
     records: list[dict[str, Any]] = []
     number = 0
     try:
-        with path.open(encoding="utf-8") as lines:
+        with TextIOWrapper(open_regular(path, LINES_BYTES), encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     record = json.loads(line)
@@ -37,6 +38,8 @@ def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
                     records.append(record)
     except json.JSONDecodeError as error:
         raise InputError(f"{path} line {number} is not JSON ({error.msg}); correct or remove it") from error
+    except RecursionError as error:
+        raise InputError(f"{path} line {number} is nested too deeply; correct or remove it") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text; save it as UTF-8") from error
     return records
@@ -44,16 +47,9 @@ def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
 
 def write_jsonl(path: str | Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Writes one object a line, atomically; raises OutputError when the folder cannot be written."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as file:
-            for record in records:
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}; choose a folder you may write to") from error
+    with write_file(path) as partial, partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        for record in records:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
 def read_manifest(path: str | Path) -> list[dict[str, Any]]:

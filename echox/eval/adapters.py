@@ -20,6 +20,7 @@ from typing import Any
 from echox.data.manifest import read_jsonl, write_jsonl
 from echox.errors import ConfigError, InputError
 from echox.eval.questions import Question
+from echox.files import copy_file
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,6 @@ def write_ultraeval(path: Path, items: Sequence[Mapping[str, Any]], root: Path, 
 
 def write_uro(folder: Path, items: Sequence[Mapping[str, Any]], root: Path) -> Path:
     """Writes URO-Bench's output folder: pred_text, question_text, gt_text, asr_text and audio/0000.wav; returns it."""
-    import shutil
-
     keys = [str(number).zfill(4) for number in range(len(items))]
     columns: dict[str, list[str]] = {
         "pred_text": [item["text"] for item in items],
@@ -109,10 +108,9 @@ def write_uro(folder: Path, items: Sequence[Mapping[str, Any]], root: Path) -> P
     }
     for name, values in columns.items():
         write_jsonl(folder / f"{name}.jsonl", [{key: value} for key, value in zip(keys, values, strict=True)])
-    (folder / "audio").mkdir(parents=True, exist_ok=True)
     for key, item in zip(keys, items, strict=True):
         if item.get("audio"):
-            shutil.copyfile(_folder(item, root) / item["audio"], folder / "audio" / f"{key}.wav")
+            copy_file(_folder(item, root) / item["audio"], folder / "audio" / f"{key}.wav")
     return folder
 
 

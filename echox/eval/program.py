@@ -17,6 +17,7 @@ from echox.eval.scorers import Scorer
 from echox.eval.setup import WER_NORMALISER, ModelChoice, choose_judges, load_subject, machine, model_folder
 from echox.eval.subject import can_turn_off
 from echox.eval.summary import Table
+from echox.files import write_text
 
 Tell = Callable[[str], None]
 NOT_ON_A_SERVER = ("teacher", "t2t-off")
@@ -94,8 +95,7 @@ def write_report(paths: Sequence[Path], out: Path, tell: Tell) -> list[Table]:
 
     runs = read_beside(paths)
     tables = all_tables(runs)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "table.md").write_text("\n".join(table.markdown() for table in tables), encoding="utf-8")
+    write_text(out / "table.md", "\n".join(table.markdown() for table in tables))
     write_html(out / "report.html", runs, tell)
     return tables
 

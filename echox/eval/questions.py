@@ -19,6 +19,7 @@ from echox.audio import load_audio
 from echox.data.manifest import read_audio, read_manifest
 from echox.errors import ConfigError, InputError
 from echox.eval.subject import at_16k
+from echox.files import write_text
 
 COLUMNS = ("id", "question", "answers", "audio")
 ANSWER_MARK = " | "
@@ -98,18 +99,13 @@ def take(questions: Sequence[T], limit: int | None = None, shard: str = "0/1") -
 
 def write_questions(path: str | Path, questions: Sequence[Question]) -> None:
     """Writes a questions file atomically; raises InputError for text that holds a tab or a line break."""
-    import os
-
-    path = Path(path)
     lines = ["\t".join(COLUMNS)]
     for item in questions:
         fields = (item.id, item.question, ANSWER_MARK.join(item.answers), str(item.audio or ""))
         if any(mark in field for field in fields for mark in "\t\r\n"):
             raise InputError(f"question {item.id!r} holds a tab or a line break; replace it with a space")
         lines.append("\t".join(fields))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def fingerprint(questions: Sequence[Question]) -> str:

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from echox.audio import written_whole
 from echox.errors import MissingDependency
 from echox.eval.summary import Table, arms_of, worst_first
 from echox.eval.tables import qa_runs, side_by_side, tables_of, title_of
+from echox.files import write_text
 
 WORST = 60  # items listed in full
 PLAYERS = 16  # of those, answers with audio inside
@@ -52,8 +52,7 @@ def write_html(path: Path, runs: Runs, tell: Callable[[str], None]) -> None:
             parts.append(_items(items))
     head = f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>echox eval</title><style>{STYLE}</style>'
     page = f"{head}</head><body>{''.join(parts)}</body></html>\n"
-    with written_whole(path) as partial:
-        partial.write_text(page, encoding="utf-8")
+    write_text(path, page)
 
 
 def table_html(table: Table) -> str:

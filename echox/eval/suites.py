@@ -14,6 +14,7 @@ from echox.errors import ConfigError, InputError, OutputError
 from echox.eval.adapters import LAYOUTS, read_items
 from echox.eval.packages import need
 from echox.eval.questions import Question, check_questions, read_questions, write_questions
+from echox.files import write_bytes
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def _store(record: Mapping[str, Any], suite: Suite, column: str, number: int, fo
 
     ending = Path(record[column].get("path") or "x.wav").suffix or ".wav"
     name = f"{number:05d}{ending}"
-    (folder / name).write_bytes(record[column]["bytes"])
+    write_bytes(folder / name, record[column]["bytes"])
     item = to_question({**record, column: name}, LAYOUTS[suite.form], folder, number, Path(suite.repository))
     clean = [" ".join(text.split()).replace("|", "/") for text in (item.question, *item.answers)]
     return Question(f"{number:05d}", clean[0], tuple(clean[1:]) or ("-",), Path(name))

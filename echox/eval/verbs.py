@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from echox.audio import load_audio, written_whole
+from echox.audio import load_audio
 from echox.errors import ConfigError, InputError, MissingDependency
 from echox.eval.judge import Judge
 from echox.eval.latency import measure, peak_memory
@@ -22,6 +22,7 @@ from echox.eval.stages import StageClock, stage_table, stages_of
 from echox.eval.subject import RECORDED, Failure, attempt, with_adapters
 from echox.eval.summary import Table, with_words
 from echox.eval.tables import asr_tables, latency_tables, qa_runs, speech_tables, title_of
+from echox.files import write_text
 
 Tell = Callable[[str], None]
 Measure = Callable[[np.ndarray], dict[str, float]]
@@ -220,9 +221,7 @@ def _stage_tables(subject: Any, questions: Sequence[Any], options: dict[str, Any
 
 
 def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def _bar(items: Sequence[Any], what: str) -> Iterable[Any]:

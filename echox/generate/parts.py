@@ -10,14 +10,16 @@ from typing import Any
 
 import torch
 
-from echox.errors import ModelError
+from echox.errors import ConfigError, ModelError
+from echox.files import inside
 from echox.generate.ears import TOKENIZER, AttentionEar, CtcEar, Ear
 from echox.hub import resolve_llm
+from echox.models.bounds import Layers, Text, check_values
 from echox.models.echo import EchoDecoder
 from echox.models.encoder import SpeechEncoder
-from echox.models.io import load_part, read_config
+from echox.models.io import load_config, load_module, read_config
 from echox.models.listener import Listener
-from echox.models.llm import load_llm, load_text_tokenizer, load_tokenizer
+from echox.models.llm import check_llm, load_llm, load_text_tokenizer, load_tokenizer
 from echox.models.s2t import SpeechToText
 from echox.models.t2c import TextToCodec
 from echox.models.vocoder import UnitVocoder, VocoderConfig
@@ -25,6 +27,15 @@ from echox.text.prompt import Prompt, build_prompt, stop_ids
 from echox.units.tokenizer import UnitTokenizer
 
 MODEL_TYPE = "echox_assistant"
+
+
+class ModelConfig:
+    """What the config.json of a model folder may say."""
+
+    model_type: Text
+    encoder_layer: Layers
+    llm: dict[str, str | int]  # a published file, see echox.hub.LlmSource, or {"folder": name of a folder in this one}
+    about: Text
 
 
 @dataclass
@@ -56,16 +67,23 @@ def load_parts(folder: Path, llm: str | Path | None, device: torch.device, dtype
     config = read_config(folder)
     if config.get("model_type") != MODEL_TYPE:
         raise ModelError(f"{folder / 'config.json'} describes a {config.get('model_type')!r}, not a {MODEL_TYPE!r}.")
-    layer = config.get("encoder_layer")
-    if not isinstance(layer, int) or layer < 1:
-        raise ModelError(f"{folder / 'config.json'} has encoder_layer {layer!r}: it must be the number of a layer.")
+    check_values(ModelConfig, config, folder / "config.json")
+    encoder, layer = SpeechEncoder.from_pretrained(folder / "encoder"), config.get("encoder_layer", 0)
+    if not 1 <= layer <= encoder.num_layers:
+        raise ModelError(
+            f"{folder / 'config.json'} hears layer {layer}, encoder/ has layers 1 to {encoder.num_layers}."
+        )
     source = config.get("llm") or {}
-    llm_folder = folder / source["folder"] if "folder" in source else resolve_llm(source, llm)
+    if "folder" in source:
+        llm_folder = inside(folder, str(source["folder"]))
+        check_llm(llm_folder)
+    else:
+        llm_folder = resolve_llm(source, llm)
     tokenizer, language_model = load_tokenizer(llm_folder), load_llm(llm_folder, dtype)
     s2t = SpeechToText.load(folder / "s2t", language_model)
     s2t.lora.merge_into(language_model)
     t2c = TextToCodec.load(folder / "t2c")
-    unit_tokenizer, encoder = UnitTokenizer.load(folder / "units"), SpeechEncoder.from_pretrained(folder / "encoder")
+    unit_tokenizer = UnitTokenizer.load(folder / "units")
     parts = Parts(
         folder=folder,
         llm_folder=llm_folder,
@@ -81,7 +99,7 @@ def load_parts(folder: Path, llm: str | Path | None, device: torch.device, dtype
         prompt=build_prompt(tokenizer, s2t.config.system),
         stop=stop_ids(tokenizer, language_model),
     )
-    check_vocabularies(parts)
+    check_parts(parts)
     listener = (parts.ear.listener,) if isinstance(parts.ear, AttentionEar) else ()
     for module in (*listener, parts.encoder, parts.s2t, parts.t2c, parts.echo, parts.vocoder):
         module.to(device).eval().requires_grad_(False)
@@ -99,20 +117,31 @@ def load_ear(folder: Path, encoder: SpeechEncoder, layer: int, s2t: SpeechToText
 
 
 def load_vocoder(folder: Path) -> UnitVocoder:
-    """Load a vocoder part strictly, in float32."""
-    values = {k: v for k, v in read_config(folder).items() if k not in ("architectures", "dtype")}
-    vocoder = UnitVocoder(VocoderConfig(**values))
-    load_part(folder, vocoder)
-    return vocoder.float()
+    """Load a vocoder part strictly, in float32; ModelError names what does not fit."""
+    config = load_config(folder, VocoderConfig)
+    try:
+        return load_module(folder, lambda: UnitVocoder(config)).float()
+    except ConfigError as error:
+        raise ModelError(f"{Path(folder) / 'config.json'}: {error}") from error
 
 
-def check_vocabularies(parts: Parts) -> None:
-    """Raise ModelError when decoders, unit language and vocoder disagree about units."""
+def check_parts(parts: Parts) -> None:
+    """Raise ModelError when the parts disagree about widths or units."""
     words = parts.unit_tokenizer.vocab_size
     for name, decoder in (("t2c", parts.t2c), ("echo", parts.echo)):
+        if decoder.config.llm_width != parts.s2t.embeddings_VH.shape[1]:
+            found, width = decoder.config.llm_width, parts.s2t.embeddings_VH.shape[1]
+            raise ModelError(
+                f"{parts.folder / name} reads states {found} wide, the LLM's are {width}: they do not fit."
+            )
         if decoder.config.unit_vocab_size != words:
             found = decoder.config.unit_vocab_size
             raise ModelError(f"{parts.folder / name} writes {found} unit words, units/ knows {words}: they do not fit.")
+    by_attention, width = isinstance(parts.ear, AttentionEar), parts.encoder.width
+    heard = parts.ear.listener.config.width if by_attention else parts.s2t.adapter.config.encoder_width
+    if heard != width:
+        part = parts.folder / ("listener" if by_attention else "s2t")
+        raise ModelError(f"{part} hears states {heard} wide, encoder/ makes {width}: they do not fit.")
     if parts.unit_tokenizer.lexicon.units > parts.vocoder.config.num_units:
         found, known = parts.unit_tokenizer.lexicon.units, parts.vocoder.config.num_units
         raise ModelError(f"{parts.folder / 'units'} uses {found} units, the vocoder knows {known}: they do not fit.")

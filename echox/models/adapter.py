@@ -14,10 +14,12 @@ Legend: B batch, C CTC classes (blank last), D encoder width, H LLM width, N kep
 """
 
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import torch
 from torch import nn
 
+from echox.models.bounds import Flag, Heads, Layers, Positive, Share, Wide, Width, check_heads
 from echox.models.ragged import pad_right
 
 
@@ -25,17 +27,19 @@ from echox.models.ragged import pad_right
 class AdapterConfig:
     """Sizes and settings of the adapter."""
 
-    encoder_width: int = 384
-    width: int = 576  # of the LLM
-    stack: int = 2  # encoder frames per position
-    layers: int = 2
-    heads: int = 9
-    ffn: int = 1152
-    dropout: float = 0.1
-    attend_over: str = "time"  # time | turns (spec 2.1 step 3)
-    keep_blanks: bool = False  # True: spec 2.1 step 5
-    look_back: str = "all"  # all | kept (spec 2.1 step 6) | none
-    readout: str = "mix"  # mix: expected embedding plus gated states | states: the states alone, scaled
+    encoder_width: Width = 384
+    width: Width = 576  # of the LLM
+    stack: Positive = 2  # encoder frames per position
+    layers: Layers = 2
+    heads: Heads = 9
+    ffn: Wide = 1152
+    dropout: Share = 0.1
+    attend_over: Literal["time", "turns"] = "time"  # turns: spec 2.1 step 3
+    keep_blanks: Flag = False  # True: spec 2.1 step 5
+    look_back: Literal["all", "kept", "none"] = "all"  # kept: spec 2.1 step 6
+    readout: Literal["mix", "states"] = (
+        "mix"  # mix: expected embedding plus gated states | states: the states alone, scaled
+    )
 
     def to_dict(self) -> dict:
         """Return the settings as plain values."""
@@ -60,6 +64,7 @@ class SpeechAdapter(nn.Module):
     def __init__(self, config: AdapterConfig) -> None:
         super().__init__()
         self.config = config
+        check_heads(config.width, config.heads, 1, "the adapter")
         H = config.width
         self.linear = nn.Linear(config.stack * config.encoder_width, H)
         over_time = config.attend_over == "time"

@@ -17,7 +17,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from echox.errors import ModelError
-from echox.models.io import load_config, load_part, save_part
+from echox.models.bounds import Flag, Share, Wide
+from echox.models.io import load_config, load_module, save_part
 from echox.models.t2c import T2CBatch, T2CConfig, TextToCodec
 
 
@@ -25,12 +26,12 @@ class EchoConfig(T2CConfig):
     """An echo decoder: T2C's sizes and the denoising adapter's width."""
 
     model_type = "echox_echo"
-    denoise_width: int = 1536  # spec section 4.3: the LLM's intermediate size
-    denoise_dropout: float = 0.1
-    tokens: bool = (
+    denoise_width: Wide = 1536  # spec section 4.3: the LLM's intermediate size
+    denoise_dropout: Share = 0.1
+    tokens: Flag = (
         False  # True: embeddings of the chosen tokens plus gated states; False: spec section 4.3, states alone
     )
-    shares_decoder: bool = False  # True: the decoder is the T2C part beside it, and is not stored again
+    shares_decoder: Flag = False  # True: the decoder is the T2C part beside it, and is not stored again
 
 
 class EchoDecoder(PreTrainedModel):
@@ -59,13 +60,17 @@ class EchoDecoder(PreTrainedModel):
     @classmethod
     def load(cls, folder: str | Path, teacher: TextToCodec | None = None) -> "EchoDecoder":
         """Load a part saved by `save`; `teacher` is the T2C part whose decoder it may share. ModelError names what does not fit."""
-        model = cls(load_config(folder, EchoConfig))
-        if model.config.shares_decoder:
-            if teacher is None:
-                raise ModelError(f"{folder} shares the decoder of a T2C part: load it with that part.")
-            model.t2c = teacher
-        load_part(folder, model, absent=model.elsewhere)
-        return model
+        config = load_config(folder, EchoConfig)
+
+        def build() -> EchoDecoder:
+            model = cls(config)
+            if config.shares_decoder:
+                if teacher is None:
+                    raise ModelError(f"{folder} shares the decoder of a T2C part: load it with that part.")
+                model.t2c = teacher
+            return model
+
+        return load_module(folder, build, absent=("t2c.",) if config.shares_decoder else ())
 
     def save(self, folder: str | Path) -> None:
         """Write adapter and decoder to `folder`; a shared decoder stays where it is."""

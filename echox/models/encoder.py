@@ -11,20 +11,42 @@ states alone and in any batch. Shorter windows move the states of deep layers: t
 Legend: B batch, D encoder width, F mel bins, S samples, T frames.
 """
 
-import json
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import nn
-from transformers import WhisperConfig, WhisperModel
+from transformers import WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from echox.errors import ModelError
 from echox.features.logmel import HOP, log_mel
+from echox.files import read_header
+from echox.models.bounds import Classes, Heads, Layers, Positions, Wide, Width, check_heads, check_values
+from echox.models.io import CONFIG, WEIGHTS, check_header, read_config, read_weights
 
 FRAME_SAMPLES = 2 * HOP  # samples: 20 ms per encoder frame
 MIN_SAMPLES = 2 * FRAME_SAMPLES
+NOT_HEARING = ("decoder.", "model.decoder.", "proj_out.")  # tensors of a whole Whisper that are left in the file
+
+
+class EncoderSizes:
+    """What is read of a Whisper folder's config.json."""
+
+    d_model: Width
+    encoder_layers: Layers
+    encoder_attention_heads: Heads
+    encoder_ffn_dim: Wide
+    num_mel_bins: Annotated[int, Field(strict=True, ge=1, le=512)]
+    max_source_positions: Positions
+    activation_function: Literal["gelu", "relu", "silu", "gelu_new"]
+    vocab_size: Classes
+    decoder_layers: Layers
+    decoder_attention_heads: Heads
+    decoder_ffn_dim: Wide
+    max_target_positions: Positions
 
 
 class SpeechEncoder(nn.Module):
@@ -42,17 +64,25 @@ class SpeechEncoder(nn.Module):
     def from_pretrained(cls, folder: str | Path) -> "SpeechEncoder":
         """Load a Whisper folder, whole or encoder-only; ModelError names a folder that holds neither."""
         path = Path(folder)
-        try:
-            names = json.loads((path / "config.json").read_text()).get("architectures") or []
-            source = WhisperEncoder if "WhisperEncoder" in names else WhisperModel
-            model, found = source.from_pretrained(path, dtype=torch.float32, output_loading_info=True)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise ModelError(f"{path} is not a Whisper encoder folder ({error}): give one with config.json.") from error
-        for problem, names in (("lacks", found["missing_keys"]), ("holds unexpected", found["unexpected_keys"])):
-            wrong = sorted(name for name in names if not name.startswith(("decoder.", "proj_out.")))
-            if wrong:
-                raise ModelError(f"{path} {problem} tensor {wrong[0]} ({len(wrong)} in all): fetch the encoder again.")
-        return cls(model if isinstance(model, WhisperEncoder) else model.encoder)
+        values = read_config(path) if (path / CONFIG).exists() else {}
+        if values.get("model_type") != "whisper":
+            raise ModelError(
+                f"{path} is not a Whisper encoder folder: give one with config.json and model.safetensors."
+            )
+        sizes = {name: values[name] for name in EncoderSizes.__annotations__ if name in values}
+        check_values(EncoderSizes, sizes, path / CONFIG)
+        config = WhisperConfig(**sizes)
+        check_heads(config.d_model, config.encoder_attention_heads, 1, str(path / CONFIG))
+        with torch.device("meta"):
+            whisper = WhisperEncoder(config)
+        weights = path / WEIGHTS
+        prefix = next(
+            (head for head in ("model.encoder.", "encoder.") if f"{head}conv1.weight" in read_header(weights)), ""
+        )
+        check_header(weights, {prefix + name: value for name, value in whisper.state_dict().items()}, skip=NOT_HEARING)
+        state = read_weights(weights, prefix)
+        whisper.load_state_dict({name: value.float() for name, value in state.items()}, assign=True)
+        return cls(whisper)
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float16) -> None:
         """Write the encoder alone (config.json, model.safetensors) in `dtype`."""

@@ -36,6 +36,16 @@ def dequantize(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return found
 
 
+def header_behind(header: dict[str, tuple[str, tuple[int, ...]]]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return {name: (dtype, shape)} of a stored file as `dequantize` will give it back: no scales, float16 instead of int8."""
+    found = dict(header)
+    for name, (kind, shape) in header.items():
+        if kind == "I8" and header.get(name + SCALE) == ("F32", shape[:1]):
+            found[name] = ("F16", shape)
+            del found[name + SCALE]
+    return found
+
+
 def is_scale(name: str, state: dict[str, torch.Tensor]) -> bool:
     """Say whether `name` holds the scales of an int8 tensor of `state`."""
     owner = state.get(name.removesuffix(SCALE)) if name.endswith(SCALE) else None

@@ -4,21 +4,31 @@ Tensors of the LLM never ship with a part: they are the allow-list.
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from echox.errors import ModelError
-from echox.models.int8 import dequantize
+from echox.files import RECIPE_BYTES, read_header, read_text, write_file, write_text
+from echox.models.bounds import check_values
+from echox.models.int8 import dequantize, header_behind
 
 T = TypeVar("T")
 Config = TypeVar("Config", bound=PreTrainedConfig)
 
+Module = TypeVar("Module", bound=nn.Module)
+
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+PART_BYTES = 4 << 30  # of one part's weights
+WHOLE_NUMBERS = frozenset({"I8", "I16", "I32", "I64", "U8", "BOOL"})
+REAL_NUMBERS = frozenset({"F16", "BF16", "F32", "F64"})
+NOT_OURS = frozenset({"model_type", "architectures", "dtype", "transformers_version"})  # Hugging Face's own notes
 
 
 def save_part(folder: str | Path, model: PreTrainedModel, absent: tuple[str, ...] = ()) -> None:
@@ -27,9 +37,10 @@ def save_part(folder: str | Path, model: PreTrainedModel, absent: tuple[str, ...
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: value for name, value in model.state_dict().items() if not name.startswith(absent or ("\0",))}
     half = {name: _half(value).contiguous() for name, value in state.items()}
-    save_file(half, folder / WEIGHTS, metadata={"format": "pt"})
+    with write_file(folder / WEIGHTS) as partial:
+        save_file(half, partial, metadata={"format": "pt"})
     config = model.config.to_diff_dict() | {"architectures": [type(model).__name__]}
-    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
 
 
 def _half(value: torch.Tensor) -> torch.Tensor:
@@ -39,54 +50,80 @@ def _half(value: torch.Tensor) -> torch.Tensor:
 def read_config(folder: Path) -> dict[str, Any]:
     """Return a part's config.json; ModelError when it is missing or broken."""
     path = Path(folder) / CONFIG
+    if not path.exists():
+        raise ModelError(f"{folder} is not a model part: {CONFIG} is missing; fetch the model again.")
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(f"{folder} is not a model part: {CONFIG} cannot be read ({error.strerror}).") from error
-    except ValueError as error:
+        config = json.loads(read_text(path, RECIPE_BYTES, ModelError))
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path} is not JSON ({error}): fetch the model again.") from error
     if not isinstance(config, dict):
         raise ModelError(f"{path} does not hold settings: fetch the model again.")
     return config
 
 
-def load_part(folder: str | Path, module: PreTrainedModel, absent: tuple[str, ...] = ()) -> None:
-    """Fill `module` from `folder`; ModelError names the first missing, extra or misshapen tensor.
+def load_module(folder: str | Path, build: Callable[[], Module], absent: tuple[str, ...] = ()) -> Module:
+    """Return the module that `build` makes, filled from `folder`; nothing is allocated before the file fits its config.
 
-    Exactly the tensors whose names start with `absent` may be, and must be, absent from the file.
+    ModelError names the first missing, extra or misshapen tensor, or one that holds NaN or infinity. Exactly the tensors
+    whose names start with `absent` may be, and must be, absent from the file.
     """
     path = Path(folder) / WEIGHTS
-    try:
-        state = dequantize(load_file(path))
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path} cannot be read as safetensors ({error}): fetch the model again.") from error
-    own = module.state_dict()
+    with torch.device("meta"):
+        check_header(path, build().state_dict(), absent)
+    module = build()
+    module.load_state_dict(read_weights(path), strict=False)
+    return module
+
+
+def check_header(
+    path: Path, own: dict[str, torch.Tensor], absent: tuple[str, ...] = (), skip: tuple[str, ...] = ()
+) -> None:
+    """Raise ModelError unless the safetensors file at `path` holds the tensors `own`, by name, shape and kind of number.
+
+    Tensors whose names start with `absent` must not be in the file; those that start with `skip` may be.
+    """
+    stored = header_behind(read_header(path, PART_BYTES))
+    header = {n: v for n, v in stored.items() if not n.startswith(skip or ("\0",))}
     expected = {name for name in own if not name.startswith(absent or ("\0",))}
-    for problem, names in (("lacks", expected - set(state)), ("holds unexpected", set(state) - expected)):
+    for problem, names in (("lacks", expected - set(header)), ("holds unexpected", set(header) - expected)):
         if names:
             first = sorted(names)[0]
             raise ModelError(f"{path} {problem} tensor {first} ({len(names)} in all): it does not fit its config.json.")
+    for name, (kind, shape) in header.items():
+        if shape != tuple(own[name].shape):
+            wanted = tuple(own[name].shape)
+            raise ModelError(f"{path}: tensor {name} has shape {shape}, its config.json asks for {wanted}.")
+        if kind not in (REAL_NUMBERS if own[name].is_floating_point() else WHOLE_NUMBERS):
+            raise ModelError(f"{path}: tensor {name} holds numbers of kind {kind}: fetch the model again.")
+
+
+def read_weights(path: Path, prefix: str = "") -> dict[str, torch.Tensor]:
+    """Return the tensors whose names start with `prefix`, without it, all of them finite; ModelError names one that is not."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 - no mapping
+            state = {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path} cannot be read as safetensors ({error}): fetch the model again.") from error
     for name, value in state.items():
-        if value.shape != own[name].shape:
-            found, wanted = tuple(value.shape), tuple(own[name].shape)
-            raise ModelError(f"{path}: tensor {name} has shape {found}, its config.json asks for {wanted}.")
-    module.load_state_dict(state, strict=False)
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise ModelError(f"{path}: tensor {name} holds NaN or infinity: fetch the model again.")
+    return dequantize(state)
 
 
 def load_config(folder: str | Path, kind: type[Config]) -> Config:
-    """Return the config of `folder` as `kind`; ModelError names another model type, or a setting it does not know."""
+    """Return the config of `folder` as `kind`; ModelError names another model type, or a setting unknown or out of bounds."""
     values, path = read_config(Path(folder)), Path(folder) / CONFIG
     if values.get("model_type") != kind.model_type:
         raise ModelError(f"{path} describes a {values.get('model_type')!r}, not a {kind.model_type!r}.")
-    known = kind()
-    for name in values:
-        if not hasattr(known, name):
-            raise ModelError(f"{path} has an unknown setting {name!r}: it is of another version of echox.")
-    return kind.from_dict(values)
+    settings = {name: value for name, value in values.items() if name not in NOT_OURS}
+    check_values(kind, settings, path)
+    return kind(**settings)
 
 
 def settings_from(kind: type[T], values: dict[str, Any] | None, source: str) -> T:
-    """Build a settings dataclass from plain values; ModelError names an unknown or missing one."""
+    """Build a settings dataclass from plain values; ModelError names one that is unknown, missing or out of bounds."""
+    check_values(kind, values or {}, source)
     try:
         return kind(**(values or {}))
     except TypeError as error:

@@ -11,6 +11,7 @@ Legend: B batch, D head width, H heads, N text tokens, T frames, V vocabulary, W
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from torch import nn
@@ -18,7 +19,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import PreTrainedConfig, PreTrainedModel, WhisperForConditionalGeneration
 
 from echox.errors import ModelError
-from echox.models.io import load_config, load_part, save_part
+from echox.models.bounds import Classes, Factor, Few, Heads, Layers, Positions, Text, Wide, Width, check_heads
+from echox.models.io import load_config, load_module, save_part
 
 WHISPER_DECODER = "model.decoder."
 
@@ -27,15 +29,18 @@ class ListenerConfig(PreTrainedConfig):
     """Sizes of a listener; the defaults are Whisper tiny.en's."""
 
     model_type = "echox_listener"
-    width: int = 384
-    layers: int = 4
-    heads: int = 6
-    ffn: int = 1536
-    vocab_size: int = 51864
-    max_positions: int = 448
-    begin: tuple[str, ...] = ("<|startoftranscript|>", "<|notimestamps|>")  # the tokens that every text starts with
-    end: str = "<|endoftext|>"
-    tokens_per_second: float = 8.0  # a text that grows faster than speech does is cut: the decoder is looping
+    width: Width = 384
+    layers: Layers = 4
+    heads: Heads = 6
+    ffn: Wide = 1536
+    vocab_size: Classes = 51864
+    max_positions: Positions = 448
+    begin: Annotated[tuple[Text, ...], Few] = (
+        "<|startoftranscript|>",
+        "<|notimestamps|>",
+    )  # the tokens that every text starts with
+    end: Text = "<|endoftext|>"
+    tokens_per_second: Factor = 8.0  # a text that grows faster than speech does is cut: the decoder is looping
 
 
 class Attention(nn.Module):
@@ -119,6 +124,9 @@ class Listener(PreTrainedModel):
 
     def __init__(self, config: ListenerConfig) -> None:
         super().__init__(config)
+        check_heads(config.width, config.heads, 1, config.model_type)
+        if config.max_positions <= len(config.begin):
+            raise ModelError(f"{config.model_type} has max_positions {config.max_positions}: no text fits in.")
         self.embed_tokens = nn.Embedding(config.vocab_size, config.width)
         self.embed_positions = nn.Embedding(config.max_positions, config.width)
         self.layers = nn.ModuleList(ListenerLayer(config) for _ in range(config.layers))
@@ -144,9 +152,8 @@ class Listener(PreTrainedModel):
     @classmethod
     def load(cls, folder: str | Path) -> "Listener":
         """Load a part saved by `save`; ModelError names what does not fit."""
-        model = cls(load_config(folder, ListenerConfig))
-        load_part(folder, model)
-        return model
+        config = load_config(folder, ListenerConfig)
+        return load_module(folder, lambda: cls(config))
 
     def save(self, folder: str | Path) -> None:
         """Write the listener to `folder`."""
@@ -185,7 +192,9 @@ class Listener(PreTrainedModel):
         rows: list[list[int]] = [[] for _ in limits]
         running = set(range(len(limits)))
         while running:
-            token_B = self.logits(self(tokens_BN, state)[:, -1]).argmax(-1)
+            best_B, token_B = self.logits(self(tokens_BN, state)[:, -1]).max(-1)
+            if not torch.isfinite(best_B).all():
+                raise ModelError("the listener's numbers overflow (NaN or infinity): fetch the model again.")
             for row, token in enumerate(token_B.tolist()):
                 if row not in running:
                     continue

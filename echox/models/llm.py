@@ -1,32 +1,75 @@
 """The text LLM as Hugging Face knows it: loading it, its tokenizer and its embedding table alone."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from pydantic import Field
 from safetensors import safe_open
 from tokenizers import Tokenizer
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from echox.errors import ModelError
+from echox.files import JSON_BYTES, read_header, read_text
+from echox.models.bounds import Classes, Heads, Layers, Wide, Width, check_values
+from echox.models.io import CONFIG, WEIGHTS, check_header, read_config, read_weights
 
 EMBEDDINGS = "model.embed_tokens.weight"
+
+
+class LlmSizes:
+    """What is held to bounds in the config.json of an LLM folder."""
+
+    hidden_size: Width
+    intermediate_size: Wide
+    num_hidden_layers: Layers
+    num_attention_heads: Heads
+    num_key_value_heads: Heads
+    head_dim: Width
+    vocab_size: Classes
+    max_position_embeddings: Annotated[int, Field(strict=True, ge=1, le=10_000_000)]
+
+
+def check_llm(folder: str | Path) -> None:
+    """Raise ModelError unless an LLM folder of somebody else is bounded, whole and finite, and brings no code of its own."""
+    folder = Path(folder)
+    values = read_config(folder)
+    sizes = {name: values[name] for name in LlmSizes.__annotations__ if values.get(name) is not None}
+    check_values(LlmSizes, sizes, folder / CONFIG)
+    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json", "special_tokens_map.json"):
+        if (folder / name).exists():
+            read_text(folder / name, JSON_BYTES, ModelError)
+    try:
+        with torch.device("meta"):
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            llm = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, StrictDataclassError) as error:
+        raise ModelError(f"{folder / CONFIG} does not describe a causal LM ({_first_line(error)}).") from error
+    own = llm.state_dict()
+    tied = set(llm.all_tied_weights_keys) if llm.config.tie_word_embeddings else set()
+    weights = folder / WEIGHTS
+    held = read_header(weights)
+    check_header(weights, {name: value for name, value in own.items() if name in held or name not in tied})
+    read_weights(weights)
 
 
 def load_tokenizer(folder: str | Path) -> Any:
     """Return the tokenizer of an LLM folder; ModelError when there is none."""
     try:
-        return AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder} holds no tokenizer ({error}): give a Hugging Face LLM folder.") from error
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"{folder} holds no tokenizer ({_first_line(error)}): give a Hugging Face LLM folder."
+        ) from error
 
 
 def load_text_tokenizer(path: str | Path) -> Tokenizer:
     """Return the bare tokenizer of a tokenizer.json; ModelError when there is none."""
-    if not Path(path).is_file():
+    if not Path(path).exists():
         raise ModelError(f"{path} is missing: fetch the model again.")
     try:
-        return Tokenizer.from_file(str(path))
+        return Tokenizer.from_str(read_text(path, JSON_BYTES, ModelError))
     except Exception as error:
         raise ModelError(f"{path} is not a tokenizer ({error}): fetch the model again.") from error
 
@@ -34,9 +77,11 @@ def load_text_tokenizer(path: str | Path) -> Tokenizer:
 def load_llm(folder: str | Path, dtype: torch.dtype = torch.float32) -> Any:
     """Return the frozen causal LM of a folder in `dtype`; ModelError when there is none."""
     try:
-        llm = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder} holds no causal LM ({error}): give a Hugging Face LLM folder.") from error
+        llm = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, StrictDataclassError) as error:
+        raise ModelError(
+            f"{folder} holds no causal LM ({_first_line(error)}): give a Hugging Face LLM folder."
+        ) from error
     return llm.eval().requires_grad_(False)
 
 
@@ -47,6 +92,10 @@ def load_embeddings(folder: str | Path) -> torch.Tensor:
             if EMBEDDINGS in file.keys():  # noqa: SIM118 - safe_open is not a mapping
                 return file.get_tensor(EMBEDDINGS).float()
     raise ModelError(f"{folder} holds no tensor {EMBEDDINGS} in safetensors: give a Llama-like LLM folder.")
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:160].rstrip(". ")
 
 
 def token_pieces(tokenizer: Any, ids: list[int]) -> list[str]:

@@ -8,21 +8,23 @@ Legend: I input width, O output width, R rank.
 
 import re
 from dataclasses import asdict, dataclass
+from typing import Annotated
 
 import torch
 from torch import nn
 
 from echox.errors import ModelError, require
+from echox.models.bounds import Factor, Few, Rank, Share, Text
 
 
 @dataclass
 class LoraSettings:
     """Rank, scale and targets; the defaults for the mini model, spec section 2.2 for the released ones (r 64, alpha 16)."""
 
-    rank: int = 16  # 0: no adapters, the LLM as it is
-    alpha: int = 32
-    dropout: float = 0.05
-    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    rank: Rank = 16  # 0: no adapters, the LLM as it is
+    alpha: Factor = 32
+    dropout: Share = 0.05
+    targets: Annotated[tuple[Text, ...], Few] = ("q_proj", "k_proj", "v_proj", "o_proj")
 
     def to_dict(self) -> dict:
         """Return the settings as plain values."""

@@ -19,7 +19,8 @@ from transformers import DynamicCache, NoRepeatNGramLogitsProcessor, PreTrainedC
 
 from echox.errors import ModelError
 from echox.models.adapter import AdapterConfig, AdapterOutput, SpeechAdapter
-from echox.models.io import load_config, load_part, save_part, settings_from
+from echox.models.bounds import Classes, Flag, Small, Text, Tokens, check_values
+from echox.models.io import CONFIG, load_config, load_module, save_part, settings_from
 from echox.models.lora import LoraSettings, LoraWeights
 from echox.models.ragged import pad_left, pad_right
 
@@ -33,11 +34,11 @@ class S2TConfig(PreTrainedConfig):
     adapter: dict[str, Any] | None = None  # AdapterConfig
     lora: dict[str, Any] | None = None  # LoraSettings
     llm: dict[str, Any] | None = None  # name, file and sha256 of the LLM these numbers were trained on
-    system: str = ""  # system text of every prompt
-    hears: bool = True  # False: no CTC adapter, since a listener hears for it (generate/ears.py)
-    ctc_classes: int = 0  # LLM tokens that CTC tells apart; the blank comes on top
-    max_new_tokens: int = 48
-    no_repeat_ngram: int = 4  # no run of so many answer tokens occurs twice (small models loop); 0: plain greedy
+    system: Text = ""  # system text of every prompt
+    hears: Flag = True  # False: no CTC adapter, since a listener hears for it (generate/ears.py)
+    ctc_classes: Classes = 0  # LLM tokens that CTC tells apart; the blank comes on top
+    max_new_tokens: Tokens = 48
+    no_repeat_ngram: Small = 4  # no run of so many answer tokens occurs twice (small models loop); 0: plain greedy
 
 
 @dataclass
@@ -97,8 +98,15 @@ class SpeechToText(PreTrainedModel):
     @classmethod
     def load(cls, folder: str | Path, llm: nn.Module) -> "SpeechToText":
         """Load a part saved by `save`; ModelError names what does not fit."""
-        model = cls(load_config(folder, S2TConfig), llm)
-        load_part(folder, model, absent=LLM_TENSORS)
+        config, path = load_config(folder, S2TConfig), Path(folder) / CONFIG
+        check_values(AdapterConfig, config.adapter or {}, f"{path}, adapter,")
+        check_values(LoraSettings, config.lora or {}, f"{path}, lora,")
+        model = load_module(folder, lambda: cls(config, llm), absent=LLM_TENSORS)
+        if not config.hears:
+            return model
+        tokens, vocabulary = model.ctc_tokens, len(model.embeddings_VH)
+        if len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) < vocabulary:
+            raise ModelError(f"{path} hears tokens that the LLM's {vocabulary} do not hold: they do not fit.")
         return model
 
     def save(self, folder: str | Path) -> None:
@@ -156,7 +164,10 @@ class SpeechToText(PreTrainedModel):
         logits_BV, size = self.logits(state_BH), self.config.no_repeat_ngram
         if 0 < size <= said_BL.shape[1]:
             logits_BV = NoRepeatNGramLogitsProcessor(size)(said_BL, logits_BV)
-        return logits_BV.argmax(-1)
+        best_B, token_B = logits_BV.max(-1)
+        if not torch.isfinite(best_B).all():
+            raise ModelError("the model's numbers overflow (NaN or infinity): fetch it again, or try --dtype float32.")
+        return token_B
 
     @torch.inference_mode()
     def generate(

@@ -27,7 +27,21 @@ import torch
 from torch import nn
 from transformers import DynamicCache, LlamaConfig, LlamaModel, PreTrainedConfig, PreTrainedModel
 
-from echox.models.io import load_config, load_part, save_part
+from echox.errors import ModelError
+from echox.models.bounds import (
+    Classes,
+    Factor,
+    Flag,
+    Heads,
+    Layers,
+    Positions,
+    Share,
+    TokenId,
+    Wide,
+    Width,
+    check_heads,
+)
+from echox.models.io import load_config, load_module, save_part
 from echox.models.ragged import pad_left, pad_right
 from echox.models.spelling import Speller, TextLayout, lay_out
 
@@ -36,24 +50,36 @@ class T2CConfig(PreTrainedConfig):
     """Sizes of a text-to-codec decoder; released sizes: spec section 3.1."""
 
     model_type = "echox_t2c"
-    llm_width: int = 576
-    width: int = 384
-    layers: int = 4
-    heads: int = 6
-    kv_heads: int = 6
-    ffn: int = 1024
-    unit_vocab_size: int = 0  # unit words and specials, from the unit tokenizer
-    bos_token_id: int | None = 0
-    eos_token_id: int | None = 1
-    pad_token_id: int | None = 2
-    normalize_inputs: bool = True  # text positions to unit mean square; False: spec section 3.1
-    aligned_positions: bool = True  # False: spec section 3.1, positions 0, 1, 2 ...
-    words_per_character: float = 0.8  # measured on the training data
-    spelling: bool = False  # one position a letter; False: spec section 3.1, one a token
-    spelling_width: int = 128
-    spelling_layers: int = 2
-    max_positions: int = 2048
-    dropout: float = 0.0
+    llm_width: Width = 576
+    width: Width = 384
+    layers: Layers = 4
+    heads: Heads = 6
+    kv_heads: Heads = 6
+    ffn: Wide = 1024
+    unit_vocab_size: Classes = 0  # unit words and specials, from the unit tokenizer
+    bos_token_id: TokenId | None = 0
+    eos_token_id: TokenId | None = 1
+    pad_token_id: TokenId | None = 2
+    normalize_inputs: Flag = True  # text positions to unit mean square; False: spec section 3.1
+    aligned_positions: Flag = True  # False: spec section 3.1, positions 0, 1, 2 ...
+    words_per_character: Factor = 0.8  # measured on the training data
+    spelling: Flag = False  # one position a letter; False: spec section 3.1, one a token
+    spelling_width: Width = 128
+    spelling_layers: Layers = 2
+    max_positions: Positions = 2048
+    dropout: Share = 0.0
+
+
+def check_fit(config: T2CConfig) -> None:
+    """Raise ModelError when the sizes of `config` do not fit together."""
+    check_heads(config.width, config.heads, config.kv_heads, config.model_type)
+    if config.width // config.heads % 2:
+        raise ModelError(f"{config.model_type}: heads are {config.width // config.heads} wide, which should be even.")
+    specials = (config.bos_token_id, config.eos_token_id, config.pad_token_id)
+    if any(token is None or token >= config.unit_vocab_size for token in specials):
+        raise ModelError(
+            f"{config.model_type}: special tokens {specials} lie outside {config.unit_vocab_size} unit words."
+        )
 
 
 @dataclass
@@ -72,6 +98,7 @@ class TextToCodec(PreTrainedModel):
 
     def __init__(self, config: T2CConfig) -> None:
         super().__init__(config)
+        check_fit(config)
         W, U = config.width, config.unit_vocab_size
         self.text_adapter = nn.Linear(config.llm_width, W)
         if config.spelling:
@@ -86,9 +113,8 @@ class TextToCodec(PreTrainedModel):
     @classmethod
     def load(cls, folder: str | Path) -> "TextToCodec":
         """Load a part saved by `save`; ModelError names what does not fit."""
-        model = cls(load_config(folder, T2CConfig))
-        load_part(folder, model)
-        return model
+        config = load_config(folder, T2CConfig)
+        return load_module(folder, lambda: cls(config))
 
     def save(self, folder: str | Path) -> None:
         """Write the decoder to `folder`."""
@@ -210,7 +236,10 @@ class TextToCodec(PreTrainedModel):
         logits_BU = self.head(hidden_BNW[:, -1])
         for never in (self.config.bos_token_id, self.config.pad_token_id):
             logits_BU[:, never] = -torch.inf
-        return logits_BU.argmax(-1)
+        best_B, word_B = logits_BU.max(-1)
+        if not torch.isfinite(best_B).all():
+            raise ModelError("the speech decoder's numbers overflow (NaN or infinity): fetch the model again.")
+        return word_B
 
 
 @dataclass

@@ -10,7 +10,9 @@ layers are convolutions, so each sample depends on a stated number of frames and
 Legend: B batch, D embedding width, S samples, T frames (50 a second), U units.
 """
 
+import math
 from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -18,8 +20,12 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from echox.errors import ConfigError, InputError, ModelError
+from echox.models.bounds import Classes, Factor, Few, Flag, Layers, Odd, Positive, Rate, Samples, Share, Width
 from echox.models.hifigan import HifiganGenerator, add_weight_norm, from_released_names, remove_weight_norm
 from echox.models.istft import ConvNeXtBlock, IstftGenerator
+
+LONGEST_UNIT = 500  # frames, ten seconds: no voice holds a sound so long, broken weights do
+Sizes = Annotated[list[Positive] | tuple[Positive, ...], Few]
 
 
 class VocoderConfig(PreTrainedConfig):
@@ -27,39 +33,52 @@ class VocoderConfig(PreTrainedConfig):
 
     model_type = "echox_vocoder"
 
-    generator: str = "istft"  # istft | hifigan
-    num_units: int = 1000
-    embedding_dim: int = 128
-    sample_rate: int = 16_000
-    hop: int = 320  # samples per frame
-    weight_norm: bool = False  # True while a hifigan generator trains
-    duration_width: int = 128
-    duration_kernel: int = 3
-    duration_dropout: float = 0.5
+    generator: Literal["istft", "hifigan"] = "istft"
+    num_units: Classes = 1000
+    embedding_dim: Width = 128
+    sample_rate: Rate = 16_000
+    hop: Samples = 320  # samples per frame
+    weight_norm: Flag = False  # True while a hifigan generator trains
+    duration_width: Width = 128
+    duration_kernel: Odd = 3
+    duration_dropout: Share = 0.5
     # hifigan
-    upsample_rates: list[int] | tuple[int, ...] = (5, 4, 4, 2, 2)
-    upsample_kernels: list[int] | tuple[int, ...] = (11, 8, 8, 4, 4)
-    upsample_channels: int = 512
-    resblock_kernels: list[int] | tuple[int, ...] = (3, 7, 11)
-    resblock_dilations: list | tuple = ((1, 3, 5), (1, 3, 5), (1, 3, 5))
-    final_slope: float = 0.01  # of the last leaky ReLU: 0.01 in the released code, an oversight kept for compatibility
+    upsample_rates: Sizes = (5, 4, 4, 2, 2)
+    upsample_kernels: Sizes = (11, 8, 8, 4, 4)
+    upsample_channels: Width = 512
+    resblock_kernels: Annotated[list[Odd] | tuple[Odd, ...], Few] = (3, 7, 11)
+    resblock_dilations: Annotated[list[Sizes] | tuple[Sizes, ...], Few] = ((1, 3, 5), (1, 3, 5), (1, 3, 5))
+    final_slope: Factor = 0.01  # of the last leaky ReLU: 0.01 in the released code, an oversight kept for compatibility
     # istft
-    trunk_width: int = 256
-    trunk_layers: int = 8
-    head_width: int = 192
-    head_layers: int = 4
-    istft_kernel: int = 7
-    istft_expansion: int = 3
-    istft_steps: int = 4  # spectra per frame
-    istft_fft: int = 320  # samples
+    trunk_width: Width = 256
+    trunk_layers: Layers = 8
+    head_width: Width = 192
+    head_layers: Layers = 4
+    istft_kernel: Odd = 7
+    istft_expansion: Positive = 3
+    istft_steps: Positive = 4  # spectra per frame
+    istft_fft: Samples = 320  # samples
 
 
 def check_config(config: VocoderConfig) -> None:
     """Raise ConfigError when the sizes of `config` do not fit together."""
     if config.generator not in ("istft", "hifigan"):
         raise ConfigError(f"vocoder generator {config.generator!r} is unknown: choose istft or hifigan.")
-    if config.generator == "hifigan" and int(np.prod(config.upsample_rates)) != config.hop:
-        raise ConfigError(f"upsample_rates {list(config.upsample_rates)} multiply to another hop than {config.hop}.")
+    if config.generator == "hifigan":
+        rates, kernels = config.upsample_rates, config.upsample_kernels
+        if math.prod(rates) != config.hop:
+            raise ConfigError(f"upsample_rates {list(rates)} multiply to another hop than {config.hop}.")
+        fit = len(kernels) == len(rates) and all(
+            k >= r and (k - r) % 2 == 0 for k, r in zip(kernels, rates, strict=False)
+        )
+        if not fit:
+            raise ConfigError(f"upsample_kernels {list(kernels)} do not fit the rates {list(rates)}.")
+        if len(config.resblock_kernels) != len(config.resblock_dilations) or not len(config.resblock_kernels):
+            raise ConfigError(
+                "resblock_dilations must have one row for each of resblock_kernels, and there must be one."
+            )
+        if config.upsample_channels % 2 ** len(rates):
+            raise ConfigError(f"upsample_channels {config.upsample_channels} cannot be halved {len(rates)} times.")
     if config.generator == "istft":
         spectrum_hop, rest = divmod(config.hop, config.istft_steps)
         if rest or config.istft_fft % spectrum_hop or (config.istft_fft - spectrum_hop) % 2:
@@ -132,9 +151,9 @@ class UnitVocoder(PreTrainedModel):
         return self.dur_predictor.context_units, self.generator.context_frames
 
     def predict_durations(self, units_BU: torch.Tensor, mask_BU: torch.Tensor | None = None) -> torch.Tensor:
-        """Return whole frames per unit, long (B, U): clamp(round(exp(p) - 1), min 1), and 0 where the mask is False."""
+        """Return whole frames per unit, long (B, U): clamp(round(exp(p) - 1), 1, LONGEST_UNIT), and 0 where the mask is False."""
         log_BU = self.dur_predictor(self.embedding(units_BU), mask_BU)
-        durations_BU = torch.round(log_BU.float().exp() - 1).clamp(min=1).long()
+        durations_BU = torch.round(log_BU.float().exp() - 1).clamp(min=1, max=LONGEST_UNIT).long()
         return durations_BU if mask_BU is None else durations_BU * mask_BU
 
     def synthesize(self, frames_BT: torch.Tensor, mask_BT: torch.Tensor | None = None) -> torch.Tensor:

@@ -6,7 +6,6 @@ shard owns rows offsets[i] to offsets[i + 1].
 Legend: D encoder width, T frames.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +16,7 @@ import torch
 from echox.config.load import Settings
 from echox.data.manifest import read_audio, read_manifest
 from echox.errors import InputError
+from echox.files import write_file
 from echox.models.encoder import SpeechEncoder
 
 Encode = Callable[[list[np.ndarray]], list[np.ndarray]]
@@ -81,9 +81,8 @@ def encode_shards(source: Path, target: Path, encode: Encode, shard: tuple[int, 
 def write_ragged(path: Path, rows: list[np.ndarray]) -> None:
     """Write ragged arrays as one array and its offsets, atomically."""
     offsets = np.cumsum([0, *(len(row) for row in rows)]).astype(np.int64)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-    np.savez(temporary, frames=np.concatenate(rows), offsets=offsets)
-    os.replace(temporary, path)
+    with write_file(path) as partial, partial.open("wb") as file:
+        np.savez(file, frames=np.concatenate(rows), offsets=offsets)
 
 
 def read_ragged(folder: Path, source: Path) -> Iterator[tuple[dict[str, Any], np.ndarray]]:

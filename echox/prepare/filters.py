@@ -16,6 +16,7 @@ import numpy as np
 
 from echox.data.manifest import read_audio, read_manifest, write_manifest
 from echox.errors import InputError, require
+from echox.files import write_text
 from echox.prepare.texts import fraction
 
 MAX_REAL_SECONDS = 28.0
@@ -162,7 +163,7 @@ def transcribe_real(
         save_shard(out, 0, said, files=False)
         join_shards(out, 1)
         stems = [path.stem for path in files if speaker_of(path) in kept_back]
-        (out / "held_out.txt").write_text("".join(f"{stem}\n" for stem in stems), encoding="utf-8")
+        write_text(out / "held_out.txt", "".join(f"{stem}\n" for stem in stems))
     return len(said), len(files)
 
 

@@ -5,7 +5,6 @@ split, resumed or repeated. A shard is written whole or not at all. Knows voices
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from echox.data.manifest import read_jsonl, write_jsonl, write_manifest
-from echox.errors import InputError, OutputError
+from echox.errors import InputError
+from echox.files import write_file, write_text
 from echox.prepare.perturb import perturb
 from echox.prepare.recipe import Corpus, VoiceChoice
 from echox.prepare.voices import Voice, resample
@@ -124,13 +124,8 @@ def save_shard(folder: Path, number: int, said: Sequence[tuple[np.ndarray, dict[
         records.append({"id": record["id"], **place, **record})
         start += len(pcm)
     if not files:
-        temporary = folder / f".{name}.{os.getpid()}"
-        try:
-            with temporary.open("wb") as file:
-                np.save(file, np.concatenate([pcm for pcm, _ in said]))
-            os.replace(temporary, folder / name)
-        except OSError as error:
-            raise OutputError(f"cannot write {folder / name}: {error.strerror}; free some space or move it") from error
+        with write_file(folder / name) as partial, partial.open("wb") as file:
+            np.save(file, np.concatenate([pcm for pcm, _ in said]))
     write_manifest(folder / f"shard-{number:05d}.jsonl", records)
 
 
@@ -175,6 +170,4 @@ def write_table(folder: Path) -> None:
     for record in read_jsonl(folder / "manifest.jsonl"):
         cells = (record["id"], record["text"], " | ".join(record.get("answers", ())), record["audio"])
         lines.append("\t".join(" ".join(cell.split()) for cell in cells))
-    temporary = folder / f".questions.tsv.{os.getpid()}"
-    temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    os.replace(temporary, folder / "questions.tsv")
+    write_text(folder / "questions.tsv", "\n".join(lines) + "\n")

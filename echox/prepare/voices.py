@@ -5,7 +5,6 @@ imported when a voice is made; a missing one raises MissingDependency with the l
 """
 
 import json
-import os
 import shutil
 import subprocess
 import tempfile
@@ -123,16 +122,13 @@ class FliteVoice:
     def speak(self, text: str, style: str, speed: float, seed: int) -> np.ndarray:
         """See `Voice.speak`; raises InputError when flite fails."""
         soundfile = require("soundfile", extra="prepare")
-        handle, name = tempfile.mkstemp(suffix=".wav")
-        os.close(handle)
-        command = ["flite", "-voice", style, "--setf", f"duration_stretch={1 / speed:.3f}", "-t", text, "-o", name]
-        try:
+        with tempfile.TemporaryDirectory() as place:
+            name = f"{place}/said.wav"
+            command = ["flite", "-voice", style, "--setf", f"duration_stretch={1 / speed:.3f}", "-t", text, "-o", name]
             done = subprocess.run(command, capture_output=True, check=False, text=True)
             if done.returncode:
                 raise InputError(f"flite could not say {text!r}: {done.stderr.strip()}")
             wave, rate = soundfile.read(name, dtype="float32")
-        finally:
-            os.unlink(name)
         return wave if rate == self.sample_rate else resample(wave, rate, self.sample_rate)
 
 

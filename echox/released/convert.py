@@ -14,19 +14,19 @@ Tensors are copied without a change of type, so that a conversion there and back
 """
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from echox.errors import InputError, ModelError, OutputError
+from echox.errors import InputError, ModelError
+from echox.files import copy_file, write_text
 from echox.hub import resolve_model
 from echox.released.config import KINDS, ReleasedConfig
 from echox.released.load import OUR_LAYOUT, PARTS, open_files
 from echox.released.locate import find_encoder, find_vocoder
-from echox.released.weights import SHARD_BYTES, WeightFiles, write_shards, write_text
+from echox.released.weights import SHARD_BYTES, WeightFiles, write_shards
 
 LAYOUT_VERSION = 1
 ORIGINAL = "fairseq"  # folder in vocoder/ with the files that it was converted from
@@ -91,7 +91,7 @@ def restore_checkpoint(source: str | Path, dest: str | Path, shard_bytes: int = 
     originals = source / "vocoder" / ORIGINAL
     if originals.is_dir():
         for file in sorted(originals.iterdir()):
-            _copy(file, dest / file.name)
+            copy_file(file, dest / file.name)
     raw = {key: value for key, value in config.raw.items() if key not in (OUR_LAYOUT, "released_audio_tower")}
     if "released_audio_tower" in config.raw:
         raw["audio_tower"] = config.raw["released_audio_tower"]
@@ -153,7 +153,7 @@ def _bring_vocoder(folder: Path, dest: Path) -> None:
     """Convert the checkpoint's vocoder, keeping the fairseq files beside it for the way back."""
     if (folder / "vocoder" / "model.safetensors").is_file():
         for file in sorted((folder / "vocoder").iterdir()):
-            _copy(file, dest / "vocoder" / file.name)
+            copy_file(file, dest / "vocoder" / file.name)
         return
     generators = sorted(folder.glob("g_*"))
     if not generators:
@@ -162,25 +162,14 @@ def _bring_vocoder(folder: Path, dest: Path) -> None:
 
     convert_vocoder(generators[0], folder / "vocoder_config.json", dest / "vocoder")
     for file in (generators[0], folder / "vocoder_config.json"):
-        _copy(file, dest / "vocoder" / ORIGINAL / file.name)
+        copy_file(file, dest / "vocoder" / ORIGINAL / file.name)
 
 
 def _copy_small(source: Path, dest: Path) -> None:
     """Copy the tokenizer and generation settings, not weights and not config.json."""
     for file in sorted(source.glob("*.json")):
         if file.name != "config.json" and not file.name.endswith(".index.json") and file.name != "vocoder_config.json":
-            _copy(file, dest / file.name)
-
-
-def _copy(source: Path, dest: Path) -> None:
-    temporary = dest.with_name(f".{dest.name}.part")
-    try:
-        dest.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, temporary)
-        temporary.replace(dest)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"{dest} cannot be written ({error.strerror}): choose another folder.") from error
+            copy_file(file, dest / file.name)
 
 
 def kind_of(source: str | Path, config: Path | None = None) -> str:

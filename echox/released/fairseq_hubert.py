@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from echox.errors import InputError, ModelError
+from echox.files import write_text
 from echox.released.unpickle import Record, load_torch
-from echox.released.weights import write_shards, write_text
+from echox.released.weights import write_shards
 
 _DROPPED = re.compile(r"^(final_proj\.|label_embs_concat$|target_glu\.|project_q\.|w2v_)")
 _RULES = (

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from echox.errors import InputError, ModelError
+from echox.files import write_text
 from echox.models.vocoder import UnitVocoder, VocoderConfig
 from echox.released.unpickle import load_torch
 
@@ -139,7 +140,7 @@ def convert_vocoder(
     path: str | Path, config: str | Path, folder: str | Path, speaker: int | None = None
 ) -> UnitVocoder:
     """Write our vocoder folder of a fairseq checkpoint, in the checkpoint's own precision; OutputError."""
-    from echox.released.weights import write_shards, write_text
+    from echox.released.weights import write_shards
 
     vocoder = load_fairseq_vocoder(path, config, speaker)
     write_shards(Path(folder), vocoder.state_dict().items())

@@ -6,21 +6,18 @@ pointer.
 """
 
 import json
-import os
-import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from echox.errors import ModelError, OutputError
+from echox.errors import ModelError
+from echox.files import JSON_BYTES, read_header, read_text, write_files, write_text
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARD_BYTES = 5_000_000_000
-_HEADER_LIMIT = 100_000_000
 
 
 class WeightFiles:
@@ -38,13 +35,13 @@ class WeightFiles:
         if index.is_file():
             self._read_index(index, prefix)
         elif (self.folder / SINGLE).is_file():
-            self._add(self.folder / SINGLE, read_header(self.folder / SINGLE), prefix)
+            self._add(self.folder / SINGLE, shapes_of(self.folder / SINGLE), prefix)
         else:
             raise ModelError(f"{self.folder} holds neither {INDEX} nor {SINGLE}: give a whole checkpoint folder.")
 
     def _read_index(self, index: Path, prefix: str) -> None:
         try:
-            where = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+            where = json.loads(read_text(index, JSON_BYTES, ModelError))["weight_map"]
             files = sorted(set(where.values()))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(f"{index} is not an index of shards ({error!r}): download it again.") from error
@@ -57,7 +54,7 @@ class WeightFiles:
                 f"{index} names {len(files)} files and {have} are there; {absent[0]} is missing: download it."
             )
         for name in files:
-            header = read_header(self.folder / name)
+            header = shapes_of(self.folder / name)
             lost = [tensor for tensor, file in where.items() if file == name and tensor not in header]
             if lost:
                 raise ModelError(
@@ -100,34 +97,9 @@ class WeightFiles:
         return len(self.shapes)
 
 
-def read_header(path: Path) -> dict[str, tuple[int, ...]]:
-    """Return {tensor name: shape} of a safetensors file; ModelError when it is cut short, a pointer or not
-    safetensors.
-    """
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            start = file.read(8)
-            if start.startswith(b"version "):
-                raise ModelError(f"{path} is a Git LFS pointer, not the weights: run git lfs pull.")
-            length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-            if length > _HEADER_LIMIT or (length > size and size < 8):
-                raise ModelError(f"{path} is not a safetensors file: download it again.")
-            text = file.read(length)
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read ({error.strerror}).") from error
-    if len(start) < 8 or len(text) < length:
-        raise ModelError(f"{path} has {size} bytes; expected at least {8 + length}: the download stopped half-way.")
-    try:
-        header: dict[str, Any] = json.loads(text)
-        header.pop("__metadata__", None)
-        shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
-        end = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ModelError(f"{path} is not a safetensors file ({error!r}): download it again.") from error
-    if size != end:
-        raise ModelError(f"{path} has {size} bytes; expected {end}: the download stopped half-way.")
-    return shapes
+def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return {tensor name: shape} of a safetensors file; ModelError as `read_header`."""
+    return {name: shape for name, (_, shape) in read_header(path).items()}
 
 
 def write_shards(
@@ -137,21 +109,20 @@ def write_shards(
 
     Returns the shapes written. Files appear under their final names only when all of them are whole.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    parts: list[tuple[Path, list[str]]] = []
+    parts: list[list[str]] = []
+    final: dict[str, str] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     pending: dict[str, torch.Tensor] = {}
     total = held = 0
+    with write_files(folder, final) as place:
 
-    def flush() -> None:
-        nonlocal held
-        path = folder / f".part-{len(parts):05d}.{os.getpid()}.tmp"
-        save_file(pending, path, metadata={"format": "pt"})
-        parts.append((path, list(pending)))
-        pending.clear()
-        held = 0
+        def flush() -> None:
+            nonlocal held
+            save_file(pending, place / str(len(parts)), metadata={"format": "pt"})
+            parts.append(list(pending))
+            pending.clear()
+            held = 0
 
-    try:
         for name, tensor in tensors:
             count = tensor.numel() * tensor.element_size()
             if pending and held + count > shard_bytes:
@@ -160,35 +131,11 @@ def write_shards(
             shapes[name] = tuple(tensor.shape)
             held, total = held + count, total + count
         flush()
-        _publish(folder, parts, total)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be written ({error.strerror or error}): free some space there.") from error
-    finally:
-        for path, _ in parts:
-            path.unlink(missing_ok=True)
+        final["0"] = SINGLE
+        if len(parts) > 1:
+            final |= {str(n): f"model-{n + 1:05d}-of-{len(parts):05d}.safetensors" for n in range(len(parts))}
+    if len(parts) > 1:
+        where = {name: final[str(number)] for number, names in enumerate(parts) for name in names}
+        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
+        write_text(folder / INDEX, json.dumps(index, indent=2) + "\n")
     return shapes
-
-
-def _publish(folder: Path, parts: list[tuple[Path, list[str]]], total: int) -> None:
-    if len(parts) == 1:
-        os.replace(parts[0][0], folder / SINGLE)
-        return
-    where: dict[str, str] = {}
-    for number, (path, names) in enumerate(parts, start=1):
-        final = f"model-{number:05d}-of-{len(parts):05d}.safetensors"
-        os.replace(path, folder / final)
-        where.update(dict.fromkeys(names, final))
-    index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
-    write_text(folder / INDEX, json.dumps(index, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path`, whole or not at all; OutputError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"{path} cannot be written ({error.strerror}): choose another folder.") from error

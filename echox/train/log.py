@@ -43,7 +43,10 @@ class MetricsLog:
         if self.board is not None:
             for name, value in means.items():
                 self.board.add_scalar(name, value, step)
-        self.progress.update(self.task, description=f"{self.out.name} loss {means.get('loss', float('nan')):.3f}")
+        losses = [value for name, value in means.items() if name.rpartition("/")[2] == "loss" and "eval" not in name]
+        if losses:
+            label = " ".join(f"{value:.3f}" for value in losses)  # one a player
+            self.progress.update(self.task, description=f"{self.out.name} loss {label}")
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.progress.stop()

@@ -7,22 +7,23 @@ with the very batch it would have seen next, and ends with the very weights.
 """
 
 import json
-import os
-import shutil
 import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from pydantic import Field
 from torch import nn
 
 from echox.config.load import Settings
-from echox.errors import ConfigError, OutputError
+from echox.errors import ConfigError
+from echox.files import check_ours, is_ours, remove, write_folder, write_text
 from echox.objectives.loss import Loss
 from echox.train.log import MetricsLog
 from echox.train.optim import OptimSettings, build_optimizer, rate_at
@@ -31,13 +32,13 @@ from echox.train.optim import OptimSettings, build_optimizer, rate_at
 class TrainSettings(Settings):
     """How long and how a stage trains."""
 
-    steps: int
+    steps: int = Field(ge=1)
     optim: OptimSettings = OptimSettings()
     precision: Literal["bf16", "fp32"] = "bf16"  # autocast of the forward pass; fp32: none
-    save_every: int = 200  # steps between checkpoints
-    log_every: int = 10
-    keep: int = 2  # checkpoints
-    threads: int = 0  # CPU threads; 0 leaves torch's choice
+    save_every: int = Field(200, ge=1)  # steps between checkpoints
+    log_every: int = Field(10, ge=1)
+    keep: int = Field(2, ge=1)  # checkpoints
+    threads: int = Field(0, ge=0, le=1024)  # CPU threads; 0 leaves torch's choice
 
 
 class Batches(Protocol):
@@ -70,7 +71,18 @@ class Stage:
 
 
 def train(stage: Stage, settings: TrainSettings, out: Path, seed: int = 0, recipe: dict | None = None) -> Path:
-    """Train `stage` to `settings.steps`, resuming from `out` when it holds a checkpoint; return the folder of the result."""
+    """Train `stage` to `settings.steps`, resuming from `out` when it holds a checkpoint; return the folder of the result.
+
+    OutputError, before any step, when `out`/final is there and echox did not write it: it is never replaced.
+    """
+    final = Path(out) / "final"
+    check_ours(final)
+
+    def save(folder: Path) -> None:
+        stage.save(folder)
+        if recipe is not None:
+            write_text(folder / "recipe.json", json.dumps(recipe, indent=2, default=str) + "\n")
+
     if settings.threads:
         torch.set_num_threads(settings.threads)
     precision = "no" if settings.precision == "fp32" else settings.precision
@@ -95,11 +107,8 @@ def train(stage: Stage, settings: TrainSettings, out: Path, seed: int = 0, recip
                 checkpoints.save(done, stage, optimizers)
             if stop.requested:
                 break
-    final = out / "final"
     if not stop.requested:
-        write_folder(final, stage.save)
-        if recipe is not None:
-            (final / "recipe.json").write_text(json.dumps(recipe, indent=2, default=str) + "\n")
+        write_folder(final, save)
     return final
 
 
@@ -151,23 +160,6 @@ class StopFlag:
         self.requested = True
 
 
-def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary sibling, then move it to `folder`, so that no half-written folder is ever seen."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        write(partial)
-        old = folder.with_name(f".{folder.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(partial, folder)
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise OutputError(f"cannot write {folder}: {error.strerror or error}.") from error
-
-
 class Checkpoints:
     """Numbered folders under `out`, each a whole state; the newest complete one is where a run resumes."""
 
@@ -176,10 +168,11 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Return the steps of all complete checkpoints, ascending."""
-        return sorted(int(p.name.removeprefix("step-")) for p in self.out.glob("step-*") if (p / "state.pt").exists())
+        found = [p for p in self.out.glob("step-*") if (p / "state.pt").is_file()]
+        return sorted(int(name) for p in found if (name := p.name.removeprefix("step-")).isdecimal())
 
     def save(self, step: int, stage: Stage, optimizers: list[torch.optim.Optimizer]) -> None:
-        """Write the state after `step` steps and forget the oldest."""
+        """Write the state after `step` steps and forget the oldest of those that are ours to remove."""
 
         def write(folder: Path) -> None:
             modules = {name: trainable_state(module) for name, module in stage.modules.items()}
@@ -188,7 +181,8 @@ class Checkpoints:
 
         write_folder(self.out / f"step-{step}", write)
         for old in self.steps()[: -self.keep]:
-            shutil.rmtree(self.out / f"step-{old}", ignore_errors=True)
+            if is_ours(self.out / f"step-{old}"):
+                remove(self.out / f"step-{old}")
 
     def restore(self, stage: Stage, optimizers: list[torch.optim.Optimizer]) -> int:
         """Load the newest checkpoint, if any; return the number of steps already done."""
@@ -196,7 +190,12 @@ class Checkpoints:
         if not steps:
             return 0
         path = self.out / f"step-{steps[-1]}" / "state.pt"
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, UnpicklingError, EOFError, KeyError, ValueError) as error:
+            raise ConfigError(
+                f"{path} is no whole checkpoint of echox: remove {path.parent} to go on without it."
+            ) from error
         for name, module in stage.modules.items():
             missing = set(trainable_state(module)) ^ set(state["modules"][name])
             if missing:

@@ -1,7 +1,6 @@
 """Trained parts become one model folder: encoder/ s2t/ t2c/ echo/ vocoder/ units/ beside a config.json; nothing is trained here."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from echox.config.load import Settings, known
 from echox.errors import ModelError
+from echox.files import copy_file, inside, write_folder, write_text
 from echox.generate.ears import TOKENIZER
 from echox.generate.parts import MODEL_TYPE
 from echox.hub import LlmSource
@@ -20,13 +20,12 @@ from echox.models.io import WEIGHTS
 from echox.models.lora import LoraSettings
 from echox.models.s2t import S2TConfig, SpeechToText
 from echox.models.t2c import TextToCodec
-from echox.train.loop import write_folder
 
 UNIT_FILES = ("tokenizer.json", "tokenizer_config.json", "unit_language.json", "bigrams.safetensors")
 
 
 class LlmFolder:
-    """An LLM that lies beside the model folder, by relative path: what `llm` may hold instead of a published file."""
+    """An LLM that lies in the model folder, by name: what `llm` may hold instead of a published file."""
 
     folder: str
 
@@ -47,6 +46,7 @@ class Recipe(Settings):
     units: Path  # k-means
     unit_language: Path
     llm: Annotated[dict[str, Any], known(LlmSource, LlmFolder)]
+    llm_folder: Path | None = None  # copied to the folder that `llm` names
     about: str = ""
     int8: bool = False  # large matrices as int8 with a scale a row
 
@@ -60,7 +60,7 @@ def run(recipe: Recipe) -> Path:
             if getattr(recipe, name) is not None:
                 _copy_part(getattr(recipe, name), folder / name, recipe.int8)
         if recipe.listener is not None:
-            shutil.copyfile(recipe.listener / TOKENIZER, folder / "listener" / TOKENIZER)
+            copy_file(recipe.listener / TOKENIZER, folder / "listener" / TOKENIZER)
         if recipe.s2t is None:
             _write_plain(folder / "s2t", recipe)
         if recipe.echo is None:
@@ -75,14 +75,17 @@ def run(recipe: Recipe) -> Path:
             for name in names:
                 if not (source / name).exists():
                     raise ModelError(f"{source / name} is missing: train the units first.")
-                shutil.copyfile(source / name, folder / "units" / name)
+                copy_file(source / name, folder / "units" / name)
+        if recipe.llm_folder is not None:
+            for path in sorted(recipe.llm_folder.iterdir()):
+                copy_file(path, inside(folder, str(recipe.llm.get("folder"))) / path.name)
         config = {
             "model_type": MODEL_TYPE,
             "encoder_layer": recipe.encoder_layer,
             "llm": recipe.llm,
             "about": recipe.about,
         }
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
 
     write_folder(recipe.out, write)
     return recipe.out
@@ -93,7 +96,7 @@ def _copy_part(source: Path, target: Path, int8: bool) -> None:
     if not (source / WEIGHTS).exists():
         raise ModelError(f"{source / WEIGHTS} is missing: train this part first.")
     target.mkdir()
-    shutil.copyfile(source / "config.json", target / "config.json")
+    copy_file(source / "config.json", target / "config.json")
     state = {k: v.to(torch.float16) if v.is_floating_point() else v for k, v in load_file(source / WEIGHTS).items()}
     save_file(quantize(state) if int8 else state, target / WEIGHTS, metadata={"format": "pt"})
 
@@ -103,5 +106,5 @@ def _write_plain(folder: Path, recipe: Recipe) -> None:
     config = S2TConfig(hears=False, lora=LoraSettings(rank=0).to_dict(), llm=recipe.llm, system=recipe.system)
     folder.mkdir()
     values = config.to_diff_dict() | {"architectures": [SpeechToText.__name__]}
-    (folder / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    write_text(folder / "config.json", json.dumps(values, indent=2) + "\n")
     save_file({}, folder / WEIGHTS, metadata={"format": "pt"})

@@ -14,6 +14,7 @@ from echox.config.load import Settings, known
 from echox.data.batching import BucketedBatches
 from echox.data.spoken_questions import QuestionData, SpokenQuestions, texts_of
 from echox.models.adapter import AdapterConfig, ctc_runs
+from echox.models.io import settings_from
 from echox.models.llm import load_llm, load_tokenizer
 from echox.models.lora import LoraSettings
 from echox.models.s2t import S2TConfig, S2TInputs, SpeechToText
@@ -52,10 +53,11 @@ def build(recipe: Recipe) -> Stage:
     more = [encode(tokenizer, text) for path in recipe.extra_tokens for text in texts_of(path)]
     seen = {token for row in (*data.transcripts, *more) for token in row}
     tokens = sorted(seen) if recipe.classes == "seen" else list(range(embeddings.num_embeddings))
-    settings = AdapterConfig(encoder_width=data.states[0].shape[1], width=embeddings.embedding_dim, **recipe.adapter)
+    sizes = {"encoder_width": data.states[0].shape[1], "width": embeddings.embedding_dim}
+    settings = settings_from(AdapterConfig, sizes | recipe.adapter, "adapter")
     config = S2TConfig(
         adapter=settings.to_dict(),
-        lora=LoraSettings(**recipe.lora).to_dict(),
+        lora=settings_from(LoraSettings, recipe.lora, "lora").to_dict(),
         llm=recipe.llm_source,
         system=recipe.system,
         ctc_classes=len(tokens),

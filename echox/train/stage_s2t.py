@@ -12,6 +12,7 @@ from echox.data.batching import BucketedBatches
 from echox.data.manifest import read_jsonl
 from echox.data.spoken_questions import QuestionData, SpokenQuestions, question_id
 from echox.errors import ConfigError
+from echox.models.io import settings_from
 from echox.models.llm import load_llm, load_tokenizer
 from echox.models.lora import LoraSettings, attach_lora, lora_state
 from echox.models.s2t import S2TInputs, SpeechToText
@@ -56,7 +57,7 @@ def build(recipe: Recipe) -> Stage:
     data = SpokenQuestions(recipe.data, lambda text: encode(tokenizer, text), stop)
     first_held_out = len(data.states) - recipe.data.held_out
     add_typed(data, recipe.typed, lambda text: encode(tokenizer, text), stop)
-    settings = LoraSettings(**(recipe.lora or model.config.lora or {}))
+    settings = settings_from(LoraSettings, recipe.lora or model.config.lora, "lora")
     attach_lora(llm, settings)
     for name, parameter in model.adapter.named_parameters():
         parameter.requires_grad_(recipe.train_hearing or not name.startswith(HEARING))

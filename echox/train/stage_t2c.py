@@ -10,6 +10,7 @@ from pydantic import Field
 from echox.config.load import Settings, known
 from echox.data.batching import BucketedBatches
 from echox.errors import ConfigError
+from echox.models.io import settings_from
 from echox.models.llm import load_embeddings, load_tokenizer, token_pieces
 from echox.models.t2c import T2CBatch, T2CConfig, TextToCodec
 from echox.objectives.t2c import T2CObjective
@@ -107,12 +108,12 @@ def build(recipe: Recipe) -> Stage:
 
 def _config(recipe: Recipe, data: SpokenText) -> T2CConfig:
     """Return the sizes of a new T2C for these texts and units."""
-    return T2CConfig(
-        llm_width=data.embeddings_VH.shape[1],
-        unit_vocab_size=data.unit_tokenizer.vocab_size,
-        bos_token_id=data.unit_tokenizer.bos_token_id,
-        eos_token_id=data.unit_tokenizer.eos_token_id,
-        pad_token_id=data.unit_tokenizer.pad_token_id,
-        words_per_character=round(data.words_per_character, 4),
-        **recipe.model,
-    )
+    sizes = {
+        "llm_width": data.embeddings_VH.shape[1],
+        "unit_vocab_size": data.unit_tokenizer.vocab_size,
+        "bos_token_id": data.unit_tokenizer.bos_token_id,
+        "eos_token_id": data.unit_tokenizer.eos_token_id,
+        "pad_token_id": data.unit_tokenizer.pad_token_id,
+        "words_per_character": round(data.words_per_character, 4),
+    }
+    return settings_from(T2CConfig, sizes | recipe.model, "model")

@@ -3,7 +3,6 @@
 Files to files: centroids and unit language go to `out`, frame-level units to `out`/frames/<corpus>.
 """
 
-import hashlib
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +12,7 @@ from echox.config.load import Settings
 from echox.data.manifest import read_audio, read_manifest
 from echox.errors import InputError
 from echox.features.logmel import SAMPLE_RATE
+from echox.files import sha256_of
 from echox.models.encoder import FRAME_SAMPLES
 from echox.prepare.encode import Encode, encode_shards, load_encoder, read_ragged, states_at
 from echox.units.estimate import LexiconConfig
@@ -67,6 +67,6 @@ def fit(recipe: Recipe, encode: Encode) -> None:
     records = [record for shard in chosen for record in read_manifest(shard)[: recipe.fit_utterances]]
     states_ND = np.concatenate(encode([read_audio(record, recipe.corpus) for record in records])).astype(np.float32)
     centroids_KD = fit_kmeans(states_ND, recipe.k, recipe.seed, recipe.iterations)
-    digest = hashlib.sha256((recipe.encoder / "model.safetensors").read_bytes()).hexdigest()
+    digest = sha256_of(recipe.encoder / "model.safetensors")
     meta = UnitsMeta(recipe.encoder.name, digest, recipe.layer, "short", SAMPLE_RATE, FRAME_SAMPLES, recipe.k)
     save_centroids(recipe.out, centroids_KD, meta)

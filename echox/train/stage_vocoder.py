@@ -18,6 +18,7 @@ from echox.data.manifest import read_audio
 from echox.data.vocoder_segments import Segments, SpeechUnits
 from echox.errors import ConfigError
 from echox.models.discriminators import Discriminators
+from echox.models.io import settings_from
 from echox.models.vocoder import UnitVocoder, VocoderConfig
 from echox.objectives.vocoder import VocoderLossSettings, VocoderObjective, spectral_losses
 from echox.prepare.encode import read_ragged
@@ -95,7 +96,7 @@ def build(recipe: Recipe) -> Stage:
 def build_vocoder_stage(settings: VocoderSettings, seed: int = 0) -> VocoderStage:
     """Return model, judges, objective and data of `settings`; the weights are functions of `seed`."""
     torch.manual_seed(seed)
-    config = VocoderConfig(**settings.model)
+    config = settings_from(VocoderConfig, settings.model, "model")
     vocoder = UnitVocoder(config).train()
     judges = Discriminators(
         settings.judges.periods, settings.judges.scales, settings.judges.spectra, settings.judges.width

@@ -27,7 +27,7 @@ STAGES = {
 
 def stage_module(name: Any, source: str) -> ModuleType:
     """Return the module of stage `name`; ConfigError lists the stages that exist."""
-    if name not in STAGES:
+    if not isinstance(name, str) or name not in STAGES:
         raise ConfigError(f"{source}: unknown stage {name!r}: choose from {', '.join(STAGES)}.")
     return import_module(STAGES[name])
 

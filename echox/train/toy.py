@@ -3,7 +3,6 @@
 Nothing here is any good; it is for `runs/debug.sh` and the tests, which need real files in the real layouts and no download.
 """
 
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -123,7 +122,7 @@ def write_corpus(folder: Path, rows: Iterable[dict], role: str) -> Path:
         start += len(wave)
     np.save(folder / "shard-00000.npy", np.concatenate(waves))
     write_manifest(folder / "shard-00000.jsonl", records)
-    shutil.copyfile(folder / "shard-00000.jsonl", folder / "manifest.jsonl")
+    write_manifest(folder / "manifest.jsonl", records)
     return folder
 
 

@@ -4,19 +4,18 @@ It knows JSON objects and named arrays (safetensors) only, not what they mean.
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from echox.errors import ModelError, OutputError
+from echox.errors import ModelError
+from echox.files import JSON_BYTES, read_text, write_bytes, write_text
 
 
 def write_json(path: Path, record: dict[str, Any]) -> None:
     """Write `record` as JSON to `path`, whole or not at all; raises OutputError."""
-    text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-    replace_bytes(path, text.encode("utf-8"))
+    write_text(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str] | None = None) -> None:
@@ -24,16 +23,16 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, 
     from safetensors.numpy import save
 
     whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    replace_bytes(path, save(whole, metadata=metadata))
+    write_bytes(path, save(whole, metadata=metadata))
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read one JSON object; raises ModelError that names the file when it is absent or broken."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelError(f"{path} is missing: give a complete units folder.") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        if not path.exists():
+            raise ModelError(f"{path} is missing: give a complete units folder.")
+        record = json.loads(read_text(path, JSON_BYTES, ModelError))
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path} cannot be read as JSON ({_reason(error)}): make the units folder again.") from error
     if not isinstance(record, dict):
         raise ModelError(f"{path} should hold a JSON object: make the units folder again.")
@@ -55,20 +54,6 @@ def read_arrays(path: Path, names: set[str]) -> dict[str, np.ndarray]:
         found = ", ".join(sorted(arrays)) or "nothing"
         raise ModelError(f"{path} holds {found} where {', '.join(sorted(names))} belong: make it again.")
     return arrays
-
-
-def replace_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to a temporary name beside `path`, then move it there; raises OutputError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(content)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({_reason(error)}): choose another folder.") from error
 
 
 def _reason(error: Exception) -> str:

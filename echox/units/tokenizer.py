@@ -17,9 +17,10 @@ from typing import Any, Literal
 import numpy as np
 
 from echox.errors import ConfigError, InputError, ModelError
+from echox.files import write_text
 from echox.units.bpe import Merge, bpe_backend, bpe_segment, train_bpe
 from echox.units.estimate import LexiconConfig, train_lexicon
-from echox.units.files import read_arrays, read_json, replace_bytes, write_arrays, write_json
+from echox.units.files import read_arrays, read_json, write_arrays, write_json
 from echox.units.lexicon import Bigrams, Lexicon, Word
 from echox.units.segment import FIRST_CODE_POINT, MAX_UNITS, segmenter, word_texts
 from echox.units.sequence import as_ids
@@ -126,7 +127,7 @@ class UnitTokenizer:
         counts = counts.astype(np.int32) if counts.max(initial=0) < 2**31 else counts
         arrays = {"offsets": bigrams.offsets, "followers": bigrams.followers, "counts": counts}
         write_arrays(path / "bigrams.safetensors", arrays | {"log_probs": lexicon.log_probs})
-        replace_bytes(path / "tokenizer.json", self._hugging_face().encode("utf-8"))
+        write_text(path / "tokenizer.json", self._hugging_face())
         write_json(path / "tokenizer_config.json", kind | names)
         head = {"format": FORMAT, "decoder": self.decoder, "units": lexicon.units, "words": len(lexicon)}
         write_json(path / "unit_language.json", head | {"strength": lexicon.strength})

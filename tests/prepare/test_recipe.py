@@ -36,9 +36,9 @@ def test_held_out_corpora_use_exactly_the_held_out_voices():
     [
         (lambda tree: tree["texts"].update(trivia_heldout=3), "trivia_heldout"),
         (lambda tree: tree["corpora"]["user"]["voices"][0].update(kind="espeak"), "kind"),
-        (lambda tree: tree["corpora"]["user_kokoro"]["voices"][0].update(styles=["af_bella"]), "held-out voices"),
-        (lambda tree: tree["corpora"]["user_kokoro"]["voices"][0].update(styles=["af_sky+am_eric@0.3"]), "held-out"),
-        (lambda tree: tree["corpora"]["user_kokoro"]["voices"][0].update(styles=[]), "styles"),
+        (lambda tree: tree["corpora"]["listen_kokoro"]["voices"][0].update(styles=["af_bella"]), "held-out voices"),
+        (lambda tree: tree["corpora"]["listen_kokoro"]["voices"][0].update(styles=["af_sky+am_eric@0.3"]), "held-out"),
+        (lambda tree: tree["corpora"]["listen_kokoro"]["voices"][0].update(styles=[]), "styles"),
         (lambda tree: tree["corpora"]["user"].update(perturb={"noise_share": 2}), "noise_share"),
         (lambda tree: tree["sources"].pop("tatoeba"), "tatoeba"),
     ],
