@@ -1,6 +1,7 @@
 """The one door to the disk: what is written appears whole, what is removed was ours, what is read of others is bounded.
 
     write_file     temporary name beside the place ─► flushed to the disk ─► renamed over it
+    resumable      the same for a download: what broke off stays, and goes on later
     write_folder   the same for a folder, with a list of its files in it (.echox)
     remove         a folder that holds such a list, and nothing that is not on it
     open_regular   regular files up to a stated size; no pipe, device, socket or folder
@@ -59,6 +60,20 @@ def write_file(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def resumable(path: str | Path, partial: Path) -> Iterator[Path]:
+    """Yield `partial`, which stays for a later try where this one fails, and replaces `path` on success. OutputError."""
+    try:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        if partial.is_symlink() or (partial.exists() and not partial.is_file()):
+            raise OutputError(f"{partial} is not a file of ours: move it away.")
+        yield partial
+        _flush(partial)
+        os.replace(partial, path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({_reason(error)}): free some space or choose another.") from error
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:

