@@ -101,9 +101,11 @@ def write_questions(path: str | Path, questions: Sequence[Question]) -> None:
     import os
 
     path = Path(path)
-    lines = ["\t".join(COLUMNS)]
+    kinds = any(item.kind for item in questions)
+    lines = ["\t".join((*COLUMNS, "kind") if kinds else COLUMNS)]
     for item in questions:
         fields = (item.id, item.question, ANSWER_MARK.join(item.answers), str(item.audio or ""))
+        fields += (item.kind,) if kinds else ()
         if any(mark in field for field in fields for mark in "\t\r\n"):
             raise InputError(f"question {item.id!r} holds a tab or a line break; replace it with a space")
         lines.append("\t".join(fields))
