@@ -126,6 +126,41 @@ def spoken_set(
 
 
 @app.command()
+def hearing(
+    spoken: Annotated[Path | None, typer.Option("--set", help="A set made by `echox eval spoken-set`.")] = None,
+    conditions: Annotated[str, typer.Option(help="Its recordings, comma-separated.")] = "clean,noise,telephone,room",
+    clips: Annotated[
+        list[Path] | None, typer.Option(help="A folder of recordings without transcripts; repeat it.")
+    ] = None,
+    only: Annotated[Path | None, typer.Option(help="File names without endings, one a line: no other clips.")] = None,
+    nothing: Annotated[
+        int, typer.Option(min=0, help="So many clips each of silence, noise, hum, chords, clicks.")
+    ] = 20,
+    model: Model = "mini",
+    reference: Annotated[str, typer.Option(help="Recogniser to stand beside, in its 30 s window.")] = "whisper-tiny.en",
+    reference_beam: Annotated[int, typer.Option(min=1, help="How many texts it keeps in view.")] = 1,
+    judge: Annotated[str, typer.Option(help="Recogniser that writes down the clips.")] = "whisper-base",
+    judge_beam: Annotated[int, typer.Option(min=1, help="How many texts it keeps in view.")] = 5,
+    out: Out = Path("report"),
+    limit: Annotated[int | None, typer.Option(help="Only the first N recordings of a condition or folder.")] = None,
+    shard: Shard = "0/1",
+    device: Device = "auto",
+    llm: Llm = None,
+) -> None:
+    """Print the word errors of what a model heard, beside a recogniser's, and whether it hears words in no speech."""
+    from echox.eval.hearing import HearingOptions, Recognisers, gather, run_hearing
+    from echox.eval.setup import ModelChoice, load_subject
+
+    names = [name.strip() for name in conditions.split(",") if name.strip()]
+    spoken_items, nothings = gather(spoken, names, clips or [], only, nothing)
+    recognisers = Recognisers.load(reference, reference_beam, judge if clips else "", judge_beam, device)
+    subject, name = load_subject(ModelChoice(model, "", device, llm))
+    options = HearingOptions(out, limit, shard)
+    for table in run_hearing(subject, name, spoken_items, nothings, recognisers, options, typer.echo):
+        typer.echo(table.markdown())
+
+
+@app.command()
 def asr(
     questions: Questions = None,
     audio_dir: AudioDir = None,

@@ -124,10 +124,10 @@ def write_report(paths: Sequence[Path], out: Path, tell: Tell) -> list[Table]:
     return tables
 
 
-def results_path(out: Path, shard: str) -> Path:
+def results_path(out: Path, shard: str, stem: str = "results") -> Path:
     """Returns the results file of a shard: results.jsonl when there is only one."""
     index, _, count = shard.partition("/")
-    return out / ("results.jsonl" if count == "1" else f"results.{index}of{count}.jsonl")
+    return out / (f"{stem}.jsonl" if count == "1" else f"{stem}.{index}of{count}.jsonl")
 
 
 def _ask_options(options: QaOptions) -> dict[str, Any]:

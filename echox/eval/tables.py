@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from echox.eval import stats
+from echox.eval.hearing_tables import hearing_tables
 from echox.eval.latency import latency_table
 from echox.eval.retention import retention_table
 from echox.eval.summary import Items, Table, arms_of, errors_note, pair, percent, pooled_rate, speech_table, summarise
@@ -137,6 +138,7 @@ def gap_tables(settings: dict[str, Any], items: Items) -> list[Table]:
 TABLES: dict[str, Callable[[dict[str, Any], Items], list[Table]]] = {
     "qa": qa_tables,
     "asr": asr_tables,
+    "hearing": hearing_tables,
     "speech": speech_tables,
     "latency": latency_tables,
     "gap": gap_tables,
