@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Measure a model: qa, asr, speech, latency, gap, report.", no_args_is_help=True)
+app = typer.Typer(
+    help="Measure a model: qa, spoken-set, hearing, asr, speech, latency, gap, report.", no_args_is_help=True
+)
 
 Model = Annotated[str, typer.Option("--model", help="A released name, a model folder, or a server's model name.")]
 Endpoint = Annotated[str, typer.Option("--endpoint", help="An OpenAI-compatible server, http://host/v1, instead.")]
@@ -20,7 +22,12 @@ Questions = Annotated[Path | None, typer.Option(help="TSV file: id, question, an
 AudioDir = Annotated[Path | None, typer.Option(help="Folder of the spoken questions (<id>.wav).")]
 Suite = Annotated[str, typer.Option(help="A named set instead: llama-questions, web-questions, trivia-qa, ...")]
 Data = Annotated[Path | None, typer.Option(help="The suite's local copy; without it the hub is asked.")]
-Format = Annotated[str, typer.Option("--format", help="Items are voicebench, ultraeval, uro or openaudiobench.")]
+Format = Annotated[
+    str,
+    typer.Option(
+        "--format", help="Items are voicebench, ultraeval, uro, openaudiobench, nq-open, webquestions or texts."
+    ),
+]
 Out = Annotated[Path, typer.Option("--out", help="Folder for results, audio and report.")]
 Limit = Annotated[int | None, typer.Option(help="Only the first N questions.")]
 Shard = Annotated[str, typer.Option(help="i/n: every n-th question from the i-th; run n of them at once.")]
@@ -32,6 +39,13 @@ def qa(
     audio_dir: AudioDir = None,
     suite: Suite = "",
     data: Data = None,
+    retention: Annotated[
+        Path | None, typer.Option(help="A spoken set instead: what is kept of what the text model knows.")
+    ] = None,
+    condition: Annotated[str, typer.Option(help="Its recordings: clean, noise, telephone or room.")] = "clean",
+    typed_from: Annotated[
+        Path | None, typer.Option(help="results.jsonl that has the typed answers already, of another condition.")
+    ] = None,
     model: Model = "mini",
     endpoint: Endpoint = "",
     arms: Annotated[str, typer.Option(help="t2t, t2t-off, s2t, s2s, teacher, cascade.")] = "t2t,s2t,s2s",
@@ -61,19 +75,89 @@ def qa(
     """Answer spoken and typed questions by several arms and print accuracy, gaps and speech errors with intervals."""
     from echox.eval.program import QaOptions, run_qa
     from echox.eval.setup import ModelChoice, choose_scorers
+    from echox.eval.spoken_set import load_retention
     from echox.eval.suites import default_scorer, load_questions
 
     spoken = bool({"s2t", "s2s", "teacher", "cascade"} & {name.strip() for name in arms.split(",")})
     rules = default_scorer(suite) if scorer is None else scorer
-    items, source = load_questions(questions, audio_dir, suite, data, spoken, form)
+    marks = None
+    if retention is not None:
+        items, source, marks = load_retention(retention, condition, questions, suite)
+    else:
+        items, source = load_questions(questions, audio_dir, suite, data, spoken, form)
     scorers = choose_scorers(rules, scorer_endpoint, scorer_model, scorer_prompt)
     choice = ModelChoice(model, endpoint, device, llm, timeout, retries, system)
     options = QaOptions(
-        arms, judge, judge_window, recogniser, out, limit, shard, batch, seed, max_seconds, retry_failed
-    )
+        arms, judge, judge_window, recogniser, out, limit, shard, batch, seed, max_seconds, retry_failed,
+        marks, typed_from,
+    )  # fmt: skip
     for table in run_qa(items, source, choice, scorers, options, typer.echo):
         typer.echo(table.markdown())
     typer.echo(f"report: {out / 'report.html'}")
+
+
+@app.command("spoken-set")
+def spoken_set(
+    typed: Annotated[
+        list[Path], typer.Argument(help="Typed answers: results.jsonl of `echox eval qa --arms t2t-off`.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the set.")] = Path("spoken-set"),
+    right: Annotated[int, typer.Option(min=1, help="So many questions that were answered right.")] = 480,
+    wrong: Annotated[int, typer.Option(min=1, help="So many that were answered wrong.")] = 480,
+    conditions: Annotated[str, typer.Option(help="Comma-separated.")] = "clean,noise,telephone,room",
+    kokoro: Annotated[Path | None, typer.Option(help="Folder of Kokoro's model, vocab.json and voices.")] = None,
+    scorer: Annotated[str, typer.Option(help="What makes a typed answer right.")] = "qa-exist-match",
+    shard: Shard = "0/1",
+    seed: Annotated[int, typer.Option(help="Seed of the choice, the voices and what is done to them.")] = 0,
+) -> None:
+    """Choose questions by their typed answers and speak them in held-out voices, clean and spoilt."""
+    from tqdm import tqdm
+
+    from echox.eval.scorers import find_scorer
+    from echox.eval.spoken_set import KINDS, held_out_voice, make_set, read_typed
+
+    found = read_typed(typed, find_scorer(scorer))
+    names = [name.strip() for name in conditions.split(",") if name.strip()]
+    with tqdm(desc="spoken", unit=" questions") as bar:
+        chosen = make_set(out, found, (right, wrong), lambda: held_out_voice(kokoro), names, shard, seed, bar.update)
+    counts = {kind: sum(item.kind == kind for item in chosen) for kind in KINDS}
+    pool = {kind: sum(item.kind == kind for item in found) for kind in KINDS}
+    typer.echo(f"{out}  " + ", ".join(f"{counts[kind]} of {pool[kind]} {kind}" for kind in KINDS))
+
+
+@app.command()
+def hearing(
+    spoken: Annotated[Path | None, typer.Option("--set", help="A set made by `echox eval spoken-set`.")] = None,
+    conditions: Annotated[str, typer.Option(help="Its recordings, comma-separated.")] = "clean,noise,telephone,room",
+    clips: Annotated[
+        list[Path] | None, typer.Option(help="A folder of recordings without transcripts; repeat it.")
+    ] = None,
+    only: Annotated[Path | None, typer.Option(help="File names without endings, one a line: no other clips.")] = None,
+    nothing: Annotated[
+        int, typer.Option(min=0, help="So many clips each of silence, noise, hum, chords, clicks.")
+    ] = 20,
+    model: Model = "mini",
+    reference: Annotated[str, typer.Option(help="Recogniser to stand beside, in its 30 s window.")] = "whisper-tiny.en",
+    reference_beam: Annotated[int, typer.Option(min=1, help="How many texts it keeps in view.")] = 1,
+    judge: Annotated[str, typer.Option(help="Recogniser that writes down the clips.")] = "whisper-base",
+    judge_beam: Annotated[int, typer.Option(min=1, help="How many texts it keeps in view.")] = 5,
+    out: Out = Path("report"),
+    limit: Annotated[int | None, typer.Option(help="Only the first N recordings of a condition or folder.")] = None,
+    shard: Shard = "0/1",
+    device: Device = "auto",
+    llm: Llm = None,
+) -> None:
+    """Print the word errors of what a model heard, beside a recogniser's, and whether it hears words in no speech."""
+    from echox.eval.hearing import HearingOptions, Recognisers, gather, run_hearing
+    from echox.eval.setup import ModelChoice, load_subject
+
+    names = [name.strip() for name in conditions.split(",") if name.strip()]
+    spoken_items, nothings = gather(spoken, names, clips or [], only, nothing)
+    recognisers = Recognisers.load(reference, reference_beam, judge if clips else "", judge_beam, device)
+    subject, name = load_subject(ModelChoice(model, "", device, llm))
+    options = HearingOptions(out, limit, shard)
+    for table in run_hearing(subject, name, spoken_items, nothings, recognisers, options, typer.echo):
+        typer.echo(table.markdown())
 
 
 @app.command()

@@ -5,6 +5,9 @@
     ultraeval        `question`, a reference column, `WavPath`        `WavPath`
     uro              `id`, `source_text`, `target_text` (text, list)  `source_wav`, relative to the file
     openaudiobench   a CSV a set, in a folder with `audios/`          `audios/<audio_filename>`
+    nq-open          `question`, `answer` (list)                      none: typed alone; also EfficientQA's files
+    webquestions     a JSON list of `qId`, `qText`, `answers`         none
+    texts            JSONL of `id`, `question`, `answers`             none; what `echox prepare texts` writes
 
 Written from the publishers' code: VoiceBench main.py, UltraEval-Audio audio_evals/dataset/resume.py and eval_task.py,
 URO-Bench inference_for_eval.py, OpenAudioBench's data card. Knows nothing about models.
@@ -32,6 +35,7 @@ class Layout:
     audio: tuple[str, ...]
     identifier: tuple[str, ...] = ("id",)
     separator: str = ""
+    prefix: bool = False  # ids counted from 0 begin with the file's name, so that several files can be one pool
 
 
 LAYOUTS = {
@@ -46,6 +50,9 @@ LAYOUTS = {
         ("audio_filename",),
         separator=";,",
     ),
+    "nq-open": Layout(("question",), ("answer",), (), prefix=True),
+    "webquestions": Layout(("qText",), ("answers",), (), ("qId",)),
+    "texts": Layout(("question",), ("answers",), ()),
 }
 EXPORTS = ("voicebench", "ultraeval", "uro")
 
@@ -60,7 +67,7 @@ def read_items(path: str | Path, form: str, audio_dir: Path | None = None) -> li
     if form not in LAYOUTS:
         raise ConfigError(f"there is no item format {form!r}: choose from {', '.join(LAYOUTS)}")
     layout = LAYOUTS[form]
-    records = _read_csv(path) if path.suffix == ".csv" else read_jsonl(path)
+    records = {".csv": _read_csv, ".json": _read_json}.get(path.suffix, read_jsonl)(path)
     folder = audio_dir or (path.parent / "audios" if form == "openaudiobench" else path.parent)
     return [to_question(record, layout, folder, number, path) for number, record in enumerate(records)]
 
@@ -129,9 +136,10 @@ def to_question(record: Mapping[str, Any], layout: Layout, folder: Path, number:
     answers = _answers(_first(record, layout.answers), layout.separator)
     audio = _first(record, layout.audio)
     name = audio.get("path") if isinstance(audio, dict) else audio
+    counted = f"{path.stem}-{number:05d}" if layout.prefix else str(number)
     identifier = _first(record, layout.identifier)
     return Question(
-        str(number if identifier is None else identifier), str(question), answers, folder / str(name) if name else None
+        counted if identifier is None else str(identifier), str(question), answers, folder / str(name) if name else None
     )
 
 
@@ -159,6 +167,17 @@ def _read_csv(path: Path) -> list[dict[str, str]]:
         raise InputError(f"{path} is missing: give the folder of the data set")
     with path.open(encoding="utf-8-sig", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def _read_json(path: Path) -> list[dict[str, Any]]:
+    """Returns the records of a JSON list; raises InputError when the file is missing or holds something else."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as JSON ({error}): give the published file") from error
+    if not isinstance(found, list) or not all(isinstance(record, dict) for record in found):
+        raise InputError(f"{path} is not a JSON list of questions: give the published file")
+    return found
 
 
 def _folder(item: Mapping[str, Any], root: Path) -> Path:

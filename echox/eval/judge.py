@@ -58,16 +58,19 @@ def find_judge(name: str) -> Path:
     return _download(name)
 
 
-def load_judge(name: str, device: str = "cpu", window: int = WINDOW, language: str = "en") -> Judge:
+def load_judge(name: str, device: str = "cpu", window: int = WINDOW, language: str = "en", beam: int = 1) -> Judge:
     """Returns the judge called `name` (see `find_judge`), on `device`, with `window` seconds, for one `language`.
 
-    Raises ConfigError for a window outside 1 to 30, MissingDependency without ctranslate2 for its folders.
+    Raises ConfigError for a window outside 1 to 30 or a `beam` that the folder's kind cannot have, MissingDependency
+    without ctranslate2 for its folders.
     """
     if not 1 <= window <= FULL_WINDOW:
         raise ConfigError(f"the judge's window must be 1 to {FULL_WINDOW} seconds, not {window}")
     folder = find_judge(name)
     if (folder / "model.bin").is_file():
-        return CTranslate2Judge(folder, device, window, language)
+        return CTranslate2Judge(folder, device, window, language, beam)
+    if beam != 1:
+        raise ConfigError(f"{folder} decodes greedily: give a CTranslate2 folder for a beam of {beam}")
     return TransformersJudge(folder, device, language)
 
 
@@ -95,7 +98,7 @@ def split_long(wave: np.ndarray) -> list[np.ndarray]:
 class CTranslate2Judge:
     """A Whisper model in CTranslate2's layout, int8 on the CPU; `transcribe` takes any number of waves."""
 
-    def __init__(self, folder: Path, device: str, window: int, language: str) -> None:
+    def __init__(self, folder: Path, device: str, window: int, language: str, beam: int = 1) -> None:
         ctranslate2 = need("ctranslate2")
         from tokenizers import Tokenizer
 
@@ -107,9 +110,10 @@ class CTranslate2Judge:
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._prompt = _whisper_prompt(self._tokenizer, self._model.is_multilingual, language, folder)
         self._storage = ctranslate2.StorageView
-        self._window = window
+        self._window, self._beam = window, beam
         mark = _mark(folder / "model.bin")
-        self.name = f"{_folder_name(folder)} (ctranslate2 {kind}, greedy, {window} s window, {mark})"
+        search = "greedy" if beam == 1 else f"beam {beam}"
+        self.name = f"{_folder_name(folder)} (ctranslate2 {kind}, {search}, {window} s window, {mark})"
 
     def transcribe(self, waves: list[np.ndarray]) -> list[str]:
         """Returns the words of each wave (float32 at 16 kHz); an empty or silent wave gives an empty string."""
@@ -132,7 +136,7 @@ class CTranslate2Judge:
         mel_BFT, _ = log_mel(padded, self._model.n_mels)
         features = self._storage.from_array(np.ascontiguousarray(mel_BFT.numpy()))
         prompts = [self._prompt] * len(waves)
-        found = self._model.generate(features, prompts, beam_size=1, max_length=MAX_TOKENS * 2)
+        found = self._model.generate(features, prompts, beam_size=self._beam, max_length=MAX_TOKENS * 2)
         return [self._tokenizer.decode(result.sequences_ids[0]).strip() for result in found]
 
 

@@ -12,7 +12,8 @@ from echox.eval.ears import warn_if_own_ear
 from echox.eval.judge import find_judge
 from echox.eval.qa import SPOKEN_ANSWER, QaRun, choose_arms, run_arms
 from echox.eval.questions import Question, fingerprint, take
-from echox.eval.results import Results, read_beside
+from echox.eval.results import Results, read_beside, read_results
+from echox.eval.retention import TYPED_ARMS
 from echox.eval.scorers import Scorer
 from echox.eval.setup import WER_NORMALISER, ModelChoice, choose_judges, load_subject, machine, model_folder
 from echox.eval.subject import can_turn_off
@@ -38,6 +39,8 @@ class QaOptions:
     seed: int = 0
     max_seconds: float | None = None
     retry_failed: bool = False
+    retention: dict[str, Any] | None = None
+    typed_from: Path | None = None
 
 
 def run_qa(
@@ -67,12 +70,33 @@ def run_qa(
     settings = _settings(questions, source, name, judge, recogniser, scorers, options)
     settings |= {"system": choice.system} if choice.system else {}
     settings |= {"arms": list(arms), "machine": machine(), "load_seconds": round(time.perf_counter() - started, 2)}
+    settings |= {"retention": options.retention} if options.retention else {}
     path = results_path(options.out, options.shard)
     with Results(path, settings, options.retry_failed) as results:
         run = QaRun(subject, judge, scorers, options.out, recogniser, subject, _ask_options(options), options.batch)
         run.places = {item.id: place for place, item in enumerate(questions)}
+        if options.typed_from is not None:
+            copy_typed(options.typed_from, todo, results)
         _run_with_bar(run, todo, arms, results)
     return write_report([path], options.out, tell)
+
+
+def copy_typed(path: Path, questions: Sequence[Question], results: Results) -> None:
+    """Puts the typed answers of another run of the same model into `results`, since they do not depend on recordings.
+
+    Raises ConfigError when that run differs in what typed answers depend on.
+    """
+    settings, items = read_results(path)
+    for name in ("model", "scorers", "seed", "batch", "system"):
+        if settings.get(name) != results.settings.get(name):
+            here, there = results.settings.get(name), settings.get(name)
+            raise ConfigError(f"--typed-from {path} was made with {name} {there!r}, not {here!r}: leave it out")
+    wanted = {item.id: item for item in questions}
+    for item in items:
+        asked = wanted.get(item["id"])
+        same = asked is not None and (asked.question, list(asked.answers)) == (item["question"], item["answers"])
+        if same and item["arm"] in TYPED_ARMS and (item["arm"], item["id"]) not in results.done:
+            results.append({name: value for name, value in item.items() if name != "type"})
 
 
 def _possible_arms(names: str, choice: ModelChoice, tell: Tell) -> tuple[str, ...]:
@@ -100,10 +124,10 @@ def write_report(paths: Sequence[Path], out: Path, tell: Tell) -> list[Table]:
     return tables
 
 
-def results_path(out: Path, shard: str) -> Path:
+def results_path(out: Path, shard: str, stem: str = "results") -> Path:
     """Returns the results file of a shard: results.jsonl when there is only one."""
     index, _, count = shard.partition("/")
-    return out / ("results.jsonl" if count == "1" else f"results.{index}of{count}.jsonl")
+    return out / (f"{stem}.jsonl" if count == "1" else f"{stem}.{index}of{count}.jsonl")
 
 
 def _ask_options(options: QaOptions) -> dict[str, Any]:

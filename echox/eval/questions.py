@@ -99,9 +99,11 @@ def take(questions: Sequence[T], limit: int | None = None, shard: str = "0/1") -
 
 def write_questions(path: str | Path, questions: Sequence[Question]) -> None:
     """Writes a questions file atomically; raises InputError for text that holds a tab or a line break."""
-    lines = ["\t".join(COLUMNS)]
+    kinds = any(item.kind for item in questions)
+    lines = ["\t".join((*COLUMNS, "kind") if kinds else COLUMNS)]
     for item in questions:
         fields = (item.id, item.question, ANSWER_MARK.join(item.answers), str(item.audio or ""))
+        fields += (item.kind,) if kinds else ()
         if any(mark in field for field in fields for mark in "\t\r\n"):
             raise InputError(f"question {item.id!r} holds a tab or a line break; replace it with a space")
         lines.append("\t".join(fields))

@@ -15,7 +15,7 @@ from echox.errors import ConfigError, InputError, OutputError
 
 FREE = frozenset({"arms", "limit", "shard", "started", "machine", "load_seconds"})
 """Settings that may differ between runs of one file: they choose which lines are written, not what they say."""
-BESIDE = ("speech.jsonl", "latency.jsonl", "asr.jsonl", "gap.json")
+BESIDE = ("speech.jsonl", "latency.jsonl", "asr.jsonl", "hearing.jsonl", "gap.json")
 
 
 def _line(record: dict[str, Any]) -> str:

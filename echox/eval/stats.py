@@ -5,7 +5,7 @@ between arms is not blurred by which questions were easy (Koehn 2004 for transla
 Pure functions on arrays; knows nothing about files.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -82,10 +82,14 @@ def paired_bootstrap(
         return Interval(float("nan"), float("nan"), float("nan"), 0)
     value = float(statistic(scores_NA.mean(axis=0)[None])[0])
     values = statistic(resample_means(scores_NA, resamples, seed))
-    values = values[np.isfinite(values)]
-    if not len(values):
+    return _interval(value, values, n)
+
+
+def _interval(value: float, values_R: np.ndarray, n: int) -> Interval:
+    values_R = values_R[np.isfinite(values_R)]
+    if not len(values_R):
         return Interval(value, float("nan"), float("nan"), n)
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(values_R, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(value, float(low), float(high), n)
 
 
@@ -109,6 +113,23 @@ def ratio(scores_N: ArrayLike, over_N: ArrayLike, resamples: int = RESAMPLES, se
 
     pair = np.stack([np.asarray(scores_N, float), np.asarray(over_N, float)], axis=1)
     return paired_bootstrap(pair, divide, resamples, seed)
+
+
+def stratified_ratio(
+    strata: Sequence[tuple[float, np.ndarray]], resamples: int = RESAMPLES, seed: int = SEED
+) -> Interval:
+    """Returns the ratio of two totals over a population sampled by strata, each resampled by itself.
+
+    A stratum is (its size in the population, float [n, 2] of its sample). NaN when the second total is zero.
+    """
+    if not strata:
+        return Interval(float("nan"), float("nan"), float("nan"), 0)
+    value_2 = sum(size * scores_N2.mean(axis=0) for size, scores_N2 in strata)
+    drawn = [resample_means(scores_N2, resamples, seed + place) for place, (_, scores_N2) in enumerate(strata)]
+    totals_R2 = sum(size * means_R2 for (size, _), means_R2 in zip(strata, drawn, strict=True))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value, values_R = value_2[0] / value_2[1], totals_R2[:, 0] / totals_R2[:, 1]
+    return _interval(float(value), values_R, sum(len(scores_N2) for _, scores_N2 in strata))
 
 
 def rate(errors_N: ArrayLike, lengths_N: ArrayLike, resamples: int = RESAMPLES, seed: int = SEED) -> Interval:

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 
 from echox.eval import stats
+from echox.eval.hearing_tables import hearing_tables
 from echox.eval.latency import latency_table
+from echox.eval.retention import retention_table
 from echox.eval.summary import Items, Table, arms_of, errors_note, pair, percent, pooled_rate, speech_table, summarise
 
 Run = tuple[dict[str, Any], list[dict[str, Any]]]
@@ -72,6 +74,12 @@ def _minus_first(first: Run, other: Run, arm: str) -> str:
     return f"{percent(stats.difference(scores, base))}, n={len(scores)}" if len(scores) else "-"
 
 
+def qa_tables(settings: dict[str, Any], items: Items) -> list[Table]:
+    """Returns the tables of a question answering run, what is kept of the typed answers first where it is on a spoken set."""
+    kept = [retention_table(settings, items)] if settings.get("retention") else []
+    return [*(table for table in kept if table.rows), *summarise(settings, items)]
+
+
 def asr_tables(settings: dict[str, Any], items: Items) -> list[Table]:
     """Returns the word and character error rates of a recogniser."""
     rates = [pooled_rate(items, f"{what}_edits", f"{what}s") for what in ("word", "character")]
@@ -128,8 +136,9 @@ def gap_tables(settings: dict[str, Any], items: Items) -> list[Table]:
 
 
 TABLES: dict[str, Callable[[dict[str, Any], Items], list[Table]]] = {
-    "qa": summarise,
+    "qa": qa_tables,
     "asr": asr_tables,
+    "hearing": hearing_tables,
     "speech": speech_tables,
     "latency": latency_tables,
     "gap": gap_tables,
