@@ -111,10 +111,11 @@ def read_weights(path: Path, prefix: str = "") -> dict[str, torch.Tensor]:
             state = {name.removeprefix(prefix): file.get_tensor(name) for name in names}
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path} cannot be read as safetensors ({error}): fetch the model again.") from error
+    state = dequantize(state)
     for name, value in state.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise ModelError(f"{path}: tensor {name} holds NaN or infinity: fetch the model again.")
-    return dequantize(state)
+    return state
 
 
 def load_config(folder: str | Path, kind: type[Config]) -> Config:
