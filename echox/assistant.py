@@ -27,6 +27,7 @@ from echox.generate.parts import Parts, load_parts
 from echox.generate.types import Piece, Reply, collect, question_name
 from echox.hub import resolve_model
 from echox.models.llm import load_llm, token_pieces
+from echox.text.prompt import encode
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -152,7 +153,7 @@ class SpeechAssistant:
     @torch.inference_mode()
     def echo_states(self, text: str) -> list[torch.Tensor]:
         """Return the echo decoder's states (text positions, W) where it reads the LLM's states of saying `text`."""
-        ids = self.parts.tokenizer(text, add_special_tokens=False).input_ids
+        ids = encode(self.parts.tokenizer, text)
         question_NH = engine.read(self.parts, "Say it.")
         hidden_NH = engine.answer_states(self.parts, [question_NH], [ids])[0]
         positions_NH = self.parts.echo.positions(hidden_NH, self.parts.s2t.embed(ids).float())
@@ -175,7 +176,7 @@ class SpeechAssistant:
     @torch.inference_mode()
     def _states(self, question_NH: torch.Tensor, answer: str | None) -> list[torch.Tensor]:
         s2t, prompt = self.parts.s2t, self.parts.prompt
-        ids = self.parts.tokenizer(answer or "", add_special_tokens=False).input_ids
+        ids = encode(self.parts.tokenizer, answer or "")
         before_NH, after_NH, answer_NH = s2t.embed(prompt.before), s2t.embed(prompt.after), s2t.embed(ids)
         row_NH = torch.cat([before_NH, question_NH.to(before_NH.dtype), after_NH, answer_NH])
         layers = s2t.llm.get_decoder()(inputs_embeds=row_NH[None], output_hidden_states=True).hidden_states

@@ -46,7 +46,7 @@ def write_file(path: str | Path) -> Iterator[Path]:
     points to is not touched; a folder, pipe or device is refused.
     """
     path = Path(path)
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not os.path.isfile(path):
         raise OutputError(f"{path} is a folder, pipe or device: give the name of a file.")
     partial = path.with_name(_temporary(path.name, "part"))
     try:
@@ -150,6 +150,17 @@ def write_files(folder: str | Path, names: Mapping[str, str]) -> Iterator[Path]:
         raise OutputError(f"{folder} cannot be written ({_reason(error)}): free some space there.") from error
 
 
+def drop_partial_line(path: str | Path, start: bytes) -> None:
+    """Cut a last line without its line break, which a killed run leaves, off a file that begins with `start`; OutputError."""
+    try:
+        with open(path, "r+b") as file:
+            content = file.read()
+            if content.startswith(start) and not content.endswith(b"\n"):
+                file.truncate(content.rfind(b"\n") + 1)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({_reason(error)}): choose another file.") from error
+
+
 def remove(folder: str | Path) -> None:
     """Remove a folder that `write_folder` made; OutputError, and nothing is touched, when anything in it is not ours."""
     folder = Path(folder)
@@ -206,8 +217,8 @@ def locked(path: str | Path) -> Iterator[None]:
 
 def inside(root: str | Path, name: str) -> Path:
     """Return `root`/`name`, a path that a file of somebody else names; ModelError unless it lies under `root`, links followed."""
-    base, place = os.path.realpath(root), os.path.realpath(Path(root) / name)
-    if not plain_path(name) or not Path(place).is_relative_to(base) or place == base:
+    place = os.path.realpath(Path(root) / name) if plain_path(name) else os.path.realpath(root)
+    if os.path.realpath(root) not in map(str, Path(place).parents):
         raise ModelError(f"{root} names {name!r}, which does not lie in it: do not use this model.")
     return Path(root) / name
 

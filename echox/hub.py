@@ -95,10 +95,10 @@ def resolve_model(name: str | Path) -> Path:
     if str(name) in SHIPPED:
         return _checked_model(Path(__file__).parent / str(name), f"the shipped model {name}")
     folder = Path(name)
-    if folder.is_dir():
+    if os.path.isdir(folder):
         return _checked_model(folder, str(folder))
     text = str(name)
-    looks_local = text.startswith((".", "/", "~")) or text.count("/") != 1 or folder.exists()
+    looks_local = text.startswith((".", "/", "~")) or text.count("/") != 1 or os.path.exists(folder)
     if looks_local:
         raise ModelError(
             f"unknown model {text!r}: give {', '.join(SHIPPED)}, a model folder, or a hub name owner/model."

@@ -24,9 +24,9 @@ ELSEWHERE = f"give a copy with --llm PATH or the variable {LLM_VARIABLE}"
 
 def find_copy(given: Path, wanted: LlmSource) -> Path:
     """Return `given` as a usable folder, GGUF file or wheel; ModelError when it is none of the wanted LLM."""
-    if not given.exists():
+    if not os.path.exists(given):
         raise ModelError(f"the LLM {given} does not exist: {ELSEWHERE}, or leave both out to fetch {wanted.package}.")
-    if not given.is_dir():
+    if not os.path.isdir(given):
         return _checked(given, wanted)
     if is_complete(given, wanted):
         return given

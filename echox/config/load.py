@@ -4,6 +4,7 @@ A misspelt key is an error that lists what exists. A recipe names its stage; the
 next to the code that reads it (see echox/train/stages.py).
 """
 
+import os
 from pathlib import Path
 from typing import Any, Self
 
@@ -66,7 +67,7 @@ def read_yaml(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> 
     A `recipes/...` that is not there is taken from the installed package.
     """
     source, shipped = Path(path), Path(__file__).parent.parent / path
-    if shipped.exists() and not source.exists():
+    if os.path.exists(shipped) and not os.path.exists(source):
         source = shipped
     values = _plain(read_text(source, RECIPE_BYTES, ConfigError), str(path))
     if not isinstance(values, dict):

@@ -6,6 +6,7 @@ of an `.npy` shard of int16 samples, then `start` says where it begins. Knows no
 """
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from io import TextIOWrapper
@@ -24,7 +25,7 @@ PCM16_SCALE = 32768.0
 def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
     """Returns the objects of a JSONL file; raises InputError naming the first line that is not one."""
     path = Path(path)
-    if not path.exists():
+    if not os.path.exists(path):
         raise InputError(f"{path} is missing: make it first, or correct the path")
     records: list[dict[str, Any]] = []
     number = 0

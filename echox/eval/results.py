@@ -12,9 +12,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from echox.errors import ConfigError, InputError, OutputError
+from echox.files import JSON_BYTES, drop_partial_line, read_text
 
 FREE = frozenset({"arms", "limit", "shard", "started", "machine", "load_seconds"})
 """Settings that may differ between runs of one file: they choose which lines are written, not what they say."""
+OURS = b'{"type": "settings"'  # how a results file begins
 BESIDE = ("speech.jsonl", "latency.jsonl", "asr.jsonl", "hearing.jsonl", "gap.json")
 
 
@@ -34,7 +36,7 @@ class Results:
         self.settings = json.loads(_line(settings))
         self.items: dict[tuple[str, str], dict[str, Any]] = {}
         if self.path.is_file() and self.path.stat().st_size:
-            _drop_partial_line(self.path)
+            drop_partial_line(self.path, OURS)
         if self.path.is_file() and self.path.stat().st_size:
             earlier, items = read_results(self.path)
             _refuse_changes(self.path, earlier, self.settings)
@@ -99,8 +101,8 @@ def read_results(path: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]
 def _read_gap(path: Path) -> dict[str, Any]:
     """Returns the content of a gap.json as settings; raises InputError when it is not one."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(read_text(path, JSON_BYTES))
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read ({error}): give the files of `echox eval`") from error
     if not isinstance(content, dict) or content.get("task") != "gap":
         raise InputError(f"{path} is not a gap.json of this version of `echox eval gap`: run it again")
@@ -170,11 +172,3 @@ def _refuse_changes(path: Path, earlier: dict[str, Any], now: dict[str, Any]) ->
     if changed:
         what = "; ".join(f"{key} was {earlier.get(key)!r} and is {now.get(key)!r}" for key in changed)
         raise ConfigError(f"{path} was made with other settings ({what}): choose another --out or the old settings")
-
-
-def _drop_partial_line(path: Path) -> None:
-    """Cuts off a last line without its line break, which a killed run leaves behind."""
-    content = path.read_bytes()
-    if not content.endswith(b"\n"):
-        with path.open("r+b") as file:
-            file.truncate(content.rfind(b"\n") + 1)

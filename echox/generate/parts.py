@@ -1,7 +1,8 @@
 """A model folder and its parts: encoder/ listener/ s2t/ t2c/ echo/ vocoder/ units/ beside one config.json.
 
 With listener/ the model hears by attention, without it by the CTC adapter of s2t/. The folder's config.json names the LLM and
-the layer that is heard; every part has its own config. Loading is strict: a missing or extra tensor is an error that names it.
+the layer that is heard; every part has its own config. The folder is somebody else's: every setting is held to its type and
+bounds, and every tensor to the config, before anything is allocated (docs/safety.md).
 """
 
 from dataclasses import dataclass

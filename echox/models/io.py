@@ -75,6 +75,12 @@ def load_module(folder: str | Path, build: Callable[[], Module], absent: tuple[s
     return module
 
 
+def load_part(folder: str | Path, module: nn.Module, absent: tuple[str, ...] = ()) -> None:
+    """Fill `module` from `folder`, checked as in `load_module`; for modules that are small whatever their config says."""
+    check_header(Path(folder) / WEIGHTS, module.state_dict(), absent)
+    module.load_state_dict(read_weights(Path(folder) / WEIGHTS), strict=False)
+
+
 def check_header(
     path: Path, own: dict[str, torch.Tensor], absent: tuple[str, ...] = (), skip: tuple[str, ...] = ()
 ) -> None:
@@ -105,10 +111,11 @@ def read_weights(path: Path, prefix: str = "") -> dict[str, torch.Tensor]:
             state = {name.removeprefix(prefix): file.get_tensor(name) for name in names}
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path} cannot be read as safetensors ({error}): fetch the model again.") from error
+    state = dequantize(state)
     for name, value in state.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise ModelError(f"{path}: tensor {name} holds NaN or infinity: fetch the model again.")
-    return dequantize(state)
+    return state
 
 
 def load_config(folder: str | Path, kind: type[Config]) -> Config:

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from echox.errors import ModelError
-from echox.files import JSON_BYTES, read_text, write_bytes, write_text
+from echox.files import JSON_BYTES, read_header, read_text, write_bytes, write_text
+
+ARRAYS_BYTES = 1 << 30
 
 
 def write_json(path: Path, record: dict[str, Any]) -> None:
@@ -44,8 +46,9 @@ def read_arrays(path: Path, names: set[str]) -> dict[str, np.ndarray]:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    if not path.is_file():
+    if not path.exists():
         raise ModelError(f"{path} is missing: give a complete units folder.")
+    read_header(path, ARRAYS_BYTES)
     try:
         arrays = load_file(path)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
