@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from echox.audio import SAMPLE_RATE, load_audio, save_wav, written_whole
+from echox.audio import SAMPLE_RATE, load_audio, save_wav
 from echox.data.manifest import read_jsonl
 from echox.errors import ConfigError, InputError
 from echox.eval.qa import safe_name
@@ -27,6 +27,7 @@ from echox.eval.questions import Question, check_questions, read_questions, take
 from echox.eval.results import read_results
 from echox.eval.retention import TYPED_ARMS
 from echox.eval.scorers import Scorer
+from echox.files import write_file
 from echox.prepare.perturb import perturb
 from echox.prepare.recipe import HELD_OUT_VOICES, Corpus, Perturbation, VoiceChoice
 from echox.prepare.speak import Speaker, generator
@@ -216,5 +217,5 @@ def _write_settings(folder: Path, made: dict[str, Any]) -> None:
                 f"{folder} was made with {name} {earlier.get(name)}, not {made[name]}: choose another --out"
             )
     folder.mkdir(parents=True, exist_ok=True)
-    with written_whole(folder / "set.json") as partial:
+    with write_file(folder / "set.json") as partial:
         partial.write_text(json.dumps(made, indent=1), encoding="utf-8")

@@ -42,7 +42,9 @@ MAY_IMPORT = {
     "released": LOW | SIGNALS | {"models", "generate"},
     "assistant": LOW | SIGNALS | {"models", "generate", "released"},
     "serve": LOW | SIGNALS | {"assistant", "generate"},
-    "eval": LOW | SIGNALS | {"models", "data", "generate", "assistant", "released"},
+    "eval": LOW
+    | SIGNALS
+    | {"models", "data", "prepare", "generate", "assistant", "released"},  # prepare: voices of measured sets
     "commands": LOW
     | SIGNALS
     | {"models", "data", "prepare", "generate", "train", "released", "assistant", "eval", "serve"},
