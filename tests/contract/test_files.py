@@ -7,7 +7,18 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "echox"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "files.py")
-REMOVES = {"rmtree", "unlink", "rmdir", "removedirs", "rename", "renames", "move", "symlink_to", "hardlink_to", "truncate"}
+REMOVES = {
+    "rmtree",
+    "unlink",
+    "rmdir",
+    "removedirs",
+    "rename",
+    "renames",
+    "move",
+    "symlink_to",
+    "hardlink_to",
+    "truncate",
+}
 OF_OS = {"remove", "replace", "rename", "unlink", "rmdir", "removedirs", "link", "symlink", "truncate"}
 OF_SHUTIL = {"rmtree", "move", "copyfile", "copy", "copy2", "copytree"}
 DOORS = {"os": OF_OS, "shutil": OF_SHUTIL}
