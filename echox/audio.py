@@ -1,24 +1,38 @@
 """Sound files in and out: decode, mix to mono, resample, refuse what cannot be a question; it knows nothing of models.
 
-    file --soundfile--> [frames, channels] --mean--> [frames] --soxr--> [samples] float32 in [-1, 1]
+    file --soundfile, in blocks--> [frames, channels] --mean--> [frames] --soxr--> [samples] float32 in [-1, 1]
 
 Seconds appear only at this edge; everything behind it counts samples. Decoding (WAV, FLAC, OGG, MP3, ...) is
 libsndfile's, resampling is soxr's; neither is written by hand here.
 """
 
 import os
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from echox.errors import InputError, OutputError
-from echox.files import write_file
+from echox.files import open_regular, write_file
+
+if TYPE_CHECKING:
+    import soundfile
 
 SAMPLE_RATE = 16_000  # samples per second that every model here listens to
 QUESTION_SECONDS = 120.0  # longest question an assistant takes unless told otherwise
 SHORTEST_SECONDS = 0.1  # five encoder frames; below this nobody has said anything
 SILENCE = 10 ** (-70 / 20)  # peak distance from the mean, -70 dB of full scale: the noise of an empty 16-bit recording
 LOUDEST = 2.0  # float files may overshoot full scale a little; beyond this they were never scaled to it
+BLOCK = 1 << 20  # samples decoded at once
+LOWEST_RATE, HIGHEST_RATE = 100, 1_000_000  # samples per second
+HEADER_SLIP = 64  # bytes or frames by which many programs miscount their own file
+MP3_FRAME = 1152  # samples
+PROMISES = (  # libsndfile's remarks on a file that is shorter than its header says: WAV, AU and W64; RF64; AIFF
+    r"\b(?:data|Data Size|riff)\s*: (?P<wanted>\d+) \(should be (?P<held>\d+)\)",
+    r"Calculated frame count (?P<held>\d+) does not match value from 'ds64' chunk of (?P<wanted>\d+)",
+    r"'COMM' chunk \((?P<wanted>\d+)\) not equal to frame count\s+\S+ calculated from length of 'SSND' chunk \((?P<held>\d+)\)",
+)
 PCM16_SCALE = 32_768  # the same in both directions, so that the round trip is exact
 
 
@@ -29,9 +43,7 @@ def load_audio(path: str | Path, sample_rate: int = SAMPLE_RATE, max_seconds: fl
     damaged, silent, shorter than 0.1 s, longer than `max_seconds`, or holds samples that are not numbers.
     """
     path = Path(path)
-    _check_file(path)
-    frames, rate = _decode(path, max_seconds)
-    samples = frames.mean(axis=1, dtype=np.float32)
+    samples, rate = _decode(path, max_seconds)
     check_samples(samples, rate, str(path), max_seconds)
     if rate != sample_rate:
         import soxr
@@ -64,39 +76,63 @@ def _too_long(name: str, seconds: float, limit: float) -> InputError:
     return InputError(f"{name} is too long ({seconds:.1f} s, the limit is {limit:g} s): cut it into shorter questions.")
 
 
-def _check_file(path: Path) -> None:
-    if path.exists() and not path.is_dir() and not path.is_file():
-        raise InputError(f"{path} is a pipe or a device: save the sound in a file first.")
-    try:
-        with open(path, "rb") as file:
-            first = file.read(1)
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist: check the path.") from error
-    except IsADirectoryError as error:
-        raise InputError(f"{path} is a folder: give a sound file.") from error
-    except PermissionError as error:
-        kind = "is a folder: give a sound file" if path.is_dir() else "may not be read: change its permissions"
-        raise InputError(f"{path} {kind}.") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be opened: {error}.") from error
-    if not first:
-        raise InputError(f"{path} is empty (0 bytes): record or copy it again.")
-
-
 def _decode(path: Path, max_seconds: float | None) -> tuple[np.ndarray, int]:
-    """Return float32 [frames, channels] and the file's own rate; at most one sample more than the limit is decoded."""
+    """Return mono float32 [samples] and the file's own rate; at most one sample more than the limit is decoded.
+
+    Decoded and mixed in blocks: many channels or a high rate cost no more memory than the mono wave.
+    """
     import soundfile
 
-    try:
-        with soundfile.SoundFile(path) as sound:
-            rate, promised = sound.samplerate, sound.frames
-            limit = None if max_seconds is None else int(max_seconds * rate)
-            if limit is not None and limit < promised < 2**62:  # 2**63 - 1 stands for an unknown length
-                raise _too_long(str(path), promised / rate, float(max_seconds or 0))
-            return sound.read(-1 if limit is None else limit + 1, dtype="float32", always_2d=True), rate
-    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: headerless .raw, whose layout nobody knows
-        reason = getattr(error, "error_string", str(error)).strip().rstrip(".")
-        raise InputError(f"{path} cannot be read as audio ({reason}): give WAV, FLAC, OGG or MP3.") from error
+    with open_regular(path) as file:
+        if not file.read(1):
+            raise InputError(f"{path} is empty (0 bytes): record or copy it again.")
+        file.seek(0)
+        try:
+            with soundfile.SoundFile(file) as sound:
+                rate, promised = sound.samplerate, sound.frames
+                if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+                    raise InputError(f"{path} claims {rate} samples a second, which no recording has: export it again.")
+                limit = None if max_seconds is None else int(max_seconds * rate)
+                if limit is not None and limit < promised < 2**62:  # 2**63 - 1 stands for an unknown length
+                    raise _too_long(str(path), promised / rate, float(max_seconds or 0))
+                samples = _mono(sound, 2**62 if limit is None else limit + 1)
+                share = _share_held(sound.extra_info, sound.format, len(samples), promised, file)
+        except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: headerless .raw, whose layout nobody knows
+            reason = getattr(error, "error_string", str(error)).strip().rstrip(".")
+            raise InputError(f"{path} cannot be read as audio ({reason}): give WAV, FLAC, OGG or MP3.") from error
+    if share < 1:
+        raise InputError(f"{path} is damaged: it holds {100 * share:.0f} % of the sound it promises; copy it again.")
+    return samples, rate
+
+
+def _mono(sound: "soundfile.SoundFile", frames: int) -> np.ndarray:
+    """Return the mean of the channels of at most `frames` frames, float32 [samples], read in blocks."""
+    block = max(1, BLOCK // sound.channels)
+    pieces = [np.zeros(0, np.float32)]
+    while frames > 0 and len(read := sound.read(min(block, frames), dtype="float32", always_2d=True)):
+        pieces.append(read.mean(axis=1, dtype=np.float32))
+        frames -= len(read)
+    return np.concatenate(pieces)
+
+
+def _share_held(notes: str, form: str, read: int, promised: int, file: BinaryIO) -> float:
+    """Return the share of the promised sound that a file holds, 1 where it promises nothing or all of it is there.
+
+    `notes` is what libsndfile remarked while reading the header: it mends lengths silently. A length of 0, or of nearly
+    2**31 or 2**32, is what a program writes that could not know (a pipe).
+    """
+    if form == "MP3":
+        file.seek(0)
+        head = file.read(1 << 20)
+        tagged = any(mark in head for mark in (b"Xing", b"Info", b"VBRI"))  # else `promised` is a guess
+        return read / promised if tagged and read < promised - MP3_FRAME and promised < 2**62 else 1.0
+    for pattern in PROMISES:
+        if found := re.search(pattern, notes):
+            wanted, held = int(found["wanted"]), int(found["held"])
+            unknown = wanted == 0 or wanted % 2**31 > 2**31 - 4096
+            if not unknown and held < wanted - HEADER_SLIP:
+                return held / wanted
+    return 1.0
 
 
 def to_pcm16(samples: np.ndarray) -> bytes:
@@ -127,8 +163,8 @@ def save_wav(path: str | Path, samples: np.ndarray, sample_rate: int) -> None:
         pcm = np.frombuffer(to_pcm16(np.asarray(samples).reshape(-1)), dtype="<i2")
     except ValueError as error:
         raise OutputError(f"{path} was not written, because the {error}.") from error
-    with write_file(path) as partial:
-        soundfile.write(partial, pcm, sample_rate, subtype="PCM_16", format="WAV")
+    with write_file(path) as partial, partial.open("wb") as file:
+        soundfile.write(file, pcm, sample_rate, subtype="PCM_16", format="WAV")
 
 
 def check_output(path: str | Path) -> None:

@@ -109,6 +109,61 @@ def test_a_quiet_recording_is_not_silence(tmp_path):
     assert len(load_audio(path)) == 8_000
 
 
+CUTTABLE = [("wav", "WAV", "PCM_16"), ("wav", "WAV", "FLOAT"), ("wav", "WAVEX", "PCM_16"), ("wav", "RF64", "PCM_16")]
+CUTTABLE += [("w64", "W64", "PCM_16"), ("aiff", "AIFF", "PCM_16"), ("au", "AU", "PCM_16"), ("mp3", "MP3", None)]
+CUTTABLE += [("flac", "FLAC", "PCM_16"), ("caf", "CAF", "PCM_16"), ("ogg", "OGG", "VORBIS")]
+
+
+@pytest.mark.parametrize(("ending", "kind", "subtype"), CUTTABLE)
+@pytest.mark.parametrize("share", [0.9, 0.25])
+def test_a_file_that_was_cut_short_is_damaged(tmp_path, ending, kind, subtype, share):
+    path = tmp_path / f"question.{ending}"
+    soundfile.write(path, tone(4.0), 16_000, format=kind, subtype=subtype)
+    content = path.read_bytes()
+    assert len(load_audio(path)) == pytest.approx(64_000, abs=2_500)
+    path.write_bytes(content[: int(share * len(content))])
+    sentence = refused(path)
+    if kind in ("WAV", "AIFF", "MP3"):
+        assert "damaged" in sentence and " % of the sound" in sentence
+
+
+@pytest.mark.parametrize("size", [b"\xff\xff\xff\xff", b"\xd4\xff\xff\x7f"])
+def test_a_wav_written_by_a_pipe_does_not_know_its_length(tmp_path, size):
+    path = tmp_path / "question.wav"
+    save_wav(path, tone(1.0), 16_000)
+    content = path.read_bytes()
+    path.write_bytes(content[:40] + size + content[44:])
+    assert len(load_audio(path)) == 16_000
+
+
+def test_many_channels_cost_no_more_memory_than_one(tmp_path):
+    import tracemalloc
+
+    path = tmp_path / "wide.flac"
+    soundfile.write(path, np.stack([tone(20.0, 48_000)] * 8, axis=1), 48_000)
+    load_audio(path)  # what is imported for it
+    tracemalloc.start()
+    wave = load_audio(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(wave) == 320_000 and peak < 20e6  # 20 s of 8 channels are 31 MB
+
+
+def test_a_name_that_is_not_utf8_is_read(tmp_path):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.wav")
+    save_wav(path, tone(), 16_000)
+    assert len(load_audio(path)) == 8_000
+
+
+def test_a_rate_that_cannot_be_is_refused(tmp_path):
+    path = tmp_path / "question.wav"
+    save_wav(path, tone(), 16_000)
+    content = path.read_bytes()
+    for rate in (1, 2**31 - 1):
+        path.write_bytes(content[:24] + rate.to_bytes(4, "little") + content[28:])
+        assert "samples a second" in refused(path)
+
+
 def test_long_audio_is_refused_by_a_stated_limit_and_never_cut(tmp_path):
     path = tmp_path / "long.flac"
     soundfile.write(path, tone(600.0, 1_000, 50.0), 1_000)
@@ -153,7 +208,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
         save_wav(path, np.array([0.1, np.nan]), 16_000)
 
     def full(file, *_args, **_options):
-        file.write_bytes(b"half")
+        file.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(soundfile, "write", full)
