@@ -9,7 +9,7 @@ the model: any number of `stream` iterators may be open at once.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from echox.audio import QUESTION_SECONDS, SAMPLE_RATE, check_samples, load_audio
-from echox.errors import ConfigError
+from echox.audio import Sound, read_question
+from echox.errors import ConfigError, InputError
 from echox.generate import engine
 from echox.generate.checks import check_one, check_text, samples_of
 from echox.generate.fake import FakeAssistant
 from echox.generate.parts import Parts, load_parts
-from echox.generate.types import Piece, Reply, collect, question_name
+from echox.generate.types import Assistant, Piece, Reply, collect, question_name
 from echox.hub import resolve_model
 from echox.models.llm import load_llm, token_pieces
 from echox.text.prompt import encode
@@ -42,7 +42,7 @@ class SpeechAssistant:
     @classmethod
     def load(
         cls, model: str = "mini", device: str = "auto", dtype: str | None = None, llm: str | Path | None = None
-    ) -> Any:
+    ) -> Assistant:
         """Load a shipped name, a local folder or a hub name; ModelError says what is missing.
 
         `llm` is a local copy of the LLM that the model was trained with; by default it is fetched once and cached.
@@ -63,24 +63,29 @@ class SpeechAssistant:
 
     def stream(
         self,
-        question: str | Path | np.ndarray | None = None,
+        question: Sound | None = None,
         typed: str | None = None,
         text_only: bool = False,
         max_seconds: float | None = None,
+        sample_rate: int | None = None,
         seed: int = 0,
     ) -> Iterator[Piece]:
         """Yield text and audio of one answer as they are made; InputError when the question cannot be used.
 
-        Give a recording (path, or 16 kHz mono float32 samples) or `typed` text. Decoding is greedy: `seed` changes nothing
-        until sampling is asked for, and is kept so that callers need not change then.
+        Give `typed` text or a recording: a path, a file's bytes, an open file, or mono samples (float in [-1, 1], or int16) at
+        `sample_rate` (16 kHz if none is given). Decoding is greedy: `seed` changes nothing until sampling is asked for.
         """
-        torch.manual_seed(seed)
         limits = self._limits(max_seconds)
-        positions_NH, heard = self._listen(question, typed)
+        check_one(question, typed)
+        if typed is not None or question is None:
+            positions_NH, heard = engine.read(self.parts, typed or ""), ""
+        else:
+            found = self.parts.ear.hear([read_question(question, sample_rate)])[0]
+            positions_NH, heard = found.positions_NH, found.text
         yield Piece(heard=heard)
         yield from engine.answer_stream(self.parts, positions_NH, limits, speak=not text_only)
 
-    def ask(self, question: str | Path | np.ndarray | None = None, typed: str | None = None, **options: Any) -> Reply:
+    def ask(self, question: Sound | None = None, typed: str | None = None, **options: Any) -> Reply:
         """Return the whole answer to one question; options as in `stream`."""
         pieces = self.stream(question, typed, **options)
         reply = collect(question_name(question, typed), pieces, self.sample_rate, not options.get("text_only"))
@@ -94,19 +99,20 @@ class SpeechAssistant:
 
     def ask_many(
         self,
-        questions: list[np.ndarray] | None = None,
-        typed: list[str] | None = None,
+        questions: Sequence[Sound] | None = None,
+        typed: Sequence[str] | None = None,
         text_only: bool = False,
         max_seconds: float | None = None,
+        sample_rate: int | None = None,
     ) -> list[Reply]:
-        """Return the answers to many questions at once (16 kHz waves, or typed texts); times are the batch's."""
+        """Return the answers to many questions at once, recordings as in `stream` or typed texts; times are the batch's."""
         started = time.perf_counter()
         for text in typed or []:
             check_text(text, "the typed question")
-        for wave in questions or []:
-            check_samples(wave, SAMPLE_RATE, "a question", QUESTION_SECONDS)
+        if questions and typed:
+            raise InputError("give recordings or typed questions, not both at once.")
         if questions:
-            found = self.parts.ear.hear(questions)
+            found = self.parts.ear.hear([read_question(sound, sample_rate) for sound in questions])
             positions, heard = [one.positions_NH for one in found], [one.text for one in found]
         else:
             positions, heard = [engine.read(self.parts, text) for text in typed or []], [""] * len(typed or [])
@@ -114,7 +120,7 @@ class SpeechAssistant:
             return []
         answers = engine.answer_batch(self.parts, positions, self._limits(max_seconds), speak=not text_only)
         seconds = time.perf_counter() - started
-        names = typed if typed is not None else ["audio"] * len(answers)
+        names = [question_name(sound, None) for sound in questions] if questions else list(typed or [])
         return [
             Reply(
                 name,
@@ -183,18 +189,6 @@ class SpeechAssistant:
         first = len(before_NH) if answer is None else len(row_NH) - len(ids)
         end = first + len(question_NH) if answer is None else len(row_NH)
         return [layer[0, first:end].float() for layer in layers]
-
-    def _listen(self, question: str | Path | np.ndarray | None, typed: str | None) -> tuple[torch.Tensor, str]:
-        check_one(question, typed)
-        if typed is not None:
-            return engine.read(self.parts, typed), ""
-        if isinstance(question, np.ndarray):
-            check_samples(question, SAMPLE_RATE, "the question", QUESTION_SECONDS)
-            wave = question.astype(np.float32)
-        else:
-            wave = load_audio(str(question), max_seconds=QUESTION_SECONDS)
-        heard = self.parts.ear.hear([wave])[0]
-        return heard.positions_NH, heard.text
 
     def _limits(self, max_seconds: float | None) -> engine.Limits:
         return engine.Limits(self.parts.s2t.config.max_new_tokens, samples_of(max_seconds, self.sample_rate))

@@ -2,14 +2,15 @@
 
     file --soundfile, in blocks--> [frames, channels] --mean--> [frames] --soxr--> [samples] float32 in [-1, 1]
 
-Seconds appear only at this edge; everything behind it counts samples. Decoding (WAV, FLAC, OGG, MP3, ...) is
-libsndfile's, resampling is soxr's; neither is written by hand here.
+Seconds appear only at this edge; everything behind it counts samples. Decoding is libsndfile's (WAV, FLAC, OGG, MP3, ...) and,
+for what phones and browsers record (M4A, AAC, WebM), PyAV's; resampling is soxr's; none is written by hand here.
 """
 
+import io
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 import numpy as np
 
@@ -34,21 +35,64 @@ PROMISES = (  # libsndfile's remarks on a file that is shorter than its header s
     r"'COMM' chunk \((?P<wanted>\d+)\) not equal to frame count\s+\S+ calculated from length of 'SSND' chunk \((?P<held>\d+)\)",
 )
 PCM16_SCALE = 32_768  # the same in both directions, so that the round trip is exact
+CONTAINERS = (  # what only PyAV reads, by its first bytes; nothing else reaches it, since playlists may name other files
+    (4, b"ftyp", "mov"),
+    (0, b"\x1a\x45\xdf\xa3", "matroska"),
+    (0, b"\xff\xf1", "aac"),
+    (0, b"\xff\xf9", "aac"),
+    (0, b"#!AMR", "amr"),
+)
+GIVEN = "the sound that was given"  # what bytes and file objects are called
+
+Sound: TypeAlias = str | Path | bytes | bytearray | BinaryIO | np.ndarray
 
 
-def load_audio(path: str | Path, sample_rate: int = SAMPLE_RATE, max_seconds: float | None = None) -> np.ndarray:
-    """Return the file as mono float32 [samples] in [-1, 1] at `sample_rate`, whole: nothing is ever cut off.
+def read_question(
+    sound: Sound, sample_rate: int | None = None, max_seconds: float | None = QUESTION_SECONDS
+) -> np.ndarray:
+    """Return any sound as mono float32 [samples] at 16 kHz: a path, a file's bytes, an open file, or samples.
+
+    Samples are float in [-1, 1] or int16, mono, at `sample_rate` (None: 16 kHz). Raises InputError as `load_audio` does.
+    """
+    if not isinstance(sound, np.ndarray):
+        return load_audio(sound, max_seconds=max_seconds)
+    rate = SAMPLE_RATE if sample_rate is None else sample_rate
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise InputError(f"a sample_rate of {rate} is none that a recording has: give samples per second.")
+    if sound.dtype.kind not in "fi" or (sound.dtype.kind == "i" and sound.dtype != np.int16):
+        raise InputError(f"the question is an array of {sound.dtype}: give float samples in [-1, 1], or int16.")
+    samples = sound.astype(np.float32) / (PCM16_SCALE if sound.dtype == np.int16 else 1.0)
+    check_samples(samples, rate, "the question", max_seconds)
+    return _resampled(samples, rate, SAMPLE_RATE)
+
+
+def load_audio(
+    path: str | Path | bytes | bytearray | BinaryIO, sample_rate: int = SAMPLE_RATE, max_seconds: float | None = None
+) -> np.ndarray:
+    """Return a file (path, bytes, or open) as mono float32 [samples] in [-1, 1] at `sample_rate`, whole: nothing is cut off.
 
     Raises InputError, in one sentence that names the file, when it is missing, a folder, unreadable, empty, not audio,
     damaged, silent, shorter than 0.1 s, longer than `max_seconds`, or holds samples that are not numbers.
     """
-    path = Path(path)
-    samples, rate = _decode(path, max_seconds)
-    check_samples(samples, rate, str(path), max_seconds)
-    if rate != sample_rate:
+    if isinstance(path, (str, Path)):
+        name = str(path)
+        with open_regular(path) as file:
+            samples, rate = _decode(file, name, max_seconds)
+    else:
+        name = GIVEN
+        given = path if isinstance(path, (bytes, bytearray)) else path.read()
+        if not isinstance(given, (bytes, bytearray)):
+            raise InputError(f"{name} is an open text file: open it in binary mode.")
+        samples, rate = _decode(io.BytesIO(given), name, max_seconds)
+    check_samples(samples, rate, name, max_seconds)
+    return _resampled(samples, rate, sample_rate)
+
+
+def _resampled(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
+    if rate != wanted:
         import soxr
 
-        samples = soxr.resample(samples, rate, sample_rate)
+        samples = soxr.resample(samples, rate, wanted)
     return np.clip(samples, -1.0, 1.0).astype(np.float32, copy=False)
 
 
@@ -76,33 +120,67 @@ def _too_long(name: str, seconds: float, limit: float) -> InputError:
     return InputError(f"{name} is too long ({seconds:.1f} s, the limit is {limit:g} s): cut it into shorter questions.")
 
 
-def _decode(path: Path, max_seconds: float | None) -> tuple[np.ndarray, int]:
+def _decode(file: BinaryIO, name: str, max_seconds: float | None) -> tuple[np.ndarray, int]:
     """Return mono float32 [samples] and the file's own rate; at most one sample more than the limit is decoded.
 
     Decoded and mixed in blocks: many channels or a high rate cost no more memory than the mono wave.
     """
     import soundfile
 
-    with open_regular(path) as file:
-        if not file.read(1):
-            raise InputError(f"{path} is empty (0 bytes): record or copy it again.")
-        file.seek(0)
-        try:
-            with soundfile.SoundFile(file) as sound:
-                rate, promised = sound.samplerate, sound.frames
-                if not LOWEST_RATE <= rate <= HIGHEST_RATE:
-                    raise InputError(f"{path} claims {rate} samples a second, which no recording has: export it again.")
-                limit = None if max_seconds is None else int(max_seconds * rate)
-                if limit is not None and limit < promised < 2**62:  # 2**63 - 1 stands for an unknown length
-                    raise _too_long(str(path), promised / rate, float(max_seconds or 0))
-                samples = _mono(sound, 2**62 if limit is None else limit + 1)
-                share = _share_held(sound.extra_info, sound.format, len(samples), promised, file)
-        except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: headerless .raw, whose layout nobody knows
-            reason = getattr(error, "error_string", str(error)).strip().rstrip(".")
-            raise InputError(f"{path} cannot be read as audio ({reason}): give WAV, FLAC, OGG or MP3.") from error
+    head = file.read(16)
+    if not head:
+        raise InputError(f"{name} is empty (0 bytes): record or copy it again.")
+    file.seek(0)
+    for place, mark, container in CONTAINERS:
+        if head[place : place + len(mark)] == mark:
+            return _decode_container(file, name, container, max_seconds)
+    try:
+        with soundfile.SoundFile(file) as sound:
+            rate, promised = sound.samplerate, sound.frames
+            if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+                raise InputError(f"{name} claims {rate} samples a second, which no recording has: export it again.")
+            limit = None if max_seconds is None else int(max_seconds * rate)
+            if limit is not None and limit < promised < 2**62:  # 2**63 - 1 stands for an unknown length
+                raise _too_long(name, promised / rate, float(max_seconds or 0))
+            samples = _mono(sound, 2**62 if limit is None else limit + 1)
+            share = _share_held(sound.extra_info, sound.format, len(samples), promised, file)
+    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: headerless .raw, whose layout nobody knows
+        reason = getattr(error, "error_string", str(error)).strip().rstrip(".")
+        raise InputError(
+            f"{name} cannot be read as audio ({reason}): give WAV, FLAC, OGG, MP3, M4A or WebM."
+        ) from error
     if share < 1:
-        raise InputError(f"{path} is damaged: it holds {100 * share:.0f} % of the sound it promises; copy it again.")
+        raise InputError(f"{name} is damaged: it holds {100 * share:.0f} % of the sound it promises; copy it again.")
     return samples, rate
+
+
+def _decode_container(file: BinaryIO, name: str, kind: str, max_seconds: float | None) -> tuple[np.ndarray, int]:
+    """Return what `_decode` does of the first sound track of a container that PyAV reads."""
+    try:
+        import av
+    except ImportError as error:
+        raise InputError(
+            f'{name} is of a kind that needs PyAV: pip install "openechox[formats]", or save it as WAV, FLAC, OGG or MP3.'
+        ) from error
+    try:
+        with av.open(file, format=kind) as container:
+            if not container.streams.audio:
+                raise InputError(f"{name} has no sound track: give a recording.")
+            track = container.streams.audio[0]
+            rate = int(track.rate)
+            if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+                raise InputError(f"{name} claims {rate} samples a second, which no recording has: export it again.")
+            limit = 2**62 if max_seconds is None else int(max_seconds * rate) + 1
+            mixer, pieces, count = av.AudioResampler("flt", "mono", rate), [np.zeros(0, np.float32)], 0
+            for frame in container.decode(track):
+                for mixed in mixer.resample(frame):
+                    pieces.append(mixed.to_ndarray()[0])
+                    count += len(pieces[-1])
+                if count >= limit:
+                    break
+    except (av.FFmpegError, ValueError, TypeError) as error:
+        raise InputError(f"{name} cannot be read as audio ({error}): record or copy it again.") from error
+    return np.concatenate(pieces)[:limit], rate
 
 
 def _mono(sound: "soundfile.SoundFile", frames: int) -> np.ndarray:

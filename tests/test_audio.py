@@ -1,13 +1,15 @@
 """Sound files: every refusal is one sentence that names the file, and what is read is what was written."""
 
+import io
 import os
 import stat
+import sys
 
 import numpy as np
 import pytest
 import soundfile
 
-from echox.audio import check_output, check_samples, from_pcm16, load_audio, save_wav, to_pcm16
+from echox.audio import check_output, check_samples, from_pcm16, load_audio, read_question, save_wav, to_pcm16
 from echox.errors import InputError, OutputError
 
 
@@ -225,3 +227,73 @@ def test_places_that_cannot_be_written_are_refused_before_any_work(tmp_path, mon
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(OutputError, match="no permission"):
         check_output(tmp_path / "answer.wav")
+
+
+def encoded(path, codec, container, samples, rate=48_000):
+    """Writes samples with PyAV, as a phone or a browser does."""
+    av = pytest.importorskip("av", reason="PyAV writes the recordings of this test")
+    with av.open(str(path), "w", format=container) as file:
+        track = file.add_stream(codec, rate=rate, layout="mono")
+        frame = av.AudioFrame.from_ndarray(samples[None].astype(np.float32), format="flt", layout="mono")
+        frame.sample_rate = rate
+        resampler = av.AudioResampler(track.format, "mono", rate, track.frame_size or None)
+        for piece in [*resampler.resample(frame), *resampler.resample(None)]:
+            file.mux(track.encode(piece))
+        file.mux(track.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "container"), [("a.m4a", "aac", "mp4"), ("a.aac", "aac", "adts"), ("a.webm", "libopus", "webm")]
+)
+def test_what_phones_and_browsers_record_is_read(tmp_path, name, codec, container):
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(48_000) / 48_000)
+    path = encoded(tmp_path / name, codec, container, tone)
+    wave = load_audio(path)
+    assert abs(len(wave) - 16_000) < 1600 and 0.25 < np.abs(wave[4000:12_000]).max() < 0.9
+    spectrum = np.abs(np.fft.rfft(wave[4000:12_000]))
+    assert abs(spectrum.argmax() * 2 - 440) <= 4
+    assert np.array_equal(load_audio(path.read_bytes()), wave)
+    with path.open("rb") as file:
+        assert np.array_equal(load_audio(file), wave)
+    with pytest.raises(InputError, match="too long"):
+        load_audio(path, max_seconds=0.5)
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(InputError, match=name):
+        load_audio(path)
+
+
+def test_a_container_without_pyav_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    path = tmp_path / "phone.m4a"
+    path.write_bytes(b"\0\0\0\x20ftypM4A " + bytes(64))
+    with pytest.raises(InputError, match=r"openechox\[formats\]"):
+        load_audio(path)
+
+
+def test_a_playlist_never_reaches_the_container_reader(tmp_path):
+    (tmp_path / "secret.wav").write_bytes(b"RIFF")
+    path = tmp_path / "list.m4a"
+    path.write_text(f"#EXTM3U\n#EXTINF:1,\n{tmp_path}/secret.wav\n")
+    with pytest.raises(InputError, match="cannot be read as audio"):
+        load_audio(path)
+
+
+def test_a_question_is_any_sound(tmp_path):
+    tone = (0.5 * np.sin(np.arange(8000) / 5)).astype(np.float32)
+    save_wav(tmp_path / "tone.wav", tone, 8000)
+    expected = load_audio(tmp_path / "tone.wav")
+    for sound, rate in (
+        (str(tmp_path / "tone.wav"), None),
+        ((tmp_path / "tone.wav").read_bytes(), None),
+        (np.round(tone * 32768).astype(np.int16), 8000),
+    ):
+        np.testing.assert_allclose(read_question(sound, rate), expected, atol=1e-4)
+    assert np.array_equal(read_question(tone), tone)
+    for wrong, words in ((tone.astype(complex), "complex"), (np.zeros((2, 8000), np.float32), "shape")):
+        with pytest.raises(InputError, match=words):
+            read_question(wrong)
+    with pytest.raises(InputError, match="sample_rate"):
+        read_question(tone, 0)
+    with pytest.raises(InputError, match="binary"):
+        load_audio(io.StringIO("text"))

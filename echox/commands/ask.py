@@ -3,19 +3,21 @@
 Parses options, names files and prints; every answer is the assistant's. Nothing heavy is imported before a verb runs.
 """
 
+import io
 import json
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
 
-from echox.audio import QUESTION_SECONDS, check_output, load_audio
-from echox.errors import EchoxError, OutputError
+from echox.audio import QUESTION_SECONDS, check_output, load_audio, save_wav
+from echox.commands.sound import SOUND_FILES, play, record
+from echox.errors import EchoxError, InputError, OutputError
 from echox.generate.checks import check_text
 
 if TYPE_CHECKING:
@@ -34,23 +36,39 @@ MaxSeconds = Annotated[float | None, typer.Option("--max-seconds", help="Longest
 Json = Annotated[
     bool, typer.Option("--json", help="One JSON object a line on standard output, and nothing else there.")
 ]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="WAV file to write; default answer.wav.")]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="WAV file to write, - for standard output; default answer.wav.")
+]
+Play = Annotated[bool, typer.Option("--play", help="Play the answer, too (needs the extra `audio`).")]
+STANDARD = "-"  # standard input as a recording, standard output as the place of the speech
+STDIN_BYTES = 200 << 20
 
 
 @dataclass(frozen=True)
 class Question:
-    """One thing to ask: what the user called it, whether it is typed, and where the speech goes (None: nowhere)."""
+    """One thing to ask: what the user called it, whether it is typed, and where the speech goes (None: nowhere).
+
+    `sound` holds what came through a pipe or the microphone instead of a file.
+    """
 
     name: str
     typed: bool
     output: Path | None
+    sound: bytes | np.ndarray | None = None
 
 
 def ask(
-    recordings: Annotated[list[str] | None, typer.Argument(help="Recorded questions: WAV, FLAC, OGG or MP3.")] = None,
+    recordings: Annotated[
+        list[str] | None,
+        typer.Argument(help="Recordings (WAV, FLAC, OGG, MP3, M4A, WebM), folders of them, or - for a pipe."),
+    ] = None,
     typed: Annotated[list[str] | None, typer.Option("--typed", help="A question in writing; may be repeated.")] = None,
     output: Output = None,
     out_dir: Annotated[Path | None, typer.Option("--out-dir", help="Folder for several answers.")] = None,
+    mic: Annotated[
+        float, typer.Option("--mic", min=0, help="Record so many seconds from the microphone and ask that.")
+    ] = 0,
+    play_it: Play = False,
     text_only: Annotated[bool, typer.Option("--text-only", help="Write no speech.")] = False,
     as_json: Json = False,
     max_seconds: MaxSeconds = None,
@@ -60,14 +78,30 @@ def ask(
     device: Device = "auto",
     dtype: Dtype = None,
 ) -> None:
-    """Answer questions aloud: recorded ones first, then typed ones, all by one loaded model."""
-    questions = plan(recordings or [], typed or [], output, out_dir, text_only)
+    """Answer questions aloud: recorded ones first, then typed ones, all by one loaded model.
+
+    Exit status 1 when a question got no answer, also where nothing was understood in a recording.
+    """
     check_seconds(max_seconds)
     if text_only and max_seconds is not None:
         raise typer.BadParameter("--text-only makes no speech to limit: leave out --max-seconds.")
+    if as_json and output == Path(STANDARD):
+        raise typer.BadParameter("--json and -o - both want standard output: give -o a file.")
+    try:
+        sounds = [name for given in recordings or [] for name in _expanded(given)] + (["microphone"] if mic else [])
+    except EchoxError as error:
+        (_json_error if as_json else _plain_error)("", error)
+        raise typer.Exit(1) from error
+    questions = plan(sounds, typed or [], output, out_dir, text_only)
     answer, show_error = (_answer_json, _json_error) if as_json else (_answer_plain, _plain_error)
     options = {"text_only": text_only, "max_seconds": max_seconds, "seed": seed}
     place = None if text_only or out_dir is None else _attempt(_make_folder, out_dir)
+    try:
+        questions = [_with_sound(question, mic) for question in questions]
+        if play_it:
+            play(None, 0)
+    except EchoxError as error:
+        place = error
     problems = [place or _attempt(_check, question) for question in questions]  # refused before the model is loaded
     assistant, unloaded = None, None
     if None in problems:
@@ -77,7 +111,7 @@ def ask(
             unloaded = error
     failed = False
     for question, refused in zip(questions, problems, strict=True):
-        problem = refused or unloaded or _attempt(answer, assistant, question, options)
+        problem = refused or unloaded or _attempt(answer, assistant, question, options, play_it)
         if problem is not None:
             failed = True
             show_error(question.name, problem)
@@ -130,7 +164,7 @@ def plan(
         return [Question(name, is_typed, None) for name, is_typed in names]
     if out_dir is None:
         place = output or Path("answer.wav")
-        if place.resolve() in {Path(name).resolve() for name in recordings}:
+        if str(place) != STANDARD and place.resolve() in {Path(name).resolve() for name in recordings}:
             raise typer.BadParameter(f"{place} is the question itself: write the answer elsewhere with -o.")
         return [Question(*names[0], place)]
     taken = {str(Path(name).resolve()).lower() for name in recordings}  # an answer never replaces a question
@@ -176,6 +210,7 @@ def json_line(name: str, reply: "Reply", place: Path | None, load_seconds: float
     return json.dumps(
         {
             "question": name,
+            "heard": reply.heard,
             "text": reply.text,
             "audio": None if place is None else str(place),
             "audio_seconds": _rounded(reply.audio_seconds),
@@ -195,45 +230,108 @@ def spoken_line(reply: "Reply", place: Path) -> str:
     return f"speech: {place} ({reply.audio_seconds or 0.0:.1f} s)"
 
 
-def _answer_json(assistant: Any, question: Question, options: dict[str, Any]) -> None:
+def _answer_json(assistant: Any, question: Question, options: dict[str, Any], play_it: bool) -> None:
     reply = assistant.ask(**_asked(question), **options)
+    _refuse_unheard(question, reply.finish)
     if question.output is not None:
         reply.save(question.output)
     typer.echo(json_line(question.name, reply, question.output, assistant.load_seconds))
+    if play_it and reply.audio is not None:
+        play(reply.audio, reply.sample_rate)
 
 
-def _answer_plain(assistant: Any, question: Question, options: dict[str, Any]) -> None:
-    """Print the answer as it is made, then write its speech."""
-    from echox.generate.types import Reply
-
-    typer.echo(f"question: {question.name}\nanswer: ", nl=False)
-    waves, finish = [np.zeros(0, np.float32)], ""
+def _answer_plain(assistant: Any, question: Question, options: dict[str, Any], play_it: bool) -> None:
+    """Print what was heard and the answer as it is made, then write its speech."""
+    to_pipe = question.output == Path(STANDARD)  # then words go to standard error
+    typer.echo(f"question: {question.name}", err=to_pipe)
+    waves, finish, begun = [np.zeros(0, np.float32)], "", False
     try:
         for piece in assistant.stream(**_asked(question), **options):
-            typer.echo(piece.text, nl=False)
-            sys.stdout.flush()
+            if piece.heard:
+                typer.echo(f"heard: {piece.heard}", err=to_pipe)
             finish = piece.finish or finish
+            _refuse_unheard(question, finish)
+            if not begun and (piece.text or piece.finish):
+                typer.echo("answer: ", nl=False, err=to_pipe)
+                begun = True
+            typer.echo(piece.text, nl=False, err=to_pipe)
+            sys.stdout.flush()
             if piece.audio is not None:
                 waves.append(piece.audio)
     finally:
-        typer.echo(" [cut at the limit]" if finish == "length" else "")
-    if question.output is not None:
-        reply = Reply(question.name, "", np.concatenate(waves), assistant.sample_rate)
-        reply.save(question.output)
-        typer.echo(spoken_line(reply, question.output))
+        if begun:
+            typer.echo(" [cut at the limit]" if finish == "length" else "", err=to_pipe)
+    wave = np.concatenate(waves)
+    if to_pipe:
+        write_standard(wave, assistant.sample_rate)
+    elif question.output is not None:
+        save_wav(question.output, wave, assistant.sample_rate)
+        seconds = len(wave) / assistant.sample_rate
+        typer.echo(f"speech: {question.output} ({seconds:.1f} s)")
+    if play_it:
+        play(wave, assistant.sample_rate)
 
 
-def _asked(question: Question) -> dict[str, str]:
-    return {"typed" if question.typed else "question": question.name}
+def _refuse_unheard(question: Question, finish: str) -> None:
+    if finish == "unheard":
+        raise InputError(f"nothing was understood in {question.name}: speak closer to the microphone, in English.")
+
+
+def write_standard(wave: np.ndarray, sample_rate: int) -> None:
+    """Write a WAV file to standard output; OutputError when that is a terminal, closed or full."""
+    import soundfile
+
+    if sys.stdout.isatty():
+        raise OutputError("standard output is a terminal: send the speech into a pipe or a file (-o FILE).")
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.clip(wave, -1, 1), sample_rate, subtype="PCM_16", format="WAV")
+    try:
+        sys.stdout.buffer.write(buffer.getvalue())
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        raise OutputError(f"standard output cannot be written ({error.strerror}).") from error
+
+
+def _asked(question: Question) -> dict[str, Any]:
+    if question.typed:
+        return {"typed": question.name}
+    return {"question": question.name if question.sound is None else question.sound}
+
+
+def _expanded(given: str) -> list[str]:
+    """Return a recording's own name, or those of the recordings in a folder; InputError for a folder without any."""
+    folder = Path(given)
+    if given == STANDARD or not folder.is_dir():
+        return [given]
+    names = sorted(str(path) for path in folder.iterdir() if path.suffix.lower() in SOUND_FILES)
+    if not names:
+        raise InputError(f"{folder} holds no recording ({' '.join(SOUND_FILES)}): give another folder.")
+    return names
+
+
+def _with_sound(question: Question, mic: float) -> Question:
+    """Return the question with what standard input or the microphone gives, where it is one of these."""
+    if question.typed or question.name not in (STANDARD, "microphone"):
+        return question
+    if question.name == "microphone" and mic:
+        return replace(question, sound=record(mic))
+    if question.name != STANDARD:
+        return question
+    if sys.stdin is None or sys.stdin.isatty():
+        raise InputError("there is nothing on standard input: send a recording through a pipe.")
+    content = sys.stdin.buffer.read(STDIN_BYTES + 1)
+    if len(content) > STDIN_BYTES:
+        raise InputError(f"standard input holds more than {STDIN_BYTES >> 20} MB: cut the recording shorter.")
+    return replace(question, name="standard input", sound=content)
 
 
 def _check(question: Question) -> None:
-    if question.output is not None:
+    if question.output is not None and str(question.output) != STANDARD:
         check_output(question.output)
     if question.typed:
         check_text(question.name, "the typed question")
-    else:
-        load_audio(question.name, max_seconds=QUESTION_SECONDS)
+    elif not isinstance(question.sound, np.ndarray):
+        load_audio(question.name if question.sound is None else question.sound, max_seconds=QUESTION_SECONDS)
 
 
 def _attempt(work: Callable[..., None], *arguments: Any) -> EchoxError | None:
@@ -257,7 +355,7 @@ def _plain_error(name: str, error: EchoxError) -> None:
 
 
 def _json_error(name: str, error: EchoxError) -> None:
-    names = "text audio audio_seconds wall_seconds first_audio_seconds units finish load_seconds"
+    names = "heard text audio audio_seconds wall_seconds first_audio_seconds units finish load_seconds"
     typer.echo(json.dumps({"question": name, **dict.fromkeys(names.split()), "error": str(error)}, ensure_ascii=False))
 
 

@@ -1,15 +1,16 @@
 """An assistant without weights: the real surface, deterministic words and tones, for users' tests and ours."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from echox.audio import QUESTION_SECONDS, SAMPLE_RATE, check_samples, load_audio
+from echox.audio import SAMPLE_RATE, Sound, read_question
 from echox.generate.checks import check_one, check_text, samples_of
 from echox.generate.types import Piece, Reply, collect, question_name
 
 WORD_SAMPLES = 3200  # 0.2 s a word
+WHISPER = 0.005  # peak of a question that is understood
 
 
 class FakeAssistant:
@@ -20,17 +21,18 @@ class FakeAssistant:
 
     def stream(
         self, question: Any = None, typed: str | None = None, text_only: bool = False,
-        max_seconds: float | None = None, seed: int = 0,
+        max_seconds: float | None = None, sample_rate: int | None = None, seed: int = 0,
     ) -> Iterator[Piece]:  # fmt: skip
-        """Yield one piece of text and one of audio a word."""
+        """Yield one piece of text and one of audio a word; a question quieter than a whisper is not understood."""
         limit = samples_of(max_seconds, SAMPLE_RATE)
         check_one(question, typed)
         if typed is not None:
             subject = typed
         else:
-            given = isinstance(question, np.ndarray)
-            wave = question if given else load_audio(str(question), max_seconds=QUESTION_SECONDS)
-            check_samples(wave, SAMPLE_RATE, "the question", QUESTION_SECONDS)
+            wave = read_question(question, sample_rate)
+            if float(np.abs(wave).max()) < WHISPER:
+                yield Piece(finish="unheard")
+                return
             subject = f"{len(wave) / SAMPLE_RATE:.1f} seconds"
             yield Piece(heard=subject)
         yield from self._speak(f"You asked about {subject.rstrip('?')}.", text_only, limit)
@@ -41,7 +43,7 @@ class FakeAssistant:
         return collect(question_name(question, typed), pieces, SAMPLE_RATE, not options.get("text_only"))
 
     def ask_many(
-        self, questions: list[np.ndarray] | None = None, typed: list[str] | None = None, **options: Any
+        self, questions: Sequence[Sound] | None = None, typed: Sequence[str] | None = None, **options: Any
     ) -> list[Reply]:
         """Return the answers to many questions."""
         return [self.ask(wave, **options) for wave in questions or []] + [

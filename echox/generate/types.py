@@ -1,14 +1,48 @@
 """What an assistant gives back; it knows no model."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
-from echox.audio import save_wav
+from echox.audio import Sound, save_wav
 from echox.errors import OutputError
+
+
+class Assistant(Protocol):
+    """What every assistant offers: ours, the released ones, and the fake for tests."""
+
+    load_seconds: float
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second of its speech."""
+        ...
+
+    def stream(
+        self, question: "Sound | None" = None, typed: str | None = None, text_only: bool = False,
+        max_seconds: float | None = None,
+    ) -> "Iterator[Piece]":  # fmt: skip
+        """Yield text and audio of one answer as they are made."""
+        ...
+
+    def ask(self, question: "Sound | None" = None, typed: str | None = None) -> "Reply":
+        """Return the whole answer to one question; further options as in `stream`."""
+        ...
+
+    def ask_many(
+        self, questions: "Sequence[Sound] | None" = None, typed: Sequence[str] | None = None, text_only: bool = False,
+        max_seconds: float | None = None,
+    ) -> "list[Reply]":  # fmt: skip
+        """Return the answers to many questions."""
+        ...
+
+    def say(self, text: str, max_seconds: float | None = None) -> "Reply":
+        """Return `text` spoken."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -19,7 +53,7 @@ class Piece:
     audio: np.ndarray | None = None
     units: tuple[int, ...] = ()  # de-duplicated units behind `audio`
     heard: str = ""  # what a spoken question was taken for, with the first piece
-    finish: str = ""  # stop, length or empty; "" while the answer goes on
+    finish: str = ""  # stop, length, empty, or unheard (nothing was understood); "" while the answer goes on
 
 
 @dataclass

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from echox.audio import SAMPLE_RATE, check_samples, load_audio
+from echox.audio import SAMPLE_RATE, Sound, check_samples, load_audio, read_question
 from echox.errors import ConfigError, InputError, ModelError
 from echox.generate.text_stream import TextStream
 from echox.generate.types import Piece, Reply, collect, question_name
@@ -112,31 +112,34 @@ class ReleasedAssistant:
 
     def ask(
         self,
-        question: str | Path | np.ndarray | None = None,
+        question: Sound | None = None,
         typed: str | None = None,
         text_only: bool = False,
         max_seconds: float | None = None,
         seed: int = 0,
         history: Sequence[Turn] = (),
+        sample_rate: int | None = None,
     ) -> Reply:
-        """Answer one question, spoken (a path or 16 kHz samples), typed, or both; `max_seconds` caps the spoken
+        """Answer one question, spoken (any sound that `read_question` takes), typed, or both; `max_seconds` caps the spoken
         answer.
         """
-        pieces = self.stream(question, typed, text_only, max_seconds, seed, history)
+        pieces = self.stream(question, typed, text_only, max_seconds, seed, history, sample_rate)
         return collect(question_name(question, typed), pieces, self.sample_rate, not text_only)
 
     def stream(
         self,
-        question: str | Path | np.ndarray | None = None,
+        question: Sound | None = None,
         typed: str | None = None,
         text_only: bool = False,
         max_seconds: float | None = None,
         seed: int = 0,
         history: Sequence[Turn] = (),
+        sample_rate: int | None = None,
     ) -> Iterator[Piece]:
         """Yield text as it is decided and each segment's speech as soon as the released rule closes it."""
         self._check_voice(text_only)
-        prompt = self.embed([*history, user_turn(question, typed)])
+        wave = None if question is None else read_question(question, sample_rate, None)
+        prompt = self.embed([*history, user_turn(wave, typed)])
         text, segmenter = TextStream(self.tokens.tokenizer), ReleasedSegmenter(self.options.policy)
         states: list[torch.Tensor] = []
         left = None if max_seconds is None else int(max_seconds * self.sample_rate)
@@ -162,14 +165,17 @@ class ReleasedAssistant:
 
     def ask_many(
         self,
-        questions: Sequence[str | Path | np.ndarray] | None = None,
+        questions: Sequence[Sound] | None = None,
         typed: Sequence[str] | None = None,
         text_only: bool = False,
         max_seconds: float | None = None,
         seed: int = 0,
+        sample_rate: int | None = None,
     ) -> list[Reply]:
         """Answer many single questions at once, spoken or typed; times are the batch's."""
-        turns = [user_turn(q, None) for q in questions or []] or [user_turn(None, text) for text in typed or []]
+        turns = [user_turn(read_question(q, sample_rate, None), None) for q in questions or []] or [
+            user_turn(None, text) for text in typed or []
+        ]
         replies = self.converse([[turn] for turn in turns], text_only, seed)
         if max_seconds is not None:
             limit = int(max_seconds * self.sample_rate)

@@ -1,7 +1,9 @@
 """`echox ask` and `echox say` with an assistant that needs no weights: files, lines, exit statuses."""
 
+import io
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +16,17 @@ from echox.commands.ask import stem_of
 from echox.errors import ModelError
 from echox.generate.fake import FakeAssistant
 
-FIELDS = {"question", "text", "audio", "audio_seconds", "wall_seconds", "first_audio_seconds", "units", "error"}
+FIELDS = {
+    "question",
+    "heard",
+    "text",
+    "audio",
+    "audio_seconds",
+    "wall_seconds",
+    "first_audio_seconds",
+    "units",
+    "error",
+}
 
 
 @pytest.fixture
@@ -60,7 +72,10 @@ def test_one_question_is_answered_in_text_and_speech(run, tmp_path):
     record(tmp_path / "question.wav")
     status, out, err = run("ask", "question.wav")
     assert (status, err) == (0, "")
-    assert out == "question: question.wav\nanswer: You asked about 0.5 seconds.\nspeech: answer.wav (1.0 s)\n"
+    assert (
+        out
+        == "question: question.wav\nheard: 0.5 seconds\nanswer: You asked about 0.5 seconds.\nspeech: answer.wav (1.0 s)\n"
+    )
     sound = soundfile.info(tmp_path / "answer.wav")
     assert (sound.samplerate, sound.channels, sound.subtype, sound.frames) == (16_000, 1, "PCM_16", 16_000)
 
@@ -194,3 +209,67 @@ def test_a_folder_that_cannot_be_made_is_told_for_every_question(run, tmp_path):
     lines = [json.loads(line) for line in out.splitlines()]
     assert status == 1 and [line["question"] for line in lines] == ["Who?", "Where?"]
     assert all("taken" in line["error"] and line["load_seconds"] is None for line in lines)
+
+
+def test_where_nothing_was_understood_that_is_said_and_nothing_written(run, tmp_path):
+    save_wav(tmp_path / "quiet.wav", 0.001 * np.sin(np.arange(16_000) / 9), 16_000)
+    record(tmp_path / "loud.wav")
+    status, out, err = run("ask", "quiet.wav", "loud.wav", "--out-dir", "answers")
+    assert status == 1 and "nothing was understood in quiet.wav" in err and "You asked about" in out
+    assert files(tmp_path / "answers") == ["loud.wav"]
+    status, out, _ = run("ask", "quiet.wav", "--json", "--text-only")
+    assert status == 1 and "nothing was understood" in json.loads(out)["error"]
+
+
+def test_a_folder_stands_for_its_recordings(run, tmp_path):
+    for name in ("b.wav", "a.wav"):
+        record(tmp_path / "asked" / name)
+    (tmp_path / "asked" / "notes.txt").write_text("no sound")
+    status, out, _ = run("ask", "asked", "--text-only", "--json")
+    assert status == 0 and [json.loads(line)["question"] for line in out.splitlines()] == ["asked/a.wav", "asked/b.wav"]
+    (tmp_path / "empty").mkdir()
+    status, _, err = run("ask", "empty", "--text-only")
+    assert status == 1 and "holds no recording" in err
+
+
+def test_a_recording_comes_and_speech_goes_through_pipes(loads, tmp_path, monkeypatch, capsysbinary):
+    content = record(tmp_path / "question.wav").read_bytes()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+    monkeypatch.setattr(sys, "argv", ["echox", "ask", "-", "-o", "-"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    out, err = capsysbinary.readouterr()
+    wave, rate = soundfile.read(io.BytesIO(out))
+    assert not ended.value.code and rate == 16_000 and len(wave) == 16_000
+    assert b"question: standard input" in err and b"You asked about 0.5 seconds." in err
+
+
+def test_an_empty_or_broken_pipe_is_one_sentence(run, monkeypatch):
+    for content, words in ((b"", "is empty"), (b"no sound at all", "cannot be read as audio")):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+        status, _, err = run("ask", "-", "--text-only")
+        assert status == 1 and words in err and err.count("\n") == 1
+
+
+def test_microphone_and_loudspeaker(run, tmp_path, monkeypatch):
+    played = []
+    device = SimpleNamespace(
+        query_devices=lambda kind: {"name": kind},
+        rec=lambda count, **_: 0.3 * np.ones((count, 1), np.float32) * np.sin(np.arange(count) / 9)[:, None],
+        wait=lambda: None,
+        play=lambda wave, rate: played.append((len(wave), rate)),
+    )
+    monkeypatch.setitem(sys.modules, "sounddevice", device)
+    status, out, _ = run("ask", "--mic", "1", "--play")
+    assert status == 0 and "question: microphone" in out and played == [(16_000, 16_000)]
+
+    def none(kind):
+        raise ValueError(f"no default {kind} device")
+
+    device.query_devices = none
+    for option, words in ((("--mic", "1"), "no microphone"), (("--typed", "Hi.", "--play"), "no loudspeaker")):
+        status, _, err = run("ask", *option)
+        assert status == 1 and words in err and err.count("\n") == 1
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    status, _, err = run("ask", "--mic", "1")
+    assert status == 1 and "openechox[audio]" in err
