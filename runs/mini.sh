@@ -32,10 +32,10 @@ train answers      # what the text model answers to typed questions
 "$PYTHON" -m echox.cli prepare speak recipes/mini/data.yaml answers --texts "$OUT/answers" --out "$OUT/data"
 train units        # k-means on encoder states, units of the assistant's speech, the unit language
 train encode       # encoder states of the questions, once
-train vocoder & vocoder=$!  # the vocoder and T2C need the units alone, the alignment only the states
+(train teacher && train voice) & voice=$!  # the voice and T2C need the units alone, the alignment only the states
 train t2c & t2c=$!
 train align
-wait "$vocoder"
+wait "$voice"
 wait "$t2c"
 train s2t          # LoRA on the aligned adapter
 train echo         # echo training on the model's own words

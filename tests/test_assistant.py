@@ -10,8 +10,9 @@ import torch
 from echox import ConfigError, InputError, ModelError, SpeechAssistant
 from echox.errors import OutputError
 from echox.generate import engine
+from echox.train.run import run_recipe
 from echox.train.toy import sound_of
-from tests.toy_model import toy_model  # noqa: F401 - a fixture
+from tests.toy_model import RECIPES, toy_model  # noqa: F401 - a fixture
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +21,15 @@ def assistant(toy_model):  # noqa: F811
 
 
 QUESTIONS = ["What is the capital of France?", "Who is the king?", "Is it?"]
+
+
+def test_a_packed_model_may_speak_with_a_teachers_decoder(toy_model, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(toy_model.parents[2])
+    changes = ["vocoder=out/debug/voice/final", "out=out/debug/model_voice"]
+    model = SpeechAssistant.load(str(run_recipe(RECIPES / "pack.yaml", changes)), device="cpu", dtype="float32")
+    reply = model.say("The answer is Paris.")
+    assert model.sample_rate == reply.sample_rate == 24_000 and reply.audio.dtype == np.float32
+    assert np.isfinite(reply.audio).all()
 
 
 def test_spoken_question_to_spoken_answer(assistant, tmp_path):

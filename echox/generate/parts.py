@@ -15,6 +15,7 @@ from echox.hub import resolve_llm
 from echox.models.echo import EchoDecoder
 from echox.models.encoder import SpeechEncoder
 from echox.models.io import load_part, read_config
+from echox.models.latent_vocoder import LatentVocoder, LatentVocoderConfig
 from echox.models.llm import load_llm, load_tokenizer
 from echox.models.s2t import SpeechToText
 from echox.models.t2c import TextToCodec
@@ -37,7 +38,7 @@ class Parts:
     s2t: SpeechToText
     t2c: TextToCodec
     echo: EchoDecoder
-    vocoder: UnitVocoder
+    vocoder: UnitVocoder | LatentVocoder
     unit_tokenizer: UnitTokenizer
     prompt: Prompt
     stop: set[int]
@@ -82,10 +83,13 @@ def load_parts(folder: Path, llm: str | Path | None, device: torch.device, dtype
     return parts
 
 
-def load_vocoder(folder: Path) -> UnitVocoder:
-    """Load a vocoder part strictly, in float32."""
+def load_vocoder(folder: Path) -> UnitVocoder | LatentVocoder:
+    """Load a vocoder part strictly, in float32; its config.json names the kind."""
     values = {k: v for k, v in read_config(folder).items() if k not in ("architectures", "dtype")}
-    vocoder = UnitVocoder(VocoderConfig(**values))
+    if values.get("model_type") == LatentVocoderConfig.model_type:
+        vocoder = LatentVocoder(LatentVocoderConfig(**values))
+    else:
+        vocoder = UnitVocoder(VocoderConfig(**values))
     load_part(folder, vocoder)
     return vocoder.float()
 

@@ -56,18 +56,24 @@ class AheadConv(nn.Conv1d):
         return super().forward(rows.transpose(1, 2)).transpose(1, 2), here
 
 
-class AheadBlock(nn.Module):
+class ConvNeXtBlock(nn.Module):
     """A ConvNeXt block: depthwise convolution, layer norm and a two-layer perceptron, scaled and added to the input."""
 
     def __init__(
-        self, width: int, kernel: int = 7, expansion: int = 3, ahead: int | None = None, dilation: int = 1
+        self,
+        width: int,
+        kernel: int = 7,
+        expansion: int = 3,
+        ahead: int | None = None,
+        dilation: int = 1,
+        scale: float = 0.1,
     ) -> None:
         super().__init__()
         self.depthwise = AheadConv(width, width, kernel, ahead, dilation, groups=width)
         self.norm = nn.LayerNorm(width)
         self.up = nn.Linear(width, expansion * width)
         self.down = nn.Linear(expansion * width, width)
-        self.scale = nn.Parameter(torch.full((width,), 0.1))
+        self.scale = nn.Parameter(torch.full((width,), scale))
 
     def forward(
         self, new_BTC: torch.Tensor, tail: Tail | None = None, last: bool = True, mask_BT1: torch.Tensor | None = None
@@ -85,7 +91,7 @@ class AheadStack(nn.ModuleList):
         self, width: int, aheads: Sequence[int], dilations: Sequence[int], kernel: int, expansion: int
     ) -> None:
         super().__init__(
-            AheadBlock(width, kernel, expansion, ahead, dilation)
+            ConvNeXtBlock(width, kernel, expansion, ahead, dilation)
             for ahead, dilation in zip(aheads, dilations, strict=True)
         )
 

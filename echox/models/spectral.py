@@ -146,7 +146,7 @@ class Sound:
         turns = self.phase + torch.cumsum(torch.where(voiced, f0_S, 0.0).double(), 0) / self.rate
         turns = turns - torch.cummax(torch.where(voiced, 0.0, turns), 0).values  # from the last unvoiced sample on
         self.phase = turns[-1] % 1.0
-        angle = (2 * math.pi * (turns % 1.0)).float()
+        angle = (2 * math.pi * (turns - turns.round())).float()
         count = (HARMONICS_BELOW / f0_S.clamp(min=VOICED_ABOVE)).floor() + 0.5
         half = 2 * torch.sin(angle / 2)
         flat = half.abs() <= 2e-3
