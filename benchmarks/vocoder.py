@@ -1,6 +1,6 @@
 """Real-time factor and first-chunk cost of a unit vocoder on one thread.
 
-    python benchmarks/vocoder.py                      # the sizes of the mini recipe, random weights
+    python benchmarks/vocoder.py                      # the sizes of recipes/mini/voice.yaml, random weights
     python benchmarks/vocoder.py --model FOLDER       # a trained vocoder
     python benchmarks/vocoder.py --recipe recipes/hifigan/vocoder.yaml --seconds 5
 
@@ -17,7 +17,9 @@ import numpy as np
 import torch
 
 from echox.config.load import read_yaml
-from echox.models.vocoder import UnitVocoder, VocoderConfig, stream
+from echox.generate.parts import load_vocoder
+from echox.models.latent_vocoder import LatentVocoder, LatentVocoderConfig
+from echox.models.vocoder import UnitVocoder, VocoderConfig
 
 FRAMES_PER_SECOND = 50
 DURATION = 2  # frames per unit, about the mean of 20-ms units
@@ -34,14 +36,14 @@ def cost(run: Callable[[], object], repeats: int) -> float:
     return float(np.median(times))
 
 
-def measure(vocoder: UnitVocoder, seconds: float, push: int, repeats: int) -> dict[str, float]:
+def measure(vocoder: UnitVocoder | LatentVocoder, seconds: float, push: int, repeats: int) -> dict[str, float]:
     """Return offline and streaming costs for `seconds` of speech pushed `push` units at a time."""
     units = np.random.default_rng(0).integers(0, vocoder.config.num_units, int(seconds * FRAMES_PER_SECOND / DURATION))
     ids = units.tolist()
     audio_seconds = len(vocoder.speak(ids)) / vocoder.config.sample_rate
 
     def until(first_only: bool) -> None:
-        voice = stream(vocoder)
+        voice = vocoder.stream()
         for start in range(0, len(ids), push):
             if len(voice.push(ids[start : start + push])) and first_only:
                 return
@@ -63,16 +65,18 @@ def main() -> None:
     """Parse the command line, measure, print JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path)
-    parser.add_argument("--recipe", type=Path, default=Path(__file__).parents[1] / "recipes/mini/vocoder.yaml")
+    parser.add_argument("--recipe", type=Path, default=Path(__file__).parents[1] / "recipes/mini/voice.yaml")
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--push", type=int, default=16, help="units per push")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.model:
-        vocoder = UnitVocoder.from_pretrained(options.model, dtype=torch.float32)
+        vocoder = load_vocoder(options.model)
+    elif "voice" in (recipe := read_yaml(options.recipe)):
+        vocoder = LatentVocoder(LatentVocoderConfig(**recipe["voice"]["model"]))
     else:
-        vocoder = UnitVocoder(VocoderConfig(**read_yaml(options.recipe)["vocoder"]["model"]))
+        vocoder = UnitVocoder(VocoderConfig(**recipe["vocoder"]["model"]))
         vocoder.remove_weight_norm()
     numbers = measure(vocoder.eval(), options.seconds, options.push, options.repeats)
     print(json.dumps({name: round(value, 4) for name, value in numbers.items()}))

@@ -32,8 +32,7 @@ PY
 train answers        # what the text model answers to typed questions
 "$PYTHON" -m echox.cli prepare speak recipes/mini/data.yaml answers --texts "$OUT/answers" --out "$OUT/data"
 train units          # k-means on encoder states, units of the assistant's speech, the unit language
-train teacher        # what the voice's own decoder reads, sentence by sentence
-train voice & voice=$!  # units to the teacher's decoder; T2C and the listener do not wait for it
+(train teacher && train voice) & voice=$!  # what the voice's own decoder reads, then units to it; nothing waits for it
 train listen & listen=$!
 train t2c
 train t2c_answers    # on what the model will really say

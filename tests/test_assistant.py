@@ -12,8 +12,9 @@ from echox import ConfigError, InputError, ModelError, SpeechAssistant
 from echox.errors import OutputError
 from echox.generate import engine
 from echox.generate.ears import Heard
+from echox.train.run import run_recipe
 from echox.train.toy import sound_of
-from tests.toy_model import listening_model, toy_model  # noqa: F401 - fixtures
+from tests.toy_model import RECIPES, listening_model, toy_model  # noqa: F401 - fixtures
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +23,15 @@ def assistant(toy_model):  # noqa: F811
 
 
 QUESTIONS = ["What is the capital of France?", "Who is the king?", "Is it?"]
+
+
+def test_a_packed_model_may_speak_with_a_teachers_decoder(toy_model, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(toy_model.parents[2])
+    changes = ["vocoder=out/debug/voice/final", "out=out/debug/model_voice"]
+    model = SpeechAssistant.load(str(run_recipe(RECIPES / "pack.yaml", changes)), device="cpu", dtype="float32")
+    reply = model.say("The answer is Paris.")
+    assert model.sample_rate == reply.sample_rate == 24_000 and reply.audio.dtype == np.float32
+    assert np.isfinite(reply.audio).all()
 
 
 def test_spoken_question_to_spoken_answer(assistant, tmp_path):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-STAGES = ("encode", "units", "answers", "vocoder", "align", "s2t", "t2c", "echo", "pack")
+STAGES = ("encode", "units", "answers", "vocoder", "teacher", "voice", "align", "s2t", "t2c", "echo", "pack")
 RECIPES = Path(__file__).parents[1] / "recipes" / "debug"
 
 

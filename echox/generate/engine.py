@@ -22,7 +22,6 @@ from echox.models.llm import token_pieces
 from echox.models.ragged import pad_left
 from echox.models.s2t import Generated
 from echox.models.t2c import TextToCodec
-from echox.models.vocoder import stream
 from echox.text.prompt import encode
 from echox.text.segmenter import PhraseSegmenter, cut_text
 
@@ -121,7 +120,7 @@ def speak_states(parts: Parts, segment: list[tuple[str, int, torch.Tensor]]) -> 
 def voice(parts: Parts, decoder: TextToCodec, positions_NH: torch.Tensor, pieces: list[str]) -> Iterator[Piece]:
     """Yield the speech of text positions (N, H) while the decoder writes it."""
     layout = decoder.layout(pieces)
-    speech, pending, limit = stream(parts.vocoder), [], decoder.limit(layout)
+    speech, pending, limit = parts.vocoder.stream(), [], decoder.limit(layout)
     state = decoder.start([positions_NH], [layout])
     size = FIRST_CHUNK
     for _ in range(limit):

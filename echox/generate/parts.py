@@ -19,6 +19,7 @@ from echox.models.bounds import Layers, Text, check_values
 from echox.models.echo import EchoDecoder
 from echox.models.encoder import SpeechEncoder
 from echox.models.io import load_config, load_module, read_config
+from echox.models.latent_vocoder import LatentVocoder, LatentVocoderConfig
 from echox.models.listener import Listener
 from echox.models.llm import check_llm, load_llm, load_text_tokenizer, load_tokenizer
 from echox.models.s2t import SpeechToText
@@ -52,7 +53,7 @@ class Parts:
     s2t: SpeechToText
     t2c: TextToCodec
     echo: EchoDecoder
-    vocoder: UnitVocoder
+    vocoder: UnitVocoder | LatentVocoder
     unit_tokenizer: UnitTokenizer
     prompt: Prompt
     stop: set[int]
@@ -117,10 +118,13 @@ def load_ear(folder: Path, encoder: SpeechEncoder, layer: int, s2t: SpeechToText
     return AttentionEar(encoder, layer, listener, load_text_tokenizer(folder / "listener" / TOKENIZER), s2t, tokenizer)
 
 
-def load_vocoder(folder: Path) -> UnitVocoder:
-    """Load a vocoder part strictly, in float32; ModelError names what does not fit."""
-    config = load_config(folder, VocoderConfig)
+def load_vocoder(folder: Path) -> UnitVocoder | LatentVocoder:
+    """Load a vocoder part strictly, in float32; its config.json names the kind. ModelError names what does not fit."""
     try:
+        if read_config(Path(folder)).get("model_type") == LatentVocoderConfig.model_type:
+            latent = load_config(folder, LatentVocoderConfig)
+            return load_module(folder, lambda: LatentVocoder(latent)).float()
+        config = load_config(folder, VocoderConfig)
         return load_module(folder, lambda: UnitVocoder(config)).float()
     except ConfigError as error:
         raise ModelError(f"{Path(folder) / 'config.json'}: {error}") from error

@@ -19,27 +19,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from echox.models.convnext import ConvNeXtBlock
+
 if TYPE_CHECKING:
     from echox.models.vocoder import VocoderConfig
-
-
-class ConvNeXtBlock(nn.Module):
-    """Depthwise convolution over time, layer norm and a two-layer perceptron, added to the input."""
-
-    def __init__(self, width: int, kernel: int, expansion: int, scale: float) -> None:
-        super().__init__()
-        self.depthwise = nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=width)
-        self.norm = nn.LayerNorm(width)
-        self.up = nn.Linear(width, expansion * width)
-        self.down = nn.Linear(expansion * width, width)
-        self.scale = nn.Parameter(torch.full((width,), scale))
-
-    def forward(self, hidden_BTC: torch.Tensor, mask_BT1: torch.Tensor | None = None) -> torch.Tensor:
-        """Return states of the same shape; frames outside the mask count as zero padding."""
-        if mask_BT1 is not None:
-            hidden_BTC = hidden_BTC * mask_BT1
-        mixed_BTC = self.depthwise(hidden_BTC.transpose(1, 2)).transpose(1, 2)
-        return hidden_BTC + self.scale * self.down(functional.gelu(self.up(self.norm(mixed_BTC))))
 
 
 class IstftGenerator(nn.Module):
@@ -67,12 +50,12 @@ class IstftGenerator(nn.Module):
         mask = None if mask_BT is None else mask_BT[..., None].to(hidden_BDT.dtype)
         hidden = self.enter(hidden_BDT if mask is None else hidden_BDT * mask.transpose(1, 2)).transpose(1, 2)
         for block in self.trunk:
-            hidden = block(hidden, mask)
+            hidden = block(hidden, mask_BT1=mask)
         B, T, _ = hidden.shape
         hidden = self.upsample(hidden).reshape(B, T * self.steps, -1)
         mask = None if mask is None else mask.repeat_interleave(self.steps, dim=1)
         for block in self.head:
-            hidden = block(hidden, mask)
+            hidden = block(hidden, mask_BT1=mask)
         spectrum_BTW = self.spectrum(self.norm(hidden)).float()
         log_magnitude, phase = spectrum_BTW.chunk(2, dim=-1)
         magnitude = log_magnitude.clamp(max=5.0).exp()
@@ -83,7 +66,7 @@ class IstftGenerator(nn.Module):
 
 
 def _blocks(count: int, width: int, kernel: int, expansion: int) -> nn.ModuleList:
-    return nn.ModuleList(ConvNeXtBlock(width, kernel, expansion, 1.0 / max(1, count)) for _ in range(count))
+    return nn.ModuleList(ConvNeXtBlock(width, kernel, expansion, scale=1.0 / max(1, count)) for _ in range(count))
 
 
 def _window(n_fft: int, hop: int, device: torch.device) -> torch.Tensor:

@@ -5,7 +5,7 @@
 
 Two generators share the interface: `hifigan` is the released layout, `istft` the small one that a CPU trains and runs. All
 layers are convolutions, so each sample depends on a stated number of frames and units around it. That makes streaming exact:
-`stream(vocoder)` recomputes that context with every piece and returns the very samples of `speak`.
+`stream` recomputes that context with every piece and returns the very samples of `speak`.
 
 Legend: B batch, D embedding width, S samples, T frames (50 a second), U units.
 """
@@ -21,8 +21,9 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from echox.errors import ConfigError, InputError, ModelError
 from echox.models.bounds import Classes, Factor, Few, Flag, Layers, Odd, Positive, Rate, Samples, Share, Width
+from echox.models.convnext import ConvNeXtBlock
 from echox.models.hifigan import HifiganGenerator, add_weight_norm, from_released_names, remove_weight_norm
-from echox.models.istft import ConvNeXtBlock, IstftGenerator
+from echox.models.istft import IstftGenerator
 
 LONGEST_UNIT = 500  # frames, ten seconds: no voice holds a sound so long, broken weights do
 Sizes = Annotated[list[Positive] | tuple[Positive, ...], Few]
@@ -179,6 +180,10 @@ class UnitVocoder(PreTrainedModel):
         wave_BS = self(units_BU, self.predict_durations(units_BU) if given is None else given)
         return wave_BS[0].float().cpu().numpy()
 
+    def stream(self) -> "VocoderStream":
+        """Return a fresh stream; any number may share one model."""
+        return VocoderStream(self)
+
     def as_units(self, unit_ids: Sequence[int]) -> torch.Tensor:
         """Return ids as a (1, U) tensor on the model's device; InputError when one is outside the vocabulary."""
         units_BU = torch.as_tensor([int(unit) for unit in unit_ids], device=self.device)[None]
@@ -265,8 +270,3 @@ class VocoderStream:
         wave_BS = self.vocoder.synthesize(window_BT)[:, (self.spoken - start) * hop : (end - start) * hop]
         self.spoken = end
         return wave_BS[0].float().cpu().numpy()
-
-
-def stream(vocoder: UnitVocoder) -> VocoderStream:
-    """Return a fresh stream over `vocoder`; any number may share one model."""
-    return VocoderStream(vocoder)

@@ -16,6 +16,8 @@ STAGES = {
     "answers": "echox.prepare.answers",  # typed questions -> the text model's own answers, and what to learn
     "units": "echox.train.stage_units",  # audio -> k-means units and the unit language
     "vocoder": "echox.train.stage_vocoder",  # units -> waveform
+    "teacher": "echox.train.stage_teacher",  # texts -> what a TTS's decoder is given, and units
+    "voice": "echox.train.stage_voice",  # units -> those latents -> the TTS's own decoder
     "align": "echox.train.stage_align",  # stage I, first half: CTC alignment of the adapter
     "listen": "echox.train.stage_listen",  # hearing by attention: Whisper's decoder on short windows and long ones
     "s2t": "echox.train.stage_s2t",  # stage I, second half: speech to text with LoRA

@@ -52,7 +52,7 @@ def test_missing_manifest_and_unwritable_place(tmp_path):
     with pytest.raises(InputError, match="is missing"):
         read_manifest(tmp_path / "none.jsonl")
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot write"):
+    with pytest.raises(OutputError, match="cannot be written"):
         write_jsonl(tmp_path / "file" / "m.jsonl", [])
 
 

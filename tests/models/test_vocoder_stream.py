@@ -5,7 +5,6 @@ import pytest
 from tiny_vocoder import BOTH, tiny
 
 from echox.errors import InputError
-from echox.models.vocoder import stream
 
 UNITS = np.random.default_rng(3).integers(0, 20, 90).tolist()
 
@@ -15,7 +14,7 @@ UNITS = np.random.default_rng(3).integers(0, 20, 90).tolist()
 def test_stream_equals_offline(generator, chunk):
     vocoder = tiny(generator)
     expected = vocoder.speak(UNITS)
-    voice = stream(vocoder)
+    voice = vocoder.stream()
     pieces = [voice.push(UNITS[i : i + chunk]) for i in range(0, len(UNITS), chunk)]
     pieces.append(voice.flush())
     made = np.concatenate(pieces)
@@ -29,7 +28,7 @@ def test_stream_equals_offline(generator, chunk):
 def test_first_samples_come_after_the_stated_look_ahead(generator):
     vocoder = tiny(generator)
     units, frames = vocoder.look_ahead
-    voice, pushed = stream(vocoder), 0
+    voice, pushed = vocoder.stream(), 0
     while not len(voice.push([UNITS[pushed]])):
         pushed += 1
     settled = vocoder.predict_durations(vocoder.as_units(UNITS[: pushed + 1]))[0]
@@ -38,7 +37,7 @@ def test_first_samples_come_after_the_stated_look_ahead(generator):
 
 def test_two_streams_share_a_model_and_a_flushed_stream_begins_again():
     vocoder = tiny("istft")
-    one, two = stream(vocoder), stream(vocoder)
+    one, two = vocoder.stream(), vocoder.stream()
     first = [one.push(UNITS[:30]), two.push(UNITS[30:60]), one.flush(), two.flush()]
     np.testing.assert_allclose(np.concatenate(first[0::2]), vocoder.speak(UNITS[:30]), atol=2e-5)
     np.testing.assert_allclose(np.concatenate(first[1::2]), vocoder.speak(UNITS[30:60]), atol=2e-5)
@@ -49,7 +48,7 @@ def test_two_streams_share_a_model_and_a_flushed_stream_begins_again():
 
 def test_an_unknown_unit_leaves_the_stream_as_it_was():
     vocoder = tiny("istft")
-    voice = stream(vocoder)
+    voice = vocoder.stream()
     start = voice.push(UNITS[:20])
     with pytest.raises(InputError):
         voice.push([1, 99])

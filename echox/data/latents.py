@@ -1,0 +1,170 @@
+"""Utterances of stage `teacher` cut into training segments: units beside the decoder inputs that belong to them; it knows no model.
+
+    units      |  5 frames  |  5 frames  | ...        50 a second
+    latents    | 8 decoder  | 8 decoder  | ...        80 a second: segments start on a multiple of both
+
+A batch is a function of (seed, step), so a killed run resumes exactly. Near a cut inside an utterance the network lacks the
+context that it has in use: those rows are not `judged`.
+
+Legend: B batch, J decoder frames, L latents, T frames, U units.
+"""
+
+import math
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from echox.errors import InputError
+
+
+@dataclass
+class LatentBatch:
+    """Equal lengths of speech; rows outside the masks hold zeros."""
+
+    frames_BT: torch.Tensor  # long, one unit id per frame
+    mask_BT: torch.Tensor  # bool, real frames
+    latents_BJL: torch.Tensor  # float32
+    f0_BJ: torch.Tensor  # Hz, 0 where unvoiced
+    energy_BJ: torch.Tensor
+    judged_BJ: torch.Tensor  # bool
+    units_BU: torch.Tensor  # long
+    lengths_BU: torch.Tensor  # long, frames
+    whole_BU: torch.Tensor  # bool, units whose length is known
+
+    def to(self, device: torch.device) -> "LatentBatch":
+        """Return the batch on `device`."""
+        return LatentBatch(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+
+class Utterances:
+    """All shards of a folder in memory; latents stay int8."""
+
+    def __init__(self, folder: Path, voiced_above: float = 40.0) -> None:
+        shards = sorted(folder.glob("shard-*.npz"))
+        if not shards:
+            raise InputError(f"{folder} holds no shard-*.npz: run stage teacher first.")
+        self.latents, self.scales, self.prosody, self.units = [], [], [], []
+        self.places: list[tuple[int, int, int, int, int]] = []  # shard, latents from and to, units from and to
+        self.voiced_above = voiced_above
+        for number, path in enumerate(shards):
+            with np.load(path) as data:
+                self.latents.append(data["latents"])
+                self.scales.append(data["scale"])
+                self.prosody.append(data["prosody"])
+                self.units.append(data["units"])
+                spans = [np.stack([o[:-1], o[1:]], axis=1) for o in (data["latent_offsets"], data["unit_offsets"])]
+            self.places += [(number, *map(int, (*a, *b))) for a, b in zip(*spans, strict=True)]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def frames(self, index: int) -> int:
+        """Return the length of an utterance in unit frames."""
+        _, _, _, start, end = self.places[index]
+        return end - start
+
+    def rows(self, index: int, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return latents (J, L) and prosody (J, 2) of an utterance from decoder frame `first`, at most `count`."""
+        shard, start, end, _, _ = self.places[index]
+        at = slice(start + first, min(end, start + first + count))
+        prosody_J2 = self.prosody[shard][at].astype(np.float32)
+        prosody_J2[prosody_J2[:, 0] <= self.voiced_above, 0] = 0.0
+        return self.latents[shard][at] * self.scales[shard], prosody_J2
+
+    def unit_rows(self, index: int) -> np.ndarray:
+        """Return the units (T,) of an utterance."""
+        shard, _, _, start, end = self.places[index]
+        return self.units[shard][start:end].astype(np.int64)
+
+    def statistics(self, take: int = 2000) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and spread (L + 2,) of latents, log pitch where voiced, and energy, over some utterances."""
+        chosen = range(0, len(self), max(1, len(self) // take))
+        latents, prosody = (
+            np.concatenate(part) for part in zip(*(self.rows(i, 0, 1 << 30) for i in chosen), strict=True)
+        )
+        voiced = prosody[prosody[:, 0] > 0, 0]
+        pitch = np.log(voiced) if len(voiced) > 1 else np.zeros(2, np.float32)
+        columns = [
+            (latents.mean(0), latents.std(0)),
+            (pitch.mean(), pitch.std()),
+            (prosody[:, 1].mean(), prosody[:, 1].std()),
+        ]
+        mean, spread = (np.concatenate([np.atleast_1d(pair[i]) for pair in columns]) for i in (0, 1))
+        return mean.astype(np.float32), np.maximum(spread, 1e-3).astype(np.float32)
+
+
+class LatentSegments:
+    """Seeded random segments of utterances `first` on, short ones padded; `hops` are samples of a frame and of a row."""
+
+    def __init__(
+        self, utterances: Utterances, segment_frames: int, batch_size: int, hops: tuple[int, int],
+        first: int = 0, seed: int = 0, margin: int = 8,
+    ) -> None:  # fmt: skip
+        step = hops[1] // math.gcd(*hops)
+        if segment_frames % step:
+            raise InputError(f"segment_frames {segment_frames} is no multiple of {step}: change it.")
+        self.utterances, self.length, self.size, self.seed, self.margin = (
+            utterances,
+            segment_frames,
+            batch_size,
+            seed,
+            margin,
+        )
+        self.step, self.rows_per_step = step, hops[0] // math.gcd(*hops)
+        self.chosen = np.arange(first, len(utterances))
+        if not len(self.chosen):
+            raise InputError("voice.held_out leaves nothing to train on: lower it.")
+        weights = np.array([max(utterances.frames(i), segment_frames // 2) for i in self.chosen], dtype=np.float64)
+        self.weights = weights / weights.sum()
+
+    def __getitem__(self, step: int) -> LatentBatch:
+        """Return the batch of `step`."""
+        random = np.random.default_rng((self.seed, step))
+        places = []
+        for index in random.choice(self.chosen, self.size, p=self.weights):
+            spare = max(0, self.utterances.frames(index) - self.length) // self.step
+            # a third of the segments begin or end with the utterance, where the network meets silence and zeros
+            edge = random.random()
+            at = (
+                0
+                if edge < 1 / 6
+                else -(-(self.utterances.frames(index) - self.length) // self.step)
+                if edge > 5 / 6
+                else None
+            )
+            places.append((int(index), self.step * max(0, int(random.integers(spare + 1)) if at is None else at)))
+        return self.collate(places)
+
+    def collate(self, places: list[tuple[int, int]]) -> LatentBatch:
+        """Return the segments (utterance, first frame); a first frame is a multiple of the step."""
+        J = self.length // self.step * self.rows_per_step
+        found = [self._segment(index, start, J) for index, start in places]
+        runs = [np.flatnonzero(np.r_[True, row[:count][1:] != row[:count][:-1]]) for row, count, *_ in found]
+        shape = (len(found), max(map(len, runs)))
+        units_BU, lengths_BU, whole_BU = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape, bool)
+        for b, (begins, (row, count, _, _, _, opens, closes)) in enumerate(zip(runs, found, strict=True)):
+            n = len(begins)
+            units_BU[b, :n], lengths_BU[b, :n] = row[begins], np.diff(np.r_[begins, count])
+            whole_BU[b, int(not opens) : n if closes else n - 1] = True
+        frames_BT = np.stack([row for row, *_ in found])
+        mask_BT = np.arange(self.length) < np.array([count for _, count, *_ in found])[:, None]
+        latents, prosody, judged = (np.stack([one[i] for one in found]) for i in (2, 3, 4))
+        parts = (frames_BT, mask_BT, latents, prosody[..., 0], prosody[..., 1], judged, units_BU, lengths_BU, whole_BU)
+        return LatentBatch(*map(torch.from_numpy, parts))
+
+    def _segment(self, index: int, start: int, J: int) -> tuple:
+        """Return frames, how many are real, latents, prosody, judged rows, and whether the utterance begins and ends here."""
+        units = self.utterances.unit_rows(index)
+        row = np.zeros(self.length, np.int64)
+        cut = units[start : start + self.length]
+        row[: len(cut)] = cut
+        opens, closes = start == 0, start + self.length >= len(units)
+        latents_JL, prosody_J2 = self.utterances.rows(index, start // self.step * self.rows_per_step, J)
+        judged = np.zeros(J, bool)
+        margin = self.margin * self.rows_per_step // self.step
+        judged[0 if opens else margin : len(latents_JL) if closes else len(latents_JL) - margin] = True
+        latents, prosody = np.zeros((J, latents_JL.shape[1]), np.float32), np.zeros((J, 2), np.float32)
+        latents[: len(latents_JL)], prosody[: len(prosody_J2)] = latents_JL, prosody_J2
+        return row, len(cut), latents, prosody, judged, opens, closes

@@ -1,0 +1,258 @@
+"""Units to a teacher's own voice: a network writes what the teacher's decoder is given, the frozen decoder speaks.
+
+    units U --duration network--> frames T, 50 a second --ConvNeXt blocks--> --stretched 5 : 8--> J, 80 a second --blocks-->
+        latents, voicing, pitch, energy --decoder (spectral.py)--> spectra --Sound--> samples
+
+Every layer sees a stated number of frames ahead (`look_ahead`) and is fed piece by piece, nothing is computed twice. `speak` is
+the stream with everything in one piece.
+
+Legend: B batch, C width, J decoder frames, L latents, S samples, T frames, U units.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from echox.errors import ConfigError, InputError
+from echox.models.bounds import Classes, Few, Odd, Positive, Rate, Samples, Share, Small, Tokens, Width
+from echox.models.convnext import AheadStack
+from echox.models.spectral import Sound, SpectralConfig, SpectralDecoder, as_inputs
+
+FADE_SECONDS = 0.005  # at both ends of an utterance, so that utterances can be joined anywhere
+
+
+Aheads = Annotated[list[Small] | tuple[Small, ...], Few]
+
+
+class LatentVocoderConfig(PreTrainedConfig):
+    """Sizes of the network and of the teacher's decoder; `aheads` are frames that each block sees of the future."""
+
+    model_type = "echox_latent_vocoder"
+
+    num_units: Classes = 256
+    width: Width = 256
+    kernel: Odd = 7
+    expansion: Positive = 3
+    frame_aheads: Aheads = (3, 2, 2, 2, 0, 2, 2, 1)
+    frame_dilations: Aheads = (1, 1, 2, 1, 4, 1, 2, 1)
+    latent_aheads: Aheads = (1, 1, 1)
+    duration_width: Width = 192
+    duration_aheads: Aheads = (2, 1, 1)
+    max_duration: Tokens = 32  # frames
+    duration_quantile: Share = 0.5  # of the predicted distribution: above a half is slower speech
+    hop: Samples = 480  # samples per frame
+    sample_rate: Rate = 24_000
+    decoder: dict | None = None  # SpectralConfig
+
+
+class DurationNetwork(nn.Module):
+    """Units to logits of their durations, 1 to `max_duration` frames."""
+
+    def __init__(self, config: LatentVocoderConfig) -> None:
+        super().__init__()
+        width, count = config.duration_width, len(config.duration_aheads)
+        self.embedding = nn.Embedding(config.num_units, width)
+        self.blocks = AheadStack(width, config.duration_aheads, [1] * count, config.kernel, config.expansion)
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, config.max_duration)
+
+    def forward(self, units_BU: torch.Tensor, tails: list | None = None, last: bool = True) -> torch.Tensor:
+        """Return the logits that are ready, (B, U, D)."""
+        return self.head(self.norm(self.blocks.run(self.embedding(units_BU), tails, last)))
+
+
+class Stretch:
+    """Linear interpolation from frames to decoder frames, piece by piece; the outermost frames repeat themselves."""
+
+    def __init__(self, hop: int, decoder_hop: int) -> None:
+        self.hop, self.decoder_hop = hop, decoder_hop
+        self.rows_BTC: torch.Tensor | None = None
+        self.first = self.made = 0  # absolute numbers of the first frame kept, and of the next output
+
+    def push(self, new_BTC: torch.Tensor, last: bool = True) -> torch.Tensor:
+        """Return the decoder frames (B, J, C) whose neighbours are known."""
+        rows = new_BTC if self.rows_BTC is None else torch.cat([self.rows_BTC, new_BTC], dim=1)
+        end, whole = self.first + rows.shape[1], 2 * self.hop
+        number = torch.arange(self.made, -(-end * self.hop // self.decoder_hop), device=rows.device)
+        place = (2 * number + 1) * self.decoder_hop - self.hop  # of the middle of a decoder frame, in half samples
+        low = torch.div(place, whole, rounding_mode="floor")
+        if not last:
+            low = low[low + 1 < end]
+        share = ((place[: len(low)] - low * whole) / whole)[:, None].to(rows.dtype)
+        left, right = (rows[:, at.clamp(0, max(0, end - 1)) - self.first] for at in (low, low + 1))
+        self.made += len(low)
+        following = ((2 * self.made + 1) * self.decoder_hop - self.hop) // whole
+        kept = min(max(following, self.first), end)
+        self.rows_BTC, self.first = rows[:, kept - self.first :], kept
+        return left + (right - left) * share
+
+
+class LatentVocoder(PreTrainedModel):
+    """Units to latents to the teacher's decoder, with its own durations; the surface is `UnitVocoder`'s."""
+
+    config_class = LatentVocoderConfig
+    base_model_prefix = "vocoder"
+    main_input_name = "frames_BT"
+
+    def __init__(self, config: LatentVocoderConfig) -> None:
+        super().__init__(config)
+        sizes = SpectralConfig(**(config.decoder or {}))
+        if sizes.sample_rate != config.sample_rate:
+            raise ConfigError(f"sample_rate {config.sample_rate} is not the decoder's, {sizes.sample_rate}.")
+        count = len(config.latent_aheads)
+        if len(config.frame_aheads) != len(config.frame_dilations):
+            raise ConfigError("frame_aheads and frame_dilations must name the same number of blocks.")
+        blocks = (config.kernel, config.expansion)
+        self.embedding = nn.Embedding(config.num_units, config.width)
+        self.frame_blocks = AheadStack(config.width, config.frame_aheads, config.frame_dilations, *blocks)
+        self.latent_blocks = AheadStack(config.width, config.latent_aheads, [1] * count, *blocks)
+        self.norm = nn.LayerNorm(config.width)
+        self.head = nn.Linear(config.width, sizes.latents + 3)  # latents, log pitch, energy, voicing
+        self.durations = DurationNetwork(config)
+        self.decoder = SpectralDecoder(sizes)
+        self.register_buffer("mean_O", torch.zeros(sizes.latents + 2))  # of latents, log pitch and energy
+        self.register_buffer("spread_O", torch.ones(sizes.latents + 2))
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Start small, as ConvNeXt does."""
+        if isinstance(module, nn.Conv1d | nn.Linear):
+            nn.init.normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+    @property
+    def look_ahead(self) -> tuple[int, int]:
+        """Units after a unit that its duration depends on, and frames after a frame that its samples depend on."""
+        later = self.latent_blocks.ahead + self.decoder.ahead + Sound.AHEAD
+        frames = -(-later * self.decoder.config.hop // self.config.hop)
+        return self.durations.blocks.ahead, self.frame_blocks.ahead + 1 + frames
+
+    def predict(self, frames_BT: torch.Tensor, mask_BT: torch.Tensor | None = None) -> torch.Tensor:
+        """Return standardised outputs (B, J, L + 3) for one unit id per frame; frames outside the mask count as zeros."""
+        hop, decoder_hop = self.config.hop, self.decoder.config.hop
+        mask = None if mask_BT is None else mask_BT[..., None].to(self.embedding.weight.dtype)
+        states = self.frame_blocks.run(self.embedding(frames_BT), mask_BT1=mask)
+        states = Stretch(hop, decoder_hop).push(states)
+        if mask is not None:
+            mask = mask[:, torch.arange(states.shape[1], device=mask.device) * decoder_hop // hop]
+        return self.head(self.norm(self.latent_blocks.run(states, mask_BT1=mask)))
+
+    def decoder_inputs(self, outputs_BJO: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return inputs (B, J, L + 2) of the decoder and pitch (B, J) in Hz, 0 where unvoiced, from `predict`."""
+        plain_BJO = outputs_BJO[..., :-1] * self.spread_O + self.mean_O
+        f0_BJ = plain_BJO[..., -2].exp() * (outputs_BJO[..., -1] > 0)
+        return as_inputs(plain_BJO[..., :-2], f0_BJ, plain_BJO[..., -1]), f0_BJ
+
+    def pick_durations(self, logits_BUD: torch.Tensor) -> torch.Tensor:
+        """Return frames per unit, long (B, U): the configured quantile of the predicted distribution, at least 1."""
+        below = logits_BUD.softmax(dim=-1).cumsum(dim=-1) < self.config.duration_quantile
+        return (below.sum(dim=-1) + 1).clamp(max=self.config.max_duration)
+
+    def predict_durations(self, units_BU: torch.Tensor) -> torch.Tensor:
+        """Return whole frames per unit, long (B, U)."""
+        return self.pick_durations(self.durations(units_BU))
+
+    def speak(self, unit_ids: Sequence[int], durations: Sequence[int] | None = None) -> np.ndarray:
+        """Return the speech of one unit sequence, float32 [S] at `config.sample_rate`; InputError for an unknown unit."""
+        speech = self.stream(durations)
+        return np.concatenate([speech.push(unit_ids), speech.flush()])
+
+    def stream(self, durations: Sequence[int] | None = None) -> "LatentStream":
+        """Return a fresh stream; with `durations`, one is taken for each unit pushed."""
+        return LatentStream(self, durations)
+
+    def as_units(self, unit_ids: Sequence[int]) -> torch.Tensor:
+        """Return ids as a (1, U) tensor on the model's device; InputError when one is outside the vocabulary."""
+        units_BU = torch.as_tensor([int(unit) for unit in unit_ids], dtype=torch.long, device=self.device)[None]
+        if units_BU.numel() and not 0 <= int(units_BU.min()) <= int(units_BU.max()) < self.config.num_units:
+            raise InputError(
+                f"unit {int(units_BU.max())} is unknown: this vocoder has units 0 to {self.config.num_units - 1}."
+            )
+        return units_BU
+
+
+class LatentStream:
+    """Speech of a growing unit sequence; together the pieces equal `LatentVocoder.speak`, up to rounding."""
+
+    def __init__(self, vocoder: LatentVocoder, durations: Sequence[int] | None = None) -> None:
+        self.vocoder = vocoder
+        self.given = None if durations is None else [int(duration) for duration in durations]
+        if self.given and min(self.given) < 1:
+            raise InputError("a duration is below 1: give every unit at least one frame.")
+        fade = int(FADE_SECONDS * vocoder.config.sample_rate)
+        self.fade_S = torch.linspace(0, 1, fade + 2, device=vocoder.device)[1:-1]
+        self._begin()
+
+    def _begin(self) -> None:
+        model = self.vocoder
+        self.waiting: list[int] = []  # units without a duration
+        self.unit_tails, self.decoder_tails = model.durations.blocks.tails(), model.decoder.tails()
+        self.frame_tails, self.latent_tails = model.frame_blocks.tails(), model.latent_blocks.tails()
+        self.stretch = Stretch(model.config.hop, model.decoder.config.hop)
+        self.sound = Sound(model.decoder.config, model.device)
+        self.frames = self.spoken = self.faded = 0  # frames pushed, samples made, samples faded in
+        self.held_S = torch.zeros(0, device=model.device)  # perhaps the last samples, which fade out
+
+    def push(self, unit_ids: Sequence[int]) -> np.ndarray:
+        """Add units and return the samples that no later unit can change, float32, perhaps none."""
+        return self._push(self.vocoder.as_units(unit_ids), last=False)
+
+    def flush(self) -> np.ndarray:
+        """Return the rest of the speech and begin a new sequence; InputError when given durations do not fit."""
+        wave_S = self._push(self.vocoder.as_units([]), last=True)
+        if self.given:
+            raise InputError(f"{len(self.given)} durations are left over: give one to each unit.")
+        self._begin()
+        return wave_S
+
+    @torch.inference_mode()
+    def _push(self, units_BU: torch.Tensor, last: bool) -> np.ndarray:
+        self.waiting += units_BU[0].tolist()
+        frames_BT = self._time(units_BU, last)
+        self.frames += frames_BT.shape[1]
+        if not self.frames or not (frames_BT.numel() or last):
+            return np.zeros(0, np.float32)
+        model = self.vocoder
+        states = model.frame_blocks.run(model.embedding(frames_BT), self.frame_tails, last)
+        states = model.latent_blocks.run(self.stretch.push(states, last), self.latent_tails, last)
+        inputs_BJI, f0_BJ = model.decoder_inputs(model.head(model.norm(states)).float())
+        spectra_BJX = model.decoder(inputs_BJI, self.decoder_tails, last)
+        wave_S = self.sound.push(spectra_BJX[0].float(), f0_BJ[0], last)
+        return self._smooth(wave_S, last).cpu().numpy()
+
+    def _time(self, units_BU: torch.Tensor, last: bool) -> torch.Tensor:
+        """Return the frames (1, T) of the units whose duration is settled."""
+        if self.given is not None:
+            count = len(self.waiting)
+            if count > len(self.given):
+                raise InputError(f"{count} units came with {len(self.given)} durations: give one to each unit.")
+            durations, self.given = self.given[:count], self.given[count:]
+        else:
+            logits = self.vocoder.durations(units_BU, self.unit_tails, last)
+            durations = self.vocoder.pick_durations(logits)[0].tolist()
+        settled, self.waiting = self.waiting[: len(durations)], self.waiting[len(durations) :]
+        repeats = torch.tensor(durations, dtype=torch.long, device=units_BU.device)
+        return torch.tensor(settled, dtype=torch.long, device=units_BU.device).repeat_interleave(repeats)[None]
+
+    def _smooth(self, wave_S: torch.Tensor, last: bool) -> torch.Tensor:
+        """Fade the utterance in and out, and cut it to a whole number of frames."""
+        if last:  # the last decoder frame may reach past the last frame
+            wave_S = wave_S[: self.frames * self.vocoder.config.hop - self.spoken]
+        self.spoken += len(wave_S)
+        fresh = self.fade_S[self.faded : self.faded + len(wave_S)]
+        wave_S = torch.cat([wave_S[: len(fresh)] * fresh, wave_S[len(fresh) :]])
+        self.faded += len(fresh)
+        wave_S = torch.cat([self.held_S, wave_S])
+        if not last:
+            cut = max(0, len(wave_S) - len(self.fade_S))
+            self.held_S = wave_S[cut:]
+            return wave_S[:cut]
+        length = min(len(self.fade_S), len(wave_S))
+        return torch.cat(
+            [wave_S[: len(wave_S) - length], wave_S[len(wave_S) - length :] * self.fade_S[:length].flip(0)]
+        )

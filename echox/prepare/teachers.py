@@ -1,0 +1,119 @@
+"""Voices whose decoder is known: they say a text and tell what their decoder was given; they know no files and no units.
+
+Legend: F frames of the decoder, I decoder inputs, L latents, S samples.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from echox.errors import ModelError, require
+from echox.models.spectral import Sound, SpectralConfig, SpectralDecoder, as_inputs
+from echox.prepare.onnx_graph import read_weights, with_output
+
+TINY = {"latents": 8, "width": 16, "layers": 1, "kernel": 3}
+
+
+@dataclass
+class Said:
+    """One utterance: what the decoder was given, and the samples."""
+
+    latents_FL: np.ndarray
+    prosody_F2: np.ndarray  # pitch in Hz (0 or less: unvoiced), energy
+    wave_S: np.ndarray  # float32 at the decoder's sample rate, a whole number of hops a frame
+
+
+class Teacher(Protocol):
+    """A TTS with a known decoder."""
+
+    decoder: SpectralDecoder
+
+    def say(self, text: str, seed: int) -> list[Said]:
+        """Return the sentences of `text`."""
+        ...
+
+
+class HibariTeacher:
+    """hibari-tts: one ONNX graph, asked for the tensor that enters its decoder beside its ordinary outputs."""
+
+    INPUTS = "/Concat_43_output_0"
+
+    def __init__(self) -> None:
+        runtime = require("onnxruntime", extra="prepare")
+        hibari = require("hibari", extra="prepare")
+        self._tts, self._synth = hibari.Hibari(threads=1), hibari.dsp.synth
+        path = Path(self._tts.model_path)
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = 1, 3
+        self.session = runtime.InferenceSession(with_output(path.read_bytes(), self.INPUTS), options)
+        self.decoder = hibari_decoder(read_weights(path))
+
+    def run(self, ids: list[int]) -> list[np.ndarray]:
+        """Return a b c d e (each [F, bins]), f0 [F] and decoder inputs [F, L + 2] of phoneme ids."""
+        feeds = {"ids": np.asarray([ids], np.int64), "speed": np.ones(1, np.float32)}
+        return [found[0].T for found in self.session.run(None, feeds)]
+
+    def say(self, text: str, seed: int) -> list[Said]:
+        """See `Teacher.say`; the samples are hibari's own."""
+        said, random = [], np.random.default_rng(seed)
+        for phonemes in self._tts.phonemize(text):
+            ids = self._tts.ids(phonemes)
+            if len(ids) < 3:
+                continue
+            *spectra, f0_F, inputs_FI = self.run(ids)
+            wave_S = self._synth(*(part.T for part in spectra), f0_F, random)
+            prosody_F2 = np.stack([f0_F.clip(min=0.0), inputs_FI[:, -1]], axis=1)
+            said.append(Said(inputs_FI[:, :-2], prosody_F2, wave_S))
+        return said
+
+
+def hibari_decoder(weights: dict[str, np.ndarray]) -> SpectralDecoder:
+    """Return hibari's decoder from its graph's weights, int8 matrices as float; ModelError when one is missing."""
+    names = {"enter": "dec_in", "norm": "dec_norm"}
+    parts = {"depthwise": "dw", "norm": "norm", "up": "pw1", "down": "pw2"}
+    decoder = SpectralDecoder(SpectralConfig())
+    state = {}
+    try:
+        for key in decoder.state_dict():
+            first, *rest = key.split(".")
+            if first == "blocks" and rest[1] == "scale":
+                state[key] = weights[f"m.dec.{rest[0]}.gamma"]
+                continue
+            place = f"dec.{rest[0]}/{parts[rest[1]]}" if first == "blocks" else names.get(first, first)
+            name = f"m.{place.replace('/', '.')}.{rest[-1]}"
+            state[key] = weights[name] if name in weights else _matrix(weights, place)
+    except KeyError as error:
+        raise ModelError(f"hibari's graph has no tensor {error}: install hibari-tts==0.2.1.") from error
+    decoder.load_state_dict({key: torch.tensor(value) for key, value in state.items()})
+    return decoder.eval()
+
+
+def _matrix(weights: dict[str, np.ndarray], place: str) -> np.ndarray:
+    """Return a linear layer's weights [out, in], which the graph holds transposed and quantised."""
+    quantised, scale, zero = (
+        weights[f"/{place}/Transpose_output_0_{kind}"] for kind in ("quantized", "scale", "zero_point")
+    )
+    return ((quantised.astype(np.float32) - zero.astype(np.float32)) * scale).T.copy()
+
+
+class ToyTeacher:
+    """Every letter is a random latent for a tenth of a second, read by a random tiny decoder."""
+
+    def __init__(self, seed: int = 0) -> None:
+        torch.manual_seed(seed)
+        self.decoder = SpectralDecoder(SpectralConfig(**TINY)).eval()
+        self._table = np.random.default_rng(seed).standard_normal((256, TINY["latents"])).astype(np.float32)
+
+    @torch.inference_mode()
+    def say(self, text: str, seed: int) -> list[Said]:
+        """See `Teacher.say`."""
+        letters = np.repeat(np.frombuffer(text.lower().encode("latin-1", errors="replace"), np.uint8), 8)
+        f0_F = np.where(letters % 5, 150.0 + letters, 0.0).astype(np.float32)
+        energy_F = (letters % 7).astype(np.float32) / 7
+        latents_FL = self._table[letters]
+        inputs = as_inputs(*(torch.from_numpy(part)[None] for part in (latents_FL, f0_F, energy_F)))
+        wave_S = Sound(self.decoder.config).push(self.decoder(inputs)[0], torch.from_numpy(f0_F), last=True)
+        return [Said(latents_FL, np.stack([f0_F, energy_F], axis=1), 0.01 * wave_S.numpy())]

@@ -1,0 +1,123 @@
+"""A TTS whose decoder is known says texts: what its decoder was given, and the units of what was heard; files to files, resumable.
+
+Stage `teacher` writes `decoder/` (the TTS's own decoder, rebuilt) and shards of utterances with
+
+    latents  int8   [F, L]  x scale, 80 a second          exact inputs of the decoder: regression on them is all that training needs
+    prosody  half   [F, 2]  pitch in Hz, energy
+    units    int16  [T]     50 a second                   of the spoken audio, by given centroids
+
+Legend: F latent frames, L latents, T unit frames.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from echox.config.load import Settings
+from echox.data.manifest import read_jsonl
+from echox.errors import InputError
+from echox.features.logmel import SAMPLE_RATE
+from echox.files import write_file, write_folder
+from echox.models.io import save_part
+from echox.prepare.encode import Encode, load_encoder, states_at
+from echox.prepare.teachers import HibariTeacher, Said, Teacher, ToyTeacher
+from echox.prepare.voices import resample
+from echox.units.extractor import load_centroids
+from echox.units.kmeans import assign
+
+
+class Texts(Settings):
+    """A JSONL file: which field is said, and of how many rows."""
+
+    path: Path
+    field: str = "text"
+    take: int = 0  # rows, in the order of a hash of their id; 0 means all
+
+
+class Recipe(Settings):
+    """Recipe of stage `teacher`; `toy` is a random decoder over letters, for tests."""
+
+    stage: Literal["teacher"]
+    out: Path
+    seed: int = 0
+    teacher: Literal["hibari", "toy"] = "hibari"
+    texts: list[Texts]
+    longest: float = 8.0  # seconds: sentences of a text are joined up to about so much
+    units: Path  # centroids
+    encoder: Path
+    precision: Literal["float32", "bfloat16"] = "bfloat16"  # of the encoder
+    shard_size: int = 500  # texts
+
+
+def run(recipe: Recipe) -> Path:
+    """Say what has not been said yet."""
+    teacher: Teacher = HibariTeacher() if recipe.teacher == "hibari" else ToyTeacher(recipe.seed)
+    centroids_KD, meta = load_centroids(recipe.units)
+    encode = states_at(load_encoder(recipe.encoder, recipe.precision), meta.layer)
+    if not (recipe.out / "decoder").exists():
+        recipe.out.mkdir(parents=True, exist_ok=True)
+        write_folder(recipe.out / "decoder", lambda folder: save_part(folder, teacher.decoder))
+    texts = chosen_texts(recipe.texts)
+    for number, start in enumerate(range(0, len(texts), recipe.shard_size)):
+        path = recipe.out / f"shard-{number:05d}.npz"
+        if path.exists():
+            continue
+        said = [
+            utterance
+            for text in texts[start : start + recipe.shard_size]
+            for utterance in join(teacher.say(text, recipe.seed), recipe.longest, teacher.decoder.config.sample_rate)
+        ]
+        write_shard(path, said, teacher.decoder.config.sample_rate, encode, centroids_KD)
+    return recipe.out
+
+
+def chosen_texts(sources: list[Texts]) -> list[str]:
+    """Return the texts of all sources in an order that mixes them and depends on nothing but their ids."""
+    chosen = []
+    for source in sources:
+        rows = []
+        for number, row in enumerate(read_jsonl(source.path), start=1):
+            if not row.get("id") or not isinstance(row.get(source.field), str):
+                raise InputError(f"{source.path} line {number} has no `id` or no `{source.field}`: make it again.")
+            if row[source.field].strip():
+                rows.append((hashlib.sha256(row["id"].encode()).hexdigest(), row[source.field]))
+        chosen += sorted(rows)[: source.take or None]
+    return [text for _, text in sorted(chosen)]
+
+
+def join(said: list[Said], longest: float, rate: int) -> Iterator[Said]:
+    """Yield runs of sentences as one utterance each, as long as they stay below `longest` seconds."""
+    while said:
+        count, samples = 1, len(said[0].wave_S)
+        while count < len(said) and samples + len(said[count].wave_S) <= longest * rate:
+            samples += len(said[count].wave_S)
+            count += 1
+        group, said = said[:count], said[count:]
+        yield Said(
+            np.concatenate([one.latents_FL for one in group]),
+            np.concatenate([one.prosody_F2 for one in group]),
+            np.concatenate([one.wave_S for one in group]),
+        )
+
+
+def write_shard(path: Path, said: list[Said], rate: int, encode: Encode, centroids_KD: np.ndarray) -> None:
+    """Write utterances with their units, atomically."""
+    if not said:
+        raise InputError(f"none of the texts of {path.name} could be said: check the texts of the recipe.")
+    heard = encode([resample(one.wave_S, rate, SAMPLE_RATE) for one in said])
+    units = [assign(states.astype(np.float32), centroids_KD).astype(np.int16) for states in heard]
+    latents_NL = np.concatenate([one.latents_FL for one in said])
+    scale_L = np.maximum(np.abs(latents_NL).max(axis=0), 1e-6) / 127
+    with write_file(path) as partial, partial.open("wb") as file:
+        np.savez(
+            file,
+            latents=np.round(latents_NL / scale_L).astype(np.int8),
+            scale=scale_L.astype(np.float32),
+            prosody=np.concatenate([one.prosody_F2 for one in said]).astype(np.float16),
+            units=np.concatenate(units),
+            latent_offsets=np.cumsum([0, *(len(one.latents_FL) for one in said)]),
+            unit_offsets=np.cumsum([0, *map(len, units)]),
+        )

@@ -1,0 +1,105 @@
+"""The voice stage: utterances of stage `teacher` -> a LatentVocoder folder that holds the teacher's decoder, untouched.
+
+Plain regression: the targets are exactly what the decoder was given, so that no discriminator and no spectral loss is needed.
+
+Legend: U units.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+
+from echox.config.load import Settings, known
+from echox.data.latents import LatentSegments, Utterances
+from echox.errors import ConfigError
+from echox.models.io import load_config, load_module, save_part
+from echox.models.latent_vocoder import LatentVocoder, LatentVocoderConfig
+from echox.models.spectral import SpectralConfig, SpectralDecoder
+from echox.objectives.voice import VoiceObjective
+from echox.train.loop import Player, Stage, TrainSettings
+
+QUANTILES = torch.linspace(0.3, 0.8, 51)
+
+
+class VoiceSettings(Settings):
+    """Data, sizes and losses of one run."""
+
+    teacher: Path  # folder of stage `teacher`
+    held_out: int = 50  # the first so many utterances are never trained on
+    segment_frames: int = 100  # 50 a second
+    batch_size: int = 12
+    model: Annotated[dict[str, Any], known(LatentVocoderConfig)] = {}
+    prosody: float = 0.3  # weight of voicing, pitch and energy
+    durations: float = 0.1  # weight of the duration network's loss
+    evaluate_every: int = 0  # steps; 0 means never
+
+
+class Recipe(Settings):
+    """A recipe of this stage."""
+
+    stage: Literal["voice"]
+    out: Path
+    seed: int = 0
+    voice: VoiceSettings
+    train: TrainSettings
+
+
+def build(recipe: Recipe) -> Stage:
+    """Return the stage for the loop; InputError and ConfigError say what is missing."""
+    settings = recipe.voice
+    torch.manual_seed(recipe.seed)
+    decoder = settings.teacher / "decoder"
+    sizes = load_config(decoder, SpectralConfig)
+    config = LatentVocoderConfig(**settings.model, decoder=sizes.to_diff_dict(), sample_rate=sizes.sample_rate)
+    vocoder = LatentVocoder(config)
+    vocoder.decoder = load_module(decoder, lambda: SpectralDecoder(sizes)).float()
+    vocoder.decoder.requires_grad_(False)
+    utterances = Utterances(settings.teacher)
+    largest = max(int(units.max()) for units in utterances.units)
+    if largest >= config.num_units:
+        raise ConfigError(f"{settings.teacher} holds unit {largest}: raise voice.model.num_units.")
+    for buffer, values in zip((vocoder.mean_O, vocoder.spread_O), utterances.statistics(), strict=True):
+        buffer.copy_(torch.from_numpy(values))
+    hops = (config.hop, sizes.hop)  # 480 and 300 samples: 5 frames last as long as 8 decoder frames
+    segments = LatentSegments(
+        utterances, settings.segment_frames, settings.batch_size, hops, settings.held_out, recipe.seed
+    )
+    objective = VoiceObjective(vocoder, settings.prosody, settings.durations)
+    moved = [parameter for parameter in vocoder.parameters() if parameter.requires_grad]
+
+    def save(folder: Path) -> None:
+        vocoder.config.duration_quantile = fitting_quantile(vocoder, utterances, settings.held_out)
+        save_part(folder, vocoder)
+
+    return Stage(
+        modules={"vocoder": vocoder},
+        players=[Player("voice", objective, moved, recipe.train.optim)],
+        batches=segments,
+        save=save,
+        evaluate=lambda: evaluate(objective, utterances, segments, settings.held_out),
+        evaluate_every=settings.evaluate_every,
+    )
+
+
+@torch.no_grad()
+def evaluate(
+    objective: VoiceObjective, utterances: Utterances, segments: LatentSegments, held_out: int
+) -> dict[str, float]:
+    """Return the losses of the beginnings of the held-out utterances."""
+    if not held_out:
+        return {}
+    batch = segments.collate([(index, 0) for index in range(min(held_out, len(utterances)))])
+    return objective(batch, 0).numbers()
+
+
+@torch.no_grad()
+def fitting_quantile(vocoder: LatentVocoder, utterances: Utterances, held_out: int) -> float:
+    """Return the quantile of the predicted durations at which held-out speech is as long as it was; a half without any."""
+    below, true = torch.zeros(len(QUANTILES)), 0
+    for index in range(min(held_out, len(utterances))):
+        units, lengths = torch.unique_consecutive(torch.from_numpy(utterances.unit_rows(index)), return_counts=True)
+        sums_UD = vocoder.durations(units[None].to(vocoder.device))[0].float().softmax(-1).cumsum(-1).cpu()
+        below += (sums_UD[None] < QUANTILES[:, None, None]).sum(-1).add(1).sum(-1)
+        true += int(lengths.clamp(max=vocoder.config.max_duration).sum())
+    return round(float(QUANTILES[(below - true).abs().argmin()]), 3) if true else 0.5

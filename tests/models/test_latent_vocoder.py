@@ -1,0 +1,159 @@
+"""LatentVocoder: pieces equal the whole, stated look-ahead, durations, joins without clicks, files and bad input; toy sizes."""
+
+import numpy as np
+import pytest
+import torch
+
+from echox.errors import ConfigError, InputError, ModelError
+from echox.generate.parts import load_vocoder
+from echox.models.io import save_part
+from echox.models.latent_vocoder import LatentVocoder, LatentVocoderConfig, Stretch
+
+UNITS = np.random.default_rng(3).integers(0, 20, 90).tolist()
+SIZES = {"num_units": 20, "width": 12, "duration_width": 8, "max_duration": 6, "duration_aheads": [2, 1]}
+BLOCKS = {"frame_aheads": [2, 4, 0], "frame_dilations": [1, 2, 4], "latent_aheads": [1, 1]}
+DECODER = {"latents": 6, "width": 10, "layers": 2, "kernel": 5}
+
+
+def tiny(**changes) -> LatentVocoder:
+    """A vocoder whose weights are large enough for every layer to matter; about half of it is voiced."""
+    torch.manual_seed(0)
+    vocoder = LatentVocoder(LatentVocoderConfig(**SIZES | BLOCKS | {"decoder": DECODER} | changes)).eval()
+    with torch.no_grad():
+        for parameter in vocoder.parameters():
+            parameter.copy_(torch.randn_like(parameter) * (0.3 if parameter.ndim > 1 else 0.2))
+        vocoder.mean_O[-2] = np.log(180.0)
+        vocoder.spread_O[-2] = 0.1
+        vocoder.decoder.head.weight.mul_(0.1)
+    return vocoder
+
+
+@pytest.fixture(scope="module")
+def vocoder() -> LatentVocoder:
+    return tiny()
+
+
+def pieces(vocoder: LatentVocoder, units: list[int], chunk: int) -> list[np.ndarray]:
+    voice = vocoder.stream()
+    return [*(voice.push(units[i : i + chunk]) for i in range(0, len(units), chunk)), voice.flush()]
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 40])
+def test_stream_equals_offline(vocoder, chunk):
+    expected, made = vocoder.speak(UNITS), pieces(vocoder, UNITS, chunk)
+    assert sum(len(piece) > 0 for piece in made) > 1
+    made = np.concatenate(made)
+    assert made.shape == expected.shape and expected.std() > 1e-3
+    np.testing.assert_allclose(made, expected, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_the_shortest_utterances(vocoder, count):
+    units = UNITS[:count]
+    expected = vocoder.speak(units)
+    durations = vocoder.predict_durations(torch.tensor([units]).long())
+    assert len(expected) == int(durations.sum()) * vocoder.config.hop
+    np.testing.assert_allclose(np.concatenate(pieces(vocoder, units, 1)), expected, atol=1e-4)
+
+
+def test_speech_is_the_network_and_the_decoder_on_whole_utterances(vocoder):
+    """The slow twin: no stream, padded convolutions over everything at once."""
+    from echox.models.spectral import Sound
+
+    durations = vocoder.predict_durations(torch.tensor([UNITS]))[0]
+    frames_BT = torch.tensor(UNITS).repeat_interleave(durations)[None]
+    with torch.no_grad():
+        inputs_BJI, f0_BJ = vocoder.decoder_inputs(vocoder.predict(frames_BT))
+        wave_S = Sound(vocoder.decoder.config).push(vocoder.decoder(inputs_BJI)[0], f0_BJ[0], last=True).numpy()
+    assert 0.2 < float((f0_BJ > 0).float().mean()) < 0.8
+    made = vocoder.speak(UNITS)
+    inner = slice(200, len(made) - 300)  # the ends fade
+    np.testing.assert_allclose(made[inner], wave_S[: len(made)][inner], atol=1e-4 * np.abs(wave_S).max())
+
+
+def test_first_samples_come_after_the_stated_look_ahead(vocoder):
+    units, frames = vocoder.look_ahead
+    voice, pushed = vocoder.stream(), 0
+    while not len(voice.push([UNITS[pushed]])):
+        pushed += 1
+    settled = vocoder.predict_durations(vocoder.as_units(UNITS[: pushed + 1]))[0]
+    known = int(settled[: pushed + 1 - units].sum())
+    assert frames - 3 <= known <= frames + int(settled.max())  # a decoder frame and the fade are held back
+
+
+def test_samples_do_not_depend_on_frames_beyond_the_look_ahead(vocoder):
+    frames = np.random.default_rng(1).integers(0, 20, 120).tolist()
+    _, ahead = vocoder.look_ahead
+    one, other = (vocoder.speak(row, [1] * len(row)) for row in (frames, [*frames[:80], *([7] * 40)]))
+    same = (80 - ahead) * vocoder.config.hop
+    np.testing.assert_allclose(one[:same], other[:same], atol=1e-4 * np.abs(one).max())
+    assert np.abs(one - other).max() > 1e-3
+
+
+def test_given_durations_are_kept_and_must_fit(vocoder):
+    durations = [1 + i % 3 for i in range(len(UNITS))]
+    assert len(vocoder.speak(UNITS, durations)) == sum(durations) * vocoder.config.hop
+    for wrong in (durations[1:], [*durations, 1], [0, *durations[1:]]):
+        with pytest.raises(InputError, match="duration"):
+            vocoder.speak(UNITS, wrong)
+
+
+def test_a_larger_quantile_speaks_slower(vocoder):
+    fast, slow = (tiny(duration_quantile=q).predict_durations(torch.tensor([UNITS])) for q in (0.2, 0.8))
+    assert bool((slow >= fast).all()) and int(slow.sum()) > int(fast.sum()) and int(fast.min()) >= 1
+
+
+def test_utterances_begin_and_end_in_silence_so_that_joins_do_not_click(vocoder):
+    wave = vocoder.speak(UNITS)
+    loud = np.abs(wave).max()
+    assert np.abs(wave[[0, -1]]).max() < 0.02 * loud
+    joined = np.concatenate([wave, vocoder.speak(UNITS[:40])])
+    steps = np.abs(np.diff(joined))
+    assert steps[len(wave) - 3 : len(wave) + 3].max() < np.quantile(steps, 0.99)
+
+
+def test_streams_share_a_model_and_a_flushed_stream_begins_again(vocoder):
+    one, two = vocoder.stream(), vocoder.stream()
+    first = [one.push(UNITS[:30]), two.push(UNITS[30:60]), one.flush(), two.flush()]
+    np.testing.assert_allclose(np.concatenate(first[0::2]), vocoder.speak(UNITS[:30]), atol=1e-3)
+    np.testing.assert_allclose(np.concatenate(first[1::2]), vocoder.speak(UNITS[30:60]), atol=1e-3)
+    np.testing.assert_allclose(
+        np.concatenate([one.push(UNITS[60:]), one.flush()]), vocoder.speak(UNITS[60:]), atol=1e-3
+    )
+    assert len(one.flush()) == 0
+
+
+def test_an_unknown_unit_leaves_the_stream_as_it_was(vocoder):
+    voice = vocoder.stream()
+    start = voice.push(UNITS[:20])
+    with pytest.raises(InputError, match="unit 99 is unknown"):
+        voice.push([1, 99])
+    rest = np.concatenate([start, voice.push(UNITS[20:25]), voice.flush()])
+    np.testing.assert_allclose(rest, vocoder.speak(UNITS[:25]), atol=1e-3)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 8])
+def test_stretch_is_linear_interpolation(chunk):
+    rows = torch.randn(1, 25, 4)
+    expected = torch.nn.functional.interpolate(rows.transpose(1, 2), size=40, mode="linear").transpose(1, 2)
+    stretch = Stretch(480, 300)
+    made = [stretch.push(rows[:, i : i + chunk], last=i + chunk >= 25) for i in range(0, 25, chunk)]
+    torch.testing.assert_close(torch.cat(made, dim=1), expected)
+
+
+def test_a_folder_says_which_vocoder_it_holds(vocoder, tmp_path):
+    save_part(tmp_path, vocoder)
+    loaded = load_vocoder(tmp_path).eval()
+    assert isinstance(loaded, LatentVocoder) and loaded.config.sample_rate == 24_000
+    assert len(loaded.speak(UNITS)) == len(vocoder.speak(UNITS))
+    with pytest.raises(ModelError, match="embedding"):
+        save_part(tmp_path, tiny(num_units=19))
+        (tmp_path / "config.json").write_text((tmp_path / "config.json").read_text().replace("19", "18"))
+        load_vocoder(tmp_path)
+
+
+def test_sizes_must_fit():
+    with pytest.raises(ConfigError, match="sample_rate"):
+        tiny(sample_rate=16_000)
+    with pytest.raises(ConfigError, match="frame_dilations"):
+        tiny(frame_dilations=[1])

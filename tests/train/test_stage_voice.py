@@ -1,0 +1,103 @@
+"""Stages teacher and voice at toy size: texts in, a vocoder folder out that speaks, fits durations."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from echox.config.load import load_recipe
+from echox.data.latents import Utterances
+from echox.errors import ConfigError, InputError
+from echox.generate.parts import load_vocoder
+from echox.models.latent_vocoder import LatentVocoder
+from echox.prepare.teachers import Said
+from echox.train.run import run_recipe
+from echox.train.stage_teacher import Texts, chosen_texts, join
+from echox.train.stage_voice import build, fitting_quantile
+from echox.train.toy import write_world
+
+RECIPES = Path(__file__).parents[2] / "recipes" / "debug"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    root = tmp_path_factory.mktemp("voice")
+    write_world(root / "out" / "debug")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        for stage in ("units", "teacher", "voice"):
+            run_recipe(RECIPES / f"{stage}.yaml")
+    return root
+
+
+@pytest.fixture
+def world(made, monkeypatch):
+    monkeypatch.chdir(made)
+    return made / "out" / "debug"
+
+
+def test_teacher_writes_what_its_decoder_was_given(world):
+    utterances = Utterances(world / "teacher")
+    assert (world / "teacher" / "decoder" / "model.safetensors").exists()
+    assert len(sorted((world / "teacher").glob("shard-*.npz"))) == 2
+    for index in range(len(utterances)):
+        latents, _ = utterances.rows(index, 0, 1 << 20)
+        assert len(latents) % 8 == 0 and abs(utterances.frames(index) - len(latents) * 5 / 8) <= 1
+    before = (world / "teacher" / "shard-00001.npz").stat().st_mtime_ns
+    run_recipe(RECIPES / "teacher.yaml")  # nothing is left to do
+    assert (world / "teacher" / "shard-00001.npz").stat().st_mtime_ns == before
+
+
+def test_voice_speaks_with_the_teachers_own_decoder(world):
+    vocoder = load_vocoder(world / "voice" / "final").eval()
+    assert isinstance(vocoder, LatentVocoder) and 0.3 <= vocoder.config.duration_quantile <= 0.8
+    wave = vocoder.speak([1, 2, 3, 4, 5])
+    assert len(wave) and wave.dtype == np.float32
+    for name, value in load_file(world / "teacher" / "decoder" / "model.safetensors").items():
+        torch.testing.assert_close(vocoder.decoder.state_dict()[name].half(), value, atol=0, rtol=0)
+
+
+def test_training_learns_the_latents(world):
+    stage = build(load_recipe(RECIPES / "voice.yaml"))
+    (player,) = stage.players
+    optimizer = torch.optim.AdamW(player.parameters, lr=1e-2)
+    losses = []
+    for step in range(40):
+        loss = player.objective(stage.batches[0], step)  # the very same: it must be learnt
+        optimizer.zero_grad()
+        loss.total.backward()
+        optimizer.step()
+        losses.append(loss.numbers()["latents"])
+    assert losses[-1] < 0.7 * losses[0]
+    assert not any(p.requires_grad for p in stage.modules["vocoder"].decoder.parameters())
+
+
+def test_quantile_makes_held_out_speech_as_long_as_it_was(world):
+    stage = build(load_recipe(RECIPES / "voice.yaml"))
+    vocoder, utterances = stage.modules["vocoder"].eval(), stage.batches.utterances
+    with torch.no_grad():
+        for parameter in vocoder.durations.head.parameters():
+            parameter.zero_()  # every length is as likely: the quantile is the length
+    vocoder.config.duration_quantile = fitting_quantile(vocoder, utterances, 2)
+    true = said = 0
+    for index in range(2):
+        units = torch.unique_consecutive(torch.from_numpy(utterances.unit_rows(index)))
+        said += int(vocoder.predict_durations(units[None]).sum())
+        true += utterances.frames(index)
+    assert vocoder.config.duration_quantile == 0.3 or abs(said / true - 1) < 0.2
+
+
+def test_settings_that_do_not_fit_are_named(world, tmp_path):
+    with pytest.raises(ConfigError, match="num_units"):
+        build(load_recipe(RECIPES / "voice.yaml", ["voice.model.num_units=1"]))
+    (tmp_path / "texts.jsonl").write_text('{"id": "a", "text": "Yes."}\n{"id": "b"}\n')
+    with pytest.raises(InputError, match="line 2"):
+        chosen_texts([Texts(path=tmp_path / "texts.jsonl")])
+
+
+def test_sentences_are_joined_up_to_a_length():
+    said = [Said(np.full((n, 2), n), np.zeros((n, 2)), np.zeros(n * 300, np.float32)) for n in (40, 30, 90, 20)]
+    assert [len(one.latents_FL) for one in join(said, 1.0, 24_000)] == [70, 90, 20]
+    assert [len(one.latents_FL) for one in join(said, 10.0, 24_000)] == [180]
