@@ -20,7 +20,6 @@ from transformers import (
 
 from echox.data.manifest import write_jsonl, write_manifest
 from echox.features.logmel import SAMPLE_RATE
-from echox.files import copy_file
 
 WORDS = "what who where is the capital of a big small red blue king queen river city france spain paris madrid".split()
 FACTS = {
@@ -123,11 +122,7 @@ def write_corpus(folder: Path, rows: Iterable[dict], role: str) -> Path:
         start += len(wave)
     np.save(folder / "shard-00000.npy", np.concatenate(waves))
     write_manifest(folder / "shard-00000.jsonl", records)
-<<<<<<< HEAD
     write_manifest(folder / "manifest.jsonl", records)
-=======
-    copy_file(folder / "shard-00000.jsonl", folder / "manifest.jsonl")
->>>>>>> 0db8426 (Sound files are decoded in blocks and cut ones refused; typed control tokens are text; hostile model folders end in one sentence)
     return folder
 
 
