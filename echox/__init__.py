@@ -1,4 +1,4 @@
-"""echox: train, run, serve and measure speech-to-speech language models.
+"""echox: train, run and measure speech-to-speech language models.
 
 Public names load on first use, so that importing the package costs nothing.
 """

@@ -252,11 +252,11 @@ def check_output(path: str | Path) -> None:
         raise OutputError(
             f"{path} does not end in .wav, the one format written here: name it {path.stem or 'answer'}.wav."
         )
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike those of Path, no long name or loop of links ends it
         raise OutputError(f"{path} is a folder: give the name of a file in it.")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise OutputError(f"{path} cannot be written: the folder {path.parent} does not exist; make it first.")
-    if path.exists() and not os.access(path, os.W_OK):
+    if os.path.exists(path) and not os.access(path, os.W_OK):
         raise OutputError(f"{path} is there and may not be written: choose another name.")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise OutputError(f"{path} cannot be written: no permission in the folder {path.parent}.")

@@ -4,7 +4,11 @@
 standard error and ends with 1; wrong usage ends with 2.
 """
 
+import io
+import os
+import signal
 import sys
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Annotated, Any, NamedTuple
@@ -33,7 +37,6 @@ VERBS = {
     "convert": Verb(
         "echox.commands.convert:convert", "Turn other people's checkpoints into folders of ours, and back."
     ),
-    "serve": Verb("echox.commands.serve:serve", "Serve a model over HTTP and WebSocket."),
 }
 
 
@@ -87,11 +90,25 @@ def echox(
 
 
 def main() -> None:
-    """Run the command line and exit: 0, 1 after a sentence about what to put right, 2 for wrong usage."""
+    """Run the command line and exit: 0, 1 after a sentence about what to put right, 2 for wrong usage, 143 when told to end."""
+    with suppress(ValueError):  # not the main thread: the caller owns the signals
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what is half-written is cleared away
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files need not be text
+            stream.reconfigure(errors="backslashreplace")
     try:
-        app(prog_name="echox")
+        try:
+            app(prog_name="echox")
+        finally:
+            sys.stdout.flush()
     except EchoxError as error:
         typer.echo(f"echox: {error}", err=True)
+        sys.exit(1)
+    except OSError as error:  # a full disk, a place that may not be entered
+        name, reason = error.filename or "standard output", error.strerror or error
+        typer.echo(f"echox: {name} cannot be used ({reason}): free some space or choose another place.", err=True)
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())  # what waits there would fail again
         sys.exit(1)
 
 

@@ -1,32 +1,228 @@
-"""The door to the disk: nothing of others is removed, nothing is half-written, nothing unbounded is read."""
+"""The door to the disk: whole or not at all, only what is ours is removed, only regular files of a stated size are read."""
 
+import json
 import os
-import time
+import socket
 
 import pytest
 
 from echox import files
-from echox.errors import InputError, ModelError, OutputError
+from echox.errors import ConfigError, InputError, ModelError, OutputError
+from echox.files import (
+    MARKER,
+    check_ours,
+    copy_file,
+    inside,
+    open_regular,
+    read_header,
+    read_text,
+    remove,
+    sha256_of,
+    write_file,
+    write_files,
+    write_folder,
+    write_text,
+)
 
 
-def fill(folder):
-    (folder / "sub").mkdir()
-    (folder / "sub" / "weights").write_text("1")
+def names(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
 
-def test_a_folder_is_written_whole_and_replaced_only_when_it_is_ours(tmp_path):
-    place = tmp_path / "model"
-    files.write_folder(place, fill)
-    assert files.is_ours(place) and (place / "sub" / "weights").read_text() == "1"
-    files.write_folder(place, fill)
-    (place / "thesis.txt").write_text("years of work")
-    with pytest.raises(OutputError, match=r"thesis.txt"):
-        files.write_folder(place, fill)
-    with pytest.raises(OutputError, match=r"thesis.txt"):
-        files.remove(place)
-    (place / "thesis.txt").rename(tmp_path / "thesis.txt")
-    files.remove(place)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+def fill(**contents):
+    def write(folder):
+        for name, content in contents.items():
+            write_text(folder / name, content)
+
+    return write
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    write_text(tmp_path / "deep" / "a.txt", "old")
+    with pytest.raises(KeyError), write_file(tmp_path / "deep" / "a.txt") as partial:
+        partial.write_text("half")
+        raise KeyError
+    with pytest.raises(OutputError, match="a.txt"), write_file(tmp_path / "deep" / "a.txt") as partial:
+        raise OSError(28, "No space left on device")
+    assert names(tmp_path) == ["deep", "deep/a.txt"] and (tmp_path / "deep" / "a.txt").read_text() == "old"
+    write_text(tmp_path / ("n" * 250), "a name as long as they come")
+    copy_file(tmp_path / "deep" / "a.txt", tmp_path / "b.txt")
+    assert (tmp_path / "b.txt").read_text() == "old"
+
+
+def test_a_process_that_is_told_to_end_leaves_no_part(tmp_path):
+    with pytest.raises(SystemExit), write_file(tmp_path / "answer.wav") as partial:
+        partial.write_bytes(b"half")
+        raise SystemExit(143)  # what the command line makes of SIGTERM
+    assert names(tmp_path) == []
+
+
+def test_only_files_are_replaced_by_files(tmp_path):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path / "folder", tmp_path / "pipe", "/dev/full", "/dev/null"):
+        with pytest.raises(OutputError, match="folder, pipe or device"):
+            write_text(place, "x")
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "link").symlink_to("precious")
+    write_text(tmp_path / "link", "new")
+    assert (tmp_path / "precious").read_text() == "precious" and (tmp_path / "link").read_text() == "new"
+
+
+def test_a_folder_carries_the_list_of_its_files_and_is_replaced_by_it(tmp_path):
+    folder = tmp_path / "model"
+    write_folder(folder, fill(a="1", b="2"))
+    assert json.loads((folder / MARKER).read_text())["files"] == ["a", "b"]
+    write_folder(folder, fill(c="3"))
+    assert names(tmp_path) == ["model", "model/.echox", "model/c"]
+    (tmp_path / "empty").mkdir()
+    write_folder(tmp_path / "empty", fill(a="1"))
+    assert (tmp_path / "empty" / "a").read_text() == "1"
+
+
+def test_what_is_not_ours_is_never_replaced_or_removed(tmp_path):
+    write_folder(tmp_path / "mixed", fill(a="1"))
+    (tmp_path / "mixed" / "notes.txt").write_text("mine")
+    (tmp_path / "mine" / "deep").mkdir(parents=True)
+    (tmp_path / "mine" / "deep" / "thesis.tex").write_text("years")
+    (tmp_path / "file").write_text("mine")
+    write_folder(tmp_path / "ours", fill(a="1"))
+    (tmp_path / "link").symlink_to("ours")
+    (tmp_path / "forged").mkdir()
+    (tmp_path / "forged" / MARKER).write_text('{"made_by": "echox", "files": null}')
+    (tmp_path / "forged" / "thesis.tex").write_text("years")
+    before = names(tmp_path)
+    for name in ("mixed", "mine", "file", "link", "forged"):
+        called = []
+        with pytest.raises(OutputError, match=name):
+            write_folder(tmp_path / name, called.append)
+        with pytest.raises(OutputError, match=name):
+            remove(tmp_path / name)
+        assert called == []  # refused before any work
+    assert names(tmp_path) == before
+    remove(tmp_path / "ours")
+    remove(tmp_path / "absent")
+    assert not (tmp_path / "ours").exists()
+
+
+def test_a_folder_that_fails_leaves_the_old_one(tmp_path):
+    write_folder(tmp_path / "model", fill(a="1"))
+
+    def fail(folder):
+        write_text(folder / "a", "2")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OutputError, match="No space left"):
+        write_folder(tmp_path / "model", fail)
+    assert names(tmp_path) == ["model", "model/.echox", "model/a"] and (tmp_path / "model" / "a").read_text() == "1"
+
+
+def test_what_somebody_adds_while_a_folder_is_made_survives(tmp_path):
+    write_folder(tmp_path / "model", fill(a="1"))
+
+    def write(folder):
+        (tmp_path / "model" / "notes.txt").write_text("mine")
+
+    with pytest.raises(OutputError, match="notes.txt"):
+        write_folder(tmp_path / "model", write)
+    assert (tmp_path / "model" / "notes.txt").read_text() == "mine"
+
+
+def test_leftovers_of_killed_processes_go_after_a_day_and_nothing_else_does(tmp_path, monkeypatch):
+    for name in (".model.1-0.part", ".model.x.part"):
+        (tmp_path / name).mkdir()
+        files._mark(tmp_path / name, None)
+    (tmp_path / ".model.2-0.part").mkdir()  # of our naming, but without our mark
+    (tmp_path / ".model.2-0.part" / "mine").write_text("mine")
+    write_folder(tmp_path / "model", fill(a="1"))
+    assert (tmp_path / ".model.1-0.part").is_dir()  # another process may be at it
+    monkeypatch.setattr(files, "STALE_SECONDS", -1.0)
+    write_folder(tmp_path / "model", fill(a="1"))
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == [".model.2-0.part", ".model.x.part", "model"]
+
+
+def test_several_files_appear_together(tmp_path):
+    with pytest.raises(OutputError), write_files(tmp_path, {"0": "a"}) as place:
+        (place / "0").write_text("half")
+        raise OSError(28, "No space left on device")
+    assert names(tmp_path) == []
+    with write_files(tmp_path, {"0": "a", "1": "b"}) as place:
+        for name in "01":
+            (place / name).write_text(name)
+    assert names(tmp_path) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "/etc", "a/../../x", "", ".", "..", "a\\b", "a/", ".ssh", "~", "C:x", "a\0b", "x" * 300]
+)
+def test_names_of_others_stay_inside(tmp_path, name):
+    with pytest.raises(ModelError, match="does not lie in it"):
+        inside(tmp_path, name)
+
+
+def test_links_that_lead_out_are_seen(tmp_path):
+    (tmp_path / "root" / "llm").mkdir(parents=True)
+    (tmp_path / "root" / "out").symlink_to(tmp_path)
+    (tmp_path / "root" / "loop").symlink_to("loop")
+    assert inside(tmp_path / "root", "llm") == tmp_path / "root" / "llm"
+    with pytest.raises(ModelError):
+        inside(tmp_path / "root", "out")
+
+
+def test_only_regular_files_of_a_stated_size_are_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "big").write_text("12345")
+    (tmp_path / "latin").write_bytes(b"\xff\xfe\xfa")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(os.path.relpath(tmp_path / "socket"))
+        for path, reason in (
+            (tmp_path / "pipe", "pipe or a device"),
+            (tmp_path / "socket", "pipe or a device"),
+            ("/dev/zero", "pipe or a device"),
+            (tmp_path, "is a folder"),
+            (tmp_path / "big", "5 bytes"),
+            (tmp_path / "missing", "does not exist"),
+            (tmp_path / ("x" * 300), "cannot be opened|does not exist"),
+            (tmp_path / "loop", "cannot be opened"),
+            (tmp_path / "a\0b", "cannot be opened"),
+            (tmp_path / "latin", "not UTF-8"),
+        ):
+            with pytest.raises(ConfigError, match=reason) as caught:
+                read_text(path, 4, ConfigError)
+            assert "\n" not in str(caught.value)
+    assert len(sha256_of(tmp_path / "big")) == 64
+    with pytest.raises(InputError), open_regular(tmp_path / "pipe"):
+        pass
+
+
+def test_a_header_accounts_for_every_byte(tmp_path):
+    def write(header, data=b""):
+        text = header if isinstance(header, bytes) else json.dumps(header).encode()
+        (tmp_path / "x").write_bytes(len(text).to_bytes(8, "little") + text + data)
+        return tmp_path / "x"
+
+    whole = {"a": {"dtype": "F16", "shape": [2], "data_offsets": [0, 4]}}
+    assert read_header(write(whole, b"1234")) == {"a": ("F16", (2,))}
+    for header, data in ((whole, b"123"), (whole, b"12345"), ([], b""), (b"[" * 100_000, b""), ({"a": 1}, b"")):
+        with pytest.raises(ModelError):
+            read_header(write(header, data))
+    (tmp_path / "x").write_bytes(b"\xff" * 100)
+    with pytest.raises(ModelError, match="not a safetensors"):
+        read_header(tmp_path / "x")
+
+
+def test_an_unreadable_folder_is_one_sentence(tmp_path, monkeypatch):
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "closed" / "x").touch()
+
+    def closed(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(files.Path, "iterdir", closed)
+    with pytest.raises(OutputError, match="Permission denied"):
+        check_ours(tmp_path / "closed")
 
 
 @pytest.mark.parametrize("marker", [None, "", "[]", "{}", '{"made_by": "echox"}', '{"made_by": "echox", "files": []}'])
@@ -42,50 +238,6 @@ def test_a_folder_that_is_not_ours_stays_as_it_is(tmp_path, marker):
     assert (place / "wedding.jpg").read_text() == "once" and len(list(tmp_path.iterdir())) == 1
 
 
-def test_links_and_files_are_not_replaced_by_folders(tmp_path):
-    fill_at = tmp_path / "home"
-    files.write_folder(fill_at, fill)
-    (tmp_path / "link").symlink_to(fill_at)
-    (tmp_path / "file").write_text("mine")
-    for place in (tmp_path / "link", tmp_path / "file"):
-        with pytest.raises(OutputError, match="link"):
-            files.write_folder(place, fill)
-    (fill_at / "elsewhere").symlink_to(tmp_path)
-    with pytest.raises(OutputError, match="elsewhere"):
-        files.remove(fill_at)
-
-
-def test_what_fails_half_way_leaves_nothing_and_the_old_stays(tmp_path):
-    place = tmp_path / "model"
-    files.write_folder(place, fill)
-
-    def fail(folder):
-        fill(folder)
-        raise ModelError("no")
-
-    with pytest.raises(ModelError):
-        files.write_folder(place, fail)
-    with pytest.raises(ZeroDivisionError), files.write_file(tmp_path / "a.wav") as partial:
-        partial.write_text("half")
-        raise ZeroDivisionError
-    assert [path.name for path in tmp_path.iterdir()] == ["model"] and files.is_ours(place)
-
-
-def test_what_killed_writers_left_is_swept_a_day_later_and_nothing_else(tmp_path):
-    for name, marked, age in (
-        (".model.1-0.part", True, 9e5),
-        (".model.2-0.part", True, 0),
-        (".model.3-0.part", False, 9e5),
-    ):
-        (tmp_path / name).mkdir()
-        if marked:
-            files._mark(tmp_path / name, None)
-        (tmp_path / name / "x").touch()
-        os.utime(tmp_path / name, (time.time() - age,) * 2)
-    files.write_folder(tmp_path / "model", fill)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".model.2-0.part", ".model.3-0.part", "model"]
-
-
 def test_outputs_that_are_no_file_are_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for place in (tmp_path, tmp_path / "pipe", "/dev/full"):
@@ -96,54 +248,6 @@ def test_outputs_that_are_no_file_are_refused(tmp_path):
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     files.write_text(tmp_path / "loop", "x")  # the link is replaced, as naming an output means
     assert (tmp_path / "loop").read_text() == "x"
-
-
-@pytest.mark.parametrize(
-    "name", ["../x", "/etc/passwd", "a/../../x", "", ".", "..", "a\\b", ".ssh", "C:x", "a\n", "x" * 201]
-)
-def test_names_in_files_of_others_lie_under_their_root(tmp_path, name):
-    with pytest.raises(ModelError):
-        files.inside(tmp_path, name)
-
-
-def test_links_do_not_lead_out_of_a_root(tmp_path):
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "llm").symlink_to(tmp_path)
-    with pytest.raises(ModelError):
-        files.inside(tmp_path / "model", "llm")
-    assert files.inside(tmp_path, "model") == tmp_path / "model"
-
-
-def test_only_regular_files_of_a_stated_size_are_read(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    (tmp_path / "latin").write_bytes(b"\xff\xfe\xfd")
-    (tmp_path / "big").write_bytes(b"x" * 11)
-    cases = {
-        tmp_path / "pipe": "pipe or a device",
-        "/dev/zero": "pipe or a device",
-        tmp_path: "is a folder",
-        tmp_path / "loop": "cannot be opened",
-        tmp_path / ("n" * 300): "cannot be opened",
-        "a\0b": "cannot be opened",
-        tmp_path / "none": "does not exist",
-        tmp_path / "latin": "not UTF-8",
-        tmp_path / "big": "11 bytes",
-    }
-    for path, words in cases.items():
-        with pytest.raises(InputError, match=words):
-            files.read_text(path, 10)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"\0" * 7, b"\xff" * 16, b"\2" + b"\0" * 7 + b"[]", b"\2" + b"\0" * 7 + b"{}rest", b"version https"],
-)
-def test_headers_that_are_not_whole_are_refused(tmp_path, content):
-    path = tmp_path / "model.safetensors"
-    path.write_bytes(content)
-    with pytest.raises(ModelError, match="model.safetensors"):
-        files.read_header(path)
 
 
 def test_a_torn_line_is_cut_off_results_and_off_nothing_else(tmp_path):

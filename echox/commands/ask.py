@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from os.path import isdir, realpath  # unlike those of Path, no loop of links or long name ends them
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,6 +43,7 @@ Output = Annotated[
 Play = Annotated[bool, typer.Option("--play", help="Play the answer, too (needs the extra `audio`).")]
 STANDARD = "-"  # standard input as a recording, standard output as the place of the speech
 STDIN_BYTES = 200 << 20
+Spoken = Annotated[Path, typer.Option("--output", "-o", help="WAV file to write.")]
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def ask(
 
 def say(
     text: Annotated[str, typer.Argument(help="What to say.")],
-    output: Output = None,
+    output: Spoken = Path("speech.wav"),
     as_json: Json = False,
     max_seconds: MaxSeconds = None,
     seed: Seed = 0,
@@ -130,19 +132,18 @@ def say(
     device: Device = "auto",
     dtype: Dtype = None,
 ) -> None:
-    """Speak a text with the codec decoder and the vocoder alone; default speech.wav."""
+    """Speak a text with the codec decoder and the vocoder alone."""
     check_seconds(max_seconds)
-    place = output or Path("speech.wav")
     try:
-        check_output(place)
+        check_output(output)
         check_text(text, "the text to say")
         assistant = load_assistant(model, llm, device, dtype)
         reply = assistant.say(text, max_seconds=max_seconds)
-        reply.save(place)
+        reply.save(output)
     except EchoxError as error:
         (_json_error if as_json else _plain_error)(text, error)
         raise typer.Exit(1) from error
-    typer.echo(json_line(text, reply, place, assistant.load_seconds) if as_json else spoken_line(reply, place))
+    typer.echo(json_line(text, reply, output, assistant.load_seconds) if as_json else spoken_line(reply, output))
 
 
 def plan(
@@ -164,10 +165,10 @@ def plan(
         return [Question(name, is_typed, None) for name, is_typed in names]
     if out_dir is None:
         place = output or Path("answer.wav")
-        if str(place) != STANDARD and place.resolve() in {Path(name).resolve() for name in recordings}:
+        if str(place) != STANDARD and realpath(place) in {realpath(name) for name in recordings}:
             raise typer.BadParameter(f"{place} is the question itself: write the answer elsewhere with -o.")
         return [Question(*names[0], place)]
-    taken = {str(Path(name).resolve()).lower() for name in recordings}  # an answer never replaces a question
+    taken = {realpath(name).lower() for name in recordings}  # an answer never replaces a question
     return [Question(name, is_typed, _free_name(out_dir, stem_of(name, is_typed), taken)) for name, is_typed in names]
 
 
@@ -181,10 +182,10 @@ def stem_of(name: str, typed: bool) -> str:
 def _free_name(folder: Path, stem: str, taken: set[str]) -> Path:
     """Return `folder/stem.wav`, or stem-2, stem-3, ... and remember it; case does not tell files apart everywhere."""
     number, place = 1, folder / f"{stem}.wav"
-    while str(place.resolve()).lower() in taken:
+    while realpath(place).lower() in taken:
         number += 1
         place = folder / f"{stem}-{number}.wav"
-    taken.add(str(place.resolve()).lower())
+    taken.add(realpath(place).lower())
     return place
 
 
@@ -300,9 +301,9 @@ def _asked(question: Question) -> dict[str, Any]:
 
 def _expanded(given: str) -> list[str]:
     """Return a recording's own name, or those of the recordings in a folder; InputError for a folder without any."""
-    folder = Path(given)
-    if given == STANDARD or not folder.is_dir():
+    if given == STANDARD or not isdir(given):
         return [given]
+    folder = Path(given)
     names = sorted(str(path) for path in folder.iterdir() if path.suffix.lower() in SOUND_FILES)
     if not names:
         raise InputError(f"{folder} holds no recording ({' '.join(SOUND_FILES)}): give another folder.")

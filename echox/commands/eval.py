@@ -73,7 +73,7 @@ def qa(
     retry_failed: Annotated[bool, typer.Option(help="Do the failed items of an earlier run again.")] = False,
 ) -> None:
     """Answer spoken and typed questions by several arms and print accuracy, gaps and speech errors with intervals."""
-    from echox.eval.program import QaOptions, run_qa
+    from echox.eval.program import QaOptions, refuse_all_failed, results_path, run_qa
     from echox.eval.setup import ModelChoice, choose_scorers
     from echox.eval.spoken_set import load_retention
     from echox.eval.suites import default_scorer, load_questions
@@ -94,6 +94,7 @@ def qa(
     for table in run_qa(items, source, choice, scorers, options, typer.echo):
         typer.echo(table.markdown())
     typer.echo(f"report: {out / 'report.html'}")
+    refuse_all_failed(results_path(out, shard))
 
 
 @app.command("spoken-set")

@@ -14,6 +14,7 @@ URO-Bench inference_for_eval.py, OpenAudioBench's data card. Knows nothing about
 """
 
 import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from typing import Any
 from echox.data.manifest import read_jsonl, write_jsonl
 from echox.errors import ConfigError, InputError
 from echox.eval.questions import Question
-from echox.files import copy_file
+from echox.files import JSON_BYTES, copy_file, read_text
 
 
 @dataclass(frozen=True)
@@ -165,8 +166,10 @@ def _first(record: Mapping[str, Any], names: Sequence[str]) -> Any:
 def _read_csv(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         raise InputError(f"{path} is missing: give the folder of the data set")
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        return list(csv.DictReader(file))
+    try:
+        return list(csv.DictReader(io.StringIO(read_text(path, JSON_BYTES), newline="")))
+    except csv.Error as error:
+        raise InputError(f"{path} is not a table of commas ({error}): fetch the data set again") from error
 
 
 def _read_json(path: Path) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ def need(module: str, install: str = EXTRA, own: tuple[str, ...] = ()) -> Module
     except ModuleNotFoundError as error:
         absent = (error.name or module).partition(".")[0]
         line = install if absent in (module.partition(".")[0], *own) else f"pip install {absent}"
-        raise MissingDependency(f"{absent} is needed for {module} and is not installed: run {line}.") from error
+        what = "this" if absent == module else module
+        raise MissingDependency(f"{absent} is needed for {what} and is not installed: run {line}.") from error
     except ImportError as error:
         raise MissingDependency(f"{module} is installed but does not load ({error}): run {install} again.") from error

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from echox.errors import ConfigError
+from echox.errors import ConfigError, InputError
 from echox.eval.ears import warn_if_own_ear
 from echox.eval.judge import find_judge
 from echox.eval.qa import SPOKEN_ANSWER, QaRun, choose_arms, run_arms
@@ -122,6 +122,13 @@ def write_report(paths: Sequence[Path], out: Path, tell: Tell) -> list[Table]:
     write_text(out / "table.md", "\n".join(table.markdown() for table in tables))
     write_html(out / "report.html", runs, tell)
     return tables
+
+
+def refuse_all_failed(path: Path) -> None:
+    """Raises InputError when a results file holds no single answer: every item of it failed."""
+    _, items = read_results(path)
+    if items and all(item.get("error") for item in items):
+        raise InputError(f"all {len(items)} items of {path} failed, the last with: {items[-1]['error'].rstrip('.')}.")
 
 
 def results_path(out: Path, shard: str, stem: str = "results") -> Path:

@@ -4,9 +4,9 @@ Answers are joined by ` | `; `audio` may be left out or empty, then `<id>.wav` i
 of a file are told at once, because a run takes hours. Other formats: adapters.py.
 """
 
-import csv
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,7 @@ from echox.audio import load_audio
 from echox.data.manifest import read_audio, read_manifest
 from echox.errors import ConfigError, InputError
 from echox.eval.subject import at_16k
-from echox.files import write_text
+from echox.files import JSON_BYTES, read_text, sha256_of, write_text
 
 COLUMNS = ("id", "question", "answers", "audio")
 ANSWER_MARK = " | "
@@ -47,7 +47,7 @@ def read_questions(path: str | Path, audio_dir: str | Path | None = None, need_a
     """
     path = Path(path)
     folder = Path(audio_dir) if audio_dir is not None else path.parent
-    if audio_dir is not None and not folder.is_dir():
+    if audio_dir is not None and not os.path.isdir(folder):
         raise InputError(f"{folder} is not a folder: give --audio-dir the folder of the spoken questions")
     questions, faults = [], []
     for number, row in _rows(path):
@@ -57,7 +57,7 @@ def read_questions(path: str | Path, audio_dir: str | Path | None = None, need_a
             continue
         given = row.get("audio", "").strip()
         place = folder / (given or f"{row['id']}.wav")
-        audio = place if audio_dir is not None or given or need_audio or place.is_file() else None
+        audio = place if audio_dir is not None or given or need_audio or os.path.isfile(place) else None
         answers = tuple(answer.strip() for answer in row["answers"].split(ANSWER_MARK.strip()) if answer.strip())
         questions.append(Question(row["id"].strip(), row["question"].strip(), answers, audio, row.get("kind", "")))
     check_questions(questions, path, need_audio, faults)
@@ -74,7 +74,7 @@ def check_questions(
         if item.id in seen:
             found.append(f"id {item.id!r} is there twice")
         seen.add(item.id)
-        if need_audio and (item.audio is None or not item.audio.is_file()):
+        if need_audio and (item.audio is None or not os.path.isfile(item.audio)):
             found.append(f"the spoken question {item.audio or item.id} is missing")
     if found:
         shown = "; ".join(found[:FAULTS_SHOWN])
@@ -118,9 +118,9 @@ def fingerprint(questions: Sequence[Question]) -> str:
 
 def _audio_mark(path: Path | None) -> str:
     """Returns the hash of a recording's bytes, nothing when there is none."""
-    if path is None or not path.is_file():
+    if path is None or not os.path.isfile(path):
         return ""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return sha256_of(path)
 
 
 def _from_manifest(record: dict[str, Any], folder: Path) -> np.ndarray:
@@ -129,13 +129,9 @@ def _from_manifest(record: dict[str, Any], folder: Path) -> np.ndarray:
 
 def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     """Returns (line number, fields by column) of a TSV file; raises InputError when its shape is wrong."""
-    if not path.is_file():
+    if not os.path.exists(path):
         raise InputError(f"{path} is missing: give a questions file with the columns {' '.join(COLUMNS)}")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text; save it as UTF-8") from error
-    lines = list(csv.reader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE))
+    lines = [line.split("\t") for line in read_text(path, JSON_BYTES).splitlines()]
     header = [name.strip() for name in lines[0]] if lines else []
     missing = [name for name in COLUMNS[:3] if name not in header]
     if missing:

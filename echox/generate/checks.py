@@ -9,6 +9,10 @@ MAX_TEXT = 4000  # characters of a typed question or a text to say
 
 def check_text(text: str, name: str) -> None:
     """Raise InputError when `text` is empty or too long to be meant."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(f"{name} holds bytes that are not UTF-8 text: type it again.") from error
     if not text.strip():
         raise InputError(f"{name} is empty: write a few words.")
     if len(text) > MAX_TEXT:
@@ -29,4 +33,4 @@ def samples_of(max_seconds: float | None, sample_rate: int) -> int | None:
         return None
     if not (math.isfinite(max_seconds) and max_seconds > 0):
         raise ConfigError(f"max_seconds is {max_seconds:g}: give a positive number of seconds.")
-    return int(max_seconds * sample_rate)
+    return int(min(max_seconds, 1e9) * sample_rate)

@@ -58,7 +58,7 @@ def load_tokenizer(folder: str | Path) -> Any:
     """Return the tokenizer of an LLM folder; ModelError when there is none."""
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except Exception as error:  # tokenizers raises nothing more special
         raise ModelError(
             f"{folder} holds no tokenizer ({_first_line(error)}): give a Hugging Face LLM folder."
         ) from error

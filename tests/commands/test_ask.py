@@ -2,7 +2,10 @@
 
 import io
 import json
+import os
+import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -273,3 +276,68 @@ def test_microphone_and_loudspeaker(run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     status, _, err = run("ask", "--mic", "1")
     assert status == 1 and "openechox[audio]" in err
+
+
+def test_names_that_are_loops_too_long_or_no_text_do_not_lose_the_batch(run, tmp_path):
+    record(tmp_path / "good.wav")
+    (tmp_path / "loop.wav").symlink_to("loop.wav")
+    bad = os.fsdecode(b"\xff\xfe.wav")
+    record(tmp_path / bad)
+    long = "n" * 300 + ".wav"
+    status, out, err = run("ask", "loop.wav", long, bad, "good.wav", "--out-dir", "answers", "--json")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert (status, err) == (1, "") and [line["error"] is None for line in lines] == [False, False, True, True]
+    assert "loop.wav" in lines[0]["error"] and "nnn" in lines[1]["error"]
+    assert (tmp_path / "answers" / bad).stat().st_size > 44 and (tmp_path / "answers" / "good.wav").exists()
+    status, out, _ = run("ask", bad, "--out-dir", "plain")
+    assert status == 0 and "\\udcff" in out
+
+
+def test_typed_bytes_that_are_no_text_are_refused(run, tmp_path, loads):
+    status, _, err = run("ask", "--typed", os.fsdecode(b"What \xff?"), "-o", "a.wav")
+    assert status == 1 and "UTF-8" in err and loads == [] and files(tmp_path) == []
+
+
+def test_a_place_that_cannot_be_is_one_sentence(run, tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    for place in ("loop/a.wav", "n" * 300 + ".wav", "n" * 300 + "/a.wav"):
+        status, _, err = run("ask", "--typed", "Why?", "-o", place)
+        assert status == 1 and err.startswith("echox: ") and err.count("\n") == 1
+
+
+PROGRAM = """
+import sys
+from echox import cli
+from echox.commands import ask
+from echox.generate.fake import FakeAssistant
+ask.load_assistant = lambda *_: FakeAssistant()
+sys.argv = ["echox", *sys.argv[1:]]
+cli.main()
+"""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_one_sentence_and_no_success(tmp_path):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, "ask", "--typed", "Why?", "--text-only"],
+            cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "No space left" in done.stderr
+
+
+def test_a_process_that_is_told_to_end_leaves_nothing_half_written(tmp_path):
+    wait = "import time, soundfile\nwrite = soundfile.write\n"
+    wait += "def slow(*a, **k):\n    write(*a, **k)\n    print('half', flush=True)\n    time.sleep(30)\n"
+    program = wait + "soundfile.write = slow\n" + PROGRAM
+    command = [sys.executable, "-c", program, "say", "Hello.", "-o", "speech.wav"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stdout.readline() == "half\n"
+        assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
+        process.terminate()
+    assert process.returncode == 143 and files(tmp_path) == []
+
+
+def test_the_help_of_say_names_its_own_default(run):
+    _, out, _ = run("say", "--help")
+    assert "speech.wav" in out and "answer.wav" not in out
