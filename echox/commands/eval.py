@@ -189,13 +189,28 @@ def speech(
     results: Annotated[list[Path], typer.Argument(help="results.jsonl of `echox eval qa` with spoken arms.")],
     networks: Annotated[str, typer.Option(help="dnsmos, distillmos, speaker_similarity.")] = "dnsmos,distillmos",
     voice: Annotated[Path | None, typer.Option(help="Recording of the voice that answers should have.")] = None,
+    reference: Annotated[str, typer.Option(help="Voice that says the same texts: hibari, flite or piper.")] = "",
+    judge: JudgeName = "",
+    judge_window: Window = 15,
+    joins: Annotated[int, typer.Option(min=0, help="Stream so many answers and look where their pieces meet.")] = 0,
+    model: Model = "mini",
     out: Out = Path("report"),
+    limit: Annotated[int | None, typer.Option(help="Only the first N answers of every arm.")] = None,
+    device: Device = "auto",
+    llm: Llm = None,
 ) -> None:
-    """Print opinion scores, speaker similarity, word errors and signal checks of spoken answers."""
-    from echox.eval.verbs import run_speech
+    """Print opinion scores, word errors and signal checks of spoken answers, beside a reference voice if there is one."""
+    from echox.eval.reference_voice import ReferenceVoice
+    from echox.eval.setup import ModelChoice, load_subject
+    from echox.eval.verbs import run_joins, run_speech
 
     names = [name.strip() for name in networks.split(",") if name.strip()]
-    for table in run_speech(results, names, voice, out, typer.echo):
+    beside = ReferenceVoice.load(reference, judge, judge_window) if reference else None
+    tables = run_speech(results, names, voice, out, typer.echo, beside, limit)
+    if joins:
+        subject, name = load_subject(ModelChoice(model, "", device, llm))
+        tables += run_joins(subject, name, results, joins, out)
+    for table in tables:
         typer.echo(table.markdown())
 
 

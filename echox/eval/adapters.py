@@ -175,8 +175,8 @@ def _read_csv(path: Path) -> list[dict[str, str]]:
 def _read_json(path: Path) -> list[dict[str, Any]]:
     """Returns the records of a JSON list; raises InputError when the file is missing or holds something else."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        found = json.loads(read_text(path, JSON_BYTES))
+    except ValueError as error:
         raise InputError(f"{path} cannot be read as JSON ({error}): give the published file") from error
     if not isinstance(found, list) or not all(isinstance(record, dict) for record in found):
         raise InputError(f"{path} is not a JSON list of questions: give the published file")

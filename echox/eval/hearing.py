@@ -25,6 +25,7 @@ from echox.eval.speech import errors_between
 from echox.eval.spoken_set import read_set
 from echox.eval.subject import RECORDED, Failure, ask_all, attempt
 from echox.eval.summary import Table
+from echox.files import JSON_BYTES, read_text
 from echox.prepare.filters import SOUND_FILES
 from echox.text.normalize import whisper_english
 
@@ -94,9 +95,7 @@ def read_clips(folder: Path, only: Path | None = None) -> list[Question]:
 
     Raises InputError when there are none.
     """
-    if only is not None and not only.is_file():
-        raise InputError(f"{only} is missing: give --only a file of names, one a line")
-    wanted = None if only is None else set(only.read_text(encoding="utf-8").split())
+    wanted = None if only is None else set(read_text(only, JSON_BYTES).split())
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SOUND_FILES)
     paths = [path for path in paths if wanted is None or path.stem in wanted]
     if not paths:

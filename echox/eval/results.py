@@ -17,7 +17,7 @@ from echox.files import JSON_BYTES, drop_partial_line, read_text
 FREE = frozenset({"arms", "limit", "shard", "started", "machine", "load_seconds"})
 """Settings that may differ between runs of one file: they choose which lines are written, not what they say."""
 OURS = b'{"type": "settings"'  # how a results file begins
-BESIDE = ("speech.jsonl", "latency.jsonl", "asr.jsonl", "hearing.jsonl", "gap.json")
+BESIDE = ("speech.jsonl", "joins.jsonl", "latency.jsonl", "asr.jsonl", "hearing.jsonl", "gap.json")
 
 
 def _line(record: dict[str, Any]) -> str:

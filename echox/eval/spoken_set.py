@@ -27,7 +27,7 @@ from echox.eval.questions import Question, check_questions, read_questions, take
 from echox.eval.results import read_results
 from echox.eval.retention import TYPED_ARMS
 from echox.eval.scorers import Scorer
-from echox.files import write_file
+from echox.files import JSON_BYTES, read_text, write_text
 from echox.prepare.perturb import perturb
 from echox.prepare.recipe import HELD_OUT_VOICES, Corpus, Perturbation, VoiceChoice
 from echox.prepare.speak import Speaker, generator
@@ -204,7 +204,7 @@ def _save(path: Path, wave: np.ndarray) -> None:
 def _read_settings(folder: Path) -> dict[str, Any] | None:
     path = folder / "set.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return json.loads(read_text(path, JSON_BYTES)) if path.is_file() else None
     except ValueError as error:
         raise InputError(f"{path} is not JSON: make the set again in another folder") from error
 
@@ -216,6 +216,4 @@ def _write_settings(folder: Path, made: dict[str, Any]) -> None:
             raise ConfigError(
                 f"{folder} was made with {name} {earlier.get(name)}, not {made[name]}: choose another --out"
             )
-    folder.mkdir(parents=True, exist_ok=True)
-    with write_file(folder / "set.json") as partial:
-        partial.write_text(json.dumps(made, indent=1), encoding="utf-8")
+    write_text(folder / "set.json", json.dumps(made, indent=1))

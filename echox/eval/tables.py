@@ -7,7 +7,9 @@ import numpy as np
 
 from echox.eval import stats
 from echox.eval.hearing_tables import hearing_tables
+from echox.eval.joins import joins_tables
 from echox.eval.latency import latency_table
+from echox.eval.reference_voice import reference_table
 from echox.eval.retention import retention_table
 from echox.eval.summary import Items, Table, arms_of, errors_note, pair, percent, pooled_rate, speech_table, summarise
 
@@ -95,7 +97,8 @@ def speech_tables(settings: dict[str, Any], items: Items) -> list[Table]:
     """Returns opinion scores and speaker similarity, then word errors and signal checks, by run and arm."""
     judge = f"Judge {settings.get('judge') or 'none'}"
     errors = speech_table(items, f"{judge}. {errors_note(settings)}")
-    return [_scores(items, judge), *([errors] if errors.rows else [])]
+    found = [_scores(items, judge), errors, reference_table(items)]
+    return [found[0], *(table for table in found[1:] if table.rows)]
 
 
 def _scores(items: Items, judge: str) -> Table:
@@ -140,6 +143,7 @@ TABLES: dict[str, Callable[[dict[str, Any], Items], list[Table]]] = {
     "asr": asr_tables,
     "hearing": hearing_tables,
     "speech": speech_tables,
+    "joins": joins_tables,
     "latency": latency_tables,
     "gap": gap_tables,
 }

@@ -11,10 +11,12 @@ import numpy as np
 
 from echox.audio import load_audio
 from echox.errors import ConfigError, InputError, MissingDependency
+from echox.eval.joins import joins_tables, streamed
 from echox.eval.judge import Judge
 from echox.eval.latency import measure, peak_memory
 from echox.eval.qa import load_question
 from echox.eval.questions import Question, Reference, fingerprint
+from echox.eval.reference_voice import SAYS, ReferenceVoice
 from echox.eval.results import Results, read_all
 from echox.eval.setup import WER_NORMALISER, timed_on
 from echox.eval.speech import distillmos, dnsmos, errors_between, speaker_similarity
@@ -59,10 +61,14 @@ def run_asr(items: Sequence[Reference], judge: Judge, source: str, out: Path) ->
 
 
 def run_speech(
-    paths: Sequence[Path], networks: Sequence[str], voice: Path | None, out: Path, tell: Tell
-) -> list[Table]:
+    paths: Sequence[Path], networks: Sequence[str], voice: Path | None, out: Path, tell: Tell,
+    reference: ReferenceVoice | None = None, limit: int | None = None,
+) -> list[Table]:  # fmt: skip
     """Returns the tables of spoken answers by run and arm of results files, writing speech.jsonl: opinion scores and
     speaker similarity; word errors, rate, pauses, clipping and offsets.
+
+    With a `reference` voice also those of the same texts in that voice, and what is between them. `limit` takes the first
+    answers of every arm.
 
     Raises ConfigError for an unknown network or similarity without a `voice`, InputError when no answer has audio.
     """
@@ -74,7 +80,7 @@ def run_speech(
             "speaker similarity needs a recording of the voice that answers should have: give --voice FILE"
         )
     runs = qa_runs(read_all(paths))
-    spoken = [(title_of(run[0]), item) for run in runs for item in _spoken_answers(run[1])]
+    spoken = [(title_of(run[0]), item) for run in runs for item in _spoken_answers(run[1], limit)]
     if not any(item.get("audio") for _, item in spoken):
         raise InputError(f"{paths[0]} holds no spoken answers: run `echox eval qa` with the arm s2s first")
     makers: dict[str, Callable[[], Measure]] = {"dnsmos": dnsmos, "distillmos": distillmos}
@@ -84,21 +90,53 @@ def run_speech(
     judges = " and ".join(dict.fromkeys(str(run[0].get("judge")) for run in runs))
     settings = {"task": "speech", "networks": list(networks), "voice": str(voice or ""), "judge": judges}
     settings |= {"wer_normaliser": WER_NORMALISER, "shard": "0/1"}
+    if reference is not None:
+        _same_judge(judges, reference)
+        settings |= {"reference": reference.kind}
     with Results(out / "speech.jsonl", settings) as results:
         for model, item in _bar(spoken, "speech"):
-            key = (f"{model} {item['arm']}", item["id"])
-            if key not in results.done:
-                results.append({"arm": key[0], "id": key[1], **_measured(item, measures)})
+            arm = f"{model} {item['arm']}"
+            if (arm, item["id"]) not in results.done:
+                results.append({"arm": arm, "id": item["id"], **_measured(item, measures)})
+            beside = f"{arm}{SAYS}{reference.kind}" if reference is not None else ""
+            if reference is not None and (beside, item["id"]) not in results.done:
+                said = reference.say(item, out)
+                results.append({"arm": beside, "id": item["id"], **_measured(said, measures)})
         done = list(results.items.values())
     if any(item["error"] for item in done):
         tell(f"{sum(bool(item['error']) for item in done)} answers were not measured; {out / 'speech.jsonl'} says why")
     return speech_tables(settings, done)
 
 
-def _spoken_answers(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _same_judge(judges: str, reference: ReferenceVoice) -> None:
+    """Raises ConfigError when the answers were heard by another judge than the reference voice would be."""
+    if judges != reference.judge.name:
+        raise ConfigError(
+            f"the answers were heard by {judges}, not by {reference.judge.name}: give that one as --judge"
+        )
+
+
+def _spoken_answers(items: list[dict[str, Any]], limit: int | None = None) -> list[dict[str, Any]]:
     """Returns the answers that a judge heard, silent and failed ones among them, with their counts of words."""
     texts = {item["id"]: item["text"] for item in items if item["arm"] == "s2t"}
-    return [with_words(item, texts) for item in items if item.get("transcript") is not None]
+    heard = [with_words(item, texts) for item in items if item.get("transcript") is not None]
+    arms = dict.fromkeys(item["arm"] for item in heard)
+    return [item for arm in arms for item in [one for one in heard if one["arm"] == arm][:limit]]
+
+
+def run_joins(subject: Any, name: str, paths: Sequence[Path], count: int, out: Path) -> list[Table]:
+    """Returns what happens where pieces of streamed answers meet, writing joins.jsonl.
+
+    The first `count` questions of results files are put to the model once more, typed.
+    """
+    asked = {item["id"]: item["question"] for _, items in qa_runs(read_all(paths)) for item in items}
+    settings = {"task": "joins", "model": name, "shard": "0/1"}
+    with Results(out / "joins.jsonl", settings) as results:
+        for id, question in _bar(list(asked.items())[:count], "joins"):
+            if ("joins", id) not in results.done:
+                results.append({"arm": "joins", "id": id, "question": question, **streamed(subject, question)})
+        done = list(results.items.values())
+    return joins_tables(settings, done)
 
 
 def run_latency(

@@ -45,6 +45,16 @@ def qa(what: str, old: str, new: str, file: str = "eval/qa.py", tests: str = "qa
     return Mutation("answers", what, file, old, new, tests)
 
 
+def kept(what: str, old: str, new: str, file: str = "eval/spoken_set.py") -> Mutation:
+    """Returns a mutation of spoken sets and of what is kept on them."""
+    return Mutation("retention", what, file, old, new, "retention")
+
+
+def ears(what: str, old: str, new: str, file: str = "eval/hearing.py") -> Mutation:
+    """Returns a mutation of what a model is said to have heard."""
+    return Mutation("hearing", what, file, old, new, "hearing")
+
+
 RULES = "text/normalize.py"
 SPAN = "any(tokens[i : i + len(wanted)] == wanted for i in range(len(tokens) - len(wanted) + 1))"
 MUTATIONS = (
@@ -293,6 +303,34 @@ MUTATIONS = (
         "SUITES[suite].scorer if suite in SUITES else",
         "",
         "questions",
+    ),
+    kept("every question counts once", "(float(count), scores_N2[kinds", "(1.0, scores_N2[kinds", "eval/retention.py"),
+    kept("kept of all questions", "scores_N2[right, 0]", "scores_N2[:, 0]", "eval/retention.py"),
+    kept("T2T has its adapters on", '("t2t-off", "t2t")', '("t2t", "t2t-off")', "eval/retention.py"),
+    kept("typed answers of another model", '("model", "scorers", "seed"', '("scorers", "seed"', "eval/program.py"),
+    kept("chosen in the order of the file", 'key=lambda item: fraction("spoken-set", str(seed), item.id)', "key=lambda item: 0"),
+    kept("another level of noise", "snr_db=(10, 10)", "snr_db=(20, 20)"),
+    kept("a set is whole before it is spoken", "    if all(_place(", "    if any(_place("),
+    ears("the ratio turned round", "stats.ratio(own, other)", "stats.ratio(other, own)", "eval/hearing_tables.py"),
+    ears("the recogniser labels the clips", "recognisers.labeller.transcribe", "recognisers.reference.transcribe"),
+    ears("--only is not asked", "wanted is None or path.stem in wanted", "True"),
+    ears("shards hear everything", "take(items, options.limit, options.shard)", "take(items, options.limit)"),
+    Mutation(
+        "voices",
+        "the speaking rate upside down",
+        "eval/reference_voice.py",
+        "stats.ratio(theirs, ours)",
+        "stats.ratio(ours, theirs)",
+        "reference",
+    ),
+    Mutation("voices", "any judge", "eval/verbs.py", "if judges != reference.judge.name:", "if False:", "reference"),
+    Mutation(
+        "voices",
+        "the last join is forgotten",
+        "eval/joins.py",
+        "for piece in pieces])[:-1]",
+        "for piece in pieces])[:-2]",
+        "reference",
     ),
     Mutation(
         "scorers", "an empty --scorer is taken", "eval/setup.py", "    if not wanted:\n", "    if False:\n", "scorers"

@@ -106,7 +106,7 @@ def test_clips_without_transcripts_are_written_down_by_the_judge(tmp_path):
     (tmp_path / "held.txt").write_text("none\n")
     with pytest.raises(InputError, match=r"holds no recordings that .*held\.txt lists"):
         read_clips(tmp_path, tmp_path / "held.txt")
-    with pytest.raises(InputError, match="is missing: give --only"):
+    with pytest.raises(InputError, match=r"absent\.txt"):
         read_clips(tmp_path, tmp_path / "absent.txt")
 
 
