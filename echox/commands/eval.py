@@ -88,8 +88,7 @@ def qa(
     scorers = choose_scorers(rules, scorer_endpoint, scorer_model, scorer_prompt)
     choice = ModelChoice(model, endpoint, device, llm, timeout, retries, system)
     options = QaOptions(
-        arms, judge, judge_window, recogniser, out, limit, shard, batch, seed, max_seconds, retry_failed,
-        marks, typed_from,
+        arms, judge, judge_window, recogniser, out, limit, shard, batch, seed, max_seconds, retry_failed, marks, typed_from,
     )  # fmt: skip
     for table in run_qa(items, source, choice, scorers, options, typer.echo):
         typer.echo(table.markdown())

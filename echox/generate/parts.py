@@ -132,6 +132,11 @@ def load_vocoder(folder: Path) -> UnitVocoder | LatentVocoder:
 
 def check_parts(parts: Parts) -> None:
     """Raise ModelError when the parts disagree about widths or units."""
+    highest, rows = max(parts.tokenizer.get_vocab().values(), default=0), len(parts.s2t.embeddings_VH)
+    if highest >= rows:
+        raise ModelError(
+            f"{parts.llm_folder} has a tokenizer with token {highest} and an LLM with {rows}: they do not fit."
+        )
     words = parts.unit_tokenizer.vocab_size
     for name, decoder in (("t2c", parts.t2c), ("echo", parts.echo)):
         if decoder.config.llm_width != parts.s2t.embeddings_VH.shape[1]:

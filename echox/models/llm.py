@@ -57,7 +57,9 @@ def check_llm(folder: str | Path) -> None:
 def load_tokenizer(folder: str | Path) -> Any:
     """Return the tokenizer of an LLM folder; ModelError when there is none."""
     try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer("x", add_special_tokens=False)  # what its settings break shows at first use
+        return tokenizer
     except Exception as error:  # tokenizers raises nothing more special
         raise ModelError(
             f"{folder} holds no tokenizer ({_first_line(error)}): give a Hugging Face LLM folder."

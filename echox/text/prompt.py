@@ -30,7 +30,7 @@ def build_prompt(tokenizer: Any, system: str, history: list[dict[str, str]] | No
     turns += [*(history or []), {"role": "user", "content": _MARK}]
     try:
         text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-    except (ValueError, AttributeError) as error:
+    except Exception as error:  # a template is a program of somebody else
         raise ModelError(f"the tokenizer has no chat template ({error}): use an instruction-tuned LLM.") from error
     before, mark, after = text.partition(_MARK)
     if not mark:

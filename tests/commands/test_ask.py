@@ -305,6 +305,7 @@ def test_a_place_that_cannot_be_is_one_sentence(run, tmp_path):
         assert status == 1 and err.startswith("echox: ") and err.count("\n") == 1
 
 
+HERE = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
 PROGRAM = """
 import sys
 from echox import cli
@@ -321,7 +322,7 @@ def test_a_full_disk_is_one_sentence_and_no_success(tmp_path):
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [sys.executable, "-c", PROGRAM, "ask", "--typed", "Why?", "--text-only"],
-            cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+            cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=HERE,
         )  # fmt: skip
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and "No space left" in done.stderr
 
@@ -331,7 +332,7 @@ def test_a_process_that_is_told_to_end_leaves_nothing_half_written(tmp_path):
     wait += "def slow(*a, **k):\n    write(*a, **k)\n    print('half', flush=True)\n    time.sleep(30)\n"
     program = wait + "soundfile.write = slow\n" + PROGRAM
     command = [sys.executable, "-c", program, "say", "Hello.", "-o", "speech.wav"]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=HERE) as process:
         assert process.stdout and process.stdout.readline() == "half\n"
         assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
         process.terminate()

@@ -177,3 +177,18 @@ def test_asr_latency_and_export(folder):
     assert record["type"] == "inference" and record["id"] == 1 and spoken["audio"].endswith("web-1.wav")
     assert json.loads((folder / "uro" / "gt_text.jsonl").read_text().splitlines()[0]) == {"0000": "asked"}
     assert (folder / "uro" / "audio" / "0001.wav").is_file()
+
+
+def test_a_run_whose_every_item_failed_does_not_succeed(folder):
+    for place in range(2):
+        (folder / f"web-{place}.wav").write_bytes(b"no sound")
+    here = ("--questions", folder / "q.tsv", "--audio-dir", folder, "--model", "fake", "--out", folder / "out")
+    done = runner.invoke(app, list(map(str, ("qa", *here, "--arms", "s2t"))))
+    assert done.exit_code and isinstance(done.exception, InputError)
+    assert "all 2 items" in str(done.exception) and "web-1.wav" in str(done.exception)
+    assert "s2t" in done.stdout and (folder / "out" / "report.html").exists()  # what there is is told first
+
+
+def test_a_run_with_one_answer_succeeds(folder):
+    (folder / "web-0.wav").write_bytes(b"no sound")
+    assert "s2t" in qa(folder, "--arms", "s2t")

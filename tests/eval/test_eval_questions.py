@@ -1,5 +1,7 @@
 """Questions files: what is read, and that every fault is told in one sentence before anything is loaded."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -71,6 +73,17 @@ def test_a_missing_file_folder_or_encoding_is_told(tmp_path):
     (tmp_path / "latin.tsv").write_bytes((HEAD + "a\tCafé?\tJohn\t\n").encode("latin-1"))
     with pytest.raises(InputError, match="UTF-8"):
         read_questions(tmp_path / "latin.tsv")
+
+
+def test_a_field_may_be_long_and_a_pipe_or_a_giant_is_refused(tmp_path):
+    path = write(tmp_path, f"id\tquestion\tanswers\nq1\t{'w' * 200_000}\tyes\n")
+    assert len(read_questions(path)[0].question) == 200_000
+    os.mkfifo(tmp_path / "pipe.tsv")
+    with path.open("wb") as file:
+        file.truncate(1 << 31)
+    for place in (tmp_path / "pipe.tsv", path, "/dev/zero"):
+        with pytest.raises(InputError, match="pipe or a device|bytes, more than"):
+            read_questions(place)
 
 
 def test_shards_share_the_limited_questions_out():

@@ -170,6 +170,6 @@ def test_a_package_that_is_absent_inside_another_gives_its_own_line(tmp_path, mo
     with pytest.raises(MissingDependency, match=r'does not load .* run pip install "openechox\[eval\]" again'):
         need("broken_package")
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(MissingDependency, match=r"run pip install datasets\."):
+    with pytest.raises(MissingDependency, match=r"^datasets is needed for this .* run pip install datasets\."):
         need("datasets", "pip install datasets")
     assert "eval" in packages.EXTRA

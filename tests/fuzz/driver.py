@@ -56,7 +56,11 @@ def child(case: Case, root: Path) -> None:
             )
         sys.stdout, sys.stderr = (os.fdopen(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))
         os.environ |= {"HOME": str(root / "home"), "XDG_CACHE_HOME": str(root / "cache"), "HF_HUB_OFFLINE": "1"}
-        os.environ |= {"HF_HOME": str(root / "cache" / "hf"), "TMPDIR": str(root / "tmp")}
+        os.environ |= {
+            "HF_HOME": str(root / "cache" / "hf"),
+            "TMPDIR": str(root / "tmp"),
+            "MPLCONFIGDIR": str(root / "tmp"),
+        }
         os.chdir(case.folder)
         resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 1))
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 29, 1 << 29))

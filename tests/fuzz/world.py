@@ -35,7 +35,6 @@ def write_world(root: Path) -> Path:
         (root / name / "photos").mkdir(parents=True)
         (root / name / "thesis.txt").write_text("years of work, without a last line break")
         (root / name / "photos" / "wedding.jpg").write_bytes(os.urandom(1000))
-    (root / "home" / ".config" / "matplotlib").mkdir(parents=True)  # which that library makes by itself
     (root / "home" / ".echox").write_text('{"made_by": "echox", "files": []}')
     write_model(root / "model")
     write_sounds(root / "sounds")
