@@ -18,14 +18,15 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from echox.errors import ConfigError, InputError
-from echox.models.bounds import Classes, Few, Odd, Positive, Rate, Samples, Share, Small, Tokens, Width
+from echox.models.bounds import Classes, Few, Odd, Positive, Rate, Samples, Share, Small, Width
 from echox.models.convnext import AheadStack
-from echox.models.spectral import Sound, SpectralConfig, SpectralDecoder, as_inputs
+from echox.models.spectral import Sound, SpectralConfig, SpectralDecoder, as_inputs, sound_ahead
 
 FADE_SECONDS = 0.005  # at both ends of an utterance, so that utterances can be joined anywhere
 
 
 Aheads = Annotated[list[Small] | tuple[Small, ...], Few]
+Dilations = Annotated[list[Positive] | tuple[Positive, ...], Few]
 
 
 class LatentVocoderConfig(PreTrainedConfig):
@@ -38,15 +39,27 @@ class LatentVocoderConfig(PreTrainedConfig):
     kernel: Odd = 7
     expansion: Positive = 3
     frame_aheads: Aheads = (3, 2, 2, 2, 0, 2, 2, 1)
-    frame_dilations: Aheads = (1, 1, 2, 1, 4, 1, 2, 1)
+    frame_dilations: Dilations = (1, 1, 2, 1, 4, 1, 2, 1)
     latent_aheads: Aheads = (1, 1, 1)
     duration_width: Width = 192
     duration_aheads: Aheads = (2, 1, 1)
-    max_duration: Tokens = 32  # frames
+    max_duration: Positive = 32  # frames
     duration_quantile: Share = 0.5  # of the predicted distribution: above a half is slower speech
     hop: Samples = 480  # samples per frame
     sample_rate: Rate = 24_000
-    decoder: dict | None = None  # SpectralConfig
+    decoder: dict[str, int] | None = None  # the settings of SpectralConfig that are not its defaults
+
+
+def check_config(config: LatentVocoderConfig, decoder: SpectralConfig) -> None:
+    """Raise ConfigError when the sizes of the network and its decoder do not fit together."""
+    if decoder.sample_rate != config.sample_rate:
+        raise ConfigError(f"sample_rate {config.sample_rate} is not the decoder's, {decoder.sample_rate}.")
+    if len(config.frame_aheads) != len(config.frame_dilations):
+        raise ConfigError("frame_aheads and frame_dilations must name the same number of blocks.")
+    plain = [(ahead, 1) for ahead in (*config.latent_aheads, *config.duration_aheads)]
+    for ahead, dilation in (*zip(config.frame_aheads, config.frame_dilations, strict=True), *plain):
+        if ahead > (config.kernel - 1) * dilation:
+            raise ConfigError(f"a block cannot see {ahead} frames ahead with a kernel of {config.kernel} x {dilation}.")
 
 
 class DurationNetwork(nn.Module):
@@ -101,11 +114,8 @@ class LatentVocoder(PreTrainedModel):
     def __init__(self, config: LatentVocoderConfig) -> None:
         super().__init__(config)
         sizes = SpectralConfig(**(config.decoder or {}))
-        if sizes.sample_rate != config.sample_rate:
-            raise ConfigError(f"sample_rate {config.sample_rate} is not the decoder's, {sizes.sample_rate}.")
+        check_config(config, sizes)
         count = len(config.latent_aheads)
-        if len(config.frame_aheads) != len(config.frame_dilations):
-            raise ConfigError("frame_aheads and frame_dilations must name the same number of blocks.")
         blocks = (config.kernel, config.expansion)
         self.embedding = nn.Embedding(config.num_units, config.width)
         self.frame_blocks = AheadStack(config.width, config.frame_aheads, config.frame_dilations, *blocks)
@@ -128,7 +138,7 @@ class LatentVocoder(PreTrainedModel):
     @property
     def look_ahead(self) -> tuple[int, int]:
         """Units after a unit that its duration depends on, and frames after a frame that its samples depend on."""
-        later = self.latent_blocks.ahead + self.decoder.ahead + Sound.AHEAD
+        later = self.latent_blocks.ahead + self.decoder.ahead + sound_ahead(self.decoder.config)
         frames = -(-later * self.decoder.config.hop // self.config.hop)
         return self.durations.blocks.ahead, self.frame_blocks.ahead + 1 + frames
 

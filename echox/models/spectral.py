@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from echox.errors import ConfigError
 from echox.models.bounds import Layers, Odd, Positive, Rate, Samples, Width
 from echox.models.convnext import AheadConv, AheadStack, Tail
 
@@ -37,7 +38,7 @@ class SpectralConfig(PreTrainedConfig):
     expansion: Positive = 3
     sample_rate: Rate = 24_000
     hop: Samples = 300  # samples per frame
-    fft: Samples = 1200  # samples: four hops
+    fft: Samples = 1200  # samples: a window is an even number of hops
 
 
 class SpectralDecoder(PreTrainedModel):
@@ -49,6 +50,8 @@ class SpectralDecoder(PreTrainedModel):
 
     def __init__(self, config: SpectralConfig) -> None:
         super().__init__(config)
+        if config.fft % (2 * config.hop):
+            raise ConfigError(f"fft {config.fft} is not an even number of hops of {config.hop} samples.")
         half = [config.kernel // 2] * config.layers
         self.enter = AheadConv(config.latents + 2, config.width, config.kernel)
         self.blocks = AheadStack(config.width, half, [1] * config.layers, config.kernel, config.expansion)
@@ -83,14 +86,17 @@ def as_inputs(latents_BTL: torch.Tensor, f0_BT: torch.Tensor, energy_BT: torch.T
     return torch.cat([latents_BTL, (torch.log1p(f0_BT.relu()) / 5)[..., None], energy_BT[..., None]], dim=-1)
 
 
+def sound_ahead(config: SpectralConfig) -> int:
+    """Return how many frames after a frame its samples depend on, spectra given."""
+    return config.fft // config.hop
+
+
 class Sound:
     """Spectra and pitch to samples, frame by frame; any cutting into pieces gives the same samples.
 
-    Waits for three frames: pitch is interpolated to the next frame, a spectrum of pulses reaches two frames on, and so does
-    the window of each frame of speech.
+    Waits for `sound_ahead` frames: pitch is interpolated to the next one, and half a window of pulses and half a window of
+    speech reach on.
     """
-
-    AHEAD = 4
 
     def __init__(self, config: SpectralConfig, device: torch.device | None = None) -> None:
         self.hop, self.fft, self.rate = config.hop, config.fft, config.sample_rate

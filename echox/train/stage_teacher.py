@@ -111,13 +111,13 @@ def write_shard(path: Path, said: list[Said], rate: int, encode: Encode, centroi
     units = [assign(states.astype(np.float32), centroids_KD).astype(np.int16) for states in heard]
     latents_NL = np.concatenate([one.latents_FL for one in said])
     scale_L = np.maximum(np.abs(latents_NL).max(axis=0), 1e-6) / 127
+    arrays = {
+        "latents": np.round(latents_NL / scale_L).astype(np.int8),
+        "scale": scale_L.astype(np.float32),
+        "prosody": np.concatenate([one.prosody_F2 for one in said]).astype(np.float16),
+        "units": np.concatenate(units),
+        "latent_offsets": np.cumsum([0, *(len(one.latents_FL) for one in said)]),
+        "unit_offsets": np.cumsum([0, *map(len, units)]),
+    }
     with write_file(path) as partial, partial.open("wb") as file:
-        np.savez(
-            file,
-            latents=np.round(latents_NL / scale_L).astype(np.int8),
-            scale=scale_L.astype(np.float32),
-            prosody=np.concatenate([one.prosody_F2 for one in said]).astype(np.float16),
-            units=np.concatenate(units),
-            latent_offsets=np.cumsum([0, *(len(one.latents_FL) for one in said)]),
-            unit_offsets=np.cumsum([0, *map(len, units)]),
-        )
+        np.savez(file, **arrays)

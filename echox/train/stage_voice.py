@@ -51,7 +51,7 @@ def build(recipe: Recipe) -> Stage:
     torch.manual_seed(recipe.seed)
     decoder = settings.teacher / "decoder"
     sizes = load_config(decoder, SpectralConfig)
-    config = LatentVocoderConfig(**settings.model, decoder=sizes.to_diff_dict(), sample_rate=sizes.sample_rate)
+    config = LatentVocoderConfig(**settings.model, decoder=settings_of(sizes), sample_rate=sizes.sample_rate)
     vocoder = LatentVocoder(config)
     vocoder.decoder = load_module(decoder, lambda: SpectralDecoder(sizes)).float()
     vocoder.decoder.requires_grad_(False)
@@ -80,6 +80,11 @@ def build(recipe: Recipe) -> Stage:
         evaluate=lambda: evaluate(objective, utterances, segments, settings.held_out),
         evaluate_every=settings.evaluate_every,
     )
+
+
+def settings_of(sizes: SpectralConfig) -> dict[str, int]:
+    """Return the settings of a decoder without Hugging Face's notes."""
+    return {name: getattr(sizes, name) for name in SpectralConfig.__annotations__ if name != "model_type"}
 
 
 @torch.no_grad()

@@ -1,5 +1,7 @@
 """LatentVocoder: pieces equal the whole, stated look-ahead, durations, joins without clicks, files and bad input; toy sizes."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -157,3 +159,16 @@ def test_sizes_must_fit():
         tiny(sample_rate=16_000)
     with pytest.raises(ConfigError, match="frame_dilations"):
         tiny(frame_dilations=[1])
+    with pytest.raises(ConfigError, match="ahead"):
+        tiny(latent_aheads=[9])
+    with pytest.raises(ConfigError, match="hops"):
+        tiny(decoder=DECODER | {"hop": 500})
+
+
+@pytest.mark.parametrize("broken", [{"decoder": {"width": 10**6}}, {"decoder": {"depth": 3}}, {"max_duration": 10**6}])
+def test_a_hostile_config_ends_in_a_sentence(vocoder, tmp_path, broken):
+    save_part(tmp_path, vocoder)
+    config = json.loads((tmp_path / "config.json").read_text()) | broken
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="config.json"):
+        load_vocoder(tmp_path)
