@@ -108,7 +108,7 @@ def main() -> None:
         name, reason = error.filename or "standard output", error.strerror or error
         typer.echo(f"echox: {name} cannot be used ({reason}): free some space or choose another place.", err=True)
         with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())  # what waits there would fail again
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # standard output: what waits there would fail again
         sys.exit(1)
 
 

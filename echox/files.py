@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from echox.errors import EchoxError, InputError, ModelError, OutputError
 
@@ -271,7 +271,7 @@ def read_text(path: str | Path, limit: int, error: type[EchoxError] = InputError
 def sha256_of(path: str | Path, error: type[EchoxError] = InputError) -> str:
     """Return a regular file's sha256 in hexadecimal, read in pieces; raises `error`."""
     with open_regular(path, None, error) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
 
 
 def read_header(path: Path, limit: int = WEIGHTS_BYTES) -> dict[str, tuple[str, tuple[int, ...]]]:

@@ -55,7 +55,7 @@ class Utterances:
                 self.prosody.append(data["prosody"])
                 self.units.append(data["units"])
                 spans = [np.stack([o[:-1], o[1:]], axis=1) for o in (data["latent_offsets"], data["unit_offsets"])]
-            self.places += [(number, *map(int, (*a, *b))) for a, b in zip(*spans, strict=True)]
+            self.places += [(number, int(a), int(b), int(c), int(d)) for (a, b), (c, d) in zip(*spans, strict=True)]
 
     def __len__(self) -> int:
         return len(self.places)
@@ -116,7 +116,7 @@ class LatentSegments:
         self.chosen = np.arange(first, len(utterances))
         if not len(self.chosen):
             raise InputError("voice.held_out leaves nothing to train on: lower it.")
-        weights = np.array([max(utterances.frames(i), segment_frames // 2) for i in self.chosen], dtype=np.float64)
+        weights = np.array([max(utterances.frames(int(i)), segment_frames // 2) for i in self.chosen], dtype=np.float64)
         self.weights = weights / weights.sum()
 
     def __getitem__(self, step: int) -> LatentBatch:

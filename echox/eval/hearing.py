@@ -7,6 +7,7 @@ a model invents. No answer is made: a model with an ear is asked for its hearing
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,11 @@ def hear_all(subject: Any, waves: Sequence[np.ndarray]) -> list[Any]:
     try:
         return [one.text for one in ear.hear(list(waves))]
     except RECORDED:  # one of them cannot be heard: find which
-        return [attempt(lambda wave=wave: ear.hear([wave])[0].text) for wave in waves]
+        return [attempt(partial(_hear_one, ear, wave)) for wave in waves]
+
+
+def _hear_one(ear: Any, wave: np.ndarray) -> str:
+    return ear.hear([wave])[0].text
 
 
 def run_hearing(

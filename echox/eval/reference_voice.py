@@ -105,7 +105,8 @@ def _compared(arm: str, kind: str, own: Items, other: Items) -> list[tuple[str, 
     if len(counts_N3) and counts_N3[:, 2].sum():
         totals = counts_N3.sum(axis=0)
         change = stats.paired_bootstrap(counts_N3, _more_errors)
-        rows.append(_row(arm, "WER %", len(counts_N3), *(100 * totals[:2] / totals[2]), change))
+        ours, theirs = (100 * float(total) / float(totals[2]) for total in totals[:2])
+        rows.append(_row(arm, "WER %", len(counts_N3), ours, theirs, change))
     spoken = [
         (a["signal"], b["signal"]) for a, b in zip(own, other, strict=True) if a.get("signal") and b.get("signal")
     ]

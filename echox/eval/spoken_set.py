@@ -146,11 +146,12 @@ def make_set(
                 _save(_place(folder, "clean", item), pcm / 32767)
             advance(1)
     for condition in conditions[1:]:
+        spoilt = CONDITIONS[condition]
         for item in own:
             place = _place(folder, condition, item)
-            if not place.is_file():
+            if spoilt is not None and not place.is_file():
                 clean = load_audio(_place(folder, "clean", item))
-                _save(place, perturb(clean, CONDITIONS[condition], (), generator(seed, condition, item.id))[0])
+                _save(place, perturb(clean, spoilt, (), generator(seed, condition, item.id))[0])
     if all(_place(folder, condition, item).is_file() for condition in conditions for item in chosen):
         write_questions(folder / "questions.tsv", chosen)
     return chosen

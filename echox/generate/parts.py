@@ -147,11 +147,13 @@ def check_parts(parts: Parts) -> None:
         if decoder.config.unit_vocab_size != words:
             found = decoder.config.unit_vocab_size
             raise ModelError(f"{parts.folder / name} writes {found} unit words, units/ knows {words}: they do not fit.")
-    by_attention, width = isinstance(parts.ear, AttentionEar), parts.encoder.width
-    heard = parts.ear.listener.config.width if by_attention else parts.s2t.adapter.config.encoder_width
+    ear, width = parts.ear, parts.encoder.width
+    if isinstance(ear, AttentionEar):
+        part, heard = "listener", ear.listener.config.width
+    else:
+        part, heard = "s2t", parts.s2t.adapter.config.encoder_width
     if heard != width:
-        part = parts.folder / ("listener" if by_attention else "s2t")
-        raise ModelError(f"{part} hears states {heard} wide, encoder/ makes {width}: they do not fit.")
+        raise ModelError(f"{parts.folder / part} hears states {heard} wide, encoder/ makes {width}: they do not fit.")
     if parts.unit_tokenizer.lexicon.units > parts.vocoder.config.num_units:
         found, known = parts.unit_tokenizer.lexicon.units, parts.vocoder.config.num_units
         raise ModelError(f"{parts.folder / 'units'} uses {found} units, the vocoder knows {known}: they do not fit.")

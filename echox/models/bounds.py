@@ -13,30 +13,26 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from echox.errors import ModelError
 
 
-def _whole(low: int, high: int) -> Any:
-    return Annotated[int, Field(strict=True, ge=low, le=high)]
-
-
 def _odd(value: int) -> int:
     if value % 2 == 0:
         raise ValueError("a kernel has an odd length")
     return value
 
 
-Layers = _whole(0, 128)
-Heads = _whole(1, 256)
-Width = _whole(1, 16_384)
-Wide = _whole(1, 65_536)  # inner width of a feed-forward block
-Classes = _whole(0, 1_000_000)  # unit words, CTC classes, tokens
-TokenId = _whole(0, 1_000_000)
-Positions = _whole(1, 8192)
-Tokens = _whole(1, 4096)
-Rank = _whole(0, 1024)  # 0: none
-Small = _whole(0, 64)  # kernels, ratios, lengths of runs
-Positive = _whole(1, 64)
+Layers = Annotated[int, Field(strict=True, ge=0, le=128)]
+Heads = Annotated[int, Field(strict=True, ge=1, le=256)]
+Width = Annotated[int, Field(strict=True, ge=1, le=16_384)]
+Wide = Annotated[int, Field(strict=True, ge=1, le=65_536)]  # inner width of a feed-forward block
+Classes = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]  # unit words, CTC classes, tokens
+TokenId = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
+Positions = Annotated[int, Field(strict=True, ge=1, le=8192)]
+Tokens = Annotated[int, Field(strict=True, ge=1, le=4096)]
+Rank = Annotated[int, Field(strict=True, ge=0, le=1024)]  # 0: none
+Small = Annotated[int, Field(strict=True, ge=0, le=64)]  # kernels, ratios, lengths of runs
+Positive = Annotated[int, Field(strict=True, ge=1, le=64)]
 Odd = Annotated[int, Field(strict=True, ge=1, le=63), AfterValidator(_odd)]
-Samples = _whole(1, 8192)  # hops and windows
-Rate = _whole(8_000, 48_000)  # samples per second
+Samples = Annotated[int, Field(strict=True, ge=1, le=8192)]  # hops and windows
+Rate = Annotated[int, Field(strict=True, ge=8_000, le=48_000)]  # samples per second
 Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 Factor = Annotated[float, Field(strict=True, ge=0, le=1000, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]

@@ -162,7 +162,10 @@ class Listener(PreTrainedModel):
     def start(self, states_BTW: torch.Tensor, frames_B: torch.Tensor) -> ListenerState:
         """Return the state of hearing encoder states whose first `frames_B` frames are real."""
         mask_BT = torch.arange(states_BTW.shape[1], device=states_BTW.device) < frames_B[:, None].to(states_BTW.device)
-        cross = [Cross(*layer.encoder_attn.keys_values(states_BTW), mask_BT[:, None, None]) for layer in self.layers]
+        cross = []
+        for layer in self.layers:
+            keys, values = layer.encoder_attn.keys_values(states_BTW)
+            cross.append(Cross(keys, values, mask_BT[:, None, None]))
         return ListenerState(cross, [None] * len(self.layers))
 
     def forward(self, tokens_BN: torch.Tensor, state: ListenerState) -> torch.Tensor:

@@ -82,7 +82,7 @@ def hibari_decoder(weights: dict[str, np.ndarray]) -> SpectralDecoder:
             if first == "blocks" and rest[1] == "scale":
                 state[key] = weights[f"m.dec.{rest[0]}.gamma"]
                 continue
-            place = f"dec.{rest[0]}/{parts[rest[1]]}" if first == "blocks" else names.get(first, first)
+            place = f"dec.{rest[0]}/{parts[rest[1]]}" if first == "blocks" else names.get(first) or first
             name = f"m.{place.replace('/', '.')}.{rest[-1]}"
             state[key] = weights[name] if name in weights else _matrix(weights, place)
     except KeyError as error:
