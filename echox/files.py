@@ -33,6 +33,7 @@ CONFIG_BYTES = 1 << 20  # the config.json of a model or a part
 JSON_BYTES = 64 << 20  # tokenizers, question tables
 LINES_BYTES = 1 << 30  # manifests and results
 HEADER_BYTES = 100_000_000  # of a safetensors file, by its own rule
+LLM_BYTES = 16 << 30  # a packed LLM that a model names, and may make us fetch
 WEIGHTS_BYTES = 1 << 37  # one file of a large model
 
 _number = itertools.count()

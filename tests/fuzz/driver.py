@@ -160,6 +160,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="number of the first case")
     options = parser.parse_args()
     os.environ["HF_HUB_OFFLINE"] = "1"
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     preload()
     with tempfile.TemporaryDirectory(prefix="echox-fuzz-") as place:
         root = write_world(Path(place))
