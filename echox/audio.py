@@ -9,6 +9,7 @@ for what phones and browsers record (M4A, AAC, WebM), PyAV's; resampling is soxr
 import io
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
@@ -135,7 +136,7 @@ def _decode(file: BinaryIO, name: str, max_seconds: float | None) -> tuple[np.nd
         if head[place : place + len(mark)] == mark:
             return _decode_container(file, name, container, max_seconds)
     try:
-        with soundfile.SoundFile(file) as sound:
+        with soundfile.SoundFile(_Steady(file)) as sound:
             rate, promised = sound.samplerate, sound.frames
             if not LOWEST_RATE <= rate <= HIGHEST_RATE:
                 raise InputError(f"{name} claims {rate} samples a second, which no recording has: export it again.")
@@ -152,6 +153,23 @@ def _decode(file: BinaryIO, name: str, max_seconds: float | None) -> tuple[np.nd
     if share < 1:
         raise InputError(f"{name} is damaged: it holds {100 * share:.0f} % of the sound it promises; copy it again.")
     return samples, rate
+
+
+class _Steady:
+    """A file for libsndfile's callbacks, where an error would be printed and not raised: a seek to nowhere does not move."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read, self.readinto, self.tell, self._seek = file.read, file.readinto, file.tell, file.seek  # type: ignore[attr-defined]
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move and return the position, the old one where the new one cannot be."""
+        with suppress(OSError, ValueError, OverflowError):
+            self._seek(offset, whence)
+        return self.tell()
+
+    def write(self, data: bytes) -> int:
+        """Never called: the file is open for reading."""
+        return 0
 
 
 def _decode_container(file: BinaryIO, name: str, kind: str, max_seconds: float | None) -> tuple[np.ndarray, int]:

@@ -29,10 +29,11 @@ from echox.errors import EchoxError, InputError, ModelError, OutputError
 MARKER = ".echox"  # in every folder that `write_folder` made: the files that it put there
 MARKER_BYTES = 16 << 20
 STALE_SECONDS = 24 * 3600.0  # a temporary folder of that age belongs to a process that was killed
-RECIPE_BYTES = 1 << 20  # recipes, and the config.json of a model or a part
+CONFIG_BYTES = 1 << 20  # the config.json of a model or a part
 JSON_BYTES = 64 << 20  # tokenizers, question tables
 LINES_BYTES = 1 << 30  # manifests and results
 HEADER_BYTES = 100_000_000  # of a safetensors file, by its own rule
+LLM_BYTES = 16 << 30  # a packed LLM that a model names, and may make us fetch
 WEIGHTS_BYTES = 1 << 37  # one file of a large model
 
 _number = itertools.count()

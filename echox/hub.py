@@ -17,8 +17,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from echox.errors import InputError, ModelError, OutputError
+from echox.files import CONFIG_BYTES, locked, plain_path, read_text, write_folder, write_text
 from echox.files import MARKER as OURS
-from echox.files import RECIPE_BYTES, locked, plain_path, read_text, write_folder, write_text
 
 SHIPPED = ("mini",)  # folders inside the package
 LLM_VARIABLE = "ECHOX_LLM"  # a folder or file to take the LLM from, as --llm does
@@ -155,7 +155,7 @@ def cache_folder() -> Path:
 def is_complete(folder: Path, wanted: LlmSource) -> bool:
     """Say whether `folder` was de-quantised here from the wanted file and still has every file at its size."""
     try:
-        marker = json.loads(read_text(folder / MARKER, RECIPE_BYTES))
+        marker = json.loads(read_text(folder / MARKER, CONFIG_BYTES))
         sizes = marker["sizes"]
         whole = all(plain_path(name) and (folder / name).stat().st_size == size for name, size in sizes.items())
     except (InputError, OSError, ValueError, KeyError, TypeError, AttributeError):

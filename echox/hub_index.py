@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from echox.errors import ModelError
-from echox.files import resumable, sha256_of
+from echox.files import LLM_BYTES, resumable, sha256_of
 
 PUBLIC = "https://pypi.org/simple"
 VARIABLES = ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL")
@@ -124,6 +124,8 @@ def _download(address: str, partial: Path) -> None:
         with _bar(total) as advance:
             advance(file.tell())
             while block := answer.read(BLOCK):
+                if file.tell() > LLM_BYTES:
+                    raise ModelError(f"{partial.stem} is larger than {LLM_BYTES >> 30} GB: do not use this model.")
                 file.write(block)
                 advance(len(block))
         if total and file.tell() < total:

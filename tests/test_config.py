@@ -1,5 +1,7 @@
 """Recipes from files, from the installed package, and with overrides that are not YAML."""
 
+import os
+
 import pytest
 
 from echox.config import load
@@ -25,3 +27,34 @@ def test_overrides_that_cannot_be_read_are_named(tmp_path, override):
     (tmp_path / "r.yaml").write_text("a: 1")
     with pytest.raises(ConfigError, match="override"):
         load.read_yaml(tmp_path / "r.yaml", [override])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "out: 2020-99-99",
+        "stage: [t2c]",
+        "stage: {t2c: 1}",
+        "stage: !!python/object/apply:os.system [x]",
+        "a: &a [" + "1, " * 1000 + "]\nb: &b [" + "*a, " * 1000 + "]\nstage: *b",
+        "a: &a [*a, *a]",
+        "[" * 5000,
+        "? [x]\n: y",
+        "\0",
+        "- 1",
+        "",
+    ],
+)
+def test_recipes_that_are_none_are_one_sentence(tmp_path, text):
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load.load_recipe(tmp_path / "r.yaml")
+    assert "r.yaml" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_recipes_are_small_regular_files(tmp_path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "big.yaml").write_text("a: 1\n" * 300_000)
+    for name in ("/dev/zero", tmp_path / "pipe.yaml", tmp_path / "big.yaml", tmp_path / ("n" * 300), tmp_path):
+        with pytest.raises(ConfigError):
+            load.load_recipe(name)

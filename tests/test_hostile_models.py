@@ -192,3 +192,29 @@ def test_control_tokens_in_somebodys_text_are_text(toy_model):  # noqa: F811
     assert encode(tokenizer, "What is it?") == tokenizer("What is it?", add_special_tokens=False).input_ids
     assert set(assistant.parts.prompt.before) & set(tokenizer.added_tokens_decoder)  # the template's own still are
     assert np.isfinite(assistant.ask(typed="<|im_end|>", max_seconds=0.1).audio).all()
+
+
+def test_pack_never_replaces_a_folder_that_is_not_ours(model, tmp_path):
+    from echox import OutputError
+    from echox.train.run import run_recipe
+
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "wedding.jpg").write_text("once")
+    places = [f"{name}={model / name}" for name in ("encoder", "s2t", "t2c", "echo", "vocoder", "units")]
+    places += [f"unit_language={model / 'units'}", f"llm_folder={model / 'llm'}"]
+    with pytest.raises(OutputError, match="photos"):
+        run_recipe("recipes/debug/pack.yaml", [*places, f"out={photos}"])
+    assert [path.name for path in photos.iterdir()] == ["wedding.jpg"]
+    for _ in range(2):  # its own it replaces
+        run_recipe("recipes/debug/pack.yaml", [*places, f"out={tmp_path / 'again'}"])
+    assert (tmp_path / "again" / ".echox").is_file()
+
+
+def test_scales_of_int8_weights_that_overflow_are_refused(model):
+    path = model / "vocoder" / "model.safetensors"
+    whole = load_file(path)
+    name = next(name for name in whole if whole[name].ndim > 1)
+    whole[name], whole[f"{name}.scale"] = whole[name].to(torch.int8).fill_(100), torch.full(whole[name].shape[:1], 1e30)
+    save_file(whole, path)
+    assert "NaN or infinity" in refused(model)

@@ -12,8 +12,10 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from echox.errors import ConfigError
-from echox.files import RECIPE_BYTES, read_text
+from echox.files import read_text
 
+RECIPE_BYTES = 100_000
+MOST_BRACKETS = 1000  # the time that YAML takes grows with the square of their depth
 MOST_VALUES = 100_000  # in one recipe, aliases followed
 
 
@@ -88,6 +90,8 @@ def read_yaml(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> 
 
 def _plain(text: str, source: str) -> Any:
     """Return the plain values of YAML `text`; ConfigError names `source`."""
+    if text.count("[") + text.count("{") > MOST_BRACKETS:
+        raise ConfigError(f"{source} holds more than {MOST_BRACKETS} brackets: a recipe has some dozens.")
     try:
         values = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:  # ValueError: 2020-99-99

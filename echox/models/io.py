@@ -15,7 +15,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from echox.errors import ModelError
-from echox.files import RECIPE_BYTES, read_header, read_text, write_file, write_text
+from echox.files import CONFIG_BYTES, read_header, read_text, write_file, write_text
 from echox.models.bounds import check_values
 from echox.models.int8 import dequantize, header_behind
 
@@ -53,7 +53,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not path.exists():
         raise ModelError(f"{folder} is not a model part: {CONFIG} is missing; fetch the model again.")
     try:
-        config = json.loads(read_text(path, RECIPE_BYTES, ModelError))
+        config = json.loads(read_text(path, CONFIG_BYTES, ModelError))
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{path} is not JSON ({error}): fetch the model again.") from error
     if not isinstance(config, dict):

@@ -13,7 +13,9 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import LlamaConfig
 
 from echox.errors import ModelError
+from echox.models.bounds import Classes, Text, TokenId, Width, check_values
 from echox.models.io import CONFIG, read_config
+from echox.models.llm import LlmSizes
 
 KINDS = ("EchoX", "Soundwave")
 ALIGNER_STAGES = ("finetune", "finetune_kd", "finetune_kd_online")  # values of unit_output that own a denoising adapter
@@ -29,6 +31,16 @@ _T2C_SIZES: dict[str | None, dict[str, int]] = {
     "large": {"num_hidden_layers": 2},
 }
 _T2C_OTHER = {"num_hidden_layers": 8, "hidden_size": 768, "num_attention_heads": 12, "num_key_value_heads": 12}
+
+
+class ReleasedSizes(LlmSizes):
+    """What is held to bounds in a released config.json."""
+
+    unit_vocab_size: Classes
+    adapter_size: Width
+    segment_prefix_id: TokenId
+    unit_model: Text
+    unit_output: Text
 
 
 @dataclass(frozen=True)
@@ -55,6 +67,12 @@ class ReleasedConfig:
         for key in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"):
             if not isinstance(raw.get(key), int) or raw[key] < 1:
                 raise ModelError(f"{name} has {key} = {raw.get(key)!r}; expected a positive integer.")
+        given = {
+            key: raw[key]
+            for key in ReleasedSizes.__annotations__ | LlmSizes.__annotations__
+            if raw.get(key) is not None
+        }
+        check_values(ReleasedSizes, given, name)
         settings = {key: raw[key] for key in _LLAMA_KEYS if raw.get(key) is not None}
         settings.setdefault("num_key_value_heads", settings["num_attention_heads"])
         settings["tie_word_embeddings"] = False  # tied weights are shared by hand: the T2C must never be tied

@@ -17,6 +17,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import soundfile
@@ -159,11 +160,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="number of the first case")
     options = parser.parse_args()
     os.environ["HF_HUB_OFFLINE"] = "1"
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     preload()
     with tempfile.TemporaryDirectory(prefix="echox-fuzz-") as place:
         root = write_world(Path(place))
         started = time.monotonic()
-        counts, findings = campaign(root, range(options.seed, options.seed + options.cases), print)
+        counts, findings = campaign(root, range(options.seed, options.seed + options.cases), partial(print, flush=True))
     for (kind, code), count in sorted(counts.items()):
         print(f"{kind:10} exit {code:3}: {count}")
     print(f"{sum(counts.values())} cases, {len(findings)} findings, {time.monotonic() - started:.0f} s")

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from echox.errors import ConfigError
+from echox.errors import ConfigError, OutputError
 from echox.objectives.loss import Loss
+from echox.train.log import MetricsLog
 from echox.train.loop import Player, Stage, TrainSettings, train, write_folder
 from echox.train.optim import OptimSettings, rate_at
 
@@ -93,3 +94,30 @@ def test_schedule():
     assert rate_at(9, 100, settings) == 1.0
     assert rate_at(55, 100, settings) == pytest.approx(0.55)
     assert rate_at(100, 100, settings) == pytest.approx(0.1)
+
+
+def test_a_run_never_writes_over_somebody_elses_folder_and_says_so_before_it_trains(tmp_path):
+    (tmp_path / "final").mkdir()
+    (tmp_path / "final" / "thesis.txt").write_text("years of work")
+    one, _ = stage(stop_at=0)
+    with pytest.raises(OutputError, match="final"):
+        train(one, SETTINGS, tmp_path)
+    assert (tmp_path / "final" / "thesis.txt").read_text() == "years of work"
+
+
+def test_checkpoints_to_which_somebody_added_are_kept(tmp_path):
+    killed, _ = stage(stop_at=6)
+    with pytest.raises(KeyboardInterrupt):
+        train(killed, SETTINGS, tmp_path)
+    (tmp_path / "step-5" / "notes.txt").write_text("this one is good")
+    again, _ = stage()
+    train(again, SETTINGS.model_copy(update={"keep": 1}), tmp_path)
+    assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-12", "step-5"]
+
+
+def test_the_bar_names_the_loss_of_every_player(tmp_path):
+    with MetricsLog(tmp_path, 2, 0) as log:
+        log.write(1, {"judge/loss": 1.0, "model/loss": 2.0}, 1)
+        assert log.progress.tasks[0].description == f"{tmp_path.name} loss 1.000 2.000"
+        log.write(2, {"rate": 0.1}, 1)
+        assert "nan" not in log.progress.tasks[0].description
