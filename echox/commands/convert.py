@@ -25,16 +25,23 @@ def convert(
 ) -> None:
     """Convert other people's weights. Pickled files are read by a restricted reader that runs nothing in them."""
     from echox.errors import ConfigError
+    from echox.files import write_folder
     from echox.released import convert as conversion
 
     if to not in ("echox", "released"):
         raise ConfigError(f"--to {to!r} is unknown: choose echox or released.")
-    if to == "released":
-        conversion.restore_checkpoint(source, output)
-        typer.echo(f"{output}: the released layout")
-        return
-    kind = conversion.kind_of(source, config)
-    typer.echo(_CONVERTERS[kind](source, output, config, speaker, encoder, layer, reference))
+    told = "the released layout"
+
+    def write(folder: Path) -> None:
+        nonlocal told
+        if to == "released":
+            conversion.restore_checkpoint(source, folder)
+        else:
+            kind = conversion.kind_of(source, config)
+            told = _CONVERTERS[kind](source, folder, config, speaker, encoder, layer, reference)
+
+    write_folder(output, write)  # whole or not at all, and never over what somebody else put there
+    typer.echo(f"{output}: {told}")
 
 
 def _checkpoint(
@@ -43,7 +50,7 @@ def _checkpoint(
     from echox.released.convert import convert_checkpoint
 
     done = convert_checkpoint(source, output, encoder or None, reference)
-    return f"{output}: {done.kind}, {done.llm.num_hidden_layers} layers, {done.units} unit tokens"
+    return f"{done.kind}, {done.llm.num_hidden_layers} layers, {done.units} unit tokens"
 
 
 def _vocoder(source: str, output: Path, config: Path | None, speaker: int | None, *_rest: object) -> str:
@@ -51,14 +58,14 @@ def _vocoder(source: str, output: Path, config: Path | None, speaker: int | None
 
     place = config or Path(source).parent / "config.json"
     done = convert_vocoder(source, place, output, speaker)
-    return f"{output}: vocoder of {done.config.num_units} units at {done.config.sample_rate} Hz"
+    return f"vocoder of {done.config.num_units} units at {done.config.sample_rate} Hz"
 
 
 def _hubert(source: str, output: Path, *_rest: object) -> str:
     from echox.released.fairseq_hubert import convert_hubert
 
     done = convert_hubert(source, output)
-    return f"{output}: HuBERT of {done['num_hidden_layers']} layers, {done['hidden_size']} wide"
+    return f"HuBERT of {done['num_hidden_layers']} layers, {done['hidden_size']} wide"
 
 
 def _kmeans(
@@ -67,7 +74,7 @@ def _kmeans(
     from echox.released.kmeans_bin import convert_kmeans
 
     done = convert_kmeans(source, output, encoder, layer)
-    return f"{output}: {done.k} units from layer {done.layer}"
+    return f"{done.k} units from layer {done.layer}"
 
 
 _CONVERTERS = {

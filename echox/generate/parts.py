@@ -18,11 +18,12 @@ from echox.hub import resolve_llm
 from echox.models.bounds import Layers, Text, check_values
 from echox.models.echo import EchoDecoder
 from echox.models.encoder import SpeechEncoder
-from echox.models.io import load_config, load_module, read_config
+from echox.models.io import NOT_OURS, load_config, load_module, read_config
 from echox.models.latent_vocoder import LatentVocoder, LatentVocoderConfig
 from echox.models.listener import Listener
 from echox.models.llm import check_llm, load_llm, load_text_tokenizer, load_tokenizer
 from echox.models.s2t import SpeechToText
+from echox.models.spectral import SpectralConfig
 from echox.models.t2c import TextToCodec
 from echox.models.vocoder import UnitVocoder, VocoderConfig
 from echox.text.prompt import Prompt, build_prompt, stop_ids
@@ -123,6 +124,8 @@ def load_vocoder(folder: Path) -> UnitVocoder | LatentVocoder:
     try:
         if read_config(Path(folder)).get("model_type") == LatentVocoderConfig.model_type:
             latent = load_config(folder, LatentVocoderConfig)
+            sizes = {name: value for name, value in (latent.decoder or {}).items() if name not in NOT_OURS}
+            check_values(SpectralConfig, sizes, f"{Path(folder) / 'config.json'}, decoder,")
             return load_module(folder, lambda: LatentVocoder(latent)).float()
         config = load_config(folder, VocoderConfig)
         return load_module(folder, lambda: UnitVocoder(config)).float()

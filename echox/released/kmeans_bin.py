@@ -3,13 +3,13 @@
 The file holds a fitted (MiniBatch)KMeans; only `cluster_centers_`, an array (K, D), is wanted.
 """
 
-import hashlib
 import re
 from pathlib import Path
 
 import numpy as np
 
 from echox.errors import InputError
+from echox.files import sha256_of
 from echox.released.unpickle import Record, load_joblib
 from echox.units.extractor import UnitsMeta, save_centroids
 
@@ -54,5 +54,4 @@ def _revision(encoder: Path) -> str:
     weights = encoder / "model.safetensors"
     if not weights.is_file():
         return "unknown"
-    with weights.open("rb") as file:
-        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+    return f"sha256:{sha256_of(weights)}"

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from echox.errors import ModelError
-from echox.units.files import read_arrays, read_json, write_arrays, write_json
+from echox.units.files import read_arrays, read_json, refuse_others, write_arrays, write_json
 from echox.units.kmeans import assign
 from echox.units.sequence import Units, deduplicate
 
@@ -99,7 +99,8 @@ class UnitExtractor:
 
 
 def save_centroids(folder: str | Path, centroids_KD: np.ndarray, meta: UnitsMeta) -> None:
-    """Write `centroids_KD` with their meta into `folder`; raises OutputError."""
+    """Write `centroids_KD` with their meta into `folder`; raises OutputError, also for a folder of something else."""
+    refuse_others(Path(folder), CONFIG_FILE, CENTROIDS_FILE)
     header = {name: str(value) for name, value in asdict(meta).items()}
     write_arrays(Path(folder) / CENTROIDS_FILE, {"centroids": centroids_KD.astype(np.float32)}, header)
     write_json(Path(folder) / CONFIG_FILE, asdict(meta))

@@ -4,12 +4,13 @@ It knows JSON objects and named arrays (safetensors) only, not what they mean.
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from echox.errors import ModelError
+from echox.errors import ModelError, OutputError
 from echox.files import JSON_BYTES, read_header, read_text, write_bytes, write_text
 
 ARRAYS_BYTES = 1 << 30
@@ -26,6 +27,12 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, 
 
     whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     write_bytes(path, save(whole, metadata=metadata))
+
+
+def refuse_others(folder: Path, name: str, companion: str) -> None:
+    """Raise OutputError when `folder` holds a file `name` that is not ours: ours have their `companion` beside them."""
+    if os.path.lexists(folder / name) and not os.path.isfile(folder / companion):
+        raise OutputError(f"{folder} holds a {name} of something else, which is not replaced: choose another folder.")
 
 
 def read_json(path: Path) -> dict[str, Any]:

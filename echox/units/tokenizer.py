@@ -20,7 +20,7 @@ from echox.errors import ConfigError, InputError, ModelError
 from echox.files import write_text
 from echox.units.bpe import Merge, bpe_backend, bpe_segment, train_bpe
 from echox.units.estimate import LexiconConfig, train_lexicon
-from echox.units.files import read_arrays, read_json, write_arrays, write_json
+from echox.units.files import read_arrays, read_json, refuse_others, write_arrays, write_json
 from echox.units.lexicon import Bigrams, Lexicon, Word
 from echox.units.segment import FIRST_CODE_POINT, MAX_UNITS, segmenter, word_texts
 from echox.units.sequence import as_ids
@@ -120,6 +120,7 @@ class UnitTokenizer:
     def save(self, folder: str | Path) -> None:
         """Write the four files into `folder`, each whole or not at all; raises OutputError."""
         path = Path(folder)
+        refuse_others(path, "tokenizer.json", "unit_language.json")
         bigrams, lexicon = self.lexicon.bigrams, self.lexicon
         names = dict(zip(("pad_token", "bos_token", "eos_token"), SPECIAL_TOKENS, strict=True))
         kind = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
@@ -127,10 +128,10 @@ class UnitTokenizer:
         counts = counts.astype(np.int32) if counts.max(initial=0) < 2**31 else counts
         arrays = {"offsets": bigrams.offsets, "followers": bigrams.followers, "counts": counts}
         write_arrays(path / "bigrams.safetensors", arrays | {"log_probs": lexicon.log_probs})
-        write_text(path / "tokenizer.json", self._hugging_face())
-        write_json(path / "tokenizer_config.json", kind | names)
         head = {"format": FORMAT, "decoder": self.decoder, "units": lexicon.units, "words": len(lexicon)}
         write_json(path / "unit_language.json", head | {"strength": lexicon.strength})
+        write_text(path / "tokenizer.json", self._hugging_face())
+        write_json(path / "tokenizer_config.json", kind | names)
 
     def _hugging_face(self) -> str:
         """Return tokenizer.json: Unigram with our scores, or BPE with our merges."""

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM
 
-from echox.errors import ConfigError, InputError, ModelError
+from echox.errors import ConfigError, InputError, ModelError, OutputError
 from echox.released.assistant import ReleasedAssistant, ReleasedOptions, pick_dtype
 from echox.released.convert import convert_checkpoint, kind_of, restore_checkpoint
 from echox.released.encoder import WindowEncoder
@@ -286,5 +286,10 @@ def test_the_command_line(folder, tmp_path):
     vocoder = ["--config", str(folder / "vocoder_config.json"), "-o", str(tmp_path / "v")]
     result = runner.invoke(app, [str(folder / "g_00500000"), *vocoder])
     assert result.exit_code == 0 and "1000 units at 16000 Hz" in result.output
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.json").write_text("mine")
+    result = runner.invoke(app, [str(folder / "g_00500000"), *vocoder[:2], "-o", str(tmp_path / "mine")])
+    assert isinstance(result.exception, OutputError) and (tmp_path / "mine" / "config.json").read_text() == "mine"
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["config.json"]
     with pytest.raises(InputError, match="of no kind"):
         kind_of(folder / "tokenizer.json")

@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from echox.errors import ConfigError, InputError, ModelError
+from echox.errors import ConfigError, InputError, ModelError, OutputError
 from echox.units.estimate import LexiconConfig
+from echox.units.extractor import UnitsMeta, save_centroids
+from echox.units.lexicon import Bigrams, Lexicon
 from echox.units.segment import to_text
 from echox.units.tokenizer import UnitTokenizer
 from echox.units.toy import toy_corpus
@@ -180,3 +182,17 @@ def test_broken_merges_are_refused(tmp_path: Path, merges: object) -> None:
     (tmp_path / "tokenizer.json").write_text(json.dumps(record))
     with pytest.raises(ModelError, match=r"tokenizer\.json is not|is broken"):
         UnitTokenizer.load(tmp_path)
+
+
+def test_a_tokenizer_of_something_else_is_not_replaced(tmp_path):
+    (tmp_path / "tokenizer.json").write_text("an LLM's")
+    (tmp_path / "config.json").write_text("an LLM's")
+    words = tuple((unit,) for unit in range(4))
+    with pytest.raises(OutputError, match="tokenizer.json of something else"):
+        UnitTokenizer(Lexicon(4, words, np.full(4, -np.log(4)), Bigrams.empty(4))).save(tmp_path)
+    with pytest.raises(OutputError, match="config.json of something else"):
+        save_centroids(tmp_path, np.zeros((4, 2), np.float32), UnitsMeta("x", "0", 1, "own", 16_000, 320, 4))
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "tokenizer.json": "an LLM's",
+        "config.json": "an LLM's",
+    }
