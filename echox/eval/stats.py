@@ -124,9 +124,9 @@ def stratified_ratio(
     """
     if not strata:
         return Interval(float("nan"), float("nan"), float("nan"), 0)
-    value_2 = sum(size * scores_N2.mean(axis=0) for size, scores_N2 in strata)
+    value_2 = np.sum([size * scores_N2.mean(axis=0) for size, scores_N2 in strata], axis=0)
     drawn = [resample_means(scores_N2, resamples, seed + place) for place, (_, scores_N2) in enumerate(strata)]
-    totals_R2 = sum(size * means_R2 for (size, _), means_R2 in zip(strata, drawn, strict=True))
+    totals_R2 = np.sum([size * means_R2 for (size, _), means_R2 in zip(strata, drawn, strict=True)], axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         value, values_R = value_2[0] / value_2[1], totals_R2[:, 0] / totals_R2[:, 1]
     return _interval(float(value), values_R, sum(len(scores_N2) for _, scores_N2 in strata))
