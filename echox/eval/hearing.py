@@ -112,7 +112,7 @@ def hear_all(subject: Any, waves: Sequence[np.ndarray]) -> list[Any]:
 
     A model with parts is asked for its hearing alone; another has to answer in text, and says what it heard with that.
     """
-    ear = getattr(getattr(subject, "parts", None), "ear", None)
+    ear: Any = getattr(getattr(subject, "parts", None), "ear", None)
     if ear is None:
         answers = ask_all(subject, waves=list(waves), text_only=True)
         return [one if isinstance(one, Failure) else str(getattr(one, "heard", "") or "") for one in answers]

@@ -26,8 +26,8 @@ def _noise(count: int, rng: np.random.Generator) -> np.ndarray:
 def _hum(count: int, rng: np.random.Generator) -> np.ndarray:
     base, seconds = float(rng.choice([50.0, 60.0])), np.arange(count) / SAMPLE_RATE
     strengths = rng.random(8) / np.arange(1, 9)
-    waves = [s * np.sin(2 * np.pi * base * n * seconds + rng.uniform(0, 6)) for n, s in enumerate(strengths, start=1)]
-    return np.sum(waves, axis=0)
+    tones = [s * np.sin(2 * np.pi * base * n * seconds + rng.uniform(0, 6)) for n, s in enumerate(strengths, start=1)]
+    return np.sum(tones, axis=0)
 
 
 def _chords(count: int, rng: np.random.Generator) -> np.ndarray:

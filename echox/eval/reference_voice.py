@@ -103,10 +103,9 @@ def _compared(arm: str, kind: str, own: Items, other: Items) -> list[tuple[str, 
         [(a["word_edits"], b["word_edits"], b["words"]) for a, b in zip(own, other, strict=True)], float
     )
     if len(counts_N3) and counts_N3[:, 2].sum():
-        totals = counts_N3.sum(axis=0)
+        ours, theirs, words = counts_N3.sum(axis=0)
         change = stats.paired_bootstrap(counts_N3, _more_errors)
-        ours, theirs = (100 * float(total) / float(totals[2]) for total in totals[:2])
-        rows.append(_row(arm, "WER %", len(counts_N3), ours, theirs, change))
+        rows.append(_row(arm, "WER %", len(counts_N3), 100 * ours / words, 100 * theirs / words, change))
     spoken = [
         (a["signal"], b["signal"]) for a, b in zip(own, other, strict=True) if a.get("signal") and b.get("signal")
     ]

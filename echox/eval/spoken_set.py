@@ -52,13 +52,13 @@ def _only(**changes: Any) -> Perturbation:
     return Perturbation.model_validate(nothing | changes)
 
 
-CONDITIONS: dict[str, Perturbation | None] = {
-    "clean": None,
+SPOILT = {
     "noise": _only(noise_share=1, snr_db=(10, 10), noise_kinds=("white", "pink")),
     "telephone": _only(telephone_share=1),
     "room": _only(room_share=1, room_seconds=(0.3, 0.5)),
 }
 """What is done to the clean recordings: noise at 10 dB, the telephone's band and codec, an echoing room."""
+CONDITIONS = ("clean", *SPOILT)
 
 
 @dataclass(frozen=True)
@@ -146,12 +146,11 @@ def make_set(
                 _save(_place(folder, "clean", item), pcm / 32767)
             advance(1)
     for condition in conditions[1:]:
-        spoilt = CONDITIONS[condition]
         for item in own:
             place = _place(folder, condition, item)
-            if spoilt is not None and not place.is_file():
+            if not place.is_file():
                 clean = load_audio(_place(folder, "clean", item))
-                _save(place, perturb(clean, spoilt, (), generator(seed, condition, item.id))[0])
+                _save(place, perturb(clean, SPOILT[condition], (), generator(seed, condition, item.id))[0])
     if all(_place(folder, condition, item).is_file() for condition in conditions for item in chosen):
         write_questions(folder / "questions.tsv", chosen)
     return chosen

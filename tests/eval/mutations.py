@@ -308,7 +308,11 @@ MUTATIONS = (
     kept("kept of all questions", "scores_N2[right, 0]", "scores_N2[:, 0]", "eval/retention.py"),
     kept("T2T has its adapters on", '("t2t-off", "t2t")', '("t2t", "t2t-off")', "eval/retention.py"),
     kept("typed answers of another model", '("model", "scorers", "seed"', '("scorers", "seed"', "eval/program.py"),
-    kept("chosen in the order of the file", 'key=lambda item: fraction("spoken-set", str(seed), item.id)', "key=lambda item: 0"),
+    kept(
+        "chosen in the order of the file",
+        'key=lambda item: fraction("spoken-set", str(seed), item.id)',
+        "key=lambda item: 0",
+    ),
     kept("another level of noise", "snr_db=(10, 10)", "snr_db=(20, 20)"),
     kept("a set is whole before it is spoken", "    if all(_place(", "    if any(_place("),
     ears("the ratio turned round", "stats.ratio(own, other)", "stats.ratio(other, own)", "eval/hearing_tables.py"),

@@ -35,7 +35,7 @@ def typed(tmp_path):
     return path
 
 
-def made(folder, typed, counts=(3, 3), conditions=tuple(CONDITIONS), **options):
+def made(folder, typed, counts=(3, 3), conditions=CONDITIONS, **options):
     return make_set(folder, read_typed([typed], SCORER), counts, ToneVoice, conditions, **options)
 
 
