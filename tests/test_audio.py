@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from echox import audio
 from echox.audio import check_output, check_samples, from_pcm16, load_audio, read_question, save_wav, to_pcm16
 from echox.errors import InputError, OutputError
 
@@ -297,3 +298,15 @@ def test_a_question_is_any_sound(tmp_path):
         read_question(tone, 0)
     with pytest.raises(InputError, match="binary"):
         load_audio(io.StringIO("text"))
+
+
+def test_a_seek_to_nowhere_moves_nothing_and_prints_nothing(tmp_path, capfd):
+    path = tmp_path / "question.aiff"
+    soundfile.write(path, tone(), 16_000)
+    content = path.read_bytes()
+    place = content.index(b"SSND")
+    path.write_bytes(content[: place + 4] + b"\xff\xff\xff\xf0" + b"\xff\xff\xff\xf0" + content[place + 12 :])
+    refused(path)
+    steady = audio._Steady(io.BytesIO(b"1234"))
+    assert steady.seek(2) == 2 and steady.seek(-5) == 2 and steady.seek(10**30) == 2
+    assert capfd.readouterr().err == ""

@@ -141,6 +141,13 @@ def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch, s
         resolve_llm(source)
 
 
+def test_a_packed_llm_of_any_size_is_not_unpacked(pip, dequantised, source, monkeypatch):
+    monkeypatch.setattr(hub_llm, "LLM_BYTES", 10)
+    with pytest.raises(ModelError, match="do not use"):
+        resolve_llm(source)
+    assert not dequantised
+
+
 def test_a_source_is_read_from_a_config(source):
     assert LlmSource.parse(None) is SMOLLM2
     assert LlmSource.parse({**vars(source), "name": "ignored"}) == source

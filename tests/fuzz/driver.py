@@ -8,6 +8,7 @@ Linux only: processes are forked from one that has imported everything, so that 
 """
 
 import argparse
+import io
 import os
 import resource
 import shutil
@@ -121,7 +122,7 @@ def faults_of(case: Case, code: int, out: str, err: str) -> list[str]:
     if case.output is not None:
         try:
             there = case.output.is_file()
-            length = len(soundfile.read(case.output)[0]) if there else 0
+            length = len(soundfile.read(io.BytesIO(case.output.read_bytes()))[0]) if there else 0
         except (OSError, RuntimeError) as error:
             there, length = False, 0
             found += [f"wrote a broken file: {error}"] if code == 0 else []

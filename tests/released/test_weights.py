@@ -137,6 +137,8 @@ def test_broken_folders_are_named(tmp_path, kind):
         ({"unit_output": "pretrain"}, "does not know: unit_translator.aligner_MLP"),
         ({"unit_vocab_size": 0}, "unit_vocab_size 0; expected a positive"),
         ({"hidden_size": None}, "hidden_size = None; expected a positive"),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers 1000000000, which cannot be"),
+        ({"unit_model": ["large"]}, "unit_model"),
         ({"num_attention_heads": 3}, "does not describe a LLaMA"),
         ({"model_type": "llama"}, "model_type 'llama'; expected one of EchoX, Soundwave"),
     ],
