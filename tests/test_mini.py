@@ -6,10 +6,13 @@ import pytest
 import torch
 
 import echox
+from echox.generate.ears import TOKENIZER, special_ids
 from echox.generate.parts import load_vocoder
 from echox.models.echo import EchoDecoder
 from echox.models.encoder import SpeechEncoder
 from echox.models.io import read_config
+from echox.models.listener import Listener
+from echox.models.llm import load_text_tokenizer
 from echox.models.t2c import TextToCodec
 from echox.units.tokenizer import UnitTokenizer
 
@@ -18,14 +21,17 @@ pytestmark = pytest.mark.skipif(not (MINI / "config.json").exists(), reason="ech
 
 
 def test_parts_load_and_fit():
-    t2c, echo = TextToCodec.load(MINI / "t2c"), EchoDecoder.load(MINI / "echo")
+    t2c = TextToCodec.load(MINI / "t2c")
+    echo, listener = EchoDecoder.load(MINI / "echo", t2c), Listener.load(MINI / "listener")
     units, vocoder = UnitTokenizer.load(MINI / "units"), load_vocoder(MINI / "vocoder")
     assert t2c.config.unit_vocab_size == echo.config.unit_vocab_size == units.vocab_size
     assert units.lexicon.units == vocoder.config.num_units
     assert t2c.config.spelling == echo.config.spelling
     encoder = SpeechEncoder.from_pretrained(MINI / "encoder")
     assert 1 <= read_config(MINI)["encoder_layer"] <= encoder.num_layers
-    assert read_config(MINI / "s2t")["adapter"]["encoder_width"] == encoder.width
+    assert listener.config.width == encoder.width and not read_config(MINI / "s2t")["hears"]
+    special_ids(load_text_tokenizer(MINI / "listener" / TOKENIZER), listener.config)
+    assert echo.config.tokens and float(echo.gate) == 0.0  # it says what T2C says of the LLM's tokens
 
 
 def test_unit_words_become_sound():
