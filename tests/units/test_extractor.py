@@ -53,7 +53,7 @@ def break_config(folder: Path, **changes: object) -> None:
         (lambda f: break_config(f, k=4), "centroids.safetensors holds"),
         (lambda f: (f / "centroids.safetensors").unlink(), "centroids.safetensors is missing"),
         (lambda f: (f / "centroids.safetensors").write_bytes(b"\xff" * 64), "centroids.safetensors is not"),
-        (lambda f: (f / "centroids.safetensors").write_bytes(b""), "centroids.safetensors is not"),
+        (lambda f: (f / "centroids.safetensors").write_bytes(b""), "centroids.safetensors has 0 bytes"),
     ],
 )
 def test_a_broken_folder_is_named_in_one_sentence(tmp_path: Path, damage, names: str) -> None:
