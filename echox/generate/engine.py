@@ -21,7 +21,7 @@ from echox.generate.types import Piece
 from echox.models.llm import token_pieces
 from echox.models.ragged import pad_left
 from echox.models.s2t import Generated
-from echox.models.t2c import TextToCodec
+from echox.models.t2c import TextToCodec, is_over
 from echox.text.prompt import encode
 from echox.text.segmenter import PhraseSegmenter, cut_text
 
@@ -120,20 +120,16 @@ def speak_states(parts: Parts, segment: list[tuple[str, int, torch.Tensor]]) -> 
 def voice(parts: Parts, decoder: TextToCodec, positions_NH: torch.Tensor, pieces: list[str]) -> Iterator[Piece]:
     """Yield the speech of text positions (N, H) while the decoder writes it."""
     layout = decoder.layout(pieces)
-    speech, pending, limit = parts.vocoder.stream(), [], decoder.limit(layout)
-    state = decoder.start([positions_NH], [layout])
-    size = FIRST_CHUNK
-    for _ in range(limit):
-        word = int(state.words_B[0])
-        if word == decoder.config.eos_token_id:
-            break
-        pending.append(word)
-        if len(pending) == size:
-            units = parts.unit_tokenizer.decode(pending)
+    speech, said, sent, size = parts.vocoder.stream(), [], 0, FIRST_CHUNK
+    state, limit = decoder.start([positions_NH], [layout]), decoder.limit(layout)
+    while int(state.words_B[0]) != decoder.config.eos_token_id and not is_over(said, limit):
+        said.append(int(state.words_B[0]))
+        if len(said) - sent == size:
+            units = parts.unit_tokenizer.decode(said[sent:])
             yield Piece(audio=speech.push(units), units=tuple(units))
-            pending, size = [], CHUNK
+            sent, size = len(said), CHUNK
         decoder.step(state)
-    units = parts.unit_tokenizer.decode(pending)
+    units = parts.unit_tokenizer.decode(said[sent:])
     first = speech.push(units) if units else np.zeros(0, np.float32)
     yield Piece(audio=np.concatenate([first, speech.flush()]), units=tuple(units))
 

@@ -45,6 +45,8 @@ from echox.models.io import load_config, load_module, save_part
 from echox.models.ragged import pad_left, pad_right
 from echox.models.spelling import Speller, TextLayout, lay_out
 
+LOOPS, LONGEST_LOOP = 4, 32  # a run of up to 32 unit words said four times in a row is a decoder that hangs
+
 
 class T2CConfig(PreTrainedConfig):
     """Sizes of a text-to-codec decoder; released sizes: spec section 3.1."""
@@ -166,7 +168,8 @@ class TextToCodec(PreTrainedModel):
     ) -> list[list[int]]:
         """Return greedy unit words for every row, without BOS and EOS; rows end at EOS or after `limit` words.
 
-        The default limit grows with the text: three times the words that its characters suggest.
+        The default limit grows with the text: three times the words that its characters suggest. A row that says one run
+        four times over ends there.
         """
         limits = [limit or self.limit(layout) for layout in layouts]
         state = self.start(text, layouts)
@@ -176,7 +179,7 @@ class TextToCodec(PreTrainedModel):
             for row, word in enumerate(state.words_B.tolist()):
                 if done[row]:
                     continue
-                if word == self.config.eos_token_id or len(rows[row]) >= limits[row]:
+                if word == self.config.eos_token_id or is_over(rows[row], limits[row]):
                     done[row] = True
                 else:
                     rows[row].append(word)
@@ -240,6 +243,17 @@ class TextToCodec(PreTrainedModel):
         if not torch.isfinite(best_B).all():
             raise ModelError("the speech decoder's numbers overflow (NaN or infinity): fetch the model again.")
         return word_B
+
+
+def is_over(words: list[int], limit: int) -> bool:
+    """Say whether a text has been said at too great length: `limit` words, or the same run of words four times over."""
+    if len(words) >= limit:
+        return True
+    for size in range(2, min(LONGEST_LOOP, len(words) // LOOPS) + 1):
+        run = words[-size:]
+        if all(words[-size * (n + 1) : -size * n] == run for n in range(1, LOOPS)):
+            return True
+    return False
 
 
 @dataclass
