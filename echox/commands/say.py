@@ -18,6 +18,7 @@ import typer
 
 from echox.audio import check_output, to_pcm16, wav_writer
 from echox.commands import ask
+from echox.commands.progress import shown
 from echox.commands.sound import play
 from echox.errors import EchoxError, InputError, OutputError
 from echox.files import read_text
@@ -102,7 +103,8 @@ def _speak(assistant: Any, words: str, output: Path, limit: float | None, play_i
     whole = Reply(words, words, None, rate)
     writer = _standard_writer(rate) if output == Path(ask.STANDARD) else wav_writer(output, rate)
     with writer as write:
-        for piece in _shown(list(sentences(words))):
+        pieces = list(sentences(words))
+        for piece in shown(pieces, "saying", len(pieces)):
             left = None if limit is None else limit - samples / rate
             if left is not None and left * rate < 1:
                 whole.finish = "length"
@@ -121,16 +123,6 @@ def _speak(assistant: Any, words: str, output: Path, limit: float | None, play_i
             if reply.finish == "length":
                 break
     return whole, samples / rate
-
-
-def _shown(pieces: list[str]) -> Iterator[str]:
-    """Yield the pieces behind a progress bar, where there are several and somebody sees it."""
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    hidden = len(pieces) < 2 or not console.is_terminal
-    yield from track(pieces, "saying", console=console, disable=hidden, transient=True)
 
 
 @contextmanager

@@ -17,7 +17,6 @@ from echox.audio import save_wav
 from echox.commands import ask as ask_module
 from echox.commands.ask import stem_of
 from echox.errors import ModelError
-from echox.generate.fake import FakeAssistant
 
 FIELDS = {
     "question",
