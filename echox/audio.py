@@ -263,16 +263,19 @@ def wav_writer(path: str | Path, sample_rate: int) -> Iterator[Callable[[np.ndar
 
     path = Path(path)
     check_output(path)
-    with write_file(path) as partial, partial.open("wb") as file:
-        with soundfile.SoundFile(file, "w", sample_rate, 1, "PCM_16", format="WAV") as sound:
+    with (
+        write_file(path) as partial,
+        partial.open("wb") as file,
+        soundfile.SoundFile(file, "w", sample_rate, 1, "PCM_16", format="WAV") as sound,
+    ):
 
-            def write(samples: np.ndarray) -> None:
-                try:
-                    sound.write(np.frombuffer(to_pcm16(samples), dtype="<i2"))
-                except ValueError as error:
-                    raise OutputError(f"{path} was not written, because the {error}.") from error
+        def write(samples: np.ndarray) -> None:
+            try:
+                sound.write(np.frombuffer(to_pcm16(samples), dtype="<i2"))
+            except ValueError as error:
+                raise OutputError(f"{path} was not written, because the {error}.") from error
 
-            yield write
+        yield write
 
 
 def check_output(path: str | Path) -> None:

@@ -1,17 +1,17 @@
 """`echox say`: a text of any length, from an argument, a file or a pipe, to speech that is written while it is made.
 
-    text --speakable--> words --sentences--> assistant.say --> samples --> WAV file, or standard output
+    text --read_line--> words --sentences--> assistant.say --> samples --> WAV file, or standard output
 
 Parses options and writes; every voice is the assistant's.
 """
 
 import struct
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -22,6 +22,9 @@ from echox.commands.progress import shown
 from echox.commands.sound import play
 from echox.errors import EchoxError, InputError, OutputError
 from echox.files import read_text
+
+if TYPE_CHECKING:
+    from echox.generate.types import Reply
 
 TEXT_BYTES = 16 << 20  # a library of novels; what is longer was not meant
 UNKNOWN = 0xFFFFFFFF  # the length that a WAV header of a pipe gives
@@ -52,18 +55,18 @@ def say(
         raise typer.BadParameter("--json and -o - both want standard output: give -o a file.")
     name = text if text not in (None, ask.STANDARD) else str(file or "standard input")
     try:
-        words, left_out = _words(text, file)
+        lines = _lines(text, file)
         if output != Path(ask.STANDARD):
             check_output(output)
         if play_it:
             play(None, 0)
-        if left_out and not as_json:
-            typer.echo(f"echox: left out, since this voice cannot say it: {left_out}", err=True)
         assistant = ask.load_assistant(model, llm, device, dtype)
-        reply, seconds = _speak(assistant, words, output, max_seconds, play_it)
+        reply, seconds, left_out = _speak(assistant, lines, output, max_seconds, play_it)
     except EchoxError as error:
         (ask.json_error if as_json else ask.plain_error)(name, error)
         raise typer.Exit(1) from error
+    if left_out and not as_json:
+        typer.echo(f"echox: left out, since this voice cannot say it: {left_out}", err=True)
     cut = " [cut at the limit]" if reply.finish == "length" else ""
     if as_json:
         more = {"audio_seconds": round(seconds, 4), "left_out": left_out}
@@ -72,9 +75,9 @@ def say(
         typer.echo(f"speech: {output} ({seconds:.1f} s){cut}")
 
 
-def _words(text: str | None, file: Path | None) -> tuple[str, str]:
-    """Return the words to say and what was left out; InputError when there are none."""
-    from echox.text.speakable import speakable
+def _lines(text: str | None, file: Path | None) -> list[str]:
+    """Return the lines to say; InputError when there is nothing in them that can be said."""
+    from echox.text.speakable import said_lines
 
     if file is not None:
         text = read_text(file, TEXT_BYTES)
@@ -90,21 +93,21 @@ def _words(text: str | None, file: Path | None) -> tuple[str, str]:
             raise InputError("standard input is not UTF-8 text: send it as UTF-8.") from error
     if not (text or "").strip():
         raise InputError("the text to say is empty: write a few words.")
-    found = speakable(text or "")
-    return found.text, found.left_out
+    return said_lines(text or "")
 
 
-def _speak(assistant: Any, words: str, output: Path, limit: float | None, play_it: bool) -> tuple[Any, float]:
-    """Write the speech of `words` piece by piece; return what was said, without samples, and its seconds."""
+def _speak(
+    assistant: Any, lines: list[str], output: Path, limit: float | None, play_it: bool
+) -> tuple["Reply", float, str]:
+    """Write the speech of `lines` while it is made; return what was said, without samples, its seconds, what was left out."""
     from echox.generate.types import Reply
-    from echox.text.speakable import sentences
 
-    rate, samples = assistant.sample_rate, 0
-    whole = Reply(words, words, None, rate)
-    writer = _standard_writer(rate) if output == Path(ask.STANDARD) else wav_writer(output, rate)
-    with writer as write:
-        pieces = list(sentences(words))
-        for piece in shown(pieces, "saying", len(pieces)):
+    rate, samples, said = assistant.sample_rate, 0, []
+    whole = Reply("", "", None, rate)
+    began = time.perf_counter()
+    left_out: dict[str, None] = {}
+    with _standard_writer(rate) if output == Path(ask.STANDARD) else wav_writer(output, rate) as write:
+        for piece in _pieces(lines, left_out):
             left = None if limit is None else limit - samples / rate
             if left is not None and left * rate < 1:
                 whole.finish = "length"
@@ -113,16 +116,26 @@ def _speak(assistant: Any, words: str, output: Path, limit: float | None, play_i
             write(reply.audio)
             if play_it:
                 play(reply.audio, rate)
-            first = whole.first_audio_seconds
-            if first is None and reply.first_audio_seconds is not None:
-                first = whole.wall_seconds + reply.first_audio_seconds
+            said.append(piece)
             samples += len(reply.audio)
-            wall = whole.wall_seconds + reply.wall_seconds
             whole.units += reply.units
-            whole = replace(whole, wall_seconds=wall, first_audio_seconds=first, finish=reply.finish)
+            whole.finish = reply.finish
+            if whole.first_audio_seconds is None and samples:
+                whole.first_audio_seconds = time.perf_counter() - began
             if reply.finish == "length":
                 break
-    return whole, samples / rate
+    whole.text, whole.wall_seconds = " ".join(said), time.perf_counter() - began
+    return whole, samples / rate, "".join(left_out)
+
+
+def _pieces(lines: list[str], left_out: dict[str, None]) -> Iterator[str]:
+    """Yield the lines as words, a few sentences at a time; what cannot be said goes into `left_out`."""
+    from echox.text.speakable import read_line, sentences
+
+    for line in shown(lines, "saying", len(lines)):
+        read = read_line(line)
+        left_out.update(dict.fromkeys(read.left_out))
+        yield from sentences(read.text)
 
 
 @contextmanager

@@ -94,22 +94,31 @@ class Speakable:
 
 def speakable(text: str) -> Speakable:
     """Return `text` as it is read aloud; InputError when nothing of it can be said, MissingDependency without the library."""
-    normalize_text = require("kitten_text_processing", extra="say").normalize_text
-    lines, left_out = [], ""
-    for line in text.splitlines():
-        line = _fold(line.translate(MARKS))
-        for pattern, words in RULES:
-            line = pattern.sub(words, line)
-        line = UNIT.sub(lambda found: f" {UNITS[found[1]]}", line)
-        line = ABBREVIATION.sub(lambda found: SHORT[found[1]], line)
-        line = normalize_text(line) if line.strip() else ""
-        left_out += "".join(c for c in line if not c.isascii() and c not in NEVER_SAID and c not in left_out)
-        line = " ".join("".join(c if c.isascii() and c.isprintable() else " " for c in line).split())
-        lines.append(re.sub(r" (?=[,.;:!?](?:\s|$))", "", line))
-    said = "\n".join(line for line in lines if line)
-    if not any(c.isalnum() for c in said):
+    lines = [read_line(line) for line in said_lines(text)]
+    left_out = "".join(dict.fromkeys("".join(line.left_out for line in lines)))
+    return Speakable("\n".join(line.text for line in lines if line.text), left_out)
+
+
+def said_lines(text: str) -> list[str]:
+    """Return the lines of a text, each for `read_line`; InputError when nothing of them can be said."""
+    if not any(c.isascii() and c.isalnum() for c in _fold(text)):
         raise InputError("the text holds nothing that can be said: this voice speaks English.")
-    return Speakable(said, "".join(dict.fromkeys(left_out)))
+    return text.splitlines()
+
+
+def read_line(line: str) -> Speakable:
+    """Return one line as it is read aloud (the library takes some 80 ms for it); MissingDependency without the library."""
+    normalize_text = require("kitten_text_processing", extra="say").normalize_text
+    line = _fold(line.translate(MARKS))
+    for pattern, words in RULES:
+        line = pattern.sub(words, line)
+    line = UNIT.sub(lambda found: f" {UNITS[found[1]]}", line)
+    line = ABBREVIATION.sub(lambda found: SHORT[found[1]], line)
+    line = normalize_text(line) if line.strip() else ""
+    left_out = "".join(dict.fromkeys(c for c in line if not c.isascii() and c not in NEVER_SAID))
+    line = " ".join("".join(c if c.isascii() and c.isprintable() else " " for c in line).split())
+    line = re.sub(r" (?=[,.;:!?](?:\s|$))", "", line)
+    return Speakable(line if any(c.isalnum() for c in line) else "", left_out)
 
 
 def sentences(text: str, longest: int = LONGEST) -> Iterator[str]:
