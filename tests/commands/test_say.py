@@ -71,7 +71,7 @@ def test_what_cannot_be_said_is_left_out_with_a_warning_or_refused(run, loads, t
 
 
 def test_a_long_file_is_said_in_pieces_and_sounds_as_one(run, tmp_path):
-    text = "\n".join(f"Line {number} has some words, and more of it. " * 7 for number in range(24))
+    text = "\n".join("The line has some words, and more of them. " * 4 + f"Line {number}." for number in range(26))
     (tmp_path / "book.txt").write_text(text, encoding="utf-8")
     status, out, err = run("say", "--file", "book.txt", "-o", "book.wav", "--json")
     line = json.loads(out)

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 import pytest
 
 from echox.errors import InputError
-from echox.text.speakable import sentences, speakable
+from echox.text.speakable import PLAIN, sentences, speakable
 
 needs_library = pytest.mark.skipif(find_spec("kitten_text_processing") is None, reason="install the package again")
 READ = {
@@ -35,6 +35,17 @@ READ = {
 @pytest.mark.parametrize("text", READ)
 def test_what_is_written_is_read_as_a_person_would(text):
     assert speakable(text).text == READ[text] and speakable(text).left_out == ""
+
+
+@needs_library
+def test_plain_sentences_are_what_the_library_makes_of_them():
+    from kitten_text_processing import normalize_text
+
+    for text in ("The cat sat there, as it did.", "Who is it?", "It's a big red city"):
+        assert PLAIN.fullmatch(text) and speakable(text).text == normalize_text(text) == text
+    assert not any(
+        PLAIN.fullmatch(text) for text in ("In may 5.", "Dr. No", "cats, etc.", "NASA", "a.m", "World War II")
+    )
 
 
 @needs_library
