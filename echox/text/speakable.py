@@ -83,7 +83,7 @@ LETTERS = {
 NEVER_SAID = ("\u200d", "\ufe0e", "\ufe0f")  # joiners and variants of emoji: left out with what they belong to
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[.!?][\"')\]])\s+")
 CAREFUL_END = re.compile(r"(?<=[a-z]{3}[.!?])\s+(?=[\"'A-Z])")  # not behind "Dr." or "Sept."
-PLAIN = re.compile(r"[A-Z]?[a-z]+(?:,? [a-z']+)*(?<!etc)[.!?]?")  # nothing that would be read otherwise
+PLAIN = re.compile(r"[A-Z]?[a-z']+(?:,? [a-z']+)*(?<!etc)[.!?]?")  # nothing that would be read otherwise
 
 
 @dataclass(frozen=True)
