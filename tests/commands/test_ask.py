@@ -285,7 +285,7 @@ def test_a_process_that_is_told_to_end_leaves_nothing_half_written(tmp_path):
     wait = "import time, soundfile\nwrite = soundfile.SoundFile.write\n"
     wait += "def slow(*a, **k):\n    write(*a, **k)\n    print('half', flush=True)\n    time.sleep(30)\n"
     program = wait + "soundfile.SoundFile.write = slow\n" + PROGRAM
-    command = [sys.executable, "-c", program, "say", "Hello.", "-o", "speech.wav"]
+    command = [sys.executable, "-c", program, "ask", "--typed", "Hello.", "--json", "-o", "speech.wav"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=HERE) as process:
         assert process.stdout and process.stdout.readline() == "half\n"
         assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
