@@ -31,6 +31,7 @@ check: .venv/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/mypy
 
 # A stamp is newer than the pins it was installed from: the second call installs nothing and needs no network.
 .venv/ask.stamp: .venv/python.stamp $(PINS)

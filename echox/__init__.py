@@ -18,12 +18,13 @@ from echox.errors import (
 
 if TYPE_CHECKING:
     from echox.assistant import SpeechAssistant
-    from echox.generate.types import Piece, Reply
+    from echox.generate.types import Assistant, Piece, Reply
     from echox.units.sequence import Units
 
 __version__ = "0.1.0"
 
 _LAZY = {
+    "Assistant": "echox.generate.types",
     "SpeechAssistant": "echox.assistant",
     "Reply": "echox.generate.types",
     "Piece": "echox.generate.types",
@@ -31,6 +32,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "Assistant",
     "ConfigError",
     "EchoxError",
     "EndpointError",

@@ -9,7 +9,8 @@ for what phones and browsers record (M4A, AAC, WebM), PyAV's; resampling is soxr
 import io
 import os
 import re
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
@@ -247,7 +248,14 @@ def from_pcm16(pcm: bytes) -> np.ndarray:
 
 
 def save_wav(path: str | Path, samples: np.ndarray, sample_rate: int) -> None:
-    """Write float [samples] as a mono 16-bit WAV, clipped, whole or not at all.
+    """Write float [samples] as a mono 16-bit WAV, clipped, whole or not at all; OutputError as in `wav_writer`."""
+    with wav_writer(path, sample_rate) as write:
+        write(np.asarray(samples).reshape(-1))
+
+
+@contextmanager
+def wav_writer(path: str | Path, sample_rate: int) -> Iterator[Callable[[np.ndarray], None]]:
+    """Yield a function that appends float [samples] to a mono 16-bit WAV, which appears at the end, whole or not at all.
 
     Raises OutputError when the folder is missing, the place cannot be written, or a sample is not a finite number.
     """
@@ -255,12 +263,19 @@ def save_wav(path: str | Path, samples: np.ndarray, sample_rate: int) -> None:
 
     path = Path(path)
     check_output(path)
-    try:
-        pcm = np.frombuffer(to_pcm16(np.asarray(samples).reshape(-1)), dtype="<i2")
-    except ValueError as error:
-        raise OutputError(f"{path} was not written, because the {error}.") from error
-    with write_file(path) as partial, partial.open("wb") as file:
-        soundfile.write(file, pcm, sample_rate, subtype="PCM_16", format="WAV")
+    with (
+        write_file(path) as partial,
+        partial.open("wb") as file,
+        soundfile.SoundFile(file, "w", sample_rate, 1, "PCM_16", format="WAV") as sound,
+    ):
+
+        def write(samples: np.ndarray) -> None:
+            try:
+                sound.write(np.frombuffer(to_pcm16(samples), dtype="<i2"))
+            except ValueError as error:
+                raise OutputError(f"{path} was not written, because the {error}.") from error
+
+        yield write
 
 
 def check_output(path: str | Path) -> None:

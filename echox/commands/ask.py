@@ -1,4 +1,4 @@
-"""`echox ask` and `echox say`: questions and texts to answers, files and JSON lines.
+"""`echox ask`: questions to answers, files and JSON lines.
 
 Parses options, names files and prints; every answer is the assistant's. Nothing heavy is imported before a verb runs.
 """
@@ -43,7 +43,6 @@ Output = Annotated[
 Play = Annotated[bool, typer.Option("--play", help="Play the answer, too (needs the extra `audio`).")]
 STANDARD = "-"  # standard input as a recording, standard output as the place of the speech
 STDIN_BYTES = 200 << 20
-Spoken = Annotated[Path, typer.Option("--output", "-o", help="WAV file to write.")]
 
 
 @dataclass(frozen=True)
@@ -92,10 +91,10 @@ def ask(
     try:
         sounds = [name for given in recordings or [] for name in _expanded(given)] + (["microphone"] if mic else [])
     except EchoxError as error:
-        (_json_error if as_json else _plain_error)("", error)
+        (json_error if as_json else plain_error)("", error)
         raise typer.Exit(1) from error
     questions = plan(sounds, typed or [], output, out_dir, text_only)
-    answer, show_error = (_answer_json, _json_error) if as_json else (_answer_plain, _plain_error)
+    answer, show_error = (_answer_json, json_error) if as_json else (_answer_plain, plain_error)
     options = {"text_only": text_only, "max_seconds": max_seconds, "seed": seed}
     place = None if text_only or out_dir is None else _attempt(_make_folder, out_dir)
     try:
@@ -119,31 +118,6 @@ def ask(
             show_error(question.name, problem)
     if failed:
         raise typer.Exit(1)
-
-
-def say(
-    text: Annotated[str, typer.Argument(help="What to say.")],
-    output: Spoken = Path("speech.wav"),
-    as_json: Json = False,
-    max_seconds: MaxSeconds = None,
-    seed: Seed = 0,
-    model: Model = "mini",
-    llm: Llm = None,
-    device: Device = "auto",
-    dtype: Dtype = None,
-) -> None:
-    """Speak a text with the codec decoder and the vocoder alone."""
-    check_seconds(max_seconds)
-    try:
-        check_output(output)
-        check_text(text, "the text to say")
-        assistant = load_assistant(model, llm, device, dtype)
-        reply = assistant.say(text, max_seconds=max_seconds)
-        reply.save(output)
-    except EchoxError as error:
-        (_json_error if as_json else _plain_error)(text, error)
-        raise typer.Exit(1) from error
-    typer.echo(json_line(text, reply, output, assistant.load_seconds) if as_json else spoken_line(reply, output))
 
 
 def plan(
@@ -206,7 +180,7 @@ def load_assistant(model: str, llm: Path | None, device: str, dtype: str | None)
         return SpeechAssistant.load(model, device=device, dtype=dtype, llm=llm)
 
 
-def json_line(name: str, reply: "Reply", place: Path | None, load_seconds: float) -> str:
+def json_line(name: str, reply: "Reply", place: Path | None, load_seconds: float, **more: object) -> str:
     """Return the answer as one line of JSON: times in seconds since the question was put to the loaded model."""
     return json.dumps(
         {
@@ -221,14 +195,10 @@ def json_line(name: str, reply: "Reply", place: Path | None, load_seconds: float
             "finish": reply.finish,
             "load_seconds": _rounded(load_seconds),
             "error": None,
+            **more,
         },
         ensure_ascii=False,
     )
-
-
-def spoken_line(reply: "Reply", place: Path) -> str:
-    """Return what a person wants to know of the file just written."""
-    return f"speech: {place} ({reply.audio_seconds or 0.0:.1f} s)"
 
 
 def _answer_json(assistant: Any, question: Question, options: dict[str, Any], play_it: bool) -> None:
@@ -351,11 +321,13 @@ def _make_folder(folder: Path) -> None:
         raise OutputError(f"the folder {folder} cannot be made ({error.strerror}): choose another.") from error
 
 
-def _plain_error(name: str, error: EchoxError) -> None:
+def plain_error(name: str, error: EchoxError) -> None:
+    """Print a sentence to standard error."""
     typer.echo(f"echox: {error}", err=True)
 
 
-def _json_error(name: str, error: EchoxError) -> None:
+def json_error(name: str, error: EchoxError) -> None:
+    """Print a question's error as its line of JSON."""
     names = "heard text audio audio_seconds wall_seconds first_audio_seconds units finish load_seconds"
     typer.echo(json.dumps({"question": name, **dict.fromkeys(names.split()), "error": str(error)}, ensure_ascii=False))
 

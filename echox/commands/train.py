@@ -10,8 +10,13 @@ def train(
     recipe: Annotated[Path, typer.Argument(help="A recipe, for example recipes/mini/t2c.yaml.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value pairs, for example train.steps=10.")] = None,
 ) -> None:
-    """Train a stage. Running the same command again continues from the newest checkpoint under `out`."""
+    """Train a stage. Running the same command again continues from the newest checkpoint under `out`.
+
+    Toy recipes (recipes/debug) first make what they need.
+    """
+    from echox.train.debug import make_missing
     from echox.train.run import run_recipe
 
+    make_missing(recipe, overrides or [], lambda text: typer.echo(text, err=True))
     folder = run_recipe(recipe, overrides or [])
     typer.echo(folder if folder.is_dir() else f"stopped; run the same command again to continue in {folder.parent}")

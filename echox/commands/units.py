@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from echox.commands.progress import shown
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -46,7 +48,8 @@ def fit(
     if engine not in ("auto", "faiss", "torch"):
         raise ConfigError(f"k-means engine {engine!r} is unknown: choose auto, faiss or torch.")
     encode, revision, hop = load_encoder(encoder, layer, window)
-    encoded = (states for waves in batches(read_sounds(sounds)) for states in encode([wave for _, wave in waves]))
+    heard = batches(shown(read_sounds(sounds), "encoding"))
+    encoded = (states for waves in heard for states in encode([wave for _, wave in waves]))
     centroids = fit_kmeans(sample_frames(encoded, POINTS_PER_CENTROID * k, seed), k, seed, engine=engine)
     name = Path(encoder).name if Path(encoder).is_dir() else encoder
     save_centroids(out, centroids, UnitsMeta(name, revision, layer, window, 16_000, hop, k))
@@ -68,7 +71,7 @@ def extract(
     encode, _, _ = load_encoder(encoder, meta.layer, meta.window)
     extractor = UnitExtractor(encode, centroids, meta)
     records: list[dict[str, Any]] = []
-    for waves in batches(read_sounds(sounds)):
+    for waves in batches(shown(read_sounds(sounds), "encoding")):
         for (name, _), found in zip(waves, extractor.extract([wave for _, wave in waves]), strict=True):
             records.append({"id": name, "units": found.ids.tolist(), "durations": found.durations.tolist()})
     write_jsonl(out, records)
@@ -95,7 +98,7 @@ def words(
         raise ConfigError(f"decoder {decoder!r} is unknown: choose bigram, unigram or bpe.")
     values = {"units": units, "vocabulary_size": vocabulary, "max_length": max_length, "min_count": min_count}
     config = LexiconConfig.parse(values | {"seed": seed}, "echox units words")
-    corpus = [ids for _, ids, _ in read_units(files)]
+    corpus = [ids for _, ids, _ in shown(read_units(files), "reading")]
     if decoder == "bpe":
         tokenizer = UnitTokenizer.train(corpus, config, "bpe")
     else:
@@ -127,7 +130,7 @@ def speak(
         Path(out_dir).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{out_dir} cannot be made ({error.strerror}): choose another folder.") from error
-    for name, ids, durations in read_units(files):
+    for name, ids, durations in shown(read_units(files), "speaking"):
         path = Path(out_dir) / f"{name}.wav"
         save_wav(path, model.speak(ids.tolist(), durations if keep_durations else None), model.config.sample_rate)
         typer.echo(str(path))

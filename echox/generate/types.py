@@ -23,19 +23,22 @@ class Assistant(Protocol):
         ...
 
     def stream(
-        self, question: "Sound | None" = None, typed: str | None = None, text_only: bool = False,
-        max_seconds: float | None = None,
+        self, question: Sound | None = None, typed: str | None = None, *, text_only: bool = False,
+        max_seconds: float | None = None, sample_rate: int | None = None,
     ) -> "Iterator[Piece]":  # fmt: skip
-        """Yield text and audio of one answer as they are made."""
+        """Yield text and audio of one answer as they are made; `sample_rate` is that of a question given as samples."""
         ...
 
-    def ask(self, question: "Sound | None" = None, typed: str | None = None) -> "Reply":
-        """Return the whole answer to one question; further options as in `stream`."""
+    def ask(
+        self, question: Sound | None = None, typed: str | None = None, *, text_only: bool = False,
+        max_seconds: float | None = None, sample_rate: int | None = None,
+    ) -> "Reply":  # fmt: skip
+        """Return the whole answer to one question."""
         ...
 
     def ask_many(
-        self, questions: "Sequence[Sound] | None" = None, typed: Sequence[str] | None = None, text_only: bool = False,
-        max_seconds: float | None = None,
+        self, questions: Sequence[Sound] | None = None, typed: Sequence[str] | None = None, *, text_only: bool = False,
+        max_seconds: float | None = None, sample_rate: int | None = None,
     ) -> "list[Reply]":  # fmt: skip
         """Return the answers to many questions."""
         ...

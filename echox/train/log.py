@@ -1,13 +1,19 @@
-"""Where a run's numbers go: metrics.jsonl, tensorboard when it is installed, and a progress bar on a terminal."""
+"""Where a run's numbers go: metrics.jsonl, tensorboard when it is installed, and a progress bar on a terminal.
+
+Without a terminal (a batch queue, a log file) a line on standard error says now and then how far the run is.
+"""
 
 import json
 import sys
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+QUIET_SECONDS = 30.0  # between two lines where there is no terminal
 
 
 class MetricsLog:
@@ -25,6 +31,7 @@ class MetricsLog:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self.progress = Progress(*columns, console=Console(file=sys.stderr), disable=not sys.stderr.isatty())
         self.progress.start()
+        self.started = self.told = time.monotonic()
         self.task = self.progress.add_task(self.out.name, total=self.steps, completed=self.first)
         return self
 
@@ -47,6 +54,18 @@ class MetricsLog:
         if losses:
             label = " ".join(f"{value:.3f}" for value in losses)  # one a player
             self.progress.update(self.task, description=f"{self.out.name} loss {label}")
+            self._tell(step, label)
+
+    def _tell(self, step: int, label: str) -> None:
+        """Write a line where no bar is seen: the first numbers, then one in half a minute, and the last."""
+        now = time.monotonic()
+        early = self.told > self.started and now - self.told < QUIET_SECONDS
+        if not self.progress.disable or (early and step != self.steps):
+            return
+        self.told = now
+        pace = (step - self.first) / max(now - self.started, 1e-9)
+        sys.stderr.write(f"{self.out.name}: step {step} of {self.steps}, loss {label}, {pace:.3g} steps/s\n")
+        sys.stderr.flush()
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.progress.stop()

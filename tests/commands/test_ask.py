@@ -1,4 +1,4 @@
-"""`echox ask` and `echox say` with an assistant that needs no weights: files, lines, exit statuses."""
+"""`echox ask` with an assistant that needs no weights: files, lines, exit statuses."""
 
 import io
 import json
@@ -17,7 +17,6 @@ from echox.audio import save_wav
 from echox.commands import ask as ask_module
 from echox.commands.ask import stem_of
 from echox.errors import ModelError
-from echox.generate.fake import FakeAssistant
 
 FIELDS = {
     "question",
@@ -30,35 +29,6 @@ FIELDS = {
     "units",
     "error",
 }
-
-
-@pytest.fixture
-def loads(monkeypatch):
-    """Load the fake; returns what was asked to be loaded."""
-    seen = []
-
-    def load(*arguments):
-        seen.append(arguments)
-        return FakeAssistant()
-
-    monkeypatch.setattr(ask_module, "load_assistant", load)
-    return seen
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path, loads):
-    """Run `echox` with arguments in an empty folder; returns (status, standard output, standard error)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["echox", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return ended.value.code or 0, out, err
-
-    return call
 
 
 def record(path, seconds=0.5):
@@ -142,7 +112,6 @@ def test_what_can_be_refused_is_refused_before_the_model_is_loaded(run, tmp_path
         ["ask", "a.wav", "--text-only", "-o", "answer.wav"],
         ["ask", "a.wav", "--max-seconds", "0"],
         ["ask", "a.wav", "--nonsense"],
-        ["say"],
         ["nonsense"],
     ],
 )
@@ -172,21 +141,7 @@ def test_a_model_that_does_not_load_is_one_sentence(run, tmp_path, monkeypatch):
     assert run("ask", "--typed", "Why?") == (1, "", "echox: unknown model 'huge': give mini.\n")
     status, out, err = run("ask", "--typed", "Why?", "--json")
     assert (status, err, json.loads(out)["error"]) == (1, "", "unknown model 'huge': give mini.")
-    assert run("say", "Hello.") == (1, "", "echox: unknown model 'huge': give mini.\n")
     assert files(tmp_path) == []
-
-
-def test_options_reach_the_loader(run, loads, tmp_path):
-    run("say", "Hello.", "--model", "here", "--llm", "there", "--device", "cpu", "--dtype", "float32", "-o", "x.wav")
-    assert [str(value) for value in loads[0]] == ["here", "there", "cpu", "float32"] and files(tmp_path) == ["x.wav"]
-
-
-def test_say_speaks_a_text(run, tmp_path):
-    assert run("say", "Two words.") == (0, "speech: speech.wav (0.4 s)\n", "")
-    line = json.loads(run("say", "Two words.", "--json")[1])
-    assert line["question"] == "Two words." and line["audio"] == "speech.wav" and line["error"] is None
-    status, _, err = run("say", " ")
-    assert status == 1 and "empty" in err
 
 
 def test_answers_are_named_after_their_questions():
@@ -200,7 +155,6 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_loaded(run, loads, t
         1,
         "echox: the typed question is empty: write a few words.\n",
     )
-    assert run("say", " ")[0] == 1
     assert run("ask", "--typed", "Who?", "--seed", 10**20)[0] == 2
     assert run("ask", "--typed", "Who?", "--text-only", "--max-seconds", 2)[0] == 2
     assert loads == [] and files(tmp_path) == []
@@ -328,10 +282,10 @@ def test_a_full_disk_is_one_sentence_and_no_success(tmp_path):
 
 
 def test_a_process_that_is_told_to_end_leaves_nothing_half_written(tmp_path):
-    wait = "import time, soundfile\nwrite = soundfile.write\n"
+    wait = "import time, soundfile\nwrite = soundfile.SoundFile.write\n"
     wait += "def slow(*a, **k):\n    write(*a, **k)\n    print('half', flush=True)\n    time.sleep(30)\n"
-    program = wait + "soundfile.write = slow\n" + PROGRAM
-    command = [sys.executable, "-c", program, "say", "Hello.", "-o", "speech.wav"]
+    program = wait + "soundfile.SoundFile.write = slow\n" + PROGRAM
+    command = [sys.executable, "-c", program, "ask", "--typed", "Hello.", "--json", "-o", "speech.wav"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=HERE) as process:
         assert process.stdout and process.stdout.readline() == "half\n"
         assert [path.suffix for path in tmp_path.iterdir()] == [".part"]

@@ -1,0 +1,174 @@
+"""`echox say`: a text of any length, from an argument, a file or a pipe, to speech that is written while it is made.
+
+    text --read_line--> words --sentences--> assistant.say --> samples --> WAV file, or standard output
+
+Parses options and writes; every voice is the assistant's.
+"""
+
+import struct
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+
+from echox.audio import check_output, to_pcm16, wav_writer
+from echox.commands import ask
+from echox.commands.progress import shown
+from echox.commands.sound import play
+from echox.errors import EchoxError, InputError, OutputError
+from echox.files import read_text
+
+if TYPE_CHECKING:
+    from echox.generate.types import Reply
+
+TEXT_BYTES = 16 << 20  # a library of novels; what is longer was not meant
+UNKNOWN = 0xFFFFFFFF  # the length that a WAV header of a pipe gives
+Output = Annotated[
+    Path, typer.Option("--output", "-o", help="WAV file to write, - for standard output; default speech.wav.")
+]
+Write = Callable[[np.ndarray], None]
+
+
+def say(
+    text: Annotated[str | None, typer.Argument(help="What to say, or - to read it from a pipe.")] = None,
+    file: Annotated[Path | None, typer.Option("--file", "-f", help="Say what this UTF-8 text file holds.")] = None,
+    output: Output = Path("speech.wav"),
+    play_it: Annotated[bool, typer.Option("--play", help="Play it, too (needs the extra `audio`).")] = False,
+    as_json: ask.Json = False,
+    max_seconds: ask.MaxSeconds = None,
+    seed: ask.Seed = 0,
+    model: ask.Model = "mini",
+    llm: ask.Llm = None,
+    device: ask.Device = "auto",
+    dtype: ask.Dtype = None,
+) -> None:
+    """Speak a text of any length with the codec decoder and the vocoder alone: numbers, dates, units and money as words."""
+    ask.check_seconds(max_seconds)
+    if (text is None) == (file is None):
+        raise typer.BadParameter("give a text, - or --file.", param_hint="TEXT")
+    if as_json and output == Path(ask.STANDARD):
+        raise typer.BadParameter("--json and -o - both want standard output: give -o a file.")
+    name = text if text not in (None, ask.STANDARD) else str(file or "standard input")
+    try:
+        lines = _lines(text, file)
+        if output != Path(ask.STANDARD):
+            check_output(output)
+        if play_it:
+            play(None, 0)
+        assistant = ask.load_assistant(model, llm, device, dtype)
+        reply, seconds, left_out = _speak(assistant, lines, output, max_seconds, play_it)
+    except EchoxError as error:
+        (ask.json_error if as_json else ask.plain_error)(name, error)
+        raise typer.Exit(1) from error
+    if left_out and not as_json:
+        typer.echo(f"echox: left out, since this voice cannot say it: {left_out}", err=True)
+    cut = " [cut at the limit]" if reply.finish == "length" else ""
+    if as_json:
+        more = {"audio_seconds": round(seconds, 4), "left_out": left_out}
+        typer.echo(ask.json_line(name, reply, output, assistant.load_seconds, **more))
+    elif output != Path(ask.STANDARD):
+        typer.echo(f"speech: {output} ({seconds:.1f} s){cut}")
+
+
+def _lines(text: str | None, file: Path | None) -> list[str]:
+    """Return the lines to say; InputError when there is nothing in them that can be said."""
+    from echox.text.speakable import said_lines
+
+    if file is not None:
+        text = read_text(file, TEXT_BYTES)
+    elif text == ask.STANDARD:
+        if sys.stdin is None or sys.stdin.isatty():
+            raise InputError("there is nothing on standard input: send a text through a pipe.")
+        content = sys.stdin.buffer.read(TEXT_BYTES + 1)
+        if len(content) > TEXT_BYTES:
+            raise InputError(f"standard input holds more than {TEXT_BYTES >> 20} MB: send a shorter text.")
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise InputError("standard input is not UTF-8 text: send it as UTF-8.") from error
+    if not (text or "").strip():
+        raise InputError("the text to say is empty: write a few words.")
+    return said_lines(text or "")
+
+
+def _speak(
+    assistant: Any, lines: list[str], output: Path, limit: float | None, play_it: bool
+) -> tuple["Reply", float, str]:
+    """Write the speech of `lines` while it is made; return what was said, without samples, its seconds, what was left out."""
+    from echox.generate.types import Reply
+
+    rate, samples, said = assistant.sample_rate, 0, []
+    whole = Reply("", "", None, rate)
+    began = time.perf_counter()
+    left_out: dict[str, None] = {}
+    with _standard_writer(rate) if output == Path(ask.STANDARD) else wav_writer(output, rate) as write:
+        for piece in _pieces(lines, left_out):
+            left = None if limit is None else limit - samples / rate
+            if left is not None and left * rate < 1:
+                whole.finish = "length"
+                break
+            reply = assistant.say(piece, max_seconds=left)
+            write(reply.audio)
+            if play_it:
+                play(reply.audio, rate)
+            said.append(piece)
+            samples += len(reply.audio)
+            whole.units += reply.units
+            whole.finish = reply.finish
+            if whole.first_audio_seconds is None and samples:
+                whole.first_audio_seconds = time.perf_counter() - began
+            if reply.finish == "length":
+                break
+    whole.text, whole.wall_seconds = " ".join(said), time.perf_counter() - began
+    return whole, samples / rate, "".join(left_out)
+
+
+def _pieces(lines: list[str], left_out: dict[str, None]) -> Iterator[str]:
+    """Yield the lines as words, a few sentences at a time; what cannot be said goes into `left_out`."""
+    from echox.text.speakable import read_line, sentences
+
+    for line in shown(lines, "saying", len(lines)):
+        read = read_line(line)
+        left_out.update(dict.fromkeys(read.left_out))
+        yield from sentences(read.text)
+
+
+@contextmanager
+def _standard_writer(rate: int) -> Iterator[Write]:
+    """Yield a function that appends float [samples] to a WAV on standard output; OutputError when that cannot be written.
+
+    A pipe's header says that the length is unknown, as is usual; in a file it is mended at the end.
+    """
+    if sys.stdout.isatty():
+        raise OutputError("standard output is a terminal: send the speech into a pipe or a file (-o FILE).")
+    out, written = sys.stdout.buffer, 0
+
+    def write(samples: np.ndarray) -> None:
+        nonlocal written
+        pcm = to_pcm16(samples)
+        written += len(pcm)
+        out.write(pcm)
+        out.flush()
+
+    try:
+        start = out.tell() if out.seekable() else None
+        out.write(wav_header(rate, UNKNOWN - 36))
+        yield write
+        if start is not None:
+            out.seek(start)
+            out.write(wav_header(rate, written))
+            out.seek(0, 2)
+        out.flush()
+    except OSError as error:
+        raise OutputError(f"standard output cannot be written ({error.strerror}).") from error
+
+
+def wav_header(rate: int, size: int) -> bytes:
+    """Return the 44 bytes before `size` bytes of mono 16-bit samples at `rate` a second."""
+    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate, 2 * rate, 2, 16)
+    return struct.pack("<4sI4s", b"RIFF", 36 + size, b"WAVE") + form + struct.pack("<4sI", b"data", size)

@@ -1,0 +1,58 @@
+"""What a toy recipe (recipes/debug) reads and is not there yet: made first, so that each of them runs on a fresh clone.
+
+t2c.yaml reads out/debug/units --not there--> units.yaml writes it --reads out/debug/data, not there--> toy data
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from echox.config.load import read_yaml
+from echox.train.run import run_recipe
+
+FOLDER, WORLD = Path("recipes/debug"), "out/debug"
+RECIPES = ("encode", "units", "answers", "vocoder", "align", "listen", "s2t", "t2c", "echo", "teacher", "voice")
+
+
+def make_missing(recipe: str | Path, overrides: Sequence[str], tell: Callable[[str], None]) -> None:
+    """Make what a toy recipe reads, by the other toy recipes and the toy data; `tell` hears of each. Others: nothing."""
+    if Path(recipe).parts[-3:-1] != FOLDER.parts:
+        return
+    folder = Path(recipe).parent
+    for path in _read(read_yaml(recipe, list(overrides))):
+        if os.path.exists(path):
+            continue
+        maker = _maker(folder, path)
+        if maker is None:
+            if not os.path.exists(f"{WORLD}/data"):
+                from echox.train.toy import write_world
+
+                tell(f"{path} is not there: making the toy data in {WORLD}")
+                write_world(Path(WORLD))
+            continue
+        make_missing(maker, (), tell)
+        tell(f"{path} is not there: running {maker}")
+        run_recipe(maker)
+
+
+def _maker(folder: Path, path: str) -> Path | None:
+    """Return the toy recipe that writes `path`, or None where it is the toy data's."""
+    for name in RECIPES:
+        out = str(read_yaml(folder / f"{name}.yaml").get("out"))
+        if path == out or path.startswith(f"{out}/"):
+            return folder / f"{name}.yaml"
+    return None
+
+
+def _read(values: Any) -> Iterator[str]:
+    """Yield every path under out/debug that a recipe names, but for its own `out`."""
+    if isinstance(values, dict):
+        for name, child in values.items():
+            if name != "out":
+                yield from _read(child)
+    elif isinstance(values, list):
+        for child in values:
+            yield from _read(child)
+    elif isinstance(values, str) and values.startswith(f"{WORLD}/"):
+        yield values

@@ -1,0 +1,68 @@
+"""Written English to words: what the library reads right, what our rules mend, what is left out, and pieces of long texts."""
+
+from importlib.util import find_spec
+
+import pytest
+
+from echox.errors import InputError
+from echox.text.speakable import PLAIN, sentences, speakable
+
+needs_library = pytest.mark.skipif(find_spec("kitten_text_processing") is None, reason="install the package again")
+READ = {
+    "It costs $5.50 or £1,234.56.": "It costs five dollars fifty cents or one thousand two hundred and thirty four pounds"
+    " fifty six pence.",
+    "On 2024-03-05 at 14:30, Dr. Smith left.": "On march fifth twenty twenty four at fourteen thirty, doctor Smith left.",
+    "Meet me at 3:45 pm on Jan. 5th.": "Meet me at three forty five PM on january fifth.",
+    "-5°C is 23 °F.": "minus five degrees Celsius is twenty three degrees Fahrenheit.",
+    "12.5% of 1,000,000": "twelve point five percent of one million",
+    "15 km/h in 20 min": "fifteen kilometers per hour in twenty minutes",
+    "60 mph, 5 m/s, 16 GB": "sixty miles per hour, five meters per second, sixteen gigabytes",
+    "In 1999 and the 1980s, 3/4 did.": "In nineteen ninety nine and the nineteen eighties, three quarters did.",
+    "Mr. Jones, e.g. the 1st and 2nd": "mister Jones, for example the first and second",
+    "No. 5, #6 and pp. 10-12": "number five, number six and pages ten to twelve",
+    "Call 555-1234.": "Call five five five, one two three four.",
+    "AT&T's R&D": "AT and T's R and D",
+    "Prof. Lee, 50¢": "Professor Lee, fifty cents",
+    "**bold** and [link](http://x.y)": "bold and link",
+    "- item one\n\n# Title": "item one\nTitle",
+    "https://www.example.com": "example dot com",
+    "café — naïve… “Łódź”": 'cafe, naive... "Lodz"',
+    "Hello, world. What is this?": "Hello, world. What is this?",
+}
+
+
+@needs_library
+@pytest.mark.parametrize("text", READ)
+def test_what_is_written_is_read_as_a_person_would(text):
+    assert speakable(text).text == READ[text] and speakable(text).left_out == ""
+
+
+@needs_library
+def test_plain_sentences_are_what_the_library_makes_of_them():
+    from kitten_text_processing import normalize_text
+
+    for text in ("The cat sat there, as it did.", "Who is it?", "It's a big red city"):
+        assert PLAIN.fullmatch(text) and speakable(text).text == normalize_text(text) == text
+    assert not any(
+        PLAIN.fullmatch(text) for text in ("In may 5.", "Dr. No", "cats, etc.", "NASA", "a.m", "World War II")
+    )
+
+
+@needs_library
+def test_what_no_english_voice_says_is_left_out_and_named_once():
+    found = speakable("Hi 😀👍🏽 there 中文 and ❤️ 中.")
+    assert (found.text, found.left_out) == ("Hi there and.", "😀👍🏽中文❤")
+    for text in ("😀", "中文。", "?!", "\n"):
+        with pytest.raises(InputError, match="nothing that can be said"):
+            speakable(text)
+
+
+def test_long_texts_come_in_whole_sentences():
+    text = "One is here. Two is there!\nA new line? " + "word " * 50 + "end."
+    pieces = list(sentences(text, 40))
+    assert pieces[:2] == ["One is here. Two is there!", "A new line?"]
+    assert all(0 < len(piece) <= 40 for piece in pieces)
+    assert " ".join(pieces).split() == text.split()
+    assert list(sentences("x" * 95, 40)) == ["x" * 40, "x" * 40, "x" * 15]
+    assert list(sentences('He said "Go." Then he left.', 15)) == ['He said "Go."', "Then he left."]
+    assert list(sentences("")) == []

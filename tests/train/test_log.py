@@ -1,0 +1,15 @@
+"""What a run says where nobody sees a bar: its first numbers, one line in a while, its last."""
+
+from echox.train import log
+
+
+def test_without_a_terminal_a_line_says_now_and_then_how_far_a_run_is(tmp_path, capsys, monkeypatch):
+    now = iter(range(0, 1000, 4))
+    monkeypatch.setattr(log.time, "monotonic", lambda: float(next(now)))
+    with log.MetricsLog(tmp_path / "t2c", steps=100, first=0) as metrics:
+        for step in range(1, 101):
+            metrics.write(step, {"loss": 2.0}, every=5)
+    out, err = capsys.readouterr()
+    lines = err.splitlines()
+    assert out == "" and len(lines) in (4, 5)
+    assert lines[0].startswith("t2c: step 5 of 100, loss 2.000, ") and lines[-1].startswith("t2c: step 100 of 100, ")
