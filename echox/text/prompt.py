@@ -48,4 +48,13 @@ def stop_ids(tokenizer: Any, llm: Any) -> set[int]:
     """Return every id that ends a turn: the tokenizer's and the generation config's."""
     configured = getattr(getattr(llm, "generation_config", None), "eos_token_id", None)
     ids = configured if isinstance(configured, list) else [configured]
-    return {int(i) for i in [*ids, tokenizer.eos_token_id] if i is not None}
+    return {i for i in map(_plain, [*ids, tokenizer.eos_token_id]) if i is not None}
+
+
+def _plain(token: Any) -> int | None:
+    """Return a token id of a settings file as it is; ModelError when it is none."""
+    if token is not None and (type(token) is not int or token < 0):
+        raise ModelError(
+            f"the LLM's settings end a turn with {str(token)[:60]!r}, which is no token: fetch the model again."
+        )
+    return token

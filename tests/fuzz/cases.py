@@ -76,15 +76,18 @@ def spoil(rng: random.Random, path: Path, place: Path) -> str:
     content = path.read_bytes()
     path.unlink()  # the original is a hard link
     kind = rng.choice(("settings", "settings", "settings", "header", "bytes", "cut", "kind"))
-    if kind == "settings" and path.suffix == ".json":
-        path.write_text(json.dumps(changed(rng, json.loads(content))))
-    elif kind == "header" and path.suffix == ".safetensors":
-        path.write_bytes(bad_tensors(rng, content))
-    elif kind == "cut":
-        path.write_bytes(content[: rng.randrange(len(content))])
-    elif kind == "kind":
-        kind = odd_file(rng, path)
-    else:
+    try:
+        if kind == "settings" and path.suffix == ".json":
+            path.write_text(json.dumps(changed(rng, json.loads(content))))
+        elif kind == "header" and path.suffix == ".safetensors":
+            path.write_bytes(bad_tensors(rng, content))
+        elif kind == "cut":
+            path.write_bytes(content[: rng.randrange(len(content) + 1)])
+        elif kind == "kind":
+            kind = odd_file(rng, path)
+        else:
+            path.write_bytes(flipped(rng, content))
+    except (ValueError, struct.error, RecursionError):  # it was spoilt before
         path.write_bytes(flipped(rng, content))
     return f"{path.relative_to(place)}: {kind}"
 

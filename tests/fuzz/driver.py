@@ -18,6 +18,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -43,6 +44,8 @@ def preload() -> None:
     import echox.eval.program
     import echox.train.pack  # noqa: F401
 
+    with suppress(ImportError):  # the first import looks at every font of the machine
+        import matplotlib.pyplot  # noqa: F401
     torch.set_num_threads(1)
 
 
