@@ -210,11 +210,10 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     with pytest.raises(OutputError, match="answer.wav"):
         save_wav(path, np.array([0.1, np.nan]), 16_000)
 
-    def full(file, *_args, **_options):
-        file.write(b"half")
+    def full(*_args, **_options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(soundfile, "write", full)
+    monkeypatch.setattr(soundfile.SoundFile, "write", full)
     with pytest.raises(OutputError, match="No space left"):
         save_wav(path, tone(), 16_000)
     assert path.read_bytes() == before and [entry.name for entry in tmp_path.iterdir()] == ["answer.wav"]

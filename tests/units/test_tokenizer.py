@@ -143,7 +143,7 @@ def write_bigrams(**changes: np.ndarray):
         (lambda f: (f / "tokenizer.json").unlink(), "tokenizer.json is missing"),
         (lambda f: (f / "unit_language.json").unlink(), "unit_language.json is missing"),
         (lambda f: (f / "bigrams.safetensors").unlink(), "bigrams.safetensors is missing"),
-        (lambda f: (f / "tokenizer.json").write_bytes(b"\xff\xfe"), "tokenizer.json cannot be read"),
+        (lambda f: (f / "tokenizer.json").write_bytes(b"\xff\xfe"), "tokenizer.json is not UTF-8 text"),
         (lambda f: (f / "bigrams.safetensors").write_bytes(b"\x08" + b"\0" * 7 + b"{" * 9), "bigrams.safetensors is"),
         (edit("unit_language.json", units="20"), "unit_language.json should hold"),
         (edit("unit_language.json", format=2), "install a newer echox"),
