@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from pydantic import Field
 
 from echox.config.load import Settings
 from echox.data.spoken_questions import texts_of
@@ -31,6 +32,9 @@ class Recipe(Settings):
     start: Path | None = None  # a listener to go on from instead of Whisper's decoder
     data: JoinedSettings
     cased: list[Path] = []  # JSONL where usual capitals are learnt
+    keep_whisper: float = Field(
+        default=0.0, ge=0, le=1
+    )  # share of Whisper's own weights in what is written, see `blended`
     train_embeddings: bool = False  # the token table, which is also the head
     smoothing: float = 0.0
     precision: Literal["float32", "bfloat16"] = "bfloat16"  # of the frozen encoder
@@ -77,9 +81,24 @@ def build(recipe: Recipe) -> Stage:
         return {name: sum(loss[name] for loss in losses) / len(losses) for name in (losses[0] if losses else {})}
 
     def save(folder: Path) -> None:
-        listener.save(folder)
+        blended(listener, recipe.whisper, recipe.keep_whisper).save(folder)
         (folder / TOKENIZER).write_bytes((recipe.whisper / TOKENIZER).read_bytes())
 
     parameters = [p for p in listener.parameters() if p.requires_grad]
     player = Player("listener", objective, parameters, recipe.train.optim)
     return Stage({"listener": listener}, [player], batches, save, evaluate, recipe.train.save_every)
+
+
+@torch.no_grad()
+def blended(listener: Listener, whisper: Path, share: float) -> Listener:
+    """Return a listener whose weights are `share` of Whisper's own decoder and the rest of the tuned one.
+
+    Tuning on synthetic voices forgets some of what the decoder knew of real ones; the straight line between both sets of
+    weights keeps most of each (Wortsman et al., "Robust fine-tuning of zero-shot models", arXiv 2109.01903).
+    """
+    if not share:
+        return listener
+    own = Listener.from_whisper(whisper)
+    for name, value in listener.state_dict().items():
+        own.state_dict()[name].mul_(share).add_(value.cpu(), alpha=1 - share)
+    return own
