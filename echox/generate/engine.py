@@ -16,6 +16,7 @@ import torch
 from transformers import DynamicCache
 
 from echox.generate.parts import Parts
+from echox.generate.pauses import TrimmedSpeech, tail_of, trimmed
 from echox.generate.text_stream import TextStream
 from echox.generate.types import Piece
 from echox.models.llm import token_pieces
@@ -121,17 +122,19 @@ def voice(parts: Parts, decoder: TextToCodec, positions_NH: torch.Tensor, pieces
     """Yield the speech of text positions (N, H) while the decoder writes it."""
     layout = decoder.layout(pieces)
     speech, said, sent, size = parts.vocoder.stream(), [], 0, FIRST_CHUNK
+    heard = TrimmedSpeech(parts.vocoder.config.sample_rate, tail_of("".join(pieces)))
     state, limit = decoder.start([positions_NH], [layout]), decoder.limit(layout)
     while int(state.words_B[0]) != decoder.config.eos_token_id and not is_over(said, limit):
         said.append(int(state.words_B[0]))
         if len(said) - sent == size:
             units = parts.unit_tokenizer.decode(said[sent:])
-            yield Piece(audio=speech.push(units), units=tuple(units))
+            yield Piece(audio=heard.push(speech.push(units)), units=tuple(units))
             sent, size = len(said), CHUNK
         decoder.step(state)
     units = parts.unit_tokenizer.decode(said[sent:])
     first = speech.push(units) if units else np.zeros(0, np.float32)
-    yield Piece(audio=np.concatenate([first, speech.flush()]), units=tuple(units))
+    last = [heard.push(first), heard.push(speech.flush()), heard.flush()]
+    yield Piece(audio=np.concatenate(last), units=tuple(units))
 
 
 def say_stream(parts: Parts, text: str, limits: Limits) -> Iterator[Piece]:
@@ -192,7 +195,7 @@ def answer_states(parts: Parts, questions: list[torch.Tensor], answers: list[lis
 
 def speak_batch(parts: Parts, answers: list[Answer], states: list[torch.Tensor], samples: int | None) -> None:
     """Fill in units and audio of every answer: all segments of all answers in one batch of the echo decoder."""
-    owners, positions, layouts = [], [], []
+    owners, positions, layouts, texts = [], [], [], []
     for owner, (answer, states_NH) in enumerate(zip(answers, states, strict=True)):
         pieces = token_pieces(parts.tokenizer, answer.ids)
         for first, end in cut_text(pieces):
@@ -200,10 +203,12 @@ def speak_batch(parts: Parts, answers: list[Answer], states: list[torch.Tensor],
             embeddings_NH = parts.s2t.embed(answer.ids[first:end]).float()
             positions.append(parts.echo.positions(states_NH[first:end], embeddings_NH))
             layouts.append(parts.echo.t2c.layout(pieces[first:end]))
+            texts.append("".join(pieces[first:end]))
     spoken = parts.echo.t2c.generate(positions, layouts) if owners else []
-    for owner, words in zip(owners, spoken, strict=True):
+    for owner, text, words in zip(owners, texts, spoken, strict=True):
         answer, units = answers[owner], parts.unit_tokenizer.decode(words)
         wave_S = parts.vocoder.speak(units) if units else np.zeros(0, np.float32)
+        wave_S = trimmed(wave_S, parts.vocoder.config.sample_rate, text)
         answer.units += units
         answer.audio = wave_S if answer.audio is None else np.concatenate([answer.audio, wave_S])
     for answer in answers:

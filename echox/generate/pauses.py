@@ -1,0 +1,57 @@
+"""Silence at the ends of a segment's speech, taken away as it streams; it knows samples, not models.
+
+Every segment is spoken as an utterance of its own, with the silence around it that such an utterance has. Joined, these silences
+are pauses that nobody would make, and the first of them delays the answer.
+
+    segment   ____said something__   __and went on.______      held back until it is known whether more is said
+    heard       _said something_and went on.__
+"""
+
+import numpy as np
+
+FRAME_SECONDS = 0.01
+QUIET = 10 ** (-46 / 20)  # peak of a frame in which nothing is said
+LEAD_SECONDS, TAIL_SECONDS = 0.03, 0.05  # silence kept around what is said
+SENTENCE_SECONDS = 0.28  # silence kept after a sentence
+
+
+class TrimmedSpeech:
+    """The speech of one segment with its outer silence cut down; pieces together are the same however they come."""
+
+    def __init__(self, sample_rate: int, tail_seconds: float) -> None:
+        self.frame = int(FRAME_SECONDS * sample_rate)
+        self.lead, self.tail = (round(s / FRAME_SECONDS) for s in (LEAD_SECONDS, tail_seconds))
+        self.rest_S = np.zeros(0, np.float32)  # less than a frame
+        self.held: list[np.ndarray] = []  # silent frames: at the front, or perhaps at the end
+        self.begun = False
+
+    def push(self, wave_S: np.ndarray) -> np.ndarray:
+        """Return what of the samples so far is certainly heard, float32 [S]."""
+        wave_S = np.concatenate([self.rest_S, wave_S])
+        count = len(wave_S) // self.frame
+        self.rest_S = wave_S[count * self.frame :]
+        ready: list[np.ndarray] = []
+        for frame_S in wave_S[: count * self.frame].reshape(count, self.frame):
+            if np.abs(frame_S).max() < QUIET:
+                self.held.append(frame_S)
+                continue
+            ready += [*(self.held if self.begun else self.held[-self.lead :]), frame_S]
+            self.held, self.begun = [], True
+        return np.concatenate(ready) if ready else np.zeros(0, np.float32)
+
+    def flush(self) -> np.ndarray:
+        """Return the end of the segment, its silence cut; a segment that is silent throughout keeps what a pause needs."""
+        heard = np.abs(self.rest_S).max(initial=0.0) >= QUIET
+        last = [*self.held, self.rest_S] if heard else self.held[: self.tail]
+        return np.concatenate(last) if last else np.zeros(0, np.float32)
+
+
+def tail_of(text: str) -> float:
+    """Return the seconds of silence that a segment keeps at its end: more after a sentence."""
+    return SENTENCE_SECONDS if text.rstrip().endswith((".", "!", "?", ":", ";", '"')) else TAIL_SECONDS
+
+
+def trimmed(wave_S: np.ndarray, sample_rate: int, text: str) -> np.ndarray:
+    """Return the whole speech of a segment with its outer silence cut down: what the stream gives, at once."""
+    speech = TrimmedSpeech(sample_rate, tail_of(text))
+    return np.concatenate([speech.push(wave_S), speech.flush()])
