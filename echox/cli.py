@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from echox.commands.startup import choose_threads
 from echox.errors import EchoxError
 
 
@@ -51,6 +52,7 @@ class VerbGroup(TyperGroup):
         """Return the verb's command, or None when there is no such verb."""
         if cmd_name not in self.list_commands(ctx):
             return None
+        choose_threads(cmd_name)
         module, _, attribute = VERBS[cmd_name].target.partition(":")
         command = getattr(import_module(module), attribute)
         if not isinstance(command, typer.Typer):

@@ -19,6 +19,7 @@ import torch
 from pydantic import Field
 from torch import nn
 from transformers import WhisperConfig
+from transformers.initialization import no_init_weights
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from echox.errors import ModelError
@@ -73,7 +74,7 @@ class SpeechEncoder(nn.Module):
         check_values(EncoderSizes, sizes, path / CONFIG)
         config = WhisperConfig(**sizes)
         check_heads(config.d_model, config.encoder_attention_heads, 1, str(path / CONFIG))
-        with torch.device("meta"):
+        with torch.device("meta"), no_init_weights():
             whisper = WhisperEncoder(config)
         weights = path / WEIGHTS
         prefix = next(

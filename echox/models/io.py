@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.initialization import no_init_weights
 
 from echox.errors import ModelError
 from echox.files import CONFIG_BYTES, read_header, read_text, write_file, write_text
@@ -68,9 +69,10 @@ def load_module(folder: str | Path, build: Callable[[], Module], absent: tuple[s
     whose names start with `absent` may be, and must be, absent from the file.
     """
     path = Path(folder) / WEIGHTS
-    with torch.device("meta"):
-        check_header(path, build().state_dict(), absent)
-    module = build()
+    with no_init_weights():  # every tensor comes from the file; random numbers on meta would import torch's compiler
+        with torch.device("meta"):
+            check_header(path, build().state_dict(), absent)
+        module = build()
     module.load_state_dict(read_weights(path), strict=False)
     return module
 

@@ -1,0 +1,22 @@
+"""How a command starts: threads, and how they wait, chosen before torch is imported; a program that imports echox keeps its own."""
+
+import os
+
+ANSWERS = ("ask", "say")  # verbs that are over in seconds: what is busy now will still be busy then
+
+
+def choose_threads(verb: str) -> None:
+    """Set how OpenMP waits and, for short verbs, one thread a free core; what the user has set stays.
+
+    Threads that spin on a core that others want too make 0.4 s into a minute: they wait asleep instead.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if verb in ANSWERS:
+        os.environ.setdefault("OMP_NUM_THREADS", str(free_cores()))
+
+
+def free_cores() -> int:
+    """Return how many cores nobody else uses now, at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return max(1, cores - round(busy))

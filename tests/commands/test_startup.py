@@ -1,0 +1,37 @@
+"""Threads are chosen for a command that answers, on what is free; a user's own choice and a host program stay as they are."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from echox.commands import startup
+
+
+@pytest.mark.parametrize(("load", "threads"), [(0.1, 4), (0.9, 3), (2.6, 1), (40.0, 1)])
+def test_one_thread_a_free_core(monkeypatch, load, threads):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)), raising=False)
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0), raising=False)
+    for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    startup.choose_threads("ask")
+    assert os.environ["OMP_NUM_THREADS"] == str(threads) and os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+
+
+def test_what_the_user_chose_stays_and_training_takes_all(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    startup.choose_threads("say")
+    assert (os.environ["OMP_NUM_THREADS"], os.environ["OMP_WAIT_POLICY"]) == ("7", "ACTIVE")
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    startup.choose_threads("train")
+    assert "OMP_NUM_THREADS" not in os.environ
+
+
+def test_importing_the_package_chooses_nothing():
+    code = "import os, echox, echox.cli; print('OMP_NUM_THREADS' in os.environ, 'OMP_WAIT_POLICY' in os.environ)"
+    free = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}
+    done = subprocess.run([sys.executable, "-c", code], env=free, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False False"
