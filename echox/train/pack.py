@@ -64,6 +64,7 @@ def run(recipe: Recipe) -> Path:
         if recipe.s2t is None:
             _write_plain(folder / "s2t", recipe)
         if recipe.echo is None:
+            torch.manual_seed(0)
             echo = EchoDecoder.from_t2c(TextToCodec.load(recipe.t2c), tokens=True)
             echo.config.shares_decoder = True
             echo.save(folder / "echo")
