@@ -16,6 +16,7 @@ from echox.objectives.listener import ListenerBatch, ListenerObjective
 from echox.prepare.encode import load_encoder
 from echox.prepare.joined_speech import JoinedSettings, JoinedSpeech, Window
 from echox.text.truecase import Truecaser
+from echox.train.blend import blend
 from echox.train.loop import Player, Stage, TrainSettings
 
 HELD_OUT = 1_000_000  # the first step number of windows that are only measured
@@ -34,7 +35,7 @@ class Recipe(Settings):
     cased: list[Path] = []  # JSONL where usual capitals are learnt
     keep_whisper: float = Field(
         default=0.0, ge=0, le=1
-    )  # share of Whisper's own weights in what is written, see `blended`
+    )  # share of Whisper's own weights in what is written (train/blend.py)
     train_embeddings: bool = False  # the token table, which is also the head
     smoothing: float = 0.0
     precision: Literal["float32", "bfloat16"] = "bfloat16"  # of the frozen encoder
@@ -81,24 +82,10 @@ def build(recipe: Recipe) -> Stage:
         return {name: sum(loss[name] for loss in losses) / len(losses) for name in (losses[0] if losses else {})}
 
     def save(folder: Path) -> None:
-        blended(listener, recipe.whisper, recipe.keep_whisper).save(folder)
+        share = recipe.keep_whisper
+        (blend(Listener.from_whisper(recipe.whisper), listener, share) if share else listener).save(folder)
         (folder / TOKENIZER).write_bytes((recipe.whisper / TOKENIZER).read_bytes())
 
     parameters = [p for p in listener.parameters() if p.requires_grad]
     player = Player("listener", objective, parameters, recipe.train.optim)
     return Stage({"listener": listener}, [player], batches, save, evaluate, recipe.train.save_every)
-
-
-@torch.no_grad()
-def blended(listener: Listener, whisper: Path, share: float) -> Listener:
-    """Return a listener whose weights are `share` of Whisper's own decoder and the rest of the tuned one.
-
-    Tuning on synthetic voices forgets some of what the decoder knew of real ones; the straight line between both sets of
-    weights keeps most of each (Wortsman et al., "Robust fine-tuning of zero-shot models", arXiv 2109.01903).
-    """
-    if not share:
-        return listener
-    own = Listener.from_whisper(whisper)
-    for name, value in listener.state_dict().items():
-        own.state_dict()[name].mul_(share).add_(value.cpu(), alpha=1 - share)
-    return own

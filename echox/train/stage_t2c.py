@@ -16,6 +16,7 @@ from echox.models.t2c import T2CBatch, T2CConfig, TextToCodec
 from echox.objectives.t2c import T2CObjective
 from echox.prepare.encode import read_ragged
 from echox.text.prompt import encode
+from echox.train.blend import blend
 from echox.train.loop import Player, Stage, TrainSettings
 from echox.units.sequence import deduplicate
 from echox.units.tokenizer import UnitTokenizer
@@ -42,6 +43,7 @@ class Recipe(Settings):
     llm: Path
     data: T2CData
     start: Path | None = None  # a trained T2C part to go on from, with its own sizes instead of `model`
+    keep_start: float = Field(default=0.0, ge=0, le=1)  # share of `start` in what is written (train/blend.py)
     model: Annotated[dict[str, int | float | bool], known(T2CConfig)] = {}
     smoothing: float = 0.0
     train: TrainSettings
@@ -101,9 +103,13 @@ def build(recipe: Recipe) -> Stage:
         model.train()
         return loss.numbers()
 
+    def save(folder: Path) -> None:
+        kept = recipe.start is not None and recipe.keep_start
+        (blend(TextToCodec.load(recipe.start).float(), model, kept) if kept else model).save(folder)
+
     batches = BucketedBatches(data.costs[: held_out[0]], recipe.data.max_cost, collate, recipe.seed)
     player = Player("t2c", T2CObjective(model, recipe.smoothing), list(model.parameters()), recipe.train.optim)
-    return Stage({"t2c": model}, [player], batches, model.save, evaluate, recipe.train.save_every)
+    return Stage({"t2c": model}, [player], batches, save, evaluate, recipe.train.save_every)
 
 
 def _config(recipe: Recipe, data: SpokenText) -> T2CConfig:

@@ -5,7 +5,6 @@ from transformers import WhisperConfig, WhisperForConditionalGeneration
 
 from echox.models.listener import Listener
 from echox.objectives.listener import ListenerBatch, ListenerObjective
-from echox.train.stage_listen import blended
 
 
 def tiny_whisper(folder):
@@ -67,15 +66,3 @@ def test_only_the_words_and_their_end_are_learnt(tmp_path):
         for i, row in enumerate(batch.tokens)
     ]
     torch.testing.assert_close(loss.total, (3 * alone[0] + 1 * alone[1]) / 4)
-
-
-def test_a_blend_lies_on_the_line_between_tuned_and_untuned(tmp_path):
-    tiny_whisper(tmp_path)
-    untuned, tuned = Listener.from_whisper(tmp_path), Listener.from_whisper(tmp_path)
-    with torch.no_grad():
-        for value in tuned.parameters():
-            value.add_(torch.randn_like(value))
-    assert blended(tuned, tmp_path, 0.0) is tuned
-    between = blended(tuned, tmp_path, 0.25).state_dict()
-    for name, value in tuned.state_dict().items():
-        torch.testing.assert_close(between[name], 0.75 * value + 0.25 * untuned.state_dict()[name])
