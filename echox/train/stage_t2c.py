@@ -104,8 +104,9 @@ def build(recipe: Recipe) -> Stage:
         return loss.numbers()
 
     def save(folder: Path) -> None:
-        kept = recipe.start is not None and recipe.keep_start
-        (blend(TextToCodec.load(recipe.start).float(), model, kept) if kept else model).save(folder)
+        if recipe.start is None or not recipe.keep_start:
+            return model.save(folder)
+        blend(TextToCodec.load(recipe.start).float(), model, recipe.keep_start).save(folder)
 
     batches = BucketedBatches(data.costs[: held_out[0]], recipe.data.max_cost, collate, recipe.seed)
     player = Player("t2c", T2CObjective(model, recipe.smoothing), list(model.parameters()), recipe.train.optim)
