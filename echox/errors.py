@@ -6,6 +6,7 @@
     ├── ModelError          a model is unknown, incomplete or does not fit its configuration
     ├── OutputError         a result cannot be written where it was asked for
     ├── EndpointError       a remote server did not answer as it should
+    ├── Stopped             a run was told to end before it was done, and saved where it stood
     └── MissingDependency   an optional package is not installed
 
 Each message is one sentence that names the thing and says what to do; the command line prints it and exits 1.
@@ -37,6 +38,10 @@ class OutputError(EchoxError):
 
 class EndpointError(EchoxError):
     """Raised when a remote server fails or answers in another shape than asked for."""
+
+
+class Stopped(EchoxError):
+    """Raised when a run was told to end before it was done; the same command goes on."""
 
 
 class MissingDependency(EchoxError):

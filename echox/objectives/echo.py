@@ -11,10 +11,10 @@ from torch import nn
 
 from echox.config.load import Settings
 from echox.models.echo import EchoDecoder
-from echox.models.s2t import S2TInputs, SpeechToText
+from echox.models.s2t import S2TInputs
 from echox.models.t2c import T2CBatch
 from echox.objectives.loss import Loss
-from echox.objectives.s2t import S2TObjective
+from echox.objectives.s2t import Answered, AnswerPass, S2TObjective
 from echox.objectives.t2c import unit_cross_entropy
 
 
@@ -53,29 +53,55 @@ def denoising_loss(denoised: list[torch.Tensor], embeddings: list[torch.Tensor])
     return (1 - cosine).mean()
 
 
+@dataclass
+class Echoed:
+    """What the echo decoder makes of a batch, and what the LLM makes of its own."""
+
+    logits_BUV: torch.Tensor
+    targets_BU: torch.Tensor
+    mask_BU: torch.Tensor
+    denoised: list[torch.Tensor]
+    embeddings: list[torch.Tensor]
+    answered: Answered | None
+
+
+class EchoPass(nn.Module):
+    """The forward pass of the stage; with `s2t`, the LLM answers its own batch beside it."""
+
+    def __init__(self, echo: EchoDecoder, s2t: AnswerPass | None = None) -> None:
+        super().__init__()
+        self.echo, self.s2t = echo, s2t
+
+    def forward(self, batch: EchoBatch) -> Echoed:
+        """Return logits and targets, and what the decoder read."""
+        logits, targets, mask, denoised = self.echo(batch.batch, batch.embeddings)
+        answered = self.s2t(batch.speech) if self.s2t is not None and batch.speech is not None else None
+        return Echoed(logits, targets, mask, denoised, batch.embeddings, answered)
+
+
 class EchoObjective:
     """Pseudo units under the echo decoder, denoised states near the embeddings, and the answer under the LLM."""
 
-    def __init__(self, model: EchoDecoder, weights: EchoWeights, s2t: SpeechToText | None = None) -> None:
-        self.model, self.weights = model, weights
-        self.s2t = S2TObjective(s2t) if s2t is not None else None
+    def __init__(self, weights: EchoWeights, s2t: S2TObjective | None = None) -> None:
+        self.weights, self.s2t = weights, s2t
 
-    def __call__(self, batch: EchoBatch, step: int) -> Loss:
-        """Return the loss of one batch."""
+    def __call__(self, found: Echoed, step: int = 0) -> Loss:
+        """Return the loss of one batch; unit words are its tokens."""
         weights = self.weights
-        logits, targets, mask, denoised = self.model(batch.batch, batch.embeddings)
-        echo, accuracy = unit_cross_entropy(logits, targets, mask, weights.smoothing)
-        noise = denoising_loss(denoised, batch.embeddings)
+        echo, accuracy = unit_cross_entropy(found.logits_BUV, found.targets_BU, found.mask_BU, weights.smoothing)
+        noise = denoising_loss(found.denoised, found.embeddings)
         share = weights.denoising
         if weights.denoising_cap is not None:
             cap = weights.denoising_cap * float(echo.detach())
             share = min(1.0, cap / max(float(noise.detach()), 1e-8))
         spoken = echo + share * noise
         parts = {"echo": echo.detach(), "denoising": noise.detach(), "accuracy": accuracy}
-        if self.s2t is None or batch.speech is None:
-            return Loss(spoken, parts)
-        heard = self.s2t(batch.speech, step)
+        tokens = int(found.mask_BU.sum())
+        if self.s2t is None or found.answered is None:
+            return Loss(spoken, parts, tokens)
+        heard = self.s2t(found.answered, step)
         parts |= {f"s2t/{name}": value for name, value in heard.parts.items()}
         if weights.s2t_rule == "released" and float(heard.total.detach()) < 1.0:
-            return Loss(0.2 * heard.total + 2.0 * spoken, parts)
-        return Loss(spoken + (1.0 if weights.s2t_rule == "released" else weights.s2t) * heard.total, parts)
+            return Loss(0.2 * heard.total + 2.0 * spoken, parts, tokens)
+        weight = 1.0 if weights.s2t_rule == "released" else weights.s2t
+        return Loss(spoken + weight * heard.total, parts, tokens)

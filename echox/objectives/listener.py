@@ -23,20 +23,33 @@ class ListenerBatch:
     given: int  # tokens at the front that are not predicted
 
 
-class ListenerObjective:
-    """Negative log-likelihood of text and end token given the speech."""
+class Dictation(nn.Module):
+    """The forward pass: what the listener expects of every token that is asked for, and the token itself."""
 
-    def __init__(self, model: Listener, smoothing: float = 0.0) -> None:
-        self.model, self.smoothing = model, smoothing
+    def __init__(self, listener: Listener) -> None:
+        super().__init__()
+        self.listener = listener
 
-    def __call__(self, batch: ListenerBatch, step: int) -> Loss:
-        """Return the loss of one batch."""
-        model, device = self.model, self.model.layer_norm.weight.device
+    def forward(self, batch: ListenerBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return logits (N, V) and tokens (N,)."""
+        model, device = self.listener, self.listener.layer_norm.weight.device
         tokens_BN, mask_BN = pad_right([torch.tensor(row, device=device) for row in batch.tokens])
         state = model.start(batch.states_BTW.to(device), batch.frames_B.to(device))
         hidden_BNW = model(tokens_BN[:, :-1], state)
         asked = mask_BN[:, 1:].clone()
         asked[:, : batch.given - 1] = False
-        logits, targets = model.logits(hidden_BNW[asked]), tokens_BN[:, 1:][asked]
+        return model.logits(hidden_BNW[asked]), tokens_BN[:, 1:][asked]
+
+
+class ListenerObjective:
+    """Negative log-likelihood of text and end token given the speech."""
+
+    def __init__(self, smoothing: float = 0.0) -> None:
+        self.smoothing = smoothing
+
+    def __call__(self, outputs: tuple[torch.Tensor, torch.Tensor], step: int = 0) -> Loss:
+        """Return the loss of logits (N, V) and tokens (N,)."""
+        logits, targets = outputs
         loss = nn.functional.cross_entropy(logits.float(), targets, label_smoothing=self.smoothing)
-        return Loss(loss, {"accuracy": (logits.argmax(-1) == targets).float().mean().detach()})
+        accuracy = (logits.argmax(-1) == targets).float().mean()
+        return Loss(loss, {"accuracy": accuracy.detach()}, tokens=len(targets))

@@ -3,6 +3,8 @@
 Legend: B batch, C CTC classes (blank last), L answer tokens, T frames.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import nn
 
@@ -22,13 +24,23 @@ def ctc_loss(log_probs_BTC: torch.Tensor, frames_B: torch.Tensor, targets: list[
     )  # fmt: skip
 
 
-class AlignObjective:
-    """CTC alone, over the batch's own tokens and sampled others: the adapter learns where tokens are said.
+@dataclass
+class Heard:
+    """What CTC hears of a batch: log-probabilities over some classes (blank last), frames, and the classes that were said."""
+
+    log_probs_BTC: torch.Tensor
+    frames_B: torch.Tensor
+    targets: list[list[int]]
+
+
+class AlignPass(nn.Module):
+    """Hearing alone, over the batch's own tokens and sampled others: the adapter learns where tokens are said.
 
     `negatives` classes are drawn at every step from all CTC tokens; 0 takes them all.
     """
 
     def __init__(self, model: SpeechToText, negatives: int = 0, mask_frames: int = 10, masks: int = 2) -> None:
+        super().__init__()
         self.model, self.negatives, self.mask_frames, self.masks = model, negatives, mask_frames, masks
         self.class_of = {token: number for number, token in enumerate(model.ctc_tokens.tolist())}
 
@@ -40,8 +52,8 @@ class AlignObjective:
         own = torch.tensor([number for row in targets for number in row])
         return torch.cat([own, torch.randint(total, (self.negatives,))]).unique()
 
-    def __call__(self, batch: S2TInputs, step: int) -> Loss:
-        """Return the CTC loss of one batch."""
+    def forward(self, batch: S2TInputs) -> Heard:
+        """Return what is heard of frames of which some are hidden."""
         unknown = {token for row in batch.transcripts or [] for token in row} - self.class_of.keys()
         if unknown:
             raise ConfigError(
@@ -55,35 +67,61 @@ class AlignObjective:
         adapter = self.model.adapter
         states_BTH, frames_B = adapter.encode(frames_BTD, batch.lengths_B)
         log_probs_BTC = adapter.ctc_log_probs(states_BTH, self.model.embeddings_VH[tokens])
-        loss = ctc_loss(log_probs_BTC, frames_B, [[position[number] for number in row] for row in targets])
-        return Loss(loss, {"ctc": loss.detach()})
+        return Heard(log_probs_BTC, frames_B, [[position[number] for number in row] for row in targets])
+
+
+class AlignObjective:
+    """CTC alone; its mean is over utterances."""
+
+    def __call__(self, heard: Heard, step: int = 0) -> Loss:
+        """Return the CTC loss of one batch."""
+        loss = ctc_loss(heard.log_probs_BTC, heard.frames_B, heard.targets)
+        return Loss(loss, {"ctc": loss.detach()}, tokens=sum(map(len, heard.targets)), weight=len(heard.targets))
+
+
+@dataclass
+class Answered:
+    """Logits of the answer tokens of all rows, the tokens, and what CTC heard of the spoken rows, if it is asked."""
+
+    logits_NV: torch.Tensor
+    answers_N: torch.Tensor
+    heard: Heard | None
+
+
+class AnswerPass(nn.Module):
+    """Questions in, answer tokens out; with `align`, its CTC path hears the spoken rows once more."""
+
+    def __init__(self, model: SpeechToText, align: AlignPass | None = None) -> None:
+        super().__init__()
+        self.model, self.align = model, align
+
+    def forward(self, batch: S2TInputs) -> Answered:
+        """Return logits and answers, padding left out."""
+        output = self.model(batch)
+        logits = self.model.logits(output.hidden_BLH[output.mask_BL]).float()
+        spoken = [row for row in range(len(batch.answers)) if not (batch.typed and batch.typed[row])]
+        heard = None
+        if self.align is not None and batch.transcripts is not None and spoken:
+            transcripts = [batch.transcripts[row] for row in spoken]
+            heard = self.align(S2TInputs(batch.frames_BTD[spoken], batch.lengths_B[spoken], (), (), [], transcripts))
+        return Answered(logits, output.answers_BL[output.mask_BL], heard)
 
 
 class S2TObjective:
     """Cross-entropy of the answer plus `ctc_weight` times CTC (spec section 2.3: 0.3)."""
 
-    def __init__(self, model: SpeechToText, ctc_weight: float = 0.3, negatives: int = 0) -> None:
-        self.model, self.ctc_weight = model, ctc_weight
-        self.align = AlignObjective(model, negatives)
+    def __init__(self, ctc_weight: float = 0.3) -> None:
+        self.ctc_weight = ctc_weight
 
-    def __call__(self, batch: S2TInputs, step: int) -> Loss:
-        """Return the loss of one batch."""
-        output = self.model(batch)
-        hidden = output.hidden_BLH[output.mask_BL]
-        logits, targets = self.model.logits(hidden).float(), output.answers_BL[output.mask_BL]
-        ce = nn.functional.cross_entropy(logits, targets)
-        accuracy = (logits.argmax(-1) == targets).float().mean()
-        parts = {"ce": ce.detach(), "accuracy": accuracy}
-        if not self.ctc_weight or batch.transcripts is None:
-            return Loss(ce, parts)
-        spoken = [row for row in range(len(batch.answers)) if not (batch.typed and batch.typed[row])]
-        if not spoken:
-            return Loss(ce, parts)
-        heard = S2TInputs(
-            batch.frames_BTD[spoken], batch.lengths_B[spoken], (), (), [], [batch.transcripts[row] for row in spoken]
-        )
-        ctc = self.align(heard, step).total
-        return Loss(ce + self.ctc_weight * ctc, parts | {"ctc": ctc.detach()})
+    def __call__(self, found: Answered, step: int = 0) -> Loss:
+        """Return the loss of one batch; answer tokens are its tokens."""
+        ce = nn.functional.cross_entropy(found.logits_NV, found.answers_N)
+        accuracy = (found.logits_NV.argmax(-1) == found.answers_N).float().mean()
+        parts, tokens = {"ce": ce.detach(), "accuracy": accuracy}, len(found.answers_N)
+        if not self.ctc_weight or found.heard is None:
+            return Loss(ce, parts, tokens)
+        ctc = AlignObjective()(found.heard).total
+        return Loss(ce + self.ctc_weight * ctc, parts | {"ctc": ctc.detach()}, tokens)
 
 
 def hide_spans(frames_BTD: torch.Tensor, lengths_B: torch.Tensor, spans: int, longest: int) -> torch.Tensor:

@@ -6,7 +6,6 @@ Legend: B batch, U unit words.
 import torch
 from torch import nn
 
-from echox.models.t2c import T2CBatch, TextToCodec
 from echox.objectives.loss import Loss
 
 
@@ -22,11 +21,11 @@ def unit_cross_entropy(
 class T2CObjective:
     """Negative log-likelihood of the unit words and EOS given the text."""
 
-    def __init__(self, model: TextToCodec, smoothing: float = 0.0) -> None:
-        self.model, self.smoothing = model, smoothing
+    def __init__(self, smoothing: float = 0.0) -> None:
+        self.smoothing = smoothing
 
-    def __call__(self, batch: T2CBatch, step: int) -> Loss:
-        """Return the loss of one batch."""
-        logits_BUV, targets_BU, mask_BU = self.model(batch)
+    def __call__(self, outputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor], step: int = 0) -> Loss:
+        """Return the loss of what T2C made of one batch: logits, targets, mask."""
+        logits_BUV, targets_BU, mask_BU = outputs
         loss, accuracy = unit_cross_entropy(logits_BUV, targets_BU, mask_BU, self.smoothing)
-        return Loss(loss, {"accuracy": accuracy.detach()})
+        return Loss(loss, {"accuracy": accuracy.detach()}, tokens=int(mask_BU.sum()))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
+from torch import nn
 from torch.nn import functional
 from transformers.audio_utils import mel_filter_bank
 
@@ -37,55 +38,59 @@ class VocoderLossSettings(Settings):
 
 
 @dataclass
-class _Round:
-    """What both players need of one step; the discriminator's turn makes it, the generator's turn uses it."""
+class Played:
+    """One generator pass, which both players judge: real and made waves, what the judges hear of them, log durations."""
 
-    step: int
+    batch: SegmentBatch
     wave_BS: torch.Tensor
     window: slice
+    log_durations_BU: torch.Tensor
+
+
+class VocoderPass(nn.Module):
+    """The forward pass of the stage: the vocoder speaks; the judges stand beside it and wait for their turn."""
+
+    def __init__(self, vocoder: UnitVocoder, judges: Discriminators, gan_samples: int = 0) -> None:
+        super().__init__()
+        self.vocoder, self.judges, self.gan_samples = vocoder, judges, gan_samples
+
+    def forward(self, batch: SegmentBatch) -> Played:
+        """Return the batch made from its own units and durations."""
+        batch = batch.to(self.vocoder.device)
+        size, total = self.gan_samples, batch.wave_BS.shape[1]
+        start = int(torch.randint(total - size + 1, ())) if 0 < size < total else 0
+        window = slice(start, start + size if 0 < size < total else total)
+        wave_BS = self.vocoder.synthesize(batch.frames_BT)
+        log_durations_BU = self.vocoder.dur_predictor(self.vocoder.embedding(batch.units_BU), batch.durations_BU > 0)
+        return Played(batch, wave_BS, window, log_durations_BU.float())
 
 
 class VocoderObjective:
-    """The losses of both players over one generator pass; call `discriminator` first, then `generator`, every step."""
+    """The losses of both players over one generator pass."""
 
     def __init__(
-        self, vocoder: UnitVocoder, judges: Discriminators, settings: VocoderLossSettings = VocoderLossSettings()
+        self, judges: Discriminators, settings: VocoderLossSettings = VocoderLossSettings(), sample_rate: int = 16_000
     ) -> None:
-        self.vocoder, self.judges, self.settings = vocoder, judges, settings
-        self._round: _Round | None = None
+        self.judges, self.settings, self.sample_rate = judges, settings, sample_rate
 
-    def _play(self, batch: SegmentBatch, step: int) -> _Round:
-        """Synthesise the batch once per step."""
-        if self._round is None or self._round.step != step:
-            size, total = self.settings.gan_samples, batch.wave_BS.shape[1]
-            start = int(torch.randint(total - size + 1, ())) if 0 < size < total else 0
-            window = slice(start, start + size if 0 < size < total else total)
-            self._round = _Round(step, self.vocoder.synthesize(batch.frames_BT), window)
-        return self._round
-
-    def discriminator(self, batch: SegmentBatch, step: int) -> Loss:
+    def discriminator(self, played: Played, step: int) -> Loss:
         """Least-squares loss of the judges on real and made waves; nothing before `gan_start`."""
         if step < self.settings.gan_start:
-            return Loss(torch.zeros((), requires_grad=True))
-        batch = batch.to(self.vocoder.device)
-        played = self._play(batch, step)
-        real = self.judges(batch.wave_BS[:, played.window])
+            return Loss(torch.zeros(()))
+        real = self.judges(played.batch.wave_BS[:, played.window])
         made = self.judges(played.wave_BS[:, played.window].detach())
-        total = torch.zeros((), device=batch.wave_BS.device)
+        total = torch.zeros((), device=played.wave_BS.device)
         for (real_scores, _), (made_scores, _) in zip(real, made, strict=True):
             total = total + (1 - real_scores.float()).square().mean() + made_scores.float().square().mean()
-        return Loss(total)
+        return Loss(total, tokens=played.batch.frames_BT.numel())
 
-    def generator(self, batch: SegmentBatch, step: int) -> Loss:
+    def generator(self, played: Played, step: int) -> Loss:
         """Reconstruction, adversarial and duration terms of the generator."""
-        batch = batch.to(self.vocoder.device)
-        settings, played = self.settings, self._play(batch, step)
-        self._round = None
+        settings, batch = self.settings, played.batch
         parts: dict[str, torch.Tensor] = {}
         with torch.autocast(batch.wave_BS.device.type, enabled=False):
             made_BS = played.wave_BS.float()
-            rate = self.vocoder.config.sample_rate
-            mel, stft = spectral_losses(made_BS, batch.wave_BS, settings.resolutions, rate)
+            mel, stft = spectral_losses(made_BS, batch.wave_BS, settings.resolutions, self.sample_rate)
             total = settings.mel * mel + settings.stft * stft
             parts |= {"mel": mel.detach(), "stft": stft.detach()}
         if step >= settings.gan_start:
@@ -93,22 +98,15 @@ class VocoderObjective:
             adversarial, features = self._persuade(batch.wave_BS[:, played.window], played.wave_BS[:, played.window])
             total = total + share * (settings.adversarial * adversarial + settings.features * features)
             parts |= {"adversarial": adversarial.detach(), "features": features.detach()}
-        duration = duration_loss(self.vocoder, batch)
+        duration = duration_loss(played.log_durations_BU, batch)
         parts["duration"] = duration.detach()
-        return Loss(total + settings.duration * duration, parts)
+        return Loss(total + settings.duration * duration, parts, tokens=batch.frames_BT.numel())
 
     def _persuade(self, real_BS: torch.Tensor, made_BS: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the adversarial and the feature-matching loss, with the judges held still."""
-        parameters = list(self.judges.parameters())
-        for parameter in parameters:
-            parameter.requires_grad_(False)
-        try:
-            with torch.no_grad():
-                real = self.judges(real_BS)
-            made = self.judges(made_BS)
-        finally:
-            for parameter in parameters:
-                parameter.requires_grad_(True)
+        """Return the adversarial and the feature-matching loss; in the generator's turn the judges are held still."""
+        with torch.no_grad():
+            real = self.judges(real_BS)
+        made = self.judges(made_BS)
         adversarial = torch.stack([(1 - scores.float()).square().mean() for scores, _ in made]).sum()
         return adversarial, feature_loss(real, made)
 
@@ -123,11 +121,9 @@ def feature_loss(real: list[Judgement], made: list[Judgement]) -> torch.Tensor:
     return torch.stack(distances).sum()
 
 
-def duration_loss(vocoder: UnitVocoder, batch: SegmentBatch) -> torch.Tensor:
+def duration_loss(log_durations_BU: torch.Tensor, batch: SegmentBatch) -> torch.Tensor:
     """Return the mean squared error of log(duration + 1) over whole units."""
-    mask_BU = batch.durations_BU > 0
-    predicted_BU = vocoder.dur_predictor(vocoder.embedding(batch.units_BU), mask_BU).float()
-    error_BU = (predicted_BU - torch.log(batch.durations_BU + 1.0)).square()
+    error_BU = (log_durations_BU - torch.log(batch.durations_BU + 1.0)).square()
     return (error_BU * batch.whole_BU).sum() / batch.whole_BU.sum().clamp(min=1)
 
 

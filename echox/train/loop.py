@@ -1,32 +1,35 @@
 """One optimisation step and the loop around it, for every stage; it knows no model, no loss and no data format.
 
-A stage is data: players (an objective, the parameters it moves, its optimizer), batches that can start anywhere, and a function
-that saves the trained parts. An ordinary stage has one player; an adversarial one has two, which take turns on each batch. The
-whole resumable state is `step`, the players' optimizers and the generators of random numbers: a run that was killed goes on
-with the very batch it would have seen next, and ends with the very weights.
+The whole resumable state is the step, how many batches were taken, the players' parameters and optimizers; random numbers are
+functions of the seed and the batch's number. A run that was killed goes on with the very batch it would have seen next, and ends
+with the very weights. Processes and micro-batches share one stream of batches:
+
+    batch     0 1 2 3 | 4 5 6 7 | ...      two processes, two micro-batches each: rank 0 takes 0 and 2, rank 1 takes 1 and 3
+    step         0         1
 """
 
 import json
-import signal
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
 from echox.config.load import Settings
-from echox.errors import ConfigError
-from echox.files import check_ours, is_ours, remove, write_folder, write_text
+from echox.errors import ConfigError, Stopped
+from echox.files import check_ours, write_folder, write_text
 from echox.objectives.loss import Loss
+from echox.train.checkpoint import Checkpoints, State, load_trained, mean_of, trained_state
 from echox.train.log import MetricsLog
 from echox.train.optim import OptimSettings, build_optimizer, rate_at
+from echox.train.ranks import Ranks
+from echox.train.stage import Moves, Player, Stage, check_schedule, moving
+from echox.train.stop import StopFlag
 
 
 class TrainSettings(Settings):
@@ -34,179 +37,207 @@ class TrainSettings(Settings):
 
     steps: int = Field(ge=1)
     optim: OptimSettings = OptimSettings()
+    accumulate: int = Field(default=1, ge=1)  # batches of one process to a step
+    schedule: tuple[Moves, ...] = ()  # parameters that move in some steps only
+    average: int = Field(default=1, ge=1)  # the result is the mean of so many last checkpoints
     precision: Literal["bf16", "fp32"] = "bf16"  # autocast of the forward pass; fp32: none
-    save_every: int = Field(200, ge=1)  # steps between checkpoints
-    log_every: int = Field(10, ge=1)
-    keep: int = Field(2, ge=1)  # checkpoints
-    threads: int = Field(0, ge=0, le=1024)  # CPU threads; 0 leaves torch's choice
+    save_every: int = Field(default=200, ge=1)  # steps between checkpoints
+    log_every: int = Field(default=10, ge=1)
+    keep: int = Field(default=2, ge=1)  # checkpoints
+    threads: int = Field(default=0, ge=0, le=1024)  # CPU threads; 0 leaves torch's choice
 
-
-class Batches(Protocol):
-    """An endless, seeded stream of batches with random access by step."""
-
-    def __getitem__(self, step: int) -> Any: ...
-
-
-@dataclass
-class Player:
-    """An objective and the parameters that it alone moves."""
-
-    name: str
-    objective: Callable[[Any, int], Loss]
-    parameters: list[nn.Parameter]
-    optim: OptimSettings
+    @model_validator(mode="after")
+    def _check(self) -> "TrainSettings":
+        if self.average > self.keep:
+            raise ValueError(f"average {self.average} needs as many checkpoints: raise keep to it")
+        return self
 
 
 @dataclass
-class Stage:
-    """All that the loop needs: modules (their full state is checkpointed), players, batches, and what to write at the end."""
+class Run:
+    """A stage in training: where it stands, and what moves it."""
 
-    modules: dict[str, nn.Module]
-    players: list[Player]
-    batches: Batches
-    save: Callable[[Path], None]
-    evaluate: Callable[[], dict[str, float]] | None = None
-    evaluate_every: int = 0
-    frozen: tuple[nn.Module, ...] = ()  # what else must stand on the training device
+    stage: Stage
+    settings: TrainSettings
+    seed: int = 0
+    ranks: Ranks = field(default_factory=Ranks)
+    batches: int = 0  # taken so far, by all processes together
+
+    def __post_init__(self) -> None:
+        check_schedule(self.stage, self.settings.schedule)
+        self.names = self.stage.names()
+        self.parameters = dict(self.stage.model.named_parameters())
+        self.optimizers = [
+            build_optimizer({name: self.parameters[name] for name in names}, player.optim)
+            for names, player in zip(self.names, self.stage.players, strict=True)
+        ]
+
+    @property
+    def trained(self) -> list[str]:
+        """The names of all parameters that any player moves."""
+        return [name for names in self.names for name in names]
+
+    def let_move(self, names: list[str]) -> None:
+        """Let these parameters gather gradients, and no others."""
+        wanted = set(names)
+        for name, parameter in self.parameters.items():
+            parameter.requires_grad_(name in wanted)
+
+    def autocast(self) -> AbstractContextManager:
+        """Return the precision of forward passes."""
+        return torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
+
+    def state(self, step: int) -> State:
+        """Return all that a resumed run needs."""
+        return {
+            "step": step,
+            "batches": self.batches,
+            "model": trained_state(self.stage.model, self.trained),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+        }
+
+    def restore(self, checkpoints: Checkpoints) -> int:
+        """Take the newest checkpoint, if any; return the number of steps already done."""
+        state = checkpoints.newest()
+        if state is None:
+            return 0
+        load_trained(self.stage.model, self.trained, state["model"], f"the checkpoint in {checkpoints.out}")
+        for optimizer, values in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(values)
+        self.batches = state["batches"]
+        return state["step"]
 
 
 def train(stage: Stage, settings: TrainSettings, out: Path, seed: int = 0, recipe: dict | None = None) -> Path:
     """Train `stage` to `settings.steps`, resuming from `out` when it holds a checkpoint; return the folder of the result.
 
-    OutputError, before any step, when `out`/final is there and echox did not write it: it is never replaced.
+    OutputError, before any step, when `out`/final is there and echox did not write it: it is never replaced. Stopped when the
+    process was told to end: everything is saved, and the same call goes on.
     """
     final = Path(out) / "final"
     check_ours(final)
-
-    def save(folder: Path) -> None:
-        stage.save(folder)
-        if recipe is not None:
-            write_text(folder / "recipe.json", json.dumps(recipe, indent=2, default=str) + "\n")
-
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    precision = "no" if settings.precision == "fp32" else settings.precision
-    accelerator = Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
-    for module in (*stage.modules.values(), *stage.frozen):
-        module.to(accelerator.device)
-    optimizers = [build_optimizer(player.parameters, player.optim) for player in stage.players]
-    checkpoints = Checkpoints(out, settings.keep)
-    first = checkpoints.restore(stage, optimizers)
-    stop = StopFlag()
-    with MetricsLog(out, settings.steps, first) as log:
+    ranks = Ranks.here()
+    for module in (stage.model, *stage.frozen):
+        module.to(ranks.device).requires_grad_(False)
+    run, checkpoints = Run(stage, settings, seed, ranks), Checkpoints(out, settings.keep)
+    first = run.restore(checkpoints)
+    with StopFlag() as stop, MetricsLog(out, settings.steps, first) as log:
         for step in range(first, settings.steps):
-            started = time.perf_counter()
-            _seed_everything(seed, step)
-            numbers = train_step(stage, optimizers, accelerator, step, settings.steps)
-            numbers["step_seconds"] = time.perf_counter() - started
+            numbers = timed_step(run, step)
             done = step + 1
             if stage.evaluate and stage.evaluate_every and (done % stage.evaluate_every == 0 or done == settings.steps):
                 numbers |= {f"eval/{name}": value for name, value in stage.evaluate().items()}
             log.write(done, numbers, every=settings.log_every)
-            if done % settings.save_every == 0 or done == settings.steps or stop.requested:
-                checkpoints.save(done, stage, optimizers)
-            if stop.requested:
-                break
-    if not stop.requested:
-        write_folder(final, save)
+            stopping = ranks.sum([float(stop.requested)])[0] > 0
+            if (done % settings.save_every == 0 or done == settings.steps or stopping) and not ranks.rank:
+                checkpoints.save(done, run.state(done))
+            if stopping and done < settings.steps:
+                raise Stopped(f"{out} was stopped after step {done} of {settings.steps}: run it again to go on.")
+    if not ranks.rank:
+        write_folder(final, lambda folder: write_result(run, checkpoints, folder, recipe))
+    ranks.barrier()
     return final
 
 
-def train_step(
-    stage: Stage, optimizers: list[torch.optim.Optimizer], accelerator: Accelerator, step: int, steps: int
-) -> dict[str, float]:
-    """Let every player take one step on batch `step`; return the numbers to log."""
-    batch, numbers = stage.batches[step], {}
-    for player, optimizer in zip(stage.players, optimizers, strict=True):
-        rate = player.optim.lr * rate_at(step, steps, player.optim)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        # ---------------------------------------------------------------------- one step
-        with accelerator.autocast():
-            loss = player.objective(batch, step)
-        accelerator.backward(loss.total)
-        norm = torch.nn.utils.clip_grad_norm_(player.parameters, player.optim.clip)
-        optimizer.step()
-        for other in stage.players:  # a player's loss may reach another player's parameters
-            for parameter in other.parameters:
-                parameter.grad = None
-        # ----------------------------------------------------------------------
-        prefix = f"{player.name}/" if len(stage.players) > 1 else ""
-        numbers |= {f"{prefix}{name}": value for name, value in loss.numbers().items()}
-        numbers |= {f"{prefix}grad_norm": float(norm), f"{prefix}lr": rate}
-        if not np.isfinite(numbers[f"{prefix}loss"]):
-            raise ConfigError(f"the loss of {player.name} is not finite at step {step}: lower train.optim.lr.")
+def write_result(run: Run, checkpoints: Checkpoints, folder: Path, recipe: dict | None) -> None:
+    """Write what the stage made, of the last weights or of the mean of the last checkpoints."""
+    if run.settings.average > 1:
+        last = checkpoints.steps()[-run.settings.average :]
+        load_trained(run.stage.model, run.trained, mean_of([checkpoints.read(n)["model"] for n in last]), str(folder))
+    run.stage.save(folder)
+    if recipe is not None:
+        write_text(folder / "recipe.json", json.dumps(recipe, indent=2, default=str) + "\n")
+
+
+def timed_step(run: Run, step: int) -> dict[str, float]:
+    """Return the numbers of one step with how long it took and how many tokens a second it saw."""
+    started = time.perf_counter()
+    numbers = train_step(run, step)
+    seconds = time.perf_counter() - started
+    return numbers | {"step_seconds": seconds, "tokens_per_second": numbers.pop("tokens") / seconds}
+
+
+def train_step(run: Run, step: int) -> dict[str, float]:
+    """Let every player take one step on this process's next batches; return the numbers to log, of all processes."""
+    stage, settings, ranks = run.stage, run.settings, run.ranks
+    turns = [Turn(run, number, step) for number in range(len(stage.players))]
+    for micro in range(settings.accumulate):
+        number = run.batches + micro * ranks.world + ranks.rank
+        seed_everything(run.seed, number)
+        batch = stage.batches[number]
+        run.let_move([name for turn in turns for name in turn.names])
+        with run.autocast():
+            outputs = None if batch is None else stage.forward(batch)
+        for turn in turns:  # a player sees the others as they have moved in this step
+            if batch is not None:
+                turn.learn(outputs, keep_graph=turn is not turns[-1])
+            if micro == settings.accumulate - 1:
+                turn.step_on()
+    run.batches += settings.accumulate * ranks.world
+    numbers = {"tokens": turns[-1].tokens}
+    for turn in turns:
+        prefix = f"{turn.player.name}/" if len(turns) > 1 else ""
+        numbers |= {f"{prefix}{name}": value for name, value in turn.numbers.items()}
     return numbers
 
 
-def _seed_everything(seed: int, step: int) -> None:
-    """Make dropout and sampling functions of (seed, step), so that resuming needs no generator state."""
-    torch.manual_seed(seed * 1_000_003 + step)
-    np.random.seed((seed * 1_000_003 + step) % 2**32)
+class Turn:
+    """One player's turn in one step: gradients of its own parameters, weighed by what each loss is a mean over."""
+
+    def __init__(self, run: Run, number: int, step: int) -> None:
+        self.run, self.step, self.player = run, step, run.stage.players[number]
+        self.names = moving(run.names[number], run.settings.schedule, step)
+        self.parameters = [run.parameters[name] for name in self.names]
+        self.optimizer = run.optimizers[number]
+        self.alone = run.settings.accumulate * run.ranks.world == 1  # then weighing would only round
+        self.count = self.tokens = 0.0
+        self.sums: dict[str, tuple[float, float]] = {}  # and what they are sums over
+        self.numbers: dict[str, float] = {}
+
+    def learn(self, outputs: Any, keep_graph: bool) -> None:
+        """Add the gradients of one batch."""
+        self.run.let_move(self.names)
+        with self.run.autocast():
+            loss: Loss = self.player.loss(outputs, self.step)
+        total = loss.total if self.alone else loss.total * loss.count
+        if total.requires_grad:
+            total.backward(retain_graph=keep_graph)
+        self.count += loss.count
+        self.tokens += loss.tokens
+        for name, value in loss.numbers().items():
+            before, count = self.sums.get(name, (0.0, 0.0))
+            self.sums[name] = before + value * loss.count, count + loss.count
+
+    def step_on(self) -> None:
+        """Take the step, unless a number is not finite; ConfigError then, with everything as before."""
+        ranks, step, optimizer = self.run.ranks, self.step, self.optimizer
+        ranks.sum_gradients(self.parameters)
+        self.count, self.tokens = ranks.sum([self.count, self.tokens])
+        self.numbers = ranks.merge(self.sums)
+        if not self.count:  # batches of nothing
+            return
+        if not self.alone:
+            for parameter in self.parameters:
+                if parameter.grad is not None:
+                    parameter.grad.div_(max(self.count, 1))
+        norm = float(nn.utils.clip_grad_norm_(self.parameters, self.player.optim.clip))
+        for name, value in (("loss", self.numbers["loss"]), ("gradient", norm)):
+            if not np.isfinite(value):
+                raise ConfigError(f"the {name} of {self.player.name} is not finite at step {step}: lower its optim.lr.")
+        rate = self.player.optim.lr * rate_at(step, self.run.settings.steps, self.player.optim)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+        optimizer.zero_grad()
+        self.numbers |= {"grad_norm": norm, "lr": rate}
 
 
-class StopFlag:
-    """Asks the loop to save and end when the process is told to terminate."""
-
-    def __init__(self) -> None:
-        self.requested = False
-        for number in (signal.SIGTERM, signal.SIGINT):
-            try:
-                signal.signal(number, self._request)
-            except ValueError:  # not the main thread: the caller owns the signals
-                return
-
-    def _request(self, *_: Any) -> None:
-        self.requested = True
+def seed_everything(seed: int, number: int) -> None:
+    """Make dropout and sampling functions of the seed and a batch's number, so that resuming needs no generator state."""
+    torch.manual_seed(seed * 1_000_003 + number)
+    np.random.seed((seed * 1_000_003 + number) % 2**32)
 
 
-class Checkpoints:
-    """Numbered folders under `out`, each a whole state; the newest complete one is where a run resumes."""
-
-    def __init__(self, out: Path, keep: int) -> None:
-        self.out, self.keep = Path(out), keep
-
-    def steps(self) -> list[int]:
-        """Return the steps of all complete checkpoints, ascending."""
-        found = [p for p in self.out.glob("step-*") if (p / "state.pt").is_file()]
-        return sorted(int(name) for p in found if (name := p.name.removeprefix("step-")).isdecimal())
-
-    def save(self, step: int, stage: Stage, optimizers: list[torch.optim.Optimizer]) -> None:
-        """Write the state after `step` steps and forget the oldest of those that are ours to remove."""
-
-        def write(folder: Path) -> None:
-            modules = {name: trainable_state(module) for name, module in stage.modules.items()}
-            state = {"step": step, "modules": modules, "optimizers": [o.state_dict() for o in optimizers]}
-            torch.save(state, folder / "state.pt")
-
-        write_folder(self.out / f"step-{step}", write)
-        for old in self.steps()[: -self.keep]:
-            if is_ours(self.out / f"step-{old}"):
-                remove(self.out / f"step-{old}")
-
-    def restore(self, stage: Stage, optimizers: list[torch.optim.Optimizer]) -> int:
-        """Load the newest checkpoint, if any; return the number of steps already done."""
-        steps = self.steps()
-        if not steps:
-            return 0
-        path = self.out / f"step-{steps[-1]}" / "state.pt"
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, UnpicklingError, EOFError, KeyError, ValueError) as error:
-            raise ConfigError(
-                f"{path} is no whole checkpoint of echox: remove {path.parent} to go on without it."
-            ) from error
-        for name, module in stage.modules.items():
-            missing = set(trainable_state(module)) ^ set(state["modules"][name])
-            if missing:
-                raise ConfigError(f"{path} is of another recipe ({sorted(missing)[0]} differs): choose another `out`.")
-            module.load_state_dict(state["modules"][name], strict=False)
-        for optimizer, values in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(values)
-        return int(state["step"])
-
-
-def trainable_state(module: nn.Module) -> dict[str, torch.Tensor]:
-    """Return what training changes: parameters that require gradients, and persistent buffers of their modules."""
-    frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
-    return {name: value for name, value in module.state_dict().items() if name not in frozen}
+__all__ = ["Moves", "OptimSettings", "Player", "Run", "Stage", "TrainSettings", "train", "train_step"]

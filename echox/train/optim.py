@@ -1,35 +1,38 @@
 """Optimizers and learning-rate schedules; it knows parameters, not models."""
 
 import math
-from collections.abc import Iterable
 from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from echox.config.load import Settings
 
 
 class OptimSettings(Settings):
-    """AdamW and its schedule; the defaults are the specification's (section 12, suggested defaults)."""
+    """AdamW and its schedule; the defaults are the specification's (section 12, suggested defaults).
 
-    lr: float = 1e-3
+    Schedules after the warm-up: `cosine` falls to `final_ratio` of lr at the last step, `inverse_sqrt` with the root of the step
+    (Vaswani et al., arXiv 1706.03762, section 5.3), `constant` stays.
+    """
+
+    lr: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
     betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = 0.1
-    warmup_steps: int = 100
-    schedule: Literal["cosine", "constant"] = "cosine"  # cosine (to `final_ratio` of lr at the last step) or constant
-    final_ratio: float = 0.05
-    clip: float = 1.0  # gradient norm
+    weight_decay: float = Field(default=0.1, ge=0, allow_inf_nan=False)
+    warmup_steps: int = Field(default=100, ge=0)
+    schedule: Literal["cosine", "inverse_sqrt", "constant"] = "cosine"
+    final_ratio: float = Field(default=0.05, ge=0, le=1)
+    clip: float = Field(default=1.0, gt=0)  # gradient norm
 
 
-def build_optimizer(parameters: Iterable[nn.Parameter], settings: OptimSettings) -> torch.optim.AdamW:
-    """Return AdamW over the trainable `parameters`, with weight decay on matrices only."""
-    trainable = [p for p in parameters if p.requires_grad]
+def build_optimizer(parameters: dict[str, nn.Parameter], settings: OptimSettings) -> torch.optim.AdamW:
+    """Return AdamW over named `parameters`, with weight decay on matrices only."""
     groups = [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [(n, p) for n, p in parameters.items() if p.ndim >= 2], "weight_decay": settings.weight_decay},
+        {"params": [(n, p) for n, p in parameters.items() if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas)
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=settings.lr, betas=settings.betas)
 
 
 def rate_at(step: int, steps: int, settings: OptimSettings) -> float:
@@ -38,5 +41,7 @@ def rate_at(step: int, steps: int, settings: OptimSettings) -> float:
         return (step + 1) / settings.warmup_steps
     if settings.schedule == "constant":
         return 1.0
+    if settings.schedule == "inverse_sqrt":
+        return math.sqrt(max(1, settings.warmup_steps) / (step + 1))
     done = min(1.0, (step - settings.warmup_steps) / max(1, steps - settings.warmup_steps))
     return settings.final_ratio + (1 - settings.final_ratio) * 0.5 * (1 + math.cos(math.pi * done))

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from torch import nn
 
 from echox.config.load import Settings, known
 from echox.data.batching import BucketedBatches
@@ -18,7 +17,7 @@ from echox.models.io import settings_from
 from echox.models.llm import load_llm, load_tokenizer
 from echox.models.lora import LoraSettings
 from echox.models.s2t import S2TConfig, S2TInputs, SpeechToText
-from echox.objectives.s2t import AlignObjective
+from echox.objectives.s2t import AlignObjective, AlignPass
 from echox.prepare.answers import SYSTEM
 from echox.text.prompt import encode
 from echox.train.loop import Player, Stage, TrainSettings
@@ -64,8 +63,6 @@ def build(recipe: Recipe) -> Stage:
     )
     model = SpeechToText(config, llm)
     model.ctc_tokens.copy_(torch.tensor(tokens))
-    model.lora.requires_grad_(False)
-    objective = AlignObjective(model, recipe.negatives)
     first_held_out = len(data.states) - recipe.data.held_out
 
     def collate(items: list[int], rng: np.random.Generator) -> S2TInputs:
@@ -77,9 +74,9 @@ def build(recipe: Recipe) -> Stage:
     batches = BucketedBatches(
         [len(s) for s in data.states[:first_held_out]], recipe.data.max_cost, collate, recipe.seed
     )
-    player = Player("align", objective, list(model.adapter.parameters()), recipe.train.optim)
-    modules: dict[str, nn.Module] = {"adapter": model.adapter}
-    return Stage(modules, [player], batches, model.save, evaluate, recipe.train.save_every, (model,))
+    player = Player("align", AlignObjective(), ("model.adapter.*",), recipe.train.optim)
+    stage_model = AlignPass(model, recipe.negatives)
+    return Stage(stage_model, [player], batches, model.save, evaluate, recipe.train.save_every)
 
 
 @torch.no_grad()

@@ -26,11 +26,12 @@ from echox.models.ragged import unpad
 from echox.models.s2t import Generated, S2TInputs, SpeechToText
 from echox.models.spelling import TextLayout
 from echox.models.t2c import T2CBatch, TextToCodec
-from echox.objectives.echo import EchoBatch, EchoObjective, EchoWeights
+from echox.objectives.echo import EchoBatch, EchoObjective, EchoPass, EchoWeights
+from echox.objectives.s2t import AlignPass, AnswerPass, S2TObjective
 from echox.text.prompt import Prompt, build_prompt, encode, stop_ids
 from echox.text.segmenter import cut_text
 from echox.train.loop import Player, Stage, TrainSettings
-from echox.train.stage_s2t import add_typed, save_trained
+from echox.train.stage_s2t import add_typed, save_trained, trained_names
 
 
 class Recipe(Settings):
@@ -188,11 +189,9 @@ def build(recipe: Recipe) -> Stage:
     tokenizer, llm = load_tokenizer(recipe.llm), load_llm(recipe.llm, getattr(torch, recipe.llm_dtype))
     s2t, t2c = SpeechToText.load(recipe.s2t, llm), TextToCodec.load(recipe.t2c).eval().requires_grad_(False)
     settings = LoraSettings(**(s2t.config.lora or {}))
-    s2t.requires_grad_(False)
     if recipe.train_lora:
         attach_lora(llm, settings)
         start_lora(llm, s2t)
-        s2t.adapter.requires_grad_(True)
     else:
         s2t.lora.merge_into(llm)
         s2t.eval()
@@ -206,20 +205,18 @@ def build(recipe: Recipe) -> Stage:
         items = np.random.default_rng(recipe.seed).permutation(items)[: recipe.questions].tolist()
     batches = EchoBatches(recipe, data, EchoTargets(s2t, t2c, tokenizer, prompt, recipe), items)
     echo = EchoDecoder.from_t2c(t2c, recipe.denoise_width, recipe.tokens)
-    echo.requires_grad_(True)
-    objective = EchoObjective(echo, recipe.weights, s2t if recipe.train_lora else None)
-    modules: dict[str, nn.Module] = {"echo": echo}
-    parameters = [p for p in echo.parameters() if p.requires_grad]
+    model = EchoPass(echo, AnswerPass(s2t, AlignPass(s2t)) if recipe.train_lora else None)
+    trains: tuple[str, ...] = ("echo.*",)
     if recipe.train_lora:
-        modules |= {"adapter": s2t.adapter, "llm": llm}
-        parameters += [p for p in s2t.parameters() if p.requires_grad]
+        trains += trained_names(model, hearing=True, prefix="s2t.model.")
+    measured = EchoPass(echo)
 
     @torch.no_grad()
     def evaluate() -> dict[str, float]:
         echo.eval()
         rows = list(range(first_held_out, spoken))[:64]
         batch = batches.collate(rows, [False] * len(rows), keep=not recipe.train_lora)
-        numbers = EchoObjective(echo, recipe.weights)(batch, 0).numbers()
+        numbers = EchoObjective(recipe.weights)(measured(batch)).numbers()
         echo.train()
         return numbers
 
@@ -228,8 +225,9 @@ def build(recipe: Recipe) -> Stage:
         if recipe.train_lora:
             save_trained(s2t, llm, settings, recipe.llm, folder / "s2t")
 
-    player = Player("echo", objective, parameters, recipe.train.optim)
-    return Stage(modules, [player], batches, save, evaluate, recipe.train.save_every, (s2t, t2c))
+    objective = EchoObjective(recipe.weights, S2TObjective() if recipe.train_lora else None)
+    player = Player("echo", objective, trains, recipe.train.optim)
+    return Stage(model, [player], batches, save, evaluate, recipe.train.save_every, (s2t, t2c))
 
 
 def start_lora(llm: nn.Module, s2t: SpeechToText) -> None:

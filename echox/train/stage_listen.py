@@ -12,12 +12,13 @@ from echox.generate.ears import TOKENIZER, fill_window, special_ids
 from echox.models.listener import Listener
 from echox.models.llm import load_text_tokenizer
 from echox.models.ragged import pad_right
-from echox.objectives.listener import ListenerBatch, ListenerObjective
+from echox.objectives.listener import Dictation, ListenerBatch, ListenerObjective
 from echox.prepare.encode import load_encoder
 from echox.prepare.joined_speech import JoinedSettings, JoinedSpeech, Window
 from echox.text.truecase import Truecaser
 from echox.train.blend import blend
 from echox.train.loop import Player, Stage, TrainSettings
+from echox.train.stage import matches
 
 HELD_OUT = 1_000_000  # the first step number of windows that are only measured
 
@@ -71,14 +72,13 @@ def build(recipe: Recipe) -> Stage:
     """Return the stage; speech is read as it is needed."""
     torch.manual_seed(recipe.seed)
     listener = Listener.from_whisper(recipe.whisper) if recipe.start is None else Listener.load(recipe.start).float()
-    listener.embed_tokens.requires_grad_(recipe.train_embeddings)
     batches = ListenerBatches(recipe, listener)
     held_out = [batches[HELD_OUT + number] for number in range(recipe.held_out_batches)]
-    objective = ListenerObjective(listener, recipe.smoothing)
+    model = Dictation(listener)
 
     @torch.no_grad()
     def evaluate() -> dict[str, float]:
-        losses = [ListenerObjective(listener)(batch, 0).numbers() for batch in held_out]
+        losses = [ListenerObjective()(model(batch)).numbers() for batch in held_out]
         return {name: sum(loss[name] for loss in losses) / len(losses) for name in (losses[0] if losses else {})}
 
     def save(folder: Path) -> None:
@@ -86,6 +86,7 @@ def build(recipe: Recipe) -> Stage:
         (blend(Listener.from_whisper(recipe.whisper), listener, share) if share else listener).save(folder)
         (folder / TOKENIZER).write_bytes((recipe.whisper / TOKENIZER).read_bytes())
 
-    parameters = [p for p in listener.parameters() if p.requires_grad]
-    player = Player("listener", objective, parameters, recipe.train.optim)
-    return Stage({"listener": listener}, [player], batches, save, evaluate, recipe.train.save_every)
+    frozen = () if recipe.train_embeddings else ("listener.embed_tokens.*",)
+    trains = tuple(name for name, _ in model.named_parameters() if not matches(name, frozen))
+    player = Player("listener", ListenerObjective(recipe.smoothing), trains, recipe.train.optim)
+    return Stage(model, [player], batches, save, evaluate, recipe.train.save_every)

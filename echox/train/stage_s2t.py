@@ -16,7 +16,7 @@ from echox.models.io import settings_from
 from echox.models.llm import load_llm, load_tokenizer
 from echox.models.lora import LoraSettings, attach_lora, lora_state
 from echox.models.s2t import S2TInputs, SpeechToText
-from echox.objectives.s2t import S2TObjective
+from echox.objectives.s2t import AlignPass, AnswerPass, S2TObjective
 from echox.text.prompt import build_prompt, encode
 from echox.train.loop import Player, Stage, TrainSettings
 
@@ -59,9 +59,6 @@ def build(recipe: Recipe) -> Stage:
     add_typed(data, recipe.typed, lambda text: encode(tokenizer, text), stop)
     settings = settings_from(LoraSettings, recipe.lora or model.config.lora, "lora")
     attach_lora(llm, settings)
-    for name, parameter in model.adapter.named_parameters():
-        parameter.requires_grad_(recipe.train_hearing or not name.startswith(HEARING))
-    trainable = [p for p in model.parameters() if p.requires_grad]
 
     def collate(items: list[int], rng: np.random.Generator) -> S2TInputs:
         typed = [i >= spoken or bool(rng.random() < recipe.typed_probability) for i in items]
@@ -76,7 +73,8 @@ def build(recipe: Recipe) -> Stage:
     batches = BucketedBatches(
         costs, recipe.data.max_cost, lambda n, rng: collate([order[i] for i in n], rng), recipe.seed
     )
-    objective = S2TObjective(model, recipe.ctc_weight, recipe.negatives)
+    stage_model = AnswerPass(model, AlignPass(model, recipe.negatives) if recipe.ctc_weight else None)
+    measured = AnswerPass(model)
 
     @torch.no_grad()
     def evaluate() -> dict[str, float]:
@@ -89,7 +87,7 @@ def build(recipe: Recipe) -> Stage:
         found = {}
         for name, typed in (("spoken", False), ("typed", True)):
             inputs.typed = [typed] * len(items)
-            numbers = S2TObjective(model, 0.0)(inputs, 0).numbers()
+            numbers = S2TObjective(0.0)(measured(inputs)).numbers()
             found |= {f"{name}_{key}": numbers[key] for key in ("ce", "accuracy")}
         model.train()
         return found
@@ -97,9 +95,17 @@ def build(recipe: Recipe) -> Stage:
     def save(folder: Path) -> None:
         save_trained(model, llm, settings, recipe.llm, folder)
 
-    modules: dict[str, nn.Module] = {"adapter": model.adapter, "llm": llm}
-    player = Player("s2t", objective, trainable, recipe.train.optim)
-    return Stage(modules, [player], batches, save, evaluate, recipe.train.save_every, (model,))
+    trains = trained_names(stage_model, recipe.train_hearing)
+    player = Player("s2t", S2TObjective(recipe.ctc_weight), trains, recipe.train.optim)
+    return Stage(stage_model, [player], batches, save, evaluate, recipe.train.save_every)
+
+
+def trained_names(model: nn.Module, hearing: bool, prefix: str = "model.") -> tuple[str, ...]:
+    """Return the names of the low-rank matrices and the adapter's parameters, those of its CTC path if `hearing`."""
+    names = [name for name, _ in model.named_parameters() if name.startswith(prefix)]
+    still = tuple(f"{prefix}adapter.{part}" for part in HEARING)
+    adapter = [n for n in names if n.startswith(f"{prefix}adapter.") and (hearing or not n.startswith(still))]
+    return (*adapter, *(name for name in names if ".lora_" in name))
 
 
 def add_typed(data: SpokenQuestions, path: Path | None, encode_text: Any, stop: int) -> None:

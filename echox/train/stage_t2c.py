@@ -99,7 +99,7 @@ def build(recipe: Recipe) -> Stage:
     @torch.no_grad()
     def evaluate() -> dict[str, float]:
         model.eval()
-        loss = T2CObjective(model)(collate(held_out, np.random.default_rng(0)), 0)
+        loss = T2CObjective()(model(collate(held_out, np.random.default_rng(0))))
         model.train()
         return loss.numbers()
 
@@ -109,8 +109,8 @@ def build(recipe: Recipe) -> Stage:
         blend(TextToCodec.load(recipe.start).float(), model, recipe.keep_start).save(folder)
 
     batches = BucketedBatches(data.costs[: held_out[0]], recipe.data.max_cost, collate, recipe.seed)
-    player = Player("t2c", T2CObjective(model, recipe.smoothing), list(model.parameters()), recipe.train.optim)
-    return Stage({"t2c": model}, [player], batches, save, evaluate, recipe.train.save_every)
+    player = Player("t2c", T2CObjective(recipe.smoothing), ("*",), recipe.train.optim)
+    return Stage(model, [player], batches, save, evaluate, recipe.train.save_every)
 
 
 def _config(recipe: Recipe, data: SpokenText) -> T2CConfig:

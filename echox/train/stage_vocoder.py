@@ -20,7 +20,7 @@ from echox.errors import ConfigError
 from echox.models.discriminators import Discriminators
 from echox.models.io import settings_from
 from echox.models.vocoder import UnitVocoder, VocoderConfig
-from echox.objectives.vocoder import VocoderLossSettings, VocoderObjective, spectral_losses
+from echox.objectives.vocoder import VocoderLossSettings, VocoderObjective, VocoderPass, spectral_losses
 from echox.prepare.encode import read_ragged
 from echox.train.loop import Player, Stage, TrainSettings
 from echox.train.optim import OptimSettings
@@ -75,16 +75,16 @@ class VocoderStage:
 def build(recipe: Recipe) -> Stage:
     """Return the stage for the loop; InputError and ConfigError say what is missing."""
     parts = build_vocoder_stage(recipe.vocoder, recipe.seed)
-    generator = Player("generator", parts.objective.generator, list(parts.vocoder.parameters()), recipe.train.optim)
-    judges = list(parts.judges.parameters())
-    discriminator = Player("discriminator", parts.objective.discriminator, judges, recipe.vocoder.judges.optim)
+    generator = Player("generator", parts.objective.generator, ("vocoder.*",), recipe.train.optim)
+    judged_by = recipe.vocoder.judges.optim
+    discriminator = Player("discriminator", parts.objective.discriminator, ("judges.*",), judged_by)
 
     def save(folder: Path) -> None:
         parts.vocoder.remove_weight_norm()
         parts.vocoder.eval().half().save_pretrained(folder)
 
     return Stage(
-        modules={"vocoder": parts.vocoder, "judges": parts.judges},
+        model=VocoderPass(parts.vocoder, parts.judges, recipe.vocoder.loss.gan_samples),
         players=[discriminator, generator],
         batches=parts.segments,
         save=save,
@@ -112,7 +112,8 @@ def build_vocoder_stage(settings: VocoderSettings, seed: int = 0) -> VocoderStag
     if training is None:
         raise ConfigError(f"vocoder.held_out leaves none of {settings.speech} for training: lower it.")
     segments = Segments(training, settings.segment_frames, settings.batch_size, seed)
-    return VocoderStage(vocoder, judges, VocoderObjective(vocoder, judges, settings.loss), segments, held_out)
+    objective = VocoderObjective(judges, settings.loss, config.sample_rate)
+    return VocoderStage(vocoder, judges, objective, segments, held_out)
 
 
 def _read(settings: VocoderSettings, config: VocoderConfig, first: int, last: int | None) -> SpeechUnits | None:

@@ -5,18 +5,20 @@ Plain regression: the targets are exactly what the decoder was given, so that no
 Legend: U units.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
 
 from echox.config.load import Settings, known
-from echox.data.latents import LatentSegments, Utterances
+from echox.data.latents import LatentBatch, LatentSegments, Utterances
 from echox.errors import ConfigError
 from echox.models.io import load_config, load_module, save_part
 from echox.models.latent_vocoder import LatentVocoder, LatentVocoderConfig
 from echox.models.spectral import SpectralConfig, SpectralDecoder
-from echox.objectives.voice import VoiceObjective
+from echox.objectives.loss import Loss
+from echox.objectives.voice import VoiceObjective, VoicePass
 from echox.train.loop import Player, Stage, TrainSettings
 
 QUANTILES = torch.linspace(0.3, 0.8, 51)
@@ -54,7 +56,6 @@ def build(recipe: Recipe) -> Stage:
     config = LatentVocoderConfig(**settings.model, decoder=settings_of(sizes), sample_rate=sizes.sample_rate)
     vocoder = LatentVocoder(config)
     vocoder.decoder = load_module(decoder, lambda: SpectralDecoder(sizes)).float()
-    vocoder.decoder.requires_grad_(False)
     utterances = Utterances(settings.teacher)
     largest = max(int(units.max()) for units in utterances.units)
     if largest >= config.num_units:
@@ -65,19 +66,19 @@ def build(recipe: Recipe) -> Stage:
     segments = LatentSegments(
         utterances, settings.segment_frames, settings.batch_size, hops, settings.held_out, recipe.seed
     )
-    objective = VoiceObjective(vocoder, settings.prosody, settings.durations)
-    moved = [parameter for parameter in vocoder.parameters() if parameter.requires_grad]
+    model, objective = VoicePass(vocoder), VoiceObjective(settings.prosody, settings.durations)
+    moved = tuple(name for name, _ in model.named_parameters() if not name.startswith("vocoder.decoder."))
 
     def save(folder: Path) -> None:
         vocoder.config.duration_quantile = fitting_quantile(vocoder, utterances, settings.held_out)
         save_part(folder, vocoder)
 
     return Stage(
-        modules={"vocoder": vocoder},
+        model=model,
         players=[Player("voice", objective, moved, recipe.train.optim)],
         batches=segments,
         save=save,
-        evaluate=lambda: evaluate(objective, utterances, segments, settings.held_out),
+        evaluate=lambda: evaluate(lambda batch: objective(model(batch)), utterances, segments, settings.held_out),
         evaluate_every=settings.evaluate_every,
     )
 
@@ -89,13 +90,13 @@ def settings_of(sizes: SpectralConfig) -> dict[str, int]:
 
 @torch.no_grad()
 def evaluate(
-    objective: VoiceObjective, utterances: Utterances, segments: LatentSegments, held_out: int
+    loss: Callable[[LatentBatch], Loss], utterances: Utterances, segments: LatentSegments, held_out: int
 ) -> dict[str, float]:
     """Return the losses of the beginnings of the held-out utterances."""
     if not held_out:
         return {}
     batch = segments.collate([(index, 0) for index in range(min(held_out, len(utterances)))])
-    return objective(batch, 0).numbers()
+    return loss(batch).numbers()
 
 
 @torch.no_grad()

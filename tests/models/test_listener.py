@@ -4,7 +4,7 @@ import torch
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
 from echox.models.listener import Listener
-from echox.objectives.listener import ListenerBatch, ListenerObjective
+from echox.objectives.listener import Dictation, ListenerBatch, ListenerObjective
 
 
 def tiny_whisper(folder):
@@ -60,9 +60,10 @@ def test_only_the_words_and_their_end_are_learnt(tmp_path):
     listener = Listener.from_whisper(tmp_path)
     states_BTW, frames_B = torch.randn(2, 10, 16), torch.tensor([10, 6])
     batch = ListenerBatch(states_BTW, frames_B, [[1, 3, 7, 8, 2], [1, 3, 2]], given=2)
-    loss = ListenerObjective(listener)(batch, 0)
+    hears, objective = Dictation(listener), ListenerObjective()
+    loss = objective(hears(batch))
     alone = [
-        ListenerObjective(listener)(ListenerBatch(states_BTW[i : i + 1], frames_B[i : i + 1], [row], 2), 0).total
+        objective(hears(ListenerBatch(states_BTW[i : i + 1], frames_B[i : i + 1], [row], 2))).total
         for i, row in enumerate(batch.tokens)
     ]
     torch.testing.assert_close(loss.total, (3 * alone[0] + 1 * alone[1]) / 4)

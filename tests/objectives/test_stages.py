@@ -8,7 +8,7 @@ import torch
 from echox.models.echo import EchoDecoder
 from echox.models.spelling import lay_out
 from echox.models.t2c import T2CBatch, T2CConfig, TextToCodec
-from echox.objectives.echo import EchoBatch, EchoObjective, EchoWeights, denoising_loss
+from echox.objectives.echo import EchoBatch, EchoObjective, EchoPass, EchoWeights, denoising_loss
 from echox.objectives.s2t import ctc_loss, hide_spans
 from echox.objectives.t2c import unit_cross_entropy
 
@@ -77,11 +77,11 @@ def echo_batch(words: int = 4) -> EchoBatch:
 
 def test_the_denoising_share_is_capped():
     echo = EchoDecoder.from_t2c(TextToCodec(T2CConfig(**SIZES)), 24).eval()
-    capped = EchoObjective(echo, EchoWeights(denoising_cap=0.01))(echo_batch(), 0)
+    capped = EchoObjective(EchoWeights(denoising_cap=0.01))(EchoPass(echo)(echo_batch()))
     echo_part, noise = float(capped.parts["echo"]), float(capped.parts["denoising"])
     assert noise > 0.01 * echo_part
     assert float(capped.total.detach()) == pytest.approx(1.01 * echo_part, rel=1e-4)
-    constant = EchoObjective(echo, EchoWeights(denoising_cap=None, denoising=0.5))(echo_batch(), 0)
+    constant = EchoObjective(EchoWeights(denoising_cap=None, denoising=0.5))(EchoPass(echo)(echo_batch()))
     assert float(constant.total.detach()) == pytest.approx(echo_part + 0.5 * noise, rel=1e-4)
 
 
@@ -90,9 +90,9 @@ def test_echo_moves_adapter_and_decoder_but_not_the_teacher():
     echo = EchoDecoder.from_t2c(teacher, 24)
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     optimizer = torch.optim.SGD(echo.requires_grad_(True).parameters(), lr=0.5)
-    objective, losses = EchoObjective(echo, EchoWeights()), []
+    objective, losses = EchoObjective(EchoWeights()), []
     for _ in range(8):
-        loss = objective(echo_batch(), 0).total
+        loss = objective(EchoPass(echo)(echo_batch())).total
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -7,7 +7,16 @@ from torch.nn import functional
 from echox.data.vocoder_segments import SegmentBatch
 from echox.models.discriminators import Discriminators
 from echox.models.vocoder import UnitVocoder, VocoderConfig
-from echox.objectives.vocoder import VocoderLossSettings, VocoderObjective, duration_loss, magnitude, spectral_losses
+from echox.objectives.vocoder import (
+    VocoderLossSettings,
+    VocoderObjective,
+    VocoderPass,
+    duration_loss,
+    magnitude,
+    spectral_losses,
+)
+from echox.train.loop import Player, Run, Stage, TrainSettings, train_step
+from echox.train.optim import OptimSettings
 
 RESOLUTIONS = ((256, 64, 20), (128, 32, 10))
 
@@ -21,12 +30,29 @@ def batch() -> SegmentBatch:
     return SegmentBatch(frames, 0.1 * torch.randn(2, 8 * 320, generator=generator), units, durations, whole)
 
 
-def objective(**changes) -> VocoderObjective:
+def game(**changes) -> tuple[VocoderPass, VocoderObjective]:
     torch.manual_seed(0)
     sizes = {"trunk_width": 16, "trunk_layers": 1, "head_width": 16, "head_layers": 1, "duration_dropout": 0.0}
     vocoder = UnitVocoder(VocoderConfig(num_units=10, embedding_dim=8, duration_width=8, **sizes))
     judges = Discriminators((2,), 0, ((128, 32),), 0.05)
-    return VocoderObjective(vocoder, judges, VocoderLossSettings(stft=1.0, resolutions=RESOLUTIONS, **changes))
+    settings = VocoderLossSettings(stft=1.0, resolutions=RESOLUTIONS, **changes)
+    return VocoderPass(vocoder, judges, settings.gan_samples), VocoderObjective(judges, settings)
+
+
+class Same:
+    """The same batch at every step."""
+
+    def __getitem__(self, number: int) -> SegmentBatch:
+        return batch()
+
+
+def run(model: VocoderPass, objective: VocoderObjective) -> Run:
+    optim = OptimSettings(lr=1e-2, warmup_steps=0)
+    players = [
+        Player("discriminator", objective.discriminator, ("judges.*",), optim),
+        Player("generator", objective.generator, ("vocoder.*",), optim),
+    ]
+    return Run(Stage(model, players, Same(), lambda folder: None), TrainSettings(steps=9, precision="fp32"))
 
 
 @pytest.mark.parametrize(("n_fft", "hop"), [(256, 64), (512, 128), (128, 64)])
@@ -47,52 +73,49 @@ def test_spectral_losses_vanish_for_the_same_wave_only():
 
 
 def test_judges_rest_before_gan_start():
-    game = objective(gan_start=5)
-    silent = game.discriminator(batch(), 4)
-    silent.total.backward()
-    assert silent.numbers()["loss"] == 0 and all(p.grad is None for p in game.judges.parameters())
-    assert "adversarial" not in game.generator(batch(), 4).parts
-    assert game.discriminator(batch(), 5).numbers()["loss"] > 0
-    assert "adversarial" in game.generator(batch(), 5).parts
+    model, objective = game(gan_start=5)
+    played = model(batch())
+    silent = objective.discriminator(played, 4)
+    assert silent.numbers()["loss"] == 0 and not silent.total.requires_grad
+    assert "adversarial" not in objective.generator(played, 4).parts
+    assert objective.discriminator(played, 5).numbers()["loss"] > 0
+    assert "adversarial" in objective.generator(played, 5).parts
 
 
-def test_each_player_moves_only_its_own_parameters():
-    game = objective(gan_samples=1600)
-    game.discriminator(batch(), 0).total.backward()
-    assert all(p.grad is None for p in game.vocoder.parameters())
-    assert all(p.grad is not None for p in game.judges.parameters())
-    game.judges.zero_grad()
-    game.generator(batch(), 0).total.backward()
-    assert all(p.grad is None for p in game.judges.parameters())
-    assert all(p.grad is not None for p in game.vocoder.parameters())
-    assert all(p.requires_grad for p in game.judges.parameters())
-
-
-def test_players_share_one_generator_pass_per_step(monkeypatch):
-    game, calls = objective(), []
-    synthesize = game.vocoder.synthesize
-    monkeypatch.setattr(game.vocoder, "synthesize", lambda frames: calls.append(1) or synthesize(frames))
-    for step in (0, 1):
-        game.discriminator(batch(), step)
-        game.generator(batch(), step)
-    assert len(calls) == 2
+def test_each_player_moves_only_its_own_parameters_in_one_pass_a_step(monkeypatch):
+    model, objective = game(gan_samples=1600)
+    game_run, calls = run(model, objective), []
+    synthesize = model.vocoder.synthesize
+    monkeypatch.setattr(model.vocoder, "synthesize", lambda frames: calls.append(1) or synthesize(frames))
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    generator = game_run.optimizers[1]
+    monkeypatch.setattr(generator, "step", lambda: None)
+    train_step(game_run, 0)
+    moved = {name.partition(".")[0] for name, value in model.named_parameters() if not torch.equal(value, before[name])}
+    assert moved == {"judges"} and len(calls) == 1
+    monkeypatch.undo()
+    monkeypatch.setattr(game_run.optimizers[0], "step", lambda: None)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    train_step(game_run, 1)
+    moved = {name.partition(".")[0] for name, value in model.named_parameters() if not torch.equal(value, before[name])}
+    assert moved == {"vocoder"}
 
 
 def test_duration_loss_ignores_cut_units_and_padding():
-    game = objective()
+    model, _ = game()
     with torch.no_grad():
-        game.vocoder.dur_predictor.proj.weight.zero_()
-        game.vocoder.dur_predictor.proj.bias.zero_()
+        model.vocoder.dur_predictor.proj.weight.zero_()
+        model.vocoder.dur_predictor.proj.bias.zero_()
     expected = torch.log(torch.tensor([2.0, 1.0, 3.0, 1.0, 3.0]) + 1).square().mean()
-    torch.testing.assert_close(duration_loss(game.vocoder, batch()), expected)
+    torch.testing.assert_close(duration_loss(model(batch()).log_durations_BU, batch()), expected)
 
 
 def test_training_on_one_batch_lowers_the_reconstruction_loss():
-    game = objective(gan_start=10**6)
-    optimizer = torch.optim.Adam(game.vocoder.parameters(), 3e-3)
+    model, objective = game(gan_start=10**6)
+    optimizer = torch.optim.Adam(model.vocoder.parameters(), 3e-3)
     losses = []
     for step in range(30):
-        loss = game.generator(batch(), step)
+        loss = objective.generator(model(batch()), step)
         optimizer.zero_grad()
         loss.total.backward()
         optimizer.step()

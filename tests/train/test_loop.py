@@ -1,4 +1,4 @@
-"""The loop: killed and resumed runs end with the very weights of an undisturbed one; nothing half-written is ever loaded."""
+"""The loop: resumed runs end with the very weights of undisturbed ones; players, schedules and sums are what they say."""
 
 import pytest
 import torch
@@ -6,42 +6,65 @@ from torch import nn
 
 from echox.errors import ConfigError, OutputError
 from echox.objectives.loss import Loss
+from echox.train.checkpoint import mean_of
 from echox.train.log import MetricsLog
-from echox.train.loop import Player, Stage, TrainSettings, train, write_folder
+from echox.train.loop import Moves, Player, Run, Stage, TrainSettings, train, train_step, write_folder
 from echox.train.optim import OptimSettings, rate_at
+
+OPTIM = OptimSettings(lr=0.05, warmup_steps=2)
 
 
 class Numbers:
-    def __getitem__(self, step: int) -> torch.Tensor:
-        return torch.randn(8, 4, generator=torch.Generator().manual_seed(step))
+    """Batches of so many rows, each a function of its number."""
 
+    def __init__(self, rows: int = 8, stop_at: int | None = None) -> None:
+        self.rows, self.stop_at = rows, stop_at
 
-def stage(stop_at: int | None = None) -> tuple[Stage, nn.Module]:
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.3), nn.Linear(8, 1))
-    judge = nn.Linear(1, 1)
-
-    def objective(batch: torch.Tensor, step: int) -> Loss:
-        if step == stop_at:
+    def __getitem__(self, number: int) -> torch.Tensor:
+        if number == self.stop_at:
             raise KeyboardInterrupt
-        return Loss((judge(model(batch)) - batch.sum(1, keepdim=True)).square().mean())
+        return torch.randn(self.rows, 4, generator=torch.Generator().manual_seed(number))
 
-    def judged(batch: torch.Tensor, step: int) -> Loss:
-        return Loss(judge(model(batch).detach()).square().mean())
 
-    optim = OptimSettings(lr=0.05, warmup_steps=2)
-    players = [
-        Player("judge", judged, list(judge.parameters()), optim),
-        Player("model", objective, list(model.parameters()), optim),
-    ]
-    return Stage({"model": model, "judge": judge}, players, Numbers(), lambda f: torch.save(0, f / "x")), model
+class Game(nn.Module):
+    """A model whose output a judge reads."""
+
+    def __init__(self, dropout: float = 0.3) -> None:
+        super().__init__()
+        self.model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(dropout), nn.Linear(8, 1))
+        self.judge = nn.Linear(1, 1)
+
+    def forward(self, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.model(batch), batch
+
+
+def stage(stop_at: int | None = None) -> tuple[Stage, Game]:
+    torch.manual_seed(0)
+    game = Game()
+
+    def generator(outputs: tuple, step: int) -> Loss:
+        return Loss((game.judge(outputs[0]) - outputs[1].sum(1, keepdim=True)).square().mean())
+
+    def judge(outputs: tuple, step: int) -> Loss:
+        return Loss(game.judge(outputs[0].detach()).square().mean())
+
+    players = [Player("judge", judge, ("judge.*",), OPTIM), Player("model", generator, ("model.*",), OPTIM)]
+    return Stage(game, players, Numbers(stop_at=stop_at), lambda f: torch.save(0, f / "x")), game
 
 
 SETTINGS = TrainSettings(steps=12, save_every=5, log_every=4, precision="fp32")
 
 
+def values(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def moved(module: nn.Module, before: dict[str, torch.Tensor]) -> set[str]:
+    return {name for name, value in module.state_dict().items() if not torch.equal(value, before[name])}
+
+
 def test_resume_is_exact(tmp_path):
-    whole, model = stage()
+    whole, game = stage()
     train(whole, SETTINGS, tmp_path / "whole")
     killed, _ = stage(stop_at=8)
     with pytest.raises(KeyboardInterrupt):
@@ -49,30 +72,116 @@ def test_resume_is_exact(tmp_path):
     assert not (tmp_path / "killed" / "final").exists()
     again, resumed = stage()
     assert train(again, SETTINGS, tmp_path / "killed").name == "final"
-    for name, value in model.state_dict().items():
-        assert torch.equal(value, resumed.state_dict()[name]), name
+    assert not moved(resumed, values(game))
 
 
 def test_a_player_moves_only_its_own_parameters(tmp_path):
-    one, model = stage()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
+    one, game = stage()
+    before = values(game)
     one.players = one.players[:1]
     train(one, SETTINGS, tmp_path)
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert moved(game, before) == {"judge.weight", "judge.bias"}
+
+
+def test_what_trains_is_declared_and_not_read_off(tmp_path):
+    one, game = stage()
+    game.requires_grad_(False)  # of no account
+    before = values(game)
+    train(one, SETTINGS, tmp_path)
+    assert moved(game, before) == set(before)
+    for trains, words in ((("nothing.*",), "names no parameter"), (("judge.*", "model.*"), "is trained by")):
+        two, _ = stage()
+        two.players[1].trains = trains
+        with pytest.raises(ConfigError, match=words):
+            train(two, SETTINGS, tmp_path / trains[0])
+
+
+def test_a_schedule_holds_parameters_still_and_a_run_resumes_across_it(tmp_path):
+    settings = SETTINGS.model_copy(update={"schedule": (Moves(names="model.2.*", first=6, end=9),)})
+    one, game = stage()
+    run, history = Run(one, settings), []
+    for step in range(12):
+        before = values(game)
+        train_step(run, step)
+        history.append("model.2.weight" in moved(game, before))
+    assert history == [6 <= step < 9 for step in range(12)]
+    killed, _ = stage(stop_at=7)
+    with pytest.raises(KeyboardInterrupt):
+        train(killed, settings, tmp_path)
+    again, resumed = stage()
+    train(again, settings, tmp_path)
+    assert not moved(resumed, values(game))
+    with pytest.raises(ConfigError, match="no player trains"):
+        Run(stage()[0], SETTINGS.model_copy(update={"schedule": (Moves(names="ear.*"),)}))
+
+
+class Ragged(Numbers):
+    """Rows that differ in number from batch to batch: means of means would be wrong."""
+
+    def __getitem__(self, number: int) -> torch.Tensor:
+        return super().__getitem__(number)[: 1 + number % 7]
+
+
+class Joined:
+    """Two batches of `Ragged` as one."""
+
+    def __getitem__(self, number: int) -> torch.Tensor:
+        return torch.cat([Ragged()[2 * number], Ragged()[2 * number + 1]])
+
+
+def regression(batches, **settings) -> tuple[Run, Game]:
+    torch.manual_seed(0)
+    game = Game(dropout=0.0)
+
+    def loss(outputs: tuple, step: int) -> Loss:
+        made, batch = outputs
+        return Loss((made - batch.sum(1, keepdim=True)).square().mean(), tokens=len(batch))
+
+    player = Player("model", loss, ("model.*",), OPTIM)
+    return Run(
+        Stage(game, [player], batches, lambda f: None), TrainSettings(steps=8, precision="fp32", **settings)
+    ), game
+
+
+def test_accumulated_batches_count_as_one_large_one():
+    (small, one), (large, two) = regression(Ragged(), accumulate=2), regression(Joined())
+    for step in range(8):
+        few, many = train_step(small, step), train_step(large, step)
+        assert few == pytest.approx(many, rel=1e-5)
+    for name, value in one.state_dict().items():
+        torch.testing.assert_close(value, two.state_dict()[name], msg=name)
+
+
+def test_a_batch_of_nothing_moves_nothing():
+    run, game = regression([None])
+    before = values(game)
+    assert train_step(run, 0) == {"tokens": 0.0} and not moved(game, before)
+
+
+def test_the_result_is_the_mean_of_the_last_checkpoints(tmp_path):
+    settings = SETTINGS.model_copy(update={"average": 3, "keep": 3, "save_every": 4})
+    one, game = stage()
+    train(one, settings, tmp_path)
+    states = [torch.load(tmp_path / f"step-{step}" / "state.pt")["model"] for step in (4, 8, 12)]
+    for name, value in game.state_dict().items():
+        torch.testing.assert_close(value, sum(state[name] for state in states) / 3, msg=name)
+    assert mean_of([{"n": torch.tensor(2)}, {"n": torch.tensor(5)}])["n"] == 5
+    with pytest.raises(ValueError, match="raise keep"):
+        TrainSettings(steps=1, average=3)
 
 
 def test_checkpoint_of_another_recipe_is_refused(tmp_path):
     one, _ = stage()
     train(one, SETTINGS, tmp_path)
-    other, _ = stage()
-    other.modules["model"] = nn.Sequential(nn.Linear(4, 8))
+    other, game = stage()
+    game.model = nn.Sequential(nn.Linear(4, 1))
     with pytest.raises(ConfigError, match="another recipe"):
         train(other, TrainSettings(steps=20, precision="fp32"), tmp_path)
 
 
 def test_a_loss_that_is_not_finite_stops(tmp_path):
-    one, _ = stage()
-    one.players[1].objective = lambda batch, step: Loss(one.modules["model"](batch).sum() * float("nan"))
+    one, game = stage()
+    one.players[1].loss = lambda outputs, step: Loss(outputs[0].sum() * float("nan"))
     with pytest.raises(ConfigError, match="not finite at step 0"):
         train(one, SETTINGS, tmp_path)
 
@@ -88,12 +197,14 @@ def test_half_written_folder_is_never_seen(tmp_path):
     assert (tmp_path / "x" / "a").read_text() == "old"
 
 
-def test_schedule():
+def test_schedules_of_the_rate():
     settings = OptimSettings(warmup_steps=10, final_ratio=0.1)
     assert rate_at(0, 100, settings) == pytest.approx(0.1)
     assert rate_at(9, 100, settings) == 1.0
     assert rate_at(55, 100, settings) == pytest.approx(0.55)
     assert rate_at(100, 100, settings) == pytest.approx(0.1)
+    root = OptimSettings(warmup_steps=10, schedule="inverse_sqrt")
+    assert [rate_at(step, 100, root) for step in (4, 9, 39)] == pytest.approx([0.5, 1.0, 0.5])
 
 
 def test_a_run_never_writes_over_somebody_elses_folder_and_says_so_before_it_trains(tmp_path):

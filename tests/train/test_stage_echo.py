@@ -5,7 +5,8 @@ import torch
 
 from echox.config.load import load_recipe
 from echox.train import stage_echo
-from echox.train.loop import train, trainable_state
+from echox.train.checkpoint import trained_state
+from echox.train.loop import train
 from tests.toy_model import RECIPES, toy_model  # noqa: F401 - a fixture
 
 
@@ -66,10 +67,13 @@ def test_forced_states_are_those_under_the_gold_answer(stage_of):
 def test_the_llm_learns_too_when_asked_and_the_teacher_never(stage_of, rule):
     recipe, stage = stage_of("train_lora=true", f"weights={{s2t: 1.0, s2t_rule: {rule}}}", "train.steps=2")
     teacher = {name: value.clone() for name, value in stage.batches.targets.t2c.state_dict().items()}
-    before = {name: {k: v.clone() for k, v in trainable_state(m).items()} for name, m in stage.modules.items()}
+    names = stage.names()[0]
+    before = {name: value.clone() for name, value in trained_state(stage.model, names).items()}
     final = train(stage, recipe.train, recipe.out)
-    for name, module in stage.modules.items():
-        assert any(not torch.equal(before[name][key], value) for key, value in trainable_state(module).items()), name
+    moved = [name for name, value in trained_state(stage.model, names).items() if not torch.equal(before[name], value)]
+    for part in ("echo.", "s2t.model.adapter.", "s2t.model.llm."):
+        assert any(name.startswith(part) for name in moved), part
+    assert not [name for name in before if name.startswith("s2t.model.llm.") and ".lora_" not in name]
     assert all(torch.equal(value, teacher[name]) for name, value in stage.batches.targets.t2c.state_dict().items())
     assert (final / "config.json").exists() and (final / "s2t" / "config.json").exists()
 
@@ -97,6 +101,6 @@ def test_a_killed_run_ends_with_the_same_weights(stage_of, tmp_path):
     assert not (half.out / "final").exists()
     _, second = stage_of(*schedule, f"out={tmp_path / 'half'}")
     train(second, half.train, half.out)
-    resumed = second.modules["echo"].state_dict()
-    for name, value in stage.modules["echo"].state_dict().items():
+    resumed = second.model.state_dict()
+    for name, value in stage.model.state_dict().items():
         torch.testing.assert_close(resumed[name], value, atol=1e-5, rtol=1e-4, msg=name)

@@ -1,0 +1,73 @@
+"""Numbered folders that each hold a whole training state; it knows names and tensors, neither stages nor losses."""
+
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import nn
+
+from echox.errors import ConfigError
+from echox.files import is_ours, remove, write_folder
+
+STATE = "state.pt"
+State = dict[str, Any]
+
+
+class Checkpoints:
+    """`out`/step-N; the newest complete one is where a run resumes."""
+
+    def __init__(self, out: Path, keep: int) -> None:
+        self.out, self.keep = Path(out), keep
+
+    def steps(self) -> list[int]:
+        """Return the steps of all complete checkpoints, ascending."""
+        found = [p for p in self.out.glob("step-*") if (p / STATE).is_file()]
+        return sorted(int(name) for p in found if (name := p.name.removeprefix("step-")).isdecimal())
+
+    def save(self, step: int, state: State) -> None:
+        """Write the state after `step` steps and forget the oldest of those that are ours to remove."""
+        write_folder(self.out / f"step-{step}", lambda folder: torch.save(state, folder / STATE))
+        for old in self.steps()[: -self.keep]:
+            if is_ours(self.out / f"step-{old}"):
+                remove(self.out / f"step-{old}")
+
+    def newest(self) -> State | None:
+        """Return the newest state, None where there is none."""
+        steps = self.steps()
+        return self.read(steps[-1]) if steps else None
+
+    def read(self, step: int) -> State:
+        """Return the state after `step` steps; ConfigError when it is not whole."""
+        path = self.out / f"step-{step}" / STATE
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, UnpicklingError, EOFError, KeyError, ValueError) as error:
+            raise ConfigError(
+                f"{path} is no whole checkpoint of echox: remove {path.parent} to go on without it."
+            ) from error
+
+
+def trained_state(model: nn.Module, names: list[str]) -> dict[str, torch.Tensor]:
+    """Return what training changes: the named parameters and every persistent buffer, each once."""
+    wanted = {*names, *(name for name, _ in model.named_buffers())}
+    return {name: value for name, value in model.state_dict().items() if name in wanted}
+
+
+def load_trained(model: nn.Module, names: list[str], state: dict[str, torch.Tensor], source: str) -> None:
+    """Fill what `trained_state` named; ConfigError when `state` is of other parameters."""
+    differ = set(trained_state(model, names)) ^ set(state)
+    if differ:
+        raise ConfigError(f"{source} is of another recipe ({sorted(differ)[0]} differs): choose another `out`.")
+    model.load_state_dict(state, strict=False)
+
+
+def mean_of(states: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Return the mean of every real tensor over checkpoints, computed in float64; the last one's whole numbers."""
+
+    def mean(name: str, last: torch.Tensor) -> torch.Tensor:
+        if not last.is_floating_point():
+            return last
+        return torch.stack([state[name].double() for state in states]).mean(0).to(last.dtype)
+
+    return {name: mean(name, value) for name, value in states[-1].items()}

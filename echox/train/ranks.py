@@ -1,0 +1,69 @@
+"""Several processes that train one model, each on its own batches; it knows gradients and counts, neither models nor files.
+
+Gradients are summed once a step, over all parameters of a player at once. Torch's DistributedDataParallel would overlap that with
+the backward pass, but wants every module called once a step and the same parameters to move for ever: two players who take turns
+and parts held still for a while are neither.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import distributed, nn
+
+
+def training_device() -> torch.device:
+    """Return the GPU of this process, or the CPU."""
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+@dataclass
+class Ranks:
+    """This process's number among `world` processes, and the device it trains on."""
+
+    rank: int = 0
+    world: int = 1
+    device: torch.device = field(default_factory=training_device)
+
+    @classmethod
+    def here(cls) -> "Ranks":
+        """Return where this process stands in the default process group; alone without one."""
+        if not distributed.is_initialized():
+            return cls()
+        return cls(distributed.get_rank(), distributed.get_world_size())
+
+    def sum(self, values: list[float]) -> list[float]:
+        """Return every number added up over all processes."""
+        if self.world == 1:
+            return values
+        total = torch.tensor(values, dtype=torch.float64, device=self.device)
+        distributed.all_reduce(total)
+        return total.tolist()
+
+    def merge(self, numbers: dict[str, tuple[float, float]]) -> dict[str, float]:
+        """Return the mean of every name over all processes, from sums and counts; a process may lack a name."""
+        every: list[Any] = [numbers] * self.world
+        if self.world > 1:
+            distributed.all_gather_object(every, numbers)
+        names = dict.fromkeys(name for one in every for name in one)
+        pairs = {name: [one[name] for one in every if name in one] for name in names}
+        return {name: sum(s for s, _ in found) / max(sum(n for _, n in found), 1) for name, found in pairs.items()}
+
+    def barrier(self) -> None:
+        """Wait for all processes."""
+        if self.world > 1:
+            distributed.barrier()
+
+    def sum_gradients(self, parameters: list[nn.Parameter]) -> None:
+        """Add up the gradients over all processes; a parameter has one where it has one in any process."""
+        if self.world == 1 or not parameters:
+            return
+        has = self.sum([float(parameter.grad is not None) for parameter in parameters])
+        used = [parameter for parameter, count in zip(parameters, has, strict=True) if count]
+        for dtype in sorted({parameter.dtype for parameter in used}, key=str):
+            alike = [parameter for parameter in used if parameter.dtype == dtype]
+            grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in alike]
+            flat = torch.cat([grad.flatten() for grad in grads])
+            distributed.all_reduce(flat)
+            for parameter, piece in zip(alike, flat.split([p.numel() for p in alike]), strict=True):
+                parameter.grad = piece.view_as(parameter)
