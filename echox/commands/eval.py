@@ -73,10 +73,10 @@ def qa(
     retry_failed: Annotated[bool, typer.Option(help="Do the failed items of an earlier run again.")] = False,
 ) -> None:
     """Answer spoken and typed questions by several arms and print accuracy, gaps and speech errors with intervals."""
-    from echox.eval.program import QaOptions, refuse_all_failed, results_path, run_qa
+    from echox.eval.boards.suites import default_scorer, load_questions
     from echox.eval.setup import ModelChoice, choose_scorers
-    from echox.eval.spoken_set import load_retention
-    from echox.eval.suites import default_scorer, load_questions
+    from echox.eval.tasks.qa import QaOptions, refuse_all_failed, results_path, run_qa
+    from echox.eval.tasks.spoken_set import load_retention
 
     spoken = bool({"s2t", "s2s", "teacher", "cascade"} & {name.strip() for name in arms.split(",")})
     rules = default_scorer(suite) if scorer is None else scorer
@@ -113,8 +113,8 @@ def spoken_set(
     """Choose questions by their typed answers and speak them in held-out voices, clean and spoilt."""
     from tqdm import tqdm
 
-    from echox.eval.scorers import find_scorer
-    from echox.eval.spoken_set import KINDS, held_out_voice, make_set, read_typed
+    from echox.eval.scorers.answers import find_scorer
+    from echox.eval.tasks.spoken_set import KINDS, held_out_voice, make_set, read_typed
 
     found = read_typed(typed, find_scorer(scorer))
     names = [name.strip() for name in conditions.split(",") if name.strip()]
@@ -148,8 +148,8 @@ def hearing(
     llm: Llm = None,
 ) -> None:
     """Print the word errors of what a model heard, beside a recogniser's, and whether it hears words in no speech."""
-    from echox.eval.hearing import HearingOptions, Recognisers, gather, run_hearing
     from echox.eval.setup import ModelChoice, load_subject
+    from echox.eval.tasks.hearing import HearingOptions, Recognisers, gather, run_hearing
 
     names = [name.strip() for name in conditions.split(",") if name.strip()]
     spoken_items, nothings = gather(spoken, names, clips or [], only, nothing)
@@ -173,9 +173,9 @@ def asr(
     shard: Shard = "0/1",
 ) -> None:
     """Print a recogniser's word error rate on recordings whose words are known."""
-    from echox.eval.judge import find_judge, load_judge
+    from echox.eval.judges import find_judge, load_judge
     from echox.eval.questions import read_references, take
-    from echox.eval.verbs import run_asr
+    from echox.eval.tasks.verbs import run_asr
 
     items, source = read_references(questions, audio_dir, manifest)
     find_judge(judge)
@@ -199,9 +199,9 @@ def speech(
     llm: Llm = None,
 ) -> None:
     """Print opinion scores, word errors and signal checks of spoken answers, beside a reference voice if there is one."""
-    from echox.eval.reference_voice import ReferenceVoice
     from echox.eval.setup import ModelChoice, load_subject
-    from echox.eval.verbs import run_joins, run_speech
+    from echox.eval.tasks.reference_voice import ReferenceVoice
+    from echox.eval.tasks.verbs import run_joins, run_speech
 
     names = [name.strip() for name in networks.split(",") if name.strip()]
     beside = ReferenceVoice.load(reference, judge, judge_window) if reference else None
@@ -231,10 +231,10 @@ def latency(
     timeout: Annotated[float, typer.Option(help="Seconds an endpoint may take.")] = 120.0,
 ) -> None:
     """Print first-audio times, real-time factor and underruns of streamed answers."""
+    from echox.eval.boards.suites import load_questions
     from echox.eval.questions import take
     from echox.eval.setup import ModelChoice, load_subject
-    from echox.eval.suites import load_questions
-    from echox.eval.verbs import run_latency
+    from echox.eval.tasks.verbs import run_latency
 
     items, _ = load_questions(questions, audio_dir, suite, data, True, form)
     subject, name = load_subject(ModelChoice(model, endpoint, device, llm, timeout, system=system))
@@ -259,10 +259,10 @@ def gap(
     llm: Llm = None,
 ) -> None:
     """Print whether states lie together by sound or by meaning, and draw it."""
-    from echox.eval.gap import read_sets
     from echox.eval.setup import ModelChoice, load_subject
-    from echox.eval.states import spoken_pairs, voice_name, word_speaker
-    from echox.eval.verbs import run_gap
+    from echox.eval.tasks.gap import read_sets
+    from echox.eval.tasks.states import spoken_pairs, voice_name, word_speaker
+    from echox.eval.tasks.verbs import run_gap
 
     sets = read_sets(words)
     pairs = spoken_pairs(questions, audio_dir, limit)
@@ -278,9 +278,9 @@ def report(
     out: Annotated[Path, typer.Option("-o", "--out", help="The HTML file.")] = Path("report.html"),
 ) -> None:
     """Set runs side by side in one HTML file with plots and players, with what lies beside their files."""
-    from echox.eval.report import write_html
+    from echox.eval.report.page import write_html
+    from echox.eval.report.summary import all_tables
     from echox.eval.results import read_beside
-    from echox.eval.tables import all_tables
 
     runs = read_beside(results)
     write_html(out, runs, typer.echo)
@@ -298,6 +298,6 @@ def export(
     name: Annotated[str, typer.Option(help="DATA-SPLIT for VoiceBench's file name.")] = "sd-qa-usa",
 ) -> None:
     """Write answers as the files that another harness scores."""
-    from echox.eval.adapters import export_items
+    from echox.eval.boards.formats import export_items
 
     typer.echo(f"written: {export_items(results, form, arm, out, name)}")

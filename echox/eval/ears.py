@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from echox.eval.judge import read_config
+from echox.eval.judges import read_config
 
 SIZES = {(384, 4): "tiny", (512, 6): "base", (768, 12): "small", (1024, 24): "medium", (1280, 32): "large"}
 """Whisper's encoders by width and layers; the English-only ones have the same."""

@@ -18,7 +18,7 @@ import numpy as np
 from echox.audio import load_audio
 from echox.data.manifest import read_audio, read_manifest
 from echox.errors import ConfigError, InputError
-from echox.eval.subject import at_16k
+from echox.eval.model_under_test import at_16k
 from echox.files import JSON_BYTES, read_text, sha256_of, write_text
 
 COLUMNS = ("id", "question", "answers", "audio")

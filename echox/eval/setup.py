@@ -8,9 +8,9 @@ from typing import Any
 
 from echox.errors import ConfigError, InputError
 from echox.eval.endpoint import EndpointAssistant, chat_function
-from echox.eval.judge import Judge, find_judge, load_judge
+from echox.eval.judges import Judge, find_judge, load_judge
 from echox.eval.packages import need
-from echox.eval.scorers import NAMES, Scorer, find_scorer
+from echox.eval.scorers.answers import NAMES, Scorer, find_scorer
 
 WER_NORMALISER = "Whisper's English normaliser without its spelling table, jiwer"
 

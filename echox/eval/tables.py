@@ -1,149 +1,209 @@
-"""The tables of any results file: each task of `echox eval` has its own, and runs of one task stand side by side."""
+"""From items to tables: accuracy per arm and kind with intervals, the gaps between arms, and how the speech held up.
 
-from collections.abc import Callable, Sequence
+Every table names its scorer, normaliser and judge. Nothing is dropped: a failed item counts as wrong, and the shares of
+failed, empty and cut answers stand beside the accuracy. Knows nothing about models or HTML.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from echox.eval import stats
-from echox.eval.hearing_tables import hearing_tables
-from echox.eval.joins import joins_tables
-from echox.eval.latency import latency_table
-from echox.eval.reference_voice import reference_table
-from echox.eval.retention import retention_table
-from echox.eval.summary import Items, Table, arms_of, errors_note, pair, percent, pooled_rate, speech_table, summarise
+from echox.eval.scorers.sound import DC_LIMIT, all_deleted
+from echox.eval.stats import Interval
 
-Run = tuple[dict[str, Any], list[dict[str, Any]]]
+ORDER = ("t2t-off", "t2t", "s2t", "s2s", "teacher", "cascade")
+GAPS = (
+    ("s2t - t2t", "s2t", "t2t", "what hearing costs"),
+    ("s2s - s2t", "s2s", "s2t", "what speaking costs"),
+    ("t2t - t2t-off", "t2t", "t2t-off", "what the adapters cost on typed questions"),
+    ("teacher - s2t", "teacher", "s2t", "what T2C, vocoder and judge cost"),
+    ("s2s - teacher", "s2s", "teacher", "what the echo decoder costs against its teacher"),
+    ("s2s - cascade", "s2s", "cascade", "against recogniser, LLM and the same voice"),
+)
+RATIOS = (("s2s / t2t", "s2s", "t2t", "what is kept of the typed answer"),)
+MOST_KINDS = 8
 
-
-def tables_of(settings: dict[str, Any], items: Items) -> list[Table]:
-    """Returns the tables of one run, by the task that its settings name; a task without tables has none."""
-    make = TABLES.get(str(settings.get("task", "qa")))
-    return [] if make is None else make(settings, items)
-
-
-def all_tables(runs: Sequence[Run]) -> list[Table]:
-    """Returns the tables of several runs, titled by their models, after the one that sets them side by side."""
-    found = [] if len(qa_runs(runs)) < 2 else [side_by_side(runs)]
-    for settings, items in runs:
-        name = title_of(settings)
-        found += [
-            Table(f"{name}: {table.title}", table.head, table.rows, table.note) for table in tables_of(settings, items)
-        ]
-    return found
+Items = Sequence[dict[str, Any]]
 
 
-def title_of(settings: dict[str, Any]) -> str:
-    """Returns what a run is called: its model, or its task where it has none."""
-    return str(settings.get("model") or settings.get("task") or "run")
+@dataclass(frozen=True)
+class Table:
+    """A titled table of strings with a note under it; `markdown` prints it."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+    def markdown(self) -> str:
+        """Returns the table in Markdown."""
+        lines = [f"### {self.title}", "", _row(self.head), _row(tuple("---" for _ in self.head))]
+        lines += [_row(row) for row in self.rows]
+        return "\n".join([*lines, "", self.note, ""] if self.note else [*lines, ""])
 
 
-def qa_runs(runs: Sequence[Run]) -> list[Run]:
-    """Returns the runs that answered questions."""
-    return [run for run in runs if run[0].get("task", "qa") == "qa"]
+def summarise(settings: dict[str, Any], items: Items) -> list[Table]:
+    """Returns the tables of one run: accuracy, gaps, speech."""
+    named = names_note(settings)
+    note = f"{named}; intervals: 95 %, paired bootstrap, {stats.RESAMPLES} resamples over questions, "
+    note += f"seed {stats.SEED}. Failed items count as wrong."
+    tables = [accuracy_table(items, note), gap_table(items, note)]
+    spoken = speech_table(items, f"{named}. {errors_note(settings)}")
+    return [table for table in (*tables, spoken) if table.rows]
 
 
-def side_by_side(runs: Sequence[Run]) -> Table:
-    """Returns accuracy by arm and run, and each later run minus the first one over the questions that both have."""
-    own = qa_runs(runs)
-    names = [f"{chr(ord('A') + place)}: {title_of(settings)}" for place, (settings, _) in enumerate(own)]
-    arms = arms_of([item for _, items in own for item in items])
+def names_note(settings: dict[str, Any]) -> str:
+    """Returns the scorer, its normaliser and the judge of a run, for the note of every table."""
+    scorer = f"Scorer {settings.get('scorer', '?')} (normaliser: {settings.get('normaliser', '?')})"
+    return f"{scorer}; judge {settings.get('judge') or 'none'}"
+
+
+def errors_note(settings: dict[str, Any]) -> str:
+    """Returns how word errors were counted, for the note of a speech table."""
+    note = f"Errors of the judge's transcript against the own text, {settings.get('wer_normaliser', '?')}, pooled over "
+    return note + "every answer: all words of a silent or failed one count as deleted. The rest: answers with sound."
+
+
+def accuracy_table(items: Items, note: str) -> Table:
+    """Returns accuracy by arm, over everything and by kind of question, with the shares that explain it."""
+    arms = arms_of(items)
+    kinds = kinds_of(items)
     rows = []
     for arm in arms:
-        scores = [np.array([float(item["score"]) for item in items if item["arm"] == arm]) for _, items in own]
-        cells = [f"{percent(stats.mean(each))}, n={len(each)}" if len(each) else "-" for each in scores]
-        rows.append((arm, *cells, *(_minus_first(own[0], other, arm) for other in own[1:])))
-    head = ("arm", *(f"{name}, %" for name in names), *(f"{name[0]} - A, points" for name in names[1:]))
-    rules = {(run[0].get("scorer"), run[0].get("normaliser"), run[0].get("judge")) for run in own}
-    named = [f"scorer {a or '?'} (normaliser: {b or '?'}), judge {c or 'none'}" for a, b, c in sorted(rules, key=str)]
-    note = (
-        f"{'; '.join(named)}. Differences: the questions with the same id, text and answers in both, paired bootstrap."
+        own = [item for item in items if item["arm"] == arm]
+        parts = [("all", own)] + [(kind, [item for item in own if kind_of(item) == kind]) for kind in kinds]
+        for kind, part in parts:
+            if part:
+                rows.append((arm, kind, str(len(part)), percent(stats.mean(_scores(part))), *_shares(part)))
+    return Table(
+        "Accuracy",
+        ("arm", "questions", "n", "accuracy %", "own text %", "empty %", "cut %", "failed %"),
+        tuple(rows),
+        note,
     )
-    note += "" if len(rules) == 1 else " The runs were scored by different rules or judges: do not compare them."
-    return Table("Side by side", head, tuple(rows), note)
 
 
-def _minus_first(first: Run, other: Run, arm: str) -> str:
-    """Returns the paired difference of one arm between two runs, or a dash when they share no question."""
-    asked = {item["id"]: (item["question"], tuple(item["answers"])) for item in first[1] if item["arm"] == arm}
-    left = [{**item, "arm": "first"} for item in first[1] if item["arm"] == arm]
-    right = [
-        {**item, "arm": "other"}
-        for item in other[1]
-        if item["arm"] == arm and asked.get(item["id"]) == (item["question"], tuple(item["answers"]))
-    ]
-    scores, base = pair([*left, *right], "other", "first")
-    return f"{percent(stats.difference(scores, base))}, n={len(scores)}" if len(scores) else "-"
-
-
-def qa_tables(settings: dict[str, Any], items: Items) -> list[Table]:
-    """Returns the tables of a question answering run, what is kept of the typed answers first where it is on a spoken set."""
-    kept = [retention_table(settings, items)] if settings.get("retention") else []
-    return [*(table for table in kept if table.rows), *summarise(settings, items)]
-
-
-def asr_tables(settings: dict[str, Any], items: Items) -> list[Table]:
-    """Returns the word and character error rates of a recogniser."""
-    rates = [pooled_rate(items, f"{what}_edits", f"{what}s") for what in ("word", "character")]
-    failed = sum(bool(item["error"]) for item in items)
-    row = (str(settings["model"]), str(settings["questions"]), str(len(items)), *rates, str(failed))
-    note = (
-        f"Recogniser {settings['model']}; {settings['wer_normaliser']}; a file that cannot be read counts as deleted."
-    )
-    return [Table("Recognition", ("recogniser", "set", "n", "WER %", "CER %", "failed"), (row,), note)]
-
-
-def speech_tables(settings: dict[str, Any], items: Items) -> list[Table]:
-    """Returns opinion scores and speaker similarity, then word errors and signal checks, by run and arm."""
-    judge = f"Judge {settings.get('judge') or 'none'}"
-    errors = speech_table(items, f"{judge}. {errors_note(settings)}")
-    found = [_scores(items, judge), errors, reference_table(items)]
-    return [found[0], *(table for table in found[1:] if table.rows)]
-
-
-def _scores(items: Items, judge: str) -> Table:
-    """Returns the mean of every measure by arm, with its interval, over the answers that have it."""
-    names = list(dict.fromkeys(name for item in items for name in item["measures"]))
+def gap_table(items: Items, note: str) -> Table:
+    """Returns the differences and the ratio between arms, over the questions that both have."""
     rows = []
+    for name, first, second, meaning in GAPS:
+        rows += _gap_row(items, name, first, second, meaning, stats.difference)
+    for name, first, second, meaning in RATIOS:
+        rows += _gap_row(items, name, first, second, meaning, stats.ratio)
+    return Table("The gap", ("gap", "n", "value (points, or % for the ratio)", "what it is"), tuple(rows), note)
+
+
+def speech_table(items: Items, note: str) -> Table:
+    """Returns word and character error rates against the own text, rate, pauses, clipping and DC, by spoken arm."""
+    rows = []
+    texts = {item["id"]: item["text"] for item in items if item["arm"] == "s2t"}
     for arm in arms_of(items):
-        own = [item["measures"] for item in items if item["arm"] == arm]
-        cells = []
-        for name in names:
-            found = stats.mean(np.array([measures[name] for measures in own if name in measures]))
-            cells.append(f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]" if found.n else "-")
-        rows.append((arm, str(sum(bool(measures) for measures in own)), *cells))
-    note = (
-        "Means over answers with sound, 95 % bootstrap; no transcript is used. DNSMOS hardly separates voices; read it "
+        own = [item for item in items if item["arm"] == arm and item.get("transcript") is not None]
+        if own:
+            counted = [with_words(item, texts) for item in own]
+            words, characters = (pooled_rate(counted, f"{what}_edits", f"{what}s") for what in ("word", "character"))
+            seconds = sum(item.get("audio_seconds", 0.0) for item in own)
+            signals = [item["signal"] for item in own if item.get("signal")]
+            silent = f"{100 * (1 - len(signals) / len(own)):.1f}"
+            rows.append((arm, str(len(own)), f"{seconds:.0f}", words, characters, silent, *_signal_cells(signals)))
+    checks = ("words/s", "pauses s", "clipped %", "largest DC", f"DC over {DC_LIMIT:g} %")
+    head = ("arm", "n", "seconds", "WER %", "CER %", "no sound %", *checks)
+    return Table("Speech", head, tuple(rows), note)
+
+
+def with_words(item: dict[str, Any], texts: Mapping[str, str]) -> dict[str, Any]:
+    """Returns a spoken answer with its counts of words: all deleted where nothing was heard.
+
+    A failed s2s answer has no text; the s2t answer to the same question in `texts` is what it would have said.
+    """
+    if "words" in item:
+        return item
+    lost = all_deleted(item["text"] or (texts.get(item["id"], "") if item["arm"] == "s2s" else ""))
+    return item | asdict(lost)
+
+
+def _signal_cells(signals: Sequence[dict[str, float]]) -> tuple[str, ...]:
+    if not signals:
+        return ("-",) * 5
+    offsets = np.abs([signal["dc"] for signal in signals])
+    return (
+        f"{np.mean([signal['words_per_second'] for signal in signals]):.2f}",
+        f"{np.mean([signal['pause_seconds'] for signal in signals]):.2f}",
+        f"{100 * np.mean([signal['clipped'] > 0 for signal in signals]):.1f}",
+        f"{offsets.max():.4f}",
+        f"{100 * np.mean(offsets > DC_LIMIT):.1f}",
     )
-    note += f"beside DistillMOS and WER. {judge}."
-    return Table("Speech quality", ("run and arm", "n", *names), tuple(rows), note)
 
 
-def latency_tables(settings: dict[str, Any], items: Items, memory: dict[str, float] | None = None) -> list[Table]:
-    """Returns the times of a latency run; failed answers are counted in the note and left out of the percentiles."""
-    done = [item for item in items if not item["error"]]
-    where = f"{settings.get('timed_on', '?')}, device {settings.get('device', '?')}"
-    note = f"{title_of(settings)} on {where}; one answer at a time; {len(items) - len(done)} failed. "
-    note += (
-        "A player starts at the first chunk; stalled and delay are what a listener would notice. No scorer, no judge."
-    )
-    return [latency_table(done, memory or {}, note)]
+def pair(items: Items, first: str, second: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the scores of two arms on the questions that both hold, in one order."""
+    by_id = [{item["id"]: float(item["score"]) for item in items if item["arm"] == arm} for arm in (first, second)]
+    shared = sorted(by_id[0].keys() & by_id[1].keys())
+    return np.array([by_id[0][id] for id in shared]), np.array([by_id[1][id] for id in shared])
 
 
-def gap_tables(settings: dict[str, Any], items: Items) -> list[Table]:
-    """Returns the tables that a gap.json holds."""
-    return [
-        Table(table["title"], tuple(table["head"]), tuple(map(tuple, table["rows"])), table["note"])
-        for table in settings.get("tables", [])
-    ]
+def arms_of(items: Items) -> list[str]:
+    """Returns the arms there are, in reading order, unknown ones last."""
+    found = {item["arm"] for item in items}
+    return [arm for arm in ORDER if arm in found] + sorted(found - set(ORDER))
 
 
-TABLES: dict[str, Callable[[dict[str, Any], Items], list[Table]]] = {
-    "qa": qa_tables,
-    "asr": asr_tables,
-    "hearing": hearing_tables,
-    "speech": speech_tables,
-    "joins": joins_tables,
-    "latency": latency_tables,
-    "gap": gap_tables,
-}
+def kind_of(item: dict[str, Any]) -> str:
+    """Returns an item's kind: its own, or the letters that its id begins with."""
+    found = re.match(r"[A-Za-z]+", item["id"])
+    return item.get("kind") or (found.group(0) if found else "")
+
+
+def kinds_of(items: Items) -> list[str]:
+    """Returns the kinds of question when there are between two and eight of them, else none."""
+    found = Counter(kind_of(item) for item in items if kind_of(item))
+    return sorted(found) if 2 <= len(found) <= MOST_KINDS else []
+
+
+def worst_first(items: Items) -> list[dict[str, Any]]:
+    """Returns items worst first: failed, empty, wrong although the own text was right, wrong, then by word errors."""
+
+    def badness(item: dict[str, Any]) -> tuple[float, ...]:
+        lost = item.get("text_score", 0.0) > item["score"]
+        share = item.get("word_edits", 0) / max(item.get("words", 0), 1)
+        return (-bool(item.get("error")), -bool(item.get("empty")), -lost, item["score"], -share)
+
+    return sorted(items, key=badness)
+
+
+def _gap_row(
+    items: Items, name: str, first: str, second: str, meaning: str, form: Callable[..., Interval]
+) -> list[tuple[str, ...]]:
+    scores, others = pair(items, first, second)
+    return [(name, str(len(scores)), percent(form(scores, others)), meaning)] if len(scores) else []
+
+
+def _scores(items: Items) -> np.ndarray:
+    return np.array([float(item["score"]) for item in items])
+
+
+def _shares(items: Items) -> tuple[str, ...]:
+    shares = [[float(item.get("text_score", item["score"])) for item in items]]
+    shares += [[bool(item.get(name)) for item in items] for name in ("empty", "cut", "error")]
+    return tuple(f"{100 * np.mean(share):.1f}" for share in shares)
+
+
+def pooled_rate(items: Items, edits: str, lengths: str) -> str:
+    """Returns all edits over all lengths of the items as percent, with its interval."""
+    return percent(stats.rate([item[edits] for item in items], [item[lengths] for item in items]))
+
+
+def percent(found: Interval) -> str:
+    """Returns an interval of shares as percent, a dash where there is none."""
+    if not np.isfinite(found.value):
+        return "-"
+    return f"{100 * found.value:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
+
+
+def _row(cells: tuple[str, ...]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Mutation:
-    """One line of `file` turned into another; `tests` (test_eval_*.py) should notice."""
+    """One line of `file` turned into another; `tests` (test_<tests>.py) should notice."""
 
     area: str
     what: str
@@ -30,27 +30,27 @@ class Mutation:
     tests: str
 
 
-def scorers(what: str, old: str, new: str, file: str = "eval/scorers.py") -> Mutation:
+def scorers(what: str, old: str, new: str, file: str = "eval/scorers/answers.py") -> Mutation:
     """Returns a mutation of the scorers or of the text rules they stand on."""
-    return Mutation("scorers", what, file, old, new, "scorers")
+    return Mutation("scorers", what, file, old, new, "answers")
 
 
 def player(what: str, old: str, new: str) -> Mutation:
     """Returns a mutation of the underrun player."""
-    return Mutation("player", what, "eval/latency.py", old, new, "latency")
+    return Mutation("player", what, "eval/tasks/latency.py", old, new, "latency")
 
 
-def qa(what: str, old: str, new: str, file: str = "eval/qa.py", tests: str = "qa") -> Mutation:
+def qa(what: str, old: str, new: str, file: str = "eval/tasks/arms.py", tests: str = "qa") -> Mutation:
     """Returns a mutation of how answers are asked for and written down."""
     return Mutation("answers", what, file, old, new, tests)
 
 
-def kept(what: str, old: str, new: str, file: str = "eval/spoken_set.py") -> Mutation:
+def kept(what: str, old: str, new: str, file: str = "eval/tasks/spoken_set.py") -> Mutation:
     """Returns a mutation of spoken sets and of what is kept on them."""
     return Mutation("retention", what, file, old, new, "retention")
 
 
-def ears(what: str, old: str, new: str, file: str = "eval/hearing.py") -> Mutation:
+def ears(what: str, old: str, new: str, file: str = "eval/tasks/hearing.py") -> Mutation:
     """Returns a mutation of what a model is said to have heard."""
     return Mutation("hearing", what, file, old, new, "hearing")
 
@@ -114,7 +114,7 @@ MUTATIONS = (
     Mutation(
         "gap",
         "negatives are the words alike in neither",
-        "eval/gap.py",
+        "eval/tasks/gap.py",
         "states_WH[rotated(index_N4, relation, folds)]",
         "states_WH[index_N4[:, 3]]",
         "gap",
@@ -122,17 +122,21 @@ MUTATIONS = (
     Mutation(
         "gap",
         "negatives come from other folds",
-        "eval/gap.py",
+        "eval/tasks/gap.py",
         "np.arange(len(index_N4)) % folds == fold)",
         "np.arange(len(index_N4)) // 3 % folds == fold)",
         "gap",
     ),
-    Mutation("gap", "the text LLM keeps its adapters", "eval/states.py", "adapters=not off", "adapters=True", "gap"),
-    Mutation("gap", "the voice is not named", "eval/verbs.py", "spoken by {voice if", "spoken by {'it' if", "gap"),
+    Mutation(
+        "gap", "the text LLM keeps its adapters", "eval/tasks/states.py", "adapters=not off", "adapters=True", "gap"
+    ),
+    Mutation(
+        "gap", "the voice is not named", "eval/tasks/verbs.py", "spoken by {voice if", "spoken by {'it' if", "gap"
+    ),
     Mutation(
         "gap",
         "words without states are stacked",
-        "eval/gap.py",
+        "eval/tasks/gap.py",
         "if all(found[word].shape == shape for word in item.words())",
         "",
         "gap",
@@ -142,7 +146,12 @@ MUTATIONS = (
     qa("the LLM's seconds are lost", "before = seconds + float(own.wall_seconds or 0.0)", "before = seconds"),
     qa("the recogniser's seconds are lost", "_say(run, own, hearing)", "_say(run, own)"),
     qa("--max-seconds does not reach the voice", "for text in own], **run.options)", "for text in own])"),
-    qa("saying nothing fails", "else Silence() for", "else Failure('the text is empty') for", "eval/subject.py"),
+    qa(
+        "saying nothing fails",
+        "else Silence() for",
+        "else Failure('the text is empty') for",
+        "eval/model_under_test.py",
+    ),
     qa("a dead server is asked a dozen times", 'error.startswith("endpoint:") and', "False and"),
     qa("three bad recordings stop a run", 'error.startswith("endpoint:") and not', "not"),
     qa("no path of the question's recording", "None if item.audio is None else str(item.audio)", "None"),
@@ -150,10 +159,10 @@ MUTATIONS = (
         "silent answers flatter WER",
         'item.get("transcript") is not None]\n        if own',
         'item.get("signal")]\n        if own',
-        "eval/summary.py",
-        "tables",
+        "eval/tables.py",
+        "report",
     ),
-    qa("failed answers flatter WER", 'texts.get(item["id"], "")', '""', "eval/summary.py", "tables"),
+    qa("failed answers flatter WER", 'texts.get(item["id"], "")', '""', "eval/tables.py", "report"),
     qa("a recording is not in the mark", ", _audio_mark(item.audio)]", "]", "eval/questions.py", "questions"),
     qa(
         "only the length of a recording is in the mark",
@@ -165,7 +174,7 @@ MUTATIONS = (
     Mutation(
         "files",
         "times of two machines share a file",
-        "eval/verbs.py",
+        "eval/tasks/verbs.py",
         "    settings |= timed_on(subject)\n",
         "",
         "latency",
@@ -177,7 +186,7 @@ MUTATIONS = (
         "eval/results.py",
         ' if (item["arm"], item["id"]) not in by_key]',
         "]",
-        "tables",
+        "report",
     ),
     Mutation(
         "files",
@@ -185,24 +194,31 @@ MUTATIONS = (
         "eval/results.py",
         "if earlier is not None and",
         "if False and",
-        "tables",
+        "report",
     ),
     Mutation(
         "files",
         "a report takes every file for qa's",
-        "eval/tables.py",
+        "eval/report/summary.py",
         'TABLES.get(str(settings.get("task", "qa")))',
         "summarise",
-        "tables",
+        "report",
     ),
-    Mutation("files", "an export leaves gaps", "eval/adapters.py", "    if absent:\n", "    if False:\n", "cli"),
+    Mutation(
+        "files",
+        "an export leaves gaps",
+        "eval/boards/formats.py",
+        "    if absent:\n",
+        "    if False:\n",
+        "eval_commands",
+    ),
     Mutation(
         "files",
         "an export in the order of its files",
-        "eval/adapters.py",
+        "eval/boards/formats.py",
         'sorted(chosen, key=lambda item: item["place"])',
         "list(chosen)",
-        "cli",
+        "eval_commands",
     ),
     Mutation(
         "servers",
@@ -239,75 +255,89 @@ MUTATIONS = (
         "            yield from response\n        except KeyError",
         "endpoint",
     ),
-    Mutation("judges", "a language model may judge", "eval/judge.py", "        _check_hears(folder)\n", "", "judge"),
+    Mutation("judges", "a language model may judge", "eval/judges.py", "        _check_hears(folder)\n", "", "judges"),
     Mutation(
         "judges",
         "the model's own ear is not told",
         "eval/ears.py",
         "own == whisper_size(judge)",
         "own == judge.name",
-        "judge",
+        "judges",
     ),
     Mutation(
         "tables",
         "the normaliser is not named",
-        "eval/summary.py",
+        "eval/tables.py",
         "(normaliser: {settings.get('normaliser', '?')})",
         "",
-        "tables",
+        "report",
     ),
     Mutation(
-        "tables", "offsets are held against nothing", "eval/summary.py", "offsets > DC_LIMIT", "offsets > 1", "tables"
+        "tables", "offsets are held against nothing", "eval/tables.py", "offsets > DC_LIMIT", "offsets > 1", "report"
     ),
     Mutation(
         "tables",
         "long answers are left out",
-        "eval/report.py",
+        "eval/report/page.py",
         'content, kind = _as_flac(path), "flac"',
         "return ''",
-        "tables",
+        "report",
     ),
     Mutation(
-        "tables", "what lies beside is not shown", "eval/results.py", "if path not in known:", "if False:", "tables"
+        "tables", "what lies beside is not shown", "eval/results.py", "if path not in known:", "if False:", "report"
     ),
     Mutation(
         "tables",
         "runs are compared by place, not by id",
-        "eval/tables.py",
+        "eval/report/summary.py",
         'pair([*left, *right], "other", "first")',
         "[x['score'] for x in right], [x['score'] for x in left][: len(right)]",
-        "tables",
+        "report",
     ),
-    Mutation("tables", "speech without word errors", "eval/tables.py", "*([errors] if errors.rows else [])", "", "cli"),
+    Mutation(
+        "tables",
+        "speech without word errors",
+        "eval/report/summary.py",
+        "*([errors] if errors.rows else [])",
+        "",
+        "eval_commands",
+    ),
     Mutation(
         "judges",
         "nobody looks whose ear it is",
-        "eval/program.py",
+        "eval/tasks/qa.py",
         "    warn_if_own_ear(model_folder(choice), find_judge(options.judge) if judge else None, tell)\n",
         "",
-        "cli",
+        "eval_commands",
     ),
-    Mutation("servers", "arms it cannot have are run", "eval/program.py", "arm not in without)", "True)", "cli"),
+    Mutation(
+        "servers", "arms it cannot have are run", "eval/tasks/qa.py", "arm not in without)", "True)", "eval_commands"
+    ),
     Mutation(
         "servers",
         "the system prompt is no setting",
-        "eval/program.py",
+        "eval/tasks/qa.py",
         '    settings |= {"system": choice.system} if choice.system else {}\n',
         "",
-        "cli",
+        "eval_commands",
     ),
     Mutation(
         "scorers",
         "a suite brings no rule",
-        "eval/suites.py",
+        "eval/boards/suites.py",
         "SUITES[suite].scorer if suite in SUITES else",
         "",
         "questions",
     ),
-    kept("every question counts once", "(float(count), scores_N2[kinds", "(1.0, scores_N2[kinds", "eval/retention.py"),
-    kept("kept of all questions", "scores_N2[right, 0]", "scores_N2[:, 0]", "eval/retention.py"),
-    kept("T2T has its adapters on", '("t2t-off", "t2t")', '("t2t", "t2t-off")', "eval/retention.py"),
-    kept("typed answers of another model", '("model", "scorers", "seed"', '("scorers", "seed"', "eval/program.py"),
+    kept(
+        "every question counts once",
+        "(float(count), scores_N2[kinds",
+        "(1.0, scores_N2[kinds",
+        "eval/tasks/retention.py",
+    ),
+    kept("kept of all questions", "scores_N2[right, 0]", "scores_N2[:, 0]", "eval/tasks/retention.py"),
+    kept("T2T has its adapters on", '("t2t-off", "t2t")', '("t2t", "t2t-off")', "eval/tasks/retention.py"),
+    kept("typed answers of another model", '("model", "scorers", "seed"', '("scorers", "seed"', "eval/tasks/qa.py"),
     kept(
         "chosen in the order of the file",
         'key=lambda item: fraction("spoken-set", str(seed), item.id)',
@@ -315,29 +345,38 @@ MUTATIONS = (
     ),
     kept("another level of noise", "snr_db=(10, 10)", "snr_db=(20, 20)"),
     kept("a set is whole before it is spoken", "    if all(_place(", "    if any(_place("),
-    ears("the ratio turned round", "stats.ratio(own, other)", "stats.ratio(other, own)", "eval/hearing_tables.py"),
+    ears(
+        "the ratio turned round", "stats.ratio(own, other)", "stats.ratio(other, own)", "eval/tasks/hearing_tables.py"
+    ),
     ears("the recogniser labels the clips", "recognisers.labeller.transcribe", "recognisers.reference.transcribe"),
     ears("--only is not asked", "wanted is None or path.stem in wanted", "True"),
     ears("shards hear everything", "take(items, options.limit, options.shard)", "take(items, options.limit)"),
     Mutation(
         "voices",
         "the speaking rate upside down",
-        "eval/reference_voice.py",
+        "eval/tasks/reference_voice.py",
         "stats.ratio(theirs, ours)",
         "stats.ratio(ours, theirs)",
-        "reference",
+        "reference_voice",
     ),
-    Mutation("voices", "any judge", "eval/verbs.py", "if judges != reference.judge.name:", "if False:", "reference"),
+    Mutation(
+        "voices",
+        "any judge",
+        "eval/tasks/verbs.py",
+        "if judges != reference.judge.name:",
+        "if False:",
+        "reference_voice",
+    ),
     Mutation(
         "voices",
         "the last join is forgotten",
-        "eval/joins.py",
+        "eval/tasks/joins.py",
         "for piece in pieces])[:-1]",
         "for piece in pieces])[:-2]",
-        "reference",
+        "reference_voice",
     ),
     Mutation(
-        "scorers", "an empty --scorer is taken", "eval/setup.py", "    if not wanted:\n", "    if False:\n", "scorers"
+        "scorers", "an empty --scorer is taken", "eval/setup.py", "    if not wanted:\n", "    if False:\n", "answers"
     ),
 )
 
@@ -355,7 +394,8 @@ def first_failure(mutation: Mutation) -> str:
         if mutation.old not in text:
             return "THE LINE IS NOT THERE"
         broken.write_text(text.replace(mutation.old, mutation.new, 1), encoding="utf-8")
-        test = f"tests/eval/test_eval_{mutation.tests}.py"
+        (found,) = (copy / "tests" / "eval").rglob(f"test_{mutation.tests}.py")
+        test = str(found.relative_to(copy))
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--durations=0", test]
         environment = os.environ | {"PYTHONPATH": str(copy)}
         done = subprocess.run(

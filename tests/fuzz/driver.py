@@ -41,7 +41,7 @@ def preload() -> None:
     import echox.commands.ask
     import echox.commands.eval
     import echox.commands.train
-    import echox.eval.program
+    import echox.eval.tasks.qa
     import echox.train.pack  # noqa: F401
 
     with suppress(ImportError):  # the first import looks at every font of the machine

@@ -1,0 +1,170 @@
+"""Scorers with names: one prediction and its reference answers in, one number out; nothing here loads a model.
+
+The same system scores 50 to 71 on the same questions under different scorers, so a number without its scorer's name
+says nothing. The rules follow these public sources, each read before it was written here:
+
+    qa-exist-match   UltraEval-Audio, audio_evals/evaluator/qa_exact_match.py (EchoX's own numbers use it)
+    qa-exact-match   the same file: SQuAD exact match
+    exist-match      UltraEval-Audio, audio_evals/evaluator/base.py: lower-cased substring
+    voicebench-qa    VoiceBench (arXiv 2410.17196), src/evaluator/qa.py: three yes/no votes of an LLM, majority
+    voicebench-open  the same, src/evaluator/open.py: mean of three ratings 1 to 5
+    voicebench-mcq   the same, src/evaluator/mcq.py: the option letter that the answer names
+    openaudiobench   OpenAudioBench (arXiv 2502.17239): an LLM's verdict [Correct] or [Incorrect]
+
+The prompts of the three LLM-judged rules are worded by us (`prompts.py`); pass the publisher's own file for numbers
+that go beside a published board, and quote the prompt's hash, which is part of the scorer's printed name.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from echox.errors import ConfigError, EndpointError
+from echox.eval.scorers.prompts import PROMPTS
+from echox.text.normalize import simple_tokens, squad_normalize
+
+Score = Callable[[str, Sequence[str], str], float]
+Chat = Callable[[str, int], str]
+"""A language model's reply to a prompt, drawn with a seed."""
+
+VOTES = 3
+_VERDICT = re.compile(r"\[\s*(correct|incorrect)\s*\]", re.IGNORECASE)
+_RATING = re.compile(r"^\s*(?:\[\[)?\s*([1-5](?:\.\d+)?)\s*(?:\]\])?\s*\.?\s*$")
+_LETTER = r"[\s\"'(\[*\\{]*(?:text\{|boxed\{)?([a-d])(?!'?[a-z])"
+_LETTER_PATTERNS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        rf"answer (?:to [^.:]{{0,60}})?(?:is|would be|should be)(?: most)?(?: likely)?:?\s*(?:the )?(?:option)?"
+        rf"{_LETTER}",
+        rf"(?:select|choose|pick|go with)(?: the)?(?: option)?{_LETTER}[\s.,:;)*\"']",
+        rf"\boption{_LETTER}",
+        r"\b([a-d])\)? (?:is|would be) (?:the )?(?:best|correct|right)",
+        rf"\b(?:is|be|as|with)(?: likely| most likely| typically)?:?\s+{_LETTER}[.,:)*\"']",
+        r"[\s\"(*]([a-d])[.,:)\"]",
+        r"^\W*([a-d])\W*$",
+        r"^([a-d])[.,:)]",
+    )
+)
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A named rule: `score(prediction, answers, question)` gives 0 to `best`; `name` is what every table prints."""
+
+    name: str
+    score: Score
+    normaliser: str
+    best: float = 1.0
+
+
+def exist_match(prediction: str, answers: Sequence[str], question: str = "") -> float:
+    """Returns 1.0 when the tokens of any answer stand side by side in the prediction's, else 0.0 (qa-exist-match).
+
+    An answer without tokens matches nothing; the original counts it as right, which no data set here relies on.
+    """
+    tokens = simple_tokens(prediction)
+    for answer in answers:
+        wanted = simple_tokens(answer)
+        if wanted and any(tokens[i : i + len(wanted)] == wanted for i in range(len(tokens) - len(wanted) + 1)):
+            return 1.0
+    return 0.0
+
+
+def exact_match(prediction: str, answers: Sequence[str], question: str = "") -> float:
+    """Returns 1.0 when the prediction equals an answer after SQuAD normalisation, else 0.0."""
+    heard = squad_normalize(prediction)
+    return float(any(heard == squad_normalize(answer) for answer in answers))
+
+
+def substring_match(prediction: str, answers: Sequence[str], question: str = "") -> float:
+    """Returns 1.0 when a stripped, lower-cased answer is a substring of the prediction, else 0.0 (exist-match)."""
+    text = prediction.strip().lower()
+    return float(any(answer.strip() and answer.strip().lower() in text for answer in answers))
+
+
+def option_letter(prediction: str) -> str | None:
+    """Returns the option A to D that an answer names, or None; the clearest wording is looked for first."""
+    text = prediction.strip().lower()
+    for pattern in _LETTER_PATTERNS:
+        found = pattern.search(text)
+        if found:
+            return found.group(1).upper()
+    return None
+
+
+def option_match(prediction: str, answers: Sequence[str], question: str = "") -> float:
+    """Returns 1.0 when the option named is one of `answers`; no letter gives 0.0, where VoiceBench draws one."""
+    letter = option_letter(prediction)
+    return float(letter is not None and letter in {answer.strip().upper() for answer in answers})
+
+
+def majority_yes(votes: Sequence[str]) -> float:
+    """Returns 1.0 when most votes are the word yes (case and outer punctuation aside), else 0.0."""
+    yes = sum(vote.strip().strip(".!\"'").lower() == "yes" for vote in votes)
+    return float(2 * yes > len(votes))
+
+
+def mean_rating(votes: Sequence[str]) -> float:
+    """Returns the mean of ratings 1 to 5, bare or as `[[4]]`; raises EndpointError when a vote holds none."""
+    ratings = []
+    for vote in votes:
+        found = _RATING.match(vote)
+        if found is None:
+            raise EndpointError(f"the judge answered {vote[:80]!r} where a rating from 1 to 5 was asked for; try again")
+        ratings.append(float(found.group(1)))
+    return sum(ratings) / len(ratings)
+
+
+def verdict(reply: str) -> float:
+    """Returns 1.0 for the last [Correct] in a reply and 0.0 for [Incorrect]; raises EndpointError without either."""
+    found = _VERDICT.findall(reply)
+    if not found:
+        raise EndpointError(f"the judge gave no [Correct] or [Incorrect] in {reply[:80]!r}; try again")
+    return float(found[-1].lower() == "correct")
+
+
+PLAIN: dict[str, Scorer] = {
+    scorer.name: scorer
+    for scorer in (
+        Scorer("qa-exist-match", exist_match, "NFD, letter-digit runs, lower case"),
+        Scorer("qa-exact-match", exact_match, "SQuAD"),
+        Scorer("exist-match", substring_match, "strip, lower case"),
+        Scorer("voicebench-mcq", option_match, "lower case"),
+    )
+}
+_JUDGED: dict[str, tuple[int, Callable[[Sequence[str]], float], float]] = {
+    "voicebench-qa": (VOTES, majority_yes, 1.0),
+    "voicebench-open": (VOTES, mean_rating, 5.0),
+    "openaudiobench": (1, lambda votes: verdict(votes[0]), 1.0),
+}
+NAMES = (*PLAIN, *_JUDGED)
+
+
+def find_scorer(name: str, chat: Chat | None = None, prompt: str | None = None) -> Scorer:
+    """Returns the scorer called `name`.
+
+    The LLM-judged ones need `chat(prompt, seed) -> reply`, which every vote asks with a seed of its own, and take another
+    `prompt` with {question}, {answers}, {response}.
+    Raises ConfigError for an unknown name, or for a judged one without `chat` or with a prompt that lacks a field.
+    """
+    if name in PLAIN:
+        return PLAIN[name]
+    if name not in _JUDGED:
+        raise ConfigError(f"there is no scorer {name!r}: choose from {', '.join(NAMES)}")
+    if chat is None:
+        raise ConfigError(
+            f"the scorer {name} asks a language model: give --scorer-endpoint and --scorer-model, or choose another"
+        )
+    text = PROMPTS[name] if prompt is None else prompt
+    if "{question}" not in text or "{response}" not in text:
+        raise ConfigError(f"the prompt for {name} must hold {{question}} and {{response}}")
+    votes, combine, best = _JUDGED[name]
+
+    def score(prediction: str, answers: Sequence[str], question: str = "") -> float:
+        filled = text.replace("{question}", question).replace("{answers}", " | ".join(answers))
+        filled = filled.replace("{response}", prediction)
+        return combine([chat(filled, seed) for seed in range(votes)])
+
+    mark = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return Scorer(f"{name} (prompt {mark})", score, "none (language model)", best)

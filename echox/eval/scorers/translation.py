@@ -1,0 +1,98 @@
+"""Translation scores with their signatures: BLEU and chrF by sacrebleu, ASR-BLEU of spoken translations, paired tests.
+
+ASR-BLEU (Lee et al. 2022, arXiv 2107.05604) hears the speech with a recogniser, normalises both sides with Whisper's
+normaliser and takes BLEU; it means nothing without the recogniser, the normaliser and sacrebleu's signature, so all
+three are in the result. Knows nothing about models.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from echox.errors import InputError
+from echox.eval.judges import Judge
+from echox.eval.packages import need
+from echox.text.normalize import whisper_basic
+
+RESAMPLES = 1_000  # sacrebleu's own default; each draw rescores the corpus
+SEED = 12345
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A corpus score with what is needed to repeat it."""
+
+    metric: str
+    score: float
+    signature: str
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.metric} {self.score:.2f} ({self.signature}, n={self.n})"
+
+
+def bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Translation:
+    """Returns corpus BLEU against one or more `references` a sentence; raises InputError on unequal lengths."""
+    return _corpus("BLEU", hypotheses, references)
+
+
+def chrf(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Translation:
+    """Returns corpus chrF against one or more `references` a sentence; raises InputError on unequal lengths."""
+    return _corpus("chrF", hypotheses, references)
+
+
+def asr_bleu(waves: Sequence[np.ndarray], references: Sequence[Sequence[str]], judge: Judge) -> Translation:
+    """Returns BLEU of what `judge` hears in `waves` (16 kHz), both sides normalised; the judge is in the signature."""
+    normalise = whisper_basic()
+    heard = [normalise(text).strip() for text in judge.transcribe(list(waves))]
+    wanted = [[normalise(text).strip() for text in options] for options in references]
+    found = bleu(heard, wanted)
+    signature = f"{found.signature}|norm:whisper-basic|asr:{judge.name}"
+    return Translation("ASR-BLEU", found.score, signature, found.n)
+
+
+def compare(
+    baseline: Sequence[str], system: Sequence[str], references: Sequence[Sequence[str]], metric: str = "BLEU"
+) -> dict[str, float]:
+    """Returns both scores, their 95 % half-widths and the p-value of their difference by sacrebleu's paired bootstrap.
+
+    Raises InputError on unequal lengths.
+    """
+    sacrebleu = need("sacrebleu")
+    significance = need("sacrebleu.significance")
+    _check(baseline, references)
+    _check(system, references)
+    scorer = getattr(sacrebleu, metric.upper())(references=_columns(references))
+    systems = [("baseline", list(baseline)), ("system", list(system))]
+    test = significance.PairedTest(systems, {metric: scorer}, None, "bs", RESAMPLES)
+    first, second = test()[1][metric]
+    return {
+        "baseline": float(first.score),
+        "system": float(second.score),
+        "baseline_half_width": float(first.ci),
+        "system_half_width": float(second.ci),
+        "p": float(second.p_value),
+    }
+
+
+def _corpus(metric: str, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Translation:
+    sacrebleu = need("sacrebleu")
+    _check(hypotheses, references)
+    scorer: Any = getattr(sacrebleu, metric.upper())()
+    found = scorer.corpus_score(list(hypotheses), _columns(references))
+    return Translation(metric, float(found.score), str(scorer.get_signature()), len(hypotheses))
+
+
+def _columns(references: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Returns references turned from one list a sentence to one list a column, as sacrebleu takes them."""
+    width = max(len(options) for options in references)
+    return [[options[i] if i < len(options) else options[0] for options in references] for i in range(width)]
+
+
+def _check(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+    if not hypotheses or len(hypotheses) != len(references):
+        raise InputError(f"{len(hypotheses)} translations for {len(references)} references: give one for each")
+    if not all(references):
+        raise InputError("a sentence has no reference: give at least one")

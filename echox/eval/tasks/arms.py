@@ -1,0 +1,313 @@
+"""Spoken question answering by arms: what the language model knows, what hearing costs, and what speaking costs.
+
+    t2t       typed question -> text                      the language model as it ships (adapters on)
+    t2t-off   typed question -> text, adapters off        the language model before it learned to hear
+    s2t       spoken question -> text                     scored on the text
+    s2s       spoken question -> speech -> judge          scored on what the judge heard
+    teacher   s2s's own text -> T2C -> speech -> judge    shows what the echo decoder itself loses (spec section 4)
+    cascade   recogniser -> same LLM, typed -> speech -> judge
+
+One reply of the s2s arm serves both s2s and s2t, since its text is what s2t would have said; where its speech failed,
+s2t asks again for text alone. Everything written down is in `item_record`. Loads no model; knows nothing about files
+but the wavs it saves.
+"""
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from echox.audio import load_audio, save_wav
+from echox.errors import ConfigError, EndpointError
+from echox.eval.judges import Judge
+from echox.eval.model_under_test import (
+    Failure,
+    Speaks,
+    Subject,
+    ask_all,
+    at_16k,
+    attempt,
+    can_turn_off,
+    say_all,
+    with_adapters,
+)
+from echox.eval.questions import Question
+from echox.eval.results import Results
+from echox.eval.scorers.answers import Scorer
+from echox.eval.scorers.sound import errors_between, signal_checks
+
+ARMS = ("t2t", "t2t-off", "s2s", "s2t", "teacher", "cascade")
+"""Every arm, in the order in which they run: s2s before s2t and teacher, which use its text."""
+SPOKEN_QUESTION = frozenset({"s2s", "s2t", "teacher", "cascade"})
+SPOKEN_ANSWER = frozenset({"s2s", "teacher", "cascade"})
+ADAPTERS_OFF = frozenset({"t2t-off", "cascade"})
+"""Arms of the language model as it was before it learned to hear; they run in a pass of their own."""
+CUT = frozenset({"length", "max_tokens", "max_seconds"})
+FAILURES_IN_A_ROW = 12
+FAILURES_AT_THE_START = 3
+"""So many failures in a row stop a run, at any time and while a server has answered nothing yet."""
+
+
+@dataclass
+class QaRun:
+    """Everything one run needs; `speaker` says the texts of teacher and cascade, `options` go to every `ask`.
+
+    `places` are the questions' places in their file, which are written down for `echox eval export`.
+    """
+
+    subject: Subject
+    judge: Judge | None
+    scorers: Sequence[Scorer]
+    folder: Path
+    recogniser: Judge | None = None
+    speaker: Speaks | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    batch: int = 8
+    tell: Callable[[int], None] = lambda count: None
+    places: dict[str, int] = field(default_factory=dict)
+    failures: int = 0
+    answered: bool = False
+
+
+@dataclass(frozen=True)
+class OwnText:
+    """A model's own text for the teacher to say: why it ended and how long the answer that it is from took."""
+
+    text: str
+    finish: str = "stop"
+    wall_seconds: float = 0.0
+
+
+def choose_arms(names: str, subject_can_turn_off: bool = True) -> tuple[str, ...]:
+    """Returns the arms of a comma-separated list in running order; `t2t` brings `t2t-off` along where that exists.
+
+    Raises ConfigError for an unknown name.
+    """
+    wanted = {name.strip() for name in names.split(",") if name.strip()}
+    unknown = wanted - set(ARMS)
+    if unknown or not wanted:
+        raise ConfigError(f"--arms {names!r}: choose from {', '.join(ARMS)}, separated by commas")
+    if "t2t" in wanted and subject_can_turn_off:
+        wanted.add("t2t-off")
+    return tuple(arm for arm in ARMS if arm in wanted)
+
+
+def run_arms(run: QaRun, questions: Sequence[Question], arms: Sequence[str], results: Results) -> None:
+    """Answers, judges, scores and writes every (arm, question) that `results` does not hold yet, a batch at a time.
+
+    Raises EndpointError when a dozen questions in a row fail, or a server's first three: it is gone, and resuming is
+    cheaper than waiting.
+    """
+    off = [arm for arm in arms if arm in ADAPTERS_OFF and (arm == "t2t-off" or can_turn_off(run.subject))]
+    for chosen, on in (([arm for arm in arms if arm not in off], True), (off, False)):
+        if all((arm, item.id) in results.done for arm in chosen for item in questions):
+            continue
+        with with_adapters(run.subject, on):
+            start = 0
+            while start < len(questions):
+                end = start + _batch_size(run)
+                replies: dict[str, Any] = {}
+                for arm in chosen:
+                    batch = [q for q in questions[start:end] if (arm, q.id) not in results.done]
+                    if batch:
+                        _run_batch(run, arm, batch, results, replies)
+                start = end
+
+
+def _batch_size(run: QaRun) -> int:
+    """Returns how many questions to ask next: no more than three of a server that has not answered yet."""
+    alone = getattr(run.subject, "ask_many", None) is None
+    return min(run.batch, FAILURES_AT_THE_START) if alone and not run.answered else run.batch
+
+
+def _run_batch(run: QaRun, arm: str, batch: Sequence[Question], results: Results, replies: dict[str, Any]) -> None:
+    """Runs one arm on one batch and appends its items; `replies` carries s2s's answers to the arms after it."""
+    heard: list[str | None] = [None] * len(batch)
+    if arm in ("t2t", "t2t-off"):
+        answers = ask_all(run.subject, typed=[item.question for item in batch], text_only=True, **run.options)
+    elif arm == "teacher":
+        answers = _teacher(run, batch, results, replies)
+    elif arm == "cascade":
+        heard, answers = _cascade(run, batch)
+    else:
+        answers = _spoken(run, batch, arm == "s2t", replies)
+        heard = [_heard(answer) for answer in answers]
+    if arm in SPOKEN_ANSWER:
+        answers = [_whole(answer) for answer in answers]
+    words = _transcribe(run, answers) if arm in SPOKEN_ANSWER else [None] * len(batch)
+    for item, answer, said, words_heard in zip(batch, answers, words, heard, strict=True):
+        record = item_record(run, arm, item, answer, said)
+        record["heard"] = words_heard
+        results.append(record)
+        run.tell(1)
+        _count_failures(run, record["error"])
+
+
+def _count_failures(run: QaRun, error: str) -> None:
+    """Raises EndpointError when so many questions in a row have failed that the next one will, too."""
+    run.failures = run.failures + 1 if error else 0
+    run.answered = run.answered or not error
+    dead = error.startswith("endpoint:") and not run.answered
+    if run.failures >= (FAILURES_AT_THE_START if dead else FAILURES_IN_A_ROW):
+        first = "the first " if dead else ""
+        raise EndpointError(
+            f"{first}{run.failures} questions in a row failed, the last with: {error}; mend it and resume"
+        )
+
+
+def _spoken(run: QaRun, batch: Sequence[Question], text_only: bool, replies: dict[str, Any]) -> list[Any]:
+    """Returns answers to the spoken questions, those in `replies` again; a failed one is asked again for text alone."""
+    missing = [q for q in batch if q.id not in replies or (text_only and isinstance(replies[q.id], Failure))]
+    waves: dict[str, Any] = {item.id: load_question(item) for item in missing}
+    usable = [item for item in missing if not isinstance(waves[item.id], Failure)]
+    if usable:
+        answers = ask_all(run.subject, waves=[waves[item.id] for item in usable], text_only=text_only, **run.options)
+        waves |= dict(zip((item.id for item in usable), answers, strict=True))
+    replies |= waves
+    return [replies[item.id] for item in batch]
+
+
+def _cascade(run: QaRun, batch: Sequence[Question]) -> tuple[list[str | None], list[Any]]:
+    """Returns what the recogniser heard and the spoken answers to it; times add up recogniser, LLM and voice."""
+    if run.recogniser is None:
+        raise ConfigError("the cascade needs a recogniser: give --recogniser or --judge")
+    loaded = [load_question(item) for item in batch]
+    waves = [np.zeros(0, np.float32) if isinstance(wave, Failure) else wave for wave in loaded]
+    started = time.perf_counter()
+    heard = run.recogniser.transcribe(waves)
+    hearing = time.perf_counter() - started
+    typed = ask_all(run.subject, typed=[words or "..." for words in heard], text_only=True, **run.options)
+    own = [wave if isinstance(wave, Failure) else answer for wave, answer in zip(loaded, typed, strict=True)]
+    return list(heard), _say(run, own, hearing)
+
+
+def _teacher(run: QaRun, batch: Sequence[Question], results: Results, replies: dict[str, Any]) -> list[Any]:
+    """Returns the model's own texts spoken: from this batch, from the file of an earlier run, or asked now."""
+    written: dict[str, OwnText] = {}
+    for arm in ("s2t", "s2s"):
+        for item in (results.items[arm, q.id] for q in batch if (arm, q.id) in results.items):
+            if item["finish"] != "error":
+                written[item["id"]] = OwnText(item["text"], item["finish"], float(item.get("wall_seconds") or 0.0))
+    tried = {q.id: Failure(results.items["s2t", q.id]["error"]) for q in batch if ("s2t", q.id) in results.items}
+    known = tried | {id: reply for id, reply in replies.items() if not isinstance(reply, Failure)} | written
+    _spoken(run, [q for q in batch if q.id not in known], True, replies)
+    return _say(run, [known.get(q.id) or replies[q.id] for q in batch])
+
+
+def _say(run: QaRun, own: Sequence[Any], seconds: float = 0.0) -> list[Any]:
+    """Returns texts spoken, each with the reason why its text ended and with the seconds that were spent before."""
+    spoken = say_all(run.speaker, ["" if isinstance(text, Failure) else text.text for text in own], **run.options)
+    return [
+        text if isinstance(text, Failure) else _after(text, said, seconds)
+        for text, said in zip(own, spoken, strict=True)
+    ]
+
+
+def _after(own: Any, said: Any, seconds: float) -> Any:
+    if isinstance(said, Failure):
+        return said
+    before = seconds + float(own.wall_seconds or 0.0)
+    first = None if said.first_audio_seconds is None else before + said.first_audio_seconds
+    finish = own.finish if own.finish in CUT else said.finish
+    return replace(said, finish=finish, wall_seconds=before + said.wall_seconds, first_audio_seconds=first)
+
+
+def _transcribe(run: QaRun, answers: Sequence[Any]) -> list[str | None]:
+    if run.judge is None:
+        raise ConfigError("spoken answers need a judge: give --judge with a recogniser")
+    silent = np.zeros(0, np.float32)
+    waves = [silent if _audio(a) is None else at_16k(a.audio, a.sample_rate) for a in answers]
+    return list(run.judge.transcribe(waves))
+
+
+def item_record(run: QaRun, arm: str, item: Question, answer: Any, transcript: str | None) -> dict[str, Any]:
+    """Returns what is written about one question in one arm; a failed one scores 0 and says why in `error`."""
+    failed = isinstance(answer, Failure)
+    text = str(answer.text)
+    prediction = text if transcript is None else transcript
+    record: dict[str, Any] = {"arm": arm, "id": item.id, "kind": item.kind, "question": item.question}
+    record |= {"place": run.places.get(item.id), "question_audio": None if item.audio is None else str(item.audio)}
+    record |= {"answers": list(item.answers), "heard": None, "text": text, "transcript": transcript}
+    error = answer.reason if failed else ""
+    scores, fault = _score(run.scorers, "" if failed else prediction, item)
+    record |= {"score": scores[run.scorers[0].name], "scores": scores, "error": error or fault}
+    record["text_score"] = 0.0 if failed else _score(run.scorers[:1], text, item)[0][run.scorers[0].name]
+    record["empty"] = not failed and not prediction.strip()
+    record["finish"] = "error" if failed else str(getattr(answer, "finish", "stop"))
+    record["cut"] = not failed and record["finish"] in CUT
+    if not failed:
+        record |= _timings(answer)
+    if transcript is not None and not failed:
+        record |= _speech(run, arm, item, answer, text, transcript)
+    return record
+
+
+def _score(scorers: Sequence[Scorer], prediction: str, item: Question) -> tuple[dict[str, float], str]:
+    """Returns the prediction's score by every scorer, 0 where one fails, and why it failed."""
+    scores, fault = {}, ""
+    for scorer in scorers:
+        try:
+            value = scorer.score(prediction, item.answers, item.question) / scorer.best if prediction.strip() else 0.0
+        except EndpointError as error:
+            value, fault = 0.0, f"scorer: {error}"
+        scores[scorer.name] = float(value)
+    return scores, fault
+
+
+def _timings(answer: Any) -> dict[str, Any]:
+    seconds = {"wall_seconds": answer.wall_seconds, "first_audio_seconds": answer.first_audio_seconds}
+    return {name: None if value is None else float(value) for name, value in seconds.items()}
+
+
+def _speech(run: QaRun, arm: str, item: Question, answer: Any, text: str, transcript: str) -> dict[str, Any]:
+    """Returns the audio's path, its checks and the judge's errors against the answer's own text."""
+    edits = errors_between(text, transcript)
+    found: dict[str, Any] = {"words": edits.words, "word_edits": edits.word_edits}
+    found |= {"characters": edits.characters, "character_edits": edits.character_edits}
+    audio = _audio(answer)
+    found["audio_seconds"] = 0.0
+    if audio is not None:
+        path = run.folder / "audio" / arm / f"{safe_name(item.id)}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_wav(path, audio, answer.sample_rate)
+        found |= {"audio": str(path.relative_to(run.folder)), "audio_seconds": len(audio) / answer.sample_rate}
+        found["signal"] = signal_checks(audio, answer.sample_rate, text)
+    return found
+
+
+def safe_name(identifier: str) -> str:
+    """Returns an id as a file name: unchanged when it is one, else cleaned and marked with its hash."""
+    clean = re.sub(r"[^\w.-]", "_", identifier)[:80]
+    if clean == identifier and not clean.startswith("."):
+        return clean
+    return f"{clean.lstrip('.')}-{sha256(identifier.encode()).hexdigest()[:8]}"
+
+
+def load_question(item: Question) -> Any:
+    """Returns a question's wave, float32 at 16 kHz, or a Failure that says why there is none."""
+    if item.audio is None:
+        return Failure("the question has no audio")
+    return attempt(partial(load_audio, item.audio), "question audio: ")
+
+
+def _audio(answer: Any) -> np.ndarray | None:
+    audio = None if isinstance(answer, Failure) else answer.audio
+    return None if audio is None or not len(audio) else audio
+
+
+def _whole(answer: Any) -> Any:
+    audio = _audio(answer)
+    if audio is not None and not np.isfinite(audio).all():
+        return Failure("the answer's audio holds samples that are not finite numbers", str(answer.text))
+    return answer
+
+
+def _heard(answer: Any) -> str | None:
+    question = getattr(answer, "heard", None)
+    return question if isinstance(question, str) and question else None

@@ -1,0 +1,188 @@
+"""How well a model hears: the words it took an utterance for, against the true ones and beside a recogniser's.
+
+Utterances are those of a spoken set, whose words are known, or recordings without transcripts, which a better recogniser
+writes down first: it must be neither the one beside nor one that labelled training data. Sounds without speech show what
+a model invents. No answer is made: a model with an ear is asked for its hearing alone (`hear_all`).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from echox.errors import ConfigError, InputError
+from echox.eval.judges import FULL_WINDOW, Judge, load_judge
+from echox.eval.model_under_test import RECORDED, Failure, ask_all, attempt
+from echox.eval.no_speech import KINDS, no_speech
+from echox.eval.questions import Question, fingerprint, take
+from echox.eval.results import Results
+from echox.eval.scorers.sound import errors_between
+from echox.eval.setup import WER_NORMALISER
+from echox.eval.tables import Table
+from echox.eval.tasks.arms import load_question
+from echox.eval.tasks.hearing_tables import NOTHING, hearing_tables
+from echox.eval.tasks.qa import results_path
+from echox.eval.tasks.spoken_set import read_set
+from echox.files import JSON_BYTES, read_text
+from echox.prepare.filters import SOUND_FILES
+from echox.text.normalize import whisper_english
+
+BATCH = 8
+UNKNOWN = ""
+"""The words of a clip that nobody has written down yet."""
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A sound without speech, by its kind and number."""
+
+    id: str
+    kind: str
+    number: int
+
+
+@dataclass(frozen=True)
+class Recognisers:
+    """The recogniser that stands beside the model, and the one that writes down clips (None without clips)."""
+
+    reference: Judge
+    labeller: Judge | None = None
+
+    @classmethod
+    def load(cls, reference: str, reference_beam: int, labeller: str, labeller_beam: int, device: str) -> "Recognisers":
+        """Loads both in Whisper's own window; raises ConfigError when they are one."""
+        if reference == labeller:
+            raise ConfigError(
+                f"{reference} cannot stand beside the model and write down its clips: give another --judge"
+            )
+        where = "cuda" if device == "cuda" else "cpu"
+        found = load_judge(reference, where, FULL_WINDOW, beam=reference_beam)
+        return cls(found, load_judge(labeller, where, FULL_WINDOW, beam=labeller_beam) if labeller else None)
+
+
+@dataclass(frozen=True)
+class HearingOptions:
+    """Where results go and which recordings are heard."""
+
+    out: Path
+    limit: int | None = None
+    shard: str = "0/1"
+
+
+def gather(
+    spoken: Path | None, conditions: Sequence[str], clips: Sequence[Path], only: Path | None, nothing: int
+) -> tuple[dict[str, list[Question]], dict[str, list[Sound]]]:
+    """Returns utterances by condition or folder, and `nothing` sounds of each kind.
+
+    Raises ConfigError when there is nothing to hear, InputError for a set that is not whole or a folder without clips.
+    """
+    found: dict[str, list[Question]] = {}
+    for condition in conditions if spoken is not None else ():
+        one = read_set(spoken or Path(), condition)
+        found[one.name] = one.questions
+    for folder in clips:
+        found[folder.resolve().name] = read_clips(folder, only)
+    if not found and not nothing:
+        raise ConfigError("there is nothing to hear: give --set, --clips or --nothing")
+    sounds = {kind: [Sound(f"{kind}-{n}", kind, n) for n in range(nothing)] for kind in KINDS if nothing}
+    return found, sounds
+
+
+def read_clips(folder: Path, only: Path | None = None) -> list[Question]:
+    """Returns the recordings below a folder in the order of their names, those listed in `only` where it is given.
+
+    Raises InputError when there are none.
+    """
+    wanted = None if only is None else set(read_text(only, JSON_BYTES).split())
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SOUND_FILES)
+    paths = [path for path in paths if wanted is None or path.stem in wanted]
+    if not paths:
+        listed = f" that {only} lists" if only is not None else ""
+        raise InputError(
+            f"{folder} holds no recordings{listed} ({', '.join(SOUND_FILES)}): correct the folder or the list"
+        )
+    return [Question(path.stem, UNKNOWN, ("-",), path) for path in paths]
+
+
+def hear_all(subject: Any, waves: Sequence[np.ndarray]) -> list[Any]:
+    """Returns the words that each wave (float32 at 16 kHz) was taken for, or a Failure.
+
+    A model with parts is asked for its hearing alone; another has to answer in text, and says what it heard with that.
+    """
+    ear: Any = getattr(getattr(subject, "parts", None), "ear", None)
+    if ear is None:
+        answers = ask_all(subject, waves=list(waves), text_only=True)
+        return [one if isinstance(one, Failure) else str(getattr(one, "heard", "") or "") for one in answers]
+    try:
+        return [one.text for one in ear.hear(list(waves))]
+    except RECORDED:  # one of them cannot be heard: find which
+        return [attempt(partial(_hear_one, ear, wave)) for wave in waves]
+
+
+def _hear_one(ear: Any, wave: np.ndarray) -> str:
+    return ear.hear([wave])[0].text
+
+
+def run_hearing(
+    subject: Any,
+    name: str,
+    utterances: dict[str, list[Question]],
+    sounds: dict[str, list[Sound]],
+    recognisers: Recognisers,
+    options: HearingOptions,
+    tell: Callable[[str], None],
+) -> list[Table]:
+    """Hears what `hearing.jsonl` does not hold yet and returns its tables."""
+    everything = [item for items in utterances.values() for item in items]
+    settings: dict[str, Any] = {"task": "hearing", "model": name, "reference": recognisers.reference.name}
+    settings |= {"labels": recognisers.labeller.name if recognisers.labeller else "", "wer_normaliser": WER_NORMALISER}
+    settings |= {"questions_mark": fingerprint(everything), "arms": [*utterances, *sounds], "shard": options.shard}
+    with Results(results_path(options.out, options.shard, "hearing"), settings) as results:
+        for arm, items in utterances.items():
+            _hear_arm(subject, arm, take(items, options.limit, options.shard), recognisers, results)
+        for kind, some in sounds.items():
+            _hear_arm(subject, NOTHING + kind, take(some, options.limit, options.shard), recognisers, results)
+        done = list(results.items.values())
+    failed = sum(bool(item["error"]) for item in done)
+    if failed:
+        tell(f"{failed} recordings were not heard; {results.path} says why")
+    return hearing_tables(settings, done)
+
+
+def _hear_arm(subject: Any, arm: str, items: Sequence[Any], recognisers: Recognisers, results: Results) -> None:
+    from rich.progress import track
+
+    todo = [item for item in items if (arm, item.id) not in results.done]
+    for start in track(range(0, len(todo), BATCH), description=arm, disable=not todo):
+        batch = todo[start : start + BATCH]
+        loaded = [
+            no_speech(item.kind, item.number) if isinstance(item, Sound) else load_question(item) for item in batch
+        ]
+        waves = [np.zeros(0, np.float32) if isinstance(wave, Failure) else wave for wave in loaded]
+        whole = [index for index, wave in enumerate(loaded) if not isinstance(wave, Failure)]
+        heard = dict(zip(whole, hear_all(subject, [waves[index] for index in whole]) if whole else (), strict=True))
+        recognised = recognisers.reference.transcribe(waves)
+        texts = _texts(batch, waves, recognisers)
+        for index, item in enumerate(batch):
+            results.append(_record(arm, item.id, texts[index], heard.get(index, loaded[index]), recognised[index]))
+
+
+def _texts(batch: Sequence[Any], waves: list[np.ndarray], recognisers: Recognisers) -> list[str]:
+    """Returns the true words: those of a question, none of a sound, the labeller's of a clip."""
+    unknown = [not isinstance(item, Sound) and item.question == UNKNOWN for item in batch]
+    if not any(unknown) or recognisers.labeller is None:
+        return ["" if isinstance(item, Sound) else item.question for item in batch]
+    return recognisers.labeller.transcribe(waves)
+
+
+def _record(arm: str, id: str, text: str, heard: Any, recognised: str) -> dict[str, Any]:
+    said = "" if isinstance(heard, Failure) else heard
+    own, other = errors_between(text, said), errors_between(text, recognised)
+    counts = [len(whisper_english()(words).split()) for words in (said, recognised)]
+    record = {"arm": arm, "id": id, "text": text, "heard": said, "recognised": recognised, "words": own.words}
+    record |= {"word_edits": own.word_edits, "recognised_edits": other.word_edits}
+    record |= {"heard_words": counts[0], "recognised_words": counts[1]}
+    return record | {"error": heard.reason if isinstance(heard, Failure) else ""}

@@ -1,0 +1,219 @@
+"""Spoken sets: typed answers in, chosen questions out, spoken once by held-out voices and spoilt in several ways.
+
+    DIR/questions.tsv           id question answers audio kind, the kind being typed-right or typed-wrong
+    DIR/set.json                how the set was made, and how many questions of each kind it was chosen from
+    DIR/<condition>/<id>.wav    clean, noise, telephone, room: the same utterances
+
+Few questions of a pool are answered right by a small model, so a sample of the pool says little about what is kept of
+them. A set holds the right ones and as many wrong ones, chosen by hash; how many each stands for is written down, and
+`retention.py` puts them together again. Made by `echox eval spoken-set`, which goes on where it was stopped.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from echox.audio import SAMPLE_RATE, load_audio, save_wav
+from echox.data.manifest import read_jsonl
+from echox.errors import ConfigError, InputError
+from echox.eval.questions import Question, check_questions, read_questions, take, write_questions
+from echox.eval.results import read_results
+from echox.eval.scorers.answers import Scorer
+from echox.eval.tasks.arms import safe_name
+from echox.eval.tasks.retention import TYPED_ARMS
+from echox.files import JSON_BYTES, read_text, write_text
+from echox.prepare.perturb import perturb
+from echox.prepare.recipe import HELD_OUT_VOICES, Corpus, Perturbation, VoiceChoice
+from echox.prepare.speak import Speaker, generator
+from echox.prepare.texts import fraction
+from echox.prepare.voices import Voice, make_voice
+
+RIGHT, WRONG = "typed-right", "typed-wrong"
+KINDS = (RIGHT, WRONG)
+
+HELD_OUT = VoiceChoice(kind="kokoro", styles=HELD_OUT_VOICES)
+
+
+def _only(**changes: Any) -> Perturbation:
+    """Returns a perturbation that does one thing to every recording, at one level."""
+    nothing = {
+        "noise_share": 0,
+        "room_share": 0,
+        "telephone_share": 0,
+        "silence_seconds": (0, 0),
+        "peak_dbfs": (-6, -6),
+    }
+    return Perturbation.model_validate(nothing | changes)
+
+
+SPOILT = {
+    "noise": _only(noise_share=1, snr_db=(10, 10), noise_kinds=("white", "pink")),
+    "telephone": _only(telephone_share=1),
+    "room": _only(room_share=1, room_seconds=(0.3, 0.5)),
+}
+"""What is done to the clean recordings: noise at 10 dB, the telephone's band and codec, an echoing room."""
+CONDITIONS = ("clean", *SPOILT)
+
+
+@dataclass(frozen=True)
+class SpokenSet:
+    """A set under one condition: its questions, its printed name and how many questions each kind was chosen from."""
+
+    questions: list[Question]
+    name: str
+    pool: dict[str, int]
+
+
+def read_typed(paths: Sequence[Path], scorer: Scorer) -> list[Question]:
+    """Returns typed questions whose `kind` says whether their typed answer is right.
+
+    Files are results of `echox eval qa` (the arm t2t-off, else t2t) or JSONL with id, question, answers and answer.
+    Raises InputError for lines without these, an id that is there twice, or no answers at all.
+    """
+    found = []
+    for path in paths:
+        for number, line in enumerate(_typed_lines(path), start=1):
+            text = line.get("answer", line.get("text"))
+            if not all(line.get(name) for name in ("id", "question", "answers")) or text is None:
+                raise InputError(f"{path} answer {number} lacks id, question, answers or answer: give typed answers")
+            answers = tuple(map(str, line["answers"]))
+            right = bool(str(text).strip()) and scorer.score(str(text), answers, line["question"]) > 0
+            found.append(Question(str(line["id"]), str(line["question"]), answers, kind=RIGHT if right else WRONG))
+    check_questions(found, ", ".join(map(str, paths)), need_audio=False)
+    return found
+
+
+def _typed_lines(path: Path) -> list[dict[str, Any]]:
+    lines = read_jsonl(path)
+    if not lines or lines[0].get("type") != "settings":
+        return lines
+    _, items = read_results(path)
+    arm = next((arm for arm in TYPED_ARMS if any(item["arm"] == arm for item in items)), None)
+    if arm is None:
+        raise InputError(f"{path} holds no typed answers: run `echox eval qa --arms t2t-off` first")
+    return [item for item in items if item["arm"] == arm]
+
+
+def choose(typed: Sequence[Question], right: int, wrong: int, seed: int = 0) -> list[Question]:
+    """Returns up to so many questions of each kind, chosen by hash of their ids, the kinds taking turns.
+
+    A longer choice begins with a shorter one, and a part of a larger pool keeps its choice.
+    """
+    chosen = []
+    for kind, count in zip(KINDS, (right, wrong), strict=True):
+        own = [item for item in typed if item.kind == kind]
+        chosen.append(sorted(own, key=lambda item: fraction("spoken-set", str(seed), item.id))[:count])
+    return [item for turn in zip_longest(*chosen) for item in turn if item is not None]
+
+
+def make_set(
+    folder: Path,
+    typed: Sequence[Question],
+    counts: tuple[int, int],
+    voice: Callable[[], Any],
+    conditions: Sequence[str],
+    shard: str = "0/1",
+    seed: int = 0,
+    advance: Callable[[int], Any] = lambda count: None,
+) -> list[Question]:
+    """Speaks what is missing of this shard; writes questions.tsv once every recording is there. Returns the questions.
+
+    `voice` makes the voice that speaks. Raises ConfigError for an unknown condition, or when the folder was made by
+    other voices or with another seed.
+    """
+    unknown = set(conditions) - set(CONDITIONS)
+    if unknown or not conditions:
+        raise ConfigError(f"--conditions {','.join(conditions)!r}: choose from {', '.join(CONDITIONS)}")
+    chosen = [_spoken_name(item) for item in choose(typed, *counts, seed)]
+    pool = Counter(item.kind for item in typed)
+    made = {"seed": seed, "voices": list(HELD_OUT_VOICES), "pool": {kind: pool[kind] for kind in KINDS}}
+    _write_settings(folder, made)
+    own, conditions = take(chosen, None, shard), ["clean", *(name for name in conditions if name != "clean")]
+    if any(not _place(folder, "clean", item).is_file() for item in own):
+        corpus = Corpus(
+            texts="", role="user", split="heldout", field="question", seed=seed, voices=(HELD_OUT,)
+        )  # fmt: skip
+        speaker = Speaker(corpus, lambda choice: voice(), SAMPLE_RATE)
+        for item in own:
+            if not _place(folder, "clean", item).is_file():
+                pcm, _ = speaker.say({"id": item.id, "question": item.question}, ())
+                _save(_place(folder, "clean", item), pcm / 32767)
+            advance(1)
+    for condition in conditions[1:]:
+        for item in own:
+            place = _place(folder, condition, item)
+            if not place.is_file():
+                clean = load_audio(_place(folder, "clean", item))
+                _save(place, perturb(clean, SPOILT[condition], (), generator(seed, condition, item.id))[0])
+    if all(_place(folder, condition, item).is_file() for condition in conditions for item in chosen):
+        write_questions(folder / "questions.tsv", chosen)
+    return chosen
+
+
+def read_set(folder: Path, condition: str = "clean") -> SpokenSet:
+    """Returns a spoken set under one condition; raises InputError when it is not whole, naming what is there."""
+    settings = _read_settings(folder)
+    if settings is None or not (folder / "questions.tsv").is_file():
+        raise InputError(f"{folder} is not a finished spoken set: make it with `echox eval spoken-set`")
+    if not (folder / condition).is_dir():
+        there = ", ".join(sorted(path.name for path in folder.iterdir() if path.is_dir()))
+        raise InputError(f"{folder} has no condition {condition!r}: it has {there}")
+    questions = read_questions(folder / "questions.tsv", folder / condition, need_audio=True)
+    return SpokenSet(questions, f"{folder.resolve().name}, {condition}", settings["pool"])
+
+
+def load_retention(
+    folder: Path, condition: str, questions: Path | None, suite: str
+) -> tuple[list[Question], str, dict[str, Any]]:
+    """Returns the questions of a spoken set, its printed name and what a run notes about it.
+
+    Raises ConfigError when other questions are given too, InputError when the set is not whole.
+    """
+    if questions is not None or suite:
+        raise ConfigError("--retention brings its own questions: leave --questions and --suite out")
+    found = read_set(folder, condition)
+    return found.questions, found.name, {"pool": found.pool}
+
+
+def held_out_voice(kokoro: Path | None) -> Voice:
+    """Returns Kokoro, from the folder of its weights, for the voices that never train."""
+    return make_voice(HELD_OUT, kokoro)
+
+
+def _spoken_name(item: Question) -> Question:
+    """Returns a question with its file name, and without the marks that a questions file keeps for itself."""
+    clean = [" ".join(text.split()).replace("|", "/") for text in (item.question, *item.answers)]
+    return replace(item, question=clean[0], answers=tuple(clean[1:]), audio=Path(f"{safe_name(item.id)}.wav"))
+
+
+def _place(folder: Path, condition: str, item: Question) -> Path:
+    return folder / condition / str(item.audio)
+
+
+def _save(path: Path, wave: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_wav(path, wave, SAMPLE_RATE)
+
+
+def _read_settings(folder: Path) -> dict[str, Any] | None:
+    path = folder / "set.json"
+    try:
+        return json.loads(read_text(path, JSON_BYTES)) if path.is_file() else None
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON: make the set again in another folder") from error
+
+
+def _write_settings(folder: Path, made: dict[str, Any]) -> None:
+    earlier = _read_settings(folder) or made
+    for name in ("seed", "voices"):
+        if earlier.get(name) != made[name]:
+            raise ConfigError(
+                f"{folder} was made with {name} {earlier.get(name)}, not {made[name]}: choose another --out"
+            )
+    write_text(folder / "set.json", json.dumps(made, indent=1))

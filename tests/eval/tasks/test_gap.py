@@ -1,0 +1,230 @@
+"""The gap benchmark on made-up states whose answer is known, its own word sets, and translation scores."""
+
+import json
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from echox.errors import ConfigError, InputError
+from echox.eval.scorers.translation import asr_bleu, bleu, chrf, compare
+from echox.eval.tasks.gap import (
+    LENGTH_ONLY,
+    gap_table,
+    length_states,
+    measure_view,
+    probe,
+    read_sets,
+    rotated,
+    typed_against_spoken,
+)
+from echox.eval.tasks.states import available, voice_name, word_speaker, word_states
+from echox.eval.tasks.verbs import run_gap
+
+H = 24
+
+
+class Reader:
+    """A model whose typed states hold meaning, spoken states sound, echo states both, and units noise."""
+
+    def __init__(self, sets) -> None:
+        generator = np.random.default_rng(0)
+        self.noise = {word: generator.normal(size=H) for item in sets for word in item.words()}
+        self.meaning, self.sound = dict(self.noise), dict(self.noise)
+        for item in sets:
+            near = 0.3 * generator.normal(size=(2, H))
+            self.meaning[item.meaning] = self.noise[item.anchor] + near[0]
+            self.sound[item.sound] = self.noise[item.anchor] + near[1]
+
+    def typed_states(self, text, answer=None):
+        return [self._two(self.noise[text]), self._two(self.meaning[text])]
+
+    def spoken_states(self, wave, answer=None):
+        return [self._two(self.sound[str(wave)])]
+
+    def echo_states(self, text):
+        return [self._two(np.concatenate([self.sound[text], self.meaning[text]]))]
+
+    def unit_states(self, text):
+        return [self._two(self.noise[text] + 50)]  # a large common direction that centring must take off
+
+    @staticmethod
+    def _two(state):
+        return np.stack([state + 1, state - 1])  # two tokens whose mean is the state
+
+
+@pytest.fixture(scope="module")
+def sets():
+    return read_sets()
+
+
+@pytest.fixture(scope="module")
+def reader(sets):
+    return Reader([item for item in sets if len({*item.words()}) == 4])
+
+
+def test_our_word_sets_are_sound(sets):
+    assert len(sets) >= 60 and ("hi", "high", "hello") in {item.words()[:3] for item in sets}
+    assert all(word == word.lower().strip() and word.isalpha() for item in sets for word in item.words())
+
+
+def test_bad_word_files_are_told(tmp_path):
+    path = tmp_path / "w.tsv"
+    for text, told in (("a\tb\n", "columns"), ("anchor\tsound\tmeaning\tneither\na\ta\tb\tc\n", "line 2")):
+        path.write_text(text)
+        with pytest.raises(InputError, match=told):
+            read_sets(path)
+    path.write_text("anchor\tsound\tmeaning\tneither\na\tb\tc\td\na\te\tf\tg\n")
+    with pytest.raises(InputError, match="twice"):
+        read_sets(path)
+
+
+def test_views_see_what_was_put_into_the_states(sets, reader):
+    sources = available(reader, lambda word: word)
+    views = {name: measure_view(name, source.read, sets) for name, source in sources.items()}
+    typed, spoken, units = views["text LLM"], views["S2T LLM"], views["units"]
+    sound, meaning, neither, *others = typed.cosines_LR[1]
+    assert meaning > 0.7 > 0.35 > sound and abs(neither) < 0.25 and max(map(abs, others)) < 0.25
+    assert spoken.cosines_LR[0, 0] > 0.7 > spoken.cosines_LR[0, 1]
+    assert typed.choices[1].high < 0.3 and spoken.choices[0].low > 0.7
+    assert abs(units.cosines_LR[0]).max() < 0.3  # raw cosines would be about 1
+    assert typed.meaning_probe_L[1] > 0.85 and spoken.sound_probe_L[0] > 0.85
+    assert 0.3 < units.sound_probe_L[0] < 0.7 and 0.3 < typed.meaning_probe_L[0] < 0.7  # chance, not memory
+    table = gap_table([typed], "")
+    assert [row[2] for row in table.rows] == ["0 of 1", "1 of 1"]
+
+
+def test_the_probe_does_not_learn_its_test_sets():
+    generator = np.random.default_rng(4)
+    states = generator.normal(size=(240, 60))  # far more features than pairs: memorising would give 1.0
+    index = np.arange(240).reshape(60, 4)
+    assert 0.3 < probe(states, index, 1) < 0.7
+
+
+def lengths(sets, generator):
+    """Returns states in which only a word's length can be read, as a clumsy word list would make them."""
+    states, index = [], []
+    for _ in sets:
+        index.append(range(len(states), len(states) + 4))
+        states += [generator.normal(size=4) * 0.01 + size for size in (4, 4, 4, 9)]
+    return np.array(states), np.array(index)
+
+
+def test_the_probe_is_blind_to_what_only_tells_the_classes_words_apart(sets):
+    states, index = lengths(sets, np.random.default_rng(3))
+    assert 0.3 < probe(states, index, 1) < 0.7 and 0.3 < probe(states, index, 2) < 0.7
+
+
+def test_negatives_are_the_same_words_rotated_within_their_fold():
+    index = np.arange(4 * 14).reshape(14, 4)
+    apart = rotated(index, 2, folds=3)
+    assert sorted(apart) == sorted(index[:, 2]) and not (apart == index[:, 2]).any()
+    rows = {word: row for row, word in enumerate(index[:, 2])}
+    assert all(rows[word] % 3 == row % 3 for row, word in enumerate(apart))
+
+
+def test_length_alone_is_measured_beside_the_views(tmp_path, sets, reader):
+    assert length_states("table").tolist() == [[5, 2]] and length_states("hope").tolist() == [[4, 1]]
+    (table,) = run_gap(reader, "made up", sets, lambda word: word, [], tmp_path, print, "Ann's voice")
+    assert table.rows[-1][0].startswith("length alone") and "Ann's voice" in table.note
+    assert "cos another's meaning" in table.head
+    assert 0.35 < measure_view("", length_states, sets).meaning_probe_L[0] < 0.65
+
+
+def test_the_text_llm_is_read_with_its_adapters_off(tmp_path, sets, reader):
+    class Adapted(Reader):
+        on, log = True, []
+
+        def typed_states(self, text, answer=None):
+            self.log.append(self.on)
+            return super().typed_states(text) if self.on else super().typed_states(text)[:1]
+
+        @contextmanager
+        def without_adapters(self):
+            self.on = False
+            yield
+            self.on = True
+
+    model = Adapted(sets)
+    (table,) = run_gap(model, "made up", sets, None, [], tmp_path, print)
+    names = [row[0] for row in table.rows]
+    assert names.count("text LLM") == 1 and names.count("text LLM, adapters on") == 2
+    assert model.log[0] is False and model.log[-1] is True and model.on
+
+
+def test_sets_with_a_word_that_has_no_states_are_left_out(sets, reader):
+    def read(word):
+        return np.zeros((1, 1)) if word in ("high", "sea") else word_states(reader.typed_states(word))
+
+    view = measure_view("units", read, sets)
+    assert view.sets == len(sets) - 2 and gap_table([view], "").rows[0][1] == str(view.sets)
+    with pytest.raises(InputError, match="word sets only"):
+        measure_view("units", read, sets[:5])
+
+
+def test_states_are_means_over_tokens():
+    assert np.allclose(word_states([np.array([[1.0, 2], [3, 4]]), np.zeros((5, 2))]), [[2, 3], [0, 0]])
+
+
+def test_typed_against_spoken_has_a_ceiling_and_a_floor():
+    generator = np.random.default_rng(1)
+    states = {key: generator.normal(size=(3, H)) for key in range(12)}
+
+    class Same:
+        def typed_states(self, text, answer=None):
+            return [states[text]]
+
+        def spoken_states(self, wave, answer=None):
+            return [states[int(wave)] + 7.0]  # the same, elsewhere in space
+
+    (raw, centred, floor), *_ = typed_against_spoken(Same(), [(i, np.array(i), None) for i in range(12)])
+    assert centred == pytest.approx(1.0, abs=1e-6) and raw < 0.5 and abs(floor) < 0.3
+    with pytest.raises(InputError, match="two"):
+        typed_against_spoken(Same(), [(0, np.array(0), None)])
+
+
+def test_the_program_writes_table_figure_and_numbers(tmp_path, sets, reader):
+    tables = run_gap(reader, "made up", sets, lambda word: word, [], tmp_path, print)
+    assert len(tables[0].rows) == 2 + 1 + 1 + 1 + 1
+    content = json.loads((tmp_path / "gap.json").read_text())
+    assert set(content["views"]) == {"text LLM", "S2T LLM", "echo decoder", "units", LENGTH_ONLY}
+    assert (tmp_path / "gap.svg").read_text().startswith("<svg") and "made up" in (tmp_path / "gap.md").read_text()
+    with pytest.raises(ConfigError, match="no hidden states"):
+        run_gap(object(), "mute", sets, None, [], tmp_path, print)
+
+
+def test_words_come_from_a_folder_or_the_models_own_voice(tmp_path, sets):
+    with pytest.raises(InputError, match="lacks"):
+        word_speaker(tmp_path, sets)
+    assert word_speaker(None, sets)(object()) is None
+    assert voice_name(None) == "the model's own voice" and tmp_path.name in voice_name(tmp_path)
+
+
+REFERENCES = [[f"the {word} is on the table near the door"] for word in ("cat", "dog", "cup", "hat", "key", "pen")]
+GOOD = [options[0] for options in REFERENCES]
+BAD = [text.replace("table", "chair").replace("near", "by") for text in GOOD]
+
+
+def test_translation_scores_carry_their_signatures():
+    found = bleu(GOOD, REFERENCES)
+    assert found.score == pytest.approx(100) and "version:" in found.signature and "tok:13a" in found.signature
+    assert bleu(BAD, REFERENCES).score < 60 < chrf(GOOD, REFERENCES).score
+    assert bleu(["a b c d"], [["x", "a b c d"]]).score == pytest.approx(100)  # any reference
+    with pytest.raises(InputError, match="one for each"):
+        bleu(GOOD[:2], REFERENCES)
+
+
+def test_asr_bleu_normalises_and_names_the_recogniser():
+    class Ears:
+        name = "ears"
+
+        def transcribe(self, waves):
+            return [text.upper() + "!" for text in GOOD]
+
+    found = asr_bleu([np.zeros(4)] * 6, REFERENCES, Ears())
+    assert found.score == pytest.approx(100) and "asr:ears" in found.signature and "whisper-basic" in found.signature
+
+
+def test_the_paired_bootstrap_tells_systems_apart():
+    found = compare(BAD, GOOD, REFERENCES)
+    assert found["system"] > found["baseline"] and found["p"] < 0.05

@@ -1,0 +1,140 @@
+"""The voice beside a reference voice, and clicks where streamed pieces meet."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from eval_fakes import RATE, FakeJudge, voice
+from typer.testing import CliRunner
+
+from echox.audio import save_wav
+from echox.commands.eval import app
+from echox.errors import ConfigError
+from echox.eval.tasks import reference_voice
+from echox.eval.tasks.joins import changes, joins_tables, measure_joins, pitch, streamed
+from echox.eval.tasks.reference_voice import ReferenceVoice
+from echox.eval.tasks.verbs import run_joins, run_speech
+from echox.generate.fake import FakeAssistant
+from echox.generate.types import Piece
+
+SECOND = np.arange(RATE) / RATE
+
+
+def tone(hertz, seconds=1.0):
+    return 0.3 * np.sin(2 * np.pi * hertz * np.arange(int(seconds * RATE)) / RATE)
+
+
+class Teacher:
+    """Speaks as the fakes do."""
+
+    sample_rate, styles = RATE, ("teacher",)
+
+    def speak(self, text, style, speed, seed):
+        return voice(text)
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Two spoken answers, of which the judge misheard one word of five, and one that is empty."""
+    texts = {"a": ("salt and bread", "salt and red"), "b": ("black tea", "black tea"), "c": ("", "")}
+    lines = [{"type": "settings", "task": "qa", "model": "m", "judge": "fake judge", "shard": "0/1"}]
+    for id, (text, heard) in texts.items():
+        item = {"type": "item", "arm": "s2s", "id": id, "text": text, "transcript": heard, "question": f"what is {id}"}
+        edits = sum(a != b for a, b in zip(text.split(), heard.split(), strict=True))
+        item |= {
+            "words": len(text.split()),
+            "word_edits": edits,
+            "characters": 9,
+            "character_edits": edits,
+            "error": "",
+        }
+        if text:
+            save_wav(tmp_path / f"{id}.wav", np.tile(voice(text), 2), RATE)
+            seconds = {"speech_seconds": 2.0, "words_per_second": 1.0, "pause_seconds": 0.0, "clipped": 0.0, "dc": 0.0}
+            item |= {"audio": f"{id}.wav", "signal": seconds}
+        lines.append(item)
+    path = tmp_path / "results.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_the_same_texts_in_the_reference_voice_stand_beside_with_paired_differences(tmp_path, results, monkeypatch):
+    monkeypatch.setattr("echox.eval.tasks.verbs.dnsmos", lambda: lambda wave: {"dnsmos": 1.0 + len(wave) / RATE})
+    beside = ReferenceVoice("hibari", Teacher(), FakeJudge())
+    tables = run_speech([results], ["dnsmos"], None, tmp_path / "o", print, beside)
+    quality, errors, table = tables
+    assert [row[0] for row in quality.rows] == ["m s2s", "m s2s, said by hibari"] and len(errors.rows) == 2
+    rows = {row[1]: row for row in table.rows}
+    lengths = np.array([len(voice(text)) for text in ("salt and bread", "black tea")]) / RATE
+    assert rows["dnsmos"][2] == "2" and rows["dnsmos"][5].startswith(
+        f"{lengths.mean():+.2f} ["
+    )  # ours is twice as long
+    assert rows["WER %"][3:6:2] == ("20.00", rows["WER %"][5]) and rows["WER %"][5].startswith("+20.00 [")
+    assert rows["speaking rate"][2] == "2" and "(hibari)" in rows["speaking rate"][4]
+    assert (tmp_path / "o" / "audio" / "hibari" / "a.wav").is_file()
+    before = (tmp_path / "o" / "speech.jsonl").read_bytes()
+    run_speech([results], ["dnsmos"], None, tmp_path / "o", print, beside)
+    assert (tmp_path / "o" / "speech.jsonl").read_bytes() == before
+    (few, *_) = run_speech([results], ["dnsmos"], None, tmp_path / "few", print, None, 1)
+    assert few.rows[0][1] == "1"
+
+
+def test_the_speaking_rate_is_ours_over_theirs():
+    signal = {"pause_seconds": 0.0, "clipped": 0.0, "dc": 0.0, "words_per_second": 2.0}
+    common = {"id": "a", "measures": {}, "words": 2, "word_edits": 0}
+    items = [
+        common | {"arm": "m", "signal": signal | {"speech_seconds": 2.0}},
+        common | {"arm": "m, said by x", "signal": signal | {"speech_seconds": 1.0}},
+    ]
+    (_, row) = reference_voice.reference_table(items).rows
+    assert row[1] == "speaking rate" and row[5].startswith("50.0 [")  # twice as long for the same words: half as fast
+
+
+def test_mistakes_about_the_reference_are_told(tmp_path, results):
+    other = ReferenceVoice("hibari", Teacher(), FakeJudge("another"))
+    with pytest.raises(ConfigError, match="heard by fake judge, not by another"):
+        run_speech([results], ["dnsmos"], None, tmp_path / "o", print, other)
+    with pytest.raises(ConfigError, match="give --judge"):
+        ReferenceVoice.load("hibari", "", 15)
+    with pytest.raises(ConfigError, match="no reference voice 'nobody'"):
+        ReferenceVoice.load("nobody", "whisper-base", 15)
+
+
+def test_pitch_is_that_of_the_wave():
+    for hertz in (90.0, 200.0, 350.0):
+        assert pitch(tone(hertz, 0.04), RATE) == pytest.approx(hertz, rel=0.04)
+    assert pitch(np.random.default_rng(0).standard_normal(640), RATE) == 0.0
+    assert pitch(np.zeros(640), RATE) == 0.0 == pitch(tone(100, 0.01), RATE)
+
+
+def test_a_cut_in_a_smooth_wave_is_no_click_and_a_jump_is():
+    smooth = tone(150)
+    whole = measure_joins([smooth[:8000], smooth[8000:]], RATE)
+    torn = measure_joins([smooth[:8000], smooth[8000:] + 0.2], RATE)
+    assert max(whole["at"]["step, times"]) < 1.2 < 5 < torn["at"]["step, times"][0]
+    louder = changes(np.concatenate([smooth[:8000], 10 ** (6 / 20) * smooth[8000:]]), 8000, RATE)
+    assert louder["energy, dB"] == pytest.approx(6, abs=1)
+    higher = changes(np.concatenate([tone(150, 0.5), tone(300, 0.5)]), 8000, RATE)
+    assert higher["pitch, st"] == pytest.approx(12, abs=0.5)
+    assert "pitch, st" not in changes(np.zeros(RATE), 8000, RATE)
+
+
+def test_joins_beyond_are_counted_over_answers():
+    clean = [measure_joins([tone(150)[:8000], tone(150)[8000:]], RATE) | {"error": ""} for _ in range(3)]
+    torn = measure_joins([tone(150)[:8000], tone(150)[8000:] + 0.2], RATE) | {"error": ""}
+    (table,) = joins_tables({"model": "m"}, [*clean, torn])
+    (row,) = [row for row in table.rows if row[0].startswith("step")]
+    assert row[1] == "4" and row[5].startswith("25.0 [")
+    assert joins_tables({"model": "m"}, []) == []
+
+
+def test_joins_are_those_of_the_streamed_pieces(tmp_path, results):
+    (table,) = run_joins(FakeAssistant(), "fake", [results], 2, tmp_path)
+    assert table.rows[0][1] == str(2 * 5)  # six words, so five joins, in each of two answers
+    shown = CliRunner().invoke(app, ["report", str(tmp_path / "joins.jsonl"), "-o", str(tmp_path / "r.html")]).stdout
+    assert "fake: Joins" in shown
+    broken = SimpleNamespace(stream=lambda typed: iter([Piece(audio=1 / 0)]), sample_rate=RATE)
+    with pytest.raises(ZeroDivisionError):
+        streamed(broken, "x")
+    assert "InputError" in streamed(FakeAssistant(), "")["error"]
