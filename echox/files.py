@@ -216,6 +216,26 @@ def locked(path: str | Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def only_one(folder: str | Path) -> Iterator[None]:
+    """Make `folder` and hold it (by a file `.lock` that stays); OutputError at once when another process holds it."""
+    from filelock import FileLock, Timeout
+
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock", timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        raise OutputError(f"another process writes in {folder}: wait for it, or choose another folder.") from error
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written ({_reason(error)}): choose another folder.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def inside(root: str | Path, name: str) -> Path:
     """Return `root`/`name`, a path that a file of somebody else names; ModelError unless it lies under `root`, links followed."""
     place = os.path.realpath(Path(root) / name) if plain_path(name) else os.path.realpath(root)

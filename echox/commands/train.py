@@ -10,7 +10,7 @@ def train(
     recipe: Annotated[Path, typer.Argument(help="A recipe, for example recipes/mini/t2c.yaml.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value pairs, for example train.steps=10.")] = None,
 ) -> None:
-    """Train a stage. Running the same command again continues from the newest checkpoint under `out`.
+    """Train a stage. Running the same command again continues from the newest checkpoint under `out`; stopped, it exits with 1.
 
     Toy recipes (recipes/debug) first make what they need.
     """
@@ -18,5 +18,4 @@ def train(
     from echox.train.run import run_recipe
 
     make_missing(recipe, overrides or [], lambda text: typer.echo(text, err=True))
-    folder = run_recipe(recipe, overrides or [])
-    typer.echo(folder if folder.is_dir() else f"stopped; run the same command again to continue in {folder.parent}")
+    typer.echo(run_recipe(recipe, overrides or []))

@@ -15,7 +15,8 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
-from echox.errors import ModelError
+from echox.config.record import check_finished
+from echox.errors import ModelError, OutputError
 from echox.files import CONFIG_BYTES, read_header, read_text, write_file, write_text
 from echox.models.bounds import check_values
 from echox.models.int8 import dequantize, header_behind
@@ -33,19 +34,32 @@ NOT_OURS = frozenset({"model_type", "architectures", "dtype", "transformers_vers
 
 
 def save_part(folder: str | Path, model: PreTrainedModel, absent: tuple[str, ...] = ()) -> None:
-    """Write `model` to `folder` in float16 with its config, leaving out tensors whose names start with `absent`."""
+    """Write `model` to `folder` in float16 with its config, leaving out tensors whose names start with `absent`.
+
+    ModelError for a number that float16 does not hold, OutputError where nothing can be written.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: value for name, value in model.state_dict().items() if not name.startswith(absent or ("\0",))}
-    half = {name: _half(value).contiguous() for name, value in state.items()}
+    half = {name: _half(name, value) for name, value in state.items()}
     with write_file(folder / WEIGHTS) as partial:
-        save_file(half, partial, metadata={"format": "pt"})
+        try:
+            save_file(half, partial, metadata={"format": "pt"})
+        except SafetensorError as error:
+            raise OutputError(f"{folder} cannot be written ({error}): free some space there.") from error
     config = model.config.to_diff_dict() | {"architectures": [type(model).__name__]}
     write_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
 
 
-def _half(value: torch.Tensor) -> torch.Tensor:
-    return value.detach().cpu().to(torch.float16) if value.is_floating_point() else value.detach().cpu()
+def _half(name: str, value: torch.Tensor) -> torch.Tensor:
+    """Return a tensor in float16 where it is real; ModelError when it holds what float16 cannot."""
+    value = value.detach().cpu()
+    half = value.to(torch.float16) if value.is_floating_point() else value
+    if half.is_floating_point() and not torch.isfinite(half).all():
+        raise ModelError(
+            f"tensor {name} holds {float(value.abs().max()):g}, which float16 cannot (65504 at most): lower the learning rate."
+        )
+    return half.contiguous()
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -122,6 +136,7 @@ def read_weights(path: Path, prefix: str = "") -> dict[str, torch.Tensor]:
 
 def load_config(folder: str | Path, kind: type[Config]) -> Config:
     """Return the config of `folder` as `kind`; ModelError names another model type, or a setting unknown or out of bounds."""
+    check_finished(folder)
     values, path = read_config(Path(folder)), Path(folder) / CONFIG
     if values.get("model_type") != kind.model_type:
         raise ModelError(f"{path} describes a {values.get('model_type')!r}, not a {kind.model_type!r}.")

@@ -1,5 +1,6 @@
 """Numbered folders that each hold a whole training state; it knows names and tensors, neither stages nor losses."""
 
+import logging
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -8,9 +9,10 @@ import torch
 from torch import nn
 
 from echox.errors import ConfigError
-from echox.files import is_ours, remove, write_folder
+from echox.files import is_ours, remove, write_file, write_folder
 
 STATE = "state.pt"
+log = logging.getLogger(__name__)
 State = dict[str, Any]
 
 
@@ -19,33 +21,54 @@ class Checkpoints:
 
     def __init__(self, out: Path, keep: int) -> None:
         self.out, self.keep = Path(out), keep
+        self.broken: set[int] = set()  # found not to be whole
 
     def steps(self) -> list[int]:
         """Return the steps of all complete checkpoints, ascending."""
         found = [p for p in self.out.glob("step-*") if (p / STATE).is_file()]
-        return sorted(int(name) for p in found if (name := p.name.removeprefix("step-")).isdecimal())
+        steps = {int(name) for p in found if (name := p.name.removeprefix("step-")).isdecimal()}
+        return sorted(steps - self.broken)
 
     def save(self, step: int, state: State) -> None:
         """Write the state after `step` steps and forget the oldest of those that are ours to remove."""
-        write_folder(self.out / f"step-{step}", lambda folder: torch.save(state, folder / STATE))
+
+        def write(folder: Path) -> None:
+            with write_file(folder / STATE) as partial:
+                torch.save(state, partial)
+
+        write_folder(self.out / f"step-{step}", write)
+        self.broken.discard(step)
         for old in self.steps()[: -self.keep]:
             if is_ours(self.out / f"step-{old}"):
                 remove(self.out / f"step-{old}")
 
     def newest(self) -> State | None:
-        """Return the newest state, None where there is none."""
-        steps = self.steps()
-        return self.read(steps[-1]) if steps else None
+        """Return the newest whole state, None where there is none at all; a broken one is passed over with a warning.
+
+        ConfigError when all are broken: nothing is begun anew unasked.
+        """
+        found = self.steps()
+        for step in reversed(found):
+            try:
+                return self.read(step)
+            except ConfigError as error:
+                self.broken.add(step)
+                log.warning("%s The one before it is taken.", error)
+        if found:
+            raise ConfigError(f"{self.out} holds no whole checkpoint: remove its step-* folders to begin anew.")
+        return None
 
     def read(self, step: int) -> State:
         """Return the state after `step` steps; ConfigError when it is not whole."""
         path = self.out / f"step-{step}" / STATE
         try:
-            return torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, UnpicklingError, EOFError, KeyError, ValueError) as error:
-            raise ConfigError(
-                f"{path} is no whole checkpoint of echox: remove {path.parent} to go on without it."
-            ) from error
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            if state["step"] == step and isinstance(state["model"], dict):
+                return state
+            reason = "it is of another step"
+        except (OSError, RuntimeError, UnpicklingError, EOFError, KeyError, ValueError, TypeError) as error:
+            reason = type(error).__name__
+        raise ConfigError(f"{path} is no whole checkpoint of echox ({reason}).")
 
 
 def trained_state(model: nn.Module, names: list[str]) -> dict[str, torch.Tensor]:
@@ -60,6 +83,14 @@ def load_trained(model: nn.Module, names: list[str], state: dict[str, torch.Tens
     if differ:
         raise ConfigError(f"{source} is of another recipe ({sorted(differ)[0]} differs): choose another `out`.")
     model.load_state_dict(state, strict=False)
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: State, source: str) -> None:
+    """Fill an optimizer; ConfigError when `state` is of other parameters."""
+    try:
+        optimizer.load_state_dict(state)
+    except (ValueError, KeyError) as error:
+        raise ConfigError(f"{source} is of another recipe (its optimizer differs): choose another `out`.") from error
 
 
 def mean_of(states: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

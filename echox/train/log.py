@@ -4,8 +4,10 @@ Without a terminal (a batch queue, a log file) a line on standard error says now
 """
 
 import json
+import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,23 +15,32 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from echox.errors import OutputError
+from echox.files import write_text
+
+METRICS = "metrics.jsonl"
 QUIET_SECONDS = 30.0  # between two lines where there is no terminal
 
 
 class MetricsLog:
-    """Averages numbers between log lines and writes them to every sink."""
+    """Averages numbers between log lines and writes them to every sink, or (`writes` false) to none."""
 
-    def __init__(self, out: Path, steps: int, first: int) -> None:
-        self.out, self.steps, self.first = Path(out), steps, first
+    def __init__(self, out: Path, steps: int, first: int, writes: bool = True) -> None:
+        self.out, self.steps, self.first, self.writes = Path(out), steps, first, writes
         self.sums: dict[str, float] = {}
         self.counts: dict[str, int] = {}
 
     def __enter__(self) -> Self:
-        self.out.mkdir(parents=True, exist_ok=True)
-        self.file = (self.out / "metrics.jsonl").open("a", encoding="utf-8")
-        self.board = _tensorboard(self.out)
+        self.file, self.board = None, None
+        if self.writes:
+            self.out.mkdir(parents=True, exist_ok=True)
+            forget_after(self.out / METRICS, self.first)
+            self.file = (self.out / METRICS).open("a", encoding="utf-8")
+            self.board = _tensorboard(self.out, self.first)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.progress = Progress(*columns, console=Console(file=sys.stderr), disable=not sys.stderr.isatty())
+        self.progress = Progress(
+            *columns, console=Console(file=sys.stderr), disable=not self.writes or not sys.stderr.isatty()
+        )
         self.progress.start()
         self.started = self.told = time.monotonic()
         self.task = self.progress.add_task(self.out.name, total=self.steps, completed=self.first)
@@ -45,8 +56,9 @@ class MetricsLog:
             return
         means = {name: round(total / self.counts[name], 6) for name, total in self.sums.items()}
         self.sums, self.counts = {}, {}
-        self.file.write(json.dumps({"step": step} | means) + "\n")
-        self.file.flush()
+        if not self.writes:
+            return
+        self._append(json.dumps({"step": step} | means) + "\n")
         if self.board is not None:
             for name, value in means.items():
                 self.board.add_scalar(name, value, step)
@@ -55,6 +67,20 @@ class MetricsLog:
             label = " ".join(f"{value:.3f}" for value in losses)  # one a player
             self.progress.update(self.task, description=f"{self.out.name} loss {label}")
             self._tell(step, label)
+
+    def _append(self, line: str) -> None:
+        try:
+            if self.file is not None:
+                self.file.write(line)
+                self.file.flush()
+        except OSError as error:
+            reason = error.strerror or error
+            raise OutputError(f"{self.out / METRICS} cannot be written ({reason}): free some space there.") from error
+
+    def flush(self) -> None:
+        """Put on the disk what was written, so that a checkpoint is never ahead of its numbers."""
+        if self.file is not None:
+            os.fsync(self.file.fileno())
 
     def _tell(self, step: int, label: str) -> None:
         """Write a line where no bar is seen: the first numbers, then one in half a minute, and the last."""
@@ -69,15 +95,34 @@ class MetricsLog:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.progress.stop()
-        self.file.close()
+        if self.file is not None:
+            with suppress(OSError):  # a full disk was reported when it was met
+                self.file.close()
         if self.board is not None:
             self.board.close()
 
 
-def _tensorboard(out: Path):
-    """Return a tensorboard writer, or None where tensorboard is not installed."""
+def forget_after(path: Path, step: int) -> None:
+    """Drop the lines of later steps, which a run that was killed wrote and its successor will write again."""
+    if not path.is_file():
+        return
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    kept = [line for line in lines if _step_of(line) <= step]
+    if len(kept) < len(lines):
+        write_text(path, "".join(f"{line}\n" for line in kept))
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, TypeError, KeyError):  # half a line
+        return float("inf")
+
+
+def _tensorboard(out: Path, first: int):
+    """Return a tensorboard writer that forgets steps after `first`, or None where tensorboard is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(out / "tensorboard"))
+    return SummaryWriter(str(out / "tensorboard"), purge_step=first + 1)

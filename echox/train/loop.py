@@ -10,7 +10,7 @@ with the very weights. Processes and micro-batches share one stream of batches:
 
 import json
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,10 +21,11 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from echox.config.load import Settings
+from echox.config.record import Record, check_same, write_run
 from echox.errors import ConfigError, Stopped
-from echox.files import check_ours, write_folder, write_text
+from echox.files import check_ours, only_one, write_folder, write_text
 from echox.objectives.loss import Loss
-from echox.train.checkpoint import Checkpoints, State, load_trained, mean_of, trained_state
+from echox.train.checkpoint import Checkpoints, State, load_optimizer, load_trained, mean_of, trained_state
 from echox.train.log import MetricsLog
 from echox.train.optim import OptimSettings, build_optimizer, rate_at
 from echox.train.ranks import Ranks
@@ -45,6 +46,7 @@ class TrainSettings(Settings):
     log_every: int = Field(default=10, ge=1)
     keep: int = Field(default=2, ge=1)  # checkpoints
     threads: int = Field(default=0, ge=0, le=1024)  # CPU threads; 0 leaves torch's choice
+    allow: tuple[str, ...] = ()  # names in which a recipe may differ from the one that the run in `out` began with
 
     @model_validator(mode="after")
     def _check(self) -> "TrainSettings":
@@ -103,27 +105,44 @@ class Run:
             return 0
         load_trained(self.stage.model, self.trained, state["model"], f"the checkpoint in {checkpoints.out}")
         for optimizer, values in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(values)
+            load_optimizer(optimizer, values, f"the checkpoint in {checkpoints.out}")
         self.batches = state["batches"]
         return state["step"]
 
 
-def train(stage: Stage, settings: TrainSettings, out: Path, seed: int = 0, recipe: dict | None = None) -> Path:
+def train(stage: Stage, settings: TrainSettings, out: Path, seed: int = 0, recipe: Settings | None = None) -> Path:
     """Train `stage` to `settings.steps`, resuming from `out` when it holds a checkpoint; return the folder of the result.
 
-    OutputError, before any step, when `out`/final is there and echox did not write it: it is never replaced. Stopped when the
-    process was told to end: everything is saved, and the same call goes on.
+    OutputError, before any step, when `out`/final is there and echox did not write it: it is never replaced; or when another
+    process trains in `out`. ConfigError when the run in `out` began with another recipe. Stopped when the process was told to end:
+    everything is saved, and the same call goes on.
     """
-    final = Path(out) / "final"
-    check_ours(final)
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    ranks = Ranks.here()
-    for module in (stage.model, *stage.frozen):
-        module.to(ranks.device).requires_grad_(False)
-    run, checkpoints = Run(stage, settings, seed, ranks), Checkpoints(out, settings.keep)
-    first = run.restore(checkpoints)
-    with StopFlag() as stop, MetricsLog(out, settings.steps, first) as log:
+    out, ranks = Path(out), Ranks.here()
+    with only_one(out) if not ranks.rank else nullcontext():
+        check_ours(out / "final")
+        record = Record() if recipe is None else Record.of(recipe)
+        if recipe is not None:
+            check_same(out, record, settings.allow)
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        for module in (stage.model, *stage.frozen):
+            module.to(ranks.device).requires_grad_(False)
+        run, checkpoints = Run(stage, settings, seed, ranks), Checkpoints(out, settings.keep)
+        first = run.restore(checkpoints)
+        if not ranks.rank and first < settings.steps:
+            write_run(out, record, f"step {first} of {settings.steps}")
+        _go_on(run, checkpoints, first)
+        if not ranks.rank:
+            write_folder(out / "final", lambda folder: write_result(run, checkpoints, folder, recipe, record))
+            write_run(out, record, "done")
+        ranks.barrier()
+    return out / "final"
+
+
+def _go_on(run: Run, checkpoints: Checkpoints, first: int) -> None:
+    """Take the steps that are left, logging and saving; Stopped when told to end before the last."""
+    stage, settings, ranks, out = run.stage, run.settings, run.ranks, checkpoints.out
+    with StopFlag() as stop, MetricsLog(out, settings.steps, first, writes=not ranks.rank) as log:
         for step in range(first, settings.steps):
             numbers = timed_step(run, step)
             done = step + 1
@@ -132,23 +151,21 @@ def train(stage: Stage, settings: TrainSettings, out: Path, seed: int = 0, recip
             log.write(done, numbers, every=settings.log_every)
             stopping = ranks.sum([float(stop.requested)])[0] > 0
             if (done % settings.save_every == 0 or done == settings.steps or stopping) and not ranks.rank:
+                log.flush()
                 checkpoints.save(done, run.state(done))
             if stopping and done < settings.steps:
                 raise Stopped(f"{out} was stopped after step {done} of {settings.steps}: run it again to go on.")
-    if not ranks.rank:
-        write_folder(final, lambda folder: write_result(run, checkpoints, folder, recipe))
-    ranks.barrier()
-    return final
 
 
-def write_result(run: Run, checkpoints: Checkpoints, folder: Path, recipe: dict | None) -> None:
+def write_result(run: Run, checkpoints: Checkpoints, folder: Path, recipe: Settings | None, record: Record) -> None:
     """Write what the stage made, of the last weights or of the mean of the last checkpoints."""
     if run.settings.average > 1:
         last = checkpoints.steps()[-run.settings.average :]
         load_trained(run.stage.model, run.trained, mean_of([checkpoints.read(n)["model"] for n in last]), str(folder))
     run.stage.save(folder)
     if recipe is not None:
-        write_text(folder / "recipe.json", json.dumps(recipe, indent=2, default=str) + "\n")
+        write_text(folder / "recipe.json", json.dumps(recipe.model_dump(mode="json"), indent=2, default=str) + "\n")
+        write_run(folder, record, "done")
 
 
 def timed_step(run: Run, step: int) -> dict[str, float]:
@@ -211,7 +228,7 @@ class Turn:
             self.sums[name] = before + value * loss.count, count + loss.count
 
     def step_on(self) -> None:
-        """Take the step, unless a number is not finite; ConfigError then, with everything as before."""
+        """Take the step, unless a number is not finite; ConfigError then, and nothing of it is saved."""
         ranks, step, optimizer = self.run.ranks, self.step, self.optimizer
         ranks.sum_gradients(self.parameters)
         self.count, self.tokens = ranks.sum([self.count, self.tokens])

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from echox.config.load import Settings, known
+from echox.config.record import check_finished
 from echox.errors import ModelError
 from echox.files import copy_file, inside, write_folder, write_text
 from echox.generate.ears import TOKENIZER
@@ -93,7 +94,8 @@ def run(recipe: Recipe) -> Path:
 
 
 def _copy_part(source: Path, target: Path, int8: bool) -> None:
-    """Copy a part's config and its weights, in float16 or int8."""
+    """Copy a part's config and its weights, in float16 or int8; ModelError for a part that is missing or stale."""
+    check_finished(source)
     if not (source / WEIGHTS).exists():
         raise ModelError(f"{source / WEIGHTS} is missing: train this part first.")
     target.mkdir()

@@ -23,4 +23,4 @@ def run_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Path:
         raise ConfigError(f"{path} is a recipe of stage {recipe.stage}, which has a command of its own.")
     from echox.train.loop import train
 
-    return train(module.build(recipe), recipe.train, recipe.out, recipe.seed, recipe.model_dump(mode="json"))
+    return train(module.build(recipe), recipe.train, recipe.out, recipe.seed, recipe)
