@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "files": {"errors"},
     "audio": {"errors", "files"},
     "hub": {"errors", "files"},
-    "config": {"errors", "files"},
+    "config": {"errors", "files", "__version__"},
     "features": LOW,
     "units": LOW,
     "text": LOW,
