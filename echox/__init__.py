@@ -18,7 +18,7 @@ from echox.errors import (
 
 if TYPE_CHECKING:
     from echox.assistant import SpeechAssistant
-    from echox.generate.types import Assistant, Piece, Reply
+    from echox.generate.types import Assistant, Piece, Question, Reply
     from echox.units.sequence import Units
 
 __version__ = "0.1.0"
@@ -26,6 +26,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "Assistant": "echox.generate.types",
     "SpeechAssistant": "echox.assistant",
+    "Question": "echox.generate.types",
     "Reply": "echox.generate.types",
     "Piece": "echox.generate.types",
     "Units": "echox.units.sequence",
@@ -41,6 +42,7 @@ __all__ = [
     "ModelError",
     "OutputError",
     "Piece",
+    "Question",
     "Reply",
     "SpeechAssistant",
     "Units",

@@ -10,24 +10,21 @@ the model: any number of `stream` iterators may be open at once.
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from echox.audio import Sound, read_question
-from echox.errors import ConfigError, InputError
+from echox.errors import ConfigError
 from echox.generate import engine
-from echox.generate.checks import check_one, check_text, samples_of
+from echox.generate.checks import check_question, check_text, samples_of
+from echox.generate.ears import Heard
 from echox.generate.fake import FakeAssistant
 from echox.generate.parts import Parts, load_parts
-from echox.generate.types import Assistant, Piece, Reply, collect, question_name
+from echox.generate.types import Assistant, Piece, Question, Reply, collect
 from echox.hub import resolve_model
-from echox.models.llm import load_llm, token_pieces
-from echox.text.prompt import encode
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -63,7 +60,7 @@ class SpeechAssistant:
 
     def stream(
         self,
-        question: Sound | None = None,
+        question: Sound | Question | None = None,
         typed: str | None = None,
         text_only: bool = False,
         max_seconds: float | None = None,
@@ -76,19 +73,14 @@ class SpeechAssistant:
         `sample_rate` (16 kHz if none is given). Decoding is greedy: `seed` changes nothing until sampling is asked for.
         """
         limits = self._limits(max_seconds)
-        check_one(question, typed)
-        if typed is not None or question is None:
-            positions_NH, heard = engine.read(self.parts, typed or ""), ""
-        else:
-            found = self.parts.ear.hear([read_question(question, sample_rate)])[0]
-            positions_NH, heard = found.positions_NH, found.text
-        yield Piece(heard=heard)
-        yield from engine.answer_stream(self.parts, positions_NH, limits, speak=not text_only)
+        found = self._hear([Question.of(question, typed, sample_rate)])[0]
+        yield Piece(heard=found.text)
+        yield from engine.answer_stream(self.parts, found.positions_NH, limits, speak=not text_only)
 
-    def ask(self, question: Sound | None = None, typed: str | None = None, **options: Any) -> Reply:
+    def ask(self, question: Sound | Question | None = None, typed: str | None = None, **options: Any) -> Reply:
         """Return the whole answer to one question; options as in `stream`."""
         pieces = self.stream(question, typed, **options)
-        reply = collect(question_name(question, typed), pieces, self.sample_rate, not options.get("text_only"))
+        reply = collect(Question.of(question, typed).name, pieces, self.sample_rate, not options.get("text_only"))
         return replace(reply, text=reply.text.strip())
 
     def say(self, text: str, max_seconds: float | None = None) -> Reply:
@@ -99,96 +91,32 @@ class SpeechAssistant:
 
     def ask_many(
         self,
-        questions: Sequence[Sound] | None = None,
-        typed: Sequence[str] | None = None,
+        questions: Sequence[Sound | Question],
         text_only: bool = False,
         max_seconds: float | None = None,
         sample_rate: int | None = None,
     ) -> list[Reply]:
-        """Return the answers to many questions at once, recordings as in `stream` or typed texts; times are the batch's."""
+        """Return the answers to many questions at once: recordings as in `stream`, `Question(typed=...)`; times are the batch's."""
         started = time.perf_counter()
-        for text in typed or []:
-            check_text(text, "the typed question")
-        if questions and typed:
-            raise InputError("give recordings or typed questions, not both at once.")
-        if questions:
-            found = self.parts.ear.hear([read_question(sound, sample_rate) for sound in questions])
-            positions, heard = [one.positions_NH for one in found], [one.text for one in found]
-        else:
-            positions, heard = [engine.read(self.parts, text) for text in typed or []], [""] * len(typed or [])
-        if not positions:
+        asked = [Question.of(question, None, sample_rate) for question in questions]
+        if not asked:
             return []
-        answers = engine.answer_batch(self.parts, positions, self._limits(max_seconds), speak=not text_only)
+        found, limits = self._hear(asked), self._limits(max_seconds)
+        answers = engine.answer_batch(self.parts, [one.positions_NH for one in found], limits, speak=not text_only)
         seconds = time.perf_counter() - started
-        names = [question_name(sound, None) for sound in questions] if questions else list(typed or [])
+        first = None if text_only else seconds
         return [
-            Reply(
-                name,
-                a.text,
-                a.audio,
-                self.sample_rate,
-                a.units,
-                text,
-                seconds,
-                None if text_only else seconds,
-                a.finish,
-            )
-            for name, a, text in zip(names, answers, heard, strict=True)
+            Reply(question.name, a.text, a.audio, self.sample_rate, a.units, one.text, seconds, first, a.finish)
+            for question, one, a in zip(asked, found, answers, strict=True)
         ]
 
-    @contextmanager
-    def without_adapters(self) -> Iterator[None]:
-        """Answer typed questions with the untouched text LLM inside this context."""
-        adapted = self.parts
-        llm = load_llm(adapted.llm_folder, next(adapted.s2t.llm.parameters()).dtype).to(adapted.device)
-        mine = adapted.s2t.llm
-        adapted.s2t.llm = llm
-        try:
-            yield
-        finally:
-            adapted.s2t.llm = mine
-
-    def typed_states(self, text: str, answer: str | None = None) -> list[torch.Tensor]:
-        """Return every layer's states (tokens, H) of a typed question, or of `answer` when it is forced after it."""
-        return self._states(engine.read(self.parts, text), answer)
-
-    def spoken_states(self, wave: np.ndarray, answer: str | None = None) -> list[torch.Tensor]:
-        """Return every layer's states (positions, H) of a spoken question, or of `answer` when it is forced after it."""
-        return self._states(self.parts.ear.hear([wave])[0].positions_NH, answer)
-
-    @torch.inference_mode()
-    def echo_states(self, text: str) -> list[torch.Tensor]:
-        """Return the echo decoder's states (text positions, W) where it reads the LLM's states of saying `text`."""
-        ids = encode(self.parts.tokenizer, text)
-        question_NH = engine.read(self.parts, "Say it.")
-        hidden_NH = engine.answer_states(self.parts, [question_NH], [ids])[0]
-        positions_NH = self.parts.echo.positions(hidden_NH, self.parts.s2t.embed(ids).float())
-        layout = self.parts.echo.t2c.layout(token_pieces(self.parts.tokenizer, ids))
-        read_CW = self.parts.echo.t2c.read([positions_NH], [layout])[0]
-        output = self.parts.echo.t2c.decoder(
-            inputs_embeds=read_CW[None],
-            position_ids=layout.places_C[None].to(read_CW.device),
-            output_hidden_states=True,
-        )
-        return [layer[0] for layer in output.hidden_states]
-
-    @torch.inference_mode()
-    def unit_states(self, text: str) -> list[torch.Tensor]:
-        """Return the embeddings (units, D) of the units that T2C says `text` with."""
-        units = self.say(text).units
-        embedding = self.parts.vocoder.embedding
-        return [embedding(torch.tensor(units, device=self.parts.device))] if units else [torch.zeros(1, 1)]
-
-    @torch.inference_mode()
-    def _states(self, question_NH: torch.Tensor, answer: str | None) -> list[torch.Tensor]:
-        s2t, prompt = self.parts.s2t, self.parts.prompt
-        ids = encode(self.parts.tokenizer, answer or "")
-        before_NH, after_NH, answer_NH = s2t.embed(prompt.before), s2t.embed(prompt.after), s2t.embed(ids)
-        row_NH = torch.cat([before_NH, question_NH.to(before_NH.dtype), after_NH, answer_NH])
-        layers = s2t.llm.get_decoder()(inputs_embeds=row_NH[None], output_hidden_states=True).hidden_states
-        first = len(before_NH) if answer is None else len(row_NH) - len(ids)
-        end = first + len(question_NH) if answer is None else len(row_NH)
-        return [layer[0, first:end].float() for layer in layers]
+    def _hear(self, questions: Sequence[Question]) -> list[Heard]:
+        """Return what the LLM reads of each question; the spoken ones are heard together."""
+        for question in questions:
+            check_question(question)
+        waves = [read_question(q.sound, q.sample_rate) for q in questions if q.sound is not None]
+        heard = iter(self.parts.ear.hear(waves) if waves else ())
+        return [next(heard) if q.typed is None else Heard(engine.read(self.parts, q.typed), "") for q in questions]
 
     def _limits(self, max_seconds: float | None) -> engine.Limits:
         return engine.Limits(self.parts.s2t.config.max_new_tokens, samples_of(max_seconds, self.sample_rate))

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 
-from echox import ConfigError, InputError, ModelError, SpeechAssistant
+from echox import ConfigError, InputError, ModelError, Question, SpeechAssistant
+from echox.audio import save_wav
 from echox.errors import OutputError
 from echox.generate import engine
 from echox.generate.ears import Heard
@@ -89,7 +89,7 @@ def test_an_attention_ear_and_an_untrained_echo_decoder_answer_too(listening_mod
 
 
 def test_typed_batch_equals_typed_alone(assistant):
-    batch = assistant.ask_many(typed=QUESTIONS, text_only=True)
+    batch = assistant.ask_many([Question(typed=text) for text in QUESTIONS], text_only=True)
     assert [r.text.strip() for r in batch] == [assistant.ask(typed=q, text_only=True).text for q in QUESTIONS]
     assert all(r.audio is None for r in batch)
     with pytest.raises(OutputError, match="no speech"):
@@ -119,19 +119,6 @@ def test_say_and_limits(assistant):
     np.testing.assert_allclose(cut.audio, whole.audio[:800], atol=1e-5)
 
 
-def test_adapters_can_be_left_out(assistant):
-    before = assistant.typed_states(QUESTIONS[0])
-    for name in assistant.parts.s2t.lora.names[:1]:
-        key = name.replace(".", "/")
-        weight = assistant.parts.s2t.llm.get_submodule(name).weight
-        base = assistant.parts.s2t.llm.get_submodule(name).weight.clone()
-        with assistant.without_adapters():
-            plain = assistant.parts.s2t.llm.get_submodule(name).weight
-            torch.testing.assert_close(plain + assistant.parts.s2t.lora.delta(name), base)
-        assert assistant.parts.s2t.llm.get_submodule(name).weight is weight, key
-    torch.testing.assert_close(before[-1], assistant.typed_states(QUESTIONS[0])[-1])
-
-
 def test_states_are_those_that_predict_the_answer(assistant, monkeypatch):
     monkeypatch.setattr(assistant.parts.s2t.config, "no_repeat_ngram", 0)  # plain argmax, as the comparison takes it
     question = engine.read(assistant.parts, QUESTIONS[0])
@@ -140,6 +127,18 @@ def test_states_are_those_that_predict_the_answer(assistant, monkeypatch):
     assert made.ids
     states = engine.answer_states(assistant.parts, [question], [made.ids])[0]
     assert assistant.parts.s2t.logits(states).argmax(-1).tolist() == made.ids
+
+
+def test_paths_samples_and_typed_texts_mix_in_one_batch(assistant, tmp_path):
+    waves = [sound_of(question) for question in QUESTIONS[:2]]
+    save_wav(tmp_path / "q.wav", waves[0], 16_000)
+    asked = [str(tmp_path / "q.wav"), Question(typed=QUESTIONS[2]), Question(waves[1]), tmp_path / "q.wav"]
+    alone = [assistant.ask(question) for question in asked]
+    assert [r.text.strip() for r in assistant.ask_many(asked)] == [r.text for r in alone]
+    assert [r.question for r in alone] == [str(tmp_path / "q.wav"), QUESTIONS[2], "audio", str(tmp_path / "q.wav")]
+    for nothing in (Question(), Question(waves[0], "and typed")):
+        with pytest.raises(InputError, match="one question"):
+            assistant.ask_many([waves[0], nothing])
 
 
 def test_bad_questions(assistant, tmp_path):
@@ -180,9 +179,3 @@ def test_what_was_heard_comes_with_the_answer(assistant):
     wave = sound_of("what is the capital")
     assert assistant.ask(wave).heard == assistant.ask_many([wave])[0].heard != ""
     assert assistant.ask(typed="What?").heard == ""
-
-
-def test_units_of_a_text_have_embeddings(assistant):
-    said = assistant.say("The answer is Paris.")
-    states = assistant.unit_states("The answer is Paris.")
-    assert len(states) == 1 and len(states[0]) == max(1, len(said.units))

@@ -5,14 +5,13 @@ it is written down and counts as wrong, and the rest of the batch goes on. Knows
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from inspect import Parameter, signature
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from echox.errors import ConfigError, EchoxError, EndpointError
+from echox.errors import EchoxError, EndpointError
 
 RECORDED = (EchoxError, RuntimeError, ValueError, OSError)
 """Errors of one question that are recorded; anything else is a fault of the program and stops the run."""
@@ -78,9 +77,11 @@ def ask_all(
     name = "typed" if waves is None else "question"
     together: Callable[..., list[Any]] | None = getattr(subject, "ask_many", None)
     if together is not None and len(questions) > 1:
-        batch = {"typed": questions} if waves is None else {"questions": questions}
+        from echox.generate.types import Question
+
+        batch = questions if typed is None else [Question(typed=text) for text in questions]
         try:
-            return list(together(**batch, **_accepted(together, {"text_only": text_only, **options})))
+            return list(together(batch, **_accepted(together, {"text_only": text_only, **options})))
         except RECORDED:
             pass  # one of them cannot be answered: ask each alone to find which
     return [attempt(lambda q=q: subject.ask(**{name: q}, text_only=text_only, **options)) for q in questions]
@@ -94,23 +95,6 @@ def say_all(speaker: Any, texts: Sequence[str], **options: Any) -> list[Any]:
 def _say_one(speaker: Any, text: str, options: dict[str, Any]) -> Any:
     said = attempt(lambda: speaker.say(text, **_accepted(speaker.say, options)))
     return Failure(said.reason, text) if isinstance(said, Failure) else said
-
-
-def can_turn_off(subject: Any) -> bool:
-    """Returns whether the subject can answer with its adapters off."""
-    return getattr(subject, "without_adapters", None) is not None
-
-
-def with_adapters(subject: Any, on: bool) -> AbstractContextManager[Any]:
-    """Returns the context for one pass; entering it with the adapters off may reload the language model.
-
-    Raises ConfigError when the subject has no adapters to turn off.
-    """
-    if on:
-        return nullcontext()
-    if not can_turn_off(subject):
-        raise ConfigError("this model has no adapters to turn off: leave the arm t2t-off out")
-    return subject.without_adapters()
 
 
 def at_16k(audio: np.ndarray, sample_rate: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 import math
 
 from echox.errors import ConfigError, InputError
+from echox.generate.types import Question
 
 MAX_TEXT = 4000  # characters of a typed question or a text to say
 
@@ -19,12 +20,12 @@ def check_text(text: str, name: str) -> None:
         raise InputError(f"{name} has {len(text)} characters, the limit is {MAX_TEXT}: make it shorter.")
 
 
-def check_one(question: object, typed: str | None) -> None:
-    """Raise InputError unless exactly one question is given, spoken or typed, and a typed one can be used."""
-    if (question is None) == (typed is None):
+def check_question(question: Question) -> None:
+    """Raise InputError unless a question is either spoken or typed, and a typed one can be used."""
+    if (question.sound is None) == (question.typed is None):
         raise InputError("give one question: either a recording or typed text.")
-    if typed is not None:
-        check_text(typed, "the typed question")
+    if question.typed is not None:
+        check_text(question.typed, "the typed question")
 
 
 def samples_of(max_seconds: float | None, sample_rate: int) -> int | None:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from echox.audio import SAMPLE_RATE, Sound, read_question
-from echox.generate.checks import check_one, check_text, samples_of
-from echox.generate.types import Piece, Reply, collect, question_name
+from echox.generate.checks import check_question, check_text, samples_of
+from echox.generate.types import Piece, Question, Reply, collect
 
 WORD_SAMPLES = 3200  # 0.2 s a word
 WHISPER = 0.005  # peak of a question that is understood
@@ -24,12 +24,12 @@ class FakeAssistant:
         max_seconds: float | None = None, sample_rate: int | None = None, seed: int = 0,
     ) -> Iterator[Piece]:  # fmt: skip
         """Yield one piece of text and one of audio a word; a question quieter than a whisper is not understood."""
-        limit = samples_of(max_seconds, SAMPLE_RATE)
-        check_one(question, typed)
-        if typed is not None:
-            subject = typed
+        limit, asked = samples_of(max_seconds, SAMPLE_RATE), Question.of(question, typed, sample_rate)
+        check_question(asked)
+        if asked.typed is not None or asked.sound is None:
+            subject = asked.typed or ""
         else:
-            wave = read_question(question, sample_rate)
+            wave = read_question(asked.sound, asked.sample_rate)
             if float(np.abs(wave).max()) < WHISPER:
                 yield Piece(finish="unheard")
                 return
@@ -40,15 +40,11 @@ class FakeAssistant:
     def ask(self, question: Any = None, typed: str | None = None, **options: Any) -> Reply:
         """Return the whole answer."""
         pieces = self.stream(question, typed, **options)
-        return collect(question_name(question, typed), pieces, SAMPLE_RATE, not options.get("text_only"))
+        return collect(Question.of(question, typed).name, pieces, SAMPLE_RATE, not options.get("text_only"))
 
-    def ask_many(
-        self, questions: Sequence[Sound] | None = None, typed: Sequence[str] | None = None, **options: Any
-    ) -> list[Reply]:
+    def ask_many(self, questions: Sequence[Sound | Question], **options: Any) -> list[Reply]:
         """Return the answers to many questions."""
-        return [self.ask(wave, **options) for wave in questions or []] + [
-            self.ask(typed=text, **options) for text in typed or []
-        ]
+        return [self.ask(question, **options) for question in questions]
 
     def say(self, text: str, max_seconds: float | None = None) -> Reply:
         """Return `text` as tones."""

@@ -1,4 +1,4 @@
-"""What an assistant gives back; it knows no model."""
+"""What an assistant is asked and what it gives back; it knows no model."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -12,6 +12,29 @@ from echox.audio import Sound, save_wav
 from echox.errors import OutputError
 
 
+@dataclass(frozen=True)
+class Question:
+    """One question: a recording (a path, a file's bytes, an open file, or samples at `sample_rate`) or typed text."""
+
+    sound: Sound | None = None
+    typed: str | None = None
+    sample_rate: int | None = None
+
+    @classmethod
+    def of(
+        cls, asked: "Sound | Question | None", typed: str | None = None, sample_rate: int | None = None
+    ) -> "Question":
+        """Return one value for what was asked, a Question as it is."""
+        return asked if isinstance(asked, Question) else cls(asked, typed, sample_rate)
+
+    @property
+    def name(self) -> str:
+        """What a reply calls it: the typed text, the recording's path, or "audio" for samples."""
+        if self.typed is not None:
+            return self.typed
+        return str(self.sound) if isinstance(self.sound, (str, Path)) else "audio"
+
+
 class Assistant(Protocol):
     """What every assistant offers: ours, the released ones, and the fake for tests."""
 
@@ -23,24 +46,24 @@ class Assistant(Protocol):
         ...
 
     def stream(
-        self, question: Sound | None = None, typed: str | None = None, *, text_only: bool = False,
+        self, question: Sound | Question | None = None, typed: str | None = None, *, text_only: bool = False,
         max_seconds: float | None = None, sample_rate: int | None = None,
     ) -> "Iterator[Piece]":  # fmt: skip
         """Yield text and audio of one answer as they are made; `sample_rate` is that of a question given as samples."""
         ...
 
     def ask(
-        self, question: Sound | None = None, typed: str | None = None, *, text_only: bool = False,
+        self, question: Sound | Question | None = None, typed: str | None = None, *, text_only: bool = False,
         max_seconds: float | None = None, sample_rate: int | None = None,
     ) -> "Reply":  # fmt: skip
         """Return the whole answer to one question."""
         ...
 
     def ask_many(
-        self, questions: Sequence[Sound] | None = None, typed: Sequence[str] | None = None, *, text_only: bool = False,
+        self, questions: Sequence[Sound | Question], *, text_only: bool = False,
         max_seconds: float | None = None, sample_rate: int | None = None,
     ) -> "list[Reply]":  # fmt: skip
-        """Return the answers to many questions."""
+        """Return the answers to many questions, recordings and `Question(typed=...)` mixed."""
         ...
 
     def say(self, text: str, max_seconds: float | None = None) -> "Reply":
@@ -83,11 +106,6 @@ class Reply:
         if self.audio is None:
             raise OutputError(f"there is no speech to write to {path}: ask without text_only.")
         save_wav(path, self.audio, self.sample_rate)
-
-
-def question_name(question: object, typed: str | None) -> str:
-    """Return what a reply calls its question: the typed text, the recording's path, or "audio" for samples."""
-    return typed if typed is not None else str(question) if isinstance(question, (str, Path)) else "audio"
 
 
 def collect(question: str, pieces: Iterator[Piece], sample_rate: int, with_audio: bool) -> Reply:

@@ -20,7 +20,7 @@ import torch
 from echox.audio import SAMPLE_RATE, Sound, check_samples, load_audio, read_question
 from echox.errors import ConfigError, InputError, ModelError
 from echox.generate.text_stream import TextStream
-from echox.generate.types import Piece, Reply, collect, question_name
+from echox.generate.types import Piece, Question, Reply, collect
 from echox.hub import resolve_model
 from echox.models.vocoder import UnitVocoder
 from echox.released.config import ReleasedConfig
@@ -112,7 +112,7 @@ class ReleasedAssistant:
 
     def ask(
         self,
-        question: Sound | None = None,
+        question: Sound | Question | None = None,
         typed: str | None = None,
         text_only: bool = False,
         max_seconds: float | None = None,
@@ -124,11 +124,11 @@ class ReleasedAssistant:
         answer.
         """
         pieces = self.stream(question, typed, text_only, max_seconds, seed, history, sample_rate)
-        return collect(question_name(question, typed), pieces, self.sample_rate, not text_only)
+        return collect(Question.of(question, typed).name, pieces, self.sample_rate, not text_only)
 
     def stream(
         self,
-        question: Sound | None = None,
+        question: Sound | Question | None = None,
         typed: str | None = None,
         text_only: bool = False,
         max_seconds: float | None = None,
@@ -138,8 +138,7 @@ class ReleasedAssistant:
     ) -> Iterator[Piece]:
         """Yield text as it is decided and each segment's speech as soon as the released rule closes it."""
         self._check_voice(text_only)
-        wave = None if question is None else read_question(question, sample_rate, None)
-        prompt = self.embed([*history, user_turn(wave, typed)])
+        prompt = self.embed([*history, turn_of(Question.of(question, typed, sample_rate))])
         text, segmenter = TextStream(self.tokens.tokenizer), ReleasedSegmenter(self.options.policy)
         states: list[torch.Tensor] = []
         left = None if max_seconds is None else int(max_seconds * self.sample_rate)
@@ -165,17 +164,14 @@ class ReleasedAssistant:
 
     def ask_many(
         self,
-        questions: Sequence[Sound] | None = None,
-        typed: Sequence[str] | None = None,
+        questions: Sequence[Sound | Question],
         text_only: bool = False,
         max_seconds: float | None = None,
         seed: int = 0,
         sample_rate: int | None = None,
     ) -> list[Reply]:
         """Answer many single questions at once, spoken or typed; times are the batch's."""
-        turns = [user_turn(read_question(q, sample_rate, None), None) for q in questions or []] or [
-            user_turn(None, text) for text in typed or []
-        ]
+        turns = [turn_of(Question.of(question, None, sample_rate)) for question in questions]
         replies = self.converse([[turn] for turn in turns], text_only, seed)
         if max_seconds is not None:
             limit = int(max_seconds * self.sample_rate)
@@ -304,11 +300,12 @@ class ReleasedAssistant:
         return Sampling(stops, options.max_new_tokens, options.temperature, options.top_p, seed)
 
 
-def user_turn(question: str | Path | np.ndarray | None, typed: str | None) -> Turn:
-    """Return the user's turn; InputError when there is neither speech nor text."""
-    if question is None and not (typed or "").strip():
+def turn_of(question: Question) -> Turn:
+    """Return the user's turn, speech, text or both; InputError when there is neither."""
+    if question.sound is None and not (question.typed or "").strip():
         raise InputError("there is no question: give audio, typed text, or both.")
-    return Turn("user", typed or "", () if question is None else (question,))
+    sounds = () if question.sound is None else (read_question(question.sound, question.sample_rate, None),)
+    return Turn("user", question.typed or "", sounds)
 
 
 def pick_device(device: str) -> torch.device:

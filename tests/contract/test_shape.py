@@ -150,7 +150,15 @@ def test_public_names_are_these_and_exist():
         "ModelError",
         "OutputError",
     }
-    assert set(echox.__all__) == errors | {"Assistant", "Piece", "Reply", "SpeechAssistant", "Units", "__version__"}
+    assert set(echox.__all__) == errors | {
+        "Assistant",
+        "Piece",
+        "Question",
+        "Reply",
+        "SpeechAssistant",
+        "Units",
+        "__version__",
+    }
     assert all(getattr(echox, name) is not None for name in echox.__all__)
     with pytest.raises(AttributeError, match="nonsense"):
         echox.nonsense  # noqa: B018

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM
 
+from echox import Question
 from echox.errors import ConfigError, InputError, ModelError, OutputError
 from echox.released.assistant import ReleasedAssistant, ReleasedOptions, pick_dtype
 from echox.released.convert import convert_checkpoint, kind_of, restore_checkpoint
@@ -141,7 +142,9 @@ def test_a_batch_of_conversations(assistant, wave):
         assert reply.text == alone.text and reply.units == alone.units
         np.testing.assert_allclose(reply.audio, alone.audio, atol=1e-4)
     assert assistant.ask_many([wave(1.0)])[0].units == together[0].units
-    assert [r.text for r in assistant.ask_many(typed=["typed only", "x"], text_only=True)][0] == together[2].text
+    assert [r.text for r in assistant.ask_many([Question(typed="typed only"), wave(1.0)], text_only=True)][
+        0
+    ] == together[2].text
     assert assistant.ask(typed="and?", history=chats[1][:2], text_only=True).text == together[1].text
 
 

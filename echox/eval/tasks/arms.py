@@ -33,10 +33,9 @@ from echox.eval.model_under_test import (
     ask_all,
     at_16k,
     attempt,
-    can_turn_off,
     say_all,
-    with_adapters,
 )
+from echox.eval.probes import can_turn_off, untouched
 from echox.eval.questions import Question
 from echox.eval.results import Results
 from echox.eval.scorers.answers import Scorer
@@ -108,16 +107,15 @@ def run_arms(run: QaRun, questions: Sequence[Question], arms: Sequence[str], res
     for chosen, on in (([arm for arm in arms if arm not in off], True), (off, False)):
         if all((arm, item.id) in results.done for arm in chosen for item in questions):
             continue
-        with with_adapters(run.subject, on):
-            start = 0
-            while start < len(questions):
-                end = start + _batch_size(run)
-                replies: dict[str, Any] = {}
-                for arm in chosen:
-                    batch = [q for q in questions[start:end] if (arm, q.id) not in results.done]
-                    if batch:
-                        _run_batch(run, arm, batch, results, replies)
-                start = end
+        one, start = run if on else replace(run, subject=untouched(run.subject)), 0
+        while start < len(questions):
+            end = start + _batch_size(one)
+            replies: dict[str, Any] = {}
+            for arm in chosen:
+                batch = [q for q in questions[start:end] if (arm, q.id) not in results.done]
+                if batch:
+                    _run_batch(one, arm, batch, results, replies)
+            start = end
 
 
 def _batch_size(run: QaRun) -> int:

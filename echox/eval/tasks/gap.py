@@ -26,9 +26,10 @@ import numpy as np
 
 from echox.errors import InputError
 from echox.eval import stats
+from echox.eval.probes import StateReader, States
 from echox.eval.stats import Interval
 from echox.eval.tables import Table
-from echox.eval.tasks.states import StateReader, States, as_numpy
+from echox.eval.tasks.states import as_numpy
 
 RELATIONS = ("sound", "meaning", "neither")
 COSINES = (*RELATIONS, "another's sound", "another's meaning")

@@ -10,7 +10,7 @@ from typing import Any
 from echox.errors import ConfigError, InputError
 from echox.eval.ears import warn_if_own_ear
 from echox.eval.judges import find_judge
-from echox.eval.model_under_test import can_turn_off
+from echox.eval.probes import can_turn_off
 from echox.eval.questions import Question, fingerprint, take
 from echox.eval.results import Results, read_beside, read_results
 from echox.eval.scorers.answers import Scorer

@@ -1,34 +1,17 @@
-"""What the gap benchmark reads from a model: hidden states per layer, for typed, spoken, echoed words and plain units.
-
-A model exposes what it has; a reader that is missing is left out of the table. Every method returns one float array
-[tokens, H] a layer, from the first layer to the last, for the words themselves (no template around them counts).
-"""
+"""What the gap benchmark reads from a model: the views there are, and who speaks the words."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from echox.audio import load_audio
 from echox.errors import InputError
-from echox.eval.model_under_test import at_16k, can_turn_off
+from echox.eval.model_under_test import at_16k
+from echox.eval.probes import States, can_turn_off, states_of
 from echox.eval.questions import read_questions
-
-States = Sequence[np.ndarray]
-
-
-class StateReader(Protocol):
-    """The four views of one model; `answer`, where it is given, is forced and its tokens' states are returned."""
-
-    def typed_states(self, text: str, answer: str | None = None) -> States: ...
-
-    def spoken_states(self, wave: np.ndarray, answer: str | None = None) -> States: ...
-
-    def echo_states(self, text: str) -> States: ...
-
-    def unit_states(self, text: str) -> States: ...
 
 
 def word_states(states: States) -> np.ndarray:
@@ -38,30 +21,30 @@ def word_states(states: States) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a view comes from: a function from a word to [layers, H], and whether the adapters are on meanwhile."""
+    """Where a view comes from: a function from a reader and a word to [layers, H], and whether the adapters are on."""
 
-    read: Callable[[str], np.ndarray]
+    read: Callable[[Any, str], np.ndarray]
     adapters: bool = True
 
 
-def available(reader: Any, wave_of: Callable[[str], np.ndarray] | None) -> dict[str, Source]:
+def available(model: Any, wave_of: Callable[[str], np.ndarray] | None) -> dict[str, Source]:
     """Returns the views that a model has, by printed name.
 
     The text LLM is read with its adapters off, and once more with them on where there are any. `wave_of` gives a word's
     speech at 16 kHz; without it the S2T LLM is left out.
     """
-    views: dict[str, Source] = {}
+    reader, views = states_of(model), {}
     if hasattr(reader, "typed_states"):
-        off = can_turn_off(reader)
-        views["text LLM"] = Source(lambda word: word_states(reader.typed_states(word)), adapters=not off)
+        off = can_turn_off(model)
+        views["text LLM"] = Source(lambda reader, word: word_states(reader.typed_states(word)), adapters=not off)
         if off:
-            views["text LLM, adapters on"] = Source(lambda word: word_states(reader.typed_states(word)))
+            views["text LLM, adapters on"] = replace(views["text LLM"], adapters=True)
     if hasattr(reader, "spoken_states") and wave_of is not None:
-        views["S2T LLM"] = Source(lambda word: word_states(reader.spoken_states(wave_of(word))))
+        views["S2T LLM"] = Source(lambda reader, word: word_states(reader.spoken_states(wave_of(word))))
     if hasattr(reader, "echo_states"):
-        views["echo decoder"] = Source(lambda word: word_states(reader.echo_states(word)))
+        views["echo decoder"] = Source(lambda reader, word: word_states(reader.echo_states(word)))
     if hasattr(reader, "unit_states"):
-        views["units"] = Source(lambda word: word_states(reader.unit_states(word)))
+        views["units"] = Source(lambda reader, word: word_states(reader.unit_states(word)))
     return views
 
 

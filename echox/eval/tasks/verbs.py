@@ -12,7 +12,8 @@ import numpy as np
 from echox.audio import load_audio
 from echox.errors import ConfigError, InputError, MissingDependency
 from echox.eval.judges import Judge
-from echox.eval.model_under_test import RECORDED, Failure, attempt, with_adapters
+from echox.eval.model_under_test import RECORDED, Failure, attempt
+from echox.eval.probes import states_of, untouched
 from echox.eval.questions import Question, Reference, fingerprint
 from echox.eval.report.summary import asr_tables, latency_tables, qa_runs, speech_tables, title_of
 from echox.eval.results import Results, read_all
@@ -189,8 +190,8 @@ def run_gap(
         )
     views = []
     for view, source in _bar(list(sources.items()), "views"):
-        with with_adapters(reader, source.adapters):
-            views.append(measure_view(view, source.read, sets))
+        states = states_of(reader if source.adapters else untouched(reader))
+        views.append(measure_view(view, partial(source.read, states), sets))
     baseline = measure_view(LENGTH_ONLY, length_states, sets)
     note = (
         f"{name}; {len(sets)} sets, a view's own number beside it; words spoken by {voice if wave_of else 'nobody'}; "
@@ -208,7 +209,7 @@ def run_gap(
         numbers = {"sets": view.sets, "cosines": view.cosines_LR.tolist(), "sound_nearer": choices, "probes": probes}
         content["views"][view.name] = numbers
     if questions:
-        found_L3 = typed_against_spoken(reader, questions)
+        found_L3 = typed_against_spoken(states_of(reader), questions)
         content["typed_against_spoken"] = found_L3.tolist()
         rows = tuple((str(layer), *(f"{value:+.3f}" for value in row)) for layer, row in enumerate(found_L3))
         head = ("layer", "same question", "same, centred", "other question, centred")

@@ -1,7 +1,7 @@
 """The gap benchmark on made-up states whose answer is known, its own word sets, and translation scores."""
 
 import json
-from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import pytest
@@ -81,7 +81,7 @@ def test_bad_word_files_are_told(tmp_path):
 
 def test_views_see_what_was_put_into_the_states(sets, reader):
     sources = available(reader, lambda word: word)
-    views = {name: measure_view(name, source.read, sets) for name, source in sources.items()}
+    views = {name: measure_view(name, partial(source.read, reader), sets) for name, source in sources.items()}
     typed, spoken, units = views["text LLM"], views["S2T LLM"], views["units"]
     sound, meaning, neither, *others = typed.cosines_LR[1]
     assert meaning > 0.7 > 0.35 > sound and abs(neither) < 0.25 and max(map(abs, others)) < 0.25
@@ -139,11 +139,10 @@ def test_the_text_llm_is_read_with_its_adapters_off(tmp_path, sets, reader):
             self.log.append(self.on)
             return super().typed_states(text) if self.on else super().typed_states(text)[:1]
 
-        @contextmanager
         def without_adapters(self):
-            self.on = False
-            yield
-            self.on = True
+            other = Adapted(sets)
+            other.on = False
+            return other
 
     model = Adapted(sets)
     (table,) = run_gap(model, "made up", sets, None, [], tmp_path, print)

@@ -227,7 +227,7 @@ def test_answers_that_are_not_numbers_fail_and_cut_ones_are_marked(tmp_path, que
 
 
 def test_one_bad_question_in_a_batch_does_not_take_the_others_along(tmp_path, questions, subject):
-    def ask_many(typed=None, questions=None, text_only=False):
+    def ask_many(questions, text_only=False):
         raise RuntimeError("one of them is bad")
 
     subject.ask_many = ask_many
@@ -239,9 +239,9 @@ def test_one_bad_question_in_a_batch_does_not_take_the_others_along(tmp_path, qu
 def test_batches_go_through_ask_many(tmp_path, questions, subject):
     sizes = []
 
-    def ask_many(typed=None, questions=None, text_only=False):
-        sizes.append(len(typed))
-        return [subject.ask(typed=text, text_only=text_only) for text in typed]
+    def ask_many(questions, text_only=False):
+        sizes.append(len(questions))
+        return [subject.ask(typed=question.typed, text_only=text_only) for question in questions]
 
     subject.ask_many = ask_many
     run(subject, None, tmp_path, questions, ("t2t",), batch=2)
