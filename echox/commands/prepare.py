@@ -21,7 +21,7 @@ def _local(pairs: list[str]) -> dict[str, Path]:
     for pair in pairs:
         name, equals, place = pair.partition("=")
         if not (name and equals and place):
-            raise typer.BadParameter(f"{pair!r} is not NAME=PATH")
+            raise typer.BadParameter(f"{pair!r} is not NAME=PATH.")
         local[name] = Path(place)
     return local
 

@@ -23,10 +23,10 @@ PCM16_SCALE = 32768.0
 
 
 def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
-    """Returns the objects of a JSONL file; raises InputError naming the first line that is not one."""
+    """Return the objects of a JSONL file; raise InputError naming the first line that is not one."""
     path = Path(path)
     if not os.path.exists(path):
-        raise InputError(f"{path} is missing: make it first, or correct the path")
+        raise InputError(f"{path} is missing: make it first, or correct the path.")
     records: list[dict[str, Any]] = []
     number = 0
     try:
@@ -35,41 +35,41 @@ def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
                 if line.strip():
                     record = json.loads(line)
                     if not isinstance(record, dict):
-                        raise InputError(f"{path} line {number} is not a JSON object; correct or remove it")
+                        raise InputError(f"{path} line {number} is not a JSON object; correct or remove it.")
                     records.append(record)
     except json.JSONDecodeError as error:
-        raise InputError(f"{path} line {number} is not JSON ({error.msg}); correct or remove it") from error
+        raise InputError(f"{path} line {number} is not JSON ({error.msg}); correct or remove it.") from error
     except RecursionError as error:
-        raise InputError(f"{path} line {number} is nested too deeply; correct or remove it") from error
+        raise InputError(f"{path} line {number} is nested too deeply; correct or remove it.") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text; save it as UTF-8") from error
+        raise InputError(f"{path} is not UTF-8 text; save it as UTF-8.") from error
     return records
 
 
 def write_jsonl(path: str | Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Writes one object a line, atomically; raises OutputError when the folder cannot be written."""
+    """Write one object a line, atomically; raise OutputError when the folder cannot be written."""
     with write_file(path) as partial, partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
         for record in records:
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
 def read_manifest(path: str | Path) -> list[dict[str, Any]]:
-    """Returns the records of a manifest; raises InputError when one lacks a required key."""
+    """Return the records of a manifest; raise InputError when one lacks a required key."""
     records = read_jsonl(path)
     for number, record in enumerate(records, start=1):
         for key in REQUIRED:
             if key not in record:
-                raise InputError(f"{path} line {number} has no `{key}`; make the manifest again")
+                raise InputError(f"{path} line {number} has no `{key}`; make the manifest again.")
     return records
 
 
 def write_manifest(path: str | Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Writes a manifest atomically; InputError for a record without a required key, OutputError as `write_jsonl`."""
+    """Write a manifest atomically; InputError for a record without a required key, OutputError as `write_jsonl`."""
     records = list(records)
     for record in records:
         for key in REQUIRED:
             if key not in record:
-                raise InputError(f"record {record.get('id', '?')} for {path} has no `{key}`")
+                raise InputError(f"record {record.get('id', '?')} for {path} has no `{key}`.")
     write_jsonl(path, records)
 
 
@@ -79,7 +79,7 @@ def _open_shard(path: str) -> np.ndarray:
 
 
 def read_audio(record: Mapping[str, Any], folder: str | Path) -> np.ndarray:
-    """Returns a record's mono audio, float32 [samples] in [-1, 1] at `record["sample_rate"]`.
+    """Return a record's mono audio, float32 [samples] in [-1, 1] at `record["sample_rate"]`.
 
     `folder` is the manifest's own. Raises InputError when the file is missing or shorter than the record says.
     """
@@ -89,12 +89,12 @@ def read_audio(record: Mapping[str, Any], folder: str | Path) -> np.ndarray:
 
         return load_audio(path, sample_rate=record["sample_rate"])
     if not path.is_file():
-        raise InputError(f"{path} is missing: make the corpus again, or move its shards beside the manifest")
+        raise InputError(f"{path} is missing: make the corpus again, or move its shards beside the manifest.")
     start, samples = record.get("start", 0), record["samples"]
     try:
         piece = _open_shard(str(path))[start : start + samples]
     except ValueError as error:
-        raise InputError(f"{path} is not a whole .npy shard ({error}); delete it and make the corpus again") from error
+        raise InputError(f"{path} is not a whole .npy shard ({error}); delete it and make the corpus again.") from error
     if len(piece) != samples:
-        raise InputError(f"{path} ends before {record['id']} does; delete it and make the corpus again")
+        raise InputError(f"{path} ends before {record['id']} does; delete it and make the corpus again.")
     return piece.astype(np.float32) / PCM16_SCALE

@@ -13,7 +13,7 @@ _NAMED = re.compile(r"whisper.*?(tiny|base|small|medium|large)", re.IGNORECASE)
 
 
 def whisper_size(folder: Path) -> str:
-    """Returns which of Whisper's encoders a model or judge folder listens with (`tiny` to `large`), "" for others.
+    """Return which of Whisper's encoders a model or judge folder listens with (`tiny` to `large`), "" for others.
 
     Read from the sizes in `encoder/config.json` or `config.json`, else from the names that they or the folder bear.
     """
@@ -31,7 +31,7 @@ def whisper_size(folder: Path) -> str:
 
 
 def warn_if_own_ear(model: Path | None, judge: Path | None, tell: Callable[[str], None]) -> None:
-    """Tells when the judge folder has the encoder that the model folder listens with; None means unknown or not used."""
+    """Tell when the judge folder has the encoder that the model folder listens with; None means unknown or not used."""
     own = "" if model is None else whisper_size(model)
     if judge is not None and own and own == whisper_size(judge):
         tell(

@@ -76,14 +76,14 @@ class EndpointAssistant:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         if not base_url.startswith(("http://", "https://")):
-            raise ConfigError(f"--endpoint {base_url!r} must begin with http:// or https://, such as http://host/v1")
+            raise ConfigError(f"--endpoint {base_url!r} must begin with http:// or https://, such as http://host/v1.")
         self.base_url, self.model, self.voice, self.system = base_url.rstrip("/"), model, voice, system
         self.name = f"{model} at {self.base_url}"
         self.temperature = 0.0
         self._timeout, self._retries, self._sleep = timeout, retries, sleep
 
     def check(self) -> None:
-        """Raises EndpointError when the server does not offer the model at `/models`, or gives no short answer in 30 s.
+        """Raise EndpointError when the server does not offer the model at `/models`, or gives no short answer in 30 s.
 
         Nothing is tried again. A server without `/models` (404, 405) has only to answer.
         """
@@ -92,13 +92,13 @@ class EndpointAssistant:
         try:
             known = self._offered()
             if known and self.model not in known:
-                raise EndpointError(f"{self.base_url} does not serve {self.model!r}: it offers {', '.join(known[:8])}")
+                raise EndpointError(f"{self.base_url} does not serve {self.model!r}: it offers {', '.join(known[:8])}.")
             self.ask(typed="Answer with the one word yes.", text_only=True)
         finally:
             self._timeout, self._retries = own
 
     def _offered(self) -> list[str]:
-        """Returns the names of the server's models, none when it has no list of them."""
+        """Return the names of the server's models, none when it has no list of them."""
         try:
             answer = self._json(self._request("models"))
         except EndpointError as error:
@@ -115,7 +115,7 @@ class EndpointAssistant:
         max_seconds: float | None = None,
         seed: int = 0,
     ) -> EndpointReply:
-        """Returns the server's answer to a wave (float32 at 16 kHz) or a typed text; audio too unless `text_only`."""
+        """Return the server's answer to a wave (float32 at 16 kHz) or a typed text; audio too unless `text_only`."""
         body = self._body(question, typed, text_only, seed)
         started = time.perf_counter()
         answer = self._json(self._request("chat/completions", body))
@@ -126,15 +126,15 @@ class EndpointAssistant:
             text = message.get("content") or spoken.get("transcript") or ""
             audio, rate = _decode_wav(spoken["data"]) if spoken.get("data") else (None, QUESTION_RATE)
         except (KeyError, IndexError, TypeError, AttributeError) as error:
-            raise EndpointError(f"{self.base_url} answered without choices[0].message: {str(answer)[:120]}") from error
+            raise EndpointError(f"{self.base_url} answered without choices[0].message: {str(answer)[:120]}.") from error
         if not text_only and audio is None and str(text).strip():
-            raise EndpointError(f"{self.base_url} sent no audio although it was asked for: leave the s2s arm out")
+            raise EndpointError(f"{self.base_url} sent no audio although it was asked for: leave the s2s arm out.")
         wall = time.perf_counter() - started
         finish = str(choice.get("finish_reason") or "stop")
         return EndpointReply(typed, str(text), audio, rate, wall, wall if audio is not None else None, finish)
 
     def say(self, text: str) -> EndpointReply:
-        """Returns a text spoken by the server's `/audio/speech`."""
+        """Return a text spoken by the server's `/audio/speech`."""
         body = {"model": self.model, "input": text, "voice": self.voice, "response_format": "wav"}
         started = time.perf_counter()
         audio, rate = _decode_wav(base64.b64encode(self._request("audio/speech", body)).decode())
@@ -142,7 +142,7 @@ class EndpointAssistant:
         return EndpointReply(None, text, audio, rate, wall, wall, "stop")
 
     def stream(self, question: Any = None, typed: str | None = None, seed: int = 0) -> Iterator[EndpointPiece]:
-        """Yields the pieces of a streamed answer as they arrive (server-sent events, raw pcm16 at 24 kHz).
+        """Yield the pieces of a streamed answer as they arrive (server-sent events, raw pcm16 at 24 kHz).
 
         Raises EndpointError when the stream breaks off or ends without its [DONE].
         """
@@ -156,14 +156,14 @@ class EndpointAssistant:
                 if data == "[DONE]":
                     return
                 yield from _pieces(data, self.base_url)
-        raise EndpointError(f"{self.base_url} ended its stream without [DONE]: the answer may be cut; try again")
+        raise EndpointError(f"{self.base_url} ended its stream without [DONE]: the answer may be cut; try again.")
 
     def _lines(self, response: HTTPResponse) -> Iterator[bytes]:
-        """Yields the lines of a stream; raises EndpointError when the connection breaks off."""
+        """Yield the lines of a stream; raise EndpointError when the connection breaks off."""
         try:
             yield from response
         except (OSError, HTTPException) as error:
-            raise EndpointError(f"{self.base_url} broke off its stream ({error!r}); try again") from error
+            raise EndpointError(f"{self.base_url} broke off its stream ({error!r}); try again.") from error
 
     def _body(self, question: Any, typed: str | None, text_only: bool, seed: int) -> dict[str, Any]:
         content: Any = typed
@@ -184,10 +184,12 @@ class EndpointAssistant:
             answer = json.loads(content)
         except ValueError as error:
             raise EndpointError(
-                f"{self.base_url} answered with something that is not JSON: {content[:80]!r}"
+                f"{self.base_url} answered with something that is not JSON: {content[:80]!r}."
             ) from error
         if not isinstance(answer, dict):
-            raise EndpointError(f"{self.base_url} answered with a {type(answer).__name__} where an object was expected")
+            raise EndpointError(
+                f"{self.base_url} answered with a {type(answer).__name__} where an object was expected."
+            )
         return answer
 
     def _request(self, path: str, body: dict[str, Any] | None = None) -> bytes:
@@ -195,10 +197,10 @@ class EndpointAssistant:
             try:
                 return response.read()
             except (OSError, HTTPException) as error:
-                raise EndpointError(f"{self.base_url}/{path} broke off its answer ({error}); try again") from error
+                raise EndpointError(f"{self.base_url}/{path} broke off its answer ({error}); try again.") from error
 
     def _open(self, path: str, body: dict[str, Any] | None) -> HTTPResponse:
-        """Returns an open response, trying passing faults again; raises EndpointError with the last fault."""
+        """Return an open response, trying passing faults again; raise EndpointError with the last fault."""
         url = f"{self.base_url}/{path}"
         headers = {"Authorization": f"Bearer {os.environ.get('OPENAI_API_KEY', 'none')}"}
         headers["Content-Type"] = "application/json"
@@ -222,11 +224,11 @@ class EndpointAssistant:
                 fault = f"did not answer within {self._timeout:g} s" if slow else f"cannot be reached ({error})"
             if attempt < self._retries:
                 self._sleep(wait)
-        raise EndpointError(f"{url} {fault}; check the server and resume") from cause
+        raise EndpointError(f"{url} {fault}; check the server and resume.") from cause
 
 
 def chat_function(base_url: str, model: str, timeout: float = 120.0, retries: int = 3) -> Callable[[str, int], str]:
-    """Returns `chat(prompt, seed) -> reply` over a server, for the scorers that ask a language model for votes."""
+    """Return `chat(prompt, seed) -> reply` over a server, for the scorers that ask a language model for votes."""
     assistant = EndpointAssistant(base_url, model, timeout, retries)
     assistant.temperature = VOTE_TEMPERATURE
     assistant.check()
@@ -237,10 +239,10 @@ def _pieces(data: str, url: str) -> Iterator[EndpointPiece]:
     try:
         chunk = json.loads(data)
         if chunk.get("error"):
-            raise EndpointError(f"{url} failed while streaming: {chunk['error'].get('message', chunk['error'])}")
+            raise EndpointError(f"{url} failed while streaming: {chunk['error'].get('message', chunk['error'])}.")
         deltas = [choice.get("delta") or {} for choice in chunk.get("choices", [])]
     except (ValueError, AttributeError) as error:
-        raise EndpointError(f"{url} streamed something that is not a chunk: {data[:80]!r}") from error
+        raise EndpointError(f"{url} streamed something that is not a chunk: {data[:80]!r}.") from error
     for delta in deltas:
         spoken = delta.get("audio") or {}
         text = delta.get("content") or spoken.get("transcript") or ""
@@ -265,7 +267,7 @@ def _decode_wav(data: str) -> tuple[np.ndarray, int]:
     try:
         samples, rate = soundfile.read(io.BytesIO(base64.b64decode(data)), dtype="float32", always_2d=True)
     except (ValueError, soundfile.LibsndfileError) as error:
-        raise EndpointError(f"the server's audio is not a WAV file ({error})") from error
+        raise EndpointError(f"the server's audio is not a WAV file ({error}).") from error
     return samples.mean(axis=1), int(rate)
 
 

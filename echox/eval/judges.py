@@ -41,7 +41,7 @@ class Judge(Protocol):
 
 
 def find_judge(name: str) -> Path:
-    """Returns the folder of a judge: `name` itself, or a folder of that name in $ECHOX_WEIGHTS, or a download.
+    """Return the folder of a judge: `name` itself, or a folder of that name in $ECHOX_WEIGHTS, or a download.
 
     Raises InputError for a folder that holds no recogniser, ModelError when a name can be found nowhere.
     """
@@ -52,30 +52,30 @@ def find_judge(name: str) -> Path:
         if place.is_dir():
             return _recogniser_folder(place)
         if place.exists():
-            raise InputError(f"the judge {place} is a file: give the folder that holds the recogniser")
+            raise InputError(f"the judge {place} is a file: give the folder that holds the recogniser.")
     if os.sep in name and name.count("/") != 1:
-        raise InputError(f"the judge folder {name} is missing: correct the path")
+        raise InputError(f"the judge folder {name} is missing: correct the path.")
     return _download(name)
 
 
 def load_judge(name: str, device: str = "cpu", window: int = WINDOW, language: str = "en", beam: int = 1) -> Judge:
-    """Returns the judge called `name` (see `find_judge`), on `device`, with `window` seconds, for one `language`.
+    """Return the judge called `name` (see `find_judge`), on `device`, with `window` seconds, for one `language`.
 
     Raises ConfigError for a window outside 1 to 30 or a `beam` that the folder's kind cannot have, MissingDependency
     without ctranslate2 for its folders.
     """
     if not 1 <= window <= FULL_WINDOW:
-        raise ConfigError(f"the judge's window must be 1 to {FULL_WINDOW} seconds, not {window}")
+        raise ConfigError(f"the judge's window must be 1 to {FULL_WINDOW} seconds, not {window}.")
     folder = find_judge(name)
     if (folder / "model.bin").is_file():
         return CTranslate2Judge(folder, device, window, language, beam)
     if beam != 1:
-        raise ConfigError(f"{folder} decodes greedily: give a CTranslate2 folder for a beam of {beam}")
+        raise ConfigError(f"{folder} decodes greedily: give a CTranslate2 folder for a beam of {beam}.")
     return TransformersJudge(folder, device, language)
 
 
 def window_samples(samples: int, window: int) -> int:
-    """Returns how many samples an utterance is padded to: `window` seconds, or more in steps of 5 s up to 30 s."""
+    """Return how many samples an utterance is padded to: `window` seconds, or more in steps of 5 s up to 30 s."""
     seconds = window
     while seconds < FULL_WINDOW and samples > (seconds - WINDOW_MARGIN) * SAMPLE_RATE:
         seconds += WINDOW_STEP
@@ -83,7 +83,7 @@ def window_samples(samples: int, window: int) -> int:
 
 
 def split_long(wave: np.ndarray) -> list[np.ndarray]:
-    """Returns a wave as pieces of at most 30 s, each cut at the quietest 20 ms of its last 5 s."""
+    """Return a wave as pieces of at most 30 s, each cut at the quietest 20 ms of its last 5 s."""
     limit, hop = FULL_WINDOW * SAMPLE_RATE, SAMPLE_RATE // 50
     pieces = []
     while len(wave) > limit:
@@ -106,7 +106,7 @@ class CTranslate2Judge:
         try:
             self._model = ctranslate2.models.Whisper(str(folder), device=device, compute_type=kind)
         except RuntimeError as error:
-            raise ModelError(f"{folder} cannot be loaded as a Whisper model ({error}); download it again") from error
+            raise ModelError(f"{folder} cannot be loaded as a Whisper model ({error}); download it again.") from error
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._prompt = _whisper_prompt(self._tokenizer, self._model.is_multilingual, language, folder)
         self._storage = ctranslate2.StorageView
@@ -116,7 +116,7 @@ class CTranslate2Judge:
         self.name = f"{_folder_name(folder)} (ctranslate2 {kind}, {search}, {window} s window, {mark})"
 
     def transcribe(self, waves: list[np.ndarray]) -> list[str]:
-        """Returns the words of each wave (float32 at 16 kHz); an empty or silent wave gives an empty string."""
+        """Return the words of each wave (float32 at 16 kHz); an empty or silent wave gives an empty string."""
         split = [
             (index, part, piece) for index, wave in enumerate(waves) for part, piece in enumerate(split_long(wave))
         ]
@@ -168,7 +168,7 @@ class TransformersJudge:
         self._mels = config.num_mel_bins
 
     def transcribe(self, waves: list[np.ndarray]) -> list[str]:
-        """Returns the words of each wave (float32 at 16 kHz); an empty or silent wave gives an empty string."""
+        """Return the words of each wave (float32 at 16 kHz); an empty or silent wave gives an empty string."""
         return [" ".join(self._one(piece) for piece in split_long(wave) if _audible(piece)).strip() for wave in waves]
 
     def _one(self, wave: np.ndarray) -> str:
@@ -212,12 +212,12 @@ def _recogniser_folder(folder: Path) -> Path:
         return folder
     raise InputError(
         f"{folder} is not a judge: it needs model.bin and tokenizer.json (CTranslate2) or config.json and "
-        "model.safetensors (transformers)"
+        "model.safetensors (transformers)."
     )
 
 
 def _check_hears(folder: Path) -> None:
-    """Raises InputError when a transformers folder holds something else than a speech recogniser."""
+    """Raise InputError when a transformers folder holds something else than a speech recogniser."""
     config = read_config(folder)
     made_for = [str(name) for name in config.get("architectures") or []]
     kind = str(config.get("model_type", ""))
@@ -228,19 +228,19 @@ def _check_hears(folder: Path) -> None:
         return
     raise InputError(
         f"{folder} holds {', '.join(made_for) or kind or 'an unnamed model'}, which is no speech recogniser: give a Whisper "
-        "or CTC folder as judge"
+        "or CTC folder as judge."
     )
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Returns a folder's config.json, empty when there is none; raises InputError when it is not a JSON object."""
+    """Return a folder's config.json, empty when there is none; raise InputError when it is not a JSON object."""
     path = folder / "config.json"
     try:
         found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except ValueError as error:
-        raise InputError(f"{path} is not JSON: fetch the folder again") from error
+        raise InputError(f"{path} is not JSON: fetch the folder again.") from error
     if not isinstance(found, dict):
-        raise InputError(f"{path} holds no JSON object: fetch the folder again")
+        raise InputError(f"{path} holds no JSON object: fetch the folder again.")
     return found
 
 
@@ -250,7 +250,7 @@ def _weights(folder: Path) -> Path:
 
 
 def _download(name: str) -> Path:
-    """Returns the folder of a recogniser fetched by name: a repository, or a size that faster-whisper knows."""
+    """Return the folder of a recogniser fetched by name: a repository, or a size that faster-whisper knows."""
     hub = need("huggingface_hub")
     repository = name if "/" in name else f"Systran/faster-{name}"
     wanted = ["config.json", "*.json", "model.bin", "*.safetensors"]
@@ -258,7 +258,7 @@ def _download(name: str) -> Path:
         return _recogniser_folder(Path(hub.snapshot_download(repository, allow_patterns=wanted)))
     except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
         message = f"the judge {name!r} is neither a folder nor can {repository} be downloaded: give a folder"
-        raise ModelError(f"{message}, or put one named {name} into $ECHOX_WEIGHTS") from error
+        raise ModelError(f"{message}, or put one named {name} into $ECHOX_WEIGHTS.") from error
 
 
 def _whisper_prompt(tokenizer: Any, multilingual: bool, language: str, folder: Path) -> list[int]:
@@ -268,7 +268,7 @@ def _whisper_prompt(tokenizer: Any, multilingual: bool, language: str, folder: P
     ids = [tokenizer.token_to_id(name) for name in (*names, "<|notimestamps|>")]
     if None in ids:
         missing = (*names, "<|notimestamps|>")[ids.index(None)]
-        raise ModelError(f"the tokenizer in {folder} has no {missing}: the judge does not know this language")
+        raise ModelError(f"the tokenizer in {folder} has no {missing}: the judge does not know this language.")
     return ids
 
 

@@ -63,7 +63,7 @@ KINDS: dict[str, Callable[[int, np.random.Generator], np.ndarray]] = {
 
 
 def no_speech(kind: str, number: int, seed: int = 0) -> np.ndarray:
-    """Returns one sound of a kind in `KINDS`, float32 at 16 kHz, 1 to 10 s; the same for the same number and seed."""
+    """Return one sound of a kind in `KINDS`, float32 at 16 kHz, 1 to 10 s; the same for the same number and seed."""
     rng = generator(seed, "no-speech", kind, str(number))
     count = int(rng.uniform(*SECONDS) * SAMPLE_RATE)
     wave = KINDS[kind](count, rng)

@@ -9,7 +9,7 @@ EXTRA = 'pip install "openechox[eval]"'
 
 
 def need(module: str, install: str = EXTRA, own: tuple[str, ...] = ()) -> ModuleType:
-    """Returns an optional module, or raises MissingDependency with the exact line that installs what is absent.
+    """Return an optional module, or raise MissingDependency with the exact line that installs what is absent.
 
     `install` brings the module and the packages called `own`; something else that they import is named by itself.
     """

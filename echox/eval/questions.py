@@ -41,14 +41,14 @@ class Question:
 
 
 def read_questions(path: str | Path, audio_dir: str | Path | None = None, need_audio: bool = False) -> list[Question]:
-    """Returns the questions of a TSV file in its order; audio paths are relative to `audio_dir`, or to the file.
+    """Return the questions of a TSV file in its order; audio paths are relative to `audio_dir`, or to the file.
 
     Raises InputError with every fault found: columns, empty fields, duplicate ids and, with `need_audio`, missing wavs.
     """
     path = Path(path)
     folder = Path(audio_dir) if audio_dir is not None else path.parent
     if audio_dir is not None and not os.path.isdir(folder):
-        raise InputError(f"{folder} is not a folder: give --audio-dir the folder of the spoken questions")
+        raise InputError(f"{folder} is not a folder: give --audio-dir the folder of the spoken questions.")
     questions, faults = [], []
     for number, row in _rows(path):
         fault = _row_fault(row)
@@ -67,7 +67,7 @@ def read_questions(path: str | Path, audio_dir: str | Path | None = None, need_a
 def check_questions(
     questions: Sequence[Question], source: str | Path, need_audio: bool, faults: Sequence[str] = ()
 ) -> None:
-    """Raises InputError naming `source` when ids repeat, nothing is asked, or (with `need_audio`) a wav is missing."""
+    """Raise InputError naming `source` when ids repeat, nothing is asked, or (with `need_audio`) a wav is missing."""
     found = list(faults)
     seen: set[str] = set()
     for item in questions:
@@ -79,45 +79,45 @@ def check_questions(
     if found:
         shown = "; ".join(found[:FAULTS_SHOWN])
         more = f"; and {len(found) - FAULTS_SHOWN} more" if len(found) > FAULTS_SHOWN else ""
-        raise InputError(f"{source} cannot be used, correct it first: {shown}{more}")
+        raise InputError(f"{source} cannot be used, correct it first: {shown}{more}.")
     if not questions:
-        raise InputError(f"{source} holds no questions")
+        raise InputError(f"{source} holds no questions.")
 
 
 def take(questions: Sequence[T], limit: int | None = None, shard: str = "0/1") -> list[T]:
-    """Returns every n-th question from the i-th of the first `limit`, for a shard written `i/n` counted from 0.
+    """Return every n-th question from the i-th of the first `limit`, for a shard written `i/n` counted from 0.
 
     Raises ConfigError when the shard is not of that form.
     """
     index, slash, count = shard.partition("/")
     if not slash or not index.isdigit() or not count.isdigit() or int(index) >= int(count):
-        raise ConfigError(f"--shard {shard!r} must be i/n with i from 0 to n-1, such as 0/4")
+        raise ConfigError(f"--shard {shard!r} must be i/n with i from 0 to n-1, such as 0/4.")
     if limit is not None and limit < 1:
-        raise ConfigError(f"--limit must be 1 or more, not {limit}")
+        raise ConfigError(f"--limit must be 1 or more, not {limit}.")
     return list(questions[:limit])[int(index) :: int(count)]
 
 
 def write_questions(path: str | Path, questions: Sequence[Question]) -> None:
-    """Writes a questions file atomically; raises InputError for text that holds a tab or a line break."""
+    """Write a questions file atomically; raise InputError for text that holds a tab or a line break."""
     kinds = any(item.kind for item in questions)
     lines = ["\t".join((*COLUMNS, "kind") if kinds else COLUMNS)]
     for item in questions:
         fields = (item.id, item.question, ANSWER_MARK.join(item.answers), str(item.audio or ""))
         fields += (item.kind,) if kinds else ()
         if any(mark in field for field in fields for mark in "\t\r\n"):
-            raise InputError(f"question {item.id!r} holds a tab or a line break; replace it with a space")
+            raise InputError(f"question {item.id!r} holds a tab or a line break; replace it with a space.")
         lines.append("\t".join(fields))
     write_text(path, "\n".join(lines) + "\n")
 
 
 def fingerprint(questions: Sequence[Question]) -> str:
-    """Returns 16 hexadecimal digits that change when any id, question, answer or recording does."""
+    """Return 16 hexadecimal digits that change when any id, question, answer or recording does."""
     content = [[item.id, item.question, list(item.answers), _audio_mark(item.audio)] for item in questions]
     return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
 def _audio_mark(path: Path | None) -> str:
-    """Returns the hash of a recording's bytes, nothing when there is none."""
+    """Return the hash of a recording's bytes, nothing when there is none."""
     if path is None or not os.path.isfile(path):
         return ""
     return sha256_of(path)
@@ -128,23 +128,23 @@ def _from_manifest(record: dict[str, Any], folder: Path) -> np.ndarray:
 
 
 def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """Returns (line number, fields by column) of a TSV file; raises InputError when its shape is wrong."""
+    """Return (line number, fields by column) of a TSV file; raise InputError when its shape is wrong."""
     if not os.path.exists(path):
-        raise InputError(f"{path} is missing: give a questions file with the columns {' '.join(COLUMNS)}")
+        raise InputError(f"{path} is missing: give a questions file with the columns {' '.join(COLUMNS)}.")
     lines = [line.split("\t") for line in read_text(path, JSON_BYTES).splitlines()]
     header = [name.strip() for name in lines[0]] if lines else []
     missing = [name for name in COLUMNS[:3] if name not in header]
     if missing:
         raise InputError(
             f"{path} lacks the column {', '.join(missing)}: its first line must be `{' '.join(COLUMNS)}`, tab "
-            f"separated, and is {' '.join(header)[:80]!r}"
+            f"separated, and is {' '.join(header)[:80]!r}."
         )
     rows = []
     for number, fields in enumerate(lines[1:], start=2):
         if not any(field.strip() for field in fields):
             continue
         if len(fields) > len(header):
-            raise InputError(f"{path} line {number} has {len(fields)} fields for {len(header)} columns; mend its tabs")
+            raise InputError(f"{path} line {number} has {len(fields)} fields for {len(header)} columns; mend its tabs.")
         rows.append((number, dict(zip(header, fields + [""] * (len(header) - len(fields)), strict=True))))
     return rows
 
@@ -162,7 +162,7 @@ def _row_fault(row: dict[str, str]) -> str:
 def read_references(
     questions: Path | None, audio_dir: Path | None, manifest: Path | None
 ) -> tuple[list[Reference], str]:
-    """Returns (id, words, function that loads the wave at 16 kHz) of a questions file or a manifest, and its name.
+    """Return (id, words, function that loads the wave at 16 kHz) of a questions file or a manifest, and its name.
 
     Raises ConfigError unless exactly one is given, InputError for faults or missing wavs.
     """
@@ -170,7 +170,7 @@ def read_references(
         items = read_questions(questions, audio_dir, need_audio=True)
         return [(item.id, item.question, partial(load_audio, item.audio or "")) for item in items], questions.name
     if manifest is None or questions is not None:
-        raise ConfigError("give either --questions FILE or --manifest FILE")
+        raise ConfigError("give either --questions FILE or --manifest FILE.")
     records = [record for record in read_manifest(manifest) if record.get("text")]
     found = [Question(str(r["id"]), r["text"], ("-",), manifest.parent / r["audio"]) for r in records]
     check_questions(found, manifest, need_audio=True)

@@ -46,12 +46,12 @@ class Results:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("a", encoding="utf-8")
         except OSError as error:
-            raise OutputError(f"{self.path} cannot be written ({error.strerror}); choose another --out") from error
+            raise OutputError(f"{self.path} cannot be written ({error.strerror}); choose another --out.") from error
         if self._file.tell() == 0:
             self._write({"type": "settings", **self.settings})
 
     def append(self, item: dict[str, Any]) -> None:
-        """Writes one finished item, through to the disk; raises OutputError when the disk is full or gone."""
+        """Write one finished item, through to the disk; raise OutputError when the disk is full or gone."""
         self._write({"type": "item", **item})
         self.items[item["arm"], item["id"]] = item
         self._done.add((item["arm"], item["id"]))
@@ -68,7 +68,7 @@ class Results:
             os.fsync(self._file.fileno())
         except OSError as error:
             raise OutputError(
-                f"{self.path} cannot be written ({error.strerror}); free some space and resume"
+                f"{self.path} cannot be written ({error.strerror}); free some space and resume."
             ) from error
 
     def __enter__(self) -> Self:
@@ -79,7 +79,7 @@ class Results:
 
 
 def read_results(path: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Returns the settings and the items of a results file, a later line for the same arm and id replacing an earlier.
+    """Return the settings and the items of a results file, a later line for the same arm and id replacing an earlier.
 
     Raises InputError when the file is missing, empty, not ours or torn in the middle.
     """
@@ -89,28 +89,28 @@ def read_results(path: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]
         return _read_gap(Path(path)), []
     lines = read_jsonl(path)
     if not lines or lines[0].get("type") != "settings":
-        raise InputError(f"{path} is not a results file of `echox eval`: its first line holds no settings")
+        raise InputError(f"{path} is not a results file of `echox eval`: its first line holds no settings.")
     items: dict[tuple[str, str], dict[str, Any]] = {}
     for number, line in enumerate(lines[1:], start=2):
         if line.get("type") != "item" or "arm" not in line or "id" not in line:
-            raise InputError(f"{path} line {number} is not a result item; remove it or start a new file")
+            raise InputError(f"{path} line {number} is not a result item; remove it or start a new file.")
         items[line["arm"], line["id"]] = line
     return lines[0], list(items.values())
 
 
 def _read_gap(path: Path) -> dict[str, Any]:
-    """Returns the content of a gap.json as settings; raises InputError when it is not one."""
+    """Return the content of a gap.json as settings; raise InputError when it is not one."""
     try:
         content = json.loads(read_text(path, JSON_BYTES))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read ({error}): give the files of `echox eval`") from error
+        raise InputError(f"{path} cannot be read ({error}): give the files of `echox eval`.") from error
     if not isinstance(content, dict) or content.get("task") != "gap":
-        raise InputError(f"{path} is not a gap.json of this version of `echox eval gap`: run it again")
+        raise InputError(f"{path} is not a gap.json of this version of `echox eval gap`: run it again.")
     return content
 
 
 def read_beside(paths: Iterable[str | Path]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """Returns the runs of `read_all` and those of asr, speech, latency and gap that lie beside a given file.
+    """Return the runs of `read_all` and those of asr, speech, latency and gap that lie beside a given file.
 
     What lies beside and cannot be read is left out; a file that was given must be whole.
     """
@@ -129,7 +129,7 @@ def read_beside(paths: Iterable[str | Path]) -> list[tuple[dict[str, Any], list[
 
 
 def read_all(paths: Iterable[str | Path]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """Returns (settings, items) per run, files of one run's shards joined, an item that is there twice counted once.
+    """Return (settings, items) per run, files of one run's shards joined, an item that is there twice counted once.
 
     Raises InputError without a single file, or when two files of a run hold different results for one arm and id.
     """
@@ -145,19 +145,19 @@ def read_all(paths: Iterable[str | Path]) -> list[tuple[dict[str, Any], list[dic
         else:
             same[1].extend(_new_items(path, same[1], items))
     if not runs:
-        raise InputError("no results file was given: name one or more results.jsonl")
+        raise InputError("no results file was given: name one or more results.jsonl.")
     return runs
 
 
 def _new_items(path: str | Path, known: list[dict[str, Any]], items: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Returns those of `items` that are not among `known`; raises InputError for one with another result."""
+    """Return those of `items` that are not among `known`; raise InputError for one with another result."""
     by_key = {(item["arm"], item["id"]): item for item in known}
     for item in items:
         earlier = by_key.get((item["arm"], item["id"]))
         if earlier is not None and {**earlier, "folder": ""} != {**item, "folder": ""}:
             raise InputError(
                 f"{path} and a file before it hold different results for {item['arm']} {item['id']!r} of one run: give "
-                "only one of them"
+                "only one of them."
             )
     return [item for item in items if (item["arm"], item["id"]) not in by_key]
 
@@ -171,4 +171,4 @@ def _refuse_changes(path: Path, earlier: dict[str, Any], now: dict[str, Any]) ->
     changed = _changes(earlier, now)
     if changed:
         what = "; ".join(f"{key} was {earlier.get(key)!r} and is {now.get(key)!r}" for key in changed)
-        raise ConfigError(f"{path} was made with other settings ({what}): choose another --out or the old settings")
+        raise ConfigError(f"{path} was made with other settings ({what}): choose another --out or the old settings.")

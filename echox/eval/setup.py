@@ -29,15 +29,15 @@ class ModelChoice:
 
 
 def choose_scorers(names: str, endpoint: str, model: str, prompt: Path | None) -> list[Scorer]:
-    """Returns the scorers of a comma-separated list, the first being the one that tables use.
+    """Return the scorers of a comma-separated list, the first being the one that tables use.
 
     Raises ConfigError for unknown names or none, InputError for a missing prompt file, EndpointError when the server is away.
     """
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     if not wanted:
-        raise ConfigError(f"--scorer is empty: give at least one of {', '.join(NAMES)}")
+        raise ConfigError(f"--scorer is empty: give at least one of {', '.join(NAMES)}.")
     if prompt is not None and not prompt.is_file():
-        raise InputError(f"{prompt} is missing: give --scorer-prompt a text file")
+        raise InputError(f"{prompt} is missing: give --scorer-prompt a text file.")
     chat = chat_function(endpoint, model) if endpoint else None
     text = prompt.read_text(encoding="utf-8") if prompt else None
     return [find_scorer(name, chat, text) for name in wanted]
@@ -46,12 +46,12 @@ def choose_scorers(names: str, endpoint: str, model: str, prompt: Path | None) -
 def choose_judges(
     judge: str, recogniser: str, spoken: bool, cascade: bool, window: int, device: str
 ) -> tuple[Judge | None, Judge | None]:
-    """Returns the judge and the cascade's recogniser (the judge when none is named), each only if needed.
+    """Return the judge and the cascade's recogniser (the judge when none is named), each only if needed.
 
     Both folders are checked before either is loaded. Raises ConfigError when a spoken arm has no judge.
     """
     if spoken and not judge:
-        raise ConfigError("the arms s2s, teacher and cascade are heard by a judge: give --judge, such as whisper-base")
+        raise ConfigError("the arms s2s, teacher and cascade are heard by a judge: give --judge, such as whisper-base.")
     if spoken:
         need("jiwer")
     for name in (judge if spoken else "", recogniser if cascade else ""):
@@ -64,7 +64,7 @@ def choose_judges(
 
 
 def load_subject(choice: ModelChoice) -> tuple[Any, str]:
-    """Returns the model under test and its printed name, which changes when its weights do.
+    """Return the model under test and its printed name, which changes when its weights do.
 
     Raises EndpointError when a server is away, ConfigError for a system prompt without a server, ModelError or InputError
     when a local model is not whole.
@@ -76,7 +76,7 @@ def load_subject(choice: ModelChoice) -> tuple[Any, str]:
         assistant.check()
         return assistant, assistant.name
     if choice.system:
-        raise ConfigError("--system is sent to a server: give --endpoint, or leave it out")
+        raise ConfigError("--system is sent to a server: give --endpoint, or leave it out.")
     if choice.model == "fake":
         from echox.generate.fake import FakeAssistant
 
@@ -89,7 +89,7 @@ def load_subject(choice: ModelChoice) -> tuple[Any, str]:
 
 
 def folder_mark(folder: Path) -> str:
-    """Returns eight hexadecimal digits over every weight and configuration file of a model folder."""
+    """Return eight hexadecimal digits over every weight and configuration file of a model folder."""
     digest = sha256()
     for path in sorted(folder.rglob("*")):
         if path.suffix in (".safetensors", ".json", ".gguf") and path.is_file():
@@ -101,21 +101,21 @@ def folder_mark(folder: Path) -> str:
 
 
 def model_folder(choice: ModelChoice) -> Path | None:
-    """Returns the folder of a local model, None for a server's and the fake."""
+    """Return the folder of a local model, None for a server's and the fake."""
     from echox.hub import resolve_model
 
     return None if choice.endpoint or choice.model == "fake" else resolve_model(choice.model)
 
 
 def machine() -> str:
-    """Returns one line about the machine, for tables of times."""
+    """Return one line about the machine, for tables of times."""
     import os
 
     return f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
 def timed_on(subject: Any) -> dict[str, str]:
-    """Returns what times depend on besides the model: the machine, which one of its kind, and the device.
+    """Return what times depend on besides the model: the machine, which one of its kind, and the device.
 
     The machine's own name is private; eight digits of its hash tell it from another.
     """

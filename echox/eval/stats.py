@@ -33,7 +33,7 @@ class Interval:
 
 @lru_cache(maxsize=8)
 def draw_counts(n: int, resamples: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
-    """Returns uint16 [resamples, n]: how often each of n questions is drawn in each resample of n draws."""
+    """Return uint16 [resamples, n]: how often each of n questions is drawn in each resample of n draws."""
     generator = np.random.default_rng(seed)
     counts_RN = np.empty((resamples, n), dtype=np.uint16)
     for start in range(0, resamples, _CHUNK):
@@ -44,7 +44,7 @@ def draw_counts(n: int, resamples: int = RESAMPLES, seed: int = SEED) -> np.ndar
 
 
 def resample_means(scores_NA: np.ndarray, resamples: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
-    """Returns float64 [resamples, A]: the arms' means over questions drawn with replacement, the same for every arm.
+    """Return float64 [resamples, A]: the arms' means over questions drawn with replacement, the same for every arm.
 
     Equal to `resample_means_reference`, but multiplies counts of the draws, which are kept, instead of gathering rows.
     """
@@ -55,7 +55,7 @@ def resample_means(scores_NA: np.ndarray, resamples: int = RESAMPLES, seed: int 
 
 
 def resample_means_reference(scores_NA: np.ndarray, resamples: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
-    """Returns what `resample_means` does, one resample at a time; the twin that the tests compare it with."""
+    """Return what `resample_means` does, one resample at a time; the twin that the tests compare it with."""
     n = len(scores_NA)
     generator = np.random.default_rng(seed)
     means = []
@@ -71,7 +71,7 @@ def paired_bootstrap(
     resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> Interval:
-    """Returns `statistic` of the arms' means with its 95 % interval.
+    """Return `statistic` of the arms' means with its 95 % interval.
 
     `scores_NA` holds one row a question and one column an arm; `statistic` maps [..., A] means to [...] values and may
     give NaN (a ratio over nothing), which is left out of the interval.
@@ -94,18 +94,18 @@ def _interval(value: float, values_R: np.ndarray, n: int) -> Interval:
 
 
 def mean(scores_N: ArrayLike, resamples: int = RESAMPLES, seed: int = SEED) -> Interval:
-    """Returns the mean of one arm's scores with its interval."""
+    """Return the mean of one arm's scores with its interval."""
     return paired_bootstrap(np.asarray(scores_N, dtype=np.float64)[:, None], lambda m: m[..., 0], resamples, seed)
 
 
 def difference(scores_N: ArrayLike, minus_N: ArrayLike, resamples: int = RESAMPLES, seed: int = SEED) -> Interval:
-    """Returns mean(scores) - mean(minus) over the same questions, with its interval."""
+    """Return mean(scores) - mean(minus) over the same questions, with its interval."""
     pair = np.stack([np.asarray(scores_N, float), np.asarray(minus_N, float)], axis=1)
     return paired_bootstrap(pair, lambda m: m[..., 0] - m[..., 1], resamples, seed)
 
 
 def ratio(scores_N: ArrayLike, over_N: ArrayLike, resamples: int = RESAMPLES, seed: int = SEED) -> Interval:
-    """Returns mean(scores) / mean(over) over the same questions, with its interval; NaN when `over` is all zero."""
+    """Return mean(scores) / mean(over) over the same questions, with its interval; NaN when `over` is all zero."""
 
     def divide(means: np.ndarray) -> np.ndarray:
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -118,7 +118,7 @@ def ratio(scores_N: ArrayLike, over_N: ArrayLike, resamples: int = RESAMPLES, se
 def stratified_ratio(
     strata: Sequence[tuple[float, np.ndarray]], resamples: int = RESAMPLES, seed: int = SEED
 ) -> Interval:
-    """Returns the ratio of two totals over a population sampled by strata, each resampled by itself.
+    """Return the ratio of two totals over a population sampled by strata, each resampled by itself.
 
     A stratum is (its size in the population, float [n, 2] of its sample). NaN when the second total is zero.
     """
@@ -133,12 +133,12 @@ def stratified_ratio(
 
 
 def rate(errors_N: ArrayLike, lengths_N: ArrayLike, resamples: int = RESAMPLES, seed: int = SEED) -> Interval:
-    """Returns sum(errors) / sum(lengths), as a word error rate is formed, with its interval over utterances."""
+    """Return sum(errors) / sum(lengths), as a word error rate is formed, with its interval over utterances."""
     return ratio(errors_N, lengths_N, resamples, seed)
 
 
 def percentile(values: ArrayLike, q: float) -> float:
-    """Returns the q-th percentile (0 to 100, linear between values) of the finite values, NaN without any."""
+    """Return the q-th percentile (0 to 100, linear between values) of the finite values, NaN without any."""
     finite = np.asarray(values, dtype=np.float64)
     finite = finite[np.isfinite(finite)]
     return float(np.percentile(finite, q)) if len(finite) else float("nan")

@@ -41,14 +41,14 @@ class Table:
     note: str = ""
 
     def markdown(self) -> str:
-        """Returns the table in Markdown."""
+        """Return the table in Markdown."""
         lines = [f"### {self.title}", "", _row(self.head), _row(tuple("---" for _ in self.head))]
         lines += [_row(row) for row in self.rows]
         return "\n".join([*lines, "", self.note, ""] if self.note else [*lines, ""])
 
 
 def summarise(settings: dict[str, Any], items: Items) -> list[Table]:
-    """Returns the tables of one run: accuracy, gaps, speech."""
+    """Return the tables of one run: accuracy, gaps, speech."""
     named = names_note(settings)
     note = f"{named}; intervals: 95 %, paired bootstrap, {stats.RESAMPLES} resamples over questions, "
     note += f"seed {stats.SEED}. Failed items count as wrong."
@@ -58,19 +58,19 @@ def summarise(settings: dict[str, Any], items: Items) -> list[Table]:
 
 
 def names_note(settings: dict[str, Any]) -> str:
-    """Returns the scorer, its normaliser and the judge of a run, for the note of every table."""
+    """Return the scorer, its normaliser and the judge of a run, for the note of every table."""
     scorer = f"Scorer {settings.get('scorer', '?')} (normaliser: {settings.get('normaliser', '?')})"
     return f"{scorer}; judge {settings.get('judge') or 'none'}"
 
 
 def errors_note(settings: dict[str, Any]) -> str:
-    """Returns how word errors were counted, for the note of a speech table."""
+    """Return how word errors were counted, for the note of a speech table."""
     note = f"Errors of the judge's transcript against the own text, {settings.get('wer_normaliser', '?')}, pooled over "
     return note + "every answer: all words of a silent or failed one count as deleted. The rest: answers with sound."
 
 
 def accuracy_table(items: Items, note: str) -> Table:
-    """Returns accuracy by arm, over everything and by kind of question, with the shares that explain it."""
+    """Return accuracy by arm, over everything and by kind of question, with the shares that explain it."""
     arms = arms_of(items)
     kinds = kinds_of(items)
     rows = []
@@ -89,7 +89,7 @@ def accuracy_table(items: Items, note: str) -> Table:
 
 
 def gap_table(items: Items, note: str) -> Table:
-    """Returns the differences and the ratio between arms, over the questions that both have."""
+    """Return the differences and the ratio between arms, over the questions that both have."""
     rows = []
     for name, first, second, meaning in GAPS:
         rows += _gap_row(items, name, first, second, meaning, stats.difference)
@@ -99,7 +99,7 @@ def gap_table(items: Items, note: str) -> Table:
 
 
 def speech_table(items: Items, note: str) -> Table:
-    """Returns word and character error rates against the own text, rate, pauses, clipping and DC, by spoken arm."""
+    """Return word and character error rates against the own text, rate, pauses, clipping and DC, by spoken arm."""
     rows = []
     texts = {item["id"]: item["text"] for item in items if item["arm"] == "s2t"}
     for arm in arms_of(items):
@@ -117,7 +117,7 @@ def speech_table(items: Items, note: str) -> Table:
 
 
 def with_words(item: dict[str, Any], texts: Mapping[str, str]) -> dict[str, Any]:
-    """Returns a spoken answer with its counts of words: all deleted where nothing was heard.
+    """Return a spoken answer with its counts of words: all deleted where nothing was heard.
 
     A failed s2s answer has no text; the s2t answer to the same question in `texts` is what it would have said.
     """
@@ -141,32 +141,32 @@ def _signal_cells(signals: Sequence[dict[str, float]]) -> tuple[str, ...]:
 
 
 def pair(items: Items, first: str, second: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the scores of two arms on the questions that both hold, in one order."""
+    """Return the scores of two arms on the questions that both hold, in one order."""
     by_id = [{item["id"]: float(item["score"]) for item in items if item["arm"] == arm} for arm in (first, second)]
     shared = sorted(by_id[0].keys() & by_id[1].keys())
     return np.array([by_id[0][id] for id in shared]), np.array([by_id[1][id] for id in shared])
 
 
 def arms_of(items: Items) -> list[str]:
-    """Returns the arms there are, in reading order, unknown ones last."""
+    """Return the arms there are, in reading order, unknown ones last."""
     found = {item["arm"] for item in items}
     return [arm for arm in ORDER if arm in found] + sorted(found - set(ORDER))
 
 
 def kind_of(item: dict[str, Any]) -> str:
-    """Returns an item's kind: its own, or the letters that its id begins with."""
+    """Return an item's kind: its own, or the letters that its id begins with."""
     found = re.match(r"[A-Za-z]+", item["id"])
     return item.get("kind") or (found.group(0) if found else "")
 
 
 def kinds_of(items: Items) -> list[str]:
-    """Returns the kinds of question when there are between two and eight of them, else none."""
+    """Return the kinds of question when there are between two and eight of them, else none."""
     found = Counter(kind_of(item) for item in items if kind_of(item))
     return sorted(found) if 2 <= len(found) <= MOST_KINDS else []
 
 
 def worst_first(items: Items) -> list[dict[str, Any]]:
-    """Returns items worst first: failed, empty, wrong although the own text was right, wrong, then by word errors."""
+    """Return items worst first: failed, empty, wrong although the own text was right, wrong, then by word errors."""
 
     def badness(item: dict[str, Any]) -> tuple[float, ...]:
         lost = item.get("text_score", 0.0) > item["score"]
@@ -194,12 +194,12 @@ def _shares(items: Items) -> tuple[str, ...]:
 
 
 def pooled_rate(items: Items, edits: str, lengths: str) -> str:
-    """Returns all edits over all lengths of the items as percent, with its interval."""
+    """Return all edits over all lengths of the items as percent, with its interval."""
     return percent(stats.rate([item[edits] for item in items], [item[lengths] for item in items]))
 
 
 def percent(found: Interval) -> str:
-    """Returns an interval of shares as percent, a dash where there is none."""
+    """Return an interval of shares as percent, a dash where there is none."""
     if not np.isfinite(found.value):
         return "-"
     return f"{100 * found.value:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"

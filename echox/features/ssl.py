@@ -129,7 +129,7 @@ class HiddenStates:
         return self.final_norm(hidden_BTD) if self.final_norm is not None else hidden_BTD
 
     def _frame_count(self, samples: int) -> int:
-        """Frames of a wave of `samples`: the convolutions' own arithmetic, samples // hop for Whisper."""
+        """Return the frames of a wave of `samples`: the convolutions' own arithmetic, samples // hop for Whisper."""
         if self.is_whisper:
             return samples // WHISPER_HOP
         for kernel, stride in zip(self.config.conv_kernel, self.config.conv_stride, strict=True):

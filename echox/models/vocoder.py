@@ -204,8 +204,10 @@ class UnitVocoder(PreTrainedModel):
         try:
             self.load_state_dict(from_released_names(state), strict=True)
         except RuntimeError as error:
-            reason = " ".join(str(error).split())
-            raise ModelError(f"the checkpoint is not the vocoder that its configuration describes: {reason}") from error
+            reason = " ".join(str(error).split()).rstrip(".")
+            raise ModelError(
+                f"the checkpoint is not the vocoder that its configuration describes: {reason}."
+            ) from error
         self.remove_weight_norm()
 
 

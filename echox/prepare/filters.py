@@ -35,7 +35,7 @@ class Recogniser(Protocol):
     """Turns speech into text."""
 
     def hear(self, wave: np.ndarray) -> Heard:
-        """Returns the text of a mono float32 wave [samples] at 16 kHz."""
+        """Return the text of a mono float32 wave [samples] at 16 kHz."""
         ...
 
 
@@ -45,7 +45,7 @@ class WhisperRecogniser:
     def __init__(self, folder: Path, beam: int = 1, threads: int = 1) -> None:
         whisper = require("faster_whisper", extra="prepare")
         if not (folder / "model.bin").is_file():
-            raise InputError(f"{folder} holds no model.bin: give the folder of a CTranslate2 Whisper model")
+            raise InputError(f"{folder} holds no model.bin: give the folder of a CTranslate2 Whisper model.")
         self._model = whisper.WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=threads)
         self._beam = beam
 
@@ -69,7 +69,7 @@ def _normaliser() -> Callable[[str], str]:
 
 
 def word_errors(reference: str, heard: str) -> tuple[int, int]:
-    """Returns (edit distance in words, reference words) after Whisper's English normalisation."""
+    """Return (edit distance in words, reference words) after Whisper's English normalisation."""
     expected, found = (_normaliser()(text).split() for text in (reference, heard))
     row = list(range(len(found) + 1))
     for i, word in enumerate(expected, start=1):
@@ -81,7 +81,7 @@ def word_errors(reference: str, heard: str) -> tuple[int, int]:
 
 
 def measure(manifest: Path, recogniser: Recogniser, sample: int | None = None, seed: int = 0) -> list[dict[str, Any]]:
-    """Returns the records (all, or `sample` of them) with `heard`, `errors` and `words` put in."""
+    """Return the records (all, or `sample` of them) with `heard`, `errors` and `words` put in."""
     records = read_manifest(manifest)
     if sample is not None and sample < len(records):
         chosen = np.sort(np.random.default_rng(seed).permutation(len(records))[:sample])
@@ -93,7 +93,7 @@ def measure(manifest: Path, recogniser: Recogniser, sample: int | None = None, s
 
 
 def error_by_voice(records: Iterable[Mapping[str, Any]]) -> dict[str, tuple[float, int]]:
-    """Returns {voice kind and style: (word error rate, clips)} of measured records, worst first."""
+    """Return {voice kind and style: (word error rate, clips)} of measured records, worst first."""
     sums: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
     for record in records:
         name = voice_of(record)
@@ -104,12 +104,12 @@ def error_by_voice(records: Iterable[Mapping[str, Any]]) -> dict[str, tuple[floa
 
 
 def voice_of(record: Mapping[str, Any]) -> str:
-    """Returns `kind-style` of a record's speaker; the pitch, and the second voice of a mix, are left out."""
+    """Return `kind-style` of a record's speaker; the pitch, and the second voice of a mix, are left out."""
     return record.get("speaker", "unknown").rsplit("-p", 1)[0].partition("+")[0]
 
 
 def keep_clear(records: Iterable[Mapping[str, Any]], max_error: float) -> list[dict[str, Any]]:
-    """Returns measured records whose own word error is at most `max_error`, without the measuring keys."""
+    """Return measured records whose own word error is at most `max_error`, without the measuring keys."""
     kept = [dict(record) for record in records if record["errors"] <= max_error * max(record["words"], 1)]
     for record in kept:
         for key in ("heard", "errors", "words"):
@@ -118,14 +118,14 @@ def keep_clear(records: Iterable[Mapping[str, Any]], max_error: float) -> list[d
 
 
 def drop_voices(records: Iterable[Mapping[str, Any]], rates: Mapping[str, tuple[float, int]], limit: float) -> list:
-    """Returns the records whose voice is not above `limit` word error in `rates`; voices not measured stay."""
+    """Return the records whose voice is not above `limit` word error in `rates`; voices not measured stay."""
     return [record for record in records if rates.get(voice_of(record), (0.0, 0))[0] <= limit]
 
 
 def transcribe_real(
     folder: Path, out: Path, recogniser: Recogniser, min_log_probability: float = -0.35, held_out: int = 0
 ) -> tuple[int, int]:
-    """Writes a corpus of the real recordings under `folder`, with the recogniser's own text; returns (kept, seen).
+    """Write a corpus of the real recordings under `folder`, with the recogniser's own text; return (kept, seen).
 
     Clips above 28 s, or below the mean log probability, are dropped. The speaker is the file name's first part
     (LibriSpeech naming); `held_out` speakers, chosen by hash, are left out and their clips listed in `held_out.txt`.
@@ -136,7 +136,7 @@ def transcribe_real(
 
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SOUND_FILES)
     if not files:
-        raise InputError(f"{folder} holds no recording ({', '.join(SOUND_FILES)})")
+        raise InputError(f"{folder} holds no recording ({', '.join(SOUND_FILES)}).")
     speakers = sorted({speaker_of(path) for path in files}, key=lambda name: fraction("speaker", name))
     kept_back = set(speakers[:held_out])
     said = []
@@ -168,12 +168,12 @@ def transcribe_real(
 
 
 def speaker_of(path: Path) -> str:
-    """Returns the speaker of a recording: its file name's first part."""
+    """Return the speaker of a recording: its file name's first part."""
     return path.stem.split("-")[0]
 
 
 def write_filtered(manifest: Path, records: Iterable[Mapping[str, Any]], out: Path) -> None:
-    """Writes records of `manifest` to another manifest in the same folder, so that audio paths stay true."""
+    """Write records of `manifest` to another manifest in the same folder, so that audio paths stay true."""
     if out.resolve().parent != manifest.resolve().parent:
-        raise InputError(f"{out} must lie beside {manifest}, since audio paths are relative to the manifest")
+        raise InputError(f"{out} must lie beside {manifest}, since audio paths are relative to the manifest.")
     write_manifest(out, records)

@@ -19,12 +19,12 @@ MU = 255.0
 
 
 def power(wave: np.ndarray) -> float:
-    """Returns the mean square of a wave, never zero."""
+    """Return the mean square of a wave, never zero."""
     return float(np.mean(np.square(wave), dtype=np.float64)) + 1e-12 if len(wave) else 1e-12
 
 
 def coloured_noise(count: int, kind: str, rng: np.random.Generator) -> np.ndarray:
-    """Returns `count` samples of white noise, or pink noise (power falling as 1 / f), of about unit power."""
+    """Return `count` samples of white noise, or pink noise (power falling as 1 / f), of about unit power."""
     white = rng.standard_normal(count)
     if kind == "white" or count < 2:
         return white.astype(np.float32)
@@ -35,7 +35,7 @@ def coloured_noise(count: int, kind: str, rng: np.random.Generator) -> np.ndarra
 
 
 def babble(count: int, talkers: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
-    """Returns `count` samples of three to six talkers at once, each started at a random point and repeated."""
+    """Return `count` samples of three to six talkers at once, each started at a random point and repeated."""
     mix = np.zeros(count, dtype=np.float32)
     for index in rng.integers(len(talkers), size=int(rng.integers(3, 7))):
         talker = talkers[index]
@@ -44,13 +44,13 @@ def babble(count: int, talkers: Sequence[np.ndarray], rng: np.random.Generator) 
 
 
 def add_noise(wave: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
-    """Returns wave + noise, the noise scaled so that the power ratio is `snr_db`."""
+    """Return wave + noise, the noise scaled so that the power ratio is `snr_db`."""
     gain = np.sqrt(power(wave) / power(noise) / 10 ** (snr_db / 10))
     return (wave + gain * noise).astype(np.float32)
 
 
 def room_response(seconds: float, rng: np.random.Generator) -> np.ndarray:
-    """Returns a synthetic impulse response: the direct sound, then noise that falls by 60 dB in `seconds`."""
+    """Return a synthetic impulse response: the direct sound, then noise that falls by 60 dB in `seconds`."""
     count = max(int(seconds * RATE), 2)
     decay = np.exp(-6.9 * np.arange(count) / count)
     tail = rng.standard_normal(count) * decay
@@ -61,7 +61,7 @@ def room_response(seconds: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def telephone(wave: np.ndarray) -> np.ndarray:
-    """Returns the wave as a telephone passes it: 300-3400 Hz, 8 kHz, 8-bit mu-law, and back at `RATE`."""
+    """Return the wave as a telephone passes it: 300-3400 Hz, 8 kHz, 8-bit mu-law, and back at `RATE`."""
     low, high = TELEPHONE_BAND_HZ
     signal = require("scipy.signal", extra="prepare")
     band = signal.butter(4, [low, high], btype="bandpass", fs=RATE, output="sos")
@@ -74,14 +74,14 @@ def telephone(wave: np.ndarray) -> np.ndarray:
 
 
 def at_peak(wave: np.ndarray, dbfs: float) -> np.ndarray:
-    """Returns the wave scaled so that its highest sample is at `dbfs` (0 is full scale)."""
+    """Return the wave scaled so that its highest sample is at `dbfs` (0 is full scale)."""
     return (wave * (10 ** (dbfs / 20) / np.max(np.abs(wave), initial=1e-6))).astype(np.float32)
 
 
 def perturb(
     wave: np.ndarray, settings: Perturbation, talkers: Sequence[np.ndarray], rng: np.random.Generator
 ) -> tuple[np.ndarray, dict[str, float | str]]:
-    """Returns the spoilt wave and what was done to it (keys noise, snr_db, room_seconds, telephone, peak_dbfs)."""
+    """Return the spoilt wave and what was done to it (keys noise, snr_db, room_seconds, telephone, peak_dbfs)."""
     done: dict[str, float | str] = {}
     lead, trail = (int(rng.uniform(*settings.silence_seconds) * RATE) for _ in range(2))
     wave = np.pad(wave, (lead, trail)).astype(np.float32)

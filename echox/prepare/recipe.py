@@ -123,14 +123,14 @@ class Recipe(Settings):
     corpora: dict[str, Corpus]
 
     def corpus(self, name: str) -> Corpus:
-        """Returns one corpus; ConfigError lists those that exist."""
+        """Return one corpus; ConfigError lists those that exist."""
         if name not in self.corpora:
             raise ConfigError(f"the recipe has no corpus {name!r}: choose from {', '.join(sorted(self.corpora))}.")
         return self.corpora[name]
 
 
 def load_data_recipe(path: str | Path, local: dict[str, Path] | None = None) -> Recipe:
-    """Returns a data recipe with `local` paths of its sources put in; raises ConfigError naming the key at fault."""
+    """Return a data recipe with `local` paths of its sources put in; raise ConfigError naming the key at fault."""
     values = read_yaml(path)
     sources = values.get("sources")
     for name, place in (local or {}).items():
@@ -141,5 +141,5 @@ def load_data_recipe(path: str | Path, local: dict[str, Path] | None = None) -> 
 
 
 def build(recipe: Recipe) -> None:
-    """Refuses, since data is not trained: ConfigError names the commands that make it."""
+    """Refuse, since data is not trained: ConfigError names the commands that make it."""
     raise ConfigError("a data recipe is run by `echox prepare texts` and `echox prepare speak`, not by `echox train`.")

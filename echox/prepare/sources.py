@@ -26,7 +26,7 @@ class Question:
 
 
 def decode_text(raw: bytes) -> str:
-    """Returns UTF-8 bytes as text, falling back to Windows-1252 (12 of the 22 trivia files need it)."""
+    """Return UTF-8 bytes as text, falling back to Windows-1252 (12 of the 22 trivia files need it)."""
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -35,12 +35,12 @@ def decode_text(raw: bytes) -> str:
 
 def _existing(path: Path, what: str) -> Path:
     if not path.exists():
-        raise InputError(f"{what}: {path} does not exist; download the source named in the recipe or set its path")
+        raise InputError(f"{what}: {path} does not exist; download the source named in the recipe or set its path.")
     return path
 
 
 def read_trivia(folder: Path) -> Iterator[Question]:
-    """Yields the questions of an OpenTriviaQA `categories` folder; raises InputError when it holds none.
+    """Yield the questions of an OpenTriviaQA `categories` folder; raise InputError when it holds none.
 
     An entry is `#Q` with the question over one or more lines, `^` with the right answer, then the choices.
     """
@@ -57,11 +57,11 @@ def read_trivia(folder: Path) -> Iterator[Question]:
                 yield Question(f"trivia-{path.name}-{found:05d}", question, (answer,), "opentriviaqa", wrong)
                 found += 1
     if not found:
-        raise InputError(f"OpenTriviaQA: no `#Q` entry in {folder}; give the folder that holds the category files")
+        raise InputError(f"OpenTriviaQA: no `#Q` entry in {folder}; give the folder that holds the category files.")
 
 
 def read_webquestions(path: Path) -> Iterator[Question]:
-    """Yields the questions of one WebQuestions JSON file; raises InputError when it is not in that format."""
+    """Yield the questions of one WebQuestions JSON file; raise InputError when it is not in that format."""
     try:
         entries = json.loads(_existing(path, "WebQuestions").read_text(encoding="utf-8"))
         for entry in entries:
@@ -69,11 +69,11 @@ def read_webquestions(path: Path) -> Iterator[Question]:
             if answers:
                 yield Question(entry["qId"], entry["qText"].strip(), answers, f"webquestions-{path.stem}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"WebQuestions: {path} is not a list of qId, qText, answers ({error})") from error
+        raise InputError(f"WebQuestions: {path} is not a list of qId, qText, answers ({error}).") from error
 
 
 def read_tatoeba(path: Path) -> Iterator[str]:
-    """Yields the English side of a Tatoeba pair file (`fra-eng.zip`, or its tab-separated text)."""
+    """Yield the English side of a Tatoeba pair file (`fra-eng.zip`, or its tab-separated text)."""
     _existing(path, "Tatoeba")
     if path.suffix == ".zip":
         try:
@@ -81,7 +81,7 @@ def read_tatoeba(path: Path) -> Iterator[str]:
                 name = next(name for name in archive.namelist() if not name.startswith("_"))
                 text = decode_text(archive.read(name))
         except (zipfile.BadZipFile, StopIteration) as error:
-            raise InputError(f"Tatoeba: {path} is not a zip with a pair file; download it again") from error
+            raise InputError(f"Tatoeba: {path} is not a zip with a pair file; download it again.") from error
     else:
         text = decode_text(path.read_bytes())
     for line in text.splitlines():
@@ -89,11 +89,11 @@ def read_tatoeba(path: Path) -> Iterator[str]:
 
 
 def read_captions(path: Path) -> Iterator[str]:
-    """Yields the lines of a Multi30k side, gzip-compressed or plain."""
+    """Yield the lines of a Multi30k side, gzip-compressed or plain."""
     raw = _existing(path, "Multi30k").read_bytes()
     try:
         text = decode_text(gzip.decompress(raw) if path.suffix == ".gz" else raw)
     except (OSError, EOFError) as error:
-        raise InputError(f"Multi30k: {path} is not a gzip file; download it again") from error
+        raise InputError(f"Multi30k: {path} is not a gzip file; download it again.") from error
     for line in text.splitlines():
         yield line.strip()

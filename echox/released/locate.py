@@ -53,7 +53,7 @@ def find_encoder(folder: Path, config: ReleasedConfig, given: str | Path | None 
     except ModelError as error:
         raise ModelError(
             f"the encoder {named} of {folder} is not there: put it at {folder / 'encoder'} or {folder.parent / tail}, "
-            f"or name its folder ({error})"
+            f"or name its folder ({error})."
         ) from error
 
 

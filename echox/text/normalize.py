@@ -22,7 +22,7 @@ _PUNCTUATION = frozenset(string.punctuation)
 
 
 def simple_tokens(text: str) -> list[str]:
-    """Returns NFD-normalised, lower-cased tokens: runs of letters, marks and digits, or one other visible character.
+    """Return NFD-normalised, lower-cased tokens: runs of letters, marks and digits, or one other visible character.
 
     Source: `SimpleTokenizer` behind UltraEval-Audio's evaluator `qa-exist-match`.
     """
@@ -30,7 +30,7 @@ def simple_tokens(text: str) -> list[str]:
 
 
 def simple_tokens_reference(text: str) -> list[str]:
-    """Returns what `simple_tokens` does, one character at a time; the twin that the tests compare it with."""
+    """Return what `simple_tokens` does, one character at a time; the twin that the tests compare it with."""
     tokens: list[str] = []
     open_word = False
     for character in unicodedata.normalize("NFD", text):
@@ -49,14 +49,14 @@ def simple_tokens_reference(text: str) -> list[str]:
 
 
 def squad_normalize(text: str) -> str:
-    """Returns lower-cased text without ASCII punctuation, English articles and repeated blanks (the SQuAD rule)."""
+    """Return lower-cased text without ASCII punctuation, English articles and repeated blanks (the SQuAD rule)."""
     bare = "".join(character for character in text.lower() if character not in _PUNCTUATION)
     return " ".join(_ARTICLES.sub(" ", bare).split())
 
 
 @lru_cache(maxsize=4)
 def whisper_english(spellings: str = "") -> Callable[[str], str]:
-    """Returns Whisper's English normaliser: numbers to digits, contractions out, fillers dropped.
+    """Return Whisper's English normaliser: numbers to digits, contractions out, fillers dropped.
 
     `spellings` names a `normalizer.json` of British to American spellings; without one spellings stay as they are.
     Raises InputError when that file cannot be read.
@@ -69,14 +69,14 @@ def whisper_english(spellings: str = "") -> Callable[[str], str]:
             mapping = json.loads(Path(spellings).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(
-                f"{spellings} cannot be read as a spelling table ({error}); leave the option out"
+                f"{spellings} cannot be read as a spelling table ({error}); leave the option out."
             ) from error
     return EnglishTextNormalizer(mapping)
 
 
 @lru_cache(maxsize=1)
 def whisper_basic() -> Callable[[str], str]:
-    """Returns Whisper's normaliser for every other language: lower case, no punctuation, no brackets."""
+    """Return Whisper's normaliser for every other language: lower case, no punctuation, no brackets."""
     from transformers.models.whisper.english_normalizer import BasicTextNormalizer
 
     return BasicTextNormalizer()

@@ -59,14 +59,14 @@ EXPORTS = ("voicebench", "ultraeval", "uro")
 
 
 def read_items(path: str | Path, form: str, audio_dir: Path | None = None) -> list[Question]:
-    """Returns the questions of a file in one of the formats above, with ids counted from 0 where it has none.
+    """Return the questions of a file in one of the formats above, with ids counted from 0 where it has none.
 
     Paths of audio are relative to `audio_dir`, or to the file's folder (OpenAudioBench's: its `audios/`). Raises
     ConfigError for an unknown format, InputError for a missing file or a column that is not there.
     """
     path = Path(path)
     if form not in LAYOUTS:
-        raise ConfigError(f"there is no item format {form!r}: choose from {', '.join(LAYOUTS)}")
+        raise ConfigError(f"there is no item format {form!r}: choose from {', '.join(LAYOUTS)}.")
     layout = LAYOUTS[form]
     records = {".csv": _read_csv, ".json": _read_json}.get(path.suffix, read_jsonl)(path)
     folder = audio_dir or (path.parent / "audios" if form == "openaudiobench" else path.parent)
@@ -74,7 +74,7 @@ def read_items(path: str | Path, form: str, audio_dir: Path | None = None) -> li
 
 
 def write_voicebench(folder: Path, items: Sequence[Mapping[str, Any]], model: str, data: str, split: str) -> Path:
-    """Writes `MODEL-DATA-SPLIT-audio.jsonl`, what VoiceBench's judge and evaluators read; returns its path."""
+    """Write `MODEL-DATA-SPLIT-audio.jsonl`, what VoiceBench's judge and evaluators read; return its path."""
     path = folder / f"{model}-{data}-{split}-audio.jsonl"
     records = []
     for item in items:
@@ -88,7 +88,7 @@ def write_voicebench(folder: Path, items: Sequence[Mapping[str, Any]], model: st
 
 
 def write_ultraeval(path: Path, items: Sequence[Mapping[str, Any]], root: Path, speech: bool) -> Path:
-    """Writes an UltraEval-Audio record for `--resume`: it then scores these answers and asks no model.
+    """Write an UltraEval-Audio record for `--resume`: it then scores these answers and asks no model.
 
     Relative audio paths start at an item's own `folder`, else at `root`. The items must be in the data set's order. With
     `speech` an answer is `{"audio", "text"}` for the task `s2s-aqa` (their own recogniser hears it); without, its text
@@ -106,7 +106,7 @@ def write_ultraeval(path: Path, items: Sequence[Mapping[str, Any]], root: Path, 
 
 
 def write_uro(folder: Path, items: Sequence[Mapping[str, Any]], root: Path) -> Path:
-    """Writes URO-Bench's output folder: pred_text, question_text, gt_text, asr_text and audio/0000.wav; returns it."""
+    """Write URO-Bench's output folder: pred_text, question_text, gt_text, asr_text and audio/0000.wav; return it."""
     keys = [str(number).zfill(4) for number in range(len(items))]
     columns: dict[str, list[str]] = {
         "pred_text": [item["text"] for item in items],
@@ -123,12 +123,12 @@ def write_uro(folder: Path, items: Sequence[Mapping[str, Any]], root: Path) -> P
 
 
 def prediction(item: Mapping[str, Any]) -> str:
-    """Returns what was scored of an item: the judge's transcript of a spoken answer, else its text."""
+    """Return what was scored of an item: the judge's transcript of a spoken answer, else its text."""
     return str(item["text"] if item.get("transcript") is None else item["transcript"])
 
 
 def to_question(record: Mapping[str, Any], layout: Layout, folder: Path, number: int, path: Path) -> Question:
-    """Returns one record as a Question with its audio under `folder`; raises InputError when nothing is asked."""
+    """Return one record as a Question with its audio under `folder`; raise InputError when nothing is asked."""
     question = _first(record, layout.question)
     if question is None:
         raise InputError(
@@ -165,21 +165,21 @@ def _first(record: Mapping[str, Any], names: Sequence[str]) -> Any:
 
 def _read_csv(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
-        raise InputError(f"{path} is missing: give the folder of the data set")
+        raise InputError(f"{path} is missing: give the folder of the data set.")
     try:
         return list(csv.DictReader(io.StringIO(read_text(path, JSON_BYTES), newline="")))
     except csv.Error as error:
-        raise InputError(f"{path} is not a table of commas ({error}): fetch the data set again") from error
+        raise InputError(f"{path} is not a table of commas ({error}): fetch the data set again.") from error
 
 
 def _read_json(path: Path) -> list[dict[str, Any]]:
-    """Returns the records of a JSON list; raises InputError when the file is missing or holds something else."""
+    """Return the records of a JSON list; raise InputError when the file is missing or holds something else."""
     try:
         found = json.loads(read_text(path, JSON_BYTES))
     except ValueError as error:
-        raise InputError(f"{path} cannot be read as JSON ({error}): give the published file") from error
+        raise InputError(f"{path} cannot be read as JSON ({error}): give the published file.") from error
     if not isinstance(found, list) or not all(isinstance(record, dict) for record in found):
-        raise InputError(f"{path} is not a JSON list of questions: give the published file")
+        raise InputError(f"{path} is not a JSON list of questions: give the published file.")
     return found
 
 
@@ -188,7 +188,7 @@ def _folder(item: Mapping[str, Any], root: Path) -> Path:
 
 
 def in_question_order(paths: Sequence[Path], arm: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Returns the settings of one run and an arm's items in the order of its questions file, shards joined.
+    """Return the settings of one run and an arm's items in the order of its questions file, shards joined.
 
     Raises InputError when the files are of several runs, the arm is not there, or a question has no answer.
     """
@@ -196,15 +196,15 @@ def in_question_order(paths: Sequence[Path], arm: str) -> tuple[dict[str, Any], 
 
     runs = read_all(paths)
     if len(runs) > 1:
-        raise InputError(f"{', '.join(map(str, paths))} are of {len(runs)} runs: export one run at a time")
+        raise InputError(f"{', '.join(map(str, paths))} are of {len(runs)} runs: export one run at a time.")
     settings, items = runs[0]
     chosen = [item for item in items if item["arm"] == arm]
     if not chosen:
         names = ", ".join(sorted({item["arm"] for item in items})) or "none"
-        raise InputError(f"{paths[0]} holds no items of the arm {arm!r}: it has {names}")
+        raise InputError(f"{paths[0]} holds no items of the arm {arm!r}: it has {names}.")
     if any(item.get("place") is None for item in chosen):
         if len(paths) > 1:
-            raise InputError(f"{paths[0]} does not say which place each question has: export one file at a time")
+            raise InputError(f"{paths[0]} does not say which place each question has: export one file at a time.")
         return settings, chosen
     chosen = sorted(chosen, key=lambda item: item["place"])
     count = settings.get("count") or 0
@@ -213,21 +213,21 @@ def in_question_order(paths: Sequence[Path], arm: str) -> tuple[dict[str, Any], 
     if absent:
         raise InputError(
             f"{len(absent)} questions of the arm {arm!r} have no answer, the first at place {absent[0]}: finish the run or "
-            "name the files of its other shards"
+            "name the files of its other shards."
         )
     return settings, chosen
 
 
 def export_items(results: Sequence[Path], form: str, arm: str, out: Path, name: str) -> Path:
-    """Writes one arm of a run's results files for another harness, in question order, and returns where.
+    """Write one arm of a run's results files for another harness, in question order, and return where.
 
     Raises ConfigError for an unknown format or a name without a split, InputError when answers are missing.
     """
     if form not in EXPORTS:
-        raise ConfigError(f"there is no prediction format {form!r}: choose from {', '.join(EXPORTS)}")
+        raise ConfigError(f"there is no prediction format {form!r}: choose from {', '.join(EXPORTS)}.")
     data, dash, split = name.rpartition("-")
     if form == "voicebench" and not dash:
-        raise ConfigError(f"--name {name!r} must be DATA-SPLIT, such as sd-qa-usa")
+        raise ConfigError(f"--name {name!r} must be DATA-SPLIT, such as sd-qa-usa.")
     settings, chosen = in_question_order(results, arm)
     out.mkdir(parents=True, exist_ok=True)
     root = results[0].parent

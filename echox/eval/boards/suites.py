@@ -40,22 +40,22 @@ SUITES = {
 
 
 def default_scorer(suite: str) -> str:
-    """Returns the scorer that a suite's own board uses, qa-exist-match for none and for questions files."""
+    """Return the scorer that a suite's own board uses, qa-exist-match for none and for questions files."""
     return SUITES[suite].scorer if suite in SUITES else "qa-exist-match"
 
 
 def load_questions(
     questions: Path | None, audio_dir: Path | None, suite: str, data: Path | None, spoken: bool, form: str = ""
 ) -> tuple[list[Question], str]:
-    """Returns the questions asked for and the name printed for them; with `spoken` every wav must exist.
+    """Return the questions asked for and the name printed for them; with `spoken` every wav must exist.
 
     `form` says that the file holds another harness's items. Raises ConfigError unless exactly one of `questions` and
     `suite` is given, InputError for faults of the set.
     """
     if (questions is None) == (not suite):
-        raise ConfigError("give either --questions FILE or --suite NAME")
+        raise ConfigError("give either --questions FILE or --suite NAME.")
     if suite and suite not in SUITES:
-        raise ConfigError(f"there is no suite {suite!r}: choose from {', '.join(SUITES)}")
+        raise ConfigError(f"there is no suite {suite!r}: choose from {', '.join(SUITES)}.")
     if suite and data is None:
         return read_questions(_fetch(suite, SUITES[suite]), None, spoken), suite
     found = questions if questions is not None else find_local(data or Path(), suite)
@@ -67,7 +67,7 @@ def load_questions(
 
 
 def find_local(folder: Path, suite: str) -> Path:
-    """Returns the file of a suite in a local folder: questions.tsv, or <suite>.tsv, .jsonl or .csv in or below it.
+    """Return the file of a suite in a local folder: questions.tsv, or <suite>.tsv, .jsonl or .csv in or below it.
 
     Raises InputError naming what was looked for.
     """
@@ -79,7 +79,7 @@ def find_local(folder: Path, suite: str) -> Path:
         for name in names:
             if (place / name).is_file():
                 return place / name
-    raise InputError(f"{folder} holds no copy of {suite}: looked for {', '.join(names[:4])} and the like in it")
+    raise InputError(f"{folder} holds no copy of {suite}: looked for {', '.join(names[:4])} and the like in it.")
 
 
 def _form(path: Path, suite: str) -> str:
@@ -87,7 +87,7 @@ def _form(path: Path, suite: str) -> str:
 
 
 def _fetch(name: str, suite: Suite) -> Path:
-    """Returns the questions file of a suite from the cache, downloading it and writing its wavs the first time."""
+    """Return the questions file of a suite from the cache, downloading it and writing its wavs the first time."""
     home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     folder = Path(home) / "echox" / "suites" / name
     if (folder / "questions.tsv").is_file():
@@ -98,13 +98,13 @@ def _fetch(name: str, suite: Suite) -> Path:
         column = next(name for name in LAYOUTS[suite.form].audio if name in records.column_names)
         records = records.cast_column(column, datasets.Audio(decode=False))
     except (OSError, ValueError, StopIteration) as error:
-        raise InputError(f"{suite.repository} cannot be fetched ({error}): give its copy with --data DIR") from error
+        raise InputError(f"{suite.repository} cannot be fetched ({error}): give its copy with --data DIR.") from error
     try:
         folder.mkdir(parents=True, exist_ok=True)
         items = [_store(record, suite, column, number, folder) for number, record in enumerate(records)]
         write_questions(folder / "questions.tsv", items)
     except OSError as error:
-        raise OutputError(f"{folder} cannot be written ({error.strerror}): set XDG_CACHE_HOME") from error
+        raise OutputError(f"{folder} cannot be written ({error.strerror}): set XDG_CACHE_HOME.") from error
     return folder / "questions.tsv"
 
 

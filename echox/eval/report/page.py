@@ -35,7 +35,7 @@ audio { height: 2rem; width: 16rem; } svg { max-width: 100%; height: auto; }
 
 
 def write_html(path: Path, runs: Runs, tell: Callable[[str], None]) -> None:
-    """Writes the report of `runs` (settings, items) atomically; raises OutputError when the place cannot be written."""
+    """Write the report of `runs` (settings, items) atomically; raise OutputError when the place cannot be written."""
     asked = qa_runs(runs)
     parts = [f"<h1>{html.escape(', '.join(dict.fromkeys(title_of(settings) for settings, _ in runs)))}</h1>"]
     if len(asked) > 1:
@@ -56,7 +56,7 @@ def write_html(path: Path, runs: Runs, tell: Callable[[str], None]) -> None:
 
 
 def table_html(table: Table) -> str:
-    """Returns a table as HTML, its text escaped."""
+    """Return a table as HTML, its text escaped."""
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in table.head)
     rows = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in table.rows)
     note = f'<p class="note">{html.escape(table.note)}</p>' if table.note else ""
@@ -64,7 +64,7 @@ def table_html(table: Table) -> str:
 
 
 def embedded_audio(path: Path) -> str:
-    """Returns a player with the file inside, long ones as FLAC, or a note when it is missing or not audio."""
+    """Return a player with the file inside, long ones as FLAC, or a note when it is missing or not audio."""
     kind = "wav"
     try:
         content = path.read_bytes()
@@ -77,7 +77,7 @@ def embedded_audio(path: Path) -> str:
 
 
 def _as_flac(path: Path) -> bytes:
-    """Returns an audio file as FLAC, without loss; raises RuntimeError when it cannot be read."""
+    """Return an audio file as FLAC, without loss; raise RuntimeError when it cannot be read."""
     import soundfile
 
     samples, rate = soundfile.read(path, dtype="int16")
@@ -87,7 +87,7 @@ def _as_flac(path: Path) -> bytes:
 
 
 def _gap_drawing(settings: dict[str, Any]) -> str:
-    """Returns the gap.svg beside a gap.json, nothing when it is absent or not ours."""
+    """Return the gap.svg beside a gap.json, nothing when it is absent or not ours."""
     path = Path(settings.get("folder", ".")) / "gap.svg"
     drawing = path.read_text(encoding="utf-8") if path.is_file() else ""
     own = drawing.startswith("<svg") and "<script" not in drawing

@@ -16,7 +16,7 @@ COLOURS = ("#30638e", "#d1495b", "#edae49", "#00798c", "#6a4c93", "#5f6b6d")
 
 
 def draw_runs(runs: Runs) -> list[str]:
-    """Returns the drawings of question-answering runs: accuracy by arm, the gaps, word errors of single answers.
+    """Return the drawings of question-answering runs: accuracy by arm, the gaps, word errors of single answers.
 
     Raises MissingDependency without matplotlib.
     """
@@ -27,7 +27,7 @@ def draw_runs(runs: Runs) -> list[str]:
 
 
 def draw_accuracy(runs: Runs) -> str:
-    """Returns bars of accuracy by arm, one colour a run, with 95 % intervals."""
+    """Return bars of accuracy by arm, one colour a run, with 95 % intervals."""
     arms = arms_of([item for _, items in runs for item in items])
     figure, axes = new_figure(max(5.0, 1.2 * len(arms) + 2), 3.4)
     width = 0.8 / len(runs)
@@ -48,7 +48,7 @@ def draw_accuracy(runs: Runs) -> str:
 
 
 def draw_gaps(runs: Runs) -> str:
-    """Returns the differences between arms with their intervals, or an empty string when no run has two arms."""
+    """Return the differences between arms with their intervals, or an empty string when no run has two arms."""
     names = (("s2t", "t2t"), ("s2s", "s2t"), ("s2s", "teacher"), ("s2s", "cascade"))
     figure, axes = new_figure(6.0, 2.6)
     drawn = False
@@ -71,7 +71,7 @@ def draw_gaps(runs: Runs) -> str:
 
 
 def draw_word_errors(runs: Runs) -> str:
-    """Returns, by spoken arm, the share of answers whose word error rate is at most x."""
+    """Return, by spoken arm, the share of answers whose word error rate is at most x."""
     figure, axes = new_figure(6.0, 3.0)
     for place, (settings, items) in enumerate(runs):
         for style, arm in zip(("-", "--", ":"), ("s2s", "teacher", "cascade"), strict=True):
@@ -91,7 +91,7 @@ def draw_word_errors(runs: Runs) -> str:
 
 
 def to_svg(figure: Any) -> str:
-    """Returns a figure as `<svg>...</svg>`, the same bytes for the same numbers."""
+    """Return a figure as `<svg>...</svg>`, the same bytes for the same numbers."""
     buffer = io.StringIO()
     figure.savefig(
         buffer, format="svg", bbox_inches="tight", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -101,7 +101,7 @@ def to_svg(figure: Any) -> str:
 
 
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
-    """Returns a figure in inches and its axes, a list of lists when there is more than one; needs matplotlib."""
+    """Return a figure in inches and its axes, a list of lists when there is more than one; needs matplotlib."""
     need("matplotlib")
     import matplotlib
 

@@ -17,13 +17,13 @@ Run = tuple[dict[str, Any], list[dict[str, Any]]]
 
 
 def tables_of(settings: dict[str, Any], items: Items) -> list[Table]:
-    """Returns the tables of one run, by the task that its settings name; a task without tables has none."""
+    """Return the tables of one run, by the task that its settings name; a task without tables has none."""
     make = TABLES.get(str(settings.get("task", "qa")))
     return [] if make is None else make(settings, items)
 
 
 def all_tables(runs: Sequence[Run]) -> list[Table]:
-    """Returns the tables of several runs, titled by their models, after the one that sets them side by side."""
+    """Return the tables of several runs, titled by their models, after the one that sets them side by side."""
     found = [] if len(qa_runs(runs)) < 2 else [side_by_side(runs)]
     for settings, items in runs:
         name = title_of(settings)
@@ -34,17 +34,17 @@ def all_tables(runs: Sequence[Run]) -> list[Table]:
 
 
 def title_of(settings: dict[str, Any]) -> str:
-    """Returns what a run is called: its model, or its task where it has none."""
+    """Return what a run is called: its model, or its task where it has none."""
     return str(settings.get("model") or settings.get("task") or "run")
 
 
 def qa_runs(runs: Sequence[Run]) -> list[Run]:
-    """Returns the runs that answered questions."""
+    """Return the runs that answered questions."""
     return [run for run in runs if run[0].get("task", "qa") == "qa"]
 
 
 def side_by_side(runs: Sequence[Run]) -> Table:
-    """Returns accuracy by arm and run, and each later run minus the first one over the questions that both have."""
+    """Return accuracy by arm and run, and each later run minus the first one over the questions that both have."""
     own = qa_runs(runs)
     names = [f"{chr(ord('A') + place)}: {title_of(settings)}" for place, (settings, _) in enumerate(own)]
     arms = arms_of([item for _, items in own for item in items])
@@ -64,7 +64,7 @@ def side_by_side(runs: Sequence[Run]) -> Table:
 
 
 def _minus_first(first: Run, other: Run, arm: str) -> str:
-    """Returns the paired difference of one arm between two runs, or a dash when they share no question."""
+    """Return the paired difference of one arm between two runs, or a dash when they share no question."""
     asked = {item["id"]: (item["question"], tuple(item["answers"])) for item in first[1] if item["arm"] == arm}
     left = [{**item, "arm": "first"} for item in first[1] if item["arm"] == arm]
     right = [
@@ -77,13 +77,13 @@ def _minus_first(first: Run, other: Run, arm: str) -> str:
 
 
 def qa_tables(settings: dict[str, Any], items: Items) -> list[Table]:
-    """Returns the tables of a question answering run, what is kept of the typed answers first where it is on a spoken set."""
+    """Return the tables of a question answering run, what is kept of the typed answers first where it is on a spoken set."""
     kept = [retention_table(settings, items)] if settings.get("retention") else []
     return [*(table for table in kept if table.rows), *summarise(settings, items)]
 
 
 def asr_tables(settings: dict[str, Any], items: Items) -> list[Table]:
-    """Returns the word and character error rates of a recogniser."""
+    """Return the word and character error rates of a recogniser."""
     rates = [pooled_rate(items, f"{what}_edits", f"{what}s") for what in ("word", "character")]
     failed = sum(bool(item["error"]) for item in items)
     row = (str(settings["model"]), str(settings["questions"]), str(len(items)), *rates, str(failed))
@@ -94,7 +94,7 @@ def asr_tables(settings: dict[str, Any], items: Items) -> list[Table]:
 
 
 def speech_tables(settings: dict[str, Any], items: Items) -> list[Table]:
-    """Returns opinion scores and speaker similarity, then word errors and signal checks, by run and arm."""
+    """Return opinion scores and speaker similarity, then word errors and signal checks, by run and arm."""
     judge = f"Judge {settings.get('judge') or 'none'}"
     errors = speech_table(items, f"{judge}. {errors_note(settings)}")
     found = [_scores(items, judge), errors, reference_table(items)]
@@ -102,7 +102,7 @@ def speech_tables(settings: dict[str, Any], items: Items) -> list[Table]:
 
 
 def _scores(items: Items, judge: str) -> Table:
-    """Returns the mean of every measure by arm, with its interval, over the answers that have it."""
+    """Return the mean of every measure by arm, with its interval, over the answers that have it."""
     names = list(dict.fromkeys(name for item in items for name in item["measures"]))
     rows = []
     for arm in arms_of(items):
@@ -120,7 +120,7 @@ def _scores(items: Items, judge: str) -> Table:
 
 
 def latency_tables(settings: dict[str, Any], items: Items, memory: dict[str, float] | None = None) -> list[Table]:
-    """Returns the times of a latency run; failed answers are counted in the note and left out of the percentiles."""
+    """Return the times of a latency run; failed answers are counted in the note and left out of the percentiles."""
     done = [item for item in items if not item["error"]]
     where = f"{settings.get('timed_on', '?')}, device {settings.get('device', '?')}"
     note = f"{title_of(settings)} on {where}; one answer at a time; {len(items) - len(done)} failed. "
@@ -131,7 +131,7 @@ def latency_tables(settings: dict[str, Any], items: Items, memory: dict[str, flo
 
 
 def gap_tables(settings: dict[str, Any], items: Items) -> list[Table]:
-    """Returns the tables that a gap.json holds."""
+    """Return the tables that a gap.json holds."""
     return [
         Table(table["title"], tuple(table["head"]), tuple(map(tuple, table["rows"])), table["note"])
         for table in settings.get("tables", [])

@@ -59,7 +59,7 @@ class Scorer:
 
 
 def exist_match(prediction: str, answers: Sequence[str], question: str = "") -> float:
-    """Returns 1.0 when the tokens of any answer stand side by side in the prediction's, else 0.0 (qa-exist-match).
+    """Return 1.0 when the tokens of any answer stand side by side in the prediction's, else 0.0 (qa-exist-match).
 
     An answer without tokens matches nothing; the original counts it as right, which no data set here relies on.
     """
@@ -72,19 +72,19 @@ def exist_match(prediction: str, answers: Sequence[str], question: str = "") -> 
 
 
 def exact_match(prediction: str, answers: Sequence[str], question: str = "") -> float:
-    """Returns 1.0 when the prediction equals an answer after SQuAD normalisation, else 0.0."""
+    """Return 1.0 when the prediction equals an answer after SQuAD normalisation, else 0.0."""
     heard = squad_normalize(prediction)
     return float(any(heard == squad_normalize(answer) for answer in answers))
 
 
 def substring_match(prediction: str, answers: Sequence[str], question: str = "") -> float:
-    """Returns 1.0 when a stripped, lower-cased answer is a substring of the prediction, else 0.0 (exist-match)."""
+    """Return 1.0 when a stripped, lower-cased answer is a substring of the prediction, else 0.0 (exist-match)."""
     text = prediction.strip().lower()
     return float(any(answer.strip() and answer.strip().lower() in text for answer in answers))
 
 
 def option_letter(prediction: str) -> str | None:
-    """Returns the option A to D that an answer names, or None; the clearest wording is looked for first."""
+    """Return the option A to D that an answer names, or None; the clearest wording is looked for first."""
     text = prediction.strip().lower()
     for pattern in _LETTER_PATTERNS:
         found = pattern.search(text)
@@ -94,33 +94,35 @@ def option_letter(prediction: str) -> str | None:
 
 
 def option_match(prediction: str, answers: Sequence[str], question: str = "") -> float:
-    """Returns 1.0 when the option named is one of `answers`; no letter gives 0.0, where VoiceBench draws one."""
+    """Return 1.0 when the option named is one of `answers`; no letter gives 0.0, where VoiceBench draws one."""
     letter = option_letter(prediction)
     return float(letter is not None and letter in {answer.strip().upper() for answer in answers})
 
 
 def majority_yes(votes: Sequence[str]) -> float:
-    """Returns 1.0 when most votes are the word yes (case and outer punctuation aside), else 0.0."""
+    """Return 1.0 when most votes are the word yes (case and outer punctuation aside), else 0.0."""
     yes = sum(vote.strip().strip(".!\"'").lower() == "yes" for vote in votes)
     return float(2 * yes > len(votes))
 
 
 def mean_rating(votes: Sequence[str]) -> float:
-    """Returns the mean of ratings 1 to 5, bare or as `[[4]]`; raises EndpointError when a vote holds none."""
+    """Return the mean of ratings 1 to 5, bare or as `[[4]]`; raise EndpointError when a vote holds none."""
     ratings = []
     for vote in votes:
         found = _RATING.match(vote)
         if found is None:
-            raise EndpointError(f"the judge answered {vote[:80]!r} where a rating from 1 to 5 was asked for; try again")
+            raise EndpointError(
+                f"the judge answered {vote[:80]!r} where a rating from 1 to 5 was asked for; try again."
+            )
         ratings.append(float(found.group(1)))
     return sum(ratings) / len(ratings)
 
 
 def verdict(reply: str) -> float:
-    """Returns 1.0 for the last [Correct] in a reply and 0.0 for [Incorrect]; raises EndpointError without either."""
+    """Return 1.0 for the last [Correct] in a reply and 0.0 for [Incorrect]; raise EndpointError without either."""
     found = _VERDICT.findall(reply)
     if not found:
-        raise EndpointError(f"the judge gave no [Correct] or [Incorrect] in {reply[:80]!r}; try again")
+        raise EndpointError(f"the judge gave no [Correct] or [Incorrect] in {reply[:80]!r}; try again.")
     return float(found[-1].lower() == "correct")
 
 
@@ -142,7 +144,7 @@ NAMES = (*PLAIN, *_JUDGED)
 
 
 def find_scorer(name: str, chat: Chat | None = None, prompt: str | None = None) -> Scorer:
-    """Returns the scorer called `name`.
+    """Return the scorer called `name`.
 
     The LLM-judged ones need `chat(prompt, seed) -> reply`, which every vote asks with a seed of its own, and take another
     `prompt` with {question}, {answers}, {response}.
@@ -151,14 +153,14 @@ def find_scorer(name: str, chat: Chat | None = None, prompt: str | None = None) 
     if name in PLAIN:
         return PLAIN[name]
     if name not in _JUDGED:
-        raise ConfigError(f"there is no scorer {name!r}: choose from {', '.join(NAMES)}")
+        raise ConfigError(f"there is no scorer {name!r}: choose from {', '.join(NAMES)}.")
     if chat is None:
         raise ConfigError(
-            f"the scorer {name} asks a language model: give --scorer-endpoint and --scorer-model, or choose another"
+            f"the scorer {name} asks a language model: give --scorer-endpoint and --scorer-model, or choose another."
         )
     text = PROMPTS[name] if prompt is None else prompt
     if "{question}" not in text or "{response}" not in text:
-        raise ConfigError(f"the prompt for {name} must hold {{question}} and {{response}}")
+        raise ConfigError(f"the prompt for {name} must hold {{question}} and {{response}}.")
     votes, combine, best = _JUDGED[name]
 
     def score(prediction: str, answers: Sequence[str], question: str = "") -> float:

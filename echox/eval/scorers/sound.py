@@ -41,7 +41,7 @@ class Errors:
 
 
 def errors_between(reference: str, heard: str, normalise: Callable[[str], str] | None = None) -> Errors:
-    """Returns word and character edits of `heard` against `reference`, both normalised (Whisper English by default).
+    """Return word and character edits of `heard` against `reference`, both normalised (Whisper English by default).
 
     Nothing left of the reference gives 0 words, and every word heard is then an edit. Needs jiwer.
     """
@@ -55,20 +55,20 @@ def errors_between(reference: str, heard: str, normalise: Callable[[str], str] |
 
 
 def all_deleted(text: str) -> Errors:
-    """Returns the errors of a text of which nothing was heard: every word and character counts as deleted."""
+    """Return the errors of a text of which nothing was heard: every word and character counts as deleted."""
     wanted = whisper_english()(text).strip()
     return Errors(len(wanted.split()), len(wanted.split()), len(wanted), len(wanted))
 
 
 def signal_checks(wave: np.ndarray, sample_rate: int, text: str = "") -> dict[str, float]:
-    """Returns seconds, speech and pause seconds, words a second, peak, share of clipped samples and DC offset.
+    """Return seconds, speech and pause seconds, words a second, peak, share of clipped samples and DC offset.
 
     `wave` is float [samples] in [-1, 1]; rates are per second of audio without its leading and trailing silence.
     Raises InputError when a sample is not a finite number.
     """
     wave = np.asarray(wave, dtype=np.float64)
     if not np.isfinite(wave).all():
-        raise InputError("the audio holds samples that are not finite numbers: the vocoder has failed")
+        raise InputError("the audio holds samples that are not finite numbers: the vocoder has failed.")
     frame = FRAME * sample_rate // SAMPLE_RATE
     active = speech_frames(wave, frame)
     runs = _silent_runs(active)
@@ -90,7 +90,7 @@ def signal_checks(wave: np.ndarray, sample_rate: int, text: str = "") -> dict[st
 
 
 def speech_frames(wave: np.ndarray, frame: int = FRAME) -> np.ndarray:
-    """Returns bool [len(wave) // frame]: True where a frame's RMS is within 40 dB of the loudest frame's."""
+    """Return bool [len(wave) // frame]: True where a frame's RMS is within 40 dB of the loudest frame's."""
     count = len(wave) // frame
     if not count:
         return np.zeros(0, dtype=bool)
@@ -99,7 +99,7 @@ def speech_frames(wave: np.ndarray, frame: int = FRAME) -> np.ndarray:
 
 
 def clipped_share(wave: np.ndarray) -> float:
-    """Returns the share of samples in runs of at least three at full scale (magnitude 0.999 or more)."""
+    """Return the share of samples in runs of at least three at full scale (magnitude 0.999 or more)."""
     if not len(wave):
         return 0.0
     full = np.concatenate([[False], np.abs(wave) >= CLIP, [False]])
@@ -109,7 +109,7 @@ def clipped_share(wave: np.ndarray) -> float:
 
 
 def dnsmos() -> Callable[[np.ndarray], dict[str, float]]:
-    """Returns a function from a wave at 16 kHz to DNSMOS's P.835 and P.808 scores (1 to 5, higher is better)."""
+    """Return a function from a wave at 16 kHz to DNSMOS's P.835 and P.808 scores (1 to 5, higher is better)."""
     network = need("speechmos.dnsmos")
 
     def score(wave: np.ndarray) -> dict[str, float]:
@@ -123,7 +123,7 @@ def dnsmos() -> Callable[[np.ndarray], dict[str, float]]:
 
 
 def distillmos() -> Callable[[np.ndarray], dict[str, float]]:
-    """Returns a function from a wave at 16 kHz to its DistillMOS score (1 to 5, higher is better)."""
+    """Return a function from a wave at 16 kHz to its DistillMOS score (1 to 5, higher is better)."""
     import torch
 
     with _torchaudio_in_name_only():
@@ -139,7 +139,7 @@ def distillmos() -> Callable[[np.ndarray], dict[str, float]]:
 
 
 def speaker_similarity(reference: np.ndarray) -> Callable[[np.ndarray], dict[str, float]]:
-    """Returns a function from a wave at 16 kHz to the cosine of its speaker with that of `reference` (GE2E)."""
+    """Return a function from a wave at 16 kHz to the cosine of its speaker with that of `reference` (GE2E)."""
     resemblyzer = _alone("resemblyzer", "resemblyzer webrtcvad-wheels")
     encoder = resemblyzer.VoiceEncoder("cpu", verbose=False)
     wanted = encoder.embed_utterance(resemblyzer.preprocess_wav(np.asarray(reference, dtype=np.float32), SAMPLE_RATE))
@@ -154,7 +154,7 @@ def speaker_similarity(reference: np.ndarray) -> Callable[[np.ndarray], dict[str
 
 
 def _alone(module: str, packages: str) -> Any:
-    """Imports a package that is in no extra, because what it asks for (torchaudio, a compiler) it does not need here.
+    """Import a package that is in no extra, because what it asks for (torchaudio, a compiler) it does not need here.
 
     Raises MissingDependency with the line that installs it without its dependencies; `eval` has the real ones.
     """
@@ -164,7 +164,7 @@ def _alone(module: str, packages: str) -> Any:
 
 @contextmanager
 def _torchaudio_in_name_only() -> Iterator[None]:
-    """Lets distillmos and xls-r-sqa be imported without torchaudio.
+    """Let distillmos and xls-r-sqa be imported without torchaudio.
 
     Both import it at the top and use it only to read files, which we do ourselves; torchaudio has to match torch's
     build exactly and is the usual reason that a MOS package cannot be installed. If it is absent an empty module stands
@@ -187,7 +187,7 @@ def _edits(found: Any) -> int:
 
 
 def _silent_runs(active: np.ndarray) -> list[tuple[int, bool]]:
-    """Returns (length, at an edge?) of every run of silent frames."""
+    """Return (length, at an edge?) of every run of silent frames."""
     quiet = np.concatenate([[False], ~active, [False]])
     edges = np.flatnonzero(quiet[1:] != quiet[:-1])
     return [

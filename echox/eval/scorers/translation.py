@@ -34,17 +34,17 @@ class Translation:
 
 
 def bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Translation:
-    """Returns corpus BLEU against one or more `references` a sentence; raises InputError on unequal lengths."""
+    """Return corpus BLEU against one or more `references` a sentence; raise InputError on unequal lengths."""
     return _corpus("BLEU", hypotheses, references)
 
 
 def chrf(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Translation:
-    """Returns corpus chrF against one or more `references` a sentence; raises InputError on unequal lengths."""
+    """Return corpus chrF against one or more `references` a sentence; raise InputError on unequal lengths."""
     return _corpus("chrF", hypotheses, references)
 
 
 def asr_bleu(waves: Sequence[np.ndarray], references: Sequence[Sequence[str]], judge: Judge) -> Translation:
-    """Returns BLEU of what `judge` hears in `waves` (16 kHz), both sides normalised; the judge is in the signature."""
+    """Return BLEU of what `judge` hears in `waves` (16 kHz), both sides normalised; the judge is in the signature."""
     normalise = whisper_basic()
     heard = [normalise(text).strip() for text in judge.transcribe(list(waves))]
     wanted = [[normalise(text).strip() for text in options] for options in references]
@@ -56,7 +56,7 @@ def asr_bleu(waves: Sequence[np.ndarray], references: Sequence[Sequence[str]], j
 def compare(
     baseline: Sequence[str], system: Sequence[str], references: Sequence[Sequence[str]], metric: str = "BLEU"
 ) -> dict[str, float]:
-    """Returns both scores, their 95 % half-widths and the p-value of their difference by sacrebleu's paired bootstrap.
+    """Return both scores, their 95 % half-widths and the p-value of their difference by sacrebleu's paired bootstrap.
 
     Raises InputError on unequal lengths.
     """
@@ -86,13 +86,13 @@ def _corpus(metric: str, hypotheses: Sequence[str], references: Sequence[Sequenc
 
 
 def _columns(references: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Returns references turned from one list a sentence to one list a column, as sacrebleu takes them."""
+    """Return references turned from one list a sentence to one list a column, as sacrebleu takes them."""
     width = max(len(options) for options in references)
     return [[options[i] if i < len(options) else options[0] for options in references] for i in range(width)]
 
 
 def _check(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
     if not hypotheses or len(hypotheses) != len(references):
-        raise InputError(f"{len(hypotheses)} translations for {len(references)} references: give one for each")
+        raise InputError(f"{len(hypotheses)} translations for {len(references)} references: give one for each.")
     if not all(references):
-        raise InputError("a sentence has no reference: give at least one")
+        raise InputError("a sentence has no reference: give at least one.")

@@ -84,21 +84,21 @@ class OwnText:
 
 
 def choose_arms(names: str, subject_can_turn_off: bool = True) -> tuple[str, ...]:
-    """Returns the arms of a comma-separated list in running order; `t2t` brings `t2t-off` along where that exists.
+    """Return the arms of a comma-separated list in running order; `t2t` brings `t2t-off` along where that exists.
 
     Raises ConfigError for an unknown name.
     """
     wanted = {name.strip() for name in names.split(",") if name.strip()}
     unknown = wanted - set(ARMS)
     if unknown or not wanted:
-        raise ConfigError(f"--arms {names!r}: choose from {', '.join(ARMS)}, separated by commas")
+        raise ConfigError(f"--arms {names!r}: choose from {', '.join(ARMS)}, separated by commas.")
     if "t2t" in wanted and subject_can_turn_off:
         wanted.add("t2t-off")
     return tuple(arm for arm in ARMS if arm in wanted)
 
 
 def run_arms(run: QaRun, questions: Sequence[Question], arms: Sequence[str], results: Results) -> None:
-    """Answers, judges, scores and writes every (arm, question) that `results` does not hold yet, a batch at a time.
+    """Answer, judge, score and write every (arm, question) that `results` does not hold yet, a batch at a time.
 
     Raises EndpointError when a dozen questions in a row fail, or a server's first three: it is gone, and resuming is
     cheaper than waiting.
@@ -119,13 +119,13 @@ def run_arms(run: QaRun, questions: Sequence[Question], arms: Sequence[str], res
 
 
 def _batch_size(run: QaRun) -> int:
-    """Returns how many questions to ask next: no more than three of a server that has not answered yet."""
+    """Return how many questions to ask next: no more than three of a server that has not answered yet."""
     alone = getattr(run.subject, "ask_many", None) is None
     return min(run.batch, FAILURES_AT_THE_START) if alone and not run.answered else run.batch
 
 
 def _run_batch(run: QaRun, arm: str, batch: Sequence[Question], results: Results, replies: dict[str, Any]) -> None:
-    """Runs one arm on one batch and appends its items; `replies` carries s2s's answers to the arms after it."""
+    """Run one arm on one batch and append its items; `replies` carries s2s's answers to the arms after it."""
     heard: list[str | None] = [None] * len(batch)
     if arm in ("t2t", "t2t-off"):
         answers = ask_all(run.subject, typed=[item.question for item in batch], text_only=True, **run.options)
@@ -148,19 +148,19 @@ def _run_batch(run: QaRun, arm: str, batch: Sequence[Question], results: Results
 
 
 def _count_failures(run: QaRun, error: str) -> None:
-    """Raises EndpointError when so many questions in a row have failed that the next one will, too."""
+    """Raise EndpointError when so many questions in a row have failed that the next one will, too."""
     run.failures = run.failures + 1 if error else 0
     run.answered = run.answered or not error
     dead = error.startswith("endpoint:") and not run.answered
     if run.failures >= (FAILURES_AT_THE_START if dead else FAILURES_IN_A_ROW):
         first = "the first " if dead else ""
         raise EndpointError(
-            f"{first}{run.failures} questions in a row failed, the last with: {error}; mend it and resume"
+            f"{first}{run.failures} questions in a row failed, the last with: {error}; mend it and resume."
         )
 
 
 def _spoken(run: QaRun, batch: Sequence[Question], text_only: bool, replies: dict[str, Any]) -> list[Any]:
-    """Returns answers to the spoken questions, those in `replies` again; a failed one is asked again for text alone."""
+    """Return answers to the spoken questions, those in `replies` again; a failed one is asked again for text alone."""
     missing = [q for q in batch if q.id not in replies or (text_only and isinstance(replies[q.id], Failure))]
     waves: dict[str, Any] = {item.id: load_question(item) for item in missing}
     usable = [item for item in missing if not isinstance(waves[item.id], Failure)]
@@ -172,9 +172,9 @@ def _spoken(run: QaRun, batch: Sequence[Question], text_only: bool, replies: dic
 
 
 def _cascade(run: QaRun, batch: Sequence[Question]) -> tuple[list[str | None], list[Any]]:
-    """Returns what the recogniser heard and the spoken answers to it; times add up recogniser, LLM and voice."""
+    """Return what the recogniser heard and the spoken answers to it; times add up recogniser, LLM and voice."""
     if run.recogniser is None:
-        raise ConfigError("the cascade needs a recogniser: give --recogniser or --judge")
+        raise ConfigError("the cascade needs a recogniser: give --recogniser or --judge.")
     loaded = [load_question(item) for item in batch]
     waves = [np.zeros(0, np.float32) if isinstance(wave, Failure) else wave for wave in loaded]
     started = time.perf_counter()
@@ -186,7 +186,7 @@ def _cascade(run: QaRun, batch: Sequence[Question]) -> tuple[list[str | None], l
 
 
 def _teacher(run: QaRun, batch: Sequence[Question], results: Results, replies: dict[str, Any]) -> list[Any]:
-    """Returns the model's own texts spoken: from this batch, from the file of an earlier run, or asked now."""
+    """Return the model's own texts spoken: from this batch, from the file of an earlier run, or asked now."""
     written: dict[str, OwnText] = {}
     for arm in ("s2t", "s2s"):
         for item in (results.items[arm, q.id] for q in batch if (arm, q.id) in results.items):
@@ -199,7 +199,7 @@ def _teacher(run: QaRun, batch: Sequence[Question], results: Results, replies: d
 
 
 def _say(run: QaRun, own: Sequence[Any], seconds: float = 0.0) -> list[Any]:
-    """Returns texts spoken, each with the reason why its text ended and with the seconds that were spent before."""
+    """Return texts spoken, each with the reason why its text ended and with the seconds that were spent before."""
     spoken = say_all(run.speaker, ["" if isinstance(text, Failure) else text.text for text in own], **run.options)
     return [
         text if isinstance(text, Failure) else _after(text, said, seconds)
@@ -218,14 +218,14 @@ def _after(own: Any, said: Any, seconds: float) -> Any:
 
 def _transcribe(run: QaRun, answers: Sequence[Any]) -> list[str | None]:
     if run.judge is None:
-        raise ConfigError("spoken answers need a judge: give --judge with a recogniser")
+        raise ConfigError("spoken answers need a judge: give --judge with a recogniser.")
     silent = np.zeros(0, np.float32)
     waves = [silent if _audio(a) is None else at_16k(a.audio, a.sample_rate) for a in answers]
     return list(run.judge.transcribe(waves))
 
 
 def item_record(run: QaRun, arm: str, item: Question, answer: Any, transcript: str | None) -> dict[str, Any]:
-    """Returns what is written about one question in one arm; a failed one scores 0 and says why in `error`."""
+    """Return what is written about one question in one arm; a failed one scores 0 and says why in `error`."""
     failed = isinstance(answer, Failure)
     text = str(answer.text)
     prediction = text if transcript is None else transcript
@@ -247,7 +247,7 @@ def item_record(run: QaRun, arm: str, item: Question, answer: Any, transcript: s
 
 
 def _score(scorers: Sequence[Scorer], prediction: str, item: Question) -> tuple[dict[str, float], str]:
-    """Returns the prediction's score by every scorer, 0 where one fails, and why it failed."""
+    """Return the prediction's score by every scorer, 0 where one fails, and why it failed."""
     scores, fault = {}, ""
     for scorer in scorers:
         try:
@@ -264,7 +264,7 @@ def _timings(answer: Any) -> dict[str, Any]:
 
 
 def _speech(run: QaRun, arm: str, item: Question, answer: Any, text: str, transcript: str) -> dict[str, Any]:
-    """Returns the audio's path, its checks and the judge's errors against the answer's own text."""
+    """Return the audio's path, its checks and the judge's errors against the answer's own text."""
     edits = errors_between(text, transcript)
     found: dict[str, Any] = {"words": edits.words, "word_edits": edits.word_edits}
     found |= {"characters": edits.characters, "character_edits": edits.character_edits}
@@ -280,7 +280,7 @@ def _speech(run: QaRun, arm: str, item: Question, answer: Any, text: str, transc
 
 
 def safe_name(identifier: str) -> str:
-    """Returns an id as a file name: unchanged when it is one, else cleaned and marked with its hash."""
+    """Return an id as a file name: unchanged when it is one, else cleaned and marked with its hash."""
     clean = re.sub(r"[^\w.-]", "_", identifier)[:80]
     if clean == identifier and not clean.startswith("."):
         return clean
@@ -288,7 +288,7 @@ def safe_name(identifier: str) -> str:
 
 
 def load_question(item: Question) -> Any:
-    """Returns a question's wave, float32 at 16 kHz, or a Failure that says why there is none."""
+    """Return a question's wave, float32 at 16 kHz, or a Failure that says why there is none."""
     if item.audio is None:
         return Failure("the question has no audio")
     return attempt(partial(load_audio, item.audio), "question audio: ")

@@ -48,7 +48,7 @@ class WordSet:
     neither: str
 
     def words(self) -> tuple[str, str, str, str]:
-        """Returns the four words, the anchor first."""
+        """Return the four words, the anchor first."""
         return self.anchor, self.sound, self.meaning, self.neither
 
 
@@ -65,25 +65,25 @@ class View:
 
 
 def read_sets(path: Path | None = None) -> list[WordSet]:
-    """Returns the word sets of a TSV file (`anchor sound meaning neither`), ours by default.
+    """Return the word sets of a TSV file (`anchor sound meaning neither`), ours by default.
 
     Raises InputError for wrong columns, a row without four different words, or an anchor that is there twice.
     """
     text = (path or files("echox.eval.tasks") / "gap_words.tsv").read_text(encoding="utf-8")  # type: ignore[union-attr]
     rows = [line.split("\t") for line in text.splitlines() if line.strip()]
     if not rows or rows[0] != ["anchor", *RELATIONS]:
-        raise InputError(f"{path or 'gap_words.tsv'} must begin with the columns anchor, {', '.join(RELATIONS)}")
+        raise InputError(f"{path or 'gap_words.tsv'} must begin with the columns anchor, {', '.join(RELATIONS)}.")
     for number, row in enumerate(rows[1:], start=2):
         if len(row) != 4 or len({word.strip().lower() for word in row} - {""}) != 4:
-            raise InputError(f"{path or 'gap_words.tsv'} line {number} must hold four different words, not {row}")
+            raise InputError(f"{path or 'gap_words.tsv'} line {number} must hold four different words, not {row}.")
     sets = [WordSet(*row) for row in rows[1:]]
     if len({item.anchor for item in sets}) != len(sets):
-        raise InputError(f"{path or 'gap_words.tsv'} names an anchor twice: every set needs its own")
+        raise InputError(f"{path or 'gap_words.tsv'} names an anchor twice: every set needs its own.")
     return sets
 
 
 def measure_view(name: str, read: Callable[[str], np.ndarray], sets: Sequence[WordSet]) -> View:
-    """Returns one view's numbers; `read` maps a word to its states [L, H] and is called once a word.
+    """Return one view's numbers; `read` maps a word to its states [L, H] and is called once a word.
 
     Sets with a word whose states have another shape (no units, so no embeddings) are left out; `sets` of the result
     says how many remain. Raises InputError when there are fewer than two for every fold.
@@ -92,7 +92,7 @@ def measure_view(name: str, read: Callable[[str], np.ndarray], sets: Sequence[Wo
     shape = Counter(states.shape for states in found.values()).most_common(1)[0][0]
     whole = [item for item in sets if all(found[word].shape == shape for word in item.words())]
     if len(whole) < 2 * FOLDS:
-        raise InputError(f"{name} has states for {len(whole)} word sets only: give at least {2 * FOLDS}")
+        raise InputError(f"{name} has states for {len(whole)} word sets only: give at least {2 * FOLDS}.")
     words = list(dict.fromkeys(word for item in whole for word in item.words()))
     place = {word: i for i, word in enumerate(words)}
     index_N4 = np.array([[place[word] for word in item.words()] for item in whole])
@@ -113,7 +113,7 @@ def measure_view(name: str, read: Callable[[str], np.ndarray], sets: Sequence[Wo
 
 
 def rotated(index_N4: np.ndarray, relation: int, folds: int = FOLDS) -> np.ndarray:
-    """Returns int [N]: for each set the word of the same relation of the set before it in its fold."""
+    """Return int [N]: for each set the word of the same relation of the set before it in its fold."""
     apart_N = index_N4[:, relation].copy()
     for fold in range(folds):
         rows = np.flatnonzero(np.arange(len(index_N4)) % folds == fold)
@@ -122,13 +122,13 @@ def rotated(index_N4: np.ndarray, relation: int, folds: int = FOLDS) -> np.ndarr
 
 
 def length_states(word: str) -> np.ndarray:
-    """Returns float64 [1, 2]: a word's letters and syllables (runs of vowels, without a silent e), for the baseline."""
+    """Return float64 [1, 2]: a word's letters and syllables (runs of vowels, without a silent e), for the baseline."""
     spoken = re.sub(r"(?<=[^aeiouy])e$", "", word.lower()) if len(word) > 3 and not word.endswith("le") else word
     return np.array([[float(len(word)), float(max(len(re.findall(r"[aeiouy]+", spoken.lower())), 1))]])
 
 
 def probe(states_WH: np.ndarray, index_N4: np.ndarray, relation: int, folds: int = FOLDS) -> float:
-    """Returns the held-out accuracy of a ridge classifier that tells an anchor's own word (`relation` 1 sound, 2
+    """Return the held-out accuracy of a ridge classifier that tells an anchor's own word (`relation` 1 sound, 2
     meaning) from the same relation's word of another set in the fold.
 
     A pair's features are |a - b| and a * b, standardised; folds are over sets, so that no anchor is in both halves.
@@ -150,7 +150,7 @@ def probe(states_WH: np.ndarray, index_N4: np.ndarray, relation: int, folds: int
 
 
 def gap_table(views: Sequence[View], note: str) -> Table:
-    """Returns cosines, choice and probes at the first, middle and last layer of each view."""
+    """Return cosines, choice and probes at the first, middle and last layer of each view."""
     rows = []
     for view in views:
         last = len(view.cosines_LR) - 1
@@ -173,7 +173,7 @@ def gap_table(views: Sequence[View], note: str) -> Table:
 
 
 def draw_views(views: Sequence[View], baseline: View | None = None) -> str:
-    """Returns an SVG: for every view its cosines over depth (other anchors' dashed), the probes below.
+    """Return an SVG: for every view its cosines over depth (other anchors' dashed), the probes below.
 
     The probes of `baseline` are dotted. Needs matplotlib.
     """
@@ -203,14 +203,14 @@ def draw_views(views: Sequence[View], baseline: View | None = None) -> str:
 
 
 def typed_against_spoken(reader: StateReader, questions: Sequence[tuple[str, np.ndarray, str | None]]) -> np.ndarray:
-    """Returns float64 [L, 3]: mean cosines of the same question typed and spoken (as they are, then each side centred),
+    """Return float64 [L, 3]: mean cosines of the same question typed and spoken (as they are, then each side centred),
     and of a typed question with the next spoken one, centred: the floor.
 
     `questions` holds (typed text, wave at 16 kHz, answer or None). With an answer its tokens are forced after both and
     compared one by one; without, the mean state of each is. Raises InputError for fewer than two questions.
     """
     if len(questions) < 2:
-        raise InputError("typed against spoken needs at least two questions")
+        raise InputError("typed against spoken needs at least two questions.")
     typed = [_layers(reader.typed_states(text, *_given(answer))) for text, _, answer in questions]
     spoken = [_layers(reader.spoken_states(wave, *_given(answer))) for _, wave, answer in questions]
     centres = _centres(typed), _centres(spoken)
@@ -232,14 +232,14 @@ def _layers(states: States) -> list[np.ndarray]:
 
 
 def _centres(sides: Sequence[list[np.ndarray]]) -> list[np.ndarray]:
-    """Returns the mean state of each layer over all questions."""
+    """Return the mean state of each layer over all questions."""
     return [np.mean([own[layer].mean(axis=0) for own in sides], axis=0) for layer in range(len(sides[0]))]
 
 
 def _layer_cosines(
     a: list[np.ndarray], b: list[np.ndarray], mean_a: list[np.ndarray], mean_b: list[np.ndarray]
 ) -> np.ndarray:
-    """Returns one cosine a layer: token by token where both have as many tokens, else between the means."""
+    """Return one cosine a layer: token by token where both have as many tokens, else between the means."""
     found = []
     for layer_a, layer_b, centre_a, centre_b in zip(a, b, mean_a, mean_b, strict=True):
         left, right = layer_a - centre_a, layer_b - centre_b
@@ -254,6 +254,6 @@ def _pair_features(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Returns cosines over the last axis; a zero vector gives 0."""
+    """Return cosines over the last axis; a zero vector gives 0."""
     length = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
     return (a * b).sum(axis=-1) / np.where(length > 0, length, 1.0)

@@ -53,10 +53,10 @@ class Recognisers:
 
     @classmethod
     def load(cls, reference: str, reference_beam: int, labeller: str, labeller_beam: int, device: str) -> "Recognisers":
-        """Loads both in Whisper's own window; raises ConfigError when they are one."""
+        """Load both in Whisper's own window; raise ConfigError when they are one."""
         if reference == labeller:
             raise ConfigError(
-                f"{reference} cannot stand beside the model and write down its clips: give another --judge"
+                f"{reference} cannot stand beside the model and write down its clips: give another --judge."
             )
         where = "cuda" if device == "cuda" else "cpu"
         found = load_judge(reference, where, FULL_WINDOW, beam=reference_beam)
@@ -75,7 +75,7 @@ class HearingOptions:
 def gather(
     spoken: Path | None, conditions: Sequence[str], clips: Sequence[Path], only: Path | None, nothing: int
 ) -> tuple[dict[str, list[Question]], dict[str, list[Sound]]]:
-    """Returns utterances by condition or folder, and `nothing` sounds of each kind.
+    """Return utterances by condition or folder, and `nothing` sounds of each kind.
 
     Raises ConfigError when there is nothing to hear, InputError for a set that is not whole or a folder without clips.
     """
@@ -86,13 +86,13 @@ def gather(
     for folder in clips:
         found[folder.resolve().name] = read_clips(folder, only)
     if not found and not nothing:
-        raise ConfigError("there is nothing to hear: give --set, --clips or --nothing")
+        raise ConfigError("there is nothing to hear: give --set, --clips or --nothing.")
     sounds = {kind: [Sound(f"{kind}-{n}", kind, n) for n in range(nothing)] for kind in KINDS if nothing}
     return found, sounds
 
 
 def read_clips(folder: Path, only: Path | None = None) -> list[Question]:
-    """Returns the recordings below a folder in the order of their names, those listed in `only` where it is given.
+    """Return the recordings below a folder in the order of their names, those listed in `only` where it is given.
 
     Raises InputError when there are none.
     """
@@ -102,13 +102,13 @@ def read_clips(folder: Path, only: Path | None = None) -> list[Question]:
     if not paths:
         listed = f" that {only} lists" if only is not None else ""
         raise InputError(
-            f"{folder} holds no recordings{listed} ({', '.join(SOUND_FILES)}): correct the folder or the list"
+            f"{folder} holds no recordings{listed} ({', '.join(SOUND_FILES)}): correct the folder or the list."
         )
     return [Question(path.stem, UNKNOWN, ("-",), path) for path in paths]
 
 
 def hear_all(subject: Any, waves: Sequence[np.ndarray]) -> list[Any]:
-    """Returns the words that each wave (float32 at 16 kHz) was taken for, or a Failure.
+    """Return the words that each wave (float32 at 16 kHz) was taken for, or a Failure.
 
     A model with parts is asked for its hearing alone; another has to answer in text, and says what it heard with that.
     """
@@ -135,7 +135,7 @@ def run_hearing(
     options: HearingOptions,
     tell: Callable[[str], None],
 ) -> list[Table]:
-    """Hears what `hearing.jsonl` does not hold yet and returns its tables."""
+    """Hear what `hearing.jsonl` does not hold yet and return its tables."""
     everything = [item for items in utterances.values() for item in items]
     settings: dict[str, Any] = {"task": "hearing", "model": name, "reference": recognisers.reference.name}
     settings |= {"labels": recognisers.labeller.name if recognisers.labeller else "", "wer_normaliser": WER_NORMALISER}
@@ -171,7 +171,7 @@ def _hear_arm(subject: Any, arm: str, items: Sequence[Any], recognisers: Recogni
 
 
 def _texts(batch: Sequence[Any], waves: list[np.ndarray], recognisers: Recognisers) -> list[str]:
-    """Returns the true words: those of a question, none of a sound, the labeller's of a clip."""
+    """Return the true words: those of a question, none of a sound, the labeller's of a clip."""
     unknown = [not isinstance(item, Sound) and item.question == UNKNOWN for item in batch]
     if not any(unknown) or recognisers.labeller is None:
         return ["" if isinstance(item, Sound) else item.question for item in batch]

@@ -12,7 +12,7 @@ NOTHING = "nothing said: "
 
 
 def hearing_tables(settings: dict[str, Any], items: Items) -> list[Table]:
-    """Returns the word errors over speech and the share of sounds without speech in which words were heard."""
+    """Return the word errors over speech and the share of sounds without speech in which words were heard."""
     arms = list(dict.fromkeys(item["arm"] for item in items))
     by_arm = {arm: [item for item in items if item["arm"] == arm] for arm in arms}
     note = f"{settings['model']} beside {settings['reference']}. "

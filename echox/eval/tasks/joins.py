@@ -26,7 +26,7 @@ BEYOND = 99.0
 
 
 def changes(wave: np.ndarray, place: int, rate: int) -> dict[str, float]:
-    """Returns the measures at one place of a wave (float [samples]); those that cannot be taken there are left out."""
+    """Return the measures at one place of a wave (float [samples]); those that cannot be taken there are left out."""
     near, far = int(LEVEL_SECONDS * rate), int(PITCH_SECONDS * rate)
     before, after = wave[place - near : place], wave[place : place + near]
     steps = np.abs(np.diff(wave[place - near : place + near]))
@@ -42,7 +42,7 @@ def changes(wave: np.ndarray, place: int, rate: int) -> dict[str, float]:
 
 
 def pitch(wave: np.ndarray, rate: int) -> float:
-    """Returns the pitch in Hz of a short piece, the highest peak of its normalised autocorrelation, 0 if unvoiced."""
+    """Return the pitch in Hz of a short piece, the highest peak of its normalised autocorrelation, 0 if unvoiced."""
     if len(wave) < 2 * rate / PITCH_HZ[0] or np.sqrt(np.mean(wave**2)) < FLOOR:
         return 0.0
     wave = wave - wave.mean()
@@ -59,7 +59,7 @@ def pitch(wave: np.ndarray, rate: int) -> float:
 
 
 def measure_joins(pieces: Sequence[np.ndarray], rate: int) -> dict[str, Any]:
-    """Returns {"at": ..., "elsewhere": ...}, each {measure: values}, of one streamed answer."""
+    """Return {"at": ..., "elsewhere": ...}, each {measure: values}, of one streamed answer."""
     wave = np.concatenate([np.zeros(0), *pieces]).astype(np.float64)
     margin, grid = int(PITCH_SECONDS * rate), int(GRID_SECONDS * rate)
     joins = [int(place) for place in np.cumsum([len(piece) for piece in pieces])[:-1]]
@@ -80,7 +80,7 @@ def _columns(found: list[dict[str, float]]) -> dict[str, list[float]]:
 
 
 def streamed(subject: Any, question: str) -> dict[str, Any]:
-    """Returns the joins of the answer to a typed question as it is streamed, with `error` where there is none."""
+    """Return the joins of the answer to a typed question as it is streamed, with `error` where there is none."""
     try:
         pieces = [
             piece.audio for piece in subject.stream(typed=question) if piece.audio is not None and len(piece.audio)
@@ -91,7 +91,7 @@ def streamed(subject: Any, question: str) -> dict[str, Any]:
 
 
 def joins_tables(settings: dict[str, Any], items: Items) -> list[Table]:
-    """Returns what happens at joins and elsewhere, and how many joins lie beyond the 99th percentile of elsewhere."""
+    """Return what happens at joins and elsewhere, and how many joins lie beyond the 99th percentile of elsewhere."""
     rows = []
     for name in MEASURES:
         at, other = (np.concatenate([[], *(item[key].get(name, []) for item in items)]) for key in ("at", "elsewhere"))

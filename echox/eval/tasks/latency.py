@@ -47,7 +47,7 @@ class Playback:
 
 
 def play(chunks: Iterable[Chunk], sample_rate: int) -> Playback | None:
-    """Returns what a player hears that starts at the first chunk and plays on as long as it has samples.
+    """Return what a player hears that starts at the first chunk and plays on as long as it has samples.
 
     A chunk that arrives at the very moment the buffer ends is in time. Chunks without samples are skipped; without any
     others the result is None. Raises InputError when arrivals go backwards or a length is negative.
@@ -57,7 +57,7 @@ def play(chunks: Iterable[Chunk], sample_rate: int) -> Playback | None:
     for chunk in chunks:
         if chunk.samples < 0 or chunk.arrival < last_arrival:
             raise InputError(
-                f"chunk {chunk} cannot follow one that arrived at {last_arrival}: record arrivals in order"
+                f"chunk {chunk} cannot follow one that arrived at {last_arrival}: record arrivals in order."
             )
         last_arrival = chunk.arrival
         if not chunk.samples:
@@ -77,7 +77,7 @@ def play(chunks: Iterable[Chunk], sample_rate: int) -> Playback | None:
 
 
 def play_reference(chunks: Sequence[Chunk], sample_rate: int, ticks: int) -> tuple[float, int, float]:
-    """Returns (first audio, underruns, seconds stalled) of the same player, moved on one sample at a time for `ticks`.
+    """Return (first audio, underruns, seconds stalled) of the same player, moved on one sample at a time for `ticks`.
 
     The obvious twin of `play` for arrivals that fall on sample times.
     """
@@ -101,7 +101,7 @@ def play_reference(chunks: Sequence[Chunk], sample_rate: int, ticks: int) -> tup
 def measure(
     subject: Any, question: Any, clock: Callable[[], float] = time.perf_counter, **options: Any
 ) -> dict[str, Any]:
-    """Returns the times of one streamed answer to a wave (float32 at 16 kHz) or, when `question` is text, to that.
+    """Return the times of one streamed answer to a wave (float32 at 16 kHz) or, when `question` is text, to that.
 
     A model without `stream` is one whose only chunk comes at the end. Keys: first_text, first_audio, total,
     audio_seconds, tokens_before_audio, underruns, stalled, delay_needed, real_time_factor, chunks, arrivals, text.
@@ -140,7 +140,7 @@ def measure(
 
 
 def peak_memory() -> dict[str, float]:
-    """Returns the process's peak resident memory, and the accelerator's when torch has used one, in MiB."""
+    """Return the process's peak resident memory, and the accelerator's when torch has used one, in MiB."""
     scale = 1024 * 1024 if sys.platform == "darwin" else 1024
     found = {"peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale}
     torch = sys.modules.get("torch")
@@ -150,7 +150,7 @@ def peak_memory() -> dict[str, float]:
 
 
 def latency_table(records: Sequence[dict[str, Any]], memory: dict[str, float], note: str) -> Table:
-    """Returns p50 and p95 of the times of `measure`, the underruns, and memory."""
+    """Return p50 and p95 of the times of `measure`, the underruns, and memory."""
     rows: list[tuple[str, ...]] = []
     for name, key, form in (
         ("first text, s", "first_text", "{:.3f}"),
@@ -187,6 +187,6 @@ def _pieces(subject: Any, asked: dict[str, Any]) -> Iterable[Any]:
 
 
 def count_tokens(subject: Any, text: str) -> int:
-    """Returns how many tokens of the subject's own tokenizer a text has, or its words where there is none."""
+    """Return how many tokens of the subject's own tokenizer a text has, or its words where there is none."""
     tokenizer = getattr(getattr(subject, "parts", None), "tokenizer", None)
     return len(tokenizer(text, add_special_tokens=False).input_ids) if tokenizer else len(text.split())

@@ -51,7 +51,7 @@ def run_qa(
     options: QaOptions,
     tell: Tell,
 ) -> list[Table]:
-    """Runs what is still to do of one evaluation and returns its tables; writes results, table.md and report.html.
+    """Run what is still to do of one evaluation and return its tables; write results, table.md and report.html.
 
     Raises any EchoxError of its inputs before a model is loaded.
     """
@@ -82,7 +82,7 @@ def run_qa(
 
 
 def copy_typed(path: Path, questions: Sequence[Question], results: Results) -> None:
-    """Puts the typed answers of another run of the same model into `results`, since they do not depend on recordings.
+    """Put the typed answers of another run of the same model into `results`, since they do not depend on recordings.
 
     Raises ConfigError when that run differs in what typed answers depend on.
     """
@@ -90,7 +90,7 @@ def copy_typed(path: Path, questions: Sequence[Question], results: Results) -> N
     for name in ("model", "scorers", "seed", "batch", "system"):
         if settings.get(name) != results.settings.get(name):
             here, there = results.settings.get(name), settings.get(name)
-            raise ConfigError(f"--typed-from {path} was made with {name} {there!r}, not {here!r}: leave it out")
+            raise ConfigError(f"--typed-from {path} was made with {name} {there!r}, not {here!r}: leave it out.")
     wanted = {item.id: item for item in questions}
     for item in items:
         asked = wanted.get(item["id"])
@@ -100,20 +100,20 @@ def copy_typed(path: Path, questions: Sequence[Question], results: Results) -> N
 
 
 def _possible_arms(names: str, choice: ModelChoice, tell: Tell) -> tuple[str, ...]:
-    """Returns the arms to run, telling which ones a server cannot have; raises ConfigError when none is left."""
+    """Return the arms to run, telling which ones a server cannot have; raise ConfigError when none is left."""
     wanted = choose_arms(names, subject_can_turn_off=False)
     without = [arm for arm in wanted if arm in NOT_ON_A_SERVER] if choice.endpoint else []
     left = tuple(arm for arm in wanted if arm not in without)
     reason = "a server has neither a teacher nor adapters to turn off"
     if not left:
-        raise ConfigError(f"{reason}: choose other arms than {', '.join(without)}")
+        raise ConfigError(f"{reason}: choose other arms than {', '.join(without)}.")
     if without:
         tell(f"{reason}: left out {', '.join(without)}")
     return left
 
 
 def write_report(paths: Sequence[Path], out: Path, tell: Tell) -> list[Table]:
-    """Returns the tables of results files and writes them as table.md and report.html into `out`."""
+    """Return the tables of results files and write them as table.md and report.html into `out`."""
     from echox.eval.report.page import write_html
     from echox.eval.report.summary import all_tables
 
@@ -125,14 +125,14 @@ def write_report(paths: Sequence[Path], out: Path, tell: Tell) -> list[Table]:
 
 
 def refuse_all_failed(path: Path) -> None:
-    """Raises InputError when a results file holds no single answer: every item of it failed."""
+    """Raise InputError when a results file holds no single answer: every item of it failed."""
     _, items = read_results(path)
     if items and all(item.get("error") for item in items):
         raise InputError(f"all {len(items)} items of {path} failed, the last with: {items[-1]['error'].rstrip('.')}.")
 
 
 def results_path(out: Path, shard: str, stem: str = "results") -> Path:
-    """Returns the results file of a shard: results.jsonl when there is only one."""
+    """Return the results file of a shard: results.jsonl when there is only one."""
     index, _, count = shard.partition("/")
     return out / (f"{stem}.jsonl" if count == "1" else f"{stem}.{index}of{count}.jsonl")
 

@@ -33,7 +33,7 @@ class ReferenceVoice:
 
     @classmethod
     def load(cls, kind: str, judge: str, window: int) -> "ReferenceVoice":
-        """Makes the voice and the judge; raises ConfigError for a kind that is not there or without a judge."""
+        """Make the voice and the judge; raise ConfigError for a kind that is not there or without a judge."""
         from pydantic import ValidationError
 
         from echox.eval.judges import load_judge
@@ -42,16 +42,16 @@ class ReferenceVoice:
 
         if not judge:
             raise ConfigError(
-                "the reference voice is heard by the judge of the answers: give --judge, such as whisper-base"
+                "the reference voice is heard by the judge of the answers: give --judge, such as whisper-base."
             )
         try:
             choice = VoiceChoice.model_validate({"kind": kind})
         except ValidationError as error:
-            raise ConfigError(f"there is no reference voice {kind!r}: choose hibari, flite or piper") from error
+            raise ConfigError(f"there is no reference voice {kind!r}: choose hibari, flite or piper.") from error
         return cls(kind, make_voice(choice), load_judge(judge, "cpu", window))
 
     def say(self, item: dict[str, Any], folder: Path) -> dict[str, Any]:
-        """Returns the record of an answer's text in this voice, its sound saved below `folder`."""
+        """Return the record of an answer's text in this voice, its sound saved below `folder`."""
         text = item["text"]
         wave = self.voice.speak(text, self.voice.styles[0], 1.0, 0) if text.strip() else np.zeros(0, np.float32)
         rate = self.voice.sample_rate
@@ -69,7 +69,7 @@ class ReferenceVoice:
 
 
 def reference_table(items: Items) -> Table:
-    """Returns differences and ratios between each arm and the reference voice over the same texts, with intervals."""
+    """Return differences and ratios between each arm and the reference voice over the same texts, with intervals."""
     rows = []
     for arm in dict.fromkeys(item["arm"] for item in items):
         own, _, kind = arm.partition(SAYS)
@@ -118,7 +118,7 @@ def _compared(arm: str, kind: str, own: Items, other: Items) -> list[tuple[str, 
 
 
 def _more_errors(means: np.ndarray) -> np.ndarray:
-    """Returns our word errors less theirs, as percent of the words; NaN where a resample holds no words."""
+    """Return our word errors less theirs, as percent of the words; NaN where a resample holds no words."""
     words = np.where(means[..., 2] > 0, means[..., 2], np.nan)
     return 100 * (means[..., 0] - means[..., 1]) / words
 

@@ -23,7 +23,7 @@ TYPED_ARMS = ("t2t-off", "t2t")
 
 
 def retention_table(settings: dict[str, Any], items: Items) -> Table:
-    """Returns what every arm keeps of T2T, with intervals, over the questions that both have answered.
+    """Return what every arm keeps of T2T, with intervals, over the questions that both have answered.
 
     `settings["retention"]` is {"pool": {kind: questions}}. No rows where no typed arm was run.
     """

@@ -41,7 +41,7 @@ HELD_OUT = VoiceChoice(kind="kokoro", styles=HELD_OUT_VOICES)
 
 
 def _only(**changes: Any) -> Perturbation:
-    """Returns a perturbation that does one thing to every recording, at one level."""
+    """Return a perturbation that does one thing to every recording, at one level."""
     nothing = {
         "noise_share": 0,
         "room_share": 0,
@@ -71,7 +71,7 @@ class SpokenSet:
 
 
 def read_typed(paths: Sequence[Path], scorer: Scorer) -> list[Question]:
-    """Returns typed questions whose `kind` says whether their typed answer is right.
+    """Return typed questions whose `kind` says whether their typed answer is right.
 
     Files are results of `echox eval qa` (the arm t2t-off, else t2t) or JSONL with id, question, answers and answer.
     Raises InputError for lines without these, an id that is there twice, or no answers at all.
@@ -81,7 +81,7 @@ def read_typed(paths: Sequence[Path], scorer: Scorer) -> list[Question]:
         for number, line in enumerate(_typed_lines(path), start=1):
             text = line.get("answer", line.get("text"))
             if not all(line.get(name) for name in ("id", "question", "answers")) or text is None:
-                raise InputError(f"{path} answer {number} lacks id, question, answers or answer: give typed answers")
+                raise InputError(f"{path} answer {number} lacks id, question, answers or answer: give typed answers.")
             answers = tuple(map(str, line["answers"]))
             right = bool(str(text).strip()) and scorer.score(str(text), answers, line["question"]) > 0
             found.append(Question(str(line["id"]), str(line["question"]), answers, kind=RIGHT if right else WRONG))
@@ -96,12 +96,12 @@ def _typed_lines(path: Path) -> list[dict[str, Any]]:
     _, items = read_results(path)
     arm = next((arm for arm in TYPED_ARMS if any(item["arm"] == arm for item in items)), None)
     if arm is None:
-        raise InputError(f"{path} holds no typed answers: run `echox eval qa --arms t2t-off` first")
+        raise InputError(f"{path} holds no typed answers: run `echox eval qa --arms t2t-off` first.")
     return [item for item in items if item["arm"] == arm]
 
 
 def choose(typed: Sequence[Question], right: int, wrong: int, seed: int = 0) -> list[Question]:
-    """Returns up to so many questions of each kind, chosen by hash of their ids, the kinds taking turns.
+    """Return up to so many questions of each kind, chosen by hash of their ids, the kinds taking turns.
 
     A longer choice begins with a shorter one, and a part of a larger pool keeps its choice.
     """
@@ -122,14 +122,14 @@ def make_set(
     seed: int = 0,
     advance: Callable[[int], Any] = lambda count: None,
 ) -> list[Question]:
-    """Speaks what is missing of this shard; writes questions.tsv once every recording is there. Returns the questions.
+    """Speak what is missing of this shard; write questions.tsv once every recording is there. Returns the questions.
 
     `voice` makes the voice that speaks. Raises ConfigError for an unknown condition, or when the folder was made by
     other voices or with another seed.
     """
     unknown = set(conditions) - set(CONDITIONS)
     if unknown or not conditions:
-        raise ConfigError(f"--conditions {','.join(conditions)!r}: choose from {', '.join(CONDITIONS)}")
+        raise ConfigError(f"--conditions {','.join(conditions)!r}: choose from {', '.join(CONDITIONS)}.")
     chosen = [_spoken_name(item) for item in choose(typed, *counts, seed)]
     pool = Counter(item.kind for item in typed)
     made = {"seed": seed, "voices": list(HELD_OUT_VOICES), "pool": {kind: pool[kind] for kind in KINDS}}
@@ -157,13 +157,13 @@ def make_set(
 
 
 def read_set(folder: Path, condition: str = "clean") -> SpokenSet:
-    """Returns a spoken set under one condition; raises InputError when it is not whole, naming what is there."""
+    """Return a spoken set under one condition; raise InputError when it is not whole, naming what is there."""
     settings = _read_settings(folder)
     if settings is None or not (folder / "questions.tsv").is_file():
-        raise InputError(f"{folder} is not a finished spoken set: make it with `echox eval spoken-set`")
+        raise InputError(f"{folder} is not a finished spoken set: make it with `echox eval spoken-set`.")
     if not (folder / condition).is_dir():
         there = ", ".join(sorted(path.name for path in folder.iterdir() if path.is_dir()))
-        raise InputError(f"{folder} has no condition {condition!r}: it has {there}")
+        raise InputError(f"{folder} has no condition {condition!r}: it has {there}.")
     questions = read_questions(folder / "questions.tsv", folder / condition, need_audio=True)
     return SpokenSet(questions, f"{folder.resolve().name}, {condition}", settings["pool"])
 
@@ -171,23 +171,23 @@ def read_set(folder: Path, condition: str = "clean") -> SpokenSet:
 def load_retention(
     folder: Path, condition: str, questions: Path | None, suite: str
 ) -> tuple[list[Question], str, dict[str, Any]]:
-    """Returns the questions of a spoken set, its printed name and what a run notes about it.
+    """Return the questions of a spoken set, its printed name and what a run notes about it.
 
     Raises ConfigError when other questions are given too, InputError when the set is not whole.
     """
     if questions is not None or suite:
-        raise ConfigError("--retention brings its own questions: leave --questions and --suite out")
+        raise ConfigError("--retention brings its own questions: leave --questions and --suite out.")
     found = read_set(folder, condition)
     return found.questions, found.name, {"pool": found.pool}
 
 
 def held_out_voice(kokoro: Path | None) -> Voice:
-    """Returns Kokoro, from the folder of its weights, for the voices that never train."""
+    """Return Kokoro, from the folder of its weights, for the voices that never train."""
     return make_voice(HELD_OUT, kokoro)
 
 
 def _spoken_name(item: Question) -> Question:
-    """Returns a question with its file name, and without the marks that a questions file keeps for itself."""
+    """Return a question with its file name, and without the marks that a questions file keeps for itself."""
     clean = [" ".join(text.split()).replace("|", "/") for text in (item.question, *item.answers)]
     return replace(item, question=clean[0], answers=tuple(clean[1:]), audio=Path(f"{safe_name(item.id)}.wav"))
 
@@ -206,7 +206,7 @@ def _read_settings(folder: Path) -> dict[str, Any] | None:
     try:
         return json.loads(read_text(path, JSON_BYTES)) if path.is_file() else None
     except ValueError as error:
-        raise InputError(f"{path} is not JSON: make the set again in another folder") from error
+        raise InputError(f"{path} is not JSON: make the set again in another folder.") from error
 
 
 def _write_settings(folder: Path, made: dict[str, Any]) -> None:
@@ -214,6 +214,6 @@ def _write_settings(folder: Path, made: dict[str, Any]) -> None:
     for name in ("seed", "voices"):
         if earlier.get(name) != made[name]:
             raise ConfigError(
-                f"{folder} was made with {name} {earlier.get(name)}, not {made[name]}: choose another --out"
+                f"{folder} was made with {name} {earlier.get(name)}, not {made[name]}: choose another --out."
             )
     write_text(folder / "set.json", json.dumps(made, indent=1))

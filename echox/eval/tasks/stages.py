@@ -13,7 +13,7 @@ from echox.eval.tables import Table
 
 
 def stages_of(subject: Any) -> dict[str, Any]:
-    """Returns the torch modules of a model's parts by name, the LLM before the part that holds it; {} for others."""
+    """Return the torch modules of a model's parts by name, the LLM before the part that holds it; {} for others."""
     parts = getattr(subject, "parts", None)
     found = {"llm": getattr(getattr(parts, "s2t", None), "llm", None)}
     found |= {name: getattr(parts, name, None) for name in ("encoder", "s2t", "t2c", "echo", "vocoder")}
@@ -56,7 +56,7 @@ class StageClock:
             self._running.pop()
 
     def _count(self) -> None:
-        """Gives the time since the last event to the part that was running."""
+        """Give the time since the last event to the part that was running."""
         _wait_for_device()
         now = self._clock()
         if self._running:
@@ -65,7 +65,7 @@ class StageClock:
 
 
 def stage_table(seconds: dict[str, float], total: float, answers: int) -> Table:
-    """Returns seconds and share by part, what is left going to `other` (Python, sampling, copying)."""
+    """Return seconds and share by part, what is left going to `other` (Python, sampling, copying)."""
     rows = [(name, value) for name, value in seconds.items() if value > 0]
     rows.append(("other", max(total - sum(value for _, value in rows), 0.0)))
     shown = tuple((name, f"{value / answers:.3f}", f"{100 * value / total:.0f}") for name, value in rows)
@@ -74,7 +74,7 @@ def stage_table(seconds: dict[str, float], total: float, answers: int) -> Table:
 
 
 def _wait_for_device() -> None:
-    """Lets an accelerator finish, so that its work counts where it was asked for."""
+    """Let an accelerator finish, so that its work counts where it was asked for."""
     import torch
 
     if torch.cuda.is_available() and torch.cuda.is_initialized():

@@ -34,7 +34,7 @@ ASR_BATCH = 16
 
 
 def run_asr(items: Sequence[Reference], judge: Judge, source: str, out: Path) -> Table:
-    """Returns the word and character error rates of a recogniser over references, writing asr.jsonl.
+    """Return the word and character error rates of a recogniser over references, writing asr.jsonl.
 
     A file that cannot be read is recorded, and all its words count as deleted.
     """
@@ -65,7 +65,7 @@ def run_speech(
     paths: Sequence[Path], networks: Sequence[str], voice: Path | None, out: Path, tell: Tell,
     reference: ReferenceVoice | None = None, limit: int | None = None,
 ) -> list[Table]:  # fmt: skip
-    """Returns the tables of spoken answers by run and arm of results files, writing speech.jsonl: opinion scores and
+    """Return the tables of spoken answers by run and arm of results files, writing speech.jsonl: opinion scores and
     speaker similarity; word errors, rate, pauses, clipping and offsets.
 
     With a `reference` voice also those of the same texts in that voice, and what is between them. `limit` takes the first
@@ -75,15 +75,15 @@ def run_speech(
     """
     unknown = set(networks) - set(NETWORKS)
     if unknown:
-        raise ConfigError(f"there is no measure {', '.join(sorted(unknown))}: choose from {', '.join(NETWORKS)}")
+        raise ConfigError(f"there is no measure {', '.join(sorted(unknown))}: choose from {', '.join(NETWORKS)}.")
     if "speaker_similarity" in networks and voice is None:
         raise ConfigError(
-            "speaker similarity needs a recording of the voice that answers should have: give --voice FILE"
+            "speaker similarity needs a recording of the voice that answers should have: give --voice FILE."
         )
     runs = qa_runs(read_all(paths))
     spoken = [(title_of(run[0]), item) for run in runs for item in _spoken_answers(run[1], limit)]
     if not any(item.get("audio") for _, item in spoken):
-        raise InputError(f"{paths[0]} holds no spoken answers: run `echox eval qa` with the arm s2s first")
+        raise InputError(f"{paths[0]} holds no spoken answers: run `echox eval qa` with the arm s2s first.")
     makers: dict[str, Callable[[], Measure]] = {"dnsmos": dnsmos, "distillmos": distillmos}
     if voice is not None:
         makers["speaker_similarity"] = partial(speaker_similarity, load_audio(voice))
@@ -110,15 +110,15 @@ def run_speech(
 
 
 def _same_judge(judges: str, reference: ReferenceVoice) -> None:
-    """Raises ConfigError when the answers were heard by another judge than the reference voice would be."""
+    """Raise ConfigError when the answers were heard by another judge than the reference voice would be."""
     if judges != reference.judge.name:
         raise ConfigError(
-            f"the answers were heard by {judges}, not by {reference.judge.name}: give that one as --judge"
+            f"the answers were heard by {judges}, not by {reference.judge.name}: give that one as --judge."
         )
 
 
 def _spoken_answers(items: list[dict[str, Any]], limit: int | None = None) -> list[dict[str, Any]]:
-    """Returns the answers that a judge heard, silent and failed ones among them, with their counts of words."""
+    """Return the answers that a judge heard, silent and failed ones among them, with their counts of words."""
     texts = {item["id"]: item["text"] for item in items if item["arm"] == "s2t"}
     heard = [with_words(item, texts) for item in items if item.get("transcript") is not None]
     arms = dict.fromkeys(item["arm"] for item in heard)
@@ -126,7 +126,7 @@ def _spoken_answers(items: list[dict[str, Any]], limit: int | None = None) -> li
 
 
 def run_joins(subject: Any, name: str, paths: Sequence[Path], count: int, out: Path) -> list[Table]:
-    """Returns what happens where pieces of streamed answers meet, writing joins.jsonl.
+    """Return what happens where pieces of streamed answers meet, writing joins.jsonl.
 
     The first `count` questions of results files are put to the model once more, typed.
     """
@@ -143,7 +143,7 @@ def run_joins(subject: Any, name: str, paths: Sequence[Path], count: int, out: P
 def run_latency(
     subject: Any, name: str, questions: Sequence[Question], out: Path, warmup: int, options: dict[str, Any]
 ) -> list[Table]:
-    """Returns the latency table of a model over questions (spoken where they have audio), writing latency.jsonl.
+    """Return the latency table of a model over questions (spoken where they have audio), writing latency.jsonl.
 
     The first `warmup` questions are asked beforehand, for a second table of the time in each part. Failures are
     recorded and left out of the percentiles. Raises ConfigError when the file was timed on another machine or device.
@@ -168,7 +168,7 @@ def run_latency(
 def run_gap(
     reader: Any, name: str, sets: Any, wave_of: Any, questions: Any, out: Path, tell: Tell, voice: str = "no voice"
 ) -> list[Table]:
-    """Returns the tables of the gap benchmark and writes gap.json, gap.md and, with matplotlib, gap.svg into `out`.
+    """Return the tables of the gap benchmark and write gap.json, gap.md and, with matplotlib, gap.svg into `out`.
 
     `wave_of` speaks a word (or is None) in what `voice` names; `questions` is what `typed_against_spoken` takes (or
     empty). Raises ConfigError when the model shows no states.
@@ -186,7 +186,7 @@ def run_gap(
     sources = available(reader, wave_of)
     if not sources:
         raise ConfigError(
-            f"{name} shows no hidden states: it needs typed_states, spoken_states, echo_states or unit_states"
+            f"{name} shows no hidden states: it needs typed_states, spoken_states, echo_states or unit_states."
         )
     views = []
     for view, source in _bar(list(sources.items()), "views"):
@@ -230,7 +230,7 @@ def _write_gap(out: Path, content: dict[str, Any], tables: list[Table], draw: Ca
 
 
 def _measured(item: dict[str, Any], measures: Sequence[Measure]) -> dict[str, Any]:
-    """Returns what is written about the sound of one answer, with its word errors and signal checks of the qa run."""
+    """Return what is written about the sound of one answer, with its word errors and signal checks of the qa run."""
     names = ("text", "transcript", "words", "word_edits", "characters", "character_edits", "audio_seconds", "signal")
     record = {name: item[name] for name in names if name in item}
     if not item.get("audio"):
@@ -255,7 +255,7 @@ def _timed(subject: Any, question: Any, options: dict[str, Any]) -> dict[str, An
 
 
 def _stage_tables(subject: Any, questions: Sequence[Any], options: dict[str, Any]) -> list[Table]:
-    """Answers questions once to warm up and, where the model has parts, once more to time them."""
+    """Answer questions once to warm up and, where the model has parts, once more to time them."""
     answered = [question for question in questions if not _timed(subject, question, options)["error"]]
     stages = stages_of(subject)
     if not stages or not answered:
