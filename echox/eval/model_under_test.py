@@ -69,7 +69,7 @@ def ask_all(
     text_only: bool = False,
     **options: Any,
 ) -> list[Any]:
-    """Returns one answer or Failure for each of `waves` (float32 at 16 kHz), or for each of `typed`.
+    """Return one answer or Failure for each of `waves` (float32 at 16 kHz), or for each of `typed`.
 
     One call of `subject.ask_many` when it has that; when the call fails, and for other subjects, one `ask` each.
     """
@@ -88,7 +88,7 @@ def ask_all(
 
 
 def say_all(speaker: Any, texts: Sequence[str], **options: Any) -> list[Any]:
-    """Returns one spoken answer or Failure for each text, an empty one giving Silence; `say` gets what it takes."""
+    """Return one spoken answer or Failure for each text, an empty one giving Silence; `say` gets what it takes."""
     return [_say_one(speaker, text, options) if text.strip() else Silence() for text in texts]
 
 
@@ -98,7 +98,7 @@ def _say_one(speaker: Any, text: str, options: dict[str, Any]) -> Any:
 
 
 def at_16k(audio: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Returns audio resampled to 16 kHz, float32 [samples]."""
+    """Return audio resampled to 16 kHz, float32 [samples]."""
     if sample_rate == 16_000:
         return np.asarray(audio, dtype=np.float32)
     import soxr
@@ -107,7 +107,7 @@ def at_16k(audio: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def _accepted(call: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:
-    """Returns those of `options` that `call` takes: a batch call may have no seed where decoding is greedy."""
+    """Return those of `options` that `call` takes: a batch call may have no seed where decoding is greedy."""
     known = signature(call).parameters
     if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in known.values()):
         return options
@@ -115,7 +115,7 @@ def _accepted(call: Callable[..., Any], options: dict[str, Any]) -> dict[str, An
 
 
 def attempt(call: Callable[[], Any], what: str = "") -> Any:
-    """Returns what `call` does, or a Failure that begins with `what` and names the error."""
+    """Return what `call` does, or a Failure that begins with `what` and names the error."""
     try:
         return call()
     except EndpointError as error:

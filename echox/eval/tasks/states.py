@@ -15,7 +15,7 @@ from echox.eval.questions import read_questions
 
 
 def word_states(states: States) -> np.ndarray:
-    """Returns float64 [layers, H]: the mean over tokens of each layer; layers of unequal width give an object error."""
+    """Return float64 [layers, H]: the mean over tokens of each layer; layers of unequal width give an object error."""
     return np.stack([as_numpy(layer).mean(axis=0) for layer in states])
 
 
@@ -28,7 +28,7 @@ class Source:
 
 
 def available(model: Any, wave_of: Callable[[str], np.ndarray] | None) -> dict[str, Source]:
-    """Returns the views that a model has, by printed name.
+    """Return the views that a model has, by printed name.
 
     The text LLM is read with its adapters off, and once more with them on where there are any. `wave_of` gives a word's
     speech at 16 kHz; without it the S2T LLM is left out.
@@ -49,7 +49,7 @@ def available(model: Any, wave_of: Callable[[str], np.ndarray] | None) -> dict[s
 
 
 def as_numpy(layer: Any) -> np.ndarray:
-    """Returns one layer's states as float64 [tokens, H], from numpy or torch."""
+    """Return one layer's states as float64 [tokens, H], from numpy or torch."""
     if hasattr(layer, "detach"):
         layer = layer.detach().float().cpu().numpy()
     return np.atleast_2d(np.asarray(layer, dtype=np.float64))
@@ -58,7 +58,7 @@ def as_numpy(layer: Any) -> np.ndarray:
 def spoken_pairs(
     questions: Path | None, audio_dir: Path | None, limit: int | None
 ) -> list[tuple[str, np.ndarray, str | None]]:
-    """Returns (text, wave at 16 kHz, answer) of a questions file for typed against spoken; nothing without a file."""
+    """Return (text, wave at 16 kHz, answer) of a questions file for typed against spoken; nothing without a file."""
     if questions is None:
         return []
     items = read_questions(questions, audio_dir, need_audio=True)[:limit]
@@ -66,7 +66,7 @@ def spoken_pairs(
 
 
 def word_speaker(folder: Path | None, sets: Sequence[Any]) -> Callable[[Any], Callable[[str], np.ndarray] | None]:
-    """Returns a function from a model to what speaks its words: `<word>.wav` of a folder, or the model's own voice.
+    """Return a function from a model to what speaks its words: `<word>.wav` of a folder, or the model's own voice.
 
     Raises InputError when the folder lacks a word.
     """
@@ -75,7 +75,7 @@ def word_speaker(folder: Path | None, sets: Sequence[Any]) -> Callable[[Any], Ca
         missing = sorted(word for word in words if not (folder / f"{word}.wav").is_file())
         if missing:
             raise InputError(
-                f"{folder} lacks {', '.join(missing[:8])} ({len(missing)} of {len(words)} words) as .wav files"
+                f"{folder} lacks {', '.join(missing[:8])} ({len(missing)} of {len(words)} words) as .wav files."
             )
         return lambda model: lambda word: load_audio(folder / f"{word}.wav")
 
@@ -86,7 +86,7 @@ def word_speaker(folder: Path | None, sets: Sequence[Any]) -> Callable[[Any], Ca
         def speak(word: str) -> np.ndarray:
             reply = model.say(word)
             if reply.audio is None:
-                raise InputError(f"the model has no voice to say {word!r}: give --wavs")
+                raise InputError(f"the model has no voice to say {word!r}: give --wavs.")
             return at_16k(reply.audio, reply.sample_rate)
 
         return speak
@@ -95,5 +95,5 @@ def word_speaker(folder: Path | None, sets: Sequence[Any]) -> Callable[[Any], Ca
 
 
 def voice_name(folder: Path | None) -> str:
-    """Returns whose voice spoke the words, for the table's note."""
+    """Return whose voice spoke the words, for the table's note."""
     return "the model's own voice" if folder is None else f"the recordings in {folder.name}"
