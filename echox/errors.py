@@ -48,12 +48,18 @@ class MissingDependency(EchoxError):
     """Raised when an optional package is absent; the message holds the exact install line."""
 
 
-def require(module: str, extra: str) -> ModuleType:
-    """Import an optional `module`, or raise MissingDependency with the line that installs `extra`."""
+def require(module: str, extra: str = "", install: str = "", own: tuple[str, ...] = ()) -> ModuleType:
+    """Import an optional `module`, or raise MissingDependency with the line that installs what is absent.
+
+    That line is the `extra`'s, or `install`, which brings `module` and the packages called `own`; what else it needs is named.
+    """
+    line = install or f'pip install "openechox[{extra}]"'
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != module.partition(".")[0]:
-            raise
-        message = f'{module} is needed for this and is not installed: run pip install "openechox[{extra}]".'
-        raise MissingDependency(message) from error
+        absent = (error.name or module).partition(".")[0]
+        line = line if absent in (module.partition(".")[0], *own) else f"pip install {absent}"
+        what = "this" if absent == module.partition(".")[0] else module
+        raise MissingDependency(f"{absent} is needed for {what} and is not installed: run {line}.") from error
+    except ImportError as error:
+        raise MissingDependency(f"{module} is installed but does not load ({error}): run {line} again.") from error

@@ -103,7 +103,7 @@ def resolve_model(name: str | Path) -> Path:
         raise ModelError(
             f"unknown model {text!r}: give {', '.join(SHIPPED)}, a model folder, or a hub name owner/model."
         )
-    return _checked_model(_from_hub(text), text)
+    return _checked_model(fetch_snapshot(text), text)
 
 
 def _checked_model(folder: Path, name: str) -> Path:
@@ -112,16 +112,20 @@ def _checked_model(folder: Path, name: str) -> Path:
     return folder
 
 
-def _from_hub(name: str) -> Path:
+def fetch_snapshot(name: str, patterns: list[str] | None = None) -> Path:
+    """Return the folder of a hub repository `owner/name[@revision]`, of which the files that match `patterns` are fetched.
+
+    Raises ModelError when the hub does not give it and the cache does not hold it.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     repository, _, revision = name.partition("@")
     try:
-        return Path(snapshot_download(repository, revision=revision or None))
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         reason = " ".join(str(error).split())[:160].rstrip(". ")
-        raise ModelError(f"model {name!r} is no local folder and the hub did not give it ({reason}).") from error
+        raise ModelError(f"the hub did not give {name} ({reason}): give a local folder.") from error
 
 
 def resolve_llm(source: "Mapping[str, Any] | LlmSource | None" = None, llm: str | Path | None = None) -> Path:

@@ -1,8 +1,8 @@
 """Anybody's OpenAI-compatible server as the model under test: `/chat/completions` with audio, and `/audio/speech`.
 
-Only the standard library's urllib is used, so nothing has to be installed to measure a server. Passing faults
-(time-outs, 408, 409, 429, 5xx) are tried again with growing waits; everything else is an EndpointError with the
-server's own words. Wire format: the chat completions reference of the openai SDK 3.x. Knows nothing about scores.
+The `openai` client sends, waits and tries passing faults again; what a server says in return is taken apart here, since servers
+of speech differ from the vendor's more than its types allow. Every fault is an EndpointError with the server's own words. Knows
+nothing about scores.
 """
 
 import base64
@@ -10,176 +10,138 @@ import io
 import json
 import os
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse
 from typing import Any
 
 import numpy as np
 
-from echox.errors import ConfigError, EndpointError
+from echox.audio import SAMPLE_RATE
+from echox.errors import ConfigError, EndpointError, require
+from echox.generate.types import Piece, Question, Reply
 
-PASSING = frozenset({408, 409, 429, 500, 502, 503, 504})
 STREAM_RATE = 24_000  # Hz of raw pcm16, by the vendor's convention
-QUESTION_RATE = 16_000
-LONGEST_WAIT = 30.0  # seconds between two tries
 PROBE_SECONDS = 30.0  # the longest wait for the one short answer that shows before a run that a server works
 NO_LIST = frozenset({404, 405, 501})  # a server without /models
 VOTE_TEMPERATURE = 0.5  # of a judge's votes: at 0 all three would be the same
 
 
 @dataclass(frozen=True)
-class EndpointReply:
-    """One answer of a server; fields as in `echox.Reply`."""
-
-    question: str | None
-    text: str
-    audio: np.ndarray | None
-    sample_rate: int
-    wall_seconds: float
-    first_audio_seconds: float | None
-    finish: str
-    units: None = None
-
-    @property
-    def audio_seconds(self) -> float:
-        """Length of the answer's audio in seconds, 0 without audio."""
-        return 0.0 if self.audio is None else len(self.audio) / self.sample_rate
-
-
-@dataclass(frozen=True)
-class EndpointPiece:
+class StreamedPiece(Piece):
     """A piece of a streamed answer: text, or float32 audio at `sample_rate`."""
 
-    text: str
-    audio: np.ndarray | None
     sample_rate: int = STREAM_RATE
 
 
 class EndpointAssistant:
     """A server at `base_url` (ending in /v1) that answers as `model`; the key is read from $OPENAI_API_KEY.
 
-    `timeout` is seconds for one try, `retries` how often a passing fault is tried again, `system` an instruction sent
-    with every question. Raises ConfigError when the address is not http or https.
+    `timeout` is seconds for one try, `retries` how often a passing fault is tried again, `system` an instruction sent with every
+    question. Raises ConfigError when the address is not http or https, MissingDependency without the openai package.
     """
 
     def __init__(
-        self,
-        base_url: str,
-        model: str,
-        timeout: float = 120.0,
-        retries: int = 3,
-        voice: str = "default",
-        system: str = "",
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
+        self, base_url: str, model: str, timeout: float = 120.0, retries: int = 3, voice: str = "default",
+        system: str = "", temperature: float = 0.0,
+    ) -> None:  # fmt: skip
         if not base_url.startswith(("http://", "https://")):
             raise ConfigError(f"--endpoint {base_url!r} must begin with http:// or https://, such as http://host/v1.")
         self.base_url, self.model, self.voice, self.system = base_url.rstrip("/"), model, voice, system
-        self.name = f"{model} at {self.base_url}"
-        self.temperature = 0.0
-        self._timeout, self._retries, self._sleep = timeout, retries, sleep
+        self.name, self.temperature, self._timeout = f"{model} at {self.base_url}", temperature, timeout
+        self._openai, self._transport = require("openai", "eval"), require("httpx2", "eval")
+        key = os.environ.get("OPENAI_API_KEY") or "none"
+        self._client = self._openai.OpenAI(base_url=self.base_url, api_key=key, timeout=timeout, max_retries=retries)
 
     def check(self) -> None:
         """Raise EndpointError when the server does not offer the model at `/models`, or gives no short answer in 30 s.
 
         Nothing is tried again. A server without `/models` (404, 405) has only to answer.
         """
-        own = self._timeout, self._retries
-        self._timeout, self._retries = min(self._timeout, PROBE_SECONDS), 0
+        own = self._client, self._timeout
+        self._timeout = min(self._timeout, PROBE_SECONDS)
+        self._client = self._client.with_options(timeout=self._timeout, max_retries=0)
         try:
             known = self._offered()
             if known and self.model not in known:
                 raise EndpointError(f"{self.base_url} does not serve {self.model!r}: it offers {', '.join(known[:8])}.")
             self.ask(typed="Answer with the one word yes.", text_only=True)
         finally:
-            self._timeout, self._retries = own
+            self._client, self._timeout = own
 
     def _offered(self) -> list[str]:
         """Return the names of the server's models, none when it has no list of them."""
         try:
-            answer = self._json(self._request("models"))
+            answer = self._json(self._client.models.with_raw_response.list)
         except EndpointError as error:
-            if isinstance(error.__cause__, urllib.error.HTTPError) and error.__cause__.code in NO_LIST:
+            if getattr(error.__cause__, "status_code", None) in NO_LIST:
                 return []
             raise
         return [str(entry.get("id")) for entry in answer.get("data") or [] if isinstance(entry, dict)]
 
     def ask(
-        self,
-        question: Any = None,
-        typed: str | None = None,
-        text_only: bool = False,
-        max_seconds: float | None = None,
-        seed: int = 0,
-    ) -> EndpointReply:
+        self, question: Any = None, typed: str | None = None, text_only: bool = False,
+        max_seconds: float | None = None, seed: int = 0,
+    ) -> Reply:  # fmt: skip
         """Return the server's answer to a wave (float32 at 16 kHz) or a typed text; audio too unless `text_only`."""
-        body = self._body(question, typed, text_only, seed)
-        started = time.perf_counter()
-        answer = self._json(self._request("chat/completions", body))
+        asked, started = Question.of(question, typed), time.perf_counter()
+        answer = self._json(
+            self._client.chat.completions.with_raw_response.create, **self._body(asked, text_only, seed)
+        )
         try:
             choice = answer["choices"][0]
-            message = choice["message"]
-            spoken = message.get("audio") or {}
-            text = message.get("content") or spoken.get("transcript") or ""
-            audio, rate = _decode_wav(spoken["data"]) if spoken.get("data") else (None, QUESTION_RATE)
-        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            text, spoken = _content(choice["message"])
+            audio, rate = _decode_wav(base64.b64decode(spoken)) if spoken else (None, SAMPLE_RATE)
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
             raise EndpointError(f"{self.base_url} answered without choices[0].message: {str(answer)[:120]}.") from error
-        if not text_only and audio is None and str(text).strip():
+        if not text_only and audio is None and text.strip():
             raise EndpointError(f"{self.base_url} sent no audio although it was asked for: leave the s2s arm out.")
         wall = time.perf_counter() - started
-        finish = str(choice.get("finish_reason") or "stop")
-        return EndpointReply(typed, str(text), audio, rate, wall, wall if audio is not None else None, finish)
+        first, finish = None if audio is None else wall, str(choice.get("finish_reason") or "stop")
+        return Reply(asked.name, text, audio, rate, wall_seconds=wall, first_audio_seconds=first, finish=finish)
 
-    def say(self, text: str) -> EndpointReply:
+    def say(self, text: str) -> Reply:
         """Return a text spoken by the server's `/audio/speech`."""
-        body = {"model": self.model, "input": text, "voice": self.voice, "response_format": "wav"}
         started = time.perf_counter()
-        audio, rate = _decode_wav(base64.b64encode(self._request("audio/speech", body)).decode())
+        with self._faults():
+            create = self._client.audio.speech.create
+            content = create(model=self.model, input=text, voice=self.voice, response_format="wav").content
+        audio, rate = _decode_wav(content)
         wall = time.perf_counter() - started
-        return EndpointReply(None, text, audio, rate, wall, wall, "stop")
+        return Reply(text, text, audio, rate, wall_seconds=wall, first_audio_seconds=wall)
 
-    def stream(self, question: Any = None, typed: str | None = None, seed: int = 0) -> Iterator[EndpointPiece]:
+    def stream(self, question: Any = None, typed: str | None = None, seed: int = 0) -> Iterator[StreamedPiece]:
         """Yield the pieces of a streamed answer as they arrive (server-sent events, raw pcm16 at 24 kHz).
 
         Raises EndpointError when the stream breaks off or ends without its [DONE].
         """
-        body = self._body(question, typed, False, seed)
+        body = self._body(Question.of(question, typed), False, seed)
         body |= {"stream": True, "audio": {"voice": self.voice, "format": "pcm16"}}
-        with self._open("chat/completions", body) as response:
-            for line in self._lines(response):
-                data = line.decode("utf-8", "replace").strip().removeprefix("data:").strip()
-                if not data or not line.startswith(b"data:"):
-                    continue
+        opened = self._client.chat.completions.with_streaming_response.create
+        with self._faults("broke off its stream"), opened(**body) as response:
+            for line in response.iter_lines():
+                data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
                 if data == "[DONE]":
                     return
-                yield from _pieces(data, self.base_url)
+                if data:
+                    yield from _pieces(data, self.base_url)
         raise EndpointError(f"{self.base_url} ended its stream without [DONE]: the answer may be cut; try again.")
 
-    def _lines(self, response: HTTPResponse) -> Iterator[bytes]:
-        """Yield the lines of a stream; raise EndpointError when the connection breaks off."""
-        try:
-            yield from response
-        except (OSError, HTTPException) as error:
-            raise EndpointError(f"{self.base_url} broke off its stream ({error!r}); try again.") from error
-
-    def _body(self, question: Any, typed: str | None, text_only: bool, seed: int) -> dict[str, Any]:
-        content: Any = typed
-        if typed is None:
-            wav = {"data": _encode_wav(np.asarray(question, dtype=np.float32)), "format": "wav"}
+    def _body(self, question: Question, text_only: bool, seed: int) -> dict[str, Any]:
+        content: Any = question.typed
+        if question.typed is None:
+            wav = {"data": _encode_wav(np.asarray(question.sound, dtype=np.float32)), "format": "wav"}
             content = [{"type": "input_audio", "input_audio": wav}]
         messages = [{"role": "system", "content": self.system}] if self.system else []
         messages.append({"role": "user", "content": content})
-        body: dict[str, Any] = {"model": self.model, "messages": messages, "seed": seed}
-        body["temperature"] = self.temperature
-        body["modalities"] = ["text"] if text_only else ["text", "audio"]
-        if not text_only:
-            body["audio"] = {"voice": self.voice, "format": "wav"}
-        return body
+        body = {"model": self.model, "messages": messages, "seed": seed, "temperature": self.temperature}
+        spoken = {"modalities": ["text", "audio"], "audio": {"voice": self.voice, "format": "wav"}}
+        return body | ({"modalities": ["text"]} if text_only else spoken)
 
-    def _json(self, content: bytes) -> dict[str, Any]:
+    def _json(self, call: Callable[..., Any], **body: Any) -> dict[str, Any]:
+        """Return the object that a call of the client is answered with; EndpointError when it is something else."""
+        with self._faults():
+            content = call(**body).content
         try:
             answer = json.loads(content)
         except ValueError as error:
@@ -192,91 +154,66 @@ class EndpointAssistant:
             )
         return answer
 
-    def _request(self, path: str, body: dict[str, Any] | None = None) -> bytes:
-        with self._open(path, body) as response:
-            try:
-                return response.read()
-            except (OSError, HTTPException) as error:
-                raise EndpointError(f"{self.base_url}/{path} broke off its answer ({error}); try again.") from error
-
-    def _open(self, path: str, body: dict[str, Any] | None) -> HTTPResponse:
-        """Return an open response, trying passing faults again; raise EndpointError with the last fault."""
-        url = f"{self.base_url}/{path}"
-        headers = {"Authorization": f"Bearer {os.environ.get('OPENAI_API_KEY', 'none')}"}
-        headers["Content-Type"] = "application/json"
-        data = None if body is None else json.dumps(body).encode()
-        fault, cause = "", None
-        for attempt in range(self._retries + 1):
-            wait = min(2.0**attempt, LONGEST_WAIT)
-            try:
-                request = urllib.request.Request(url, data, headers)
-                return urllib.request.urlopen(request, timeout=self._timeout)
-            except urllib.error.HTTPError as error:
-                fault, cause = f"answered {error.code}: {_server_words(error)}", error
-                if error.code not in PASSING or error.headers.get("x-should-retry") == "false":
-                    break
-                after = error.headers.get("Retry-After", "")
-                wait = min(float(after), LONGEST_WAIT) if after.replace(".", "", 1).isdigit() else wait
-            except TimeoutError:
-                fault = f"did not answer within {self._timeout:g} s"
-            except (urllib.error.URLError, OSError, HTTPException) as error:
-                slow = isinstance(getattr(error, "reason", None), TimeoutError)
-                fault = f"did not answer within {self._timeout:g} s" if slow else f"cannot be reached ({error})"
-            if attempt < self._retries:
-                self._sleep(wait)
-        raise EndpointError(f"{url} {fault}; check the server and resume.") from cause
+    @contextmanager
+    def _faults(self, broken: str = "cannot be reached") -> Iterator[None]:
+        """Raise the client's errors as EndpointErrors with the server's own words."""
+        try:
+            yield
+        except self._openai.APIStatusError as error:
+            words = error.body.get("message") if isinstance(error.body, dict) else None
+            said = words or error.response.text.strip()[:120] or error.response.reason_phrase
+            fault, cause = f"answered {error.status_code}: {said}", error
+        except (self._openai.APITimeoutError, self._transport.TimeoutException) as error:
+            fault, cause = f"did not answer within {self._timeout:g} s", error
+        except (self._openai.OpenAIError, self._transport.HTTPError, OSError) as error:
+            fault, cause = f"{broken} ({error.__cause__ or error})", error
+        else:
+            return
+        raise EndpointError(f"{self.base_url} {fault}; check the server and resume.") from cause
 
 
 def chat_function(base_url: str, model: str, timeout: float = 120.0, retries: int = 3) -> Callable[[str, int], str]:
     """Return `chat(prompt, seed) -> reply` over a server, for the scorers that ask a language model for votes."""
-    assistant = EndpointAssistant(base_url, model, timeout, retries)
-    assistant.temperature = VOTE_TEMPERATURE
+    assistant = EndpointAssistant(base_url, model, timeout, retries, temperature=VOTE_TEMPERATURE)
     assistant.check()
     return lambda prompt, seed: assistant.ask(typed=prompt, text_only=True, seed=seed).text
 
 
-def _pieces(data: str, url: str) -> Iterator[EndpointPiece]:
+def _content(message: dict[str, Any]) -> tuple[str, str]:
+    """Return the text of a message or a delta, and its speech in base 64."""
+    spoken = message.get("audio") or {}
+    return str(message.get("content") or spoken.get("transcript") or ""), spoken.get("data") or ""
+
+
+def _pieces(data: str, url: str) -> Iterator[StreamedPiece]:
     try:
         chunk = json.loads(data)
         if chunk.get("error"):
             raise EndpointError(f"{url} failed while streaming: {chunk['error'].get('message', chunk['error'])}.")
-        deltas = [choice.get("delta") or {} for choice in chunk.get("choices", [])]
+        found = [_content(choice.get("delta") or {}) for choice in chunk.get("choices", [])]
     except (ValueError, AttributeError) as error:
         raise EndpointError(f"{url} streamed something that is not a chunk: {data[:80]!r}.") from error
-    for delta in deltas:
-        spoken = delta.get("audio") or {}
-        text = delta.get("content") or spoken.get("transcript") or ""
+    for text, spoken in found:
         if text:
-            yield EndpointPiece(text, None)
-        if spoken.get("data"):
-            pcm = np.frombuffer(base64.b64decode(spoken["data"]), dtype="<i2")
-            yield EndpointPiece("", pcm.astype(np.float32) / 32768.0)
+            yield StreamedPiece(text)
+        if spoken:
+            pcm = np.frombuffer(base64.b64decode(spoken), dtype="<i2")
+            yield StreamedPiece(audio=pcm.astype(np.float32) / 32768.0)
 
 
 def _encode_wav(samples: np.ndarray) -> str:
     import soundfile
 
     buffer = io.BytesIO()
-    soundfile.write(buffer, np.clip(samples, -1, 1), QUESTION_RATE, format="WAV", subtype="PCM_16")
+    soundfile.write(buffer, np.clip(samples, -1, 1), SAMPLE_RATE, format="WAV", subtype="PCM_16")
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def _decode_wav(data: str) -> tuple[np.ndarray, int]:
+def _decode_wav(content: bytes) -> tuple[np.ndarray, int]:
     import soundfile
 
     try:
-        samples, rate = soundfile.read(io.BytesIO(base64.b64decode(data)), dtype="float32", always_2d=True)
+        samples, rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
     except (ValueError, soundfile.LibsndfileError) as error:
         raise EndpointError(f"the server's audio is not a WAV file ({error}).") from error
     return samples.mean(axis=1), int(rate)
-
-
-def _server_words(error: urllib.error.HTTPError) -> str:
-    try:
-        content = error.read()[:2000].decode("utf-8", "replace")
-    except (OSError, HTTPException):
-        return error.reason
-    try:
-        return str(json.loads(content)["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return content.strip()[:120] or error.reason

@@ -6,10 +6,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from echox.errors import ConfigError, InputError
+from echox.errors import ConfigError, InputError, require
 from echox.eval.endpoint import EndpointAssistant, chat_function
 from echox.eval.judges import Judge, find_judge, load_judge
-from echox.eval.packages import need
 from echox.eval.scorers.answers import NAMES, Scorer, find_scorer
 
 WER_NORMALISER = "Whisper's English normaliser without its spelling table, jiwer"
@@ -53,7 +52,7 @@ def choose_judges(
     if spoken and not judge:
         raise ConfigError("the arms s2s, teacher and cascade are heard by a judge: give --judge, such as whisper-base.")
     if spoken:
-        need("jiwer")
+        require("jiwer", "eval")
     for name in (judge if spoken else "", recogniser if cascade else ""):
         if name:
             find_judge(name)

@@ -112,9 +112,17 @@ def server(running):
     return running
 
 
-def client(server, waits: list | None = None, **options) -> EndpointAssistant:
-    """Returns a client that notes its waits instead of sleeping."""
-    return EndpointAssistant(server.url, "m", sleep=(waits if waits is not None else []).append, **options)
+def client(server, **options) -> EndpointAssistant:
+    """Returns a client of the server's only model."""
+    return EndpointAssistant(server.url, "m", **options)
+
+
+@pytest.fixture(autouse=True)
+def waits(monkeypatch) -> list:
+    """Waits between two tries are noted, not slept."""
+    found: list = []
+    monkeypatch.setattr(time, "sleep", found.append)
+    return found
 
 
 ERROR = json.dumps(
@@ -142,13 +150,13 @@ def test_a_spoken_question_is_sent_as_wav_and_speech_comes_back(server):
     assert (len(reply.audio), reply.sample_rate) == (12_000, 24_000) and reply.audio_seconds == 0.5
 
 
-def test_passing_faults_are_tried_again_with_growing_waits(server):
+def test_passing_faults_are_tried_again_with_growing_waits(server, waits):
     server.script = [(500, ERROR), (503, ERROR), answer("Paris")]
-    waits: list = []
-    assert client(server, waits).ask(typed="q", text_only=True).text == "Paris"
-    assert waits == [1, 2] and len(server.seen) == 3
-    server.script, waits = [(429, ERROR, {"Retry-After": "7"}), answer("Paris")], []
-    client(server, waits).ask(typed="q", text_only=True)
+    assert client(server).ask(typed="q", text_only=True).text == "Paris"
+    assert 0 < waits[0] < waits[1] and len(waits) == 2 and len(server.seen) == 3
+    waits.clear()
+    server.script = [(429, ERROR, {"Retry-After": "7"}), answer("Paris")]
+    client(server).ask(typed="q", text_only=True)
     assert waits == [7]
 
 

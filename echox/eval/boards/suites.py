@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from echox.errors import ConfigError, InputError, OutputError
+from echox.errors import ConfigError, InputError, OutputError, require
 from echox.eval.boards.formats import LAYOUTS, read_items
-from echox.eval.packages import need
 from echox.eval.questions import Question, check_questions, read_questions, write_questions
 from echox.files import write_bytes
 
@@ -92,7 +91,7 @@ def _fetch(name: str, suite: Suite) -> Path:
     folder = Path(home) / "echox" / "suites" / name
     if (folder / "questions.tsv").is_file():
         return folder / "questions.tsv"
-    datasets: Any = need("datasets", "pip install datasets")
+    datasets: Any = require("datasets", install="pip install datasets")
     try:
         records = datasets.load_dataset(suite.repository, suite.config, split=suite.split)
         column = next(name for name in LAYOUTS[suite.form].audio if name in records.column_names)

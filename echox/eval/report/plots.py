@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from echox.errors import require
 from echox.eval import stats
-from echox.eval.packages import need
 from echox.eval.tables import arms_of, pair
 
 Runs = Sequence[tuple[dict[str, Any], list[dict[str, Any]]]]
@@ -102,7 +102,7 @@ def to_svg(figure: Any) -> str:
 
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
     """Return a figure in inches and its axes, a list of lists when there is more than one; needs matplotlib."""
-    need("matplotlib")
+    require("matplotlib", "eval")
     import matplotlib
 
     matplotlib.rcParams["svg.hashsalt"] = "echox"

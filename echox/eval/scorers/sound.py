@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from echox.errors import InputError
-from echox.eval.packages import EXTRA, need
+from echox.errors import InputError, require
 from echox.text.normalize import whisper_english
 
 SAMPLE_RATE = 16_000
@@ -45,7 +44,7 @@ def errors_between(reference: str, heard: str, normalise: Callable[[str], str] |
 
     Nothing left of the reference gives 0 words, and every word heard is then an edit. Needs jiwer.
     """
-    jiwer = need("jiwer")
+    jiwer = require("jiwer", "eval")
     normalise = normalise or whisper_english()
     wanted, got = normalise(reference).strip(), normalise(heard).strip()
     if not wanted:
@@ -110,7 +109,7 @@ def clipped_share(wave: np.ndarray) -> float:
 
 def dnsmos() -> Callable[[np.ndarray], dict[str, float]]:
     """Return a function from a wave at 16 kHz to DNSMOS's P.835 and P.808 scores (1 to 5, higher is better)."""
-    network = need("speechmos.dnsmos")
+    network = require("speechmos.dnsmos", "eval")
 
     def score(wave: np.ndarray) -> dict[str, float]:
         if len(wave) < SAMPLE_RATE // 10:
@@ -159,7 +158,7 @@ def _alone(module: str, packages: str) -> Any:
     Raises MissingDependency with the line that installs it without its dependencies; `eval` has the real ones.
     """
     own = tuple(name.replace("-", "_") for name in (*packages.split(), "webrtcvad", "xls_r_sqa"))
-    return need(module, f"pip install --no-deps {packages}, after {EXTRA}", own)
+    return require(module, install=f'pip install --no-deps {packages}, after pip install "openechox[eval]"', own=own)
 
 
 @contextmanager

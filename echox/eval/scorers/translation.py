@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from echox.errors import InputError
+from echox.errors import InputError, require
 from echox.eval.judges import Judge
-from echox.eval.packages import need
 from echox.text.normalize import whisper_basic
 
 RESAMPLES = 1_000  # sacrebleu's own default; each draw rescores the corpus
@@ -60,8 +59,8 @@ def compare(
 
     Raises InputError on unequal lengths.
     """
-    sacrebleu = need("sacrebleu")
-    significance = need("sacrebleu.significance")
+    sacrebleu = require("sacrebleu", "eval")
+    significance = require("sacrebleu.significance", "eval")
     _check(baseline, references)
     _check(system, references)
     scorer = getattr(sacrebleu, metric.upper())(references=_columns(references))
@@ -78,7 +77,7 @@ def compare(
 
 
 def _corpus(metric: str, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Translation:
-    sacrebleu = need("sacrebleu")
+    sacrebleu = require("sacrebleu", "eval")
     _check(hypotheses, references)
     scorer: Any = getattr(sacrebleu, metric.upper())()
     found = scorer.corpus_score(list(hypotheses), _columns(references))

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from echox.errors import ConfigError, InputError
-from echox.eval.ears import warn_if_own_ear
-from echox.eval.judges import find_judge
+from echox.eval.judges import find_judge, warn_if_own_ear
 from echox.eval.probes import can_turn_off
 from echox.eval.questions import Question, fingerprint, take
 from echox.eval.results import Results, read_beside, read_results

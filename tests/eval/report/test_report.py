@@ -4,16 +4,13 @@ import base64
 import io
 import json
 import re
-import sys
 
 import numpy as np
 import pytest
 import soundfile
 
 from echox.audio import save_wav
-from echox.errors import InputError, MissingDependency
-from echox.eval import packages
-from echox.eval.packages import need
+from echox.errors import InputError
 from echox.eval.report.page import embedded_audio, write_html
 from echox.eval.report.summary import all_tables, side_by_side, tables_of
 from echox.eval.results import Results, read_all, read_beside
@@ -159,17 +156,3 @@ def test_long_answers_are_embedded_without_loss(tmp_path):
     assert "data:audio/wav" in embedded_audio(tmp_path / "short.wav")
     (tmp_path / "broken.wav").write_bytes(b"x" * 700_000)
     assert "broken" in embedded_audio(tmp_path / "broken.wav") and "missing" in embedded_audio(tmp_path / "no.wav")
-
-
-def test_a_package_that_is_absent_inside_another_gives_its_own_line(tmp_path, monkeypatch):
-    (tmp_path / "outer_package.py").write_text("import inner_package_x.part\n")
-    (tmp_path / "broken_package.py").write_text("from json import nothing_of_that_name\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(MissingDependency, match=r"run pip install inner_package_x\."):
-        need("outer_package")
-    with pytest.raises(MissingDependency, match=r'does not load .* run pip install "openechox\[eval\]" again'):
-        need("broken_package")
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(MissingDependency, match=r"^datasets is needed for this .* run pip install datasets\."):
-        need("datasets", "pip install datasets")
-    assert "eval" in packages.EXTRA

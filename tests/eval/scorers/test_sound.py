@@ -1,13 +1,11 @@
-"""Speech measures by hand: edits, pauses, rate, clipping, offsets, the judge's windows, absent packages."""
+"""Speech measures by hand: edits, pauses, rate, clipping, offsets, absent packages."""
 
 import sys
 
 import numpy as np
 import pytest
 
-from echox.errors import ConfigError, InputError, MissingDependency, ModelError
-from echox.eval import judges as judge
-from echox.eval.judges import find_judge, load_judge, split_long, window_samples
+from echox.errors import InputError, MissingDependency
 from echox.eval.scorers import sound as speech
 from echox.eval.scorers.sound import clipped_share, errors_between, signal_checks, speech_frames
 
@@ -67,51 +65,6 @@ def test_an_offset_is_seen_and_what_is_no_number_is_refused():
     assert signal_checks(tone(1) + 0.05, RATE)["dc"] == pytest.approx(0.05, abs=1e-3)
     with pytest.raises(InputError, match="finite"):
         signal_checks(np.array([0, np.nan]), RATE)
-
-
-def test_windows_grow_in_steps_and_stop_at_thirty():
-    seconds = [window_samples(int(s * RATE), 15) // RATE for s in (0.5, 13.9, 14.1, 20, 29.5, 40)]
-    assert seconds == [15, 15, 20, 25, 30, 30]
-    assert window_samples(RATE, 30) == 30 * RATE
-
-
-def test_long_audio_is_cut_at_its_quietest_place():
-    wave = np.concatenate([tone(27), silence(0.2), tone(20)]).astype(np.float32)
-    first, second = split_long(wave)
-    assert 27 * RATE <= len(first) <= 27.2 * RATE
-    assert np.array_equal(np.concatenate([first, second]), wave)
-    assert len(split_long(np.zeros(30 * RATE))) == 1
-    assert [len(piece) <= 30 * RATE for piece in split_long(np.ones(100 * RATE))] == [True] * 4
-
-
-def test_folders_that_are_no_judge_are_refused(tmp_path, monkeypatch):
-    with pytest.raises(InputError, match="is not a judge"):
-        find_judge(str(tmp_path))
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="is a file"):
-        find_judge(str(tmp_path / "file"))
-    with pytest.raises(InputError, match="missing"):
-        find_judge(str(tmp_path / "a" / "b"))
-    inner = tmp_path / "weights" / "whisper-x" / "ct2"
-    inner.mkdir(parents=True)
-    (inner / "model.bin").write_bytes(b"x")
-    (inner / "tokenizer.json").write_text("{}")
-    monkeypatch.setenv("ECHOX_WEIGHTS", str(tmp_path / "weights"))
-    assert find_judge("whisper-x") == inner
-    with pytest.raises(ConfigError, match="1 to 30"):
-        load_judge("whisper-x", window=31)
-
-
-def test_a_judge_that_cannot_be_downloaded_is_told(monkeypatch):
-    import huggingface_hub
-
-    def no_network(*arguments, **options):
-        raise OSError("no network")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", no_network)
-    monkeypatch.delenv("ECHOX_WEIGHTS", raising=False)
-    with pytest.raises(ModelError, match="nor can Systran/faster-whisper-base be downloaded: give a folder"):
-        judge.find_judge("whisper-base")
 
 
 def test_an_absent_package_gives_its_install_line(monkeypatch):

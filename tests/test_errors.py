@@ -1,0 +1,20 @@
+"""Optional packages: what is absent is named with the line that installs it."""
+
+import sys
+
+import pytest
+
+from echox.errors import MissingDependency, require
+
+
+def test_a_package_that_is_absent_inside_another_gives_its_own_line(tmp_path, monkeypatch):
+    (tmp_path / "outer_package.py").write_text("import inner_package_x.part\n")
+    (tmp_path / "broken_package.py").write_text("from json import nothing_of_that_name\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(MissingDependency, match=r"run pip install inner_package_x\."):
+        require("outer_package", "eval")
+    with pytest.raises(MissingDependency, match=r'does not load .* run pip install "openechox\[eval\]" again'):
+        require("broken_package", "eval")
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(MissingDependency, match=r"^datasets is needed for this .* run pip install datasets\."):
+        require("datasets", install="pip install datasets")
