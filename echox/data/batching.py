@@ -11,6 +11,16 @@ import numpy as np
 from echox.errors import InputError
 
 
+def runs_under(costs: Sequence[int], max_cost: int) -> list[list[int]]:
+    """Return the items from the cheapest on in runs that cost at most `max_cost` each: the longest item times their number."""
+    runs: list[list[int]] = []
+    for item in sorted(range(len(costs)), key=lambda i: costs[i]):
+        if not runs or costs[item] * (len(runs[-1]) + 1) > max_cost:
+            runs.append([])
+        runs[-1].append(item)
+    return runs
+
+
 class BucketedBatches:
     """An endless stream: every epoch each item once, neighbours in length together, at most `max_cost` a batch.
 

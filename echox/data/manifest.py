@@ -78,16 +78,25 @@ def _open_shard(path: str) -> np.ndarray:
     return np.load(path, mmap_mode="r")
 
 
-def read_audio(record: Mapping[str, Any], folder: str | Path) -> np.ndarray:
-    """Return a record's mono audio, float32 [samples] in [-1, 1] at `record["sample_rate"]`.
+def read_audio(record: Mapping[str, Any], folder: str | Path, sample_rate: int | None = None) -> np.ndarray:
+    """Return a record's mono audio, float32 [samples] in [-1, 1], at `sample_rate` or by default the record's.
 
-    `folder` is the manifest's own. Raises InputError when the file is missing or shorter than the record says.
+    `folder` is the manifest's own. A sound file is resampled. Raises InputError when the file is missing or shorter than the
+    record says, or a shard is not at that rate.
     """
-    path = Path(folder) / record["audio"]
+    path, wanted = Path(folder) / record["audio"], sample_rate or record["sample_rate"]
     if path.suffix != ".npy":
         from echox.audio import load_audio
 
-        return load_audio(path, sample_rate=record["sample_rate"])
+        wave = load_audio(path, sample_rate=wanted)
+        expected = record["samples"] * wanted / record["sample_rate"]
+        if len(wave) < expected - wanted / 100:  # what resampling and a decoder's padding may take away
+            raise InputError(f"{path} ends after {len(wave) / wanted:.2f} s of {expected / wanted:.2f}: copy it again.")
+        return wave
+    if record["sample_rate"] != wanted:
+        raise InputError(
+            f"{record['id']} in {folder} has {record['sample_rate']} Hz where {wanted} are needed: make its shards at {wanted} Hz."
+        )
     if not path.is_file():
         raise InputError(f"{path} is missing: make the corpus again, or move its shards beside the manifest.")
     start, samples = record.get("start", 0), record["samples"]

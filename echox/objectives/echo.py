@@ -3,7 +3,7 @@
 Legend: B batch, H LLM width, N text positions, U unit words.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -23,33 +23,38 @@ class EchoWeights(Settings):
 
     `denoising_cap`: the denoising loss counts at most this share of the echo loss (the released code: 0.2); none takes the
     constant `denoising` instead (the paper's lambda, its value not published). `s2t_rule` "released" is the released switch:
-    0.2 L_S2T + 2 (L_Echo + w L_Den) once L_S2T < 1; "sum" adds `s2t` times L_S2T.
+    0.2 L_S2T + 2 (L_Echo + w L_Den) once L_S2T < 1; "sum" adds `s2t` times L_S2T (Eq. 4: 1), where there is one.
     """
 
     denoising: float = 1.0
     denoising_cap: float | None = 0.2
-    s2t: float = 0.0
+    s2t: float = 1.0
     s2t_rule: Literal["sum", "released"] = "sum"
     smoothing: float = 0.0
 
 
 @dataclass
 class EchoBatch:
-    """Echo pairs: hidden states with the pseudo units of what they say; and, when the LLM learns too, its own batch.
+    """Echo pairs: hidden states with the pseudo units of what they say; and, when the LLM learns too, its own batches.
 
-    `batch.text` holds the states (N, H) that predict X', `embeddings` the LLM's embeddings of X' (N, H).
+    `batch.text` holds the states (N, H) that predict X', `embeddings` the LLM's embeddings of X' (N, H), `goals` the rows of its
+    head, which denoised states should be like (the same where they are tied). `speech` are the questions with their gold answers;
+    `again` with X' as the answer, of which pair n takes the states `spans`[n]: row, first, end.
     """
 
     batch: T2CBatch
     embeddings: list[torch.Tensor]
+    goals: list[torch.Tensor]
     speech: S2TInputs | None = None
+    again: S2TInputs | None = None
+    spans: list[tuple[int, int, int]] = field(default_factory=list)
 
 
-def denoising_loss(denoised: list[torch.Tensor], embeddings: list[torch.Tensor]) -> torch.Tensor:
+def denoising_loss(denoised: list[torch.Tensor], goals: list[torch.Tensor]) -> torch.Tensor:
     """Return the mean of 1 - cos(Adapter(H_i), Emb(X'_i)) over all positions (Eq. 2, as a mean)."""
     denoised_NH = torch.cat(denoised).float()
-    embeddings_NH = torch.cat(embeddings).to(denoised_NH)
-    cosine = nn.functional.cosine_similarity(denoised_NH, embeddings_NH, dim=-1)
+    goals_NH = torch.cat(goals).to(denoised_NH)
+    cosine = nn.functional.cosine_similarity(denoised_NH, goals_NH, dim=-1)
     return (1 - cosine).mean()
 
 
@@ -61,7 +66,7 @@ class Echoed:
     targets_BU: torch.Tensor
     mask_BU: torch.Tensor
     denoised: list[torch.Tensor]
-    embeddings: list[torch.Tensor]
+    goals: list[torch.Tensor]
     answered: Answered | None
 
 
@@ -74,9 +79,14 @@ class EchoPass(nn.Module):
 
     def forward(self, batch: EchoBatch) -> Echoed:
         """Return logits and targets, and what the decoder read."""
-        logits, targets, mask, denoised = self.echo(batch.batch, batch.embeddings)
-        answered = self.s2t(batch.speech) if self.s2t is not None and batch.speech is not None else None
-        return Echoed(logits, targets, mask, denoised, batch.embeddings, answered)
+        pairs, answered = batch.batch, None
+        if self.s2t is not None and batch.again is not None:
+            hidden_BLH = self.s2t.model(batch.again).hidden_BLH
+            pairs = replace(pairs, text=[hidden_BLH[row, first:end].float() for row, first, end in batch.spans])
+        logits, targets, mask, denoised = self.echo(pairs, batch.embeddings)
+        if self.s2t is not None and batch.speech is not None:
+            answered = self.s2t(batch.speech)
+        return Echoed(logits, targets, mask, denoised, batch.goals, answered)
 
 
 class EchoObjective:
@@ -89,7 +99,7 @@ class EchoObjective:
         """Return the loss of one batch; unit words are its tokens."""
         weights = self.weights
         echo, accuracy = unit_cross_entropy(found.logits_BUV, found.targets_BU, found.mask_BU, weights.smoothing)
-        noise = denoising_loss(found.denoised, found.embeddings)
+        noise = denoising_loss(found.denoised, found.goals)
         share = weights.denoising
         if weights.denoising_cap is not None:
             cap = weights.denoising_cap * float(echo.detach())

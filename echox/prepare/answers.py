@@ -10,10 +10,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from pydantic import Field
 
 from echox.config.load import Settings
+from echox.config.record import Record, check_same, write_run
+from echox.data.example import text_of
 from echox.data.manifest import read_jsonl, write_jsonl
+from echox.errors import InputError
+from echox.files import LINES_BYTES, drop_partial_line, read_text
 from echox.models.llm import load_llm, load_tokenizer, token_pieces
+from echox.prepare.encode import Shard, check_shard, on_device
 from echox.prepare.targets import write_targets
 from echox.prepare.texts import SPEAKABLE
 from echox.text.prompt import encode
@@ -35,23 +41,59 @@ class Recipe(Settings):
     talk_questions: int = 2500
     system: str = SYSTEM
     llm_dtype: Literal["float32", "bfloat16"] = "float32"
-    max_new_tokens: int = 32
+    max_new_tokens: int = Field(default=32, ge=1)
+    device: str = "auto"
+    shard: Shard = (0, 1)
 
 
 def run(recipe: Recipe) -> Path:
-    """Ask what was not asked yet, then write the targets."""
-    asked = read_jsonl(recipe.questions)[: recipe.own_questions]
-    rows = [{"id": r["id"], "question": r["question"]} for r in asked]
-    if recipe.talk is not None:
-        talk = [r for r in read_jsonl(recipe.talk) if r["id"].startswith("tatoeba") and r["text"].endswith("?")]
-        rows += [{"id": f"talk-{r['id']}", "question": r["text"]} for r in talk[: recipe.talk_questions]]
-    recipe.out.mkdir(parents=True, exist_ok=True)
-    own = recipe.out / "own.jsonl"
-    llm = load_llm(recipe.llm, getattr(torch, recipe.llm_dtype))
-    answer_file(llm, load_tokenizer(recipe.llm), rows, own, recipe.system, recipe.max_new_tokens)
-    write_targets(recipe.questions, own, recipe.out / "targets.jsonl")
-    write_jsonl(recipe.out / "spoken.jsonl", segments(read_jsonl(own), load_tokenizer(recipe.llm)))
+    """Ask what was not asked yet, then write the targets; with `shard`, ask a part, and whoever finds all asked writes them."""
+    check_shard(recipe.shard)
+    record = Record.of(recipe)
+    check_same(recipe.out, record, only=("stage", "llm", "llm_dtype", "system", "max_new_tokens"))
+    rows, (part, parts) = typed_questions(recipe), recipe.shard
+    write_run(recipe.out, record, "done")  # a file of answers is whole, line by line
+    tokenizer = load_tokenizer(recipe.llm)
+    llm = load_llm(recipe.llm, getattr(torch, recipe.llm_dtype)).to(on_device(recipe.device))
+    name = "own.jsonl" if parts == 1 else f"own-{part}-of-{parts}.jsonl"
+    known = answered(recipe.out, rows)
+    todo = [row for row in rows[part::parts] if row["id"] not in known]
+    answer_file(llm, tokenizer, todo, recipe.out / name, recipe.system, recipe.max_new_tokens)
+    own = answered(recipe.out, rows)
+    if len(own) == len(rows):
+        write_targets(recipe.questions, list(own.values()), recipe.out / "targets.jsonl")
+        write_jsonl(recipe.out / "spoken.jsonl", segments(list(own.values()), tokenizer))
     return recipe.out
+
+
+def typed_questions(recipe: Recipe) -> list[dict[str, str]]:
+    """Return {"id", "question"} of all that is typed; InputError for a line without them, or no line."""
+    rows = []
+    for number, record in enumerate(read_jsonl(recipe.questions)[: recipe.own_questions], start=1):
+        if not isinstance(record.get("id"), str) or not isinstance(record.get("question"), str):
+            raise InputError(f"{recipe.questions} line {number} has no `id` or no `question`: make it again.")
+        rows.append({"id": record["id"], "question": record["question"]})
+    if recipe.talk is not None:
+        talk = [r for r in read_jsonl(recipe.talk) if str(r.get("id", "")).startswith("tatoeba")]
+        talk = [r for r in talk if text_of(r, recipe.talk).endswith("?")]
+        rows += [{"id": f"talk-{r['id']}", "question": r["text"]} for r in talk[: recipe.talk_questions]]
+    if not rows:
+        raise InputError(f"{recipe.questions} is empty: make it first.")
+    return list({row["id"]: row for row in rows}.values())
+
+
+def answered(out: Path, rows: list[dict[str, str]]) -> dict[str, dict[str, Any]]:
+    """Return the answers in `out`, by id in the order of `rows`; those to a question that has changed since are not among them."""
+    found = {}
+    for path in sorted(out.glob("own*.jsonl")):
+        whole = read_text(path, LINES_BYTES).rpartition("\n")[0]  # another process may be writing the last line
+        try:
+            records = [json.loads(line) for line in whole.splitlines()]
+            found |= {(record["id"], record["question"]): record for record in records}
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(f"{path} holds a line that is no answer ({error}): remove the line.") from error
+    keys = [(row["id"], row["question"]) for row in rows]
+    return {key[0]: found[key] for key in keys if key in found}
 
 
 def segments(answers: list[dict[str, Any]], tokenizer: Any) -> Iterator[dict[str, str]]:
@@ -86,11 +128,11 @@ def answer_typed(
 def answer_file(
     llm: Any, tokenizer: Any, rows: list[dict], target: Path, system: str = SYSTEM, max_new_tokens: int = 40
 ) -> None:
-    """Append {"id", "question", "answer"} to `target` for every row that it does not hold yet."""
-    done = {record["id"] for record in read_jsonl(target)} if target.exists() else set()
-    todo = [row for row in rows if row["id"] not in done]
+    """Append {"id", "question", "answer"} to `target` for every row, some at a time; half a line of a killed run is dropped."""
+    if target.exists():
+        drop_partial_line(target, b"{")
     with target.open("a", encoding="utf-8") as out:
-        for some in _chunks(todo, 96):
+        for some in _chunks(rows, 96):
             answers = answer_typed(llm, tokenizer, [row["question"] for row in some], system, max_new_tokens)
             for row, answer in zip(some, answers, strict=True):
                 line = {"id": row["id"], "question": row["question"], "answer": answer.strip()}

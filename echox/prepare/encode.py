@@ -1,100 +1,159 @@
 """Encoder states of a corpus, shard by shard: file to file, resumable; it knows no unit and no model beyond the encoder.
 
-Frozen features are computed once. A shard `NAME.jsonl` becomes `NAME.npz` with `frames` and `offsets`: utterance i of the
-shard owns rows offsets[i] to offsets[i + 1].
+Frozen features are computed once (their format: data/states.py). A clip that cannot be read or encoded is left out and named, up
+to a bound; another encoder, layer or precision needs another folder.
 
 Legend: D encoder width, T frames.
 """
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from pydantic import Field, model_validator
 
 from echox.config.load import Settings
+from echox.config.record import Record, check_same, write_run
 from echox.data.manifest import read_audio, read_manifest
-from echox.errors import InputError
-from echox.files import write_file
-from echox.models.encoder import SpeechEncoder
+from echox.data.states import manifests_of, write_ragged
+from echox.errors import ConfigError, InputError, ModelError
+from echox.features.logmel import SAMPLE_RATE
+from echox.models.encoder import FRAME_SAMPLES, MIN_SAMPLES, SpeechEncoder
 
 Encode = Callable[[list[np.ndarray]], list[np.ndarray]]
+Shard = tuple[int, int]  # i of n: every n-th, from the i-th
+log = logging.getLogger(__name__)
 
 
-class Recipe(Settings):
+class EncoderSettings(Settings):
+    """A frozen encoder, one of its layers, and how it is run."""
+
+    encoder: Path
+    layer: int = Field(ge=0)  # 1 is the first block's output
+    window: Literal["short", "own"] = "short"  # short: Whisper without padding to 30 s; own: any encoder's own rule
+    precision: Literal["float32", "bfloat16"] = "float32"
+    device: str = "auto"
+    batch_seconds: float = Field(default=240.0, gt=0)  # of audio encoded together, padding included
+    most_skipped: int = Field(default=20, ge=0)  # clips of a shard that may be unreadable
+
+    @model_validator(mode="after")
+    def _check(self) -> "EncoderSettings":
+        if self.window == "own" and self.precision != "float32":
+            raise ValueError(f"precision {self.precision} is for short windows: leave it out with window: own")
+        return self
+
+
+class Recipe(EncoderSettings):
     """Recipe of stage `encode`: every corpus of `corpora` is encoded into the folder `out`/<its name>."""
 
     stage: Literal["encode"]
     out: Path
-    encoder: Path
-    layer: int
-    precision: Literal["float32", "bfloat16"] = "float32"
     corpora: list[Path]
-    shard: tuple[int, int] = (0, 1)
+    shard: Shard = (0, 1)
 
 
 def run(recipe: Recipe) -> Path:
     """Encode what is not encoded yet."""
-    encode = states_at(load_encoder(recipe.encoder, recipe.precision), recipe.layer)
+    check_shard(recipe.shard)
+    record = Record.of(recipe)
+    check_same(recipe.out, record, only=("stage", "encoder", "layer", "window", "precision"))
+    encode, _ = load_encode(recipe)
+    write_run(recipe.out, record, "done")  # what stands in a folder is whole, shard by shard
     for corpus in recipe.corpora:
-        encode_shards(corpus, recipe.out / corpus.name, encode, recipe.shard)
+        encode_shards(corpus, recipe.out / corpus.name, encode, recipe.shard, recipe.most_skipped)
     return recipe.out
 
 
-def load_encoder(folder: Path, precision: str) -> SpeechEncoder:
-    """Return a frozen encoder in the named precision."""
+def check_shard(shard: Shard) -> None:
+    """Raise ConfigError unless `shard` is (i, n) with i below n."""
+    if not 0 <= shard[0] < shard[1]:
+        raise ConfigError(f"shard {shard[0]} of {shard[1]} does not exist: count from 0.")
+
+
+def on_device(name: str) -> torch.device:
+    """Return the named device, `auto` being a GPU where there is one; ConfigError when it is not there."""
+    try:
+        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+        torch.empty(1, device=device)
+        return device
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device {name} is not there: use auto, cpu or cuda:0.") from error
+
+
+def load_whisper(folder: Path, precision: str, device: str = "auto") -> SpeechEncoder:
+    """Return a frozen Whisper encoder in the named precision."""
     encoder = SpeechEncoder.from_pretrained(folder)
-    encoder.whisper.to(getattr(torch, precision))
+    encoder.whisper.to(on_device(device), getattr(torch, precision))
     return encoder
 
 
-def states_at(encoder: SpeechEncoder, layer: int) -> Encode:
-    """Return a function from 16 kHz waves to float16 states (T, D) of one layer, batched by length."""
+def load_encode(settings: EncoderSettings) -> tuple[Encode, int]:
+    """Return a function from 16 kHz waves to float16 states (T, D), batched by seconds of audio, and the samples of a frame."""
+    layer, device = settings.layer, on_device(settings.device)
+    if settings.window == "own":
+        from echox.features.ssl import HiddenStates
 
-    def encode(waves: list[np.ndarray], batch: int = 32) -> list[np.ndarray]:
+        states = HiddenStates.from_pretrained(settings.encoder, layer).to(device)
+        return in_batches(states, settings.batch_seconds), states.hop
+    whisper = load_whisper(settings.encoder, settings.precision, settings.device)
+    if not 1 <= layer <= whisper.num_layers:
+        raise ModelError(f"layer {layer} does not exist: {settings.encoder} has layers 1 to {whisper.num_layers}.")
+
+    def encode(waves: list[np.ndarray]) -> list[np.ndarray]:
+        return [found[layer].to(torch.float16).cpu().numpy() for found in whisper.encode(waves, (layer,))]
+
+    return in_batches(encode, settings.batch_seconds), FRAME_SAMPLES
+
+
+def in_batches(encode: Callable[[list[np.ndarray]], Any], seconds: float) -> Encode:
+    """Return `encode` on waves of like lengths, at most so many seconds together, its states in float16."""
+
+    def batched(waves: list[np.ndarray]) -> list[np.ndarray]:
         states: list[np.ndarray] = [np.empty(0)] * len(waves)
-        order = np.argsort([len(wave) for wave in waves], kind="stable")
-        for start in range(0, len(order), batch):
-            rows = order[start : start + batch]
-            for row, found in zip(rows, encoder.encode([waves[i] for i in rows], (layer,)), strict=True):
-                states[row] = found[layer].to(torch.float16).cpu().numpy()
+        batch: list[int] = []
+        for place in [*np.argsort([len(wave) for wave in waves], kind="stable").tolist(), -1]:
+            if batch and (place < 0 or (len(batch) + 1) * len(waves[place]) > seconds * SAMPLE_RATE):
+                for row, found in zip(batch, encode([waves[i] for i in batch]), strict=True):
+                    states[row] = np.asarray(found, dtype=np.float16)
+                batch = []
+            batch.append(place)
         return states
 
-    return encode
+    return batched
 
 
-def encode_shards(source: Path, target: Path, encode: Encode, shard: tuple[int, int] = (0, 1)) -> None:
-    """Encode every shard of `source` that `target` lacks; `shard` = (i, n) takes every n-th one."""
-    manifests = sorted(source.glob("shard-*.jsonl"))
-    if not manifests:
-        raise InputError(f"{source} holds no shard-*.jsonl: make the corpus first.")
-    target.mkdir(parents=True, exist_ok=True)
-    for number, manifest in enumerate(manifests):
+def encode_shards(source: Path, target: Path, encode: Encode, shard: Shard = (0, 1), most_skipped: int = 20) -> None:
+    """Encode every shard of `source` that `target` lacks; InputError when none or not all but `most_skipped` clips can be used."""
+    for number, manifest in enumerate(manifests_of(source)):
         path = target / f"{manifest.stem}.npz"
         if number % shard[1] != shard[0] or path.exists():
             continue
-        waves = [read_audio(record, source) for record in read_manifest(manifest)]
-        write_ragged(path, encode(waves))
+        names, waves, skipped = [], [], {}
+        for record in read_manifest(manifest):
+            name = str(record["id"])
+            try:
+                waves.append(clip_of(record, source))
+                names.append(name)
+            except InputError as error:
+                skipped[name] = str(error)
+            if len(skipped) > most_skipped:
+                break
+        if len(skipped) > most_skipped or not names:
+            reason = next(iter(skipped.values()), "it holds none.")
+            raise InputError(f"{len(skipped)} clips of {manifest} cannot be used ({reason.rstrip('.')}): correct them.")
+        for name, reason in skipped.items():
+            log.warning("%s: %s is left out: %s", manifest, name, reason)
+        write_ragged(path, names, encode(waves), list(skipped))
 
 
-def write_ragged(path: Path, rows: list[np.ndarray]) -> None:
-    """Write ragged arrays as one array and its offsets, atomically."""
-    offsets = np.cumsum([0, *(len(row) for row in rows)]).astype(np.int64)
-    with write_file(path) as partial, partial.open("wb") as file:
-        np.savez(file, frames=np.concatenate(rows), offsets=offsets)
-
-
-def read_ragged(folder: Path, source: Path) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
-    """Yield (manifest record, its rows) of every encoded shard of `source`, in order."""
-    for manifest in sorted(source.glob("shard-*.jsonl")):
-        path = folder / f"{manifest.stem}.npz"
-        if not path.exists():
-            raise InputError(f"{path} is missing: encode {manifest} first.")
-        with np.load(path) as data:
-            frames, offsets = data["frames"], data["offsets"]
-        records = read_manifest(manifest)
-        if len(records) + 1 != len(offsets):
-            raise InputError(f"{path} holds {len(offsets) - 1} utterances, {manifest} {len(records)}: encode it again.")
-        for record, start, end in zip(records, offsets[:-1], offsets[1:], strict=True):
-            yield record, frames[start:end]
+def clip_of(record: dict[str, Any], source: Path) -> np.ndarray:
+    """Return a record's 16 kHz audio; InputError when it is too short, broken, or not there."""
+    wave = read_audio(record, source, SAMPLE_RATE)
+    if len(wave) < MIN_SAMPLES:
+        raise InputError(f"{record['id']} has {len(wave)} samples, fewer than {MIN_SAMPLES}.")
+    if not np.isfinite(wave).all():
+        raise InputError(f"{record['id']} holds samples that are not numbers.")
+    return wave

@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from echox.config.load import Settings
+from echox.data.example import text_of
 from echox.data.manifest import read_audio, read_manifest
 from echox.errors import InputError
 from echox.prepare.perturb import coloured_noise, perturb
@@ -58,6 +59,9 @@ class JoinedSpeech:
     def __init__(self, settings: JoinedSettings, text_of: Callable[[str], str], seed: int = 0) -> None:
         self.settings, self.seed = settings, seed
         self.places = [(corpus.path, read_manifest(_manifest(corpus.path))) for corpus in settings.corpora]
+        for folder, records in self.places:
+            if not records:
+                raise InputError(f"{_manifest(folder)} is empty: make the corpus first.")
         self.shares = np.array([corpus.share for corpus in settings.corpora]) / sum(c.share for c in settings.corpora)
         self.text_of = text_of
         rng = np.random.default_rng((seed, 0))
@@ -102,7 +106,7 @@ class JoinedSpeech:
     def _draw(self, rng: np.random.Generator) -> tuple[np.ndarray, str]:
         folder, records = self.places[int(rng.choice(len(self.places), p=self.shares))]
         record = records[int(rng.integers(len(records)))]
-        return read_audio(record, folder), self.text_of(record["text"])
+        return read_audio(record, folder, RATE), self.text_of(text_of(record, folder))
 
 
 def nothing_said(seconds: float, rng: np.random.Generator) -> np.ndarray:

@@ -40,12 +40,12 @@ def target(answers: list[str], own: str | None) -> str | None:
     return sentence if short else None
 
 
-def write_targets(questions: Path, own: Path, out: Path) -> dict[str, int]:
+def write_targets(questions: Path, own: list[dict[str, Any]], out: Path) -> dict[str, int]:
     """Write {"id", "question", "answer"} lines; return how many came from where.
 
     `questions` hold gold answers, `own` the model's typed answers by id; ids that only `own` holds are small talk.
     """
-    said = {record["id"]: record for record in read_jsonl(own)}
+    said = {record["id"]: record for record in own}
     rows: list[dict[str, Any]] = []
     counts = {"own": 0, "carrier": 0, "talk": 0}
     known = set()

@@ -6,12 +6,11 @@ The LLM takes no part but for its embedding table, which is the CTC head.
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import torch
 
 from echox.config.load import Settings, known
 from echox.data.batching import BucketedBatches
-from echox.data.spoken_questions import QuestionData, SpokenQuestions, texts_of
+from echox.data.example import Example, QuestionData, padded_states, read_examples, texts_of
 from echox.models.adapter import AdapterConfig, ctc_runs
 from echox.models.io import settings_from
 from echox.models.llm import load_llm, load_tokenizer
@@ -20,6 +19,7 @@ from echox.models.s2t import S2TConfig, S2TInputs, SpeechToText
 from echox.objectives.s2t import AlignObjective, AlignPass
 from echox.prepare.answers import SYSTEM
 from echox.text.prompt import encode
+from echox.train.evaluate import some_at_a_time
 from echox.train.loop import Player, Stage, TrainSettings
 
 
@@ -47,12 +47,12 @@ def build(recipe: Recipe) -> Stage:
     """Return the stage; encoder states are read once into memory."""
     torch.manual_seed(recipe.seed)
     tokenizer, llm = load_tokenizer(recipe.llm), load_llm(recipe.llm)
-    data = SpokenQuestions(recipe.data, lambda text: encode(tokenizer, text))
+    data = read_examples(recipe.data, lambda text: encode(tokenizer, text))
     embeddings = llm.get_input_embeddings()
     more = [encode(tokenizer, text) for path in recipe.extra_tokens for text in texts_of(path)]
-    seen = {token for row in (*data.transcripts, *more) for token in row}
+    seen = {token for row in (*(e.transcript for e in (*data.train, *data.held_out)), *more) for token in row}
     tokens = sorted(seen) if recipe.classes == "seen" else list(range(embeddings.num_embeddings))
-    sizes = {"encoder_width": data.states[0].shape[1], "width": embeddings.embedding_dim}
+    sizes = {"encoder_width": data.width, "width": embeddings.embedding_dim}
     settings = settings_from(AdapterConfig, sizes | recipe.adapter, "adapter")
     config = S2TConfig(
         adapter=settings.to_dict(),
@@ -63,16 +63,19 @@ def build(recipe: Recipe) -> Stage:
     )
     model = SpeechToText(config, llm)
     model.ctc_tokens.copy_(torch.tensor(tokens))
-    first_held_out = len(data.states) - recipe.data.held_out
 
-    def collate(items: list[int], rng: np.random.Generator) -> S2TInputs:
-        return S2TInputs(*data.frames(items), (), (), [], [data.transcripts[i] for i in items])
+    def collate(rows: list[Example]) -> S2TInputs:
+        return S2TInputs(*padded_states(rows, data.width), (), (), [], [row.transcript for row in rows])
 
     def evaluate() -> dict[str, float]:
-        return token_errors(model, data, list(range(first_held_out, len(data.states))))
+        some = some_at_a_time(data.held_out, [row.cost for row in data.held_out], recipe.data.max_cost)
+        return token_errors(model, [collate(rows) for rows in some])
 
     batches = BucketedBatches(
-        [len(s) for s in data.states[:first_held_out]], recipe.data.max_cost, collate, recipe.seed
+        [row.cost for row in data.train],
+        recipe.data.max_cost,
+        lambda n, rng: collate([data.train[i] for i in n]),
+        recipe.seed,
     )
     player = Player("align", AlignObjective(), ("model.adapter.*",), recipe.train.optim)
     stage_model = AlignPass(model, recipe.negatives)
@@ -80,21 +83,17 @@ def build(recipe: Recipe) -> Stage:
 
 
 @torch.no_grad()
-def token_errors(model: SpeechToText, data: SpokenQuestions, items: list[int]) -> dict[str, float]:
+def token_errors(model: SpeechToText, batches: list[S2TInputs]) -> dict[str, float]:
     """Return the token error rate of greedy CTC over the full class list on held-out utterances."""
     model.adapter.eval()
-    tokens = model.ctc_tokens.tolist()
-    embeddings_CH = model.embeddings_VH[model.ctc_tokens.long()]
-    errors = total = 0
-    for start in range(0, len(items), 32):
-        rows = items[start : start + 32]
-        frames_BTD, lengths_B = data.frames(rows)
-        states_BTH, frames_B = model.adapter.encode(frames_BTD, lengths_B)
-        log_probs_BTC = model.adapter.ctc_log_probs(states_BTH, embeddings_CH)
-        for item, row, frames in zip(rows, log_probs_BTC, frames_B.tolist(), strict=True):
-            heard = [tokens[c] for _, _, c in ctc_runs(row[:frames]) if c < len(tokens)]
-            errors += edit_distance(heard, data.transcripts[item])
-            total += len(data.transcripts[item])
+    hears, errors, total = AlignPass(model, masks=0), 0, 0
+    for batch in batches:
+        found = hears(batch)
+        blank = found.log_probs_BTC.shape[-1] - 1
+        for said, row, frames in zip(found.targets, found.log_probs_BTC, found.frames_B.tolist(), strict=True):
+            heard = [label for _, _, label in ctc_runs(row[:frames]) if label != blank]
+            errors += edit_distance(heard, said)
+            total += len(said)
     model.adapter.train()
     return {"token_error": errors / max(1, total)}
 

@@ -5,10 +5,11 @@
 
 While the LLM does not change, H, X' and Y' are the same in every epoch: they are computed once and kept (`refresh_every`
 makes them anew every so many epochs), and the last epoch computes them again as it goes. When the low-rank adapters learn too
-(`train_lora`), nothing is kept; they learn from L_S2T alone, since a free-running answer passes no gradient to the states.
+(`train_lora`), nothing is kept; they learn from L_S2T, since a free-running answer passes no gradient to its states. With
+`echo_moves_llm` X' passes the LLM once more, as given: its states carry L_Echo and L_Denoising to the adapters (spec section 4.4).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,20 +19,23 @@ from torch import nn
 
 from echox.config.load import Settings
 from echox.data.batching import BucketedBatches
-from echox.data.spoken_questions import QuestionData, SpokenQuestions
+from echox.data.example import Example, QuestionData, padded_states, read_examples
+from echox.errors import ConfigError
 from echox.models.echo import EchoDecoder
 from echox.models.llm import load_llm, load_tokenizer, token_pieces
 from echox.models.lora import LoraSettings, attach_lora, buffer_name, lora_state
 from echox.models.ragged import unpad
 from echox.models.s2t import Generated, S2TInputs, SpeechToText
 from echox.models.spelling import TextLayout
-from echox.models.t2c import T2CBatch, TextToCodec
+from echox.models.t2c import T2CBatch, TextToCodec, is_over
 from echox.objectives.echo import EchoBatch, EchoObjective, EchoPass, EchoWeights
 from echox.objectives.s2t import AlignPass, AnswerPass, S2TObjective
 from echox.text.prompt import Prompt, build_prompt, encode, stop_ids
 from echox.text.segmenter import cut_text
+from echox.train.evaluate import mean_loss, some_at_a_time
 from echox.train.loop import Player, Stage, TrainSettings
-from echox.train.stage_s2t import add_typed, save_trained, trained_names
+from echox.train.ranks import Ranks
+from echox.train.stage_s2t import save_trained, trained_names
 
 
 class Recipe(Settings):
@@ -51,7 +55,10 @@ class Recipe(Settings):
     questions: int = 0  # use so many, drawn by the seed; 0: all
     refresh_every: int = 0  # epochs for which H, X', Y' are kept while the LLM is frozen; 0: until the last epoch
     online_last_epoch: bool = True  # the last epoch computes them as it goes
-    train_lora: bool = False
+    train_lora: bool = False  # the low-rank adapters and the speech adapter learn too, from L_S2T
+    echo_moves_llm: bool = False  # and from L_Echo and L_Denoising, by a second pass over X'
+    ctc_weight: float = 0.3  # of CTC in L_S2T
+    negatives: int = 0  # CTC classes drawn a step; 0: all
     weights: EchoWeights = EchoWeights()
     denoise_width: int = 1536
     tokens: bool = False  # the decoder reads the chosen tokens too, the states through a gate (models/echo.py)
@@ -62,12 +69,13 @@ class Recipe(Settings):
 
 @dataclass
 class EchoPair:
-    """One voiced segment: the states (N, H), the ids they predict, their layout and the pseudo unit words."""
+    """One voiced segment: states (N, H), the ids they predict, their layout, pseudo unit words, its span of the answer."""
 
     states_NH: torch.Tensor
     ids: list[int]
     layout: TextLayout
     words: list[int]
+    span: tuple[int, int]
 
 
 class EchoTargets:
@@ -76,34 +84,33 @@ class EchoTargets:
     def __init__(self, s2t: SpeechToText, t2c: TextToCodec, tokenizer: Any, prompt: Prompt, recipe: Recipe) -> None:
         self.s2t, self.t2c, self.tokenizer, self.prompt, self.recipe = s2t, t2c, tokenizer, prompt, recipe
         self.stop = stop_ids(tokenizer, s2t.llm)
+        self.width = s2t.adapter.config.encoder_width
 
     @torch.no_grad()
-    def pairs(self, data: SpokenQuestions, items: list[int], typed: list[bool]) -> list[list[EchoPair]]:
-        """Return the segments of every item's answer."""
+    def pairs(self, rows: list[Example]) -> list[list[EchoPair]]:
+        """Return the segments of every question's answer; rows without states are typed."""
         training = self.s2t.training
         self.s2t.eval()
-        positions = self.positions(data, items, typed)
         if self.recipe.text == "free":
-            made = self.s2t.generate(
-                positions, self.prompt.before, self.prompt.after, self.stop, self.recipe.max_new_tokens
-            )
+            limit, prompt = self.recipe.max_new_tokens, self.prompt
+            made = self.s2t.generate(self.positions(rows), prompt.before, prompt.after, self.stop, limit)
         else:
-            made = self.forced(data, items, typed)
+            made = self.forced(rows)
         self.s2t.train(training)
         return self.say(made)
 
-    def positions(self, data: SpokenQuestions, items: list[int], typed: list[bool]) -> list[torch.Tensor]:
+    def positions(self, rows: list[Example]) -> list[torch.Tensor]:
         """Return the questions as LLM positions, read or heard."""
-        spoken = [i for i, t in zip(items, typed, strict=True) if not t]
+        spoken = [row for row in rows if row.states_TD is not None]
         heard = iter(())
         if spoken:
-            output = self.s2t.hear(*data.frames(spoken))
+            output = self.s2t.hear(*padded_states(spoken, self.width))
             heard = iter(unpad(output.kept_BNH, output.mask_BN))
-        return [self.s2t.embed(data.transcripts[i]) if t else next(heard) for i, t in zip(items, typed, strict=True)]
+        return [self.s2t.embed(row.transcript) if row.states_TD is None else next(heard) for row in rows]
 
-    def forced(self, data: SpokenQuestions, items: list[int], typed: list[bool]) -> list[Generated]:
+    def forced(self, rows: list[Example]) -> list[Generated]:
         """Return the argmax tokens and states under the gold answers (without the stop token)."""
-        output = self.s2t(speech_batch(data, items, typed, self.prompt))
+        output = self.s2t(self.inputs(rows, [row.answer for row in rows]))
         made = []
         for hidden_NH in unpad(output.hidden_BLH, output.mask_BL):
             ids = self.s2t.logits(hidden_NH).argmax(-1).tolist()
@@ -111,81 +118,96 @@ class EchoTargets:
             made.append(Generated([ids[n] for n in kept], [hidden_NH[n] for n in kept], True))
         return made
 
+    def inputs(self, rows: list[Example], answers: list[list[int]]) -> S2TInputs:
+        """Return the LLM's own batch: questions with answers to them."""
+        typed, transcripts = [row.states_TD is None for row in rows], [row.transcript for row in rows]
+        return S2TInputs(
+            *padded_states(rows, self.width), self.prompt.before, self.prompt.after, answers, transcripts, typed
+        )
+
     def say(self, made: list[Generated]) -> list[list[EchoPair]]:
-        """Return the segments of each answer with the frozen T2C's greedy unit words (Y')."""
+        """Return the segments of each answer with the frozen T2C's greedy unit words (Y'); speech that was cut has no EOS."""
         segments: list[tuple[int, EchoPair]] = []
         for owner, one in enumerate(made):
             pieces = token_pieces(self.tokenizer, one.ids)
             for first, end in cut_text(pieces):
                 layout = self.t2c.layout(pieces[first:end])
                 states_NH = torch.stack(one.states[first:end]).float().cpu()
-                segments.append((owner, EchoPair(states_NH, one.ids[first:end], layout, [])))
+                segments.append((owner, EchoPair(states_NH, one.ids[first:end], layout, [], (first, end))))
         if segments:
             texts = [self.s2t.embed(pair.ids).float() for _, pair in segments]
             said = self.t2c.generate(texts, [pair.layout for _, pair in segments])
             bos, eos = self.t2c.config.bos_token_id, self.t2c.config.eos_token_id
             for (_, pair), words in zip(segments, said, strict=True):
-                pair.words = [bos, *words, eos]
+                over = is_over(words, self.t2c.limit(pair.layout))
+                pair.words = [bos, *words] if over else [bos, *words, eos]
         return [[pair for owner, pair in segments if owner == number] for number in range(len(made))]
 
 
-def speech_batch(data: SpokenQuestions, items: list[int], typed: list[bool], prompt: Prompt) -> S2TInputs:
-    """Return the LLM's own batch: questions with their gold answers."""
-    transcripts, answers = [data.transcripts[i] for i in items], [data.answers[i] for i in items]
-    return S2TInputs(*data.frames(items), prompt.before, prompt.after, answers, transcripts, typed)
-
-
 class EchoBatches:
-    """Batches of questions become batches of segments; kept ones are reused as the recipe allows."""
+    """Batches of questions become batches of segments; kept ones are reused as the recipe allows.
 
-    def __init__(self, recipe: Recipe, data: SpokenQuestions, targets: EchoTargets, items: list[int]) -> None:
-        self.recipe, self.data, self.targets, self.items = recipe, data, targets, items
-        self.kept: dict[tuple[int, bool], list[EchoPair]] = {}
+    What is kept was answered in the company that a question has in the first epoch, so that a resumed run keeps the very same.
+    """
+
+    def __init__(self, recipe: Recipe, rows: list[Example], targets: EchoTargets) -> None:
+        self.recipe, self.rows, self.targets = recipe, rows, targets
+        self.kept: dict[int, list[EchoPair]] = {}
         self.kept_in = 0
-        costs = [len(data.transcripts[i]) + 40 for i in items]
+        costs = [len(row.transcript) + 40 for row in rows]
         self.batches = BucketedBatches(costs, recipe.data.max_cost, lambda n, rng: n, recipe.seed)
-        self.last_epoch = self.batches.epoch_of(recipe.train.steps - 1)
+        taken = recipe.train.steps * recipe.train.accumulate * Ranks.here().world
+        self.last_epoch = self.batches.epoch_of(taken - 1)
+        self.company = {item: numbers for numbers in self.batches.epoch(0) for item in numbers}
 
-    def __getitem__(self, step: int) -> EchoBatch:
-        numbers = self.batches[step]
-        items = [self.items[n] for n in numbers]
-        typed = [self.is_typed(i) for i in items]
-        epoch = self.batches.epoch_of(step)
+    def __getitem__(self, number: int) -> EchoBatch | None:
+        items, epoch = self.batches[number], self.batches.epoch_of(number)
         online = self.recipe.online_last_epoch and epoch == self.last_epoch and epoch > 0
-        online = online or self.recipe.train_lora  # what the LLM says changes with every step
+        if online or self.recipe.train_lora:  # what the LLM says changes with every step
+            rows = [self.rows[item] for item in items]
+            return self.collate(rows, self.answered(rows))
         if self.recipe.refresh_every and epoch - self.kept_in >= self.recipe.refresh_every:
             self.kept, self.kept_in = {}, epoch
-        return self.collate(items, typed, keep=not online)
+        for item in items:
+            if item not in self.kept:
+                company = self.company[item]
+                self.kept |= dict(zip(company, self.answered([self.rows[i] for i in company]), strict=True))
+        return self.collate([self.rows[item] for item in items], [self.kept[item] for item in items])
 
-    def is_typed(self, item: int) -> bool:
-        """Say whether a question is typed or spoken: the same in every epoch, so that its answer can be kept."""
-        if item >= len(self.data.states) - self.data.typed_only:
-            return True
-        return bool(np.random.default_rng((self.recipe.seed, item)).random() < self.recipe.typed_probability)
+    def answered(self, rows: list[Example]) -> list[list[EchoPair]]:
+        """Return the segments of the answers, so many questions at a time as the LLM answers together."""
+        size, found = self.recipe.llm_batch, []
+        for start in range(0, len(rows), size):
+            found += self.targets.pairs(rows[start : start + size])
+        return found
 
-    def collate(self, items: list[int], typed: list[bool], keep: bool = True) -> EchoBatch:
-        """Return the echo batch of some questions, from what is kept where that is allowed."""
-        known = self.kept if keep else {}
-        todo = [(i, t) for i, t in zip(items, typed, strict=True) if (i, t) not in known]
-        for start in range(0, len(todo), self.recipe.llm_batch):
-            some = todo[start : start + self.recipe.llm_batch]
-            found = self.targets.pairs(self.data, [i for i, _ in some], [t for _, t in some])
-            known |= dict(zip(some, found, strict=True))
-        if keep:
-            self.kept = known
-        pairs = [pair for key in zip(items, typed, strict=True) for pair in known[key]]
-        pairs = [pair for pair in pairs if len(pair.words) > 2]
+    def collate(self, rows: list[Example], answers: list[list[EchoPair]]) -> EchoBatch | None:
+        """Return the echo batch of some questions and their answers; none when nothing is said in them."""
+        found = [(row, pair) for row, pairs in enumerate(answers) for pair in pairs if len(pair.words) > 2]
+        if not found:
+            return None
+        pairs, recipe, s2t = [pair for _, pair in found], self.recipe, self.targets.s2t
         batch = T2CBatch([p.states_NH for p in pairs], [p.layout for p in pairs], [p.words for p in pairs])
-        embeddings = [self.targets.s2t.embed(pair.ids).float() for pair in pairs]
-        speech = None
-        if self.recipe.train_lora:
-            speech = speech_batch(self.data, items, typed, self.targets.prompt)
-        return EchoBatch(batch, embeddings, speech)
+        embeddings = [s2t.embed(pair.ids).float() for pair in pairs]
+        head_VH = s2t.llm.get_output_embeddings().weight
+        goals = [head_VH[torch.tensor(pair.ids, device=head_VH.device)].float() for pair in pairs]
+        speech = again = None
+        if recipe.train_lora:
+            speech = self.targets.inputs(rows, [row.answer for row in rows])
+        if recipe.echo_moves_llm:
+            said = [[token for pair in pairs for token in pair.ids] for pairs in answers]
+            again = self.targets.inputs(rows, [[*ids, 0] for ids in said])  # the last token is only predicted
+        return EchoBatch(batch, embeddings, goals, speech, again, [(row, *pair.span) for row, pair in found])
 
 
 def build(recipe: Recipe) -> Stage:
     """Return the stage; encoder states are read once into memory."""
     torch.manual_seed(recipe.seed)
+    if recipe.echo_moves_llm and not recipe.train_lora:
+        raise ConfigError("echo_moves_llm moves the low-rank adapters of the LLM: set train_lora too.")
+    weights = recipe.weights
+    if recipe.train_lora and not recipe.echo_moves_llm and weights.s2t_rule == "sum" and not weights.s2t:
+        raise ConfigError("train_lora trains nothing where weights.s2t is 0: raise it, or set echo_moves_llm.")
     tokenizer, llm = load_tokenizer(recipe.llm), load_llm(recipe.llm, getattr(torch, recipe.llm_dtype))
     s2t, t2c = SpeechToText.load(recipe.s2t, llm), TextToCodec.load(recipe.t2c).eval().requires_grad_(False)
     settings = LoraSettings(**(s2t.config.lora or {}))
@@ -196,38 +218,41 @@ def build(recipe: Recipe) -> Stage:
         s2t.lora.merge_into(llm)
         s2t.eval()
     prompt = build_prompt(tokenizer, s2t.config.system)
-    data = SpokenQuestions(recipe.data, lambda text: encode(tokenizer, text), tokenizer.eos_token_id)
-    first_held_out = len(data.states) - recipe.data.held_out
-    add_typed(data, recipe.typed, lambda text: encode(tokenizer, text), tokenizer.eos_token_id)
-    spoken = len(data.states) - data.typed_only
-    items = [i for i in range(len(data.states)) if not first_held_out <= i < spoken]
+    data = read_examples(recipe.data, lambda text: encode(tokenizer, text), tokenizer.eos_token_id, recipe.typed)
+    rows = [as_asked(recipe, item, row) for item, row in enumerate(data.train)]
     if recipe.questions:
-        items = np.random.default_rng(recipe.seed).permutation(items)[: recipe.questions].tolist()
-    batches = EchoBatches(recipe, data, EchoTargets(s2t, t2c, tokenizer, prompt, recipe), items)
+        chosen = np.random.default_rng(recipe.seed).permutation(len(rows))[: recipe.questions].tolist()
+        rows = [rows[i] for i in chosen]
+    targets = EchoTargets(s2t, t2c, tokenizer, prompt, recipe)
+    batches = EchoBatches(recipe, rows, targets)
     echo = EchoDecoder.from_t2c(t2c, recipe.denoise_width, recipe.tokens)
-    model = EchoPass(echo, AnswerPass(s2t, AlignPass(s2t)) if recipe.train_lora else None)
+    answers = AnswerPass(s2t, AlignPass(s2t, recipe.negatives) if recipe.ctc_weight else None)
+    model = EchoPass(echo, answers if recipe.train_lora else None)
     trains: tuple[str, ...] = ("echo.*",)
     if recipe.train_lora:
         trains += trained_names(model, hearing=True, prefix="s2t.model.")
-    measured = EchoPass(echo)
+    measured, objective = EchoPass(echo), EchoObjective(weights)
 
-    @torch.no_grad()
     def evaluate() -> dict[str, float]:
-        echo.eval()
-        rows = list(range(first_held_out, spoken))[:64]
-        batch = batches.collate(rows, [False] * len(rows), keep=not recipe.train_lora)
-        numbers = EchoObjective(recipe.weights)(measured(batch)).numbers()
-        echo.train()
-        return numbers
+        rows = data.held_out[:64]
+        some = some_at_a_time(rows, [len(row.transcript) + 40 for row in rows], recipe.data.max_cost)
+        made = (batches.collate(rows, batches.answered(rows)) for rows in some)
+        return mean_loss(echo, (batch for batch in made if batch is not None), lambda b: objective(measured(b)))
 
     def save(folder: Path) -> None:
         echo.save(folder)
         if recipe.train_lora:
             save_trained(s2t, llm, settings, recipe.llm, folder / "s2t")
 
-    objective = EchoObjective(recipe.weights, S2TObjective() if recipe.train_lora else None)
-    player = Player("echo", objective, trains, recipe.train.optim)
+    loss = EchoObjective(weights, S2TObjective(recipe.ctc_weight) if recipe.train_lora else None)
+    player = Player("echo", loss, trains, recipe.train.optim)
     return Stage(model, [player], batches, save, evaluate, recipe.train.save_every, (s2t, t2c))
+
+
+def as_asked(recipe: Recipe, item: int, row: Example) -> Example:
+    """Return a question without its states when it is typed: the same in every epoch, so that its answer can be kept."""
+    typed = np.random.default_rng((recipe.seed, item)).random() < recipe.typed_probability
+    return replace(row, states_TD=None) if typed else row
 
 
 def start_lora(llm: nn.Module, s2t: SpeechToText) -> None:

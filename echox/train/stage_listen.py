@@ -7,16 +7,17 @@ import torch
 from pydantic import Field
 
 from echox.config.load import Settings
-from echox.data.spoken_questions import texts_of
+from echox.data.example import texts_of
 from echox.generate.ears import TOKENIZER, fill_window, special_ids
 from echox.models.listener import Listener
 from echox.models.llm import load_text_tokenizer
 from echox.models.ragged import pad_right
 from echox.objectives.listener import Dictation, ListenerBatch, ListenerObjective
-from echox.prepare.encode import load_encoder
+from echox.prepare.encode import load_whisper
 from echox.prepare.joined_speech import JoinedSettings, JoinedSpeech, Window
 from echox.text.truecase import Truecaser
 from echox.train.blend import blend
+from echox.train.evaluate import mean_loss
 from echox.train.loop import Player, Stage, TrainSettings
 from echox.train.stage import matches
 
@@ -50,7 +51,7 @@ class ListenerBatches:
     def __init__(self, recipe: Recipe, listener: Listener) -> None:
         texts = [text for path in recipe.cased for text in texts_of(path) if text != text.lower()]
         self.speech = JoinedSpeech(recipe.data, Truecaser(texts), recipe.seed)
-        self.encoder, self.layer = load_encoder(recipe.whisper, recipe.precision), recipe.encoder_layer
+        self.encoder, self.layer = load_whisper(recipe.whisper, recipe.precision), recipe.encoder_layer
         self.tokenizer = load_text_tokenizer(recipe.whisper / TOKENIZER)
         self.begin, self.end = special_ids(self.tokenizer, listener.config)
         self.most = listener.config.max_positions
@@ -76,10 +77,8 @@ def build(recipe: Recipe) -> Stage:
     held_out = [batches[HELD_OUT + number] for number in range(recipe.held_out_batches)]
     model = Dictation(listener)
 
-    @torch.no_grad()
     def evaluate() -> dict[str, float]:
-        losses = [ListenerObjective()(model(batch)).numbers() for batch in held_out]
-        return {name: sum(loss[name] for loss in losses) / len(losses) for name in (losses[0] if losses else {})}
+        return mean_loss(model, held_out, lambda batch: ListenerObjective()(model(batch)))
 
     def save(folder: Path) -> None:
         share = recipe.keep_whisper

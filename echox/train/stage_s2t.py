@@ -1,5 +1,6 @@
 """Stage I, second half: speech to text with low-rank adapters (spec section 2); an aligned part and answers in, an S2T part out."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,8 +10,7 @@ from torch import nn
 
 from echox.config.load import Settings, known
 from echox.data.batching import BucketedBatches
-from echox.data.manifest import read_jsonl
-from echox.data.spoken_questions import QuestionData, SpokenQuestions, question_id
+from echox.data.example import Example, QuestionData, padded_states, read_examples
 from echox.errors import ConfigError
 from echox.models.io import settings_from
 from echox.models.llm import load_llm, load_tokenizer
@@ -18,6 +18,7 @@ from echox.models.lora import LoraSettings, attach_lora, lora_state
 from echox.models.s2t import S2TInputs, SpeechToText
 from echox.objectives.s2t import AlignPass, AnswerPass, S2TObjective
 from echox.text.prompt import build_prompt, encode
+from echox.train.evaluate import mean_loss, some_at_a_time
 from echox.train.loop import Player, Stage, TrainSettings
 
 HEARING = ("linear", "transformer", "norm", "blank", "ctc_bias", "ctc_scale")  # what CTC alignment trained
@@ -54,42 +55,31 @@ def build(recipe: Recipe) -> Stage:
         model.config.system = recipe.system
     prompt = build_prompt(tokenizer, model.config.system)
     stop = tokenizer.eos_token_id
-    data = SpokenQuestions(recipe.data, lambda text: encode(tokenizer, text), stop)
-    first_held_out = len(data.states) - recipe.data.held_out
-    add_typed(data, recipe.typed, lambda text: encode(tokenizer, text), stop)
+    data = read_examples(recipe.data, lambda text: encode(tokenizer, text), stop, recipe.typed)
     settings = settings_from(LoraSettings, recipe.lora or model.config.lora, "lora")
     attach_lora(llm, settings)
 
-    def collate(items: list[int], rng: np.random.Generator) -> S2TInputs:
-        typed = [i >= spoken or bool(rng.random() < recipe.typed_probability) for i in items]
-        rows = [data.states[i][:2] if t else data.states[i] for i, t in zip(items, typed, strict=True)]
-        frames_BTD, lengths_B = data.pad(rows)
-        transcripts, answers = [data.transcripts[i] for i in items], [data.answers[i] for i in items]
-        return S2TInputs(frames_BTD, lengths_B, prompt.before, prompt.after, answers, transcripts, typed)
+    def collate(rows: list[Example], typed: list[bool]) -> S2TInputs:
+        heard = [replace(row, states_TD=None) if t else row for row, t in zip(rows, typed, strict=True)]
+        transcripts, answers = [row.transcript for row in rows], [row.answer for row in rows]
+        return S2TInputs(*padded_states(heard, data.width), prompt.before, prompt.after, answers, transcripts, typed)
 
-    spoken = len(data.states) - data.typed_only
-    order = [i for i in range(len(data.states)) if not first_held_out <= i < spoken]
-    costs = [len(data.states[i]) for i in order]
-    batches = BucketedBatches(
-        costs, recipe.data.max_cost, lambda n, rng: collate([order[i] for i in n], rng), recipe.seed
-    )
+    def mixed(items: list[int], rng: np.random.Generator) -> S2TInputs:
+        rows = [data.train[i] for i in items]
+        return collate(rows, [r.states_TD is None or bool(rng.random() < recipe.typed_probability) for r in rows])
+
+    batches = BucketedBatches([row.cost for row in data.train], recipe.data.max_cost, mixed, recipe.seed)
     stage_model = AnswerPass(model, AlignPass(model, recipe.negatives) if recipe.ctc_weight else None)
     measured = AnswerPass(model)
 
-    @torch.no_grad()
     def evaluate() -> dict[str, float]:
-        model.eval()
-        items = list(range(first_held_out, spoken))[:128]
-        inputs = S2TInputs(
-            *data.frames(items), prompt.before, prompt.after, [data.answers[i] for i in items],
-            [data.transcripts[i] for i in items],
-        )  # fmt: skip
+        rows = data.held_out[:128]
+        some = some_at_a_time(rows, [row.cost for row in rows], recipe.data.max_cost)
         found = {}
         for name, typed in (("spoken", False), ("typed", True)):
-            inputs.typed = [typed] * len(items)
-            numbers = S2TObjective(0.0)(measured(inputs)).numbers()
+            inputs = (collate(rows, [typed] * len(rows)) for rows in some)
+            numbers = mean_loss(model, inputs, lambda batch: S2TObjective(0.0)(measured(batch)))
             found |= {f"{name}_{key}": numbers[key] for key in ("ce", "accuracy")}
-        model.train()
         return found
 
     def save(folder: Path) -> None:
@@ -106,20 +96,6 @@ def trained_names(model: nn.Module, hearing: bool, prefix: str = "model.") -> tu
     still = tuple(f"{prefix}adapter.{part}" for part in HEARING)
     adapter = [n for n in names if n.startswith(f"{prefix}adapter.") and (hearing or not n.startswith(still))]
     return (*adapter, *(name for name in names if ".lora_" in name))
-
-
-def add_typed(data: SpokenQuestions, path: Path | None, encode_text: Any, stop: int) -> None:
-    """Append rows that are never spoken, from JSONL; `data.typed_only` counts them."""
-    data.typed_only = 0
-    if path is None:
-        return
-    spoken = {question_id(record) for record in data.records}
-    for record in read_jsonl(path):
-        if record["id"] not in spoken:
-            data.states.append(np.zeros((60, data.states[0].shape[1]), np.float16))
-            data.transcripts.append(encode_text(record["question"]))
-            data.answers.append([*encode_text(record["answer"]), stop])
-            data.typed_only += 1
 
 
 def save_trained(model: SpeechToText, llm: nn.Module, settings: LoraSettings, source: Path, folder: Path) -> None:

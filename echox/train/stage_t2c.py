@@ -1,5 +1,6 @@
 """Stage II: text to codec (spec section 3); text with the units of its speech in, a T2C part out."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,14 +10,16 @@ from pydantic import Field
 
 from echox.config.load import Settings, known
 from echox.data.batching import BucketedBatches
+from echox.data.example import first_held_out, tell_dropped, text_of
+from echox.data.states import read_ragged
 from echox.errors import ConfigError
 from echox.models.io import settings_from
 from echox.models.llm import load_embeddings, load_tokenizer, token_pieces
 from echox.models.t2c import T2CBatch, T2CConfig, TextToCodec
 from echox.objectives.t2c import T2CObjective
-from echox.prepare.encode import read_ragged
 from echox.text.prompt import encode
 from echox.train.blend import blend
+from echox.train.evaluate import mean_loss, some_at_a_time
 from echox.train.loop import Player, Stage, TrainSettings
 from echox.units.sequence import deduplicate
 from echox.units.tokenizer import UnitTokenizer
@@ -57,15 +60,21 @@ class SpokenText:
         self.tokenizer, self.embeddings_VH = load_tokenizer(recipe.llm), embeddings_VH
         self.unit_tokenizer = UnitTokenizer.load(data.units)
         texts, sequences = [], []
+        if len(data.corpora) != len(data.frames):
+            raise ConfigError(
+                f"data.frames names {len(data.frames)} folders for {len(data.corpora)} corpora: give one to each."
+            )
         for corpus, frames in zip(data.corpora, data.frames, strict=True):
             for record, row in read_ragged(frames, corpus):
-                texts.append(record["text"])
+                texts.append(text_of(record, corpus))
                 sequences.append(deduplicate(row.astype(np.int64)).ids)
         bos, eos = self.unit_tokenizer.bos_token_id, self.unit_tokenizer.eos_token_id
         words = [[bos, *row.tolist(), eos] for row in self.unit_tokenizer.encode_batch(sequences)]
         ids = self.tokenizer(texts, add_special_tokens=False).input_ids
         costs = [len(t.encode() if spelling else i) + len(w) for t, i, w in zip(texts, ids, words, strict=True)]
         fits = [i for i, cost in enumerate(costs) if cost <= data.max_positions]
+        long = {f"longer than {data.max_positions} positions": len(texts) - len(fits)} if len(fits) < len(texts) else {}
+        tell_dropped(Counter(long), len(fits), "utterances")
         self.texts, self.words = [texts[i] for i in fits], [words[i] for i in fits]
         self.costs = [costs[i] for i in fits]
         characters = sum(len(text) for text in self.texts)
@@ -91,24 +100,22 @@ def build(recipe: Recipe) -> Stage:
     model = start or TextToCodec(_config(recipe, data))
     if model.config.unit_vocab_size != data.unit_tokenizer.vocab_size:
         raise ConfigError(f"{recipe.start} writes other unit words than {recipe.data.units} holds: train from nothing.")
-    held_out = list(range(len(data.texts) - recipe.data.held_out, len(data.texts)))
+    first = first_held_out(len(data.texts), recipe.data.held_out, "data.held_out")
+    some = some_at_a_time(list(range(first, len(data.texts))), data.costs[first:], recipe.data.max_cost)
 
     def collate(items: list[int], rng: np.random.Generator) -> T2CBatch:
         return data.batch(model, items, rng)
 
-    @torch.no_grad()
     def evaluate() -> dict[str, float]:
-        model.eval()
-        loss = T2CObjective()(model(collate(held_out, np.random.default_rng(0))))
-        model.train()
-        return loss.numbers()
+        rng = np.random.default_rng(0)
+        return mean_loss(model, (collate(items, rng) for items in some), lambda batch: T2CObjective()(model(batch)))
 
     def save(folder: Path) -> None:
         if recipe.start is None or not recipe.keep_start:
             return model.save(folder)
         blend(TextToCodec.load(recipe.start).float(), model, recipe.keep_start).save(folder)
 
-    batches = BucketedBatches(data.costs[: held_out[0]], recipe.data.max_cost, collate, recipe.seed)
+    batches = BucketedBatches(data.costs[:first], recipe.data.max_cost, collate, recipe.seed)
     player = Player("t2c", T2CObjective(recipe.smoothing), ("*",), recipe.train.optim)
     return Stage(model, [player], batches, save, evaluate, recipe.train.save_every)
 

@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from pydantic import Field
 
 from echox.config.load import Settings
+from echox.config.record import Record, check_same, write_run
 from echox.data.manifest import read_jsonl
 from echox.errors import InputError
 from echox.features.logmel import SAMPLE_RATE
 from echox.files import write_file, write_folder
 from echox.models.io import save_part
-from echox.prepare.encode import Encode, load_encoder, states_at
+from echox.prepare.encode import Encode, EncoderSettings, Shard, check_shard, load_encode
 from echox.prepare.teachers import HibariTeacher, Said, Teacher, ToyTeacher
 from echox.prepare.voices import resample
 from echox.units.extractor import load_centroids
@@ -49,21 +51,30 @@ class Recipe(Settings):
     units: Path  # centroids
     encoder: Path
     precision: Literal["float32", "bfloat16"] = "bfloat16"  # of the encoder
-    shard_size: int = 500  # texts
+    shard_size: int = Field(default=500, ge=1)  # texts
+    shard: Shard = (0, 1)
+
+
+MADE_OF = ("stage", "seed", "teacher", "texts", "longest", "units", "encoder", "precision", "shard_size")
 
 
 def run(recipe: Recipe) -> Path:
     """Say what has not been said yet."""
+    check_shard(recipe.shard)
     teacher: Teacher = HibariTeacher() if recipe.teacher == "hibari" else ToyTeacher(recipe.seed)
     centroids_KD, meta = load_centroids(recipe.units)
-    encode = states_at(load_encoder(recipe.encoder, recipe.precision), meta.layer)
+    record = Record.of(recipe)
+    check_same(recipe.out, record, only=MADE_OF)
+    settings = {"encoder": recipe.encoder, "layer": meta.layer, "window": meta.window, "precision": recipe.precision}
+    encode, _ = load_encode(EncoderSettings.parse(settings, str(recipe.units)))
     if not (recipe.out / "decoder").exists():
         recipe.out.mkdir(parents=True, exist_ok=True)
         write_folder(recipe.out / "decoder", lambda folder: save_part(folder, teacher.decoder))
+    write_run(recipe.out, record, "done")  # what stands in the folder is whole, shard by shard
     texts = chosen_texts(recipe.texts)
     for number, start in enumerate(range(0, len(texts), recipe.shard_size)):
         path = recipe.out / f"shard-{number:05d}.npz"
-        if path.exists():
+        if number % recipe.shard[1] != recipe.shard[0] or path.exists():
             continue
         said = [
             utterance

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from pydantic import Field
 
-from echox.config.load import Settings
-from echox.data.manifest import read_audio, read_manifest
+from echox.config.record import Record, check_same, write_run
+from echox.data.manifest import read_manifest
+from echox.data.states import manifests_of, read_ragged
 from echox.errors import InputError
 from echox.features.logmel import SAMPLE_RATE
 from echox.files import sha256_of
-from echox.models.encoder import FRAME_SAMPLES
-from echox.prepare.encode import Encode, encode_shards, load_encoder, read_ragged, states_at
+from echox.prepare.encode import Encode, EncoderSettings, Shard, check_shard, clip_of, encode_shards, load_encode
 from echox.units.estimate import LexiconConfig
 from echox.units.extractor import CENTROIDS_FILE, UnitsMeta, load_centroids, save_centroids
 from echox.units.kmeans import assign, fit_kmeans
@@ -22,7 +23,7 @@ from echox.units.sequence import deduplicate
 from echox.units.tokenizer import UnitTokenizer
 
 
-class Recipe(Settings):
+class Recipe(EncoderSettings):
     """Recipe of stage `units`."""
 
     stage: Literal["units"]
@@ -30,21 +31,33 @@ class Recipe(Settings):
     seed: int = 0
     corpus: Path  # one voice; k-means and the unit language are fitted on it
     more: list[Path] = []  # further corpora of that voice, only encoded
-    encoder: Path
-    layer: int
-    precision: Literal["float32", "bfloat16"] = "float32"  # of the encoder
-    k: int = 256
-    iterations: int = 25
-    fit_shards: int = 5  # shards, spread over the corpus, and utterances of each, that k-means sees
-    fit_utterances: int = 200
+    k: int = Field(default=256, ge=2)
+    iterations: int = Field(default=25, ge=1)
+    fit_shards: int = Field(
+        default=5, ge=1
+    )  # shards, spread over the corpus, and utterances of each, that k-means sees
+    fit_utterances: int = Field(default=200, ge=1)
     language: LexiconConfig = LexiconConfig()
+    shard: Shard = (
+        0,
+        1,
+    )  # of the corpora to encode; the first one fits, the last one that ends estimates the unit language
+
+
+MADE_OF = ("stage", "encoder", "layer", "window", "precision", "seed", "corpus", "k", "iterations", "fit_shards")
 
 
 def run(recipe: Recipe) -> Path:
     """Fit what is not fitted yet, encode what is not encoded yet, then estimate the unit language."""
-    encode = states_at(load_encoder(recipe.encoder, recipe.precision), recipe.layer)
+    check_shard(recipe.shard)
+    record = Record.of(recipe)
+    check_same(recipe.out, record, only=(*MADE_OF, "fit_utterances"))
+    encode, hop = load_encode(recipe)
     if not (recipe.out / CENTROIDS_FILE).exists():
-        fit(recipe, encode)
+        if recipe.shard[0]:
+            raise InputError(f"{recipe.out / CENTROIDS_FILE} is missing: shard 0 makes it, start that first.")
+        fit(recipe, encode, hop)
+    write_run(recipe.out, record, "done")  # what stands in the folder is whole, shard by shard
     centroids_KD, _ = load_centroids(recipe.out)
 
     def units(waves: list[np.ndarray]) -> list[np.ndarray]:
@@ -52,21 +65,20 @@ def run(recipe: Recipe) -> Path:
 
     frames = recipe.out / "frames" / recipe.corpus.name
     for corpus in (recipe.corpus, *recipe.more):
-        encode_shards(corpus, recipe.out / "frames" / corpus.name, units)
-    sequences = [deduplicate(row.astype(np.int64)).ids for _, row in read_ragged(frames, recipe.corpus)]
-    UnitTokenizer.train(sequences, recipe.language).save(recipe.out)
+        encode_shards(corpus, recipe.out / "frames" / corpus.name, units, recipe.shard, recipe.most_skipped)
+    if all((frames / f"{manifest.stem}.npz").exists() for manifest in manifests_of(recipe.corpus)):
+        sequences = [deduplicate(row.astype(np.int64)).ids for _, row in read_ragged(frames, recipe.corpus)]
+        UnitTokenizer.train(sequences, recipe.language).save(recipe.out)
     return recipe.out
 
 
-def fit(recipe: Recipe, encode: Encode) -> None:
+def fit(recipe: Recipe, encode: Encode, hop: int) -> None:
     """Fit k-means on a sample of the corpus and write it with what it was fitted on."""
-    shards = sorted(recipe.corpus.glob("shard-*.jsonl"))
-    if not shards:
-        raise InputError(f"{recipe.corpus} holds no shard-*.jsonl: make the corpus first.")
+    shards = manifests_of(recipe.corpus)
     chosen = shards[:: max(1, -(-len(shards) // recipe.fit_shards))]
     records = [record for shard in chosen for record in read_manifest(shard)[: recipe.fit_utterances]]
-    states_ND = np.concatenate(encode([read_audio(record, recipe.corpus) for record in records])).astype(np.float32)
+    states_ND = np.concatenate(encode([clip_of(record, recipe.corpus) for record in records])).astype(np.float32)
     centroids_KD = fit_kmeans(states_ND, recipe.k, recipe.seed, recipe.iterations)
     digest = sha256_of(recipe.encoder / "model.safetensors")
-    meta = UnitsMeta(recipe.encoder.name, digest, recipe.layer, "short", SAMPLE_RATE, FRAME_SAMPLES, recipe.k)
+    meta = UnitsMeta(recipe.encoder.name, digest, recipe.layer, recipe.window, SAMPLE_RATE, hop, recipe.k)
     save_centroids(recipe.out, centroids_KD, meta)

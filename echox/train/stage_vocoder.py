@@ -15,13 +15,13 @@ import torch
 
 from echox.config.load import Settings, known
 from echox.data.manifest import read_audio
+from echox.data.states import read_ragged
 from echox.data.vocoder_segments import Segments, SpeechUnits
 from echox.errors import ConfigError
 from echox.models.discriminators import Discriminators
 from echox.models.io import settings_from
 from echox.models.vocoder import UnitVocoder, VocoderConfig
 from echox.objectives.vocoder import VocoderLossSettings, VocoderObjective, VocoderPass, spectral_losses
-from echox.prepare.encode import read_ragged
 from echox.train.loop import Player, Stage, TrainSettings
 from echox.train.optim import OptimSettings
 
@@ -119,7 +119,7 @@ def build_vocoder_stage(settings: VocoderSettings, seed: int = 0) -> VocoderStag
 def _read(settings: VocoderSettings, config: VocoderConfig, first: int, last: int | None) -> SpeechUnits | None:
     """Return utterances `first` to `last` of the corpus, or None when there are none."""
     pairs = [
-        ((read_audio(record, settings.speech) * 32768.0).astype("int16"), units)
+        ((read_audio(record, settings.speech, config.sample_rate) * 32768.0).astype("int16"), units)
         for record, units in islice(read_ragged(settings.units, settings.speech), first, last)
     ]
     return SpeechUnits(*zip(*pairs, strict=True), hop=config.hop) if pairs else None

@@ -52,7 +52,6 @@ MAY_IMPORT = {
 }
 EXCEPTIONS = {
     ("config/load.py", "echox.train.stages"),  # the table of stages, read inside load_recipe
-    ("data/spoken_questions.py", "echox.prepare.encode"),  # the reader of states stands beside their writer
 }
 NEVER = {"generate": {"asyncio"}, "serve": {"torch"}}
 

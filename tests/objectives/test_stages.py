@@ -72,7 +72,8 @@ def echo_batch(words: int = 4) -> EchoBatch:
     rows = [torch.randn(3, 16), torch.randn(5, 16)]
     layouts = [lay_out(["a"] * n, False, None) for n in (3, 5)]
     batch = T2CBatch(rows, layouts, [[0, *range(3, 3 + words), 1]] * 2)
-    return EchoBatch(batch, [torch.randn(3, 16), torch.randn(5, 16)])
+    goals = [torch.randn(3, 16), torch.randn(5, 16)]
+    return EchoBatch(batch, goals, goals)
 
 
 def test_the_denoising_share_is_capped():

@@ -8,9 +8,9 @@ import torch
 
 from echox.config.load import load_recipe
 from echox.data.manifest import write_manifest
+from echox.data.states import write_ragged
 from echox.errors import ConfigError
 from echox.models.vocoder import UnitVocoder
-from echox.prepare.encode import write_ragged
 from echox.train.loop import train
 from echox.train.stage_vocoder import Recipe, build, build_vocoder_stage
 
@@ -32,7 +32,7 @@ def corpus(tmp_path):
         start += len(wave)
     np.save(tmp_path / "shard-00000.npy", np.concatenate(waves))
     write_manifest(tmp_path / "shard-00000.jsonl", records)
-    write_ragged(tmp_path / "units" / "shard-00000.npz", rows)
+    write_ragged(tmp_path / "units" / "shard-00000.npz", [record["id"] for record in records], rows)
     return tmp_path
 
 

@@ -1,0 +1,164 @@
+"""Questions with their transcripts and answers as examples to learn from, spoken or only ever typed; it knows no model.
+
+Encoder states are read once, as written by prepare/encode.py, and stay in memory in float16.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from echox.config.load import Settings
+from echox.data.manifest import read_jsonl
+from echox.data.states import read_ragged
+from echox.errors import ConfigError, InputError
+from echox.models.ragged import pad_right
+from echox.text.truecase import Truecaser
+
+log = logging.getLogger(__name__)
+TYPED_COST = 60  # frames that a row without any counts as in a batch
+Encode = Callable[[str], list[int]]
+
+
+class QuestionData(Settings):
+    """Corpora of spoken questions, their encoder states, and the answers to learn."""
+
+    corpora: list[Path]
+    states: list[Path]  # one folder a corpus
+    cased: list[Path] = []  # JSONL with `text` or `question`: where usual capitals are learnt
+    answers: Path | None = None  # JSONL with `id`, `answer`; none: transcripts alone
+    max_cost: int = Field(default=8000, ge=1)  # encoder frames in a batch, padding included
+    max_frames: int = Field(default=750, ge=1)  # longer utterances are left out: 15 s
+    held_out: int = Field(default=300, ge=1)  # utterances of the last corpus that are only measured
+
+
+@dataclass
+class Example:
+    """A question as tokens and, when it was spoken, as encoder states (T, D); its answer ends with the stop token."""
+
+    id: str
+    transcript: list[int]
+    answer: list[int]
+    states_TD: np.ndarray | None = None  # none: it is only ever typed
+
+    @property
+    def cost(self) -> int:
+        """What the row counts in a batch, in frames."""
+        return TYPED_COST if self.states_TD is None else len(self.states_TD)
+
+
+@dataclass
+class Examples:
+    """What is trained on, and the spoken questions that are only measured."""
+
+    train: list[Example]
+    held_out: list[Example]
+
+    @property
+    def width(self) -> int:
+        """The encoder's width."""
+        assert self.held_out[0].states_TD is not None  # noqa: S101  held-out questions are spoken
+        return self.held_out[0].states_TD.shape[1]
+
+
+def read_examples(data: QuestionData, encode: Encode, stop: int | None = None, typed: Path | None = None) -> Examples:
+    """Return all usable spoken questions, and behind those to train on the rows of `typed` that nobody speaks.
+
+    What is left out is counted and said. InputError for a row without text, ConfigError when nothing is left to train on.
+    """
+    truecase = Truecaser(text for path in data.cased for text in texts_of(path) if text != text.lower())
+    answers = answers_of(data.answers) if data.answers else None
+    if len(data.corpora) != len(data.states):
+        raise ConfigError(
+            f"data.states names {len(data.states)} folders for {len(data.corpora)} corpora: give one to each."
+        )
+    spoken, known, dropped = [], set(), Counter[str]()  # known: what somebody says
+    for corpus, folder in zip(data.corpora, data.states, strict=True):
+        for record, states_TD in read_ragged(folder, corpus):
+            name = question_id(record)
+            if len(states_TD) > data.max_frames:
+                dropped[f"longer than {data.max_frames} frames"] += 1
+            elif answers is not None and name not in answers:
+                dropped["without an answer"] += 1
+            else:
+                known.add(name)
+                said = encode(truecase(text_of(record, corpus)))
+                answer = [] if answers is None or stop is None else [*encode(answers[name]), stop]
+                spoken.append(Example(str(record["id"]), said, answer, states_TD.copy()))
+    tell_dropped(dropped, len(spoken), "spoken questions")
+    first = first_held_out(len(spoken), data.held_out, "data.held_out")
+    rows = spoken[:first] + (
+        typed_examples(typed, known, encode, stop) if typed is not None and stop is not None else []
+    )
+    return Examples(rows, spoken[first:])
+
+
+def typed_examples(path: Path, known: set[str], encode: Encode, stop: int) -> list[Example]:
+    """Return the rows of a JSONL with `id`, `question` and `answer` whose id is not among the spoken ones."""
+    rows = []
+    for number, record in enumerate(read_jsonl(path), start=1):
+        try:
+            if record["id"] not in known:
+                rows.append(Example(record["id"], encode(record["question"]), [*encode(record["answer"]), stop]))
+        except KeyError as error:
+            raise InputError(f"{path} line {number} has no {error}: make it again.") from error
+    return rows
+
+
+def first_held_out(count: int, held_out: int, name: str) -> int:
+    """Return the number of the first of the last `held_out` rows; ConfigError when none is left to train on."""
+    if held_out >= count:
+        raise ConfigError(
+            f"{name} is {held_out} and there are {count} rows: lower it, so that some are left to train on."
+        )
+    return count - held_out
+
+
+def tell_dropped(dropped: Counter[str], kept: int, what: str) -> None:
+    """Say how many rows were left out and why; InputError when none is left."""
+    why = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+    if not kept:
+        raise InputError(f"none of the {what} can be used ({why or 'there are none'}): correct the data.")
+    if dropped:
+        log.warning("%d of %d %s are left out: %s.", sum(dropped.values()), kept + sum(dropped.values()), what, why)
+
+
+def answers_of(path: Path) -> dict[str, str]:
+    """Return id to answer of a JSONL; InputError names a line that lacks one."""
+    found = {}
+    for number, record in enumerate(read_jsonl(path), start=1):
+        if not isinstance(record.get("id"), str) or not isinstance(record.get("answer"), str):
+            raise InputError(f"{path} line {number} has no `id` or no `answer`: make it again.")
+        found[record["id"]] = record["answer"]
+    return found
+
+
+def text_of(record: dict[str, Any], source: Path) -> str:
+    """Return what was said in a record; InputError when it does not say."""
+    if not isinstance(record.get("text"), str):
+        raise InputError(f"{source} does not say what is said in {record.get('id')}: give its record a `text`.")
+    return record["text"]
+
+
+def question_id(record: dict[str, Any]) -> str:
+    """Return the id of the question that a spoken record renders."""
+    return record.get("question_id", record["id"].partition("@")[0])
+
+
+def texts_of(path: Path) -> list[str]:
+    """Return the `text`, or else the `question`, of every line of a JSONL file."""
+    return [record.get("text") or record.get("question") or "" for record in read_jsonl(path)]
+
+
+def padded_states(examples: Iterable[Example], width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return states padded to (B, T, D) in float32 and their lengths (B,); rows that are only typed have two frames of zeros."""
+    none_TD = np.zeros((2, width), np.float16)
+    rows = [none_TD if one.states_TD is None else one.states_TD for one in examples]
+    tensors = [torch.from_numpy(row).float() for row in rows]
+    return pad_right(tensors)[0], torch.tensor([len(row) for row in tensors])

@@ -1,0 +1,78 @@
+"""Arrays of different lengths beside a manifest, one a record, matched by the record's id; it knows no encoder.
+
+A shard `NAME.jsonl` has a `NAME.npz` with `frames`, `offsets`, `ids`, and `skipped`, the ids of records that could not be encoded:
+the record with ids[i] owns rows offsets[i] to offsets[i + 1]. The order of the manifest is of no account.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from echox.data.manifest import read_manifest
+from echox.errors import InputError
+from echox.files import write_file
+
+
+def manifests_of(source: Path) -> list[Path]:
+    """Return the shard-*.jsonl of a corpus, in order; InputError when it holds none."""
+    found = sorted(Path(source).glob("shard-*.jsonl"))
+    if not found:
+        raise InputError(f"{source} holds no shard-*.jsonl: make the corpus first.")
+    return found
+
+
+def write_ragged(path: Path, ids: Sequence[str], rows: Sequence[np.ndarray], skipped: Sequence[str] = ()) -> None:
+    """Write arrays of one width as one array with its offsets and ids, atomically."""
+    offsets = np.cumsum([0, *(len(row) for row in rows)]).astype(np.int64)
+    frames = np.concatenate(rows) if len(rows) else np.zeros(0)
+    names = {"ids": np.array(list(ids), dtype=np.str_), "skipped": np.array(list(skipped), dtype=np.str_)}
+    with write_file(path) as partial, partial.open("wb") as file:
+        np.savez(file, frames=frames, offsets=offsets, **names)
+
+
+def read_ragged(folder: Path, source: Path) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+    """Yield (manifest record, its rows) of every encoded shard of `source`, in the manifests' order, skipped records left out.
+
+    InputError when a shard is missing, broken, or of other records than the manifest's.
+    """
+    for manifest in manifests_of(source):
+        path, records = Path(folder) / f"{manifest.stem}.npz", read_manifest(manifest)
+        places, frames, skipped = _read(path, manifest)
+        ids = [str(record["id"]) for record in records]
+        if len(set(ids)) < len(ids):
+            raise InputError(f"{manifest} holds an id twice: make the manifest again.")
+        differ = set(ids) ^ (set(places) | skipped)
+        if differ:
+            raise InputError(
+                f"{path} and {manifest} are of other utterances ({min(differ)} in one alone): encode again."
+            )
+        for record, name in zip(records, ids, strict=True):
+            if name in places:
+                start, end = places[name]
+                yield record, frames[start:end]
+
+
+def _read(path: Path, manifest: Path) -> tuple[dict[str, tuple[int, int]], np.ndarray, set[str]]:
+    """Return where the rows of each id are, the rows, and the ids that were skipped."""
+    if not path.exists():
+        raise InputError(f"{path} is missing: encode {manifest} first.")
+    try:
+        with np.load(path) as data:
+            if "ids" not in data:
+                raise InputError(
+                    f"{path} does not say whose frames it holds: encode {manifest} again, into another folder."
+                )
+            ids, offsets, frames = data["ids"].tolist(), data["offsets"].tolist(), data["frames"]
+            skipped = set(data["skipped"].tolist())
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
+        raise InputError(
+            f"{path} is not a whole file of frames ({type(error).__name__}): encode {manifest} again."
+        ) from error
+    if len(offsets) != len(ids) + 1 or offsets[-1] != len(frames):
+        raise InputError(
+            f"{path} holds {len(frames)} frames of {len(ids)} utterances, which do not fit: encode {manifest} again."
+        )
+    return dict(zip(ids, zip(offsets[:-1], offsets[1:], strict=True), strict=True)), frames, skipped

@@ -1,0 +1,82 @@
+"""Examples to learn from: what is left out is counted, what is held out leaves something, what is typed has no states."""
+
+import json
+
+import numpy as np
+import pytest
+
+from echox.data.batching import BucketedBatches, runs_under
+from echox.data.example import QuestionData, padded_states, read_examples, typed_examples
+from echox.data.manifest import write_jsonl, write_manifest
+from echox.data.states import write_ragged
+from echox.errors import ConfigError, InputError
+
+
+def letters(text: str) -> list[int]:
+    return [ord(letter) for letter in text]
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    base = {"audio": "a.wav", "samples": 1, "sample_rate": 16_000}
+    records = [base | {"id": f"q{n}@voice", "text": f"who {n}"} for n in range(6)]
+    write_manifest(tmp_path / "shard-00000.jsonl", records)
+    rows = [np.ones((900 if n == 1 else 4 + n, 3), np.float16) for n in range(6)]
+    write_ragged(tmp_path / "states" / "shard-00000.npz", [record["id"] for record in records], rows)
+    answers = [{"id": f"q{n}", "question": f"who {n}", "answer": str(n)} for n in (0, 1, 2, 4, 5, 9)]
+    write_jsonl(tmp_path / "answers.jsonl", answers)
+    return tmp_path
+
+
+def data(corpus, **values):
+    settings = {"corpora": [corpus], "states": [corpus / "states"], "answers": corpus / "answers.jsonl", "held_out": 1}
+    return QuestionData.parse(settings | values, "test")
+
+
+def test_what_is_left_out_is_counted_and_said(corpus, caplog):
+    found = read_examples(data(corpus), letters, 7, corpus / "answers.jsonl")
+    assert [row.id for row in found.held_out] == ["q5@voice"] and found.width == 3
+    assert [(row.id, row.states_TD is None) for row in found.train] == [
+        ("q0@voice", False), ("q2@voice", False), ("q4@voice", False), ("q1", True), ("q9", True)
+    ]  # fmt: skip
+    assert found.train[1].answer == [ord("2"), 7] and found.train[1].transcript == letters("Who 2")
+    assert "2 of 6 spoken questions are left out: 1 longer than 750 frames, 1 without an answer" in caplog.text
+    states_BTD, lengths_B = padded_states([found.train[0], found.train[3]], 3)
+    assert lengths_B.tolist() == [4, 2] and states_BTD[1].abs().sum() == 0
+
+
+def test_holding_out_more_than_there_is_is_refused(corpus):
+    with pytest.raises(ConfigError, match="data.held_out is 4 and there are 4 rows"):
+        read_examples(data(corpus, held_out=4), letters, 7)
+    with pytest.raises(InputError, match="none of the spoken questions"):
+        read_examples(data(corpus, max_frames=1), letters, 7)
+    with pytest.raises(ConfigError, match="0 folders for 1 corpora"):
+        read_examples(data(corpus, states=[]), letters, 7)
+
+
+def test_a_record_that_does_not_say_its_text_is_named(corpus):
+    manifest = corpus / "shard-00000.jsonl"
+    records = [json.loads(line) for line in manifest.read_text().splitlines()]
+    del records[2]["text"]
+    write_manifest(manifest, records)
+    with pytest.raises(InputError, match="q2@voice"):
+        read_examples(data(corpus), letters, 7)
+    write_jsonl(corpus / "typed.jsonl", [{"id": "x", "question": "who"}])
+    with pytest.raises(InputError, match="line 1 has no 'answer'"):
+        typed_examples(corpus / "typed.jsonl", set(), letters, 7)
+
+
+def test_runs_fit_and_hold_every_item_once():
+    costs = [5, 1, 9, 3, 3, 12, 2]
+    runs = runs_under(costs, 10)
+    assert sorted(item for run in runs for item in run) == list(range(7))
+    assert all(len(run) == 1 or max(costs[i] for i in run) * len(run) <= 10 for run in runs)
+
+
+def test_a_batch_is_a_function_of_its_number():
+    def items(numbers, rng):
+        return numbers, float(rng.random())
+
+    one, two = (BucketedBatches([3, 1, 4, 1, 5, 9, 2, 6], 10, items, seed=3) for _ in range(2))
+    forth = [one[number] for number in range(12)]
+    assert [two[number] for number in reversed(range(12))] == forth[::-1]

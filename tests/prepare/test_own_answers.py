@@ -1,0 +1,87 @@
+"""The text model's own answers: resumed after half a line, split among processes, never mixed from two system texts."""
+
+import json
+
+import pytest
+
+from echox.data.manifest import read_jsonl, write_jsonl
+from echox.errors import ConfigError, InputError
+from echox.prepare import answers
+from echox.prepare.answers import Recipe, run
+
+
+@pytest.fixture
+def asked(tmp_path, monkeypatch):
+    """A recipe maker and the list of questions that the model was asked."""
+    questions, seen = [{"id": f"q{n}", "question": f"Who {n}?", "answers": ["Ann"]} for n in range(5)], []
+    write_jsonl(tmp_path / "questions.jsonl", questions)
+
+    class Llm:
+        def to(self, device):
+            return self
+
+    def answer(llm, tokenizer, asked, system, limit):
+        seen.extend(asked)
+        return [f"{question[4:5]} is Ann." for question in asked]
+
+    monkeypatch.setattr(answers, "load_tokenizer", lambda folder: None)
+    monkeypatch.setattr(answers, "load_llm", lambda folder, dtype: Llm())
+    monkeypatch.setattr(answers, "answer_typed", answer)
+    monkeypatch.setattr(answers, "segments", lambda rows, tokenizer: [])
+    values = {
+        "stage": "answers",
+        "out": tmp_path / "out",
+        "llm": tmp_path / "llm",
+        "questions": tmp_path / "questions.jsonl",
+    }
+    return (lambda **changes: run(Recipe.parse(values | changes, "test"))), seen
+
+
+def test_half_a_line_does_not_stop_the_rest(asked, tmp_path):
+    made, seen = asked
+    made()
+    own = tmp_path / "out" / "own.jsonl"
+    whole = own.read_text()
+    own.write_text(whole[:-20])
+    seen.clear()
+    made()
+    assert seen == ["Who 4?"] and own.read_text() == whole
+    assert len(read_jsonl(tmp_path / "out" / "targets.jsonl")) == 5
+
+
+def test_parts_join_to_what_one_process_makes(asked, tmp_path):
+    made, seen = asked
+    made(shard=(0, 2))
+    assert seen == ["Who 0?", "Who 2?", "Who 4?"] and not (tmp_path / "out" / "targets.jsonl").exists()
+    made(shard=(1, 2))
+    made(out=tmp_path / "whole")
+    parts, whole = (read_jsonl(tmp_path / name / "targets.jsonl") for name in ("out", "whole"))
+    assert parts == whole and len(seen) == 10
+
+
+def test_answers_under_another_system_text_or_to_another_question_are_not_used(asked, tmp_path):
+    made, seen = asked
+    made()
+    with pytest.raises(ConfigError, match="another system"):
+        made(system="Be rude.")
+    rows = read_jsonl(tmp_path / "questions.jsonl")
+    rows[2]["question"] = "Who else?"
+    write_jsonl(tmp_path / "questions.jsonl", rows)
+    seen.clear()
+    made()
+    assert seen == ["Who else?"]
+
+
+def test_what_is_no_question_or_no_answer_is_named(asked, tmp_path):
+    made, _ = asked
+    (tmp_path / "questions.jsonl").write_text('{"id": "a"}\n')
+    with pytest.raises(InputError, match="line 1 has no `id` or no `question`"):
+        made()
+    (tmp_path / "questions.jsonl").write_text("")
+    with pytest.raises(InputError, match="is empty"):
+        made()
+    write_jsonl(tmp_path / "questions.jsonl", [{"id": "a", "question": "Who?", "answers": []}])
+    (tmp_path / "out").mkdir(exist_ok=True)
+    (tmp_path / "out" / "own.jsonl").write_text(json.dumps(["no", "answer"]) + "\n")
+    with pytest.raises(InputError, match="remove the line"):
+        made()
