@@ -42,7 +42,7 @@ check: .venv/test.stamp
 
 .venv/test.stamp: .venv/ask.stamp
 	@echo "Installing what the tests need into .venv (once, a few minutes) ..."
-	@$(PIP) --editable ".[prepare,train,eval,dev]"
+	@$(PIP) --editable ".[prepare,train,eval,serve,dev]"
 	@touch $@
 
 .venv/python.stamp:

@@ -116,10 +116,10 @@ def test_help_imports_nothing_heavy_and_names_every_verb():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
-    assert all(verb in done.stdout for verb in ("ask", "say", "train", "units", "prepare", "eval", "convert"))
+    assert all(verb in done.stdout for verb in ("ask", "say", "serve", "train", "units", "prepare", "eval", "convert"))
 
 
-@pytest.mark.parametrize("verb", ["ask", "say", "train", "units", "prepare", "eval", "convert"])
+@pytest.mark.parametrize("verb", ["ask", "say", "serve", "train", "units", "prepare", "eval", "convert"])
 def test_the_help_of_a_verb_imports_no_torch(verb):
     code = (
         f"import sys\nfrom echox import cli\nsys.argv = ['echox', '{verb}', '--help']\n"

@@ -1,0 +1,62 @@
+"""An answer as a coroutine reads it: pieces of an engine's thread, with a time limit, given up when its reader goes."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+
+from echox.errors import EchoxError
+from echox.generate.types import Piece
+from echox.serve.metrics import Metrics
+from echox.serve.refusals import Refusal, refusal_of
+from echox.serve.worker import Ask, Engine
+
+log = logging.getLogger("echox.serve")
+T = TypeVar("T")
+
+
+async def pieces(engine: Engine, ask: Ask, metrics: Metrics, patience: float) -> AsyncIterator[Piece]:
+    """Yield the pieces of one answer; Refusal when it cannot be had, TimeoutError after `patience` seconds without one.
+
+    Leaving the loop early, or being cancelled in it, gives the answer up.
+    """
+    loop, arrived = asyncio.get_running_loop(), asyncio.Queue[Piece | Exception | None]()
+    with metrics.answer(engine.sample_rate) as measured:
+        job = engine.submit(ask, lambda piece: _deliver(loop, arrived, piece))
+        try:
+            while (piece := await asyncio.wait_for(arrived.get(), patience)) is not None:
+                if isinstance(piece, Exception):
+                    if not isinstance(piece, EchoxError):
+                        log.error("an answer failed", exc_info=piece)
+                    raise refusal_of(piece) from piece
+                job.taken()
+                measured(piece)
+                yield piece
+        finally:
+            job.cancel()
+
+
+def _deliver(loop: asyncio.AbstractEventLoop, arrived: "asyncio.Queue[Any]", piece: Piece | Exception | None) -> None:
+    """Put a piece into a coroutine's queue from another thread; a loop that has ended needs none."""
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(arrived.put_nowait, piece)
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Return what `work` returns, or give it up with a Refusal when the client hangs up first."""
+    working = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_hung_up(request))
+    await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
+    gone.cancel()
+    if working.done():
+        return working.result()
+    working.cancel()
+    await asyncio.wait({working})
+    raise Refusal(499, "the client hung up.", code="client_closed_request")
+
+
+async def _hung_up(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,148 @@
+"""The application: routes, errors in the protocol's shape, limits; it is handed engines and loads no model.
+
+GET  /                          a page to talk to              GET /health    GET /metrics
+GET  /v1/models                 POST /v1/chat/completions      POST /v1/audio/speech
+POST /v1/audio/transcriptions   WS   /v1/realtime
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from echox.serve import chat, speech
+from echox.serve.drain import drain_at_the_end
+from echox.serve.house import House
+from echox.serve.refusals import Refusal, refusal_of
+from echox.serve.settings import Settings
+from echox.serve.worker import Engine
+
+log = logging.getLogger("echox.serve")
+PAGE = Path(__file__).parent / "web" / "index.html"
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline' blob:; worker-src blob:; style-src 'unsafe-inline'; "
+    "connect-src 'self' ws: wss:; img-src data:; media-src blob:; base-uri 'none'; frame-ancestors 'none'"
+)
+
+
+def make_app(engines: Mapping[str, Engine], settings: Settings | None = None) -> FastAPI:
+    """Return the application that answers with `engines`, by model name; closing it closes them."""
+    house = House(dict(engines), settings or Settings())
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        drain_at_the_end(house)
+        yield
+        for engine in house.engines.values():
+            await asyncio.to_thread(engine.close)
+
+    app = FastAPI(title="echox", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.state.house = house
+    app.include_router(_open_routes(house))
+    app.include_router(_models(house), prefix="/v1", dependencies=[Depends(_admit)])
+    app.include_router(chat.routes(house), prefix="/v1", dependencies=[Depends(_admit)])
+    app.include_router(speech.routes(house), prefix="/v1", dependencies=[Depends(_admit)])
+    app.add_middleware(BodyLimit, most=house.settings.limits.body_bytes)
+    app.add_middleware(
+        CORSMiddleware, allow_origins=house.settings.origins, allow_methods=["*"], allow_headers=["*"], max_age=600
+    )
+    for kind in (Refusal, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, _refuse)
+    return app
+
+
+async def _admit(request: Request) -> None:
+    request.app.state.house.admit(request)
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    """Return any error in the protocol's shape, counted by its code."""
+    if isinstance(error, RequestValidationError):
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"] if part != "body") or None
+        refusal = Refusal(400, f"{name or 'the body'}: {first['msg']}.", "invalid_value", name)
+    elif isinstance(error, HTTPException):
+        refusal = Refusal(error.status_code, f"{request.url.path}: {error.detail}.", "not_found")
+    else:
+        refusal = refusal_of(error)
+    request.app.state.house.metrics.refused.labels(refusal.code or "none").inc()
+    return JSONResponse(refusal.body(), refusal.status, refusal.headers())
+
+
+def _open_routes(house: House) -> APIRouter:
+    """Return the routes that need no key: the page, health and metrics."""
+    router = APIRouter()
+
+    @router.get("/", response_class=HTMLResponse)
+    async def page() -> Response:
+        return HTMLResponse(PAGE.read_text(encoding="utf-8"), headers={"Content-Security-Policy": PAGE_POLICY})
+
+    @router.get("/health")
+    async def health() -> Response:
+        loads = {name: dict(zip(("active", "waiting"), one.load(), strict=True)) for name, one in house.engines.items()}
+        well = all(engine.alive() for engine in house.engines.values())
+        status = "draining" if house.draining else "ok" if well else "a model has stopped"
+        body = {"status": status, "models": loads, "sessions": house.sessions}
+        return JSONResponse(body, 200 if status == "ok" else 503)
+
+    @router.get("/metrics")
+    async def metrics() -> Response:
+        return Response(house.metrics.page(), media_type=CONTENT_TYPE_LATEST)
+
+    return router
+
+
+def _models(house: House) -> APIRouter:
+    router, created = APIRouter(), int(time.time())
+
+    def shown(name: str) -> dict[str, Any]:
+        return {"id": name, "object": "model", "created": created, "owned_by": "echox"}
+
+    @router.get("/models")
+    async def models() -> dict[str, Any]:
+        return {"object": "list", "data": [shown(name) for name in house.engines]}
+
+    @router.get("/models/{name:path}")
+    async def model(name: str) -> dict[str, Any]:
+        house.engine(name)
+        return shown(name)
+
+    return router
+
+
+class BodyLimit:
+    """Refuses a request whose body is longer than it may be, before it is read or as soon as it shows."""
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self.app, self.most = app, most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, counting its bytes."""
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        refusal = Refusal(413, f"the body is longer than {self.most >> 20} MiB: send less.", "request_too_large")
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if not length.isdigit() or int(length) > self.most:
+            return await JSONResponse(refusal.body(), refusal.status)(scope, receive, send)
+        left = self.most
+
+        async def counted() -> Message:
+            nonlocal left
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise refusal
+            return message
+
+        await self.app(scope, counted, send)

@@ -1,0 +1,267 @@
+"""`POST /v1/chat/completions`: text and sound in, text and sound out, whole or as a stream of chunks.
+
+What clients join blindly is sent so that joining is right: an id and an expiry once, sound in multiples of 6 bytes.
+"""
+
+import asyncio
+import base64
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic import BaseModel, Field
+
+from echox.audio import SAMPLE_RATE, read_question
+from echox.generate.types import Piece
+from echox.serve.answers import while_connected
+from echox.serve.history import fitting
+from echox.serve.house import House
+from echox.serve.refusals import Refusal, refusal_of
+from echox.serve.replies import reply_id, reply_text
+from echox.serve.sound import Speech, whole
+from echox.serve.worker import Ask
+
+WHOLE_SAMPLES = 6  # bytes: three samples, which are whole characters of base64
+FRAMES = 50  # of 20 ms, a second: what the sound of a question counts as
+
+
+class AudioOptions(BaseModel):
+    """`audio` of a request."""
+
+    format: Literal["wav", "mp3", "flac", "opus", "aac", "pcm16"] = "wav"
+
+
+class ReplyReference(BaseModel):
+    """`audio` of an earlier message of the assistant."""
+
+    id: str
+
+
+class Sound(BaseModel):
+    """`input_audio` of a part."""
+
+    data: str
+    format: str = "wav"
+
+
+class Part(BaseModel):
+    """A part of a message."""
+
+    type: str
+    text: str | None = None
+    input_audio: Sound | None = None
+
+
+class Message(BaseModel):
+    """One message."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[Part] | None = None
+    audio: ReplyReference | None = None
+
+
+class StreamOptions(BaseModel):
+    """`stream_options` of a request."""
+
+    include_usage: bool = False
+
+
+class ChatRequest(BaseModel):
+    """What is read of a request; unknown fields are ignored, and so is sampling, since decoding is greedy."""
+
+    model: str
+    messages: list[Message] = Field(min_length=1)
+    modalities: list[Literal["text", "audio"]] | None = None
+    audio: AudioOptions | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    n: int | None = None
+    tools: list[Any] | None = None
+    max_completion_tokens: int | None = Field(None, ge=1)
+    max_tokens: int | None = Field(None, ge=1)
+
+
+def routes(house: House) -> APIRouter:
+    """Return the route."""
+    router = APIRouter()
+
+    @router.post("/chat/completions")
+    async def completions(body: ChatRequest, request: Request) -> Response:
+        _check(body)
+        house.engine(body.model)
+        ask, limits = asked(body, house), house.settings.limits
+        if isinstance(ask.question, bytes):
+            ask = replace(
+                ask, question=await asyncio.to_thread(read_question, ask.question, None, limits.question_seconds)
+            )
+        reply = Completion(body, ask, house)
+        answer = house.answer(body.model, ask)
+        if body.stream:
+            first = await anext(answer)  # what fails before anything is said fails as a request, not as a stream
+            return StreamingResponse(reply.stream(first, answer), media_type="text/event-stream")
+        return JSONResponse(await while_connected(request, reply.whole(answer)))
+
+    return router
+
+
+def _check(body: ChatRequest) -> None:
+    """Refuse what no model here can do, rather than do something else."""
+    if "audio" in (body.modalities or ()) and body.audio is None:
+        raise Refusal(400, "modalities ask for audio: say its format in `audio`.", "missing_audio", "audio")
+    if body.stream and body.audio is not None and "audio" in (body.modalities or ()) and body.audio.format != "pcm16":
+        message = f"'audio.format' cannot be {body.audio.format!r} when stream is true: use 'pcm16'."
+        raise Refusal(400, message, "unsupported_value", "audio.format")
+    if body.n not in (None, 1):
+        raise Refusal(400, "one answer a request: leave out n.", "unsupported_value", "n")
+    if body.tools:
+        raise Refusal(400, "this model cannot call tools: leave them out.", "unsupported_value", "tools")
+
+
+def asked(body: ChatRequest, house: House) -> Ask:
+    """Return the question of a request with what came before it; Refusal when the last message is none."""
+    *before, last = body.messages
+    if last.role != "user":
+        raise Refusal(400, "the last message is not the user's: end with a question.", "invalid_value", "messages")
+    system = [_text(message) for message in before if message.role in ("system", "developer")]
+    turns = [
+        (message.role, reply_text(message.audio.id, house.settings.secret) if message.audio else _text(message))
+        for message in before
+        if message.role in ("user", "assistant")
+    ]
+    history, _ = fitting([turn for turn in turns if turn[1]], house.settings.limits.history_chars)
+    sound = [part.input_audio for part in _parts(last) if part.input_audio is not None]
+    text, text_only = _text(last), "audio" not in (body.modalities or ())
+    if len(sound) > 1:
+        raise Refusal(400, "the last message holds several recordings: send one.", "invalid_value", "messages")
+    if sound:
+        instructions = "\n".join([*system, text]).strip()
+        return Ask(_decoded(sound[0].data), text_only=text_only, history=history, instructions=instructions)
+    return Ask(typed=text, text_only=text_only, history=history, instructions="\n".join(system))
+
+
+def _parts(message: Message) -> list[Part]:
+    content = message.content or []
+    return [Part(type="text", text=content)] if isinstance(content, str) else content
+
+
+def _text(message: Message) -> str:
+    return "\n".join(part.text for part in _parts(message) if part.text)
+
+
+def _decoded(data: str) -> bytes:
+    try:
+        return base64.b64decode(data, validate=True)
+    except ValueError:
+        raise Refusal(400, "input_audio.data is not base64: encode the file's bytes.", "invalid_value") from None
+
+
+class Completion:
+    """One answer in the shape of the protocol, whole or in chunks."""
+
+    def __init__(self, body: ChatRequest, ask: Ask, house: House) -> None:
+        self.body, self.ask, self.settings = body, ask, house.settings
+        self.rate = house.engine(body.model).sample_rate
+        self.head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": body.model}
+        self.expires = int(time.time()) + house.settings.limits.audio_id_seconds
+        self.most = body.max_completion_tokens or body.max_tokens
+        self.text, self.finish, self.words, self.units = "", "stop", 0, 0
+
+    async def taken(self, answer: AsyncIterator[Piece]) -> AsyncIterator[Piece]:
+        """Yield the pieces up to the limit of the request, counted; Refusal when nothing was understood."""
+        async for piece in answer:
+            text = piece.text if self.text else piece.text.lstrip()
+            self.text, self.words, self.units = self.text + text, self.words + bool(text), self.units + len(piece.units)
+            self.finish = piece.finish or self.finish
+            if self.finish == "unheard":
+                raise Refusal(400, "nothing was understood in the recording: speak up, or record it again.", "unheard")
+            yield replace(piece, text=text)
+            if self.most is not None and self.words >= self.most:
+                self.finish = "length"
+                return
+
+    async def whole(self, answer: AsyncIterator[Piece]) -> dict[str, Any]:
+        """Return the body of a whole answer."""
+        waves = [np.zeros(0, np.float32)]
+        async for piece in self.taken(answer):
+            if piece.audio is not None:
+                waves.append(piece.audio)
+        text = self.text.strip()
+        message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+        if self.body.audio is not None and not self.ask.text_only:
+            data = await asyncio.to_thread(whole, np.concatenate(waves), self.rate, self.body.audio.format)
+            sound = {"data": base64.b64encode(data).decode(), "transcript": text}
+            message |= {"content": None, "audio": self._named(text) | sound}
+        choice = {"index": 0, "finish_reason": self._reason(), "logprobs": None, "message": message}
+        return self.head | {"object": "chat.completion", "choices": [choice], "usage": self._usage()}
+
+    async def stream(self, first: Piece, answer: AsyncIterator[Piece]) -> AsyncIterator[str]:
+        """Yield the lines of an answer as it is made; an error ends them as the client expects."""
+        try:
+            yield self._chunk({"role": "assistant", "content": None, "refusal": None})
+            speech, rest = Speech(self.rate, "pcm16"), b""
+            async for piece in self.taken(_after(first, answer)):
+                if piece.text:
+                    said = {"content": piece.text} if self.ask.text_only else {"audio": {"transcript": piece.text}}
+                    yield self._chunk(said)
+                if piece.audio is not None:
+                    rest += speech.push(piece.audio)
+                    even = len(rest) - len(rest) % WHOLE_SAMPLES
+                    if even:
+                        yield self._sound(rest[:even])
+                    rest = rest[even:]
+            if not self.ask.text_only:
+                if rest := rest + speech.flush():
+                    yield self._sound(rest)
+                yield self._chunk({"audio": self._named(self.text.strip())})
+            yield self._chunk({}, self._reason())
+            if self.body.stream_options and self.body.stream_options.include_usage:
+                yield _line(self._chunk_head() | {"choices": [], "usage": self._usage()})
+        except (Refusal, TimeoutError) as error:
+            yield _line(refusal_of(error).body())
+        yield "data: [DONE]\n\n"
+
+    def _named(self, text: str) -> dict[str, Any]:
+        """Return id and expiry: the id holds the transcript, so it is known when all is said, and it is sent once."""
+        return {"id": reply_id(text, self.settings.secret, self.expires), "expires_at": self.expires}
+
+    def _reason(self) -> str:
+        return "length" if self.finish == "length" else "stop"
+
+    def _chunk_head(self) -> dict[str, Any]:
+        return self.head | {"object": "chat.completion.chunk"}
+
+    def _chunk(self, delta: dict[str, Any], reason: str | None = None) -> str:
+        return _line(self._chunk_head() | {"choices": [{"index": 0, "delta": delta, "finish_reason": reason}]})
+
+    def _sound(self, data: bytes) -> str:
+        return self._chunk({"audio": {"data": base64.b64encode(data).decode()}})
+
+    def _usage(self) -> dict[str, Any]:
+        """Return counts, not prices: words read, 20 ms frames heard, pieces of text and units said."""
+        question = self.ask.question
+        heard = len(question) * FRAMES // SAMPLE_RATE if isinstance(question, np.ndarray) else 0
+        texts = [text for _, text in self.ask.history] + [self.ask.typed or "", self.ask.instructions]
+        read = sum(len(text.split()) for text in texts)
+        return {
+            "prompt_tokens": read + heard,
+            "completion_tokens": self.words + self.units,
+            "total_tokens": read + heard + self.words + self.units,
+            "prompt_tokens_details": {"audio_tokens": heard, "text_tokens": read, "cached_tokens": 0},
+            "completion_tokens_details": {"audio_tokens": self.units, "text_tokens": self.words},
+        }
+
+
+async def _after(first: Piece, rest: AsyncIterator[Piece]) -> AsyncIterator[Piece]:
+    yield first
+    async for piece in rest:
+        yield piece
+
+
+def _line(value: dict[str, Any]) -> str:
+    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"

@@ -1,0 +1,72 @@
+"""What every route of one server shares: its engines, settings and counters, and who is let in."""
+
+import hmac
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from starlette.requests import HTTPConnection
+
+from echox.generate.types import Piece
+from echox.serve.answers import pieces
+from echox.serve.metrics import Metrics
+from echox.serve.refusals import Refusal, draining
+from echox.serve.settings import Settings
+from echox.serve.worker import Ask, Engine
+
+MOST_CALLERS = 10_000  # of whom the rate limit keeps count
+
+
+@dataclass
+class House:
+    """The shared state of one application."""
+
+    engines: dict[str, Engine]
+    settings: Settings
+    metrics: Metrics = field(default_factory=Metrics)
+    draining: bool = False  # told to end: what is new is refused
+    sessions: int = 0  # open realtime connections
+    under_way: int = 0  # answers being made or waiting
+    calls: dict[str, tuple[float, float]] = field(default_factory=dict)  # caller: (calls left, at this time)
+
+    def engine(self, model: str) -> Engine:
+        """Return the engine of a model's name; Refusal 404 that names those that are here."""
+        if model not in self.engines:
+            known = ", ".join(self.engines)
+            raise Refusal(404, f"the model {model!r} is not here: choose {known}.", "model_not_found", "model")
+        return self.engines[model]
+
+    async def answer(self, model: str, ask: Ask) -> AsyncIterator[Piece]:
+        """Yield the pieces of an answer; errors as in `answers.pieces`."""
+        engine, patience = self.engine(model), self.settings.limits.answer_seconds
+        self.under_way += 1
+        try:
+            async for piece in pieces(engine, ask, self.metrics, patience):
+                yield piece
+        finally:
+            self.under_way -= 1
+
+    def admit(self, caller: HTTPConnection, offered: str | None = None) -> None:
+        """Raise the Refusal of a caller without a valid key, beyond its rate, or while the server is shutting down."""
+        key = offered or caller.headers.get("authorization", "").removeprefix("Bearer ").strip()
+        keys = self.settings.keys
+        if keys and not any(hmac.compare_digest(key.encode(), one.encode()) for one in keys):
+            raise Refusal(401, "this API key is missing or wrong.", "invalid_api_key", kind="authentication_error")
+        if self.draining:
+            raise draining()
+        self._count(key if keys else caller.client.host if caller.client else "")
+
+    def _count(self, caller: str) -> None:
+        """Take one call from a caller's minute, which fills up again as time goes by."""
+        most = self.settings.limits.requests_a_minute
+        if not most:
+            return
+        now = time.monotonic()
+        left, at = self.calls.pop(caller, (float(most), now))
+        left = min(most, left + (now - at) * most / 60)
+        if len(self.calls) >= MOST_CALLERS:
+            self.calls.pop(next(iter(self.calls)))
+        self.calls[caller] = (left - 1 if left >= 1 else left, now)
+        if left < 1:
+            message = f"more than {most} requests a minute: slow down."
+            raise Refusal(429, message, "rate_limit_exceeded", kind="rate_limit_error")

@@ -1,0 +1,68 @@
+"""What the server counts, for Prometheus; one registry an application, so that two in one process do not mix."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from echox.generate.types import Piece
+
+SECONDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0)
+MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"  # the library's own variable: several processes count in files there
+
+
+class Metrics:
+    """Counters of one server."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.answers = Counter("echox_answers", "Answers by how they ended.", ["finish"], registry=self.registry)
+        self.first_audio = Histogram(
+            "echox_first_audio_seconds",
+            "From the question to the first sound.",
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.audio = Counter("echox_audio_seconds", "Speech sent.", registry=self.registry)
+        self.refused = Counter("echox_refused", "Requests refused, by code.", ["code"], registry=self.registry)
+        self.sessions = Gauge(
+            "echox_realtime_sessions", "Open connections.", registry=self.registry, multiprocess_mode="livesum"
+        )
+        self.under_way = Gauge(
+            "echox_answers_under_way", "Being made or waiting.", registry=self.registry, multiprocess_mode="livesum"
+        )
+
+    @contextmanager
+    def answer(self, sample_rate: int) -> Iterator[Callable[[Piece], None]]:
+        """Count one answer; yield a function that is shown each of its pieces."""
+        began, heard, finish = time.perf_counter(), False, "given_up"
+
+        def measured(piece: Piece) -> None:
+            nonlocal heard, finish
+            finish = piece.finish or finish
+            if piece.audio is not None and len(piece.audio):
+                if not heard:
+                    heard = True
+                    self.first_audio.observe(time.perf_counter() - began)
+                self.audio.inc(len(piece.audio) / sample_rate)
+
+        self.under_way.inc()
+        try:
+            yield measured
+        except Exception:
+            finish = "failed"
+            raise
+        finally:
+            self.under_way.dec()
+            self.answers.labels(finish).inc()
+
+    def page(self) -> bytes:
+        """Return everything in Prometheus' text format, of all worker processes where there are several."""
+        registry = self.registry
+        if os.environ.get(MULTIPROCESS):
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)
+        return generate_latest(registry)

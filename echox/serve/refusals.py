@@ -1,0 +1,57 @@
+"""Errors in the one shape that the official client reads: `{"error": {message, type, param, code}}`.
+
+Its status decides which exception the client raises and whether it tries again by itself; `x-should-retry` corrects that.
+"""
+
+from typing import Any
+
+from echox.errors import ConfigError, EchoxError, InputError
+
+
+class Refusal(Exception):
+    """Raised where a request ends with an error of its own status and code."""
+
+    def __init__(
+        self, status: int, message: str, code: str | None = None, param: str | None = None, kind: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.code, self.param = status, message, code, param
+        self.kind = kind or ("server_error" if status >= 500 else "invalid_request_error")
+
+    def body(self) -> dict[str, Any]:
+        """Return the JSON body."""
+        return {"error": self.error()}
+
+    def error(self) -> dict[str, Any]:
+        """Return the error object alone."""
+        return {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
+
+    def headers(self) -> dict[str, str]:
+        """Return headers that say whether and when to try again."""
+        if self.status in (429, 503):
+            return {"Retry-After": "1"}
+        return {"x-should-retry": "false"} if self.status >= 500 or self.status in (408, 409) else {}
+
+
+def busy(waiting: int) -> Refusal:
+    """Return the refusal of a full queue."""
+    message = f"{waiting} answers wait already: try again in a moment."
+    return Refusal(429, message, code="queue_full", kind="rate_limit_error")
+
+
+def draining() -> Refusal:
+    """Return the refusal of a server that is about to end."""
+    return Refusal(503, "this server is shutting down: try again, another one will answer.", code="draining")
+
+
+def refusal_of(error: Exception) -> Refusal:
+    """Return any error as a refusal; what is nobody's fault but ours says no more than that."""
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, (InputError, ConfigError)):
+        return Refusal(400, str(error), code="invalid_value")
+    if isinstance(error, TimeoutError):
+        return Refusal(504, "the answer took too long and was given up.", code="timeout")
+    if isinstance(error, EchoxError):
+        return Refusal(500, str(error))
+    return Refusal(500, "the server failed at this; its log says why.", code="internal_error")

@@ -1,0 +1,68 @@
+"""Starting a server: models to engines, then one process or several behind one port."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from echox.errors import ConfigError
+from echox.serve.app import make_app
+from echox.serve.metrics import MULTIPROCESS
+from echox.serve.settings import VARIABLE, Settings
+from echox.serve.worker import Engine, Worker
+
+FRAME_BYTES = 24 << 20  # of one websocket message: 15 MiB of sound as base64, and its JSON
+OPTIONS: dict[str, Any] = {
+    "access_log": False,
+    "log_level": "warning",
+    "ws": "websockets-sansio",
+    "ws_max_size": FRAME_BYTES,
+    "ws_per_message_deflate": False,
+    "timeout_graceful_shutdown": 5,
+}
+FAKE = "fake"  # the assistant without weights, for clients' own tests
+
+
+def load_engines(settings: Settings) -> dict[str, Engine]:
+    """Return a running engine for each model, by the name that clients use; ModelError as in `SpeechAssistant.load`."""
+    from echox.assistant import SpeechAssistant
+
+    engines: dict[str, Engine] = {}
+    for model in settings.models:
+        name = os.path.basename(os.path.realpath(model)) if os.path.isdir(model) else model
+        if name in engines:
+            raise ConfigError(f"two models are called {name}: rename one of the folders.")
+        if model == FAKE:
+            assistant = SpeechAssistant.fake()
+        else:
+            assistant = SpeechAssistant.load(model, settings.device, settings.dtype, settings.llm)
+        engines[name] = Worker(assistant, settings.limits.active, settings.limits.waiting)
+    return engines
+
+
+def app_of_environment() -> FastAPI:
+    """Return the application of one of several processes, whose settings stand in the environment."""
+    settings = Settings.from_text(os.environ[VARIABLE])
+    return make_app(load_engines(settings), settings)
+
+
+def serve(settings: Settings, host: str, port: int, processes: int = 1) -> None:
+    """Serve until told to end; each process loads the models for itself, and a session lives in the one that took it."""
+    shared = {"host": host, "port": port, **OPTIONS}
+    if processes == 1:
+        uvicorn.run(make_app(load_engines(settings), settings), **shared)
+        return
+    with _environment(settings):
+        uvicorn.run("echox.serve.run:app_of_environment", factory=True, workers=processes, **shared)
+
+
+@contextmanager
+def _environment(settings: Settings) -> Iterator[None]:
+    """Hand the settings, and a folder to count in together, to the processes that are started inside this context."""
+    with tempfile.TemporaryDirectory(prefix="echox-serve-") as folder:
+        os.environ |= {VARIABLE: settings.to_text(), MULTIPROCESS: folder}
+        yield

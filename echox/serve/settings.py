@@ -1,0 +1,59 @@
+"""What a server may be told: models, keys, limits; as text they travel to worker processes in one variable."""
+
+import json
+import secrets
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from echox.errors import ConfigError
+
+VARIABLE = "ECHOX_SERVE"  # settings of a worker process, as JSON
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Where a server says no, or stops waiting; times in seconds."""
+
+    active: int = 4  # answers made at once, piece by piece in turn
+    waiting: int = 32  # answers that may wait for a place, a model
+    sessions: int = 64  # open realtime connections
+    requests_a_minute: int = 0  # of one key, or one address where there are no keys; 0: any number
+    body_bytes: int = 25 << 20
+    question_seconds: float = 120.0  # of sound in one turn
+    answer_seconds: float = 120.0  # without a new piece of the answer
+    idle_seconds: float = 600.0  # without a word from a realtime client
+    session_seconds: float = 1800.0
+    drain_seconds: float = 30.0  # for answers under way when the server is told to end
+    audio_id_seconds: int = 3600  # for which a spoken reply can be referred to
+    history_chars: int = 2000  # of earlier turns that a model is given; older ones are dropped whole
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if value < 0 or (value == 0 and one.name not in ("requests_a_minute", "waiting", "history_chars")):
+                raise ConfigError(f"{one.name} is {value:g}: give a positive number.")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything a server is started with."""
+
+    models: tuple[str, ...] = ("mini",)
+    llm: str | None = None
+    device: str = "auto"
+    dtype: str | None = None
+    keys: tuple[str, ...] = ()  # none: everybody is let in
+    origins: tuple[str, ...] = ()  # web pages of other hosts that may ask
+    secret: str = field(default_factory=lambda: secrets.token_hex(16))  # signs the ids of spoken replies
+    limits: Limits = Limits()
+
+    def to_text(self) -> str:
+        """Return the settings as one line of JSON, the inverse of `from_text`."""
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def from_text(text: str) -> "Settings":
+        """Return the settings that `to_text` wrote."""
+        values: dict[str, Any] = json.loads(text)
+        lists = {name: tuple(values[name]) for name in ("models", "keys", "origins")}
+        return Settings(**{**values, **lists, "limits": Limits(**values["limits"])})

@@ -1,0 +1,127 @@
+"""Speech as it leaves: float samples at a model's rate to bytes of any format of the protocol, as they come.
+
+    float [S] ─► soxr (streaming) ─► 24 kHz ─► PCM | WAV header + PCM | PyAV encoder (MP3, Opus, AAC, FLAC)
+                                  └► 8 kHz  ─► G.711 (g711.py)
+
+Raw PCM is 16-bit little-endian mono at 24 kHz by the protocol's convention.
+"""
+
+import io
+import struct
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import soxr
+
+from echox.audio import to_pcm16
+from echox.errors import require
+from echox.serve import g711
+
+RATE = 24_000  # samples per second of everything but G.711
+PHONE_RATE = 8_000
+UNKNOWN = 0xFFFFFFFF  # the length that a WAV header of a stream gives
+MEDIA_TYPES = {
+    "mp3": "audio/mpeg",
+    "opus": "audio/ogg",
+    "aac": "audio/aac",
+    "flac": "audio/flac",
+    "wav": "audio/wav",
+    "pcm": "audio/pcm",
+    "pcm16": "audio/pcm",
+}
+CODECS = {  # format: container, codec, its own sample format, bits a second
+    "mp3": ("mp3", "libmp3lame", 64_000),
+    "opus": ("ogg", "libopus", 32_000),
+    "aac": ("adts", "aac", 64_000),
+    "flac": ("flac", "flac", None),
+}
+
+
+class Resampled:
+    """Float samples at one rate to float samples at another, in pieces; together they are the whole wave resampled."""
+
+    def __init__(self, rate: int, wanted: int) -> None:
+        self.stream = None if rate == wanted else soxr.ResampleStream(rate, wanted, 1, dtype="float32")
+
+    def push(self, wave: np.ndarray, last: bool = False) -> np.ndarray:
+        """Return what is certain so far, float32 [S]; everything that is left with the `last` piece."""
+        wave = np.asarray(wave, np.float32)
+        return wave if self.stream is None else self.stream.resample_chunk(wave, last)
+
+
+class Speech:
+    """One answer's samples as bytes of a format."""
+
+    def __init__(self, rate: int, form: str, streamed: bool = True) -> None:
+        self.phone = form in g711.ENCODE
+        self.resampled = Resampled(rate, PHONE_RATE if self.phone else RATE)
+        self.form, self.encoder = form, _Encoder(form, streamed) if form in CODECS else None
+        self.begun = False
+
+    def push(self, wave: np.ndarray, last: bool = False) -> bytes:
+        """Return the bytes that became certain; all that are left with the `last` piece."""
+        return self._encoded(np.clip(self.resampled.push(wave, last), -1.0, 1.0), last)
+
+    def flush(self) -> bytes:
+        """Return the end."""
+        return self.push(np.zeros(0, np.float32), last=True)
+
+    def _encoded(self, wave: np.ndarray, last: bool) -> bytes:
+        if self.phone:
+            return g711.ENCODE[self.form](np.frombuffer(to_pcm16(wave), "<i2"))
+        if self.encoder is not None:
+            return self.encoder.push(np.frombuffer(to_pcm16(wave), "<i2"), last)
+        head = b"" if self.begun or self.form != "wav" else wav_header(UNKNOWN - 36)
+        self.begun = True
+        return head + to_pcm16(wave)
+
+
+def whole(wave: np.ndarray, rate: int, form: str) -> bytes:
+    """Return a whole answer in a format; unlike a stream, it knows its length."""
+    data = Speech(rate, form, streamed=False).push(wave, last=True)
+    return wav_header(len(data) - 44) + data[44:] if form == "wav" else data
+
+
+def wav_header(size: int) -> bytes:
+    """Return the 44 bytes before `size` bytes of mono 16-bit samples at 24 kHz."""
+    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, RATE, 2 * RATE, 2, 16)
+    return struct.pack("<4sI4s", b"RIFF", 36 + size, b"WAVE") + form + struct.pack("<4sI", b"data", size)
+
+
+class _Encoder:
+    """PyAV writing into memory, drained after every push; a whole file is written with its length in the header."""
+
+    def __init__(self, form: str, streamed: bool) -> None:
+        self.av: Any = require("av", extra="serve")
+        container, codec, bits = CODECS[form]
+        self.out = _Pipe() if streamed else io.BytesIO()
+        self.container = self.av.open(self.out, "w", format=container)
+        self.track = self.container.add_stream(codec, rate=RATE, layout="mono")
+        if bits is not None:
+            self.track.bit_rate = bits
+        self.samples = 0
+
+    def push(self, pcm: np.ndarray, last: bool) -> bytes:
+        """Return what the encoder has written since the last call."""
+        if len(pcm):
+            frame = self.av.AudioFrame.from_ndarray(pcm[None], "s16", "mono")
+            frame.sample_rate, frame.pts, frame.time_base = RATE, self.samples, Fraction(1, RATE)
+            self.samples += len(pcm)
+            self.container.mux(self.track.encode(frame))
+        if last:
+            self.container.mux(self.track.encode(None))
+            self.container.close()
+        data = self.out.getvalue()
+        if isinstance(self.out, _Pipe):
+            self.out.seek(0)
+            self.out.truncate()
+        return data
+
+
+class _Pipe(io.BytesIO):
+    """A file that can only be written, as a stream to a client is."""
+
+    def seekable(self) -> bool:
+        """Say no."""
+        return False

@@ -1,0 +1,149 @@
+"""`POST /v1/audio/speech` says a text, `POST /v1/audio/transcriptions` writes down what a recording says."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Form, Request, UploadFile
+from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from pydantic import BaseModel, Field
+
+from echox.audio import SAMPLE_RATE, read_question
+from echox.generate.types import Piece
+from echox.serve.answers import while_connected
+from echox.serve.house import House
+from echox.serve.refusals import Refusal, refusal_of
+from echox.serve.sound import MEDIA_TYPES, Speech
+from echox.serve.worker import Ask
+
+Format = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
+
+
+class SpeechRequest(BaseModel):
+    """What is read of a request; a model has one voice and one speed."""
+
+    model: str
+    input: str = Field(min_length=1, max_length=4096)
+    response_format: Format = "mp3"
+    speed: float = Field(1.0, ge=0.25, le=4.0)
+    stream_format: Literal["audio", "sse"] = "audio"
+
+
+def routes(house: House) -> APIRouter:
+    """Return both routes."""
+    router = APIRouter()
+
+    @router.post("/audio/speech")
+    async def speech(body: SpeechRequest) -> Response:
+        if body.speed != 1.0:
+            raise Refusal(400, "this voice has one speed: leave out speed.", "unsupported_value", "speed")
+        answer = house.answer(body.model, Ask(say=body.input))
+        said = Speech(house.engine(body.model).sample_rate, body.response_format)
+        first = await anext(answer)  # what fails before a sound fails as a request
+        if body.stream_format == "sse":
+            return StreamingResponse(_events(said, first, answer, body.input), media_type="text/event-stream")
+        return StreamingResponse(_sound(said, first, answer), media_type=MEDIA_TYPES[body.response_format])
+
+    @router.post("/audio/transcriptions")
+    async def transcriptions(
+        request: Request,
+        file: UploadFile,
+        model: Annotated[str, Form()],
+        response_format: Annotated[Literal["json", "text", "verbose_json", "srt", "vtt"], Form()] = "json",
+        stream: Annotated[bool, Form()] = False,
+        granularities: Annotated[list[str] | None, Form(alias="timestamp_granularities[]")] = None,
+    ) -> Response:
+        if "word" in (granularities or ()):
+            message = "this model does not say when each word was said: leave out timestamp_granularities."
+            raise Refusal(400, message, "unsupported_value", "timestamp_granularities")
+        house.engine(model)
+        data, longest = await file.read(), house.settings.limits.question_seconds
+        wave = await asyncio.to_thread(read_question, data, None, longest)
+        text = await while_connected(request, _heard(house.answer(model, Ask(wave, hear_only=True))))
+        return _written(text, len(wave) / SAMPLE_RATE, "stream" if stream else response_format)
+
+    return router
+
+
+async def _sound(said: Speech, first: Piece, answer: AsyncIterator[Piece]) -> AsyncIterator[bytes]:
+    """Yield the bytes of a text's speech as it is made; an error cuts them off, which a client sees as a broken stream."""
+    if first.audio is not None:
+        yield said.push(first.audio)
+    async for piece in answer:
+        if piece.audio is not None and (data := said.push(piece.audio)):
+            yield data
+    yield said.flush()
+
+
+async def _events(said: Speech, first: Piece, answer: AsyncIterator[Piece], text: str) -> AsyncIterator[str]:
+    """Yield the same as server-sent events."""
+    units = len(first.units)
+
+    async def counted() -> AsyncIterator[Piece]:
+        nonlocal units
+        async for piece in answer:
+            units += len(piece.units)
+            yield piece
+
+    try:
+        async for data in _sound(said, first, counted()):
+            if data:
+                yield _event({"type": "speech.audio.delta", "audio": base64.b64encode(data).decode()})
+        words = len(text.split())
+        usage = {"input_tokens": words, "output_tokens": units, "total_tokens": words + units}
+        yield _event({"type": "speech.audio.done", "usage": usage})
+    except (Refusal, TimeoutError) as error:
+        yield _event(refusal_of(error).body())
+
+
+async def _heard(answer: AsyncIterator[Piece]) -> str:
+    """Return what was understood, empty where nothing was; Refusal when the model does not write down what it hears."""
+    text = None
+    async for piece in answer:
+        text = "" if piece.finish == "unheard" else piece.heard.strip() or text
+    if text is None:
+        raise Refusal(400, "this model does not write down what it hears.", "unsupported_value", "model")
+    return text
+
+
+def _written(text: str, seconds: float, form: str) -> Response:
+    """Return a transcript in one of the protocol's forms; the whole recording is one segment."""
+    usage = {"type": "duration", "seconds": round(seconds, 3)}
+    if form == "text":
+        return PlainTextResponse(text + "\n")
+    if form == "srt":
+        return PlainTextResponse(f"1\n{_clock(0, ',')} --> {_clock(seconds, ',')}\n{text}\n\n")
+    if form == "vtt":
+        return PlainTextResponse(f"WEBVTT\n\n{_clock(0, '.')} --> {_clock(seconds, '.')}\n{text}\n\n")
+    if form == "stream":
+        events = [
+            {"type": "transcript.text.delta", "delta": text},
+            {"type": "transcript.text.done", "text": text},
+        ]
+        return StreamingResponse(iter([*map(_event, events), "data: [DONE]\n\n"]), media_type="text/event-stream")
+    body: dict[str, Any] = {"text": text, "usage": usage}
+    if form == "verbose_json":
+        body |= {
+            "task": "transcribe",
+            "language": "english",
+            "duration": seconds,
+            "segments": [_segment(text, seconds)],
+        }
+    return JSONResponse(body)
+
+
+def _segment(text: str, seconds: float) -> dict[str, Any]:
+    """Return the one segment, with zeros for what this decoder does not measure."""
+    unmeasured = {"tokens": [], "temperature": 0.0, "avg_logprob": 0.0, "compression_ratio": 0.0, "no_speech_prob": 0.0}
+    return {"id": 0, "seek": 0, "start": 0.0, "end": seconds, "text": text, **unmeasured}
+
+
+def _clock(seconds: float, mark: str) -> str:
+    whole, part = divmod(round(seconds * 1000), 1000)
+    return f"{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02}{mark}{part:03}"
+
+
+def _event(value: dict[str, Any]) -> str:
+    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"

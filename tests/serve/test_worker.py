@@ -1,0 +1,152 @@
+import queue
+import threading
+import time
+
+import pytest
+from serve_players import Failing, Held, Remembering, Stepped
+
+from echox.generate.fake import FakeAssistant
+from echox.serve.refusals import Refusal
+from echox.serve.worker import UNREAD, Ask, Worker
+
+
+@pytest.fixture
+def working():
+    workers = []
+
+    def make(assistant, **options):
+        workers.append(Worker(assistant, **options))
+        return workers[-1]
+
+    yield make
+    for worker in workers:
+        worker.close()
+        assert not worker.alive()
+
+
+def submit(worker, ask, read=True):
+    arrived = queue.Queue()
+    box = {}
+
+    def deliver(piece):
+        arrived.put(piece)
+        if read and piece is not None and not isinstance(piece, Exception):
+            box["job"].taken()
+
+    ready = threading.Event()
+    box["job"] = worker.submit(ask, lambda piece: (ready.wait(5), deliver(piece)))
+    ready.set()
+    return box["job"], arrived
+
+
+def until(true):
+    end = time.monotonic() + 5
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+def drained(arrived):
+    pieces = []
+    while (piece := arrived.get(timeout=5)) is not None:
+        pieces.append(piece)
+        if isinstance(piece, Exception):
+            break
+    return pieces
+
+
+def test_an_answer_is_what_the_assistant_streams(working):
+    _, arrived = submit(working(FakeAssistant()), Ask(typed="tea"))
+    pieces = drained(arrived)
+    wanted = list(FakeAssistant().stream(typed="tea"))
+    assert [piece.text for piece in pieces] == [piece.text for piece in wanted] and pieces[-1].finish == "stop"
+
+
+def test_nobody_waits_for_somebody_elses_whole_answer(working):
+    assistant = Stepped()
+    worker = working(assistant)
+    with worker.changed:  # the thread waits until both are queued
+        submitted = [submit(worker, Ask(typed=name, text_only=True)) for name in ("first question here", "second")]
+    for _, arrived in submitted:
+        drained(arrived)
+    turns = [name for name, _ in assistant.made]
+    last_of_first = len(turns) - 1 - turns[::-1].index("first question here")
+    assert turns.index("second") < 3 and turns.index("second") < last_of_first
+
+
+def test_who_has_heard_nothing_goes_before_who_has_sound_to_spare(working):
+    """The clock stands still: whoever has sound has it to spare, so the second answer sounds before the first goes on."""
+    assistant = Stepped()
+    worker = working(assistant, clock=lambda: 0.0)
+    with worker.changed:
+        submitted = [submit(worker, Ask(typed=name)) for name in ("first", "second")]
+    for _, arrived in submitted:
+        drained(arrived)
+    sounds = [name for name, kind in assistant.made if kind == "sound"]
+    assert sounds[:6] == ["first", "second", "first", "second", "first", "second"]
+
+
+def test_a_full_queue_refuses_and_a_place_that_is_freed_is_taken(working):
+    assistant = Held()
+    worker = working(assistant, active=1, waiting=1)
+    first, _ = submit(worker, Ask(typed="a"))
+    until(lambda: assistant.begun)
+    _, second = submit(worker, Ask(typed="b"))
+    with pytest.raises(Refusal) as caught:
+        submit(worker, Ask(typed="c"))
+    assert caught.value.status == 429 and caught.value.code == "queue_full"
+    first.cancel()
+    assistant.go.set()
+    assert drained(second)[-1].finish == "stop"
+    until(lambda: assistant.ended == assistant.begun == 2)
+    assert worker.load() == (0, 0)
+
+
+def test_an_answer_nobody_reads_waits_for_its_reader(working):
+    assistant = Stepped()
+    worker = working(assistant)
+    job, arrived = submit(worker, Ask(typed="word " * 100), read=False)
+    other, answered = submit(worker, Ask(typed="other"))
+    assert drained(answered)[-1].finish == "stop"
+    until(lambda: len([name for name, _ in assistant.made if name != "other"]) == UNREAD)
+    assert arrived.qsize() == UNREAD and worker.load() == (1, 0)
+    for _ in range(UNREAD):
+        job.taken()
+    for _ in range(UNREAD + 1):
+        arrived.get(timeout=5)
+
+
+def test_a_failure_ends_one_answer_only(working):
+    worker = working(Failing())
+    for _ in range(2):
+        pieces = drained(submit(worker, Ask(typed="x"))[1])
+        assert isinstance(pieces[-1], ZeroDivisionError) and worker.alive()
+
+
+def test_a_text_is_said_sentence_by_sentence_and_hearing_ends_with_what_was_heard(working):
+    worker = working(FakeAssistant())
+    long = "This is a sentence that takes its time to be said aloud. " * 6
+    pieces = drained(submit(worker, Ask(say=long))[1])
+    assert len([piece for piece in pieces if piece.audio is not None]) >= 2
+    assert sum(len(piece.text.split()) for piece in pieces) == len(long.split())
+    tone = FakeAssistant().say("one two three").audio
+    heard = drained(submit(worker, Ask(tone, hear_only=True))[1])
+    assert [piece.heard for piece in heard] == ["0.6 seconds"]
+
+
+def test_history_goes_to_a_model_that_takes_it_and_to_no_other(working):
+    ask = Ask(typed="And now?", history=(("user", "Hi"), ("assistant", "Hello")), instructions="Be brief.")
+    told = drained(submit(working(Remembering()), ask)[1])
+    assert told[0].text == "Be brief.|user: Hi|assistant: Hello"
+    assert drained(submit(working(FakeAssistant()), ask)[1])[-1].finish == "stop"
+
+
+def test_closing_ends_what_is_under_way():
+    assistant = Held()
+    assistant.go.set()
+    worker = Worker(assistant)
+    submit(worker, Ask(typed="word " * 300), read=False)
+    worker.close()
+    assert not worker.alive() and assistant.ended == assistant.begun
+    with pytest.raises(Refusal):
+        submit(worker, Ask(typed="late"))
