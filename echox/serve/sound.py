@@ -112,16 +112,21 @@ class _Encoder:
         if last:
             self.container.mux(self.track.encode(None))
             self.container.close()
-        data = self.out.getvalue()
-        if isinstance(self.out, _Pipe):
-            self.out.seek(0)
-            self.out.truncate()
+        return self.out.getvalue()
+
+
+class _Pipe:
+    """A file that can only be written, as a stream to a client is; each value is what came since the last."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+
+    def write(self, data: Any) -> int:
+        """Keep `data`."""
+        self.written.append(bytes(data))
+        return len(data)
+
+    def getvalue(self) -> bytes:
+        """Return what was written since the last call."""
+        data, self.written = b"".join(self.written), []
         return data
-
-
-class _Pipe(io.BytesIO):
-    """A file that can only be written, as a stream to a client is."""
-
-    def seekable(self) -> bool:
-        """Say no."""
-        return False
