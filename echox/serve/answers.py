@@ -29,7 +29,7 @@ async def pieces(engine: Engine, ask: Ask, metrics: Metrics, patience: float) ->
             while (piece := await asyncio.wait_for(arrived.get(), patience)) is not None:
                 if isinstance(piece, Exception):
                     if not isinstance(piece, EchoxError):
-                        log.error("an answer failed", exc_info=piece)
+                        log.error("an answer failed.", exc_info=piece)
                     raise refusal_of(piece) from piece
                 job.taken()
                 measured(piece)
