@@ -3,10 +3,14 @@
 Parses options and prints; all work is in echox/eval. Nothing heavy is imported before a verb runs.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from echox.eval.tables import Table
 
 app = typer.Typer(
     help="Measure a model: qa, spoken-set, hearing, asr, speech, latency, gap, report.", no_args_is_help=True
@@ -32,6 +36,13 @@ Out = Annotated[Path, typer.Option("--out", help="Folder for results, audio and 
 Limit = Annotated[int | None, typer.Option(help="Only the first N questions.")]
 Shard = Annotated[str, typer.Option(help="i/n: every n-th question from the i-th; run n of them at once.")]
 
+Retention = Annotated[
+    Path | None, typer.Option(help="A spoken set instead: what is kept of what the text model knows.")
+]
+TypedFrom = Annotated[
+    Path | None, typer.Option(help="results.jsonl that has the typed answers already, of another condition.")
+]
+
 
 @app.command()
 def qa(
@@ -39,13 +50,9 @@ def qa(
     audio_dir: AudioDir = None,
     suite: Suite = "",
     data: Data = None,
-    retention: Annotated[
-        Path | None, typer.Option(help="A spoken set instead: what is kept of what the text model knows.")
-    ] = None,
+    retention: Retention = None,
     condition: Annotated[str, typer.Option(help="Its recordings: clean, noise, telephone or room.")] = "clean",
-    typed_from: Annotated[
-        Path | None, typer.Option(help="results.jsonl that has the typed answers already, of another condition.")
-    ] = None,
+    typed_from: TypedFrom = None,
     model: Model = "mini",
     endpoint: Endpoint = "",
     arms: Annotated[str, typer.Option(help="t2t, t2t-off, s2t, s2s, teacher, cascade.")] = "t2t,s2t,s2s",
@@ -74,26 +81,30 @@ def qa(
 ) -> None:
     """Answer spoken and typed questions by several arms and print accuracy, gaps and speech errors with intervals."""
     from echox.eval.boards.suites import default_scorer, load_questions
-    from echox.eval.setup import ModelChoice, choose_scorers
-    from echox.eval.tasks.qa import QaOptions, refuse_all_failed, results_path, run_qa
+    from echox.eval.model_under_test import ModelChoice
+    from echox.eval.report.page import write_report
+    from echox.eval.scorers.answers import choose_scorers
+    from echox.eval.tasks.arms import SPOKEN_QUESTION
+    from echox.eval.tasks.qa import QaOptions, refuse_all_failed, run_qa
     from echox.eval.tasks.spoken_set import load_retention
 
-    spoken = bool({"s2t", "s2s", "teacher", "cascade"} & {name.strip() for name in arms.split(",")})
-    rules = default_scorer(suite) if scorer is None else scorer
-    marks = None
-    if retention is not None:
-        items, source, marks = load_retention(retention, condition, questions, suite)
-    else:
-        items, source = load_questions(questions, audio_dir, suite, data, spoken, form)
-    scorers = choose_scorers(rules, scorer_endpoint, scorer_model, scorer_prompt)
+    spoken = bool(SPOKEN_QUESTION & {name.strip() for name in arms.split(",")})
+    items, source, marks = (
+        (*load_questions(questions, audio_dir, suite, data, spoken, form), None)
+        if retention is None
+        else load_retention(retention, condition, questions, suite)
+    )
+    scorers = choose_scorers(
+        default_scorer(suite) if scorer is None else scorer, scorer_endpoint, scorer_model, scorer_prompt
+    )
     choice = ModelChoice(model, endpoint, device, llm, timeout, retries, system)
     options = QaOptions(
         arms, judge, judge_window, recogniser, out, limit, shard, batch, seed, max_seconds, retry_failed, marks, typed_from,
     )  # fmt: skip
-    for table in run_qa(items, source, choice, scorers, options, typer.echo):
-        typer.echo(table.markdown())
+    path = run_qa(items, source, choice, scorers, options, typer.echo)
+    _show(write_report([path], out, typer.echo))
     typer.echo(f"report: {out / 'report.html'}")
-    refuse_all_failed(results_path(out, shard))
+    refuse_all_failed(path)
 
 
 @app.command("spoken-set")
@@ -148,7 +159,7 @@ def hearing(
     llm: Llm = None,
 ) -> None:
     """Print the word errors of what a model heard, beside a recogniser's, and whether it hears words in no speech."""
-    from echox.eval.setup import ModelChoice, load_subject
+    from echox.eval.model_under_test import ModelChoice, load_subject
     from echox.eval.tasks.hearing import HearingOptions, Recognisers, gather, run_hearing
 
     names = [name.strip() for name in conditions.split(",") if name.strip()]
@@ -156,8 +167,7 @@ def hearing(
     recognisers = Recognisers.load(reference, reference_beam, judge if clips else "", judge_beam, device)
     subject, name = load_subject(ModelChoice(model, "", device, llm))
     options = HearingOptions(out, limit, shard)
-    for table in run_hearing(subject, name, spoken_items, nothings, recognisers, options, typer.echo):
-        typer.echo(table.markdown())
+    _show(run_hearing(subject, name, spoken_items, nothings, recognisers, options, typer.echo))
 
 
 @app.command()
@@ -174,13 +184,12 @@ def asr(
 ) -> None:
     """Print a recogniser's word error rate on recordings whose words are known."""
     from echox.eval.judges import find_judge, load_judge
-    from echox.eval.questions import read_references, take
-    from echox.eval.tasks.verbs import run_asr
+    from echox.eval.questions import take
+    from echox.eval.tasks.asr import read_references, run_asr
 
     items, source = read_references(questions, audio_dir, manifest)
     find_judge(judge)
-    table = run_asr(take(items, limit, shard), load_judge(judge, device, judge_window), source, out)
-    typer.echo(table.markdown())
+    _show(run_asr(take(items, limit, shard), load_judge(judge, device, judge_window), source, out))
 
 
 @app.command()
@@ -199,9 +208,9 @@ def speech(
     llm: Llm = None,
 ) -> None:
     """Print opinion scores, word errors and signal checks of spoken answers, beside a reference voice if there is one."""
-    from echox.eval.setup import ModelChoice, load_subject
-    from echox.eval.tasks.reference_voice import ReferenceVoice
-    from echox.eval.tasks.verbs import run_joins, run_speech
+    from echox.eval.model_under_test import ModelChoice, load_subject
+    from echox.eval.tasks.joins import run_joins
+    from echox.eval.tasks.speech import ReferenceVoice, run_speech
 
     names = [name.strip() for name in networks.split(",") if name.strip()]
     beside = ReferenceVoice.load(reference, judge, judge_window) if reference else None
@@ -209,8 +218,7 @@ def speech(
     if joins:
         subject, name = load_subject(ModelChoice(model, "", device, llm))
         tables += run_joins(subject, name, results, joins, out)
-    for table in tables:
-        typer.echo(table.markdown())
+    _show(tables)
 
 
 @app.command()
@@ -232,14 +240,13 @@ def latency(
 ) -> None:
     """Print first-audio times, real-time factor and underruns of streamed answers."""
     from echox.eval.boards.suites import load_questions
+    from echox.eval.model_under_test import ModelChoice, load_subject
     from echox.eval.questions import take
-    from echox.eval.setup import ModelChoice, load_subject
-    from echox.eval.tasks.verbs import run_latency
+    from echox.eval.tasks.latency import run_latency
 
     items, _ = load_questions(questions, audio_dir, suite, data, True, form)
     subject, name = load_subject(ModelChoice(model, endpoint, device, llm, timeout, system=system))
-    for table in run_latency(subject, name, take(items, limit), out, warmup, {}):
-        typer.echo(table.markdown())
+    _show(run_latency(subject, name, take(items, limit), out, warmup, {}))
 
 
 @app.command()
@@ -259,17 +266,16 @@ def gap(
     llm: Llm = None,
 ) -> None:
     """Print whether states lie together by sound or by meaning, and draw it."""
-    from echox.eval.setup import ModelChoice, load_subject
-    from echox.eval.tasks.gap import read_sets
-    from echox.eval.tasks.states import spoken_pairs, voice_name, word_speaker
-    from echox.eval.tasks.verbs import run_gap
+    from echox.eval.model_under_test import ModelChoice, load_subject
+    from echox.eval.report.plots import write_gap_figure
+    from echox.eval.tasks.gap import read_sets, run_gap, spoken_pairs, voice_name, word_speaker
 
     sets = read_sets(words)
     pairs = spoken_pairs(questions, audio_dir, limit)
     speaker = word_speaker(wavs, sets)
     subject, name = load_subject(ModelChoice(model, "", device, llm))
-    for table in run_gap(subject, name, sets, speaker(subject), pairs, out, typer.echo, voice_name(wavs)):
-        typer.echo(table.markdown())
+    _show(run_gap(subject, name, sets, speaker(subject), pairs, out, voice_name(wavs)))
+    write_gap_figure(out, typer.echo)
 
 
 @app.command()
@@ -284,8 +290,7 @@ def report(
 
     runs = read_beside(results)
     write_html(out, runs, typer.echo)
-    for table in all_tables(runs):
-        typer.echo(table.markdown())
+    _show(all_tables(runs))
     typer.echo(f"report: {out}")
 
 
@@ -298,6 +303,11 @@ def export(
     name: Annotated[str, typer.Option(help="DATA-SPLIT for VoiceBench's file name.")] = "sd-qa-usa",
 ) -> None:
     """Write answers as the files that another harness scores."""
-    from echox.eval.boards.formats import export_items
+    from echox.eval.boards.predictions import export_items
 
     typer.echo(f"written: {export_items(results, form, arm, out, name)}")
+
+
+def _show(tables: "Sequence[Table]") -> None:
+    for table in tables:
+        typer.echo(table.markdown())

@@ -80,6 +80,26 @@ def load_judge(name: str, device: str = "cpu", window: int = WINDOW, language: s
     return PipelineJudge(folder, device, language, beam)
 
 
+def choose_judges(
+    judge: str, recogniser: str, spoken: bool, cascade: bool, window: int, device: str
+) -> tuple[Judge | None, Judge | None]:
+    """Return the judge and the cascade's recogniser (the judge when none is named), each only if needed.
+
+    Both folders are checked before either is loaded. Raises ConfigError when a spoken arm has no judge.
+    """
+    if spoken and not judge:
+        raise ConfigError("the arms s2s, teacher and cascade are heard by a judge: give --judge, such as whisper-base.")
+    if spoken:
+        require("jiwer", "eval")
+    for name in (judge if spoken else "", recogniser if cascade else ""):
+        if name:
+            find_judge(name)
+    heard_by = load_judge(judge, device, window) if spoken else None
+    if not cascade or recogniser in ("", judge):
+        return heard_by, heard_by if cascade else None
+    return heard_by, load_judge(recogniser, device, window)
+
+
 class CTranslate2Judge:
     """A Whisper model in CTranslate2's layout, int8 on the CPU; `transcribe` takes any number of waves."""
 

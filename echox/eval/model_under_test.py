@@ -1,17 +1,23 @@
-"""What is measured: the few methods that the harness uses of a model, and how a batch of questions is put to it.
+"""What is measured: a model here or on a server, the few methods that are used of it, and how a batch of questions is put to it.
 
-`SpeechAssistant`, its fake, and an `EndpointAssistant` all fit. A question that fails gives a `Failure` in its place:
-it is written down and counts as wrong, and the rest of the batch goes on. Knows nothing about scores or files.
+`SpeechAssistant`, its fake, and an `EndpointAssistant` all fit. A question that fails gives a `Failure` in its place: it is
+written down and counts as wrong, and the rest of the batch goes on. Knows nothing about scores or files of results.
 """
 
+import os
+import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from inspect import Parameter, signature
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from echox.errors import EchoxError, EndpointError
+from echox.audio import SAMPLE_RATE
+from echox.errors import ConfigError, EchoxError, EndpointError
+from echox.generate.types import Question
 
 RECORDED = (EchoxError, RuntimeError, ValueError, OSError)
 """Errors of one question that are recorded; anything else is a fault of the program and stops the run."""
@@ -56,35 +62,103 @@ class Silence:
 
     text: str = ""
     audio: None = None
-    sample_rate: int = 16_000
+    sample_rate: int = SAMPLE_RATE
     wall_seconds: float = 0.0
     first_audio_seconds: None = None
     finish: str = "empty"
 
 
-def ask_all(
-    subject: Subject,
-    waves: Sequence[np.ndarray] | None = None,
-    typed: Sequence[str] | None = None,
-    text_only: bool = False,
-    **options: Any,
-) -> list[Any]:
-    """Return one answer or Failure for each of `waves` (float32 at 16 kHz), or for each of `typed`.
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which model to measure: a name or folder for `SpeechAssistant.load`, or a server and the name it answers to."""
+
+    model: str
+    endpoint: str = ""
+    device: str = "auto"
+    llm: str | None = None
+    timeout: float = 120.0
+    retries: int = 3
+    system: str = ""
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of a local model, None for a server's and the fake."""
+        from echox.hub import resolve_model
+
+        return None if self.endpoint or self.model == "fake" else resolve_model(self.model)
+
+
+def load_subject(choice: ModelChoice) -> tuple[Any, str]:
+    """Return the model under test and its printed name, which changes when its weights do.
+
+    Raises EndpointError when a server is away, ConfigError for a system prompt without a server, ModelError or InputError when a
+    local model is not whole.
+    """
+    from echox.assistant import SpeechAssistant
+
+    if choice.endpoint:
+        from echox.eval.endpoint import EndpointAssistant
+
+        known = EndpointAssistant(choice.endpoint, choice.model, choice.timeout, choice.retries, system=choice.system)
+        known.check()
+        return known, known.name
+    if choice.system:
+        raise ConfigError("--system is sent to a server: give --endpoint, or leave it out.")
+    if choice.model == "fake":
+        return SpeechAssistant.fake(), "fake"
+    assistant = SpeechAssistant.load(choice.model, device=choice.device, llm=choice.llm)
+    return assistant, f"{choice.model} ({folder_mark(choice.folder or Path())})"
+
+
+def folder_mark(folder: Path) -> str:
+    """Return eight hexadecimal digits over every weight and configuration file of a model folder."""
+    digest = sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in (".safetensors", ".json", ".gguf") and path.is_file():
+            digest.update(str(path.relative_to(folder)).encode())
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+    return digest.hexdigest()[:8]
+
+
+def machine() -> str:
+    """Return one line about the machine, for tables of times."""
+    return f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+def timed_on(subject: Any) -> dict[str, str]:
+    """Return what times depend on besides the model: the machine, which one of its kind, and the device.
+
+    The machine's own name is private; eight digits of its hash tell it from another.
+    """
+    holders = (getattr(subject, "parts", None), subject, getattr(subject, "model", None))
+    device = next((found for found in (getattr(holder, "device", None) for holder in holders) if found), None)
+    where = str(device) if device else "server" if hasattr(subject, "base_url") else "cpu"
+    if where.startswith("cuda"):
+        import torch
+
+        where = f"{where}, {torch.cuda.get_device_name(device)}"
+    return {"timed_on": machine(), "host": sha256(platform.node().encode()).hexdigest()[:8], "device": where}
+
+
+def asked_as(question: Question) -> dict[str, Any]:
+    """Return a question as the arguments of `ask` and `stream`, which every model under test has."""
+    return {"question": question.sound} if question.typed is None else {"typed": question.typed}
+
+
+def ask_all(subject: Subject, questions: Sequence[Question], text_only: bool = False, **options: Any) -> list[Any]:
+    """Return one answer or Failure for each question (waves: float32 at 16 kHz).
 
     One call of `subject.ask_many` when it has that; when the call fails, and for other subjects, one `ask` each.
     """
-    questions = list(waves if waves is not None else typed or ())
-    name = "typed" if waves is None else "question"
     together: Callable[..., list[Any]] | None = getattr(subject, "ask_many", None)
     if together is not None and len(questions) > 1:
-        from echox.generate.types import Question
-
-        batch = questions if typed is None else [Question(typed=text) for text in questions]
         try:
-            return list(together(batch, **_accepted(together, {"text_only": text_only, **options})))
+            return list(together(questions, **_accepted(together, {"text_only": text_only, **options})))
         except RECORDED:
             pass  # one of them cannot be answered: ask each alone to find which
-    return [attempt(lambda q=q: subject.ask(**{name: q}, text_only=text_only, **options)) for q in questions]
+    return [attempt(lambda q=q: subject.ask(**asked_as(q), text_only=text_only, **options)) for q in questions]
 
 
 def say_all(speaker: Any, texts: Sequence[str], **options: Any) -> list[Any]:
@@ -99,11 +173,11 @@ def _say_one(speaker: Any, text: str, options: dict[str, Any]) -> Any:
 
 def at_16k(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     """Return audio resampled to 16 kHz, float32 [samples]."""
-    if sample_rate == 16_000:
+    if sample_rate == SAMPLE_RATE:
         return np.asarray(audio, dtype=np.float32)
     import soxr
 
-    return soxr.resample(np.asarray(audio, dtype=np.float32), sample_rate, 16_000).astype(np.float32)
+    return soxr.resample(np.asarray(audio, dtype=np.float32), sample_rate, SAMPLE_RATE).astype(np.float32)
 
 
 def _accepted(call: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:

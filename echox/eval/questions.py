@@ -1,24 +1,22 @@
 """Questions files: `id question answers audio`, tab separated, checked whole before any model is loaded.
 
 Answers are joined by ` | `; `audio` may be left out or empty, then `<id>.wav` in the audio folder is meant. All faults
-of a file are told at once, because a run takes hours. Other formats: adapters.py.
+of a file are told at once, because a run takes hours. Other formats: boards/formats.py.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-
 from echox.audio import load_audio
-from echox.data.manifest import read_audio, read_manifest
 from echox.errors import ConfigError, InputError
-from echox.eval.model_under_test import at_16k
+from echox.eval.model_under_test import Failure, attempt
 from echox.files import JSON_BYTES, read_text, sha256_of, write_text
 
 COLUMNS = ("id", "question", "answers", "audio")
@@ -26,11 +24,10 @@ ANSWER_MARK = " | "
 FAULTS_SHOWN = 8
 
 T = TypeVar("T")
-Reference = tuple[str, str, Callable[[], np.ndarray]]
 
 
 @dataclass(frozen=True)
-class Question:
+class Item:
     """One item: `id` unique in its set, `answers` the accepted ones, `audio` the spoken question or None."""
 
     id: str
@@ -40,7 +37,7 @@ class Question:
     kind: str = ""
 
 
-def read_questions(path: str | Path, audio_dir: str | Path | None = None, need_audio: bool = False) -> list[Question]:
+def read_questions(path: str | Path, audio_dir: str | Path | None = None, need_audio: bool = False) -> list[Item]:
     """Return the questions of a TSV file in its order; audio paths are relative to `audio_dir`, or to the file.
 
     Raises InputError with every fault found: columns, empty fields, duplicate ids and, with `need_audio`, missing wavs.
@@ -59,13 +56,13 @@ def read_questions(path: str | Path, audio_dir: str | Path | None = None, need_a
         place = folder / (given or f"{row['id']}.wav")
         audio = place if audio_dir is not None or given or need_audio or os.path.isfile(place) else None
         answers = tuple(answer.strip() for answer in row["answers"].split(ANSWER_MARK.strip()) if answer.strip())
-        questions.append(Question(row["id"].strip(), row["question"].strip(), answers, audio, row.get("kind", "")))
+        questions.append(Item(row["id"].strip(), row["question"].strip(), answers, audio, row.get("kind", "")))
     check_questions(questions, path, need_audio, faults)
     return questions
 
 
 def check_questions(
-    questions: Sequence[Question], source: str | Path, need_audio: bool, faults: Sequence[str] = ()
+    questions: Sequence[Item], source: str | Path, need_audio: bool, faults: Sequence[str] = ()
 ) -> None:
     """Raise InputError naming `source` when ids repeat, nothing is asked, or (with `need_audio`) a wav is missing."""
     found = list(faults)
@@ -97,7 +94,22 @@ def take(questions: Sequence[T], limit: int | None = None, shard: str = "0/1") -
     return list(questions[:limit])[int(index) :: int(count)]
 
 
-def write_questions(path: str | Path, questions: Sequence[Question]) -> None:
+def load_question(item: Item) -> Any:
+    """Return a question's wave, float32 at 16 kHz, or a Failure that says why there is none."""
+    if item.audio is None:
+        return Failure("the question has no audio")
+    return attempt(partial(load_audio, item.audio), "question audio: ")
+
+
+def safe_name(identifier: str) -> str:
+    """Return an id as a file name: unchanged when it is one, else cleaned and marked with its hash."""
+    clean = re.sub(r"[^\w.-]", "_", identifier)[:80]
+    if clean == identifier and not clean.startswith("."):
+        return clean
+    return f"{clean.lstrip('.')}-{hashlib.sha256(identifier.encode()).hexdigest()[:8]}"
+
+
+def write_questions(path: str | Path, questions: Sequence[Item]) -> None:
     """Write a questions file atomically; raise InputError for text that holds a tab or a line break."""
     kinds = any(item.kind for item in questions)
     lines = ["\t".join((*COLUMNS, "kind") if kinds else COLUMNS)]
@@ -110,7 +122,7 @@ def write_questions(path: str | Path, questions: Sequence[Question]) -> None:
     write_text(path, "\n".join(lines) + "\n")
 
 
-def fingerprint(questions: Sequence[Question]) -> str:
+def fingerprint(questions: Sequence[Item]) -> str:
     """Return 16 hexadecimal digits that change when any id, question, answer or recording does."""
     content = [[item.id, item.question, list(item.answers), _audio_mark(item.audio)] for item in questions]
     return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()[:16]
@@ -121,10 +133,6 @@ def _audio_mark(path: Path | None) -> str:
     if path is None or not os.path.isfile(path):
         return ""
     return sha256_of(path)
-
-
-def _from_manifest(record: dict[str, Any], folder: Path) -> np.ndarray:
-    return at_16k(read_audio(record, folder), record["sample_rate"])
 
 
 def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
@@ -157,21 +165,3 @@ def _row_fault(row: dict[str, str]) -> str:
     if not any(answer.strip() for answer in row["answers"].split(ANSWER_MARK.strip())):
         return f"({row['id']}) has no answers"
     return ""
-
-
-def read_references(
-    questions: Path | None, audio_dir: Path | None, manifest: Path | None
-) -> tuple[list[Reference], str]:
-    """Return (id, words, function that loads the wave at 16 kHz) of a questions file or a manifest, and its name.
-
-    Raises ConfigError unless exactly one is given, InputError for faults or missing wavs.
-    """
-    if questions is not None and manifest is None:
-        items = read_questions(questions, audio_dir, need_audio=True)
-        return [(item.id, item.question, partial(load_audio, item.audio or "")) for item in items], questions.name
-    if manifest is None or questions is not None:
-        raise ConfigError("give either --questions FILE or --manifest FILE.")
-    records = [record for record in read_manifest(manifest) if record.get("text")]
-    found = [Question(str(r["id"]), r["text"], ("-",), manifest.parent / r["audio"]) for r in records]
-    check_questions(found, manifest, need_audio=True)
-    return [(str(r["id"]), r["text"], partial(_from_manifest, r, manifest.parent)) for r in records], manifest.name

@@ -6,7 +6,7 @@ a setting changed, because two settings in one file cannot be told apart afterwa
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +16,8 @@ from echox.files import JSON_BYTES, drop_partial_line, read_text
 
 FREE = frozenset({"arms", "limit", "shard", "started", "machine", "load_seconds"})
 """Settings that may differ between runs of one file: they choose which lines are written, not what they say."""
+Run = tuple[dict[str, Any], list[dict[str, Any]]]
+"""The settings and the items of one run."""
 OURS = b'{"type": "settings"'  # how a results file begins
 BESIDE = ("speech.jsonl", "joins.jsonl", "latency.jsonl", "asr.jsonl", "hearing.jsonl", "gap.json")
 
@@ -76,6 +78,12 @@ class Results:
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
         self._file.close()
+
+
+def results_path(out: Path, shard: str, stem: str = "results") -> Path:
+    """Return the results file of a shard: results.jsonl when there is only one."""
+    index, _, count = shard.partition("/")
+    return out / (f"{stem}.jsonl" if count == "1" else f"{stem}.{index}of{count}.jsonl")
 
 
 def read_results(path: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -172,3 +180,13 @@ def _refuse_changes(path: Path, earlier: dict[str, Any], now: dict[str, Any]) ->
     if changed:
         what = "; ".join(f"{key} was {earlier.get(key)!r} and is {now.get(key)!r}" for key in changed)
         raise ConfigError(f"{path} was made with other settings ({what}): choose another --out or the old settings.")
+
+
+def title_of(settings: dict[str, Any]) -> str:
+    """Return what a run is called: its model, or its task where it has none."""
+    return str(settings.get("model") or settings.get("task") or "run")
+
+
+def qa_runs(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs that answered questions."""
+    return [run for run in runs if run[0].get("task", "qa") == "qa"]

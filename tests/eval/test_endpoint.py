@@ -14,12 +14,11 @@ import soundfile
 from echox.errors import ConfigError, EndpointError
 from echox.eval import endpoint
 from echox.eval.endpoint import EndpointAssistant, chat_function
-from echox.eval.questions import Question
+from echox.eval.questions import Item
 from echox.eval.results import Results, read_results
 from echox.eval.scorers.answers import find_scorer
 from echox.eval.tasks.arms import QaRun, run_arms
-from echox.eval.tasks.latency import measure
-from echox.eval.tasks.verbs import run_latency
+from echox.eval.tasks.latency import measure, run_latency
 
 
 def wav(seconds: float = 0.5, rate: int = 24_000) -> str:
@@ -274,7 +273,7 @@ def test_a_stream_is_read_chunk_by_chunk(server):
 
 def test_a_run_goes_on_past_a_500_and_counts_it_wrong(server, tmp_path):
     server.script = [answer("Paris"), (500, ERROR), answer("Paris")]
-    questions = [Question(f"q{i}", "Capital?", ("Paris",)) for i in range(3)]
+    questions = [Item(f"q{i}", "Capital?", ("Paris",)) for i in range(3)]
     with Results(tmp_path / "results.jsonl", {"model": "m"}) as results:
         run_arms(
             QaRun(client(server, retries=0), None, [find_scorer("qa-exist-match")], tmp_path),
@@ -294,7 +293,7 @@ def test_streams_that_break_off_are_recorded(server, tmp_path):
     server.script = [Broken(line)]
     with pytest.raises(EndpointError, match="broke off its stream"):
         list(client(server).stream(typed="q"))
-    questions = [Question(f"q{i}", "Capital?", ("Paris",)) for i in range(2)]
+    questions = [Item(f"q{i}", "Capital?", ("Paris",)) for i in range(2)]
     run_latency(client(server), "m", questions, tmp_path, 1, {})  # the warm-up fails, too
     items = read_results(tmp_path / "latency.jsonl")[1]
     assert [("broke off" in item["error"]) for item in items] == [True, True]

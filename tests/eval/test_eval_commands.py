@@ -10,7 +10,7 @@ from echox.audio import save_wav
 from echox.commands.eval import app
 from echox.errors import ConfigError, InputError
 from echox.eval import judges as judge_module
-from echox.eval import setup
+from echox.eval.model_under_test import ModelChoice
 from echox.generate.fake import FakeAssistant
 
 runner = CliRunner()
@@ -36,7 +36,6 @@ def folder(tmp_path, monkeypatch):
     ears.mkdir()
     (ears / "model.bin").write_bytes(b"x")
     (ears / "tokenizer.json").write_text("{}")
-    monkeypatch.setattr(setup, "load_judge", lambda *a: Judge())
     monkeypatch.setattr(judge_module, "load_judge", lambda *a: Judge())
     return tmp_path
 
@@ -110,19 +109,17 @@ def test_a_system_prompt_needs_a_server(folder):
 
 
 def test_a_judge_with_the_models_ear_is_told(folder, monkeypatch):
-    import echox.eval.tasks.qa as program
-
     whisper = {"model_type": "whisper", "d_model": 384, "encoder_layers": 4}
     for name in ("encoder", "ears"):
         (folder / name).mkdir(exist_ok=True)
         (folder / name / "config.json").write_text(json.dumps(whisper))
-    monkeypatch.setattr(program, "model_folder", lambda choice: folder)
+    monkeypatch.setattr(ModelChoice, "folder", property(lambda choice: folder))
     assert "listens with whisper-tiny's encoder" in qa(folder, "--arms", "s2s", "--judge", folder / "ears")
 
 
 def test_speech_prints_word_errors_and_checks_with_the_scores(folder, monkeypatch):
     qa(folder, "--arms", "s2s", "--judge", folder / "ears")
-    monkeypatch.setattr("echox.eval.tasks.verbs.dnsmos", lambda: lambda wave: {"dnsmos": 3.5})
+    monkeypatch.setattr("echox.eval.tasks.speech.dnsmos", lambda: lambda wave: {"dnsmos": 3.5})
     shown = call(folder, "speech", folder / "out" / "results.jsonl", "--networks", "dnsmos", "--out", folder / "out")
     assert "3.50 [3.50, 3.50]" in shown and "WER %" in shown and "DC over 0.01 %" in shown and "ears (fake)" in shown
     shown = call(folder, "report", folder / "out" / "results.jsonl", "-o", folder / "r.html")
@@ -140,7 +137,6 @@ def test_mistakes_are_told_before_a_model_is_loaded(folder, monkeypatch):
     def no_model(choice):
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr(setup, "load_subject", no_model)
     import echox.eval.tasks.qa as program
 
     monkeypatch.setattr(program, "load_subject", no_model)

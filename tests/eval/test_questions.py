@@ -8,7 +8,8 @@ import pytest
 from echox.audio import save_wav
 from echox.errors import ConfigError, InputError
 from echox.eval.boards.suites import default_scorer, find_local, load_questions
-from echox.eval.questions import Question, fingerprint, read_questions, read_references, take, write_questions
+from echox.eval.questions import Item, fingerprint, read_questions, take, write_questions
+from echox.eval.tasks.asr import read_references
 
 HEAD = "id\tquestion\tanswers\taudio\n"
 
@@ -28,13 +29,13 @@ def wav(path):
 def test_a_file_is_read_with_answers_and_audio_places(tmp_path):
     path = write(tmp_path, HEAD + "a\tWho?\tJohn | Jon\t\nb\tWhere?\tNice\tx/b.flac\n\n")
     first, second = read_questions(path, tmp_path)
-    assert first == Question("a", "Who?", ("John", "Jon"), tmp_path / "a.wav")
+    assert first == Item("a", "Who?", ("John", "Jon"), tmp_path / "a.wav")
     assert second.audio == tmp_path / "x/b.flac" and second.answers == ("Nice",)
 
 
 def test_audio_may_be_left_out_and_a_byte_order_mark_is_no_column(tmp_path):
     path = write(tmp_path, "\ufeffid\tquestion\tanswers\na\tWho?\tJohn\n")
-    assert read_questions(path) == [Question("a", "Who?", ("John",), None)]
+    assert read_questions(path) == [Item("a", "Who?", ("John",), None)]
     with pytest.raises(InputError, match="missing"):
         read_questions(path, need_audio=True)
 
@@ -98,12 +99,12 @@ def test_shards_share_the_limited_questions_out():
 
 
 def test_files_are_written_so_that_they_read_the_same_and_marked_by_content(tmp_path):
-    items = [Question("a", "Who?", ("J", "K"), tmp_path / "a.wav")]
+    items = [Item("a", "Who?", ("J", "K"), tmp_path / "a.wav")]
     write_questions(tmp_path / "out.tsv", items)
     assert read_questions(tmp_path / "out.tsv") == items
-    assert fingerprint(items) != fingerprint([Question("a", "Who?", ("J",), None)])
+    assert fingerprint(items) != fingerprint([Item("a", "Who?", ("J",), None)])
     with pytest.raises(InputError, match="tab"):
-        write_questions(tmp_path / "out.tsv", [Question("a", "Wh\to?", ("J",))])
+        write_questions(tmp_path / "out.tsv", [Item("a", "Wh\to?", ("J",))])
 
 
 def test_the_mark_changes_with_a_recording(tmp_path):

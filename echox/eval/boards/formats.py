@@ -1,4 +1,4 @@
-"""Items of VoiceBench, UltraEval-Audio, URO-Bench and OpenAudioBench in, and predictions that their scorers read out.
+"""Items of VoiceBench, UltraEval-Audio, URO-Bench, OpenAudioBench and of public sets of typed questions.
 
     format           an item                                          its spoken question
     voicebench       `prompt`, `reference` where there is one         `audio`: a path, or bytes in a parquet file
@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from echox.data.manifest import read_jsonl, write_jsonl
+from echox.data.manifest import read_jsonl
 from echox.errors import ConfigError, InputError
-from echox.eval.questions import Question
-from echox.files import JSON_BYTES, copy_file, read_text
+from echox.eval.questions import Item
+from echox.files import JSON_BYTES, read_text
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,9 @@ LAYOUTS = {
     "webquestions": Layout(("qText",), ("answers",), (), ("qId",)),
     "texts": Layout(("question",), ("answers",), ()),
 }
-EXPORTS = ("voicebench", "ultraeval", "uro")
 
 
-def read_items(path: str | Path, form: str, audio_dir: Path | None = None) -> list[Question]:
+def read_items(path: str | Path, form: str, audio_dir: Path | None = None) -> list[Item]:
     """Return the questions of a file in one of the formats above, with ids counted from 0 where it has none.
 
     Paths of audio are relative to `audio_dir`, or to the file's folder (OpenAudioBench's: its `audios/`). Raises
@@ -73,62 +72,8 @@ def read_items(path: str | Path, form: str, audio_dir: Path | None = None) -> li
     return [to_question(record, layout, folder, number, path) for number, record in enumerate(records)]
 
 
-def write_voicebench(folder: Path, items: Sequence[Mapping[str, Any]], model: str, data: str, split: str) -> Path:
-    """Write `MODEL-DATA-SPLIT-audio.jsonl`, what VoiceBench's judge and evaluators read; return its path."""
-    path = folder / f"{model}-{data}-{split}-audio.jsonl"
-    records = []
-    for item in items:
-        timings = {"first_audio_ms": item.get("first_audio_seconds"), "total_ms": item.get("wall_seconds")}
-        latency = {name: None if value is None else round(1000 * value, 1) for name, value in timings.items()}
-        record = {"prompt": item["question"], "reference": item["answers"][0] if item["answers"] else ""}
-        record |= {"response": prediction(item), "response_audio": item.get("audio"), "latency": latency}
-        records.append(record | {"transcript": item.get("transcript"), "meta": {"id": item["id"], "arm": item["arm"]}})
-    write_jsonl(path, records)
-    return path
-
-
-def write_ultraeval(path: Path, items: Sequence[Mapping[str, Any]], root: Path, speech: bool) -> Path:
-    """Write an UltraEval-Audio record for `--resume`: it then scores these answers and asks no model.
-
-    Relative audio paths start at an item's own `folder`, else at `root`. The items must be in the data set's order. With
-    `speech` an answer is `{"audio", "text"}` for the task `s2s-aqa` (their own recogniser hears it); without, its text
-    for `loose-aqa`.
-    """
-    lines = []
-    for number, item in enumerate(items):
-        content = item["text"]
-        if speech:
-            audio = str((_folder(item, root) / item["audio"]).resolve()) if item.get("audio") else ""
-            content = json.dumps({"audio": audio, "text": item["text"]}, ensure_ascii=False)
-        lines.append({"type": "inference", "id": number, "data": {"content": content}})
-    write_jsonl(path, lines)
-    return path
-
-
-def write_uro(folder: Path, items: Sequence[Mapping[str, Any]], root: Path) -> Path:
-    """Write URO-Bench's output folder: pred_text, question_text, gt_text, asr_text and audio/0000.wav; return it."""
-    keys = [str(number).zfill(4) for number in range(len(items))]
-    columns: dict[str, list[str]] = {
-        "pred_text": [item["text"] for item in items],
-        "question_text": [item["question"] for item in items],
-        "gt_text": [" / ".join(item["answers"]) for item in items],
-        "asr_text": [item.get("transcript") or " " for item in items],
-    }
-    for name, values in columns.items():
-        write_jsonl(folder / f"{name}.jsonl", [{key: value} for key, value in zip(keys, values, strict=True)])
-    for key, item in zip(keys, items, strict=True):
-        if item.get("audio"):
-            copy_file(_folder(item, root) / item["audio"], folder / "audio" / f"{key}.wav")
-    return folder
-
-
-def prediction(item: Mapping[str, Any]) -> str:
-    """Return what was scored of an item: the judge's transcript of a spoken answer, else its text."""
-    return str(item["text"] if item.get("transcript") is None else item["transcript"])
-
-
-def to_question(record: Mapping[str, Any], layout: Layout, folder: Path, number: int, path: Path) -> Question:
-    """Return one record as a Question with its audio under `folder`; raise InputError when nothing is asked."""
+def to_question(record: Mapping[str, Any], layout: Layout, folder: Path, number: int, path: Path) -> Item:
+    """Return one record as an Item with its audio under `folder`; raise InputError when nothing is asked."""
     question = _first(record, layout.question)
     if question is None:
         raise InputError(
@@ -139,7 +84,7 @@ def to_question(record: Mapping[str, Any], layout: Layout, folder: Path, number:
     name = audio.get("path") if isinstance(audio, dict) else audio
     counted = f"{path.stem}-{number:05d}" if layout.prefix else str(number)
     identifier = _first(record, layout.identifier)
-    return Question(
+    return Item(
         counted if identifier is None else str(identifier), str(question), answers, folder / str(name) if name else None
     )
 
@@ -181,59 +126,3 @@ def _read_json(path: Path) -> list[dict[str, Any]]:
     if not isinstance(found, list) or not all(isinstance(record, dict) for record in found):
         raise InputError(f"{path} is not a JSON list of questions: give the published file.")
     return found
-
-
-def _folder(item: Mapping[str, Any], root: Path) -> Path:
-    return Path(item.get("folder", root))
-
-
-def in_question_order(paths: Sequence[Path], arm: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return the settings of one run and an arm's items in the order of its questions file, shards joined.
-
-    Raises InputError when the files are of several runs, the arm is not there, or a question has no answer.
-    """
-    from echox.eval.results import read_all
-
-    runs = read_all(paths)
-    if len(runs) > 1:
-        raise InputError(f"{', '.join(map(str, paths))} are of {len(runs)} runs: export one run at a time.")
-    settings, items = runs[0]
-    chosen = [item for item in items if item["arm"] == arm]
-    if not chosen:
-        names = ", ".join(sorted({item["arm"] for item in items})) or "none"
-        raise InputError(f"{paths[0]} holds no items of the arm {arm!r}: it has {names}.")
-    if any(item.get("place") is None for item in chosen):
-        if len(paths) > 1:
-            raise InputError(f"{paths[0]} does not say which place each question has: export one file at a time.")
-        return settings, chosen
-    chosen = sorted(chosen, key=lambda item: item["place"])
-    count = settings.get("count") or 0
-    last = min(settings.get("limit") or count, count)
-    absent = sorted(set(range(max(last, chosen[-1]["place"] + 1))) - {item["place"] for item in chosen})
-    if absent:
-        raise InputError(
-            f"{len(absent)} questions of the arm {arm!r} have no answer, the first at place {absent[0]}: finish the run or "
-            "name the files of its other shards."
-        )
-    return settings, chosen
-
-
-def export_items(results: Sequence[Path], form: str, arm: str, out: Path, name: str) -> Path:
-    """Write one arm of a run's results files for another harness, in question order, and return where.
-
-    Raises ConfigError for an unknown format or a name without a split, InputError when answers are missing.
-    """
-    if form not in EXPORTS:
-        raise ConfigError(f"there is no prediction format {form!r}: choose from {', '.join(EXPORTS)}.")
-    data, dash, split = name.rpartition("-")
-    if form == "voicebench" and not dash:
-        raise ConfigError(f"--name {name!r} must be DATA-SPLIT, such as sd-qa-usa.")
-    settings, chosen = in_question_order(results, arm)
-    out.mkdir(parents=True, exist_ok=True)
-    root = results[0].parent
-    if form == "ultraeval":
-        return write_ultraeval(out / "ultraeval.jsonl", chosen, root, speech=arm in ("s2s", "teacher", "cascade"))
-    if form == "uro":
-        return write_uro(out, chosen, root)
-    model = str(settings["model"]).split(" ")[0].replace("/", "_")
-    return write_voicebench(out, chosen, model, data, split)

@@ -12,7 +12,7 @@ from typing import Any
 
 from echox.errors import ConfigError, InputError, OutputError, require
 from echox.eval.boards.formats import LAYOUTS, read_items
-from echox.eval.questions import Question, check_questions, read_questions, write_questions
+from echox.eval.questions import Item, check_questions, read_questions, write_questions
 from echox.files import write_bytes
 
 
@@ -45,7 +45,7 @@ def default_scorer(suite: str) -> str:
 
 def load_questions(
     questions: Path | None, audio_dir: Path | None, suite: str, data: Path | None, spoken: bool, form: str = ""
-) -> tuple[list[Question], str]:
+) -> tuple[list[Item], str]:
     """Return the questions asked for and the name printed for them; with `spoken` every wav must exist.
 
     `form` says that the file holds another harness's items. Raises ConfigError unless exactly one of `questions` and
@@ -107,7 +107,7 @@ def _fetch(name: str, suite: Suite) -> Path:
     return folder / "questions.tsv"
 
 
-def _store(record: Mapping[str, Any], suite: Suite, column: str, number: int, folder: Path) -> Question:
+def _store(record: Mapping[str, Any], suite: Suite, column: str, number: int, folder: Path) -> Item:
     from echox.eval.boards.formats import to_question
 
     ending = Path(record[column].get("path") or "x.wav").suffix or ".wav"
@@ -115,4 +115,4 @@ def _store(record: Mapping[str, Any], suite: Suite, column: str, number: int, fo
     write_bytes(folder / name, record[column]["bytes"])
     item = to_question({**record, column: name}, LAYOUTS[suite.form], folder, number, Path(suite.repository))
     clean = [" ".join(text.split()).replace("|", "/") for text in (item.question, *item.answers)]
-    return Question(f"{number:05d}", clean[0], tuple(clean[1:]) or ("-",), Path(name))
+    return Item(f"{number:05d}", clean[0], tuple(clean[1:]) or ("-",), Path(name))

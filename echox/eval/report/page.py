@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from echox.errors import MissingDependency
-from echox.eval.report.summary import qa_runs, side_by_side, tables_of, title_of
-from echox.eval.tables import Table, arms_of, worst_first
+from echox.eval.report.plots import draw_gap, draw_runs
+from echox.eval.report.summary import all_tables, side_by_side, tables_of
+from echox.eval.results import Run, qa_runs, read_beside, title_of
+from echox.eval.tables import Table, arms_of
+from echox.eval.tasks.qa_tables import worst_first
 from echox.files import write_text
 
 WORST = 60  # items listed in full
@@ -22,8 +25,6 @@ LARGEST_WAV = 600_000  # bytes of a file that is embedded as it is; longer ones 
 
 HIDDEN = ("type", "folder", "tables", "views", "typed_against_spoken")
 """Settings that are shown elsewhere or nowhere."""
-
-Runs = Sequence[tuple[dict[str, Any], list[dict[str, Any]]]]
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #1c1c1c; }
@@ -34,19 +35,28 @@ audio { height: 2rem; width: 16rem; } svg { max-width: 100%; height: auto; }
 """
 
 
-def write_html(path: Path, runs: Runs, tell: Callable[[str], None]) -> None:
+def write_report(paths: Sequence[Path], out: Path, tell: Callable[[str], None]) -> list[Table]:
+    """Return the tables of results files and write them as table.md and report.html into `out`."""
+    runs = read_beside(paths)
+    tables = all_tables(runs)
+    write_text(out / "table.md", "\n".join(table.markdown() for table in tables))
+    write_html(out / "report.html", runs, tell)
+    return tables
+
+
+def write_html(path: Path, runs: Sequence[Run], tell: Callable[[str], None]) -> None:
     """Write the report of `runs` (settings, items) atomically; raise OutputError when the place cannot be written."""
     asked = qa_runs(runs)
     parts = [f"<h1>{html.escape(', '.join(dict.fromkeys(title_of(settings) for settings, _ in runs)))}</h1>"]
     if len(asked) > 1:
         parts.append(table_html(side_by_side(runs)))
     if asked:
-        parts.append(_plots(asked, tell))
+        parts.append(_plots(lambda: draw_runs(asked), tell))
     for settings, items in runs:
         parts.append(f"<h2>{html.escape(title_of(settings))}</h2>")
         parts += [table_html(table) for table in tables_of(settings, items)]
-        if settings.get("task") == "gap":
-            parts.append(_gap_drawing(settings))
+        if settings.get("task") == "gap" and settings.get("views"):
+            parts.append(_plots(lambda views=settings["views"]: [draw_gap(views)], tell))
         parts.append(_settings(settings))
         if settings.get("task", "qa") == "qa":
             parts.append(_items(items))
@@ -86,19 +96,9 @@ def _as_flac(path: Path) -> bytes:
     return buffer.getvalue()
 
 
-def _gap_drawing(settings: dict[str, Any]) -> str:
-    """Return the gap.svg beside a gap.json, nothing when it is absent or not ours."""
-    path = Path(settings.get("folder", ".")) / "gap.svg"
-    drawing = path.read_text(encoding="utf-8") if path.is_file() else ""
-    own = drawing.startswith("<svg") and "<script" not in drawing
-    return f"<figure>{drawing}</figure>" if own else ""
-
-
-def _plots(runs: Runs, tell: Callable[[str], None]) -> str:
-    from echox.eval.report import plots
-
+def _plots(draw: Callable[[], list[str]], tell: Callable[[str], None]) -> str:
     try:
-        return "".join(f"<figure>{drawing}</figure>" for drawing in plots.draw_runs(runs))
+        return "".join(f"<figure>{drawing}</figure>" for drawing in draw())
     except MissingDependency as error:
         tell(f"the report has no plots: {error}")
         return f'<p class="note">No plots: {html.escape(str(error))}</p>'

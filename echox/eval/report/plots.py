@@ -1,21 +1,24 @@
 """Drawings as SVG text, by matplotlib from the eval extra; every function takes numbers and returns one `<svg>`."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from echox.errors import require
+from echox.errors import MissingDependency, require
 from echox.eval import stats
+from echox.eval.results import Run, read_results
+from echox.eval.scorers.likeness import COSINES, RELATIONS
 from echox.eval.tables import arms_of, pair
-
-Runs = Sequence[tuple[dict[str, Any], list[dict[str, Any]]]]
+from echox.eval.tasks.gap import LENGTH_ONLY
+from echox.files import write_text
 
 COLOURS = ("#30638e", "#d1495b", "#edae49", "#00798c", "#6a4c93", "#5f6b6d")
 
 
-def draw_runs(runs: Runs) -> list[str]:
+def draw_runs(runs: Sequence[Run]) -> list[str]:
     """Return the drawings of question-answering runs: accuracy by arm, the gaps, word errors of single answers.
 
     Raises MissingDependency without matplotlib.
@@ -26,10 +29,10 @@ def draw_runs(runs: Runs) -> list[str]:
     return [drawing for drawing in drawings if drawing]
 
 
-def draw_accuracy(runs: Runs) -> str:
+def draw_accuracy(runs: Sequence[Run]) -> str:
     """Return bars of accuracy by arm, one colour a run, with 95 % intervals."""
     arms = arms_of([item for _, items in runs for item in items])
-    figure, axes = new_figure(max(5.0, 1.2 * len(arms) + 2), 3.4)
+    figure, [[axes]] = new_figure(max(5.0, 1.2 * len(arms) + 2), 3.4)
     width = 0.8 / len(runs)
     for place, (settings, items) in enumerate(runs):
         found = [(i, [float(x["score"]) for x in items if x["arm"] == arm]) for i, arm in enumerate(arms)]
@@ -47,10 +50,19 @@ def draw_accuracy(runs: Runs) -> str:
     return to_svg(figure)
 
 
-def draw_gaps(runs: Runs) -> str:
+def write_gap_figure(folder: Path, tell: Callable[[str], None]) -> None:
+    """Write gap.svg beside a folder's gap.json, or tell why there is none."""
+    settings, _ = read_results(folder / "gap.json")
+    try:
+        write_text(folder / "gap.svg", draw_gap(settings["views"]))
+    except MissingDependency as error:
+        tell(f"no figure: {error}")
+
+
+def draw_gaps(runs: Sequence[Run]) -> str:
     """Return the differences between arms with their intervals, or an empty string when no run has two arms."""
     names = (("s2t", "t2t"), ("s2s", "s2t"), ("s2s", "teacher"), ("s2s", "cascade"))
-    figure, axes = new_figure(6.0, 2.6)
+    figure, [[axes]] = new_figure(6.0, 2.6)
     drawn = False
     for place, (settings, items) in enumerate(runs):
         for row, (first, second) in enumerate(names):
@@ -70,9 +82,9 @@ def draw_gaps(runs: Runs) -> str:
     return to_svg(figure) if drawn else ""
 
 
-def draw_word_errors(runs: Runs) -> str:
+def draw_word_errors(runs: Sequence[Run]) -> str:
     """Return, by spoken arm, the share of answers whose word error rate is at most x."""
-    figure, axes = new_figure(6.0, 3.0)
+    figure, [[axes]] = new_figure(6.0, 3.0)
     for place, (settings, items) in enumerate(runs):
         for style, arm in zip(("-", "--", ":"), ("s2s", "teacher", "cascade"), strict=True):
             own = [item for item in items if item["arm"] == arm and item.get("words")]
@@ -90,6 +102,33 @@ def draw_word_errors(runs: Runs) -> str:
     return to_svg(figure)
 
 
+def draw_gap(views: Mapping[str, dict[str, Any]]) -> str:
+    """Return an SVG of a gap.json's views: cosines over depth (other anchors' dashed), the probes below.
+
+    The probes of length alone are dotted. Needs matplotlib.
+    """
+    baseline, views = views.get(LENGTH_ONLY), {name: view for name, view in views.items() if name != LENGTH_ONLY}
+    figure, axes = new_figure(2.9 * len(views) + 0.8, 4.8, rows=2, columns=len(views))
+    for (upper, lower), (title, view) in zip(zip(*axes, strict=True), views.items(), strict=True):
+        cosines_LR = np.array(view["cosines"])
+        depth, style = np.arange(len(cosines_LR)), "o" if len(cosines_LR) == 1 else "-"
+        for relation, name in enumerate(COSINES):
+            dashed = style if style == "o" or relation < len(RELATIONS) else "--"
+            upper.plot(depth, cosines_LR[:, relation], dashed, color=COLOURS[relation % len(RELATIONS)], label=name)
+        for place, name in enumerate(RELATIONS[:2]):
+            lower.plot(depth, 100 * np.array(view["probes"][name]), style, color=COLOURS[place], label=name)
+            if baseline:
+                lower.axhline(100 * baseline["probes"][name][0], color=COLOURS[place], linestyle=":", linewidth=1)
+        upper.axhline(0, color="#bbb", linewidth=0.8)
+        lower.axhline(50, color="#bbb", linewidth=0.8)
+        upper.set_title(title, fontsize=10)
+        lower.set(ylim=(30, 102), xlabel="layer")
+    axes[0][0].set_ylabel("cosine with the anchor, centred")
+    axes[1][0].set_ylabel("probe accuracy %")
+    axes[0][-1].legend(fontsize=7)
+    return to_svg(figure)
+
+
 def to_svg(figure: Any) -> str:
     """Return a figure as `<svg>...</svg>`, the same bytes for the same numbers."""
     buffer = io.StringIO()
@@ -101,7 +140,7 @@ def to_svg(figure: Any) -> str:
 
 
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
-    """Return a figure in inches and its axes, a list of lists when there is more than one; needs matplotlib."""
+    """Return a figure in inches and its axes, a list of lists; needs matplotlib."""
     require("matplotlib", "eval")
     import matplotlib
 
@@ -112,4 +151,4 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> 
     axes = figure.subplots(rows, columns, squeeze=False)
     for each in axes.flat:
         each.spines[["top", "right"]].set_visible(False)
-    return figure, axes[0][0] if rows * columns == 1 else axes.tolist()
+    return figure, axes.tolist()

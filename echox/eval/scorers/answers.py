@@ -11,7 +11,7 @@ says nothing. The rules follow these public sources, each read before it was wri
     voicebench-mcq   the same, src/evaluator/mcq.py: the option letter that the answer names
     openaudiobench   OpenAudioBench (arXiv 2502.17239): an LLM's verdict [Correct] or [Incorrect]
 
-The prompts of the three LLM-judged rules are worded by us (`prompts.py`); pass the publisher's own file for numbers
+The prompts of the three LLM-judged rules are worded by us; pass the publisher's own file for numbers
 that go beside a published board, and quote the prompt's hash, which is part of the scorer's printed name.
 """
 
@@ -19,9 +19,10 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from echox.errors import ConfigError, EndpointError
-from echox.eval.scorers.prompts import PROMPTS
+from echox.files import JSON_BYTES, read_text
 from echox.text.normalize import simple_tokens, squad_normalize
 
 Score = Callable[[str, Sequence[str], str], float]
@@ -46,6 +47,35 @@ _LETTER_PATTERNS = tuple(
         r"^([a-d])[.,:)]",
     )
 )
+
+PROMPTS = {
+    "voicebench-qa": """Here is a question, its reference answers and what an assistant replied.
+
+Question: {question}
+Reference answers: {answers}
+Reply: {response}
+
+Does the reply give a correct answer, judged by the question and the references? Answer with the one word Yes or No.
+""",
+    "voicebench-open": """A voice assistant was asked something; below is a transcript of both sides.
+
+Question: {question}
+Reply: {response}
+
+Rate the reply from 1 to 5: 1 wrong or off the point, 2 partly relevant, 3 mostly right but wordy or thin, 4 right and
+clear, 5 exactly what was wanted and no more. Answer with the number alone.
+""",
+    "openaudiobench": """Judge whether a reply is correct, given the accepted answers. Wording may differ, numbers may
+be words or digits, and small spelling slips do not matter; the core meaning does.
+
+Question: {question}
+Accepted answers: {answers}
+Reply: {response}
+
+Give a short reason and end with [Correct] or [Incorrect].
+""",
+}
+"""For the rules that ask a language model; a board's own file replaces one (`--scorer-prompt`)."""
 
 
 @dataclass(frozen=True)
@@ -170,3 +200,18 @@ def find_scorer(name: str, chat: Chat | None = None, prompt: str | None = None) 
 
     mark = hashlib.sha256(text.encode()).hexdigest()[:8]
     return Scorer(f"{name} (prompt {mark})", score, "none (language model)", best)
+
+
+def choose_scorers(names: str, endpoint: str, model: str, prompt: Path | None) -> list[Scorer]:
+    """Return the scorers of a comma-separated list, the first being the one that tables use.
+
+    Raises ConfigError for unknown names or none, InputError for a missing prompt file, EndpointError when the server is away.
+    """
+    from echox.eval.endpoint import chat_function
+
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    if not wanted:
+        raise ConfigError(f"--scorer is empty: give at least one of {', '.join(NAMES)}.")
+    text = read_text(prompt, JSON_BYTES) if prompt else None
+    chat = chat_function(endpoint, model) if endpoint else None
+    return [find_scorer(name, chat, text) for name in wanted]

@@ -12,34 +12,23 @@ s2t asks again for text alone. Everything written down is in `item_record`. Load
 but the wavs it saves.
 """
 
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from echox.audio import load_audio, save_wav
 from echox.errors import ConfigError, EndpointError
 from echox.eval.judges import Judge
-from echox.eval.model_under_test import (
-    Failure,
-    Speaks,
-    Subject,
-    ask_all,
-    at_16k,
-    attempt,
-    say_all,
-)
+from echox.eval.model_under_test import Failure, Speaks, Subject, ask_all, at_16k, say_all
 from echox.eval.probes import can_turn_off, untouched
-from echox.eval.questions import Question
+from echox.eval.questions import Item, load_question
 from echox.eval.results import Results
 from echox.eval.scorers.answers import Scorer
-from echox.eval.scorers.sound import errors_between, signal_checks
+from echox.eval.tasks.spoken_answers import spoken_record
+from echox.generate.types import Question
 
 ARMS = ("t2t", "t2t-off", "s2s", "s2t", "teacher", "cascade")
 """Every arm, in the order in which they run: s2s before s2t and teacher, which use its text."""
@@ -97,7 +86,7 @@ def choose_arms(names: str, subject_can_turn_off: bool = True) -> tuple[str, ...
     return tuple(arm for arm in ARMS if arm in wanted)
 
 
-def run_arms(run: QaRun, questions: Sequence[Question], arms: Sequence[str], results: Results) -> None:
+def run_arms(run: QaRun, questions: Sequence[Item], arms: Sequence[str], results: Results) -> None:
     """Answer, judge, score and write every (arm, question) that `results` does not hold yet, a batch at a time.
 
     Raises EndpointError when a dozen questions in a row fail, or a server's first three: it is gone, and resuming is
@@ -124,11 +113,11 @@ def _batch_size(run: QaRun) -> int:
     return min(run.batch, FAILURES_AT_THE_START) if alone and not run.answered else run.batch
 
 
-def _run_batch(run: QaRun, arm: str, batch: Sequence[Question], results: Results, replies: dict[str, Any]) -> None:
+def _run_batch(run: QaRun, arm: str, batch: Sequence[Item], results: Results, replies: dict[str, Any]) -> None:
     """Run one arm on one batch and append its items; `replies` carries s2s's answers to the arms after it."""
     heard: list[str | None] = [None] * len(batch)
     if arm in ("t2t", "t2t-off"):
-        answers = ask_all(run.subject, typed=[item.question for item in batch], text_only=True, **run.options)
+        answers = ask_all(run.subject, [Question(typed=item.question) for item in batch], True, **run.options)
     elif arm == "teacher":
         answers = _teacher(run, batch, results, replies)
     elif arm == "cascade":
@@ -159,19 +148,19 @@ def _count_failures(run: QaRun, error: str) -> None:
         )
 
 
-def _spoken(run: QaRun, batch: Sequence[Question], text_only: bool, replies: dict[str, Any]) -> list[Any]:
+def _spoken(run: QaRun, batch: Sequence[Item], text_only: bool, replies: dict[str, Any]) -> list[Any]:
     """Return answers to the spoken questions, those in `replies` again; a failed one is asked again for text alone."""
     missing = [q for q in batch if q.id not in replies or (text_only and isinstance(replies[q.id], Failure))]
     waves: dict[str, Any] = {item.id: load_question(item) for item in missing}
     usable = [item for item in missing if not isinstance(waves[item.id], Failure)]
     if usable:
-        answers = ask_all(run.subject, waves=[waves[item.id] for item in usable], text_only=text_only, **run.options)
+        answers = ask_all(run.subject, [Question(waves[item.id]) for item in usable], text_only, **run.options)
         waves |= dict(zip((item.id for item in usable), answers, strict=True))
     replies |= waves
     return [replies[item.id] for item in batch]
 
 
-def _cascade(run: QaRun, batch: Sequence[Question]) -> tuple[list[str | None], list[Any]]:
+def _cascade(run: QaRun, batch: Sequence[Item]) -> tuple[list[str | None], list[Any]]:
     """Return what the recogniser heard and the spoken answers to it; times add up recogniser, LLM and voice."""
     if run.recogniser is None:
         raise ConfigError("the cascade needs a recogniser: give --recogniser or --judge.")
@@ -180,12 +169,12 @@ def _cascade(run: QaRun, batch: Sequence[Question]) -> tuple[list[str | None], l
     started = time.perf_counter()
     heard = run.recogniser.transcribe(waves)
     hearing = time.perf_counter() - started
-    typed = ask_all(run.subject, typed=[words or "..." for words in heard], text_only=True, **run.options)
+    typed = ask_all(run.subject, [Question(typed=words or "...") for words in heard], True, **run.options)
     own = [wave if isinstance(wave, Failure) else answer for wave, answer in zip(loaded, typed, strict=True)]
     return list(heard), _say(run, own, hearing)
 
 
-def _teacher(run: QaRun, batch: Sequence[Question], results: Results, replies: dict[str, Any]) -> list[Any]:
+def _teacher(run: QaRun, batch: Sequence[Item], results: Results, replies: dict[str, Any]) -> list[Any]:
     """Return the model's own texts spoken: from this batch, from the file of an earlier run, or asked now."""
     written: dict[str, OwnText] = {}
     for arm in ("s2t", "s2s"):
@@ -224,7 +213,7 @@ def _transcribe(run: QaRun, answers: Sequence[Any]) -> list[str | None]:
     return list(run.judge.transcribe(waves))
 
 
-def item_record(run: QaRun, arm: str, item: Question, answer: Any, transcript: str | None) -> dict[str, Any]:
+def item_record(run: QaRun, arm: str, item: Item, answer: Any, transcript: str | None) -> dict[str, Any]:
     """Return what is written about one question in one arm; a failed one scores 0 and says why in `error`."""
     failed = isinstance(answer, Failure)
     text = str(answer.text)
@@ -242,11 +231,11 @@ def item_record(run: QaRun, arm: str, item: Question, answer: Any, transcript: s
     if not failed:
         record |= _timings(answer)
     if transcript is not None and not failed:
-        record |= _speech(run, arm, item, answer, text, transcript)
+        record |= spoken_record(record, _audio(answer), answer.sample_rate, run.folder, arm)
     return record
 
 
-def _score(scorers: Sequence[Scorer], prediction: str, item: Question) -> tuple[dict[str, float], str]:
+def _score(scorers: Sequence[Scorer], prediction: str, item: Item) -> tuple[dict[str, float], str]:
     """Return the prediction's score by every scorer, 0 where one fails, and why it failed."""
     scores, fault = {}, ""
     for scorer in scorers:
@@ -261,37 +250,6 @@ def _score(scorers: Sequence[Scorer], prediction: str, item: Question) -> tuple[
 def _timings(answer: Any) -> dict[str, Any]:
     seconds = {"wall_seconds": answer.wall_seconds, "first_audio_seconds": answer.first_audio_seconds}
     return {name: None if value is None else float(value) for name, value in seconds.items()}
-
-
-def _speech(run: QaRun, arm: str, item: Question, answer: Any, text: str, transcript: str) -> dict[str, Any]:
-    """Return the audio's path, its checks and the judge's errors against the answer's own text."""
-    edits = errors_between(text, transcript)
-    found: dict[str, Any] = {"words": edits.words, "word_edits": edits.word_edits}
-    found |= {"characters": edits.characters, "character_edits": edits.character_edits}
-    audio = _audio(answer)
-    found["audio_seconds"] = 0.0
-    if audio is not None:
-        path = run.folder / "audio" / arm / f"{safe_name(item.id)}.wav"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_wav(path, audio, answer.sample_rate)
-        found |= {"audio": str(path.relative_to(run.folder)), "audio_seconds": len(audio) / answer.sample_rate}
-        found["signal"] = signal_checks(audio, answer.sample_rate, text)
-    return found
-
-
-def safe_name(identifier: str) -> str:
-    """Return an id as a file name: unchanged when it is one, else cleaned and marked with its hash."""
-    clean = re.sub(r"[^\w.-]", "_", identifier)[:80]
-    if clean == identifier and not clean.startswith("."):
-        return clean
-    return f"{clean.lstrip('.')}-{sha256(identifier.encode()).hexdigest()[:8]}"
-
-
-def load_question(item: Question) -> Any:
-    """Return a question's wave, float32 at 16 kHz, or a Failure that says why there is none."""
-    if item.audio is None:
-        return Failure("the question has no audio")
-    return attempt(partial(load_audio, item.audio), "question audio: ")
 
 
 def _audio(answer: Any) -> np.ndarray | None:

@@ -1,4 +1,4 @@
-"""How well a model hears: the words it took an utterance for, against the true ones and beside a recogniser's.
+"""`echox eval hearing`: the words a model took an utterance for, against the true ones and beside a recogniser's.
 
 Utterances are those of a spoken set, whose words are known, or recordings without transcripts, which a better recogniser
 writes down first: it must be neither the one beside nor one that labelled training data. Sounds without speech show what
@@ -14,25 +14,25 @@ from typing import Any
 import numpy as np
 
 from echox.errors import ConfigError, InputError
+from echox.eval import stats
 from echox.eval.judges import FULL_WINDOW, Judge, load_judge
 from echox.eval.model_under_test import RECORDED, Failure, ask_all, attempt
 from echox.eval.no_speech import KINDS, no_speech
-from echox.eval.questions import Question, fingerprint, take
-from echox.eval.results import Results
-from echox.eval.scorers.sound import errors_between
-from echox.eval.setup import WER_NORMALISER
-from echox.eval.tables import Table
-from echox.eval.tasks.arms import load_question
-from echox.eval.tasks.hearing_tables import NOTHING, hearing_tables
-from echox.eval.tasks.qa import results_path
+from echox.eval.questions import Item, fingerprint, load_question, take
+from echox.eval.results import Results, results_path
+from echox.eval.scorers.word_errors import NORMALISER, errors_between
+from echox.eval.tables import Items, Table, percent
 from echox.eval.tasks.spoken_set import read_set
 from echox.files import JSON_BYTES, read_text
+from echox.generate.types import Question
 from echox.prepare.filters import SOUND_FILES
 from echox.text.normalize import whisper_english
 
 BATCH = 8
 UNKNOWN = ""
 """The words of a clip that nobody has written down yet."""
+NOTHING = "nothing said: "
+"""Arms of sounds without speech begin with this."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,12 @@ class HearingOptions:
 
 def gather(
     spoken: Path | None, conditions: Sequence[str], clips: Sequence[Path], only: Path | None, nothing: int
-) -> tuple[dict[str, list[Question]], dict[str, list[Sound]]]:
+) -> tuple[dict[str, list[Item]], dict[str, list[Sound]]]:
     """Return utterances by condition or folder, and `nothing` sounds of each kind.
 
     Raises ConfigError when there is nothing to hear, InputError for a set that is not whole or a folder without clips.
     """
-    found: dict[str, list[Question]] = {}
+    found: dict[str, list[Item]] = {}
     for condition in conditions if spoken is not None else ():
         one = read_set(spoken or Path(), condition)
         found[one.name] = one.questions
@@ -91,7 +91,7 @@ def gather(
     return found, sounds
 
 
-def read_clips(folder: Path, only: Path | None = None) -> list[Question]:
+def read_clips(folder: Path, only: Path | None = None) -> list[Item]:
     """Return the recordings below a folder in the order of their names, those listed in `only` where it is given.
 
     Raises InputError when there are none.
@@ -104,7 +104,7 @@ def read_clips(folder: Path, only: Path | None = None) -> list[Question]:
         raise InputError(
             f"{folder} holds no recordings{listed} ({', '.join(SOUND_FILES)}): correct the folder or the list."
         )
-    return [Question(path.stem, UNKNOWN, ("-",), path) for path in paths]
+    return [Item(path.stem, UNKNOWN, ("-",), path) for path in paths]
 
 
 def hear_all(subject: Any, waves: Sequence[np.ndarray]) -> list[Any]:
@@ -114,7 +114,7 @@ def hear_all(subject: Any, waves: Sequence[np.ndarray]) -> list[Any]:
     """
     ear: Any = getattr(getattr(subject, "parts", None), "ear", None)
     if ear is None:
-        answers = ask_all(subject, waves=list(waves), text_only=True)
+        answers = ask_all(subject, [Question(wave) for wave in waves], text_only=True)
         return [one if isinstance(one, Failure) else str(getattr(one, "heard", "") or "") for one in answers]
     try:
         return [one.text for one in ear.hear(list(waves))]
@@ -129,7 +129,7 @@ def _hear_one(ear: Any, wave: np.ndarray) -> str:
 def run_hearing(
     subject: Any,
     name: str,
-    utterances: dict[str, list[Question]],
+    utterances: dict[str, list[Item]],
     sounds: dict[str, list[Sound]],
     recognisers: Recognisers,
     options: HearingOptions,
@@ -138,7 +138,7 @@ def run_hearing(
     """Hear what `hearing.jsonl` does not hold yet and return its tables."""
     everything = [item for items in utterances.values() for item in items]
     settings: dict[str, Any] = {"task": "hearing", "model": name, "reference": recognisers.reference.name}
-    settings |= {"labels": recognisers.labeller.name if recognisers.labeller else "", "wer_normaliser": WER_NORMALISER}
+    settings |= {"labels": recognisers.labeller.name if recognisers.labeller else "", "wer_normaliser": NORMALISER}
     settings |= {"questions_mark": fingerprint(everything), "arms": [*utterances, *sounds], "shard": options.shard}
     with Results(results_path(options.out, options.shard, "hearing"), settings) as results:
         for arm, items in utterances.items():
@@ -186,3 +186,37 @@ def _record(arm: str, id: str, text: str, heard: Any, recognised: str) -> dict[s
     record |= {"word_edits": own.word_edits, "recognised_edits": other.word_edits}
     record |= {"heard_words": counts[0], "recognised_words": counts[1]}
     return record | {"error": heard.reason if isinstance(heard, Failure) else ""}
+
+
+def hearing_tables(settings: dict[str, Any], items: Items) -> list[Table]:
+    """Return the word errors over speech and the share of sounds without speech in which words were heard."""
+    arms = list(dict.fromkeys(item["arm"] for item in items))
+    by_arm = {arm: [item for item in items if item["arm"] == arm] for arm in arms}
+    note = f"{settings['model']} beside {settings['reference']}. "
+    labels = f"Clips without transcripts: the words of {settings['labels']}. " if settings.get("labels") else ""
+    how = f"{settings['wer_normaliser']}; pooled over utterances, what failed counts as deleted; 95 % paired bootstrap."
+    spoken = tuple(_errors(arm, own) for arm, own in by_arm.items() if not arm.startswith(NOTHING))
+    head = ("recordings", "n", "words", "model WER %", "recogniser WER %", "model / recogniser", "failed")
+    quiet = {arm.removeprefix(NOTHING): own for arm, own in by_arm.items() if arm.startswith(NOTHING)}
+    quiet |= {"all": [item for own in quiet.values() for item in own]} if len(quiet) > 1 else {}
+    heard = tuple((kind, str(len(own)), _share(own, "heard"), _share(own, "recognised")) for kind, own in quiet.items())
+    columns = ("sound", "n", "model hears words %", "recogniser hears words %")
+    tables = [
+        Table("Hearing", head, spoken, note + labels + how),
+        Table("Nothing said", columns, heard, f"{note}Sounds made from a seed; words after the same normaliser."),
+    ]
+    return [table for table in tables if table.rows]
+
+
+def _errors(arm: str, items: Items) -> tuple[str, ...]:
+    words, own, other = (
+        np.array([item[name] for item in items], float) for name in ("words", "word_edits", "recognised_edits")
+    )
+    found = stats.ratio(own, other)
+    times = f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]" if np.isfinite(found.value) else "-"
+    rates = (percent(stats.rate(edits, words)) for edits in (own, other))
+    return (arm, str(len(items)), str(int(words.sum())), *rates, times, str(sum(bool(item["error"]) for item in items)))
+
+
+def _share(items: Items, name: str) -> str:
+    return percent(stats.mean([float(item[f"{name}_words"] > 0) for item in items]))

@@ -1,4 +1,4 @@
-"""Clicks where the pieces of a streamed answer meet: what happens there against what happens inside the pieces.
+"""`echox eval speech --joins`: clicks where the pieces of a streamed answer meet, against what happens inside the pieces.
 
     step, times   the largest step between neighbouring samples, over the 99th percentile of the steps within 10 ms
     energy, dB    the difference of level between the 10 ms before and after
@@ -9,12 +9,14 @@ beyond the 99th percentile of elsewhere. Knows nothing about models but that the
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from echox.eval import stats
 from echox.eval.model_under_test import RECORDED
+from echox.eval.results import Results, qa_runs, read_all
 from echox.eval.tables import Items, Table, percent
 
 MEASURES = ("step, times", "energy, dB", "pitch, st")
@@ -88,6 +90,23 @@ def streamed(subject: Any, question: str) -> dict[str, Any]:
         return measure_joins(pieces, subject.sample_rate) | {"error": ""}
     except RECORDED as error:
         return {"at": {}, "elsewhere": {}, "error": f"{type(error).__name__}: {error}"}
+
+
+def run_joins(subject: Any, name: str, paths: Sequence[Path], count: int, out: Path) -> list[Table]:
+    """Return what happens where pieces of streamed answers meet, writing joins.jsonl.
+
+    The first `count` questions of results files are put to the model once more, typed.
+    """
+    from rich.progress import track
+
+    asked = {item["id"]: item["question"] for _, items in qa_runs(read_all(paths)) for item in items}
+    settings = {"task": "joins", "model": name, "shard": "0/1"}
+    with Results(out / "joins.jsonl", settings) as results:
+        for id, question in track(list(asked.items())[:count], "joins"):
+            if ("joins", id) not in results.done:
+                results.append({"arm": "joins", "id": id, "question": question, **streamed(subject, question)})
+        done = list(results.items.values())
+    return joins_tables(settings, done)
 
 
 def joins_tables(settings: dict[str, Any], items: Items) -> list[Table]:

@@ -1,101 +1,67 @@
-"""How long a listener waits, and whether the voice stalls: answers streamed and played in simulated real time.
+"""`echox eval latency`: how long a listener waits, whether the voice stalls, and where the time of an answer goes.
 
-    arrival   |--1--|      |-2-|  |---3---|              chunks of audio come when they come
-    player          [11111][....22222][3333333333]       it starts at the first chunk and never waits on purpose
-                           ^^^^ an underrun: the buffer ran dry before chunk 2 arrived
-
-`play` is a pure function of (arrival, samples) pairs, so any recording of arrivals can be judged again. Times are
-seconds since the question was put; audio is counted in samples. Knows nothing about models but their `stream`.
+Answers are streamed one at a time and played in simulated real time (scorers/playback.py). Seconds inside each part of a model
+are taken by hooks, which cost a little themselves, in answers of their own that never mix with the latency that is reported.
+Time belongs to the innermost part that is running: the adapter's excludes the LLM's.
 """
 
 import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
-from echox.errors import InputError
+from echox.audio import SAMPLE_RATE
 from echox.eval import stats
-from echox.eval.tables import Table
+from echox.eval.model_under_test import Failure, asked_as, attempt, timed_on
+from echox.eval.questions import Item, fingerprint, load_question
+from echox.eval.results import Results, title_of
+from echox.eval.scorers.playback import Chunk, play
+from echox.eval.tables import Items, Table
+from echox.files import write_text
+from echox.generate.types import Question
 
-STALL_SAMPLES = 0.5  # less than this late is rounding, not a stall
+ROWS = (
+    ("first text, s", "first_text", "{:.3f}"),
+    ("first audio, s", "first_audio", "{:.3f}"),
+    ("text tokens before first audio", "tokens_before_audio", "{:.0f}"),
+    ("whole answer, s", "total", "{:.3f}"),
+    ("audio, s", "audio_seconds", "{:.2f}"),
+    ("real-time factor", "real_time_factor", "{:.3f}"),
+    ("stalled, s", "stalled", "{:.3f}"),
+    ("start delay that avoids stalls, s", "delay_needed", "{:.3f}"),
+)
+"""The rows of the table: what is printed, its key in a record, its format."""
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """A piece of audio: when it arrived (seconds) and how many samples it holds."""
+def run_latency(
+    subject: Any, name: str, questions: Sequence[Item], out: Path, warmup: int, options: dict[str, Any]
+) -> list[Table]:
+    """Return the latency table of a model over questions (spoken where they have audio), writing latency.jsonl.
 
-    arrival: float
-    samples: int
-
-
-@dataclass(frozen=True)
-class Playback:
-    """What a listener heard: when sound began, how often and how long the buffer was dry, and when sound ended.
-
-    `delay_needed` is how many seconds after the first chunk a player must start so that nothing stalls.
+    The first `warmup` questions are asked beforehand, for a second table of the time in each part. Failures are recorded and left
+    out of the percentiles. Raises ConfigError when the file was timed on another machine or device.
     """
+    from rich.progress import track
 
-    first_audio: float
-    underruns: int
-    stalled: float
-    longest_stall: float
-    delay_needed: float
-    ended: float
-    audio_seconds: float
-
-
-def play(chunks: Iterable[Chunk], sample_rate: int) -> Playback | None:
-    """Return what a player hears that starts at the first chunk and plays on as long as it has samples.
-
-    A chunk that arrives at the very moment the buffer ends is in time. Chunks without samples are skipped; without any
-    others the result is None. Raises InputError when arrivals go backwards or a length is negative.
-    """
-    first = dry_at = stalled = longest = needed = last_arrival = 0.0
-    underruns = played = 0
-    for chunk in chunks:
-        if chunk.samples < 0 or chunk.arrival < last_arrival:
-            raise InputError(
-                f"chunk {chunk} cannot follow one that arrived at {last_arrival}: record arrivals in order."
-            )
-        last_arrival = chunk.arrival
-        if not chunk.samples:
-            continue
-        if not played:
-            first = dry_at = chunk.arrival
-        needed = max(needed, chunk.arrival - first - played / sample_rate)
-        gap = chunk.arrival - dry_at
-        if gap * sample_rate > STALL_SAMPLES:
-            underruns, stalled, longest = underruns + 1, stalled + gap, max(longest, gap)
-            dry_at = chunk.arrival
-        dry_at += chunk.samples / sample_rate
-        played += chunk.samples
-    if not played:
-        return None
-    return Playback(first, underruns, stalled, longest, needed, dry_at, played / sample_rate)
-
-
-def play_reference(chunks: Sequence[Chunk], sample_rate: int, ticks: int) -> tuple[float, int, float]:
-    """Return (first audio, underruns, seconds stalled) of the same player, moved on one sample at a time for `ticks`.
-
-    The obvious twin of `play` for arrivals that fall on sample times.
-    """
-    waiting = sorted((round(chunk.arrival * sample_rate), chunk.samples) for chunk in chunks if chunk.samples)
-    total = sum(samples for _, samples in waiting)
-    buffered = heard = stalls = dry_ticks = 0
-    first, dry = -1, False
-    for tick in range(ticks):
-        while waiting and waiting[0][0] <= tick:
-            buffered += waiting.pop(0)[1]
-            first = tick if first < 0 else first
-        if first < 0 or heard == total:
-            continue
-        if buffered:
-            buffered, heard, dry = buffered - 1, heard + 1, False
-        else:
-            stalls, dry_ticks, dry = stalls + (not dry), dry_ticks + 1, True
-    return first / sample_rate, stalls, dry_ticks / sample_rate
+    asked = [(item, load_question(item) if item.audio is not None else item.question) for item in questions]
+    parts = _part_tables(subject, [q for _, q in asked[:warmup] if not isinstance(q, Failure)], options)
+    settings = {"task": "latency", "model": name, "questions_mark": fingerprint(questions), "shard": "0/1", **options}
+    settings |= timed_on(subject)
+    settings |= {"system": subject.system} if getattr(subject, "system", "") else {}
+    with Results(out / "latency.jsonl", settings) as results:
+        for item, question in track(asked, "latency"):
+            if ("latency", item.id) not in results.done:
+                results.append({"arm": "latency", "id": item.id, **_timed(subject, question, options)})
+        done = list(results.items.values())
+    load = getattr(subject, "load_seconds", None)
+    memory = peak_memory() | ({"load_seconds": float(load)} if load else {})
+    tables = [*latency_tables(settings, done, memory), *parts]
+    write_text(out / "latency.md", "\n".join(each.markdown() for each in tables))
+    return tables
 
 
 def measure(
@@ -103,40 +69,29 @@ def measure(
 ) -> dict[str, Any]:
     """Return the times of one streamed answer to a wave (float32 at 16 kHz) or, when `question` is text, to that.
 
-    A model without `stream` is one whose only chunk comes at the end. Keys: first_text, first_audio, total,
-    audio_seconds, tokens_before_audio, underruns, stalled, delay_needed, real_time_factor, chunks, arrivals, text.
+    A model without `stream` is one whose only chunk comes at the end. Keys: first_text, first_audio, total, audio_seconds,
+    tokens_before_audio, underruns, stalled, delay_needed, real_time_factor, chunks, arrivals, text.
     """
-    named = {"typed": question} if isinstance(question, str) else {"question": question}
-    started = clock()
+    asked = Question(typed=question) if isinstance(question, str) else Question(question)
+    started, rate = clock(), SAMPLE_RATE
     chunks: list[Chunk] = []
-    said: list[str] = []
-    first_text: float | None = None
-    rate = 16_000
-    said_before = ""
-    for piece in _pieces(subject, named | options):
+    said, said_before, first_text = "", "", None
+    for piece in _pieces(subject, asked_as(asked) | options):
         now = clock() - started
         rate = int(getattr(piece, "sample_rate", None) or getattr(subject, "sample_rate", None) or rate)
         if piece.text:
-            first_text = now if first_text is None else first_text
-            said.append(piece.text)
+            first_text, said = now if first_text is None else first_text, said + piece.text
         if piece.audio is not None and len(piece.audio):
-            said_before = said_before if chunks else "".join(said)
+            said_before = said_before if chunks else said
             chunks.append(Chunk(now, len(piece.audio)))
-    total = clock() - started
-    heard = play(chunks, rate)
+    total, heard = clock() - started, play(chunks, rate)
     found: dict[str, Any] = {"first_text": first_text, "first_audio": None, "total": total, "audio_seconds": 0.0}
-    found |= {
-        "tokens_before_audio": count_tokens(subject, said_before) if chunks else None,
-        "text": "".join(said),
-        "chunks": len(chunks),
-    }
+    found |= {"tokens_before_audio": count_tokens(subject, said_before) if chunks else None, "text": said}
     if heard is not None:
-        parts = asdict(heard)
-        found |= {
-            name: parts[name] for name in ("first_audio", "underruns", "stalled", "delay_needed", "audio_seconds")
-        }
+        kept = ("first_audio", "underruns", "stalled", "delay_needed", "audio_seconds")
+        found |= {name: value for name, value in asdict(heard).items() if name in kept}
         found["real_time_factor"] = total / heard.audio_seconds
-    return found | {"arrivals": [[c.arrival, c.samples] for c in chunks]}
+    return found | {"chunks": len(chunks), "arrivals": [[c.arrival, c.samples] for c in chunks]}
 
 
 def peak_memory() -> dict[str, float]:
@@ -149,20 +104,30 @@ def peak_memory() -> dict[str, float]:
     return found
 
 
-def latency_table(records: Sequence[dict[str, Any]], memory: dict[str, float], note: str) -> Table:
+def count_tokens(subject: Any, text: str) -> int:
+    """Return how many tokens of the subject's own tokenizer a text has, or its words where there is none."""
+    tokenizer = getattr(getattr(subject, "parts", None), "tokenizer", None)
+    return len(tokenizer(text, add_special_tokens=False).input_ids) if tokenizer else len(text.split())
+
+
+def latency_tables(settings: dict[str, Any], items: Items, memory: dict[str, float] | None = None) -> list[Table]:
+    """Return the times of a latency run; failed answers are counted in the note and left out of the percentiles."""
+    done = [item for item in items if not item["error"]]
+    where = f"{settings.get('timed_on', '?')}, device {settings.get('device', '?')}"
+    note = f"{title_of(settings)} on {where}; one answer at a time; {len(items) - len(done)} failed. "
+    note += (
+        "A player starts at the first chunk; stalled and delay are what a listener would notice. No scorer, no judge."
+    )
+    return [latency_table(done, memory or {}, note)]
+
+
+def latency_table(records: Items, memory: dict[str, float], note: str) -> Table:
     """Return p50 and p95 of the times of `measure`, the underruns, and memory."""
     rows: list[tuple[str, ...]] = []
-    for name, key, form in (
-        ("first text, s", "first_text", "{:.3f}"),
-        ("first audio, s", "first_audio", "{:.3f}"),
-        ("text tokens before first audio", "tokens_before_audio", "{:.0f}"),
-        ("whole answer, s", "total", "{:.3f}"),
-        ("audio, s", "audio_seconds", "{:.2f}"),
-        ("real-time factor", "real_time_factor", "{:.3f}"),
-        ("stalled, s", "stalled", "{:.3f}"),
-        ("start delay that avoids stalls, s", "delay_needed", "{:.3f}"),
-    ):
-        rows += _row(name, [record.get(key) for record in records], form)
+    for name, key, form in ROWS:
+        found = [float(record[key]) for record in records if record.get(key) is not None]
+        if found:
+            rows.append((name, *(form.format(stats.percentile(found, q)) for q in (50, 95))))
     spoken = [record for record in records if record.get("audio_seconds")]
     if spoken:
         stalling = sum(bool(record["underruns"]) for record in spoken)
@@ -172,11 +137,82 @@ def latency_table(records: Sequence[dict[str, Any]], memory: dict[str, float], n
     return Table(f"Latency, n = {len(records)}", ("", "p50", "p95"), tuple(rows), note)
 
 
-def _row(name: str, values: Sequence[float | None], form: str) -> list[tuple[str, ...]]:
-    found = [float(value) for value in values if value is not None]
-    if not found:
+def parts_of(subject: Any) -> dict[str, Any]:
+    """Return the torch modules of a model's parts by name, the LLM before the part that holds it; {} for others."""
+    parts = getattr(subject, "parts", None)
+    found = {"llm": getattr(getattr(parts, "s2t", None), "llm", None)}
+    found |= {name: getattr(parts, name, None) for name in ("encoder", "s2t", "t2c", "echo", "vocoder")}
+    return {name: module for name, module in found.items() if hasattr(module, "modules")}
+
+
+class PartClock:
+    """Counts `seconds` by part while it is entered; a module in several parts counts for the first."""
+
+    def __init__(self, parts: dict[str, Any], clock: Callable[[], float] = time.perf_counter) -> None:
+        self.seconds = dict.fromkeys(parts, 0.0)
+        self._parts, self._clock = parts, clock
+        self._running: list[str] = []
+        self._since = 0.0
+        self._hooks: list[Any] = []
+
+    def __enter__(self) -> Self:
+        claimed: set[int] = set()
+        for name, part in self._parts.items():
+            for module in part.modules():
+                if id(module) in claimed:
+                    continue
+                claimed.add(id(module))
+                self._hooks.append(module.register_forward_pre_hook(lambda *_, name=name: self._enter(name)))
+                self._hooks.append(module.register_forward_hook(lambda *_: self._leave(), always_call=True))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+
+    def _enter(self, name: str) -> None:
+        self._count()
+        self._running.append(name)
+
+    def _leave(self) -> None:
+        self._count()
+        if self._running:
+            self._running.pop()
+
+    def _count(self) -> None:
+        """Give the time since the last event to the part that was running."""
+        _wait_for_device()
+        now = self._clock()
+        if self._running:
+            self.seconds[self._running[-1]] += now - self._since
+        self._since = now
+
+
+def part_table(seconds: dict[str, float], total: float, answers: int) -> Table:
+    """Return seconds and share by part, what is left going to `other` (Python, sampling, copying)."""
+    rows = [(name, value) for name, value in seconds.items() if value > 0]
+    rows.append(("other", max(total - sum(value for _, value in rows), 0.0)))
+    shown = tuple((name, f"{value / answers:.3f}", f"{100 * value / total:.0f}") for name, value in rows)
+    note = "Taken with hooks in answers of their own, which slows them; read the shares. No scorer, no judge."
+    return Table(f"Parts, n = {answers}", ("part", "s an answer", "%"), shown, note)
+
+
+def _timed(subject: Any, question: Any, options: dict[str, Any]) -> dict[str, Any]:
+    found = question if isinstance(question, Failure) else attempt(lambda: measure(subject, question, **options))
+    return {"error": found.reason} if isinstance(found, Failure) else found | {"error": ""}
+
+
+def _part_tables(subject: Any, questions: Sequence[Any], options: dict[str, Any]) -> list[Table]:
+    """Answer questions once to warm up and, where the model has parts, once more to time them."""
+    answered = [question for question in questions if not _timed(subject, question, options)["error"]]
+    parts = parts_of(subject)
+    if not parts or not answered:
         return []
-    return [(name, form.format(stats.percentile(found, 50)), form.format(stats.percentile(found, 95)))]
+    with PartClock(parts) as clock:
+        found = [_timed(subject, question, options) for question in answered]
+    whole = [each["total"] for each in found if not each["error"]]
+    return [part_table(clock.seconds, sum(whole), len(whole))] if len(whole) == len(found) else []
 
 
 def _pieces(subject: Any, asked: dict[str, Any]) -> Iterable[Any]:
@@ -186,7 +222,9 @@ def _pieces(subject: Any, asked: dict[str, Any]) -> Iterable[Any]:
         yield subject.ask(**asked)
 
 
-def count_tokens(subject: Any, text: str) -> int:
-    """Return how many tokens of the subject's own tokenizer a text has, or its words where there is none."""
-    tokenizer = getattr(getattr(subject, "parts", None), "tokenizer", None)
-    return len(tokenizer(text, add_special_tokens=False).input_ids) if tokenizer else len(text.split())
+def _wait_for_device() -> None:
+    """Let an accelerator finish, so that its work counts where it was asked for."""
+    import torch
+
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.synchronize()

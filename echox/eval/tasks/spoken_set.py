@@ -6,7 +6,7 @@
 
 Few questions of a pool are answered right by a small model, so a sample of the pool says little about what is kept of
 them. A set holds the right ones and as many wrong ones, chosen by hash; how many each stands for is written down, and
-`retention.py` puts them together again. Made by `echox eval spoken-set`, which goes on where it was stopped.
+`qa_tables.py` puts them together again. Made by `echox eval spoken-set`, which goes on where it was stopped.
 """
 
 import json
@@ -22,11 +22,10 @@ import numpy as np
 from echox.audio import SAMPLE_RATE, load_audio, save_wav
 from echox.data.manifest import read_jsonl
 from echox.errors import ConfigError, InputError
-from echox.eval.questions import Question, check_questions, read_questions, take, write_questions
+from echox.eval.questions import Item, check_questions, read_questions, safe_name, take, write_questions
 from echox.eval.results import read_results
 from echox.eval.scorers.answers import Scorer
-from echox.eval.tasks.arms import safe_name
-from echox.eval.tasks.retention import TYPED_ARMS
+from echox.eval.tasks.qa_tables import TYPED_ARMS
 from echox.files import JSON_BYTES, read_text, write_text
 from echox.prepare.perturb import perturb
 from echox.prepare.recipe import HELD_OUT_VOICES, Corpus, Perturbation, VoiceChoice
@@ -65,12 +64,12 @@ CONDITIONS = ("clean", *SPOILT)
 class SpokenSet:
     """A set under one condition: its questions, its printed name and how many questions each kind was chosen from."""
 
-    questions: list[Question]
+    questions: list[Item]
     name: str
     pool: dict[str, int]
 
 
-def read_typed(paths: Sequence[Path], scorer: Scorer) -> list[Question]:
+def read_typed(paths: Sequence[Path], scorer: Scorer) -> list[Item]:
     """Return typed questions whose `kind` says whether their typed answer is right.
 
     Files are results of `echox eval qa` (the arm t2t-off, else t2t) or JSONL with id, question, answers and answer.
@@ -84,7 +83,7 @@ def read_typed(paths: Sequence[Path], scorer: Scorer) -> list[Question]:
                 raise InputError(f"{path} answer {number} lacks id, question, answers or answer: give typed answers.")
             answers = tuple(map(str, line["answers"]))
             right = bool(str(text).strip()) and scorer.score(str(text), answers, line["question"]) > 0
-            found.append(Question(str(line["id"]), str(line["question"]), answers, kind=RIGHT if right else WRONG))
+            found.append(Item(str(line["id"]), str(line["question"]), answers, kind=RIGHT if right else WRONG))
     check_questions(found, ", ".join(map(str, paths)), need_audio=False)
     return found
 
@@ -100,7 +99,7 @@ def _typed_lines(path: Path) -> list[dict[str, Any]]:
     return [item for item in items if item["arm"] == arm]
 
 
-def choose(typed: Sequence[Question], right: int, wrong: int, seed: int = 0) -> list[Question]:
+def choose(typed: Sequence[Item], right: int, wrong: int, seed: int = 0) -> list[Item]:
     """Return up to so many questions of each kind, chosen by hash of their ids, the kinds taking turns.
 
     A longer choice begins with a shorter one, and a part of a larger pool keeps its choice.
@@ -114,14 +113,14 @@ def choose(typed: Sequence[Question], right: int, wrong: int, seed: int = 0) -> 
 
 def make_set(
     folder: Path,
-    typed: Sequence[Question],
+    typed: Sequence[Item],
     counts: tuple[int, int],
     voice: Callable[[], Any],
     conditions: Sequence[str],
     shard: str = "0/1",
     seed: int = 0,
     advance: Callable[[int], Any] = lambda count: None,
-) -> list[Question]:
+) -> list[Item]:
     """Speak what is missing of this shard; write questions.tsv once every recording is there. Returns the questions.
 
     `voice` makes the voice that speaks. Raises ConfigError for an unknown condition, or when the folder was made by
@@ -170,7 +169,7 @@ def read_set(folder: Path, condition: str = "clean") -> SpokenSet:
 
 def load_retention(
     folder: Path, condition: str, questions: Path | None, suite: str
-) -> tuple[list[Question], str, dict[str, Any]]:
+) -> tuple[list[Item], str, dict[str, Any]]:
     """Return the questions of a spoken set, its printed name and what a run notes about it.
 
     Raises ConfigError when other questions are given too, InputError when the set is not whole.
@@ -186,13 +185,13 @@ def held_out_voice(kokoro: Path | None) -> Voice:
     return make_voice(HELD_OUT, kokoro)
 
 
-def _spoken_name(item: Question) -> Question:
+def _spoken_name(item: Item) -> Item:
     """Return a question with its file name, and without the marks that a questions file keeps for itself."""
     clean = [" ".join(text.split()).replace("|", "/") for text in (item.question, *item.answers)]
     return replace(item, question=clean[0], answers=tuple(clean[1:]), audio=Path(f"{safe_name(item.id)}.wav"))
 
 
-def _place(folder: Path, condition: str, item: Question) -> Path:
+def _place(folder: Path, condition: str, item: Item) -> Path:
     return folder / condition / str(item.audio)
 
 

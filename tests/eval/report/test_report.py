@@ -14,8 +14,9 @@ from echox.errors import InputError
 from echox.eval.report.page import embedded_audio, write_html
 from echox.eval.report.summary import all_tables, side_by_side, tables_of
 from echox.eval.results import Results, read_all, read_beside
-from echox.eval.scorers.sound import DC_LIMIT
-from echox.eval.tables import speech_table, summarise
+from echox.eval.scorers.signals import DC_LIMIT
+from echox.eval.tasks.qa_tables import summarise
+from echox.eval.tasks.spoken_answers import speech_table
 
 SETTINGS = {
     "task": "qa",
@@ -101,8 +102,9 @@ def runs_of_every_task(folder):
     times = {"arm": "latency", "id": "a", "error": "", "first_audio": 1.5, "audio_seconds": 2.0, "underruns": 0}
     write(folder, {"task": "latency", "model": "m", "timed_on": "a box", "device": "cpu"}, [times])
     table = {"title": "Acoustic-semantic gap", "head": ["view"], "rows": [["units"]], "note": "spoken by Ann"}
-    (folder / "gap.json").write_text(json.dumps({"task": "gap", "model": "m", "tables": [table]}))
-    (folder / "gap.svg").write_text("<svg id='the-gap'></svg>")
+    view = {"sets": 12, "cosines": [[0.1, 0.2, 0.0, 0.0, 0.1]], "probes": {"sound": [0.5], "meaning": [0.7]}}
+    gap = {"task": "gap", "model": "m", "tables": [table], "views": {"units": view}}
+    (folder / "gap.json").write_text(json.dumps(gap))
     return path
 
 
@@ -116,7 +118,7 @@ def test_a_report_takes_the_files_of_every_verb(tmp_path):
     assert all(title in shown for title in TITLES) and "3.25" in shown and "a box" in shown
     write_html(tmp_path / "r.html", runs, lambda line: None)
     page = (tmp_path / "r.html").read_text()
-    assert all(title in page for title in TITLES) and "the-gap" in page
+    assert all(title in page for title in TITLES) and "cosine with the anchor" in page
     assert tables_of({"task": "tomorrow's"}, []) == []
 
 

@@ -6,8 +6,14 @@ from hypothesis import strategies as st
 
 from echox.errors import ConfigError, EndpointError
 from echox.eval.scorers import answers as scorers
-from echox.eval.scorers.answers import exact_match, exist_match, find_scorer, option_letter, substring_match
-from echox.eval.setup import choose_scorers
+from echox.eval.scorers.answers import (
+    choose_scorers,
+    exact_match,
+    exist_match,
+    find_scorer,
+    option_letter,
+    substring_match,
+)
 from echox.text.normalize import simple_tokens, simple_tokens_reference, squad_normalize, whisper_basic, whisper_english
 
 EXIST = [

@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 
 from echox.errors import ConfigError, InputError
+from echox.eval.report.plots import write_gap_figure
+from echox.eval.scorers.likeness import measure_view, probe, rotated, typed_against_spoken, word_states
 from echox.eval.scorers.translation import asr_bleu, bleu, chrf, compare
 from echox.eval.tasks.gap import (
     LENGTH_ONLY,
+    available,
     gap_table,
     length_states,
-    measure_view,
-    probe,
     read_sets,
-    rotated,
-    typed_against_spoken,
+    run_gap,
+    voice_name,
+    word_speaker,
 )
-from echox.eval.tasks.states import available, voice_name, word_speaker, word_states
-from echox.eval.tasks.verbs import run_gap
 
 H = 24
 
@@ -125,7 +125,7 @@ def test_negatives_are_the_same_words_rotated_within_their_fold():
 
 def test_length_alone_is_measured_beside_the_views(tmp_path, sets, reader):
     assert length_states("table").tolist() == [[5, 2]] and length_states("hope").tolist() == [[4, 1]]
-    (table,) = run_gap(reader, "made up", sets, lambda word: word, [], tmp_path, print, "Ann's voice")
+    (table,) = run_gap(reader, "made up", sets, lambda word: word, [], tmp_path, "Ann's voice")
     assert table.rows[-1][0].startswith("length alone") and "Ann's voice" in table.note
     assert "cos another's meaning" in table.head
     assert 0.35 < measure_view("", length_states, sets).meaning_probe_L[0] < 0.65
@@ -145,7 +145,7 @@ def test_the_text_llm_is_read_with_its_adapters_off(tmp_path, sets, reader):
             return other
 
     model = Adapted(sets)
-    (table,) = run_gap(model, "made up", sets, None, [], tmp_path, print)
+    (table,) = run_gap(model, "made up", sets, None, [], tmp_path)
     names = [row[0] for row in table.rows]
     assert names.count("text LLM") == 1 and names.count("text LLM, adapters on") == 2
     assert model.log[0] is False and model.log[-1] is True and model.on
@@ -183,13 +183,14 @@ def test_typed_against_spoken_has_a_ceiling_and_a_floor():
 
 
 def test_the_program_writes_table_figure_and_numbers(tmp_path, sets, reader):
-    tables = run_gap(reader, "made up", sets, lambda word: word, [], tmp_path, print)
+    tables = run_gap(reader, "made up", sets, lambda word: word, [], tmp_path)
     assert len(tables[0].rows) == 2 + 1 + 1 + 1 + 1
+    write_gap_figure(tmp_path, print)
     content = json.loads((tmp_path / "gap.json").read_text())
     assert set(content["views"]) == {"text LLM", "S2T LLM", "echo decoder", "units", LENGTH_ONLY}
     assert (tmp_path / "gap.svg").read_text().startswith("<svg") and "made up" in (tmp_path / "gap.md").read_text()
     with pytest.raises(ConfigError, match="no hidden states"):
-        run_gap(object(), "mute", sets, None, [], tmp_path, print)
+        run_gap(object(), "mute", sets, None, [], tmp_path)
 
 
 def test_words_come_from_a_folder_or_the_models_own_voice(tmp_path, sets):

@@ -13,11 +13,18 @@ from echox.audio import save_wav
 from echox.commands.eval import app
 from echox.errors import ConfigError, InputError
 from echox.eval.no_speech import KINDS, no_speech
-from echox.eval.questions import Question, write_questions
-from echox.eval.setup import WER_NORMALISER
+from echox.eval.questions import Item, write_questions
+from echox.eval.scorers.word_errors import NORMALISER
 from echox.eval.tasks import hearing as module
-from echox.eval.tasks.hearing import HearingOptions, Recognisers, gather, hear_all, read_clips, run_hearing
-from echox.eval.tasks.hearing_tables import hearing_tables
+from echox.eval.tasks.hearing import (
+    HearingOptions,
+    Recognisers,
+    gather,
+    hear_all,
+    hearing_tables,
+    read_clips,
+    run_hearing,
+)
 from echox.eval.tasks.spoken_set import RIGHT
 from echox.generate.fake import FakeAssistant
 
@@ -49,7 +56,7 @@ def spoken(tmp_path):
     (folder / "clean").mkdir(parents=True)
     for id, text in TEXTS.items():
         save_wav(folder / "clean" / f"{id}.wav", voice(text), RATE)
-    write_questions(folder / "questions.tsv", [Question(id, text, ("x",), kind=RIGHT) for id, text in TEXTS.items()])
+    write_questions(folder / "questions.tsv", [Item(id, text, ("x",), kind=RIGHT) for id, text in TEXTS.items()])
     (folder / "set.json").write_text(json.dumps({"pool": {RIGHT: 2}}))
     return folder
 
@@ -123,7 +130,7 @@ def test_words_in_no_speech_are_counted_by_kind():
     common = {"text": "", "words": 0, "word_edits": 0, "recognised_edits": 0, "error": ""}
     items = [common | {"arm": "nothing said: hum", "heard_words": n, "recognised_words": 0} for n in (0, 2)]
     items.append(common | {"arm": "nothing said: noise", "heard_words": 0, "recognised_words": 1})
-    settings = {"model": "m", "reference": "r", "wer_normaliser": WER_NORMALISER}
+    settings = {"model": "m", "reference": "r", "wer_normaliser": NORMALISER}
     (table,) = hearing_tables(settings, items)
     assert [row[0] for row in table.rows] == ["hum", "noise", "all"]
     assert table.rows[0][2].startswith("50.0") and table.rows[2][2].startswith("33.3")

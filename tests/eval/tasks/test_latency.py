@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from echox.errors import ConfigError, InputError
-from echox.eval.questions import Question
-from echox.eval.tasks.latency import Chunk, latency_table, measure, peak_memory, play, play_reference
-from echox.eval.tasks.verbs import run_latency
+from echox.eval.questions import Item
+from echox.eval.scorers.playback import Chunk, play, play_reference
+from echox.eval.tasks.latency import latency_table, measure, peak_memory, run_latency
 
 RATE = 10  # samples a second, so that every number below can be checked by head
 
@@ -153,7 +153,7 @@ def test_the_table_has_percentiles_and_underruns():
 
 
 def test_times_of_two_machines_or_devices_never_share_a_file(tmp_path, monkeypatch):
-    questions = [Question("q", "Capital?", ("Paris",))]
+    questions = [Item("q", "Capital?", ("Paris",))]
     model = streaming(Clock(), [(0.0, "a", None), (0.0, "", 10)])
     (table,) = run_latency(model, "m", questions, tmp_path, 1, {})
     assert "device cpu" in table.note

@@ -11,12 +11,12 @@ from eval_fakes import FakeJudge, FakeSubject
 
 from echox.audio import save_wav
 from echox.errors import ConfigError, EndpointError
-from echox.eval.questions import Question
+from echox.eval.questions import Item, safe_name
+from echox.eval.report.page import write_report
 from echox.eval.results import Results, read_results
 from echox.eval.scorers.answers import find_scorer
-from echox.eval.tables import accuracy_table, gap_table, summarise
-from echox.eval.tasks.arms import ARMS, QaRun, choose_arms, run_arms, safe_name
-from echox.eval.tasks.qa import write_report
+from echox.eval.tasks.arms import ARMS, QaRun, choose_arms, run_arms
+from echox.eval.tasks.qa_tables import accuracy_table, gap_table, summarise
 
 SETTINGS = {"task": "qa", "model": "fake", "scorer": "qa-exist-match", "judge": "fake judge", "shard": "0/1"}
 ASKED = {
@@ -27,12 +27,12 @@ ASKED = {
 
 
 @pytest.fixture
-def questions(tmp_path: Path) -> list[Question]:
+def questions(tmp_path: Path) -> list[Item]:
     made = []
     for place, (name, (text, answer)) in enumerate(ASKED.items()):
         wav = tmp_path / f"{name}.wav"
         save_wav(wav, 0.5 * np.sin(np.arange(8000 + 100 * place) * 0.2), 16_000)
-        made.append(Question(name, text, (answer,), wav))
+        made.append(Item(name, text, (answer,), wav))
     return made
 
 
@@ -115,12 +115,12 @@ def test_failures_are_written_counted_wrong_and_done_again_on_request(tmp_path, 
 
 
 def test_a_dead_server_stops_the_run_before_hours_are_spent(tmp_path, subject):
-    many = [Question(f"q{i}", "Largest ocean?", ("x",)) for i in range(60)]
+    many = [Item(f"q{i}", "Largest ocean?", ("x",)) for i in range(60)]
     subject.fail_on = frozenset({"Largest ocean?"})
     with pytest.raises(EndpointError, match="the first 3 questions in a row"):
         run(subject, None, tmp_path / "never", many, ("t2t",))
     assert len(subject.asked) == 3 and len(read_results(tmp_path / "never" / "results.jsonl")[1]) == 3
-    many[0] = Question("q0", "Capital of France?", ("Paris",))  # it answered once, so it may come back for a while
+    many[0] = Item("q0", "Capital of France?", ("Paris",))  # it answered once, so it may come back for a while
     with pytest.raises(EndpointError, match="^12 questions in a row"):
         run(subject, None, tmp_path / "once", many, ("t2t",))
     assert len(read_results(tmp_path / "once" / "results.jsonl")[1]) == 13
@@ -190,7 +190,7 @@ def test_saying_nothing_is_an_empty_answer_and_no_failure(tmp_path, subject):
     subject.table = dict.fromkeys(["Largest ocean?"], "")
     wav = tmp_path / "q.wav"
     save_wav(wav, 0.5 * np.sin(np.arange(8100) * 0.2), 16_000)
-    many = [Question(f"q{i}", "Largest ocean?", ("x",), wav) for i in range(14)]
+    many = [Item(f"q{i}", "Largest ocean?", ("x",), wav) for i in range(14)]
     items = run(subject, FakeJudge(), tmp_path / "o", many, ("s2t", "teacher", "cascade"))
     assert len(items) == 3 * 14 and not any(item["error"] for item in items.values())
     assert all(item["empty"] and item["score"] == 0 for key, item in items.items() if key[0] != "cascade")

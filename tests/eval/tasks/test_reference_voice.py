@@ -11,10 +11,9 @@ from typer.testing import CliRunner
 from echox.audio import save_wav
 from echox.commands.eval import app
 from echox.errors import ConfigError
-from echox.eval.tasks import reference_voice
-from echox.eval.tasks.joins import changes, joins_tables, measure_joins, pitch, streamed
-from echox.eval.tasks.reference_voice import ReferenceVoice
-from echox.eval.tasks.verbs import run_joins, run_speech
+from echox.eval.tasks import speech
+from echox.eval.tasks.joins import changes, joins_tables, measure_joins, pitch, run_joins, streamed
+from echox.eval.tasks.speech import ReferenceVoice, run_speech
 from echox.generate.fake import FakeAssistant
 from echox.generate.types import Piece
 
@@ -60,7 +59,7 @@ def results(tmp_path):
 
 
 def test_the_same_texts_in_the_reference_voice_stand_beside_with_paired_differences(tmp_path, results, monkeypatch):
-    monkeypatch.setattr("echox.eval.tasks.verbs.dnsmos", lambda: lambda wave: {"dnsmos": 1.0 + len(wave) / RATE})
+    monkeypatch.setattr("echox.eval.tasks.speech.dnsmos", lambda: lambda wave: {"dnsmos": 1.0 + len(wave) / RATE})
     beside = ReferenceVoice("hibari", Teacher(), FakeJudge())
     tables = run_speech([results], ["dnsmos"], None, tmp_path / "o", print, beside)
     quality, errors, table = tables
@@ -87,7 +86,7 @@ def test_the_speaking_rate_is_ours_over_theirs():
         common | {"arm": "m", "signal": signal | {"speech_seconds": 2.0}},
         common | {"arm": "m, said by x", "signal": signal | {"speech_seconds": 1.0}},
     ]
-    (_, row) = reference_voice.reference_table(items).rows
+    (_, row) = speech.reference_table(items).rows
     assert row[1] == "speaking rate" and row[5].startswith("50.0 [")  # twice as long for the same words: half as fast
 
 

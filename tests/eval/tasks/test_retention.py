@@ -12,13 +12,13 @@ from echox.commands.eval import app
 from echox.errors import ConfigError, InputError
 from echox.eval import stats
 from echox.eval.boards.formats import read_items
-from echox.eval.questions import Question
+from echox.eval.questions import Item
 from echox.eval.results import Results
 from echox.eval.scorers.answers import find_scorer
 from echox.eval.tasks import spoken_set
 from echox.eval.tasks.arms import QaRun, run_arms
 from echox.eval.tasks.qa import copy_typed
-from echox.eval.tasks.retention import retention_table
+from echox.eval.tasks.qa_tables import retention_table
 from echox.eval.tasks.spoken_set import CONDITIONS, KINDS, RIGHT, WRONG, choose, make_set, read_set, read_typed
 from echox.prepare.voices import ToneVoice
 
@@ -109,10 +109,10 @@ def test_typed_answers_may_be_a_results_file_and_must_be_whole(tmp_path, typed):
 def test_published_files_of_typed_questions(tmp_path):
     natural = tmp_path / "NQ-open.dev.jsonl"
     natural.write_text(json.dumps({"question": "who is it", "answer": ["Ann", "Anne"]}) + "\n")
-    assert read_items(natural, "nq-open") == [Question("NQ-open.dev-00000", "who is it", ("Ann", "Anne"))]
+    assert read_items(natural, "nq-open") == [Item("NQ-open.dev-00000", "who is it", ("Ann", "Anne"))]
     web = tmp_path / "val.json"
     web.write_text(json.dumps([{"qId": "wqr1", "qText": "where is it?", "answers": ["Bali"]}]))
-    assert read_items(web, "webquestions") == [Question("wqr1", "where is it?", ("Bali",))]
+    assert read_items(web, "webquestions") == [Item("wqr1", "where is it?", ("Bali",))]
     web.write_text("{}")
     with pytest.raises(InputError, match="is not a JSON list"):
         read_items(web, "webquestions")
@@ -152,13 +152,13 @@ def test_the_ratio_over_strata_is_the_plain_ratio_where_there_is_one():
 
 
 def test_typed_answers_of_another_condition_are_taken_over(tmp_path):
-    questions = [Question(f"q{n}", f"what {n}", ("yes",), kind=RIGHT) for n in range(2)]
+    questions = [Item(f"q{n}", f"what {n}", ("yes",), kind=RIGHT) for n in range(2)]
     subject = FakeSubject({"what 0": "yes", "what 1": "no"})
     settings = {"model": "m", "scorers": ["qa-exist-match"], "seed": 0, "batch": 8, "shard": "0/1"}
     with Results(tmp_path / "a.jsonl", settings) as results:
         run_arms(QaRun(subject, None, [SCORER], tmp_path), questions, ["t2t", "t2t-off"], results)
     with Results(tmp_path / "b.jsonl", settings) as results:
-        copy_typed(tmp_path / "a.jsonl", [questions[1], Question("q0", "another", ("yes",))], results)
+        copy_typed(tmp_path / "a.jsonl", [questions[1], Item("q0", "another", ("yes",))], results)
         assert results.done == {("t2t", "q1"), ("t2t-off", "q1")}
     with (
         Results(tmp_path / "c.jsonl", settings | {"model": "other"}) as results,

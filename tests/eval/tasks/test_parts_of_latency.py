@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import torch
 
-from echox.eval.tasks.stages import StageClock, stage_table, stages_of
+from echox.eval.tasks.latency import PartClock, part_table, parts_of
 
 
 class Part(torch.nn.Module):
@@ -32,9 +32,9 @@ def test_time_goes_to_the_innermost_part_and_hooks_are_taken_off():
     clock = Clock()
     s2t = Part(clock, 1.0, inside=Part(clock, 10.0))
     subject = SimpleNamespace(parts=SimpleNamespace(s2t=s2t, encoder=Part(clock, 0.25), tokenizer=None))
-    stages = stages_of(subject)
+    stages = parts_of(subject)
     assert list(stages) == ["llm", "encoder", "s2t"]
-    with StageClock(stages, clock) as found:
+    with PartClock(stages, clock) as found:
         subject.parts.encoder()
         clock.now += 5  # nobody's
         s2t()
@@ -42,7 +42,7 @@ def test_time_goes_to_the_innermost_part_and_hooks_are_taken_off():
     assert found.seconds == {"llm": 40.0, "encoder": 0.5, "s2t": 4.0}
     s2t()
     assert found.seconds["llm"] == 40.0
-    rows = {row[0]: row[1:] for row in stage_table(found.seconds, 49.5, 2).rows}
+    rows = {row[0]: row[1:] for row in part_table(found.seconds, 49.5, 2).rows}
     assert rows["llm"] == ("20.000", "81") and rows["other"] == ("2.500", "10")
 
 
@@ -52,7 +52,7 @@ def test_a_part_that_fails_does_not_keep_the_clock():
             raise RuntimeError
 
     clock, broken = Clock(), Broken()
-    with StageClock({"echo": broken}, clock) as found:
+    with PartClock({"echo": broken}, clock) as found:
         try:
             broken()
         except RuntimeError:
@@ -62,4 +62,4 @@ def test_a_part_that_fails_does_not_keep_the_clock():
 
 
 def test_models_without_parts_have_no_stages():
-    assert stages_of(SimpleNamespace()) == {}
+    assert parts_of(SimpleNamespace()) == {}

@@ -1,0 +1,126 @@
+"""Answers as files that other harnesses score: VoiceBench, UltraEval-Audio, URO-Bench.
+
+Written from the publishers' code: VoiceBench main.py, UltraEval-Audio audio_evals/dataset/resume.py and eval_task.py, URO-Bench
+inference_for_eval.py. Knows nothing about models.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from echox.data.manifest import write_jsonl
+from echox.errors import ConfigError, InputError
+from echox.eval.results import read_all
+from echox.eval.tasks.arms import SPOKEN_ANSWER
+from echox.files import copy_file
+
+EXPORTS = ("voicebench", "ultraeval", "uro")
+
+
+def in_question_order(paths: Sequence[Path], arm: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return the settings of one run and an arm's items in the order of its questions file, shards joined.
+
+    Raises InputError when the files are of several runs, the arm is not there, or a question has no answer.
+    """
+    runs = read_all(paths)
+    if len(runs) > 1:
+        raise InputError(f"{', '.join(map(str, paths))} are of {len(runs)} runs: export one run at a time.")
+    settings, items = runs[0]
+    chosen = [item for item in items if item["arm"] == arm]
+    if not chosen:
+        names = ", ".join(sorted({item["arm"] for item in items})) or "none"
+        raise InputError(f"{paths[0]} holds no items of the arm {arm!r}: it has {names}.")
+    if any(item.get("place") is None for item in chosen):
+        if len(paths) > 1:
+            raise InputError(f"{paths[0]} does not say which place each question has: export one file at a time.")
+        return settings, chosen
+    chosen = sorted(chosen, key=lambda item: item["place"])
+    count = settings.get("count") or 0
+    last = min(settings.get("limit") or count, count)
+    absent = sorted(set(range(max(last, chosen[-1]["place"] + 1))) - {item["place"] for item in chosen})
+    if absent:
+        raise InputError(
+            f"{len(absent)} questions of the arm {arm!r} have no answer, the first at place {absent[0]}: finish the run or "
+            "name the files of its other shards."
+        )
+    return settings, chosen
+
+
+def export_items(results: Sequence[Path], form: str, arm: str, out: Path, name: str) -> Path:
+    """Write one arm of a run's results files for another harness, in question order, and return where.
+
+    Raises ConfigError for an unknown format or a name without a split, InputError when answers are missing.
+    """
+    if form not in EXPORTS:
+        raise ConfigError(f"there is no prediction format {form!r}: choose from {', '.join(EXPORTS)}.")
+    data, dash, split = name.rpartition("-")
+    if form == "voicebench" and not dash:
+        raise ConfigError(f"--name {name!r} must be DATA-SPLIT, such as sd-qa-usa.")
+    settings, chosen = in_question_order(results, arm)
+    out.mkdir(parents=True, exist_ok=True)
+    root = results[0].parent
+    if form == "ultraeval":
+        return write_ultraeval(out / "ultraeval.jsonl", chosen, root, speech=arm in SPOKEN_ANSWER)
+    if form == "uro":
+        return write_uro(out, chosen, root)
+    model = str(settings["model"]).split(" ")[0].replace("/", "_")
+    return write_voicebench(out, chosen, model, data, split)
+
+
+def write_voicebench(folder: Path, items: Sequence[Mapping[str, Any]], model: str, data: str, split: str) -> Path:
+    """Write `MODEL-DATA-SPLIT-audio.jsonl`, what VoiceBench's judge and evaluators read; return its path."""
+    path = folder / f"{model}-{data}-{split}-audio.jsonl"
+    records = []
+    for item in items:
+        timings = {"first_audio_ms": item.get("first_audio_seconds"), "total_ms": item.get("wall_seconds")}
+        latency = {name: None if value is None else round(1000 * value, 1) for name, value in timings.items()}
+        record = {"prompt": item["question"], "reference": item["answers"][0] if item["answers"] else ""}
+        record |= {"response": prediction(item), "response_audio": item.get("audio"), "latency": latency}
+        records.append(record | {"transcript": item.get("transcript"), "meta": {"id": item["id"], "arm": item["arm"]}})
+    write_jsonl(path, records)
+    return path
+
+
+def write_ultraeval(path: Path, items: Sequence[Mapping[str, Any]], root: Path, speech: bool) -> Path:
+    """Write an UltraEval-Audio record for `--resume`: it then scores these answers and asks no model.
+
+    Relative audio paths start at an item's own `folder`, else at `root`. The items must be in the data set's order. With
+    `speech` an answer is `{"audio", "text"}` for the task `s2s-aqa` (their own recogniser hears it); without, its text
+    for `loose-aqa`.
+    """
+    lines = []
+    for number, item in enumerate(items):
+        content = item["text"]
+        if speech:
+            audio = str((_folder(item, root) / item["audio"]).resolve()) if item.get("audio") else ""
+            content = json.dumps({"audio": audio, "text": item["text"]}, ensure_ascii=False)
+        lines.append({"type": "inference", "id": number, "data": {"content": content}})
+    write_jsonl(path, lines)
+    return path
+
+
+def write_uro(folder: Path, items: Sequence[Mapping[str, Any]], root: Path) -> Path:
+    """Write URO-Bench's output folder: pred_text, question_text, gt_text, asr_text and audio/0000.wav; return it."""
+    keys = [str(number).zfill(4) for number in range(len(items))]
+    columns: dict[str, list[str]] = {
+        "pred_text": [item["text"] for item in items],
+        "question_text": [item["question"] for item in items],
+        "gt_text": [" / ".join(item["answers"]) for item in items],
+        "asr_text": [item.get("transcript") or " " for item in items],
+    }
+    for name, values in columns.items():
+        write_jsonl(folder / f"{name}.jsonl", [{key: value} for key, value in zip(keys, values, strict=True)])
+    for key, item in zip(keys, items, strict=True):
+        if item.get("audio"):
+            copy_file(_folder(item, root) / item["audio"], folder / "audio" / f"{key}.wav")
+    return folder
+
+
+def prediction(item: Mapping[str, Any]) -> str:
+    """Return what was scored of an item: the judge's transcript of a spoken answer, else its text."""
+    return str(item["text"] if item.get("transcript") is None else item["transcript"])
+
+
+def _folder(item: Mapping[str, Any], root: Path) -> Path:
+    return Path(item.get("folder", root))

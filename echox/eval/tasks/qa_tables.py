@@ -1,0 +1,160 @@
+"""The tables of `echox eval qa`: accuracy by arm and kind, the gaps between arms, and what is kept of the typed answers.
+
+Nothing is dropped: a failed item counts as wrong, and the shares of failed, empty and cut answers stand beside the accuracy.
+
+Kept: what spoken questions keep of what the text model knows, the measure with power for small models. T2T is the text model with
+its adapters off, asked in writing. Of a spoken set (`spoken_set.py`), by arm:
+
+    kept        of the questions that T2T answers right, the share that is still right
+    gained      of those that T2T answers wrong, the share that is right by luck or repair
+    same text   the share of answers that are T2T's, letter by letter
+    net         accuracy / T2T's accuracy, both over the whole pool that the set was chosen from
+
+The set holds nearly all right questions of its pool but few of the wrong ones, so each question counts for as many of its kind as
+it stands for: net = (kept + gains of all wrong ones) / right ones. Resampling keeps the kinds apart.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from echox.eval import stats
+from echox.eval.stats import Interval
+from echox.eval.tables import Items, Table, arms_of, names_note, pair, percent
+from echox.eval.tasks.spoken_answers import errors_note, speech_table
+
+GAPS = (
+    ("s2t - t2t", "s2t", "t2t", "what hearing costs"),
+    ("s2s - s2t", "s2s", "s2t", "what speaking costs"),
+    ("t2t - t2t-off", "t2t", "t2t-off", "what the adapters cost on typed questions"),
+    ("teacher - s2t", "teacher", "s2t", "what T2C, vocoder and judge cost"),
+    ("s2s - teacher", "s2s", "teacher", "what the echo decoder costs against its teacher"),
+    ("s2s - cascade", "s2s", "cascade", "against recogniser, LLM and the same voice"),
+)
+RATIOS = (("s2s / t2t", "s2s", "t2t", "what is kept of the typed answer"),)
+MOST_KINDS = 8
+TYPED_ARMS = ("t2t-off", "t2t")
+"""Arms that may be called T2T, the first one there is."""
+
+
+def qa_tables(settings: dict[str, Any], items: Items) -> list[Table]:
+    """Return the tables of a question answering run, what is kept of the typed answers first where it is on a spoken set."""
+    kept = [retention_table(settings, items)] if settings.get("retention") else []
+    return [*(table for table in kept if table.rows), *summarise(settings, items)]
+
+
+def summarise(settings: dict[str, Any], items: Items) -> list[Table]:
+    """Return the tables of one run: accuracy, gaps, speech."""
+    named = names_note(settings)
+    note = f"{named}; intervals: 95 %, paired bootstrap, {stats.RESAMPLES} resamples over questions, "
+    note += f"seed {stats.SEED}. Failed items count as wrong."
+    tables = [accuracy_table(items, note), gap_table(items, note)]
+    spoken = speech_table(items, f"{named}. {errors_note(settings)}")
+    return [table for table in (*tables, spoken) if table.rows]
+
+
+def accuracy_table(items: Items, note: str) -> Table:
+    """Return accuracy by arm, over everything and by kind of question, with the shares that explain it."""
+    arms = arms_of(items)
+    kinds = kinds_of(items)
+    rows = []
+    for arm in arms:
+        own = [item for item in items if item["arm"] == arm]
+        parts = [("all", own)] + [(kind, [item for item in own if kind_of(item) == kind]) for kind in kinds]
+        for kind, part in parts:
+            if part:
+                rows.append((arm, kind, str(len(part)), percent(stats.mean(_scores(part))), *_shares(part)))
+    return Table(
+        "Accuracy",
+        ("arm", "questions", "n", "accuracy %", "own text %", "empty %", "cut %", "failed %"),
+        tuple(rows),
+        note,
+    )
+
+
+def gap_table(items: Items, note: str) -> Table:
+    """Return the differences and the ratio between arms, over the questions that both have."""
+    rows = []
+    for name, first, second, meaning in GAPS:
+        rows += _gap_row(items, name, first, second, meaning, stats.difference)
+    for name, first, second, meaning in RATIOS:
+        rows += _gap_row(items, name, first, second, meaning, stats.ratio)
+    return Table("The gap", ("gap", "n", "value (points, or % for the ratio)", "what it is"), tuple(rows), note)
+
+
+def kind_of(item: dict[str, Any]) -> str:
+    """Return an item's kind: its own, or the letters that its id begins with."""
+    found = re.match(r"[A-Za-z]+", item["id"])
+    return item.get("kind") or (found.group(0) if found else "")
+
+
+def kinds_of(items: Items) -> list[str]:
+    """Return the kinds of question when there are between two and eight of them, else none."""
+    found = Counter(kind_of(item) for item in items if kind_of(item))
+    return sorted(found) if 2 <= len(found) <= MOST_KINDS else []
+
+
+def worst_first(items: Items) -> list[dict[str, Any]]:
+    """Return items worst first: failed, empty, wrong although the own text was right, wrong, then by word errors."""
+
+    def badness(item: dict[str, Any]) -> tuple[float, ...]:
+        lost = item.get("text_score", 0.0) > item["score"]
+        share = item.get("word_edits", 0) / max(item.get("words", 0), 1)
+        return (-bool(item.get("error")), -bool(item.get("empty")), -lost, item["score"], -share)
+
+    return sorted(items, key=badness)
+
+
+def _gap_row(
+    items: Items, name: str, first: str, second: str, meaning: str, form: Callable[..., Interval]
+) -> list[tuple[str, ...]]:
+    scores, others = pair(items, first, second)
+    return [(name, str(len(scores)), percent(form(scores, others)), meaning)] if len(scores) else []
+
+
+def _scores(items: Items) -> np.ndarray:
+    return np.array([float(item["score"]) for item in items])
+
+
+def _shares(items: Items) -> tuple[str, ...]:
+    shares = [[float(item.get("text_score", item["score"])) for item in items]]
+    shares += [[bool(item.get(name)) for item in items] for name in ("empty", "cut", "error")]
+    return tuple(f"{100 * np.mean(share):.1f}" for share in shares)
+
+
+def retention_table(settings: dict[str, Any], items: Items) -> Table:
+    """Return what every arm keeps of T2T, with intervals, over the questions that both have answered.
+
+    `settings["retention"]` is {"pool": {kind: questions}}. No rows where no typed arm was run.
+    """
+    pool = settings["retention"]["pool"]
+    arms = arms_of(items)
+    base = next((arm for arm in TYPED_ARMS if arm in arms), None)
+    rows = [_kept_row(items, arm, base, pool) for arm in arms if base and arm != base]
+    note = (
+        f"{names_note(settings)}; T2T: {base}. Set {settings.get('questions', '?')}: of a pool of {sum(pool.values())} "
+    )
+    note += (
+        f"questions, {', '.join(f'{count} {kind}' for kind, count in pool.items())}. Net: accuracy over the pool as "
+    )
+    note += "a share of T2T's, the wrong ones of the set standing for all of them. 95 % bootstrap within each kind."
+    head = ("arm", "n", "right by T2T", "kept %", "wrong by T2T", "gained %", "same text %", "net of gains %")
+    return Table("Retention", head, tuple(rows), note)
+
+
+def _kept_row(items: Items, arm: str, base: str, pool: dict[str, int]) -> tuple[str, ...]:
+    own, typed = ({item["id"]: item for item in items if item["arm"] == name} for name in (arm, base))
+    shared = [id for id in typed if id in own]
+    scores_N2 = np.array([[float(own[id]["score"]), float(typed[id]["score"])] for id in shared]).reshape(-1, 2)
+    same = [own[id]["text"].strip() == typed[id]["text"].strip() for id in shared]
+    right = scores_N2[:, 1] > 0
+    kinds = np.array([typed[id].get("kind", "") for id in shared])
+    strata = [(float(count), scores_N2[kinds == kind]) for kind, count in pool.items() if (kinds == kind).any()]
+    shares = [stats.mean(scores_N2[right, 0]), stats.mean(scores_N2[~right, 0]), stats.mean(np.array(same, float))]
+    kept, gained, alike = map(percent, shares)
+    counts = (str(len(shared)), str(int(right.sum())), str(int((~right).sum())))
+    net = percent(stats.stratified_ratio(strata)) if sum(count > 0 for count in pool.values()) == len(strata) else "-"
+    return (arm, counts[0], counts[1], kept, counts[2], gained, alike, net)

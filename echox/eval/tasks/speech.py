@@ -1,0 +1,235 @@
+"""`echox eval speech`: how spoken answers sound, alone or beside the voice that the model learned from.
+
+Opinion scores, speaker similarity, word errors, rate, pauses, clipping and offsets of the answers of `echox eval qa`. With a
+reference voice every measure is taken of both over the same texts, and the differences are paired, so that neither long words
+nor hard names can flatter one of them.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from echox.audio import load_audio
+from echox.errors import ConfigError, InputError
+from echox.eval import stats
+from echox.eval.judges import Judge
+from echox.eval.model_under_test import Failure, at_16k, attempt
+from echox.eval.results import Results, qa_runs, read_all, title_of
+from echox.eval.scorers.opinions import distillmos, dnsmos, speaker_similarity
+from echox.eval.scorers.word_errors import NORMALISER
+from echox.eval.tables import Items, Table, arms_of, percent
+from echox.eval.tasks.spoken_answers import errors_note, speech_table, spoken_record, with_words
+from echox.prepare.voices import Voice
+
+Measure = Callable[[np.ndarray], dict[str, float]]
+NETWORKS = ("dnsmos", "distillmos", "speaker_similarity")
+SAYS = ", said by "
+
+
+@dataclass(frozen=True)
+class ReferenceVoice:
+    """The voice that stands beside, by its kind, and the judge that hears it."""
+
+    kind: str
+    voice: Voice
+    judge: Judge
+
+    @classmethod
+    def load(cls, kind: str, judge: str, window: int) -> "ReferenceVoice":
+        """Make the voice and the judge; ConfigError for a kind that is not there or without a judge."""
+        from pydantic import ValidationError
+
+        from echox.eval.judges import load_judge
+        from echox.prepare.recipe import VoiceChoice
+        from echox.prepare.voices import make_voice
+
+        if not judge:
+            raise ConfigError(
+                "the reference voice is heard by the judge of the answers: give --judge, such as whisper-base."
+            )
+        try:
+            choice = VoiceChoice.model_validate({"kind": kind})
+        except ValidationError as error:
+            raise ConfigError(f"there is no reference voice {kind!r}: choose hibari, flite or piper.") from error
+        return cls(kind, make_voice(choice), load_judge(judge, "cpu", window))
+
+    def say(self, item: dict[str, Any], folder: Path) -> dict[str, Any]:
+        """Return the record of an answer's text in this voice, its sound saved below `folder`."""
+        text, rate = item["text"], self.voice.sample_rate
+        wave = self.voice.speak(text, self.voice.styles[0], 1.0, 0) if text.strip() else np.zeros(0, np.float32)
+        transcript = self.judge.transcribe([at_16k(wave, rate)])[0]
+        record = {"id": item["id"], "text": text, "transcript": transcript, "error": "", "folder": str(folder)}
+        return record | spoken_record(record, wave, rate, folder, self.kind)
+
+
+def run_speech(
+    paths: Sequence[Path], networks: Sequence[str], voice: Path | None, out: Path, tell: Callable[[str], None],
+    reference: ReferenceVoice | None = None, limit: int | None = None,
+) -> list[Table]:  # fmt: skip
+    """Return the tables of spoken answers by run and arm of results files, writing speech.jsonl: opinion scores and
+    speaker similarity; word errors, rate, pauses, clipping and offsets.
+
+    With a `reference` voice also those of the same texts in that voice, and what is between them. `limit` takes the first
+    answers of every arm.
+
+    Raises ConfigError for an unknown network or similarity without a `voice`, InputError when no answer has audio.
+    """
+    from rich.progress import track
+
+    unknown = set(networks) - set(NETWORKS)
+    if unknown:
+        raise ConfigError(f"there is no measure {', '.join(sorted(unknown))}: choose from {', '.join(NETWORKS)}.")
+    if "speaker_similarity" in networks and voice is None:
+        raise ConfigError(
+            "speaker similarity needs a recording of the voice that answers should have: give --voice FILE."
+        )
+    runs = qa_runs(read_all(paths))
+    spoken = [(title_of(run[0]), item) for run in runs for item in _spoken_answers(run[1], limit)]
+    if not any(item.get("audio") for _, item in spoken):
+        raise InputError(f"{paths[0]} holds no spoken answers: run `echox eval qa` with the arm s2s first.")
+    makers: dict[str, Callable[[], Measure]] = {"dnsmos": dnsmos, "distillmos": distillmos}
+    if voice is not None:
+        makers["speaker_similarity"] = partial(speaker_similarity, load_audio(voice))
+    measures = [makers[name]() for name in networks]
+    judges = " and ".join(dict.fromkeys(str(run[0].get("judge")) for run in runs))
+    settings = {"task": "speech", "networks": list(networks), "voice": str(voice or ""), "judge": judges}
+    settings |= {"wer_normaliser": NORMALISER, "shard": "0/1"}
+    if reference is not None:
+        if judges != reference.judge.name:
+            given = reference.judge.name
+            raise ConfigError(f"the answers were heard by {judges}, not by {given}: give that one as --judge.")
+        settings |= {"reference": reference.kind}
+    with Results(out / "speech.jsonl", settings) as results:
+        for model, item in track(spoken, "speech"):
+            arm = f"{model} {item['arm']}"
+            if (arm, item["id"]) not in results.done:
+                results.append({"arm": arm, "id": item["id"], **_measured(item, measures)})
+            beside = f"{arm}{SAYS}{reference.kind}" if reference is not None else ""
+            if reference is not None and (beside, item["id"]) not in results.done:
+                said = reference.say(item, out)
+                results.append({"arm": beside, "id": item["id"], **_measured(said, measures)})
+        done = list(results.items.values())
+    if any(item["error"] for item in done):
+        tell(f"{sum(bool(item['error']) for item in done)} answers were not measured; {out / 'speech.jsonl'} says why")
+    return speech_tables(settings, done)
+
+
+def _spoken_answers(items: list[dict[str, Any]], limit: int | None = None) -> list[dict[str, Any]]:
+    """Return the answers that a judge heard, silent and failed ones among them, with their counts of words."""
+    texts = {item["id"]: item["text"] for item in items if item["arm"] == "s2t"}
+    heard = [with_words(item, texts) for item in items if item.get("transcript") is not None]
+    arms = dict.fromkeys(item["arm"] for item in heard)
+    return [item for arm in arms for item in [one for one in heard if one["arm"] == arm][:limit]]
+
+
+def _measured(item: dict[str, Any], measures: Sequence[Measure]) -> dict[str, Any]:
+    """Return what is written about the sound of one answer, with its word errors and signal checks of the qa run."""
+    names = ("text", "transcript", "words", "word_edits", "characters", "character_edits", "audio_seconds", "signal")
+    record = {name: item[name] for name in names if name in item}
+    if not item.get("audio"):
+        return record | {"measures": {}, "error": item.get("error") or "the answer is silent"}
+    path = Path(item["folder"]) / item["audio"]
+
+    def measured() -> dict[str, float]:
+        wave = load_audio(path)
+        return {name: value for measure in measures for name, value in measure(wave).items()}
+
+    found = attempt(measured)
+    failed = isinstance(found, Failure)
+    return record | {"audio": str(path), "measures": {} if failed else found, "error": found.reason if failed else ""}
+
+
+def speech_tables(settings: dict[str, Any], items: Items) -> list[Table]:
+    """Return opinion scores and speaker similarity, then word errors and signal checks, by run and arm."""
+    judge = f"Judge {settings.get('judge') or 'none'}"
+    errors = speech_table(items, f"{judge}. {errors_note(settings)}")
+    found = [opinions_table(items, judge), errors, reference_table(items)]
+    return [found[0], *(table for table in found[1:] if table.rows)]
+
+
+def opinions_table(items: Items, judge: str) -> Table:
+    """Return the mean of every measure by arm, with its interval, over the answers that have it."""
+    names = list(dict.fromkeys(name for item in items for name in item["measures"]))
+    rows = []
+    for arm in arms_of(items):
+        own = [item["measures"] for item in items if item["arm"] == arm]
+        cells = []
+        for name in names:
+            found = stats.mean(np.array([measures[name] for measures in own if name in measures]))
+            cells.append(f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]" if found.n else "-")
+        rows.append((arm, str(sum(bool(measures) for measures in own)), *cells))
+    note = (
+        "Means over answers with sound, 95 % bootstrap; no transcript is used. DNSMOS hardly separates voices; read it "
+    )
+    note += f"beside DistillMOS and WER. {judge}."
+    return Table("Speech quality", ("run and arm", "n", *names), tuple(rows), note)
+
+
+def reference_table(items: Items) -> Table:
+    """Return differences and ratios between each arm and the reference voice over the same texts, with intervals."""
+    rows = []
+    for arm in dict.fromkeys(item["arm"] for item in items):
+        own, _, kind = arm.partition(SAYS)
+        if kind:
+            rows += _compared(own, kind, *_paired(items, own, arm))
+    note = "Paired over the answers that both have, 95 % bootstrap. Speaking rate: words a second of speech, ours over theirs."
+    return Table(
+        "Beside the reference voice",
+        ("answers", "measure", "n", "ours", "reference", "ours against it"),
+        tuple(rows),
+        note,
+    )
+
+
+def _paired(items: Items, arm: str, other: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    by_id = [{item["id"]: item for item in items if item["arm"] == name} for name in (arm, other)]
+    shared = [id for id in by_id[0] if id in by_id[1]]
+    return [by_id[0][id] for id in shared], [by_id[1][id] for id in shared]
+
+
+def _compared(arm: str, kind: str, own: Items, other: Items) -> list[tuple[str, ...]]:
+    rows = []
+    names = dict.fromkeys(name for item in (*own, *other) for name in item["measures"])
+    for name in names:
+        both = [(a["measures"][name], b["measures"][name]) for a, b in zip(own, other, strict=True)
+                if name in a["measures"] and name in b["measures"]]  # fmt: skip
+        if both:
+            ours, theirs = np.array(both).T
+            rows.append(_row(arm, name, len(both), ours.mean(), theirs.mean(), stats.difference(ours, theirs)))
+    counts_N3 = np.array(
+        [(a["word_edits"], b["word_edits"], b["words"]) for a, b in zip(own, other, strict=True)], float
+    )
+    if len(counts_N3) and counts_N3[:, 2].sum():
+        ours, theirs, words = counts_N3.sum(axis=0)
+        change = stats.paired_bootstrap(counts_N3, _more_errors)
+        rows.append(_row(arm, "WER %", len(counts_N3), 100 * ours / words, 100 * theirs / words, change))
+    spoken = [
+        (a["signal"], b["signal"]) for a, b in zip(own, other, strict=True) if a.get("signal") and b.get("signal")
+    ]
+    if spoken:
+        ours, theirs = (np.array([pair[side]["speech_seconds"] for pair in spoken]) for side in (0, 1))
+        rates = [float(np.mean([pair[side]["words_per_second"] for pair in spoken])) for side in (0, 1)]
+        rows.append((arm, "speaking rate", str(len(spoken)), *(f"{rate:.2f}" for rate in rates),
+                     f"{percent(stats.ratio(theirs, ours))} %"))  # fmt: skip
+    return [(row[0], row[1], row[2], row[3], f"{row[4]} ({kind})", row[5]) for row in rows]
+
+
+def _more_errors(means: np.ndarray) -> np.ndarray:
+    """Return our word errors less theirs, as percent of the words; NaN where a resample holds no words."""
+    words = np.where(means[..., 2] > 0, means[..., 2], np.nan)
+    return 100 * (means[..., 0] - means[..., 1]) / words
+
+
+def _row(arm: str, name: str, n: int, ours: float, theirs: float, change: stats.Interval) -> tuple[str, ...]:
+    return (
+        arm,
+        name,
+        str(n),
+        f"{ours:.2f}",
+        f"{theirs:.2f}",
+        f"{change.value:+.2f} [{change.low:+.2f}, {change.high:+.2f}]",
+    )

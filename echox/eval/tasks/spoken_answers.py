@@ -1,0 +1,77 @@
+"""One spoken answer: what is written down about its sound, and the table of many.
+
+Used for a model's answers, a teacher's, a cascade's, and for the same texts in a reference voice.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from echox.audio import save_wav
+from echox.eval.questions import safe_name
+from echox.eval.scorers.signals import DC_LIMIT, signal_checks
+from echox.eval.scorers.word_errors import all_deleted, errors_between
+from echox.eval.tables import Items, Table, arms_of, pooled_rate
+
+
+def spoken_record(item: dict[str, Any], audio: np.ndarray | None, rate: int, folder: Path, kind: str) -> dict[str, Any]:
+    """Return word errors of `item` (id, text, transcript), and of its sound the seconds, checks and path below `folder`."""
+    found: dict[str, Any] = asdict(errors_between(item["text"], item["transcript"])) | {"audio_seconds": 0.0}
+    if audio is None or not len(audio):
+        return found
+    path = folder / "audio" / kind / f"{safe_name(item['id'])}.wav"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_wav(path, audio, rate)
+    found |= {"audio": str(path.relative_to(folder)), "audio_seconds": len(audio) / rate}
+    return found | {"signal": signal_checks(audio, rate, item["text"])}
+
+
+def errors_note(settings: dict[str, Any]) -> str:
+    """Return how word errors were counted, for the note of a speech table."""
+    note = f"Errors of the judge's transcript against the own text, {settings.get('wer_normaliser', '?')}, pooled over "
+    return note + "every answer: all words of a silent or failed one count as deleted. The rest: answers with sound."
+
+
+def speech_table(items: Items, note: str) -> Table:
+    """Return word and character error rates against the own text, rate, pauses, clipping and DC, by spoken arm."""
+    rows = []
+    texts = {item["id"]: item["text"] for item in items if item["arm"] == "s2t"}
+    for arm in arms_of(items):
+        own = [item for item in items if item["arm"] == arm and item.get("transcript") is not None]
+        if own:
+            counted = [with_words(item, texts) for item in own]
+            words, characters = (pooled_rate(counted, f"{what}_edits", f"{what}s") for what in ("word", "character"))
+            seconds = sum(item.get("audio_seconds", 0.0) for item in own)
+            signals = [item["signal"] for item in own if item.get("signal")]
+            silent = f"{100 * (1 - len(signals) / len(own)):.1f}"
+            rows.append((arm, str(len(own)), f"{seconds:.0f}", words, characters, silent, *_signal_cells(signals)))
+    checks = ("words/s", "pauses s", "clipped %", "largest DC", f"DC over {DC_LIMIT:g} %")
+    head = ("arm", "n", "seconds", "WER %", "CER %", "no sound %", *checks)
+    return Table("Speech", head, tuple(rows), note)
+
+
+def with_words(item: dict[str, Any], texts: Mapping[str, str]) -> dict[str, Any]:
+    """Return a spoken answer with its counts of words: all deleted where nothing was heard.
+
+    A failed s2s answer has no text; the s2t answer to the same question in `texts` is what it would have said.
+    """
+    if "words" in item:
+        return item
+    lost = all_deleted(item["text"] or (texts.get(item["id"], "") if item["arm"] == "s2s" else ""))
+    return item | asdict(lost)
+
+
+def _signal_cells(signals: Sequence[dict[str, float]]) -> tuple[str, ...]:
+    if not signals:
+        return ("-",) * 5
+    offsets = np.abs([signal["dc"] for signal in signals])
+    return (
+        f"{np.mean([signal['words_per_second'] for signal in signals]):.2f}",
+        f"{np.mean([signal['pause_seconds'] for signal in signals]):.2f}",
+        f"{100 * np.mean([signal['clipped'] > 0 for signal in signals]):.1f}",
+        f"{offsets.max():.4f}",
+        f"{100 * np.mean(offsets > DC_LIMIT):.1f}",
+    )
