@@ -1,4 +1,7 @@
-"""The text LLM as Hugging Face knows it: loading it, its tokenizer and its embedding table alone."""
+"""The text LLM in a Hugging Face folder: loading it, its tokenizer and its embedding table alone.
+
+A Llama is loaded into models/llama.py, which needs no model code of transformers; every other kind is loaded by theirs.
+"""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -6,14 +9,15 @@ from typing import Annotated, Any
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from pydantic import Field
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.initialization import no_init_weights
 
 from echox.errors import ModelError
 from echox.files import JSON_BYTES, read_header, read_text
 from echox.models.bounds import Classes, Heads, Layers, Wide, Width, check_values
 from echox.models.io import CONFIG, WEIGHTS, check_header, read_config, read_weights
+from echox.models.llama import LlamaConfig, LlamaLm
 
 EMBEDDINGS = "model.embed_tokens.weight"
 
@@ -41,9 +45,7 @@ def check_llm(folder: str | Path) -> None:
         if (folder / name).exists():
             read_text(folder / name, JSON_BYTES, ModelError)
     try:
-        with torch.device("meta"):
-            config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-            llm = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        llm = _empty(folder, values)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, StrictDataclassError) as error:
         raise ModelError(f"{folder / CONFIG} does not describe a causal LM ({_first_line(error)}).") from error
     own = llm.state_dict()
@@ -54,8 +56,22 @@ def check_llm(folder: str | Path) -> None:
     read_weights(weights)
 
 
+def _empty(folder: Path, values: dict[str, Any]) -> Any:
+    """Return the causal LM that `values` describe, without numbers."""
+    sizes = LlamaConfig.from_values(values, folder / CONFIG)
+    with torch.device("meta"), no_init_weights():
+        if sizes is not None:
+            return LlamaLm(sizes)
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+
+
 def load_tokenizer(folder: str | Path) -> Any:
     """Return the tokenizer of an LLM folder; ModelError when there is none."""
+    from transformers import AutoTokenizer
+
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         tokenizer("x", add_special_tokens=False)  # what its settings break shows at first use
@@ -76,15 +92,43 @@ def load_text_tokenizer(path: str | Path) -> Tokenizer:
         raise ModelError(f"{path} is not a tokenizer ({error}): fetch the model again.") from error
 
 
-def load_llm(folder: str | Path, dtype: torch.dtype = torch.float32) -> Any:
-    """Return the frozen causal LM of a folder in `dtype`; ModelError when there is none."""
+def load_llm(folder: str | Path, dtype: torch.dtype = torch.float32, generates: bool = False) -> Any:
+    """Return the frozen causal LM of a folder in `dtype`; ModelError when there is none.
+
+    With `generates` it is transformers' own class, which has the method `generate`.
+    """
+    folder = Path(folder)
     try:
-        llm = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, StrictDataclassError) as error:
+        here = not generates and (folder / CONFIG).exists()
+        sizes = LlamaConfig.from_values(read_config(folder), folder / CONFIG) if here else None
+        llm = _load_any(folder, dtype) if sizes is None else _load_llama(folder, sizes, dtype)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         raise ModelError(
             f"{folder} holds no causal LM ({_first_line(error)}): give a Hugging Face LLM folder."
         ) from error
     return llm.eval().requires_grad_(False)
+
+
+def _load_any(folder: Path, dtype: torch.dtype) -> Any:
+    """Return a causal LM of any kind."""
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=False)
+
+
+def _load_llama(folder: Path, sizes: LlamaConfig, dtype: torch.dtype) -> LlamaLm:
+    """Return our own Llama on the numbers of a folder, mapped from the disk where they are in `dtype` already."""
+    with torch.device("meta"), no_init_weights():
+        llm = LlamaLm(sizes)
+    state = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            state |= {name: file.get_tensor(name).to(dtype) for name in file.keys()}  # noqa: SIM118 - no mapping
+    if sizes.tie_word_embeddings and EMBEDDINGS in state:
+        state["lm_head.weight"] = state[EMBEDDINGS]
+    llm.load_state_dict(state, assign=True)
+    llm.tie()
+    return llm
 
 
 def load_embeddings(folder: str | Path) -> torch.Tensor:

@@ -54,7 +54,7 @@ def run(recipe: Recipe) -> Path:
     rows, (part, parts) = typed_questions(recipe), recipe.shard
     write_run(recipe.out, record, "done")  # a file of answers is whole, line by line
     tokenizer = load_tokenizer(recipe.llm)
-    llm = load_llm(recipe.llm, getattr(torch, recipe.llm_dtype)).to(on_device(recipe.device))
+    llm = load_llm(recipe.llm, getattr(torch, recipe.llm_dtype), generates=True).to(on_device(recipe.device))
     name = "own.jsonl" if parts == 1 else f"own-{part}-of-{parts}.jsonl"
     known = answered(recipe.out, rows)
     todo = [row for row in rows[part::parts] if row["id"] not in known]
