@@ -25,7 +25,7 @@ def asked(tmp_path, monkeypatch):
         return [f"{question[4:5]} is Ann." for question in asked]
 
     monkeypatch.setattr(answers, "load_tokenizer", lambda folder: None)
-    monkeypatch.setattr(answers, "load_llm", lambda folder, dtype: Llm())
+    monkeypatch.setattr(answers, "load_llm", lambda folder, dtype, generates: Llm())
     monkeypatch.setattr(answers, "answer_typed", answer)
     monkeypatch.setattr(answers, "segments", lambda rows, tokenizer: [])
     values = {
