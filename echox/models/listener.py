@@ -15,12 +15,12 @@ from typing import Annotated
 
 import torch
 from torch import nn
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import PreTrainedConfig, PreTrainedModel, WhisperForConditionalGeneration
 
 from echox.errors import ModelError
 from echox.models.bounds import Classes, Factor, Few, Heads, Layers, Positions, Text, Wide, Width, check_heads
 from echox.models.io import load_config, load_module, save_part
+from echox.models.whisper import Attention
 
 WHISPER_DECODER = "model.decoder."
 
@@ -41,33 +41,6 @@ class ListenerConfig(PreTrainedConfig):
     )  # the tokens that every text starts with
     end: Text = "<|endoftext|>"
     tokens_per_second: Factor = 8.0  # a text that grows faster than speech does is cut: the decoder is looping
-
-
-class Attention(nn.Module):
-    """Multi-head attention with Whisper's names; keys and values are handed in, so that they can be kept."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.q_proj = nn.Linear(width, width)
-        self.k_proj = nn.Linear(width, width, bias=False)
-        self.v_proj = nn.Linear(width, width)
-        self.out_proj = nn.Linear(width, width)
-
-    def split(self, x_BNW: torch.Tensor) -> torch.Tensor:
-        """Return (B, H, N, D) of (B, N, W)."""
-        return x_BNW.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-
-    def keys_values(self, x_BNW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return keys and values (B, H, N, D) of what may be attended to."""
-        return self.split(self.k_proj(x_BNW)), self.split(self.v_proj(x_BNW))
-
-    def forward(
-        self, x_BNW: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
-    ) -> torch.Tensor:
-        """Return what each position gathers, shape (B, N, W); `mask` is True where it may look."""
-        found = scaled_dot_product_attention(self.split(self.q_proj(x_BNW)), keys, values, attn_mask=mask)
-        return self.out_proj(found.transpose(1, 2).flatten(2))
 
 
 class ListenerLayer(nn.Module):
