@@ -1,5 +1,6 @@
 """`echox train`: one stage from its recipe, resumed where it stopped; the stage and the loop stand in echox/train."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -17,5 +18,6 @@ def train(
     from echox.train.debug import make_missing
     from echox.train.run import run_recipe
 
-    make_missing(recipe, overrides or [], lambda text: typer.echo(text, err=True))
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        make_missing(recipe, overrides or [], lambda text: typer.echo(text, err=True))
     typer.echo(run_recipe(recipe, overrides or []))

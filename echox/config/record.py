@@ -23,7 +23,15 @@ from echox.files import JSON_BYTES, MARKER, read_text, write_text
 RUN = "run.json"
 EDGE = 1 << 16  # bytes at both ends of a file
 OF_RUNS = {RUN, MARKER, "metrics.jsonl", "tensorboard"}  # written while a run goes on
-FREE = ("out", "train.allow", "train.save_every", "train.log_every", "train.keep", "train.threads")  # change no number
+FREE = (
+    "out",
+    "train.allow",
+    "train.save_every",
+    "train.log_every",
+    "train.keep",
+    "train.threads",
+    "train.parallel",
+)  # change no number
 
 
 @dataclass

@@ -71,7 +71,7 @@ class Echoed:
 
 
 class EchoPass(nn.Module):
-    """The forward pass of the stage; with `s2t`, the LLM answers its own batch beside it."""
+    """The forward pass of the stage; with `s2t`, the LLM answers its own batch beside it while it trains."""
 
     def __init__(self, echo: EchoDecoder, s2t: AnswerPass | None = None) -> None:
         super().__init__()
@@ -79,13 +79,13 @@ class EchoPass(nn.Module):
 
     def forward(self, batch: EchoBatch) -> Echoed:
         """Return logits and targets, and what the decoder read."""
-        pairs, answered = batch.batch, None
-        if self.s2t is not None and batch.again is not None:
-            hidden_BLH = self.s2t.model(batch.again).hidden_BLH
+        pairs, answered, s2t = batch.batch, None, self.s2t if self.training else None
+        if s2t is not None and batch.again is not None:
+            hidden_BLH = s2t.model(batch.again).hidden_BLH
             pairs = replace(pairs, text=[hidden_BLH[row, first:end].float() for row, first, end in batch.spans])
         logits, targets, mask, denoised = self.echo(pairs, batch.embeddings)
-        if self.s2t is not None and batch.speech is not None:
-            answered = self.s2t(batch.speech)
+        if s2t is not None and batch.speech is not None:
+            answered = s2t(batch.speech)
         return Echoed(logits, targets, mask, denoised, batch.goals, answered)
 
 

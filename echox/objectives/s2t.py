@@ -12,6 +12,8 @@ from echox.errors import ConfigError
 from echox.models.s2t import S2TInputs, SpeechToText
 from echox.objectives.loss import Loss
 
+HIDDEN_SPANS, HIDDEN_FRAMES = 2, 10  # stretches of every utterance, and the longest of them, that CTC does not hear
+
 
 def ctc_loss(log_probs_BTC: torch.Tensor, frames_B: torch.Tensor, targets: list[list[int]]) -> torch.Tensor:
     """Return the mean CTC loss a target token; the blank is the last class, impossible rows count nothing."""
@@ -36,18 +38,19 @@ class Heard:
 class AlignPass(nn.Module):
     """Hearing alone, over the batch's own tokens and sampled others: the adapter learns where tokens are said.
 
-    `negatives` classes are drawn at every step from all CTC tokens; 0 takes them all.
+    `negatives` classes are drawn at every step from all CTC tokens; 0 takes them all. When measured, no frames are hidden and all
+    classes are told apart.
     """
 
-    def __init__(self, model: SpeechToText, negatives: int = 0, mask_frames: int = 10, masks: int = 2) -> None:
+    def __init__(self, model: SpeechToText, negatives: int = 0) -> None:
         super().__init__()
-        self.model, self.negatives, self.mask_frames, self.masks = model, negatives, mask_frames, masks
+        self.model, self.negatives = model, negatives
         self.class_of = {token: number for number, token in enumerate(model.ctc_tokens.tolist())}
 
     def classes(self, targets: list[list[int]]) -> torch.Tensor:
         """Return the sorted class numbers that this step tells apart."""
         total = len(self.class_of)
-        if not self.negatives or self.negatives >= total:
+        if not self.training or not self.negatives or self.negatives >= total:
             return torch.arange(total)
         own = torch.tensor([number for row in targets for number in row])
         return torch.cat([own, torch.randint(total, (self.negatives,))]).unique()
@@ -63,7 +66,8 @@ class AlignPass(nn.Module):
         classes = self.classes(targets)
         position = {number: index for index, number in enumerate(classes.tolist())}
         tokens = self.model.ctc_tokens[classes].long()
-        frames_BTD = hide_spans(batch.frames_BTD, batch.lengths_B, self.masks, self.mask_frames)
+        spans = HIDDEN_SPANS if self.training else 0
+        frames_BTD = hide_spans(batch.frames_BTD, batch.lengths_B, spans, HIDDEN_FRAMES)
         adapter = self.model.adapter
         states_BTH, frames_B = adapter.encode(frames_BTD, batch.lengths_B)
         log_probs_BTC = adapter.ctc_log_probs(states_BTH, self.model.embeddings_VH[tokens])
@@ -89,7 +93,7 @@ class Answered:
 
 
 class AnswerPass(nn.Module):
-    """Questions in, answer tokens out; with `align`, its CTC path hears the spoken rows once more."""
+    """Questions in, answer tokens out; with `align`, its CTC path hears the spoken rows once more while it trains."""
 
     def __init__(self, model: SpeechToText, align: AlignPass | None = None) -> None:
         super().__init__()
@@ -101,7 +105,7 @@ class AnswerPass(nn.Module):
         logits = self.model.logits(output.hidden_BLH[output.mask_BL]).float()
         spoken = [row for row in range(len(batch.answers)) if not (batch.typed and batch.typed[row])]
         heard = None
-        if self.align is not None and batch.transcripts is not None and spoken:
+        if self.training and self.align is not None and batch.transcripts is not None and spoken:
             transcripts = [batch.transcripts[row] for row in spoken]
             heard = self.align(S2TInputs(batch.frames_BTD[spoken], batch.lengths_B[spoken], (), (), [], transcripts))
         return Answered(logits, output.answers_BL[output.mask_BL], heard)

@@ -10,6 +10,7 @@ from torch import nn
 
 from echox.errors import ConfigError
 from echox.files import is_ours, remove, write_file, write_folder
+from echox.train.sharding import METADATA, cut_like, load_pieces, save_pieces
 
 STATE = "state.pt"
 log = logging.getLogger(__name__)
@@ -25,14 +26,16 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Return the steps of all complete checkpoints, ascending."""
-        found = [p for p in self.out.glob("step-*") if (p / STATE).is_file()]
+        found = [p for p in self.out.glob("step-*") if (p / STATE).is_file() or (p / METADATA).is_file()]
         steps = {int(name) for p in found if (name := p.name.removeprefix("step-")).isdecimal()}
         return sorted(steps - self.broken)
 
-    def save(self, step: int, state: State) -> None:
-        """Write the state after `step` steps and forget the oldest of those that are ours to remove."""
+    def save(self, step: int, state: State, pieces: bool = False) -> None:
+        """Write the state after `step` steps, in pieces of several processes or whole, and forget the oldest that are ours."""
 
         def write(folder: Path) -> None:
+            if pieces:
+                return save_pieces(folder, state)
             with write_file(folder / STATE) as partial:
                 torch.save(state, partial)
 
@@ -42,15 +45,15 @@ class Checkpoints:
             if is_ours(self.out / f"step-{old}"):
                 remove(self.out / f"step-{old}")
 
-    def newest(self) -> State | None:
+    def newest(self, parameters: dict[str, nn.Parameter]) -> State | None:
         """Return the newest whole state, None where there is none at all; a broken one is passed over with a warning.
 
-        ConfigError when all are broken: nothing is begun anew unasked.
+        What was saved in pieces is cut as `parameters` are. ConfigError when all are broken: nothing is begun anew unasked.
         """
         found = self.steps()
         for step in reversed(found):
             try:
-                return self.read(step)
+                return self.read(step, parameters)
             except ConfigError as error:
                 self.broken.add(step)
                 log.warning("%s The one before it is taken.", error)
@@ -58,9 +61,11 @@ class Checkpoints:
             raise ConfigError(f"{self.out} holds no whole checkpoint: remove its step-* folders to begin anew.")
         return None
 
-    def read(self, step: int) -> State:
+    def read(self, step: int, parameters: dict[str, nn.Parameter]) -> State:
         """Return the state after `step` steps; ConfigError when it is not whole."""
         path = self.out / f"step-{step}" / STATE
+        if not path.is_file():
+            return load_pieces(path.parent, parameters)
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
             if state["step"] == step and isinstance(state["model"], dict):
@@ -82,15 +87,32 @@ def load_trained(model: nn.Module, names: list[str], state: dict[str, torch.Tens
     differ = set(trained_state(model, names)) ^ set(state)
     if differ:
         raise ConfigError(f"{source} is of another recipe ({sorted(differ)[0]} differs): choose another `out`.")
-    model.load_state_dict(state, strict=False)
-
-
-def load_optimizer(optimizer: torch.optim.Optimizer, state: State, source: str) -> None:
-    """Fill an optimizer; ConfigError when `state` is of other parameters."""
+    own = model.state_dict()
     try:
-        optimizer.load_state_dict(state)
-    except (ValueError, KeyError) as error:
-        raise ConfigError(f"{source} is of another recipe (its optimizer differs): choose another `out`.") from error
+        model.load_state_dict({name: cut_like(value, own[name]) for name, value in state.items()}, strict=False)
+    except RuntimeError as error:  # another shape
+        reason = str(error).splitlines()[-1].strip().rstrip(".")
+        raise ConfigError(f"{source} is of another recipe ({reason}): choose another `out`.") from error
+
+
+def moments_of(optimizers: list[torch.optim.AdamW]) -> State:
+    """Return what the optimizers remember, by the name of the parameter."""
+    places = [(optimizer.state, name, parameter) for optimizer in optimizers for name, parameter in _named(optimizer)]
+    return {name: dict(state[parameter]) for state, name, parameter in places if parameter in state}
+
+
+def load_moments(optimizers: list[torch.optim.AdamW], moments: State) -> None:
+    """Fill the optimizers with what `moments_of` returned."""
+    for optimizer in optimizers:
+        for name, parameter in _named(optimizer):
+            if name in moments:
+                held = moments[name]
+                optimizer.state[parameter] = {k: v if k == "step" else cut_like(v, parameter) for k, v in held.items()}
+
+
+def _named(optimizer: torch.optim.AdamW) -> list[tuple[str, nn.Parameter]]:
+    groups = optimizer.param_groups
+    return [pair for group in groups for pair in zip(group["param_names"], group["params"], strict=True)]
 
 
 def mean_of(states: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

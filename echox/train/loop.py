@@ -18,17 +18,25 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from pydantic import Field, model_validator
-from torch import nn
 
 from echox.config.load import Settings
 from echox.config.record import Record, check_same, write_run
 from echox.errors import ConfigError, Stopped
 from echox.files import check_ours, only_one, write_folder, write_text
 from echox.objectives.loss import Loss
-from echox.train.checkpoint import Checkpoints, State, load_optimizer, load_trained, mean_of, trained_state
+from echox.train.checkpoint import (
+    Checkpoints,
+    State,
+    load_moments,
+    load_trained,
+    mean_of,
+    moments_of,
+    trained_state,
+)
 from echox.train.log import MetricsLog
-from echox.train.optim import OptimSettings, build_optimizer, rate_at
+from echox.train.optim import OptimSettings, build_optimizer, clip_gradients, rate_at
 from echox.train.ranks import Ranks
+from echox.train.sharding import gather_in_place, is_cut, save_pieces, shard_model
 from echox.train.stage import Moves, Player, Stage, check_schedule, moving
 from echox.train.stop import StopFlag
 
@@ -46,6 +54,9 @@ class TrainSettings(Settings):
     log_every: int = Field(default=10, ge=1)
     keep: int = Field(default=2, ge=1)  # checkpoints
     threads: int = Field(default=0, ge=0, le=1024)  # CPU threads; 0 leaves torch's choice
+    parallel: Literal["replicate", "shard"] = (
+        "replicate"  # several processes: the whole model in each, or cut among them
+    )
     allow: tuple[str, ...] = ()  # names in which a recipe may differ from the one that the run in `out` began with
 
     @model_validator(mode="after")
@@ -95,17 +106,24 @@ class Run:
             "step": step,
             "batches": self.batches,
             "model": trained_state(self.stage.model, self.trained),
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "moments": moments_of(self.optimizers),
         }
+
+    def save(self, checkpoints: Checkpoints, step: int) -> None:
+        """Write a checkpoint, by the first process alone or, where the model is cut, by all."""
+        pieces = any(is_cut(parameter) for parameter in self.parameters.values())
+        if not self.ranks.rank:
+            checkpoints.save(step, self.state(step), pieces)
+        elif pieces:
+            save_pieces(None, self.state(step))
 
     def restore(self, checkpoints: Checkpoints) -> int:
         """Take the newest checkpoint, if any; return the number of steps already done."""
-        state = checkpoints.newest()
+        state = checkpoints.newest(self.parameters)
         if state is None:
             return 0
         load_trained(self.stage.model, self.trained, state["model"], f"the checkpoint in {checkpoints.out}")
-        for optimizer, values in zip(self.optimizers, state["optimizers"], strict=True):
-            load_optimizer(optimizer, values, f"the checkpoint in {checkpoints.out}")
+        load_moments(self.optimizers, state["moments"])
         self.batches = state["batches"]
         return state["step"]
 
@@ -127,16 +145,33 @@ def train(stage: Stage, settings: TrainSettings, out: Path, seed: int = 0, recip
             torch.set_num_threads(settings.threads)
         for module in (stage.model, *stage.frozen):
             module.to(ranks.device).requires_grad_(False)
+        stage.model.train()
+        cut = ranks.world > 1 and settings.parallel == "shard"
+        if cut:
+            check_shardable(stage, settings)
+            shard_model(stage.model)
         run, checkpoints = Run(stage, settings, seed, ranks), Checkpoints(out, settings.keep)
         first = run.restore(checkpoints)
         if not ranks.rank and first < settings.steps:
             write_run(out, record, f"step {first} of {settings.steps}")
         _go_on(run, checkpoints, first)
+        if cut:
+            gather_in_place(stage.model, keep=not ranks.rank)
         if not ranks.rank:
             write_folder(out / "final", lambda folder: write_result(run, checkpoints, folder, recipe, record))
             write_run(out, record, "done")
         ranks.barrier()
     return out / "final"
+
+
+def check_shardable(stage: Stage, settings: TrainSettings) -> None:
+    """Raise ConfigError for what a model that is cut among processes cannot do."""
+    if len(stage.players) > 1:
+        raise ConfigError(
+            f"train.parallel: shard trains one player, this stage has {len(stage.players)}: use replicate."
+        )
+    if settings.schedule or settings.average > 1:
+        raise ConfigError("train.parallel: shard knows no schedule and no average: use replicate.")
 
 
 def _go_on(run: Run, checkpoints: Checkpoints, first: int) -> None:
@@ -150,9 +185,9 @@ def _go_on(run: Run, checkpoints: Checkpoints, first: int) -> None:
                 numbers |= {f"eval/{name}": value for name, value in stage.evaluate().items()}
             log.write(done, numbers, every=settings.log_every)
             stopping = ranks.sum([float(stop.requested)])[0] > 0
-            if (done % settings.save_every == 0 or done == settings.steps or stopping) and not ranks.rank:
+            if done % settings.save_every == 0 or done == settings.steps or stopping:
                 log.flush()
-                checkpoints.save(done, run.state(done))
+                run.save(checkpoints, done)
             if stopping and done < settings.steps:
                 raise Stopped(f"{out} was stopped after step {done} of {settings.steps}: run it again to go on.")
 
@@ -161,7 +196,8 @@ def write_result(run: Run, checkpoints: Checkpoints, folder: Path, recipe: Setti
     """Write what the stage made, of the last weights or of the mean of the last checkpoints."""
     if run.settings.average > 1:
         last = checkpoints.steps()[-run.settings.average :]
-        load_trained(run.stage.model, run.trained, mean_of([checkpoints.read(n)["model"] for n in last]), str(folder))
+        states = [checkpoints.read(n, run.parameters)["model"] for n in last]
+        load_trained(run.stage.model, run.trained, mean_of(states), str(folder))
     run.stage.save(folder)
     if recipe is not None:
         write_text(folder / "recipe.json", json.dumps(recipe.model_dump(mode="json"), indent=2, default=str) + "\n")
@@ -230,7 +266,10 @@ class Turn:
     def step_on(self) -> None:
         """Take the step, unless a number is not finite; ConfigError then, and nothing of it is saved."""
         ranks, step, optimizer = self.run.ranks, self.step, self.optimizer
-        ranks.sum_gradients(self.parameters)
+        cut = [
+            parameter for parameter in self.parameters if is_cut(parameter)
+        ]  # their gradients are means over processes
+        ranks.sum_gradients([parameter for parameter in self.parameters if not is_cut(parameter)])
         self.count, self.tokens = ranks.sum([self.count, self.tokens])
         self.numbers = ranks.merge(self.sums)
         if not self.count:  # batches of nothing
@@ -238,8 +277,11 @@ class Turn:
         if not self.alone:
             for parameter in self.parameters:
                 if parameter.grad is not None:
-                    parameter.grad.div_(max(self.count, 1))
-        norm = float(nn.utils.clip_grad_norm_(self.parameters, self.player.optim.clip))
+                    parameter.grad.div_(self.count)
+            for parameter in cut:
+                if parameter.grad is not None:
+                    parameter.grad.mul_(ranks.world)
+        norm = clip_gradients(self.parameters, self.player.optim.clip)
         for name, value in (("loss", self.numbers["loss"]), ("gradient", norm)):
             if not np.isfinite(value):
                 raise ConfigError(f"the {name} of {self.player.name} is not finite at step {step}: lower its optim.lr.")

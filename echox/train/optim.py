@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import nn
 
 from echox.config.load import Settings
+from echox.train.sharding import is_cut, whole
 
 
 class OptimSettings(Settings):
@@ -27,12 +28,25 @@ class OptimSettings(Settings):
 
 
 def build_optimizer(parameters: dict[str, nn.Parameter], settings: OptimSettings) -> torch.optim.AdamW:
-    """Return AdamW over named `parameters`, with weight decay on matrices only."""
+    """Return AdamW over named `parameters`, with weight decay on matrices only; scalars, which are never cut, stand apart."""
     groups = [
         {"params": [(n, p) for n, p in parameters.items() if p.ndim >= 2], "weight_decay": settings.weight_decay},
-        {"params": [(n, p) for n, p in parameters.items() if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [(n, p) for n, p in parameters.items() if p.ndim == 1], "weight_decay": 0.0},
+        {"params": [(n, p) for n, p in parameters.items() if p.ndim == 0], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=settings.lr, betas=settings.betas)
+
+
+def clip_gradients(parameters: list[nn.Parameter], most: float) -> float:
+    """Scale all gradients down to a common norm of at most `most`; return the norm that they had."""
+    cut = [[p for p in parameters if p.grad is not None and is_cut(p.grad) == kind] for kind in (False, True)]
+    if not cut[1]:
+        return float(nn.utils.clip_grad_norm_(parameters, most))
+    norms = [whole(nn.utils.get_total_norm([p.grad for p in some])) for some in cut if some]
+    total = torch.stack([norm.square() for norm in norms]).sum().sqrt()
+    for some in cut:
+        nn.utils.clip_grads_with_norm_(some, most, total)
+    return float(total)
 
 
 def rate_at(step: int, steps: int, settings: OptimSettings) -> float:

@@ -5,11 +5,29 @@ the backward pass, but wants every module called once a step and the same parame
 and parts held still for a while are neither.
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import distributed, nn
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Join the other processes that torchrun started, if it did, and leave them at the end."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or distributed.is_initialized():
+        yield
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
 
 
 def training_device() -> torch.device:

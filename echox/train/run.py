@@ -1,5 +1,6 @@
 """A recipe file to its result: the one way every stage is run, from the command line and from scripts."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,15 @@ def run_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Path:
     recipe: Any = load_recipe(path, list(overrides))
     module = stage_module(recipe.stage, str(path))
     if hasattr(module, "run"):
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise ConfigError(
+                f"stage {recipe.stage} runs in one process: start several with shard=[0,2] and shard=[1,2]."
+            )
         return module.run(recipe)
     if not hasattr(module, "build"):
         raise ConfigError(f"{path} is a recipe of stage {recipe.stage}, which has a command of its own.")
     from echox.train.loop import train
+    from echox.train.ranks import joined
 
-    return train(module.build(recipe), recipe.train, recipe.out, recipe.seed, recipe)
+    with joined():
+        return train(module.build(recipe), recipe.train, recipe.out, recipe.seed, recipe)

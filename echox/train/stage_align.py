@@ -63,13 +63,14 @@ def build(recipe: Recipe) -> Stage:
     )
     model = SpeechToText(config, llm)
     model.ctc_tokens.copy_(torch.tensor(tokens))
+    stage_model = AlignPass(model, recipe.negatives)
 
     def collate(rows: list[Example]) -> S2TInputs:
         return S2TInputs(*padded_states(rows, data.width), (), (), [], [row.transcript for row in rows])
 
     def evaluate() -> dict[str, float]:
         some = some_at_a_time(data.held_out, [row.cost for row in data.held_out], recipe.data.max_cost)
-        return token_errors(model, [collate(rows) for rows in some])
+        return token_errors(stage_model, [collate(rows) for rows in some])
 
     batches = BucketedBatches(
         [row.cost for row in data.train],
@@ -78,23 +79,22 @@ def build(recipe: Recipe) -> Stage:
         recipe.seed,
     )
     player = Player("align", AlignObjective(), ("model.adapter.*",), recipe.train.optim)
-    stage_model = AlignPass(model, recipe.negatives)
     return Stage(stage_model, [player], batches, model.save, evaluate, recipe.train.save_every)
 
 
 @torch.no_grad()
-def token_errors(model: SpeechToText, batches: list[S2TInputs]) -> dict[str, float]:
+def token_errors(model: AlignPass, batches: list[S2TInputs]) -> dict[str, float]:
     """Return the token error rate of greedy CTC over the full class list on held-out utterances."""
-    model.adapter.eval()
-    hears, errors, total = AlignPass(model, masks=0), 0, 0
+    training, errors, total = model.training, 0, 0
+    model.eval()
     for batch in batches:
-        found = hears(batch)
+        found = model(batch)
         blank = found.log_probs_BTC.shape[-1] - 1
         for said, row, frames in zip(found.targets, found.log_probs_BTC, found.frames_B.tolist(), strict=True):
             heard = [label for _, _, label in ctc_runs(row[:frames]) if label != blank]
             errors += edit_distance(heard, said)
             total += len(said)
-    model.adapter.train()
+    model.train(training)
     return {"token_error": errors / max(1, total)}
 
 

@@ -205,6 +205,10 @@ def build(recipe: Recipe) -> Stage:
     torch.manual_seed(recipe.seed)
     if recipe.echo_moves_llm and not recipe.train_lora:
         raise ConfigError("echo_moves_llm moves the low-rank adapters of the LLM: set train_lora too.")
+    if recipe.train_lora and recipe.train.parallel == "shard":
+        raise ConfigError(
+            "train_lora lets the LLM answer between the steps, which a cut one cannot: set parallel: replicate."
+        )
     weights = recipe.weights
     if recipe.train_lora and not recipe.echo_moves_llm and weights.s2t_rule == "sum" and not weights.s2t:
         raise ConfigError("train_lora trains nothing where weights.s2t is 0: raise it, or set echo_moves_llm.")
@@ -231,13 +235,13 @@ def build(recipe: Recipe) -> Stage:
     trains: tuple[str, ...] = ("echo.*",)
     if recipe.train_lora:
         trains += trained_names(model, hearing=True, prefix="s2t.model.")
-    measured, objective = EchoPass(echo), EchoObjective(weights)
+    objective = EchoObjective(weights)
 
     def evaluate() -> dict[str, float]:
         rows = data.held_out[:64]
         some = some_at_a_time(rows, [len(row.transcript) + 40 for row in rows], recipe.data.max_cost)
         made = (batches.collate(rows, batches.answered(rows)) for rows in some)
-        return mean_loss(echo, (batch for batch in made if batch is not None), lambda b: objective(measured(b)))
+        return mean_loss(model, (batch for batch in made if batch is not None), lambda b: objective(model(b)))
 
     def save(folder: Path) -> None:
         echo.save(folder)

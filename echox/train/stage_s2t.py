@@ -70,7 +70,6 @@ def build(recipe: Recipe) -> Stage:
 
     batches = BucketedBatches([row.cost for row in data.train], recipe.data.max_cost, mixed, recipe.seed)
     stage_model = AnswerPass(model, AlignPass(model, recipe.negatives) if recipe.ctc_weight else None)
-    measured = AnswerPass(model)
 
     def evaluate() -> dict[str, float]:
         rows = data.held_out[:128]
@@ -78,7 +77,7 @@ def build(recipe: Recipe) -> Stage:
         found = {}
         for name, typed in (("spoken", False), ("typed", True)):
             inputs = (collate(rows, [typed] * len(rows)) for rows in some)
-            numbers = mean_loss(model, inputs, lambda batch: S2TObjective(0.0)(measured(batch)))
+            numbers = mean_loss(stage_model, inputs, lambda batch: S2TObjective(0.0)(stage_model(batch)))
             found |= {f"{name}_{key}": numbers[key] for key in ("ce", "accuracy")}
         return found
 

@@ -1,0 +1,95 @@
+"""A model whose weights, gradients and moments lie in pieces on several processes (torch's fully_shard), and its checkpoints.
+
+Every block of a stack of layers is gathered when it is called and let go afterwards; what stands beside them belongs to the whole
+model, whose call is the stage's forward pass. Scalars cannot be cut and stay whole on every process. Checkpoints are those of
+torch.distributed.checkpoint: saved by any number of processes, read by any other, one included.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed, nn
+from torch.distributed import checkpoint
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from echox.errors import ConfigError
+
+METADATA = ".metadata"  # the file that torch.distributed.checkpoint writes last
+State = dict[str, Any]
+
+
+def shard_model(model: nn.Module) -> None:
+    """Cut every parameter of `model` but scalars into one piece a process, in place."""
+    scalars = {parameter for parameter in model.parameters() if not parameter.ndim}
+    for stack in [module for module in model.modules() if isinstance(module, nn.ModuleList)]:
+        for block in stack:
+            if any(True for _ in block.children()):
+                fully_shard(block, ignored_params=scalars & set(block.parameters()))
+    fully_shard(model, ignored_params=scalars)
+
+
+def is_cut(tensor: torch.Tensor) -> bool:
+    """Say whether a tensor lies in pieces on several processes."""
+    return isinstance(tensor, DTensor)
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor in one piece; all processes take part."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def cut_like(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Return `tensor` on the device of `like`, in pieces where `like` is."""
+    tensor = tensor if is_cut(tensor) else tensor.to(like.device)
+    if isinstance(like, DTensor) and not is_cut(tensor) and tensor.ndim:
+        return distribute_tensor(tensor, like.device_mesh, like.placements)
+    return tensor
+
+
+def gather_in_place(model: nn.Module, keep: bool) -> None:
+    """Put every parameter back in one piece where `keep`; all processes take part, and the model is called no more."""
+    for module in model.modules():
+        for name, parameter in list(module._parameters.items()):
+            if isinstance(parameter, DTensor):
+                full = parameter.full_tensor()
+                module._parameters[name] = nn.Parameter(full if keep else full[:0], requires_grad=False)
+
+
+def save_pieces(folder: Path | None, state: State) -> None:
+    """Write a state into a folder that the first process names; all processes take part."""
+    place = [str(folder)]
+    distributed.broadcast_object_list(place)
+    checkpoint.save(dict(_flat(state)), checkpoint_id=place[0])
+
+
+def load_pieces(folder: Path, parameters: dict[str, nn.Parameter]) -> State:
+    """Return the state that `save_pieces` wrote, cut as the parameters are; ConfigError when it is not whole."""
+    try:
+        held = checkpoint.FileSystemReader(str(folder)).read_metadata().state_dict_metadata
+        flat = {}
+        for key, kind in held.items():
+            like = parameters.get(key.split("/")[1]) if "/" in key else None
+            same = like is not None and is_cut(like) and tuple(like.shape) == tuple(kind.size)
+            flat[key] = torch.empty_like(like) if same else torch.empty(kind.size, dtype=kind.properties.dtype)
+        checkpoint.load(flat, checkpoint_id=str(folder), no_dist=not distributed.is_initialized())
+    except (OSError, ValueError, KeyError, EOFError, AttributeError, RuntimeError, CheckpointException) as error:
+        raise ConfigError(f"{folder} is no whole checkpoint of echox ({type(error).__name__}).") from error
+    state: State = {"model": {}, "moments": {}}
+    for key, value in flat.items():
+        first, *names = key.split("/")
+        if not names:
+            state[first] = int(value)
+        elif first == "model":
+            state["model"][names[0]] = value
+        else:
+            state["moments"].setdefault(names[0], {})[names[1]] = value
+    return state
+
+
+def _flat(state: State) -> list[tuple[str, torch.Tensor]]:
+    moments = [(f"moments/{name}/{key}", v) for name, held in state["moments"].items() for key, v in held.items()]
+    model = [(f"model/{name}", value) for name, value in state["model"].items()]
+    return [*model, *moments, *((name, torch.tensor(state[name])) for name in ("step", "batches"))]

@@ -1,0 +1,118 @@
+"""Two processes train what one would: replicated or cut, saved on two and resumed on one."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import distributed, multiprocessing, nn
+
+from echox.config.load import load_recipe
+from echox.errors import ConfigError
+from echox.models.spelling import lay_out
+from echox.models.t2c import T2CBatch, T2CConfig, TextToCodec
+from echox.objectives.t2c import T2CObjective
+from echox.train.loop import Moves, Player, Stage, TrainSettings, check_shardable, train
+from echox.train.optim import OptimSettings
+from echox.train.run import run_recipe
+from tests.train.test_loop import stage as game
+
+SIZES = {
+    "llm_width": 8,
+    "width": 16,
+    "layers": 2,
+    "heads": 2,
+    "kv_heads": 2,
+    "ffn": 24,
+    "unit_vocab_size": 12,
+    "dropout": 0.1,
+}
+OPTIM = OptimSettings(lr=0.01, warmup_steps=2)
+
+
+class Texts:
+    """Batches of texts and unit words of many lengths, each a function of its number."""
+
+    def __getitem__(self, number: int) -> T2CBatch:
+        draw = torch.Generator().manual_seed(number)
+        counts = [1 + int(torch.randint(6, (), generator=draw)) for _ in range(1 + number % 3)]
+        words = [[0, *torch.randint(3, 12, (2 * n,), generator=draw).tolist(), 1] for n in counts]
+        texts = [torch.randn(n, 8, generator=draw) for n in counts]
+        return T2CBatch(texts, [lay_out(["a"] * n, False, None) for n in counts], words)
+
+
+class Scaled(nn.Module):
+    """T2C and a scalar that scales its logits: scalars cannot be cut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.t2c, self.scale = TextToCodec(T2CConfig(**SIZES)), nn.Parameter(torch.ones(()))
+
+    def forward(self, batch: T2CBatch) -> tuple:
+        logits, targets, mask = self.t2c(batch)
+        return logits * self.scale, targets, mask
+
+
+def stage() -> Stage:
+    torch.manual_seed(0)
+    model = Scaled()
+    player = Player("t2c", T2CObjective(), ("*",), OPTIM)
+    return Stage(model, [player], Texts(), lambda folder: torch.save(model.state_dict(), folder / "model.pt"))
+
+
+def settings(**values) -> TrainSettings:
+    return TrainSettings(**{"steps": 6, "save_every": 3, "log_every": 1, "precision": "fp32"} | values)
+
+
+def process(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    train(stage(), settings(), Path(folder) / "replicate")
+    train(stage(), settings(parallel="shard"), Path(folder) / "shard")
+    train(stage(), settings(parallel="shard", steps=3), Path(folder) / "half")
+    distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranks")
+    multiprocessing.spawn(process, (str(folder),), nprocs=2)
+    train(stage(), settings(accumulate=2), folder / "one")
+    train(stage(), settings(accumulate=2), folder / "half")
+    return folder
+
+
+def losses(folder: Path) -> list[float]:
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["loss"] for line in lines]
+
+
+@pytest.mark.parametrize("how", ["replicate", "shard", "half"])
+def test_two_processes_learn_what_one_learns_from_twice_the_batch(runs, how):
+    assert losses(runs / how) == pytest.approx(losses(runs / "one"), rel=1e-4)
+    made, expected = (torch.load(runs / name / "final" / "model.pt") for name in (how, "one"))
+    for name, value in expected.items():
+        torch.testing.assert_close(made[name], value, atol=2e-5, rtol=1e-3, msg=name)
+
+
+def test_what_was_cut_was_saved_in_pieces(runs):
+    assert (runs / "half" / "step-3" / ".metadata").is_file() and (runs / "half" / "step-6" / "state.pt").is_file()
+    assert len(list((runs / "shard" / "step-6").glob("*.distcp"))) == 2
+
+
+def test_broken_pieces_are_passed_over(runs, caplog):
+    piece = next((runs / "shard" / "step-6").glob("__1*.distcp"))
+    piece.write_bytes(piece.read_bytes()[:50])
+    train(stage(), settings(accumulate=2), runs / "shard")
+    assert "step-6" in caplog.text and losses(runs / "shard") == pytest.approx(losses(runs / "one"), rel=1e-4)
+
+
+def test_what_cannot_be_cut_or_split_is_refused_by_name(monkeypatch):
+    with pytest.raises(ConfigError, match="one player"):
+        check_shardable(game()[0], settings())
+    with pytest.raises(ConfigError, match="no schedule"):
+        check_shardable(stage(), settings(schedule=(Moves(names="scale"),)))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert load_recipe("recipes/debug/encode.yaml")
+    with pytest.raises(ConfigError, match="stage encode runs in one process"):
+        run_recipe("recipes/debug/encode.yaml")

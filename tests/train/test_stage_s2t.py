@@ -1,0 +1,53 @@
+"""The S2T stage on the toy world: adapters learn in float32 on an LLM in bfloat16, frozen weights stay out of checkpoints."""
+
+import pytest
+import torch
+
+from echox.config.load import load_recipe
+from echox.train import stage_s2t
+from echox.train.loop import Run, train, train_step
+from tests.toy_model import RECIPES, toy_model  # noqa: F401 - a fixture
+
+
+@pytest.fixture
+def built(toy_model, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(toy_model.parents[2])
+
+    def build(*overrides):
+        recipe = load_recipe(RECIPES / "s2t.yaml", [f"out={tmp_path / 's2t'}", *overrides])
+        return recipe, stage_s2t.build(recipe)
+
+    return build
+
+
+def test_a_small_step_moves_the_adapters_of_an_llm_in_bfloat16(built):
+    recipe, stage = built(
+        "llm_dtype=bfloat16", "train.precision=bf16", "train.optim.lr=2.5e-5", "train.optim.warmup_steps=1"
+    )
+    run = Run(stage, recipe.train)
+    matrices = {name: value for name, value in run.parameters.items() if "lora_A" in name}
+    with torch.no_grad():
+        for value in matrices.values():
+            value.fill_(0.04)  # in bfloat16 such a step on such a weight rounds to none
+    for step in range(3):
+        train_step(run, step)
+    kinds = {run.parameters[name].dtype for name in run.trained}
+    moments = {v.dtype for held in run.state(3)["moments"].values() for v in held.values()}
+    assert kinds == {torch.float32} and moments == {torch.float32}
+    assert all((value != 0.04).any() for value in matrices.values())
+    assert next(iter(stage.model.model.llm.get_input_embeddings().parameters())).dtype == torch.bfloat16
+
+
+def test_a_checkpoint_holds_what_moves_and_not_the_llm(built, tmp_path):
+    recipe, stage = built()
+    assert stage.model.model.llm.config.tie_word_embeddings
+    train(stage, recipe.train, recipe.out)
+    state = torch.load(recipe.out / "step-4" / "state.pt")["model"]
+    foreign = [name for name in state if ".llm." in name and ".lora_" not in name]
+    assert not foreign and any(".lora_A." in name for name in state) and any(".adapter." in name for name in state)
+
+
+def test_hearing_stays_as_it_was_aligned_when_asked(built):
+    _, stage = built("train_hearing=false", "ctc_weight=0.0")
+    names = [name for name in stage.names()[0] if "adapter" in name]
+    assert names and not any(part in name for name in names for part in ("linear", "transformer", "blank", "ctc_"))
