@@ -37,7 +37,7 @@ def scorers(what: str, old: str, new: str, file: str = "eval/scorers/answers.py"
 
 def player(what: str, old: str, new: str) -> Mutation:
     """Returns a mutation of the underrun player."""
-    return Mutation("player", what, "eval/tasks/latency.py", old, new, "latency")
+    return Mutation("player", what, "eval/scorers/playback.py", old, new, "latency")
 
 
 def qa(what: str, old: str, new: str, file: str = "eval/tasks/arms.py", tests: str = "qa") -> Mutation:
@@ -114,7 +114,7 @@ MUTATIONS = (
     Mutation(
         "gap",
         "negatives are the words alike in neither",
-        "eval/tasks/gap.py",
+        "eval/scorers/likeness.py",
         "states_WH[rotated(index_N4, relation, folds)]",
         "states_WH[index_N4[:, 3]]",
         "gap",
@@ -122,21 +122,17 @@ MUTATIONS = (
     Mutation(
         "gap",
         "negatives come from other folds",
-        "eval/tasks/gap.py",
+        "eval/scorers/likeness.py",
         "np.arange(len(index_N4)) % folds == fold)",
         "np.arange(len(index_N4)) // 3 % folds == fold)",
         "gap",
     ),
-    Mutation(
-        "gap", "the text LLM keeps its adapters", "eval/tasks/states.py", "adapters=not off", "adapters=True", "gap"
-    ),
-    Mutation(
-        "gap", "the voice is not named", "eval/tasks/verbs.py", "spoken by {voice if", "spoken by {'it' if", "gap"
-    ),
+    Mutation("gap", "the text LLM keeps its adapters", "eval/tasks/gap.py", "adapters=not off", "adapters=True", "gap"),
+    Mutation("gap", "the voice is not named", "eval/tasks/gap.py", "spoken by {voice if", "spoken by {'it' if", "gap"),
     Mutation(
         "gap",
         "words without states are stacked",
-        "eval/tasks/gap.py",
+        "eval/scorers/likeness.py",
         "if all(found[word].shape == shape for word in item.words())",
         "",
         "gap",
@@ -159,27 +155,29 @@ MUTATIONS = (
         "silent answers flatter WER",
         'item.get("transcript") is not None]\n        if own',
         'item.get("signal")]\n        if own',
-        "eval/tables.py",
+        "eval/tasks/spoken_answers.py",
         "report",
     ),
-    qa("failed answers flatter WER", 'texts.get(item["id"], "")', '""', "eval/tables.py", "report"),
+    qa("failed answers flatter WER", 'texts.get(item["id"], "")', '""', "eval/tasks/spoken_answers.py", "report"),
     qa("a recording is not in the mark", ", _audio_mark(item.audio)]", "]", "eval/questions.py", "questions"),
     qa(
         "only the length of a recording is in the mark",
-        "sha256(path.read_bytes()).hexdigest()",
-        "sha256(str(path.stat().st_size).encode()).hexdigest()",
+        "return sha256_of(path)",
+        "return str(path.stat().st_size)",
         "eval/questions.py",
         "questions",
     ),
     Mutation(
         "files",
         "times of two machines share a file",
-        "eval/tasks/verbs.py",
+        "eval/tasks/latency.py",
         "    settings |= timed_on(subject)\n",
         "",
         "latency",
     ),
-    Mutation("files", "times of two devices share a file", "eval/setup.py", ', "device": where}', "}", "latency"),
+    Mutation(
+        "files", "times of two devices share a file", "eval/model_under_test.py", ', "device": where}', "}", "latency"
+    ),
     Mutation(
         "files",
         "a file given twice counts twice",
@@ -207,7 +205,7 @@ MUTATIONS = (
     Mutation(
         "files",
         "an export leaves gaps",
-        "eval/boards/formats.py",
+        "eval/boards/predictions.py",
         "    if absent:\n",
         "    if False:\n",
         "eval_commands",
@@ -215,7 +213,7 @@ MUTATIONS = (
     Mutation(
         "files",
         "an export in the order of its files",
-        "eval/boards/formats.py",
+        "eval/boards/predictions.py",
         'sorted(chosen, key=lambda item: item["place"])',
         "list(chosen)",
         "eval_commands",
@@ -224,18 +222,16 @@ MUTATIONS = (
         "servers",
         "the probe waits as long as a run",
         "eval/endpoint.py",
-        "min(self._timeout, PROBE_SECONDS), 0",
-        "self._timeout, 0",
+        "min(self._timeout, PROBE_SECONDS)",
+        "self._timeout",
         "endpoint",
     ),
-    Mutation(
-        "servers", "the probe tries again", "eval/endpoint.py", "PROBE_SECONDS), 0", "PROBE_SECONDS), 2", "endpoint"
-    ),
+    Mutation("servers", "the probe tries again", "eval/endpoint.py", "max_retries=0", "max_retries=2", "endpoint"),
     Mutation(
         "servers",
         "a server must have a list of models",
         "eval/endpoint.py",
-        "error.__cause__.code in NO_LIST",
+        'getattr(error.__cause__, "status_code", None) in NO_LIST',
         "False",
         "endpoint",
     ),
@@ -251,15 +247,22 @@ MUTATIONS = (
         "servers",
         "a broken stream is no EndpointError",
         "eval/endpoint.py",
-        "            yield from response\n        except (OSError, HTTPException)",
-        "            yield from response\n        except KeyError",
+        "self._transport.HTTPError, OSError)",
+        "OSError)",
         "endpoint",
     ),
-    Mutation("judges", "a language model may judge", "eval/judges.py", "        _check_hears(folder)\n", "", "judges"),
+    Mutation(
+        "judges",
+        "a language model may judge",
+        "eval/judges.py",
+        "if not named and not (",
+        "if False and not (",
+        "judges",
+    ),
     Mutation(
         "judges",
         "the model's own ear is not told",
-        "eval/ears.py",
+        "eval/judges.py",
         "own == whisper_size(judge)",
         "own == judge.name",
         "judges",
@@ -273,7 +276,12 @@ MUTATIONS = (
         "report",
     ),
     Mutation(
-        "tables", "offsets are held against nothing", "eval/tables.py", "offsets > DC_LIMIT", "offsets > 1", "report"
+        "tables",
+        "offsets are held against nothing",
+        "eval/tasks/spoken_answers.py",
+        "offsets > DC_LIMIT",
+        "offsets > 1",
+        "report",
     ),
     Mutation(
         "tables",
@@ -297,16 +305,16 @@ MUTATIONS = (
     Mutation(
         "tables",
         "speech without word errors",
-        "eval/report/summary.py",
-        "*([errors] if errors.rows else [])",
-        "",
+        "eval/tasks/speech.py",
+        "judge), errors, reference",
+        "judge), reference",
         "eval_commands",
     ),
     Mutation(
         "judges",
         "nobody looks whose ear it is",
         "eval/tasks/qa.py",
-        "    warn_if_own_ear(model_folder(choice), find_judge(options.judge) if judge else None, tell)\n",
+        "    warn_if_own_ear(choice.folder, find_judge(options.judge) if judge else None, tell)\n",
         "",
         "eval_commands",
     ),
@@ -333,10 +341,10 @@ MUTATIONS = (
         "every question counts once",
         "(float(count), scores_N2[kinds",
         "(1.0, scores_N2[kinds",
-        "eval/tasks/retention.py",
+        "eval/tasks/qa_tables.py",
     ),
-    kept("kept of all questions", "scores_N2[right, 0]", "scores_N2[:, 0]", "eval/tasks/retention.py"),
-    kept("T2T has its adapters on", '("t2t-off", "t2t")', '("t2t", "t2t-off")', "eval/tasks/retention.py"),
+    kept("kept of all questions", "scores_N2[right, 0]", "scores_N2[:, 0]", "eval/tasks/qa_tables.py"),
+    kept("T2T has its adapters on", '("t2t-off", "t2t")', '("t2t", "t2t-off")', "eval/tasks/qa_tables.py"),
     kept("typed answers of another model", '("model", "scorers", "seed"', '("scorers", "seed"', "eval/tasks/qa.py"),
     kept(
         "chosen in the order of the file",
@@ -345,16 +353,14 @@ MUTATIONS = (
     ),
     kept("another level of noise", "snr_db=(10, 10)", "snr_db=(20, 20)"),
     kept("a set is whole before it is spoken", "    if all(_place(", "    if any(_place("),
-    ears(
-        "the ratio turned round", "stats.ratio(own, other)", "stats.ratio(other, own)", "eval/tasks/hearing_tables.py"
-    ),
+    ears("the ratio turned round", "stats.ratio(own, other)", "stats.ratio(other, own)", "eval/tasks/hearing.py"),
     ears("the recogniser labels the clips", "recognisers.labeller.transcribe", "recognisers.reference.transcribe"),
     ears("--only is not asked", "wanted is None or path.stem in wanted", "True"),
     ears("shards hear everything", "take(items, options.limit, options.shard)", "take(items, options.limit)"),
     Mutation(
         "voices",
         "the speaking rate upside down",
-        "eval/tasks/reference_voice.py",
+        "eval/tasks/speech.py",
         "stats.ratio(theirs, ours)",
         "stats.ratio(ours, theirs)",
         "reference_voice",
@@ -362,7 +368,7 @@ MUTATIONS = (
     Mutation(
         "voices",
         "any judge",
-        "eval/tasks/verbs.py",
+        "eval/tasks/speech.py",
         "if judges != reference.judge.name:",
         "if False:",
         "reference_voice",
@@ -376,7 +382,12 @@ MUTATIONS = (
         "reference_voice",
     ),
     Mutation(
-        "scorers", "an empty --scorer is taken", "eval/setup.py", "    if not wanted:\n", "    if False:\n", "answers"
+        "scorers",
+        "an empty --scorer is taken",
+        "eval/scorers/answers.py",
+        "    if not wanted:\n",
+        "    if False:\n",
+        "answers",
     ),
 )
 
