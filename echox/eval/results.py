@@ -11,8 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from echox.data.manifest import read_json, read_jsonl
 from echox.errors import ConfigError, InputError, OutputError
-from echox.files import JSON_BYTES, drop_partial_line, read_text
+from echox.files import drop_partial_line
 
 FREE = frozenset({"arms", "limit", "shard", "started", "machine", "load_seconds"})
 """Settings that may differ between runs of one file: they choose which lines are written, not what they say."""
@@ -91,8 +92,6 @@ def read_results(path: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]
 
     Raises InputError when the file is missing, empty, not ours or torn in the middle.
     """
-    from echox.data.manifest import read_jsonl
-
     if Path(path).suffix == ".json":
         return _read_gap(Path(path)), []
     lines = read_jsonl(path)
@@ -108,10 +107,7 @@ def read_results(path: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]
 
 def _read_gap(path: Path) -> dict[str, Any]:
     """Return the content of a gap.json as settings; raise InputError when it is not one."""
-    try:
-        content = json.loads(read_text(path, JSON_BYTES))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read ({error}): give the files of `echox eval`.") from error
+    content = read_json(path)
     if not isinstance(content, dict) or content.get("task") != "gap":
         raise InputError(f"{path} is not a gap.json of this version of `echox eval gap`: run it again.")
     return content

@@ -5,7 +5,8 @@
     ultraeval        `question`, a reference column, `WavPath`        `WavPath`
     uro              `id`, `source_text`, `target_text` (text, list)  `source_wav`, relative to the file
     openaudiobench   a CSV a set, in a folder with `audios/`          `audios/<audio_filename>`
-    nq-open          `question`, `answer` (list)                      none: typed alone; also EfficientQA's files
+    nq-open          `question`, `answer` (list)                      none: typed alone; also EfficientQA's files, of whose
+                                                                      test set `answer` is taken, not the raters' additions
     webquestions     a JSON list of `qId`, `qText`, `answers`         none
     texts            JSONL of `id`, `question`, `answers`             none; what `echox prepare texts` writes
 
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from echox.data.manifest import read_jsonl
+from echox.data.manifest import read_json, read_jsonl
 from echox.errors import ConfigError, InputError
 from echox.eval.questions import Item
 from echox.files import JSON_BYTES, read_text
@@ -119,10 +120,7 @@ def _read_csv(path: Path) -> list[dict[str, str]]:
 
 def _read_json(path: Path) -> list[dict[str, Any]]:
     """Return the records of a JSON list; raise InputError when the file is missing or holds something else."""
-    try:
-        found = json.loads(read_text(path, JSON_BYTES))
-    except ValueError as error:
-        raise InputError(f"{path} cannot be read as JSON ({error}): give the published file.") from error
+    found = read_json(path)
     if not isinstance(found, list) or not all(isinstance(record, dict) for record in found):
         raise InputError(f"{path} is not a JSON list of questions: give the published file.")
     return found

@@ -20,18 +20,19 @@ from typing import Any
 import numpy as np
 
 from echox.audio import SAMPLE_RATE, load_audio, save_wav
-from echox.data.manifest import read_jsonl
+from echox.data.manifest import read_json, read_jsonl
 from echox.errors import ConfigError, InputError
 from echox.eval.questions import Item, check_questions, read_questions, safe_name, take, write_questions
 from echox.eval.results import read_results
 from echox.eval.scorers.answers import Scorer
 from echox.eval.tasks.qa_tables import TYPED_ARMS
-from echox.files import JSON_BYTES, read_text, write_text
+from echox.files import write_text
 from echox.prepare.perturb import perturb
 from echox.prepare.recipe import HELD_OUT_VOICES, Corpus, Perturbation, VoiceChoice
 from echox.prepare.speak import Speaker, generator
 from echox.prepare.texts import fraction
 from echox.prepare.voices import Voice, make_voice
+from echox.text.normalize import squad_normalize
 
 RIGHT, WRONG = "typed-right", "typed-wrong"
 KINDS = (RIGHT, WRONG)
@@ -72,8 +73,9 @@ class SpokenSet:
 def read_typed(paths: Sequence[Path], scorer: Scorer) -> list[Item]:
     """Return typed questions whose `kind` says whether their typed answer is right.
 
-    Files are results of `echox eval qa` (the arm t2t-off, else t2t) or JSONL with id, question, answers and answer.
-    Raises InputError for lines without these, an id that is there twice, or no answers at all.
+    Files are results of `echox eval qa` (the arm t2t-off, else t2t) or JSONL with id, question, answers and answer. A question that
+    two files ask in the same words counts once, as the first has it. Raises InputError for lines without these, an id that is
+    there twice, or no answers at all.
     """
     found = []
     for path in paths:
@@ -85,7 +87,8 @@ def read_typed(paths: Sequence[Path], scorer: Scorer) -> list[Item]:
             right = bool(str(text).strip()) and scorer.score(str(text), answers, line["question"]) > 0
             found.append(Item(str(line["id"]), str(line["question"]), answers, kind=RIGHT if right else WRONG))
     check_questions(found, ", ".join(map(str, paths)), need_audio=False)
-    return found
+    first = {squad_normalize(item.question): item for item in reversed(found)}
+    return [item for item in found if first[squad_normalize(item.question)] is item]
 
 
 def _typed_lines(path: Path) -> list[dict[str, Any]]:
@@ -201,11 +204,12 @@ def _save(path: Path, wave: np.ndarray) -> None:
 
 
 def _read_settings(folder: Path) -> dict[str, Any] | None:
+    """Return how a set was made, None for a folder that is not one yet."""
     path = folder / "set.json"
-    try:
-        return json.loads(read_text(path, JSON_BYTES)) if path.is_file() else None
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON: make the set again in another folder.") from error
+    found = read_json(path) if path.is_file() else None
+    if found is not None and not isinstance(found, dict):
+        raise InputError(f"{path} holds no settings: make the set again in another folder.")
+    return found
 
 
 def _write_settings(folder: Path, made: dict[str, Any]) -> None:

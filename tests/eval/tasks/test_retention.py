@@ -106,10 +106,27 @@ def test_typed_answers_may_be_a_results_file_and_must_be_whole(tmp_path, typed):
         read_typed([typed], SCORER)
 
 
+def test_a_question_of_two_files_counts_once(tmp_path, typed):
+    path = tmp_path / "other.jsonl"
+    rows = [("new", "Who is it?", "no"), ("old", "What is NUMBER 3?", "yes")]
+    lines = [{"id": id, "question": question, "answers": ["yes"], "answer": answer} for id, question, answer in rows]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert [(item.id, item.kind) for item in read_typed([path, typed], SCORER)][:3] == [
+        ("new", WRONG),
+        ("old", RIGHT),
+        ("q0", RIGHT),
+    ]
+    assert [item.id for item in read_typed([typed, path], SCORER)] == [f"q{n}" for n in range(8)] + ["new"]
+
+
 def test_published_files_of_typed_questions(tmp_path):
     natural = tmp_path / "NQ-open.dev.jsonl"
     natural.write_text(json.dumps({"question": "who is it", "answer": ["Ann", "Anne"]}) + "\n")
     assert read_items(natural, "nq-open") == [Item("NQ-open.dev-00000", "who is it", ("Ann", "Anne"))]
+    rated = tmp_path / "NQ-open.efficientqa.test.1.1.jsonl"
+    more = {"def_correct_predictions": ["Annie"], "answer_and_def_correct_predictions": ["Ann", "Annie"]}
+    rated.write_text(json.dumps({"question": "who is it", "answer": ["Ann"], **more}) + "\n")
+    assert read_items(rated, "nq-open") == [Item("NQ-open.efficientqa.test.1.1-00000", "who is it", ("Ann",))]
     web = tmp_path / "val.json"
     web.write_text(json.dumps([{"qId": "wqr1", "qText": "where is it?", "answers": ["Bali"]}]))
     assert read_items(web, "webquestions") == [Item("wqr1", "where is it?", ("Bali",))]
