@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from echox.eval.tables import Table
 
 app = typer.Typer(
-    help="Measure a model: qa, spoken-set, hearing, asr, speech, latency, gap, report.", no_args_is_help=True
+    help="Measure a model: qa, spoken-set, hearing, asr, speech, ladder, latency, gap, report.", no_args_is_help=True
 )
 
 Model = Annotated[str, typer.Option("--model", help="A released name, a model folder, or a server's model name.")]
@@ -219,6 +219,31 @@ def speech(
         subject, name = load_subject(ModelChoice(model, "", device, llm))
         tables += run_joins(subject, name, results, joins, out)
     _show(tables)
+
+
+@app.command()
+def ladder(
+    texts: Annotated[Path, typer.Argument(help="JSONL with id and text, such as `echox prepare texts` writes.")],
+    field: Annotated[str, typer.Option(help="The field that is said.")] = "text",
+    reference: Annotated[str, typer.Option(help="The voice that the model learned from.")] = "hibari",
+    judge: JudgeName = "",
+    judge_window: Window = 15,
+    model: Model = "mini",
+    out: Out = Path("report"),
+    limit: Annotated[int | None, typer.Option(help="Only the first N texts.")] = None,
+    device: Device = "auto",
+    llm: Llm = None,
+) -> None:
+    """Print where words are lost on the way from a text to its speech: cutting, units, durations, T2C."""
+    from echox.eval.model_under_test import ModelChoice, load_subject
+    from echox.eval.tasks.ladder import Ladder, read_texts, run_ladder
+    from echox.eval.tasks.speech import ReferenceVoice
+
+    found = read_texts(texts, field, limit)
+    beside = ReferenceVoice.load(reference, judge, judge_window)
+    subject, name = load_subject(ModelChoice(model, "", device, llm))
+    ladder = Ladder.load(subject, beside.voice)
+    _show(run_ladder(found, ladder, beside, {"model": name, "questions": texts.name}, out))
 
 
 @app.command()

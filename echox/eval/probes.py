@@ -89,12 +89,12 @@ class AssistantStates:
 
 def states_of(model: Any) -> Any:
     """Return what reads a model's states: an assistant's parts, or any model that has methods of `StateReader` itself."""
-    return AssistantStates(model) if _parts_of(model) is not None else model
+    return AssistantStates(model) if parts_of(model) is not None else model
 
 
 def can_turn_off(model: Any) -> bool:
     """Return whether a model can answer without its adapters."""
-    return hasattr(model, "without_adapters") or _parts_of(model) is not None
+    return hasattr(model, "without_adapters") or parts_of(model) is not None
 
 
 def untouched(model: Any) -> Any:
@@ -104,7 +104,7 @@ def untouched(model: Any) -> Any:
     """
     if hasattr(model, "without_adapters"):
         return model.without_adapters()
-    parts = _parts_of(model)
+    parts = parts_of(model)
     if parts is None:
         raise ConfigError("this model has no adapters to turn off: leave the arm t2t-off out.")
     from echox.models.llm import load_llm
@@ -115,6 +115,7 @@ def untouched(model: Any) -> Any:
     return type(model)(replace(parts, s2t=s2t))
 
 
-def _parts_of(model: Any) -> Any:
+def parts_of(model: Any) -> Any:
+    """Return the parts of an assistant of this package, None for any other model."""
     parts = getattr(model, "parts", None)
     return parts if hasattr(parts, "llm_folder") else None

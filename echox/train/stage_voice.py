@@ -43,6 +43,7 @@ class Recipe(Settings):
     stage: Literal["voice"]
     out: Path
     seed: int = 0
+    start: Path | None = None  # a trained voice to go on from, with its own sizes instead of `voice.model`
     voice: VoiceSettings
     train: TrainSettings
 
@@ -51,18 +52,9 @@ def build(recipe: Recipe) -> Stage:
     """Return the stage for the loop; InputError and ConfigError say what is missing."""
     settings = recipe.voice
     torch.manual_seed(recipe.seed)
-    decoder = settings.teacher / "decoder"
-    sizes = load_config(decoder, SpectralConfig)
-    config = LatentVocoderConfig(**settings.model, decoder=settings_of(sizes), sample_rate=sizes.sample_rate)
-    vocoder = LatentVocoder(config)
-    vocoder.decoder = load_module(decoder, lambda: SpectralDecoder(sizes)).float()
     utterances = Utterances(settings.teacher)
-    largest = max(int(units.max()) for units in utterances.units)
-    if largest >= config.num_units:
-        raise ConfigError(f"{settings.teacher} holds unit {largest}: raise voice.model.num_units.")
-    for buffer, values in zip((vocoder.mean_O, vocoder.spread_O), utterances.statistics(), strict=True):
-        buffer.copy_(torch.from_numpy(values))
-    hops = (config.hop, sizes.hop)  # 480 and 300 samples: 5 frames last as long as 8 decoder frames
+    vocoder = network(recipe, utterances)
+    hops = (vocoder.config.hop, vocoder.decoder.config.hop)  # 480 and 300 samples: 5 frames are 8 decoder frames
     segments = LatentSegments(
         utterances, settings.segment_frames, settings.batch_size, hops, settings.held_out, recipe.seed
     )
@@ -81,6 +73,27 @@ def build(recipe: Recipe) -> Stage:
         evaluate=lambda: evaluate(lambda batch: objective(model(batch)), utterances, segments, settings.held_out),
         evaluate_every=settings.evaluate_every,
     )
+
+
+def network(recipe: Recipe, utterances: Utterances) -> LatentVocoder:
+    """Return the network around the teacher's decoder, new or as `start` left it; ConfigError when it does not fit."""
+    decoder = recipe.voice.teacher / "decoder"
+    sizes = load_config(decoder, SpectralConfig)
+    if recipe.start is not None:
+        config = load_config(recipe.start, LatentVocoderConfig)
+        if config.decoder != settings_of(sizes):
+            raise ConfigError(f"{recipe.start} speaks through another decoder than {decoder}: train from nothing.")
+        vocoder = load_module(recipe.start, lambda: LatentVocoder(config)).float()
+    else:
+        config = LatentVocoderConfig(**recipe.voice.model, decoder=settings_of(sizes), sample_rate=sizes.sample_rate)
+        vocoder = LatentVocoder(config)
+        for buffer, values in zip((vocoder.mean_O, vocoder.spread_O), utterances.statistics(), strict=True):
+            buffer.copy_(torch.from_numpy(values))
+    vocoder.decoder = load_module(decoder, lambda: SpectralDecoder(sizes)).float()
+    largest = max(int(units.max()) for units in utterances.units)
+    if largest >= config.num_units:
+        raise ConfigError(f"{recipe.voice.teacher} holds unit {largest}: raise voice.model.num_units.")
+    return vocoder
 
 
 def settings_of(sizes: SpectralConfig) -> dict[str, int]:

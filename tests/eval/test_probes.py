@@ -6,13 +6,12 @@ import torch
 from echox import ConfigError, SpeechAssistant
 from echox.eval.probes import can_turn_off, states_of, untouched
 from echox.train.toy import sound_of
-from tests.toy_model import toy_model  # noqa: F401 - fixture
 
 QUESTION = "What is the capital of France?"
 
 
 @pytest.fixture(scope="module")
-def assistant(toy_model):  # noqa: F811
+def assistant(toy_model):
     return SpeechAssistant.load(str(toy_model), device="cpu", dtype="float32")
 
 

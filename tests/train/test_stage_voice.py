@@ -1,5 +1,7 @@
 """Stages teacher and voice at toy size: texts in, a vocoder folder out that speaks, fits durations."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +97,19 @@ def test_settings_that_do_not_fit_are_named(world, tmp_path):
     (tmp_path / "texts.jsonl").write_text('{"id": "a", "text": "Yes."}\n{"id": "b"}\n')
     with pytest.raises(InputError, match="line 2"):
         chosen_texts([Texts(path=tmp_path / "texts.jsonl")])
+
+
+def test_a_voice_goes_on_from_a_trained_one(world, tmp_path):
+    trained = load_vocoder(world / "voice" / "final")
+    stage = build(load_recipe(RECIPES / "voice.yaml", [f"start={world / 'voice' / 'final'}"]))
+    for name, value in trained.state_dict().items():
+        torch.testing.assert_close(stage.model.vocoder.state_dict()[name], value.float(), atol=0, rtol=0)
+    shutil.copytree(world / "voice" / "final", tmp_path / "other")
+    config = json.loads((tmp_path / "other" / "config.json").read_text())
+    config["decoder"]["layers"] += 1
+    (tmp_path / "other" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match="another decoder"):
+        build(load_recipe(RECIPES / "voice.yaml", [f"start={tmp_path / 'other'}"]))
 
 
 def test_sentences_are_joined_up_to_a_length():

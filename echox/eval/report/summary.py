@@ -12,6 +12,7 @@ from echox.eval.tasks.asr import asr_tables
 from echox.eval.tasks.gap import gap_tables
 from echox.eval.tasks.hearing import hearing_tables
 from echox.eval.tasks.joins import joins_tables
+from echox.eval.tasks.ladder import ladder_tables
 from echox.eval.tasks.latency import latency_tables
 from echox.eval.tasks.qa_tables import qa_tables
 from echox.eval.tasks.speech import speech_tables
@@ -23,6 +24,7 @@ TABLES: dict[str, Callable[[dict[str, Any], Items], list[Table]]] = {
     "speech": speech_tables,
     "joins": joins_tables,
     "latency": latency_tables,
+    "ladder": ladder_tables,
     "gap": gap_tables,
 }
 

@@ -205,7 +205,7 @@ def _compared(arm: str, kind: str, own: Items, other: Items) -> list[tuple[str, 
     )
     if len(counts_N3) and counts_N3[:, 2].sum():
         ours, theirs, words = counts_N3.sum(axis=0)
-        change = stats.paired_bootstrap(counts_N3, _more_errors)
+        change = stats.paired_bootstrap(counts_N3, more_errors)
         rows.append(_row(arm, "WER %", len(counts_N3), 100 * ours / words, 100 * theirs / words, change))
     spoken = [
         (a["signal"], b["signal"]) for a, b in zip(own, other, strict=True) if a.get("signal") and b.get("signal")
@@ -218,7 +218,7 @@ def _compared(arm: str, kind: str, own: Items, other: Items) -> list[tuple[str, 
     return [(row[0], row[1], row[2], row[3], f"{row[4]} ({kind})", row[5]) for row in rows]
 
 
-def _more_errors(means: np.ndarray) -> np.ndarray:
+def more_errors(means: np.ndarray) -> np.ndarray:
     """Return our word errors less theirs, as percent of the words; NaN where a resample holds no words."""
     words = np.where(means[..., 2] > 0, means[..., 2], np.nan)
     return 100 * (means[..., 0] - means[..., 1]) / words

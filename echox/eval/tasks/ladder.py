@@ -1,0 +1,170 @@
+"""`echox eval ladder`: where words are lost on the way from a text to its speech.
+
+Every arm says the same texts, and each stands one step further from the voice that the model learned from:
+
+    voice      the voice says the text
+    segments   the voice says, one by one, the segments in which a stream voices the text
+    timed      the units of those segments through the vocoder, as long as they were
+    copy       the same units, as long as the vocoder makes them
+    t2c        the units that T2C writes for the segments
+
+So the difference between two neighbours is what the step between them costs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from echox.data.manifest import read_jsonl
+from echox.errors import ConfigError, InputError
+from echox.eval import stats
+from echox.eval.judges import Judge
+from echox.eval.model_under_test import Failure, at_16k, attempt
+from echox.eval.probes import parts_of
+from echox.eval.results import Results
+from echox.eval.scorers.word_errors import NORMALISER, errors_between
+from echox.eval.tables import Items, Table, pooled_rate
+from echox.eval.tasks.speech import ReferenceVoice, more_errors
+from echox.generate.pauses import trimmed
+from echox.models.llm import token_pieces
+from echox.prepare.voices import Voice
+from echox.text.prompt import encode
+from echox.text.segmenter import cut_text
+from echox.units.extractor import UnitExtractor, load_centroids
+
+ARMS = {
+    "voice": "the voice itself, and the judge",
+    "segments": "cutting",
+    "timed": "units, and the vocoder",
+    "copy": "durations",
+    "t2c": "T2C",
+}
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """The parts of a model, the voice that it learned from, and the extractor of its units."""
+
+    parts: Any
+    voice: Voice
+    extractor: UnitExtractor
+
+    @classmethod
+    def load(cls, model: Any, voice: Voice) -> "Ladder":
+        """Return the ladder of a loaded model; ConfigError when it has no such parts, ModelError when its units do not fit."""
+        parts = parts_of(model)
+        if parts is None:
+            raise ConfigError("this model's T2C and vocoder cannot be asked one by one: give a model folder of echox.")
+        _, meta = load_centroids(parts.folder / "units")
+
+        def states(waves: list[np.ndarray]) -> list[np.ndarray]:
+            return [found[meta.layer].float().cpu().numpy() for found in parts.encoder.encode(waves, (meta.layer,))]
+
+        return cls(parts, voice, UnitExtractor.load(parts.folder / "units", states))
+
+    def say(self, text: str) -> dict[str, np.ndarray]:
+        """Return the speech of a text by arm, float32 at 16 kHz."""
+        vocoder, t2c, ids = self.parts.vocoder, self.parts.t2c, encode(self.parts.tokenizer, text)
+        pieces = token_pieces(self.parts.tokenizer, ids)
+        cut = cut_text(pieces)
+        texts = ["".join(pieces[first:end]) for first, end in cut]
+        said = [self._speak(one) for one in texts]
+        copied = self.extractor.extract([at_16k(wave, self.voice.sample_rate) for wave in said])
+        positions = [self.parts.s2t.embed(ids[first:end]).float() for first, end in cut]
+        words = t2c.generate(positions, [t2c.layout(pieces[first:end]) for first, end in cut])
+        waves = {
+            "segments": said,
+            "timed": [vocoder.speak(units.ids, units.durations) for units in copied],
+            "copy": [vocoder.speak(units.ids) for units in copied],
+            "t2c": [vocoder.speak(self.parts.unit_tokenizer.decode(row)) for row in words],
+        }
+        joined = {arm: _joined(found, texts, self._rate(arm)) for arm, found in waves.items()}
+        return {"voice": at_16k(self._speak(text), self.voice.sample_rate)} | joined
+
+    def _speak(self, text: str) -> np.ndarray:
+        return self.voice.speak(text.strip(), self.voice.styles[0], 1.0, 0)
+
+    def _rate(self, arm: str) -> int:
+        return self.voice.sample_rate if arm == "segments" else self.parts.vocoder.config.sample_rate
+
+
+def _joined(waves: Sequence[np.ndarray], texts: Sequence[str], rate: int) -> np.ndarray:
+    """Return segments as they are heard one after the other, at 16 kHz."""
+    return at_16k(np.concatenate([trimmed(wave, rate, text) for wave, text in zip(waves, texts, strict=True)]), rate)
+
+
+def read_texts(path: Path, field: str, limit: int | None) -> list[tuple[str, str]]:
+    """Return (id, text) of the first rows of a JSONL file; InputError names a row without them."""
+    found = []
+    for number, row in enumerate(read_jsonl(path)[:limit], start=1):
+        text = row.get(field)
+        if not row.get("id") or not isinstance(text, str) or not text.strip():
+            raise InputError(f"{path} line {number} has no `id` or no `{field}`: name the field of the text.")
+        found.append((str(row["id"]), text))
+    if not found:
+        raise InputError(f"{path} holds no texts.")
+    return found
+
+
+def run_ladder(
+    texts: Sequence[tuple[str, str]], ladder: Ladder, beside: ReferenceVoice, names: dict[str, str], out: Path
+) -> list[Table]:
+    """Return the word errors of every arm over (id, text), writing ladder.jsonl; `names` are those of model and texts."""
+    from rich.progress import track
+
+    settings = {"task": "ladder", **names, "voice": beside.kind, "judge": beside.judge.name}
+    settings |= {"wer_normaliser": NORMALISER, "shard": "0/1"}
+    with Results(out / "ladder.jsonl", settings) as results:
+        todo = [pair for pair in texts if any((arm, pair[0]) not in results.done for arm in ARMS)]
+        for start in track(range(0, len(todo), BATCH), "ladder"):
+            some = todo[start : start + BATCH]
+            waves = [attempt(lambda text=text: ladder.say(text)) for _, text in some]
+            for arm in ARMS:
+                for record in heard(arm, some, waves, beside.judge):
+                    results.append(record)
+        done = list(results.items.values())
+    return ladder_tables(settings, done)
+
+
+def heard(
+    arm: str, some: Sequence[tuple[str, str]], waves: Sequence[dict[str, np.ndarray] | Failure], judge: Judge
+) -> list[dict[str, Any]]:
+    """Return the records of one arm; a text that could not be said has no words in any arm."""
+    sounds = [np.zeros(0, np.float32) if isinstance(found, Failure) else found[arm] for found in waves]
+    records = []
+    for (name, text), found, words in zip(some, waves, judge.transcribe(sounds), strict=True):
+        record = {"arm": arm, "id": name, "text": text}
+        if isinstance(found, Failure):
+            records.append(record | {"words": 0, "word_edits": 0, "error": found.reason})
+        else:
+            records.append(record | {"transcript": words} | asdict(errors_between(text, words)) | {"error": ""})
+    return records
+
+
+def ladder_tables(settings: dict[str, Any], items: Items) -> list[Table]:
+    """Return the word error of every arm, and what it adds to that of the arm before."""
+    rows, before = [], None
+    for arm, step in ARMS.items():
+        own = {item["id"]: item for item in items if item["arm"] == arm and not item["error"]}
+        added = "-" if before is None else _added(before, own)
+        rows.append((arm, step, str(len(own)), pooled_rate(list(own.values()), "word_edits", "words"), added))
+        before = own
+    failed = len({item["id"] for item in items if item["error"]})
+    note = (
+        f"Judge {settings['judge']}; {settings['wer_normaliser']}; voice {settings['voice']}. Paired, 95 % bootstrap. "
+    )
+    note += f"Texts that could not be said and are left out: {failed}."
+    return [Table("Words lost on the way", ("arm", "step", "n", "WER %", "added, points"), tuple(rows), note)]
+
+
+def _added(before: dict[str, Any], own: dict[str, Any]) -> str:
+    shared = [(own[id], before[id]) for id in own if id in before]
+    counts_N3 = np.array([(a["word_edits"], b["word_edits"], b["words"]) for a, b in shared], float)
+    if not len(counts_N3) or not counts_N3[:, 2].sum():
+        return "-"
+    change = stats.paired_bootstrap(counts_N3, more_errors)
+    return f"{change.value:+.2f} [{change.low:+.2f}, {change.high:+.2f}]"
