@@ -21,11 +21,12 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from echox.serve import chat, speech
+from echox.serve import chat, realtime, speech
 from echox.serve.drain import drain_at_the_end
 from echox.serve.house import House
 from echox.serve.refusals import Refusal, refusal_of
 from echox.serve.settings import Settings
+from echox.serve.turns import Detectors
 from echox.serve.worker import Engine
 
 log = logging.getLogger("echox.serve")
@@ -36,7 +37,9 @@ PAGE_POLICY = (
 )
 
 
-def make_app(engines: Mapping[str, Engine], settings: Settings | None = None) -> FastAPI:
+def make_app(
+    engines: Mapping[str, Engine], settings: Settings | None = None, detectors: Detectors | None = None
+) -> FastAPI:
     """Return the application that answers with `engines`, by model name; closing it closes them."""
     house = House(dict(engines), settings or Settings())
 
@@ -53,6 +56,7 @@ def make_app(engines: Mapping[str, Engine], settings: Settings | None = None) ->
     app.include_router(_models(house), prefix="/v1", dependencies=[Depends(_admit)])
     app.include_router(chat.routes(house), prefix="/v1", dependencies=[Depends(_admit)])
     app.include_router(speech.routes(house), prefix="/v1", dependencies=[Depends(_admit)])
+    app.include_router(realtime.routes(house, detectors or Detectors()), prefix="/v1")
     app.add_middleware(BodyLimit, most=house.settings.limits.body_bytes)
     app.add_middleware(
         CORSMiddleware, allow_origins=house.settings.origins, allow_methods=["*"], allow_headers=["*"], max_age=600

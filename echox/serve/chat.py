@@ -24,11 +24,11 @@ from echox.serve.history import fitting
 from echox.serve.house import House
 from echox.serve.refusals import Refusal, refusal_of
 from echox.serve.replies import reply_id, reply_text
+from echox.serve.response import FRAMES
 from echox.serve.sound import Speech, whole
 from echox.serve.worker import Ask
 
 WHOLE_SAMPLES = 6  # bytes: three samples, which are whole characters of base64
-FRAMES = 50  # of 20 ms, a second: what the sound of a question counts as
 
 
 class AudioOptions(BaseModel):

@@ -10,6 +10,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from echox.errors import ConfigError
+from echox.generate.fake import FakeAssistant
+from echox.generate.types import Assistant
 from echox.serve.app import make_app
 from echox.serve.metrics import MULTIPROCESS
 from echox.serve.settings import VARIABLE, Settings
@@ -29,19 +31,21 @@ FAKE = "fake"  # the assistant without weights, for clients' own tests
 
 def load_engines(settings: Settings) -> dict[str, Engine]:
     """Return a running engine for each model, by the name that clients use; ModelError as in `SpeechAssistant.load`."""
-    from echox.assistant import SpeechAssistant
-
     engines: dict[str, Engine] = {}
     for model in settings.models:
         name = os.path.basename(os.path.realpath(model)) if os.path.isdir(model) else model
         if name in engines:
             raise ConfigError(f"two models are called {name}: rename one of the folders.")
-        if model == FAKE:
-            assistant = SpeechAssistant.fake()
-        else:
-            assistant = SpeechAssistant.load(model, settings.device, settings.dtype, settings.llm)
-        engines[name] = Worker(assistant, settings.limits.active, settings.limits.waiting)
+        engines[name] = Worker(_load(model, settings), settings.limits.active, settings.limits.waiting)
     return engines
+
+
+def _load(model: str, settings: Settings) -> Assistant:
+    if model == FAKE:
+        return FakeAssistant()
+    from echox.assistant import SpeechAssistant
+
+    return SpeechAssistant.load(model, settings.device, settings.dtype, settings.llm)
 
 
 def app_of_environment() -> FastAPI:

@@ -20,9 +20,9 @@ from echox.serve.worker import Worker  # noqa: E402
 class Running:
     """A server in a thread."""
 
-    def __init__(self, engines, settings):
+    def __init__(self, engines, settings, detectors=None):
         self.engines, self.settings = engines, settings
-        self.app = make_app(engines, settings)
+        self.app = make_app(engines, settings, detectors)
         self.house = self.app.state.house
         self.uvicorn = uvicorn.Server(uvicorn.Config(self.app, host="127.0.0.1", port=0, **OPTIONS))
         self.thread = threading.Thread(target=self.uvicorn.run, daemon=True)
@@ -60,10 +60,10 @@ def start():
     """Return a function that starts a server with settings and an assistant of the test's own."""
     running = []
 
-    def started(assistant=None, limits=None, **settings):
+    def started(assistant=None, limits=None, detectors=None, **settings):
         limits = limits or Limits()
         engine = Worker(assistant or FakeAssistant(), limits.active, limits.waiting)
-        running.append(Running({"fake": engine}, Settings(models=("fake",), limits=limits, **settings)))
+        running.append(Running({"fake": engine}, Settings(models=("fake",), limits=limits, **settings), detectors))
         return running[-1]
 
     yield started

@@ -70,6 +70,17 @@ class Deaf(FakeAssistant):
         yield Piece(finish="stop")
 
 
+class Loud:
+    """A detector that takes what is loud for speech."""
+
+    def __call__(self, chunk):
+        assert chunk.shape == (512,) and chunk.dtype == np.float32
+        return float(np.abs(chunk).max() > 0.05)
+
+    def reset(self):
+        pass
+
+
 def classes(union):
     """Return {"response.done": ResponseDoneEvent, ...} of one of the client's unions."""
     members = get_args(get_args(union)[0])

@@ -1,0 +1,132 @@
+"""The older dialect of the realtime protocol, spoken where the client sends `OpenAI-Beta: realtime=v1`: translated at the door.
+
+Everything behind the door knows the current names only.
+"""
+
+from typing import Any
+
+from echox.serve.refusals import Refusal
+
+Event = dict[str, Any]
+
+RENAMED = {
+    "response.output_audio.delta": "response.audio.delta",
+    "response.output_audio.done": "response.audio.done",
+    "response.output_audio_transcript.delta": "response.audio_transcript.delta",
+    "response.output_audio_transcript.done": "response.audio_transcript.done",
+    "response.output_text.delta": "response.text.delta",
+    "response.output_text.done": "response.text.done",
+    "conversation.item.added": "conversation.item.created",
+}
+PARTS = {"output_audio": "audio", "output_text": "text"}
+FORMATS = {"audio/pcm": "pcm16", "audio/pcmu": "g711_ulaw", "audio/pcma": "g711_alaw"}
+OLD_FORMATS = {old: new for new, old in FORMATS.items()}
+INPUT = {  # field of the older session: field of audio.input
+    "turn_detection": "turn_detection",
+    "input_audio_transcription": "transcription",
+    "input_audio_noise_reduction": "noise_reduction",
+}
+SAME = ("instructions", "tools", "tool_choice", "metadata", "conversation")
+
+
+def inbound(event: Event) -> Event:
+    """Return an older client's event in the current dialect."""
+    event = dict(event)
+    if isinstance(session := event.get("session"), dict):
+        event["session"] = _newer(session)
+    if isinstance(response := event.get("response"), dict):
+        event["response"] = _newer(response)
+        if "input" in response:
+            event["response"]["input"] = [_newer_item(item) for item in response["input"] or []]
+    if isinstance(item := event.get("item"), dict):
+        event["item"] = _newer_item(item)
+    return event
+
+
+def outbound(event: Event) -> list[Event]:
+    """Return an event in the older dialect, which has none for `conversation.item.done`."""
+    if event["type"] == "conversation.item.done":
+        return []
+    event = event | {"type": RENAMED.get(event["type"], event["type"])}
+    if isinstance(item := event.get("item"), dict):
+        event["item"] = _older_item(item)
+    if "session" in event:
+        event["session"] = _older_session(event["session"])
+    if "response" in event:
+        event["response"] = _older_response(event["response"])
+    return [event]
+
+
+def _newer(old: Event) -> Event:
+    new: Event = {name: old[name] for name in SAME if name in old}
+    sides: dict[str, Event] = {"input": {}, "output": {}}
+    for side in sides:
+        if name := old.get(f"{side}_audio_format"):
+            if name not in OLD_FORMATS:
+                message = f"{side}_audio_format is none of {', '.join(OLD_FORMATS)}."
+                raise Refusal(400, message, "invalid_value", f"session.{side}_audio_format")
+            sides[side]["format"] = {"type": OLD_FORMATS[name]}
+    for theirs, ours in INPUT.items():
+        if theirs in old:
+            sides["input"][ours] = old[theirs]
+    for name in ("voice", "speed"):
+        if name in old:
+            sides["output"][name] = old[name]
+    if any(sides.values()):
+        new["audio"] = {side: values for side, values in sides.items() if values}
+    if "modalities" in old:
+        new["output_modalities"] = ["audio"] if "audio" in (old["modalities"] or []) else ["text"]
+    for name in ("max_response_output_tokens", "max_output_tokens"):
+        if name in old:
+            new["max_output_tokens"] = old[name]
+    return new
+
+
+def _newer_item(item: Any) -> Any:
+    if not isinstance(item, dict) or not isinstance(item.get("content"), list):
+        return item
+    names = {old: new for new, old in PARTS.items()} if item.get("role") == "assistant" else {}
+    parts = [part | {"type": names.get(part.get("type"), part.get("type"))} for part in item["content"]]
+    return item | {"content": parts}
+
+
+def _older_item(item: Event) -> Event:
+    parts = [part | {"type": PARTS.get(part["type"], part["type"])} for part in item.get("content", [])]
+    return item | {"content": parts}
+
+
+def _older_session(new: Event) -> Event:
+    sound, heard = new["audio"]["output"], new["audio"]["input"]
+    return {
+        "id": new["id"],
+        "object": new["object"],
+        "model": new["model"],
+        "expires_at": new["expires_at"],
+        "modalities": _modalities(new["output_modalities"]),
+        "instructions": new["instructions"],
+        "voice": sound["voice"],
+        "speed": float(sound["speed"]),
+        "input_audio_format": FORMATS[heard["format"]["type"]],
+        "output_audio_format": FORMATS[sound["format"]["type"]],
+        "input_audio_transcription": heard["transcription"],
+        "input_audio_noise_reduction": heard["noise_reduction"],
+        "turn_detection": heard["turn_detection"],
+        "tools": new["tools"],
+        "tool_choice": new["tool_choice"],
+        "max_response_output_tokens": new["max_output_tokens"],
+    }
+
+
+def _older_response(new: Event) -> Event:
+    sound = new["audio"]["output"]
+    kept = {name: value for name, value in new.items() if name not in ("audio", "output_modalities")}
+    return kept | {
+        "modalities": _modalities(new["output_modalities"]),
+        "output": [_older_item(item) for item in new["output"]],
+        "output_audio_format": FORMATS[sound["format"]["type"]],
+        "voice": sound["voice"],
+    }
+
+
+def _modalities(names: list[str]) -> list[str]:
+    return ["text", "audio"] if "audio" in names else ["text"]

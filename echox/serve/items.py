@@ -1,0 +1,49 @@
+"""Items as clients send them, checked: messages of text or sound; what no model here can read is refused by name."""
+
+from typing import Any
+
+from echox.serve.conversation import Item
+from echox.serve.refusals import Refusal
+from echox.serve.wire import decoded, ms_of, samples_of
+
+PARTS = {
+    "user": ("input_text", "input_audio"),
+    "assistant": ("output_text", "output_audio"),
+    "system": ("input_text",),
+}
+LONGEST_ID = 64  # characters
+
+
+def item_of(given: Any, default_id: str, form: str) -> Item:
+    """Return a client's item, its sound in the session's input format; Refusal that names what is wrong with it."""
+    if not isinstance(given, dict):
+        raise Refusal(400, "item is missing or no object.", "invalid_value", "item")
+    if given.get("type") != "message":
+        message = f"items of type {str(given.get('type'))[:40]!r} are not read here: send a message."
+        raise Refusal(400, message, "unsupported_value", "item.type")
+    role, parts, name = given.get("role"), given.get("content"), given.get("id") or default_id
+    if role not in PARTS:
+        raise Refusal(400, "item.role is none of user, assistant and system.", "invalid_value", "item.role")
+    if not isinstance(name, str) or len(name) > LONGEST_ID:
+        raise Refusal(400, f"item.id is no text of at most {LONGEST_ID} characters.", "invalid_value", "item.id")
+    if not isinstance(parts, list) or not parts or not all(isinstance(part, dict) for part in parts):
+        raise Refusal(400, "item.content is no list of parts.", "invalid_value", "item.content")
+    for part in parts:
+        if part.get("type") not in PARTS[role]:
+            message = f"a {role}'s message holds {' or '.join(PARTS[role])}, not {str(part.get('type'))[:40]!r}."
+            raise Refusal(400, message, "invalid_value", "item.content")
+    sounds = [part for part in parts if part["type"] == "input_audio"]
+    if sounds:
+        return _recorded(name, sounds, form)
+    texts = [part.get("text", part.get("transcript")) for part in parts]
+    if not all(isinstance(text, str) for text in texts):
+        raise Refusal(400, "a part of item.content has no text.", "invalid_value", "item.content")
+    return Item(name, role, "\n".join(texts))
+
+
+def _recorded(name: str, parts: list[dict[str, Any]], form: str) -> Item:
+    if len(parts) > 1:
+        raise Refusal(400, "item.content holds several recordings: send one.", "invalid_value", "item.content")
+    sound = decoded(parts[0].get("audio"), "item.content.audio")
+    samples_of(sound, form)
+    return Item(name, "user", sound=sound, form=form, spoken=True, seconds=ms_of(len(sound), form) / 1000)

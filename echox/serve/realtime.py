@@ -1,0 +1,275 @@
+"""`WS /v1/realtime`: a socket to a session and back, nothing else; whose turn it is and what is answered, the session decides.
+
+socket ─► JSON ─► (beta.py) ─► Session ─► events ─► outbox ─► (beta.py) ─► socket
+                                 │  ▲
+                          orders ▼  │ pieces
+                        engine, ear (turns.py)
+"""
+
+import asyncio
+import base64
+import json
+import logging
+import secrets
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from fastapi import APIRouter, WebSocket
+from starlette.websockets import WebSocketDisconnect
+
+from echox.errors import EchoxError
+from echox.generate.types import Piece
+from echox.serve import beta
+from echox.serve.house import House
+from echox.serve.orders import Answer, Hear, Listen, Stop
+from echox.serve.refusals import Refusal, draining, refusal_of
+from echox.serve.session import Out, Session
+from echox.serve.sound import Speech
+from echox.serve.turns import Detectors, Ear, Found
+from echox.serve.wire import bytes_of, decoded, ms_of
+
+log = logging.getLogger("echox.serve")
+KEY_PROTOCOL = "openai-insecure-api-key."  # how a browser, which cannot set headers, sends its key
+SLICE_MS = 100  # of sound given to the session at once
+HEAR_AFTER = 0.2  # seconds in which an answer may be asked for, which brings the transcript with it
+SLOW_CLIENT = 256  # events that may wait for a client before its answers wait, too
+POLICY, AGAIN, OVER = 1008, 1013, 1000  # close codes: refused, come back later, the end
+
+
+def routes(house: House, detectors: Detectors) -> APIRouter:
+    """Return the route."""
+    router = APIRouter()
+
+    @router.websocket("/realtime")
+    async def realtime(socket: WebSocket) -> None:
+        offered = socket.scope.get("subprotocols") or []
+        await socket.accept("realtime" if "realtime" in offered else None)
+        key = next((one.removeprefix(KEY_PROTOCOL) for one in offered if one.startswith(KEY_PROTOCOL)), None)
+        model = socket.query_params.get("model") or next(iter(house.engines))
+        talk = Talk(socket, house, detectors, model)
+        try:
+            _admit(house, socket, model, key)
+        except Refusal as refusal:
+            house.metrics.refused.labels(refusal.code or "none").inc()
+            await talk.turn_away(refusal)
+            return
+        house.sessions += 1
+        try:
+            with house.metrics.sessions.track_inprogress():
+                await talk.run()
+        finally:
+            house.sessions -= 1
+
+    return router
+
+
+def _admit(house: House, socket: WebSocket, model: str, key: str | None) -> None:
+    """Raise the Refusal of who may not talk: keys and rates, pages of other sites, unknown models, a full house."""
+    house.admit(socket, key)
+    origin, host = socket.headers.get("origin"), socket.headers.get("host")
+    known = {"*", origin} & set(house.settings.origins)
+    if origin is not None and origin.partition("://")[2] != host and not known:
+        raise Refusal(403, f"pages of {origin} may not talk here: start with --origin {origin}.", "origin_not_allowed")
+    house.engine(model)
+    if house.sessions >= house.settings.limits.sessions:
+        message = f"{house.sessions} conversations are open already: try again in a moment."
+        raise Refusal(429, message, "too_many_sessions", kind="rate_limit_error")
+
+
+class Talk:
+    """One connection."""
+
+    def __init__(self, socket: WebSocket, house: House, detectors: Detectors, model: str) -> None:
+        self.socket, self.house, self.detectors, self.model = socket, house, detectors, model
+        self.limits = house.settings.limits
+        self.old = _wants_beta(socket)
+        expires = int(time.time() + self.limits.session_seconds)
+        self.session = Session(secrets.token_hex(8), model, self.limits, expires)
+        self.outbox: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        self.tasks: dict[str, asyncio.Task[None]] = {}  # answers and transcripts under way
+        self.listen: Listen | None = None
+        self.ear: Ear | None = None
+        self.half = b""  # of a sample, whose other half is still to come
+
+    async def turn_away(self, refusal: Refusal) -> None:
+        """Say why there will be no conversation, and close."""
+        self._apply(self.session.refuse(refusal))
+        self.outbox.put_nowait(None)
+        await self._send()
+        await self._close(AGAIN if refusal.status in (429, 503) else POLICY)
+
+    async def run(self) -> None:
+        """Talk until the client leaves, time is over, or nothing has been said for long."""
+        sending = asyncio.ensure_future(self._send())
+        try:
+            self._apply(self.session.start())
+            async with asyncio.timeout(self.limits.session_seconds):
+                await self._receive()
+        except WebSocketDisconnect:
+            pass
+        except TimeoutError:
+            over = Refusal(408, "this conversation has lasted, or rested, as long as it may.", "session_expired")
+            self._apply(self.session.refuse(over))
+        finally:
+            for task in self.tasks.values():
+                task.cancel()
+            self._forget_ear()
+            self.outbox.put_nowait(None)
+            await sending
+            await self._close(OVER)
+
+    async def _receive(self) -> None:
+        while True:
+            message = await asyncio.wait_for(self.socket.receive(), self.limits.idle_seconds)
+            if message["type"] == "websocket.disconnect":
+                return
+            event: dict[str, Any] | None = None
+            try:
+                event = _parsed(message)
+                await self._client(beta.inbound(event) if self.old else event)
+            except Refusal as refusal:
+                self._apply(self.session.refuse(refusal, event))
+
+    async def _client(self, event: dict[str, Any]) -> None:
+        if event.get("type") == "input_audio_buffer.append":
+            await self._append(decoded(event.get("audio"), "audio"))
+            return
+        if event.get("type") in ("input_audio_buffer.commit", "input_audio_buffer.clear"):
+            self.half = b""
+        self._apply(self.session.client(event))
+
+    async def _append(self, data: bytes) -> None:
+        """Give sound to the session in slices, each with the turns found in it; others go on in between."""
+        form = self.session.sound.form
+        if form == "pcm16":
+            data = self.half + data
+            self.half = data[len(data) & ~1 :]
+            data = data[: len(data) & ~1]
+        size = bytes_of(SLICE_MS, form)
+        for at in range(0, len(data), size):
+            one = data[at : at + size]
+            self._apply(self.session.append(one))
+            for happened, ms in await self._found(one):
+                self._apply(
+                    self.session.speech_started(ms) if happened == "started" else self.session.speech_stopped(ms)
+                )
+            if at:
+                await asyncio.sleep(0)
+
+    async def _found(self, data: bytes) -> list[Found]:
+        listen = self.listen
+        if listen is None or listen.turns is None:
+            return []
+        if self.ear is None:
+            try:
+                detector = await asyncio.to_thread(self.detectors.take)
+            except EchoxError as error:
+                self.listen = None
+                raise Refusal(400, f"{error} Or set turn_detection to null.", "turn_detection_unavailable") from error
+            self.ear = Ear(listen.turns, listen.form, listen.at_ms, detector)
+        return self.ear.push(data)
+
+    def _forget_ear(self) -> None:
+        if self.ear is not None:
+            self.detectors.give(self.ear.likelihood)
+            self.ear = None
+
+    def _apply(self, outs: Iterable[Out]) -> None:
+        """Send a session's events and carry out its orders."""
+        for out in outs:
+            if isinstance(out, dict):
+                self.outbox.put_nowait(out)
+            elif isinstance(out, Answer):
+                self._begin(out.response_id, self._answer(out))
+            elif isinstance(out, Hear):
+                self._begin(out.item_id, self._hear(out))
+            elif isinstance(out, Stop):
+                if task := self.tasks.pop(out.id, None):
+                    task.cancel()
+            else:
+                self.listen = out
+                self._forget_ear()
+
+    def _begin(self, name: str, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self.tasks[name] = task
+        task.add_done_callback(lambda done: self.tasks.pop(name, None) if self.tasks.get(name) is done else None)
+
+    async def _answer(self, order: Answer) -> None:
+        """Tell the session what the engine makes of a question."""
+        session, name, finish = self.session, order.response_id, "stop"
+        try:
+            if self.house.draining:
+                raise draining()
+            speech = Speech(self.house.engine(self.model).sample_rate, order.form)
+            async for piece in self.house.answer(self.model, order.ask):
+                self._piece(order, piece, speech)
+                finish = piece.finish or finish
+                while self.outbox.qsize() > SLOW_CLIENT:
+                    await asyncio.sleep(0.02)
+            self._sound(order, speech.flush(), 0)
+            self._apply(session.ended(name, finish))
+        except (Refusal, TimeoutError) as error:
+            self._apply(session.failed(name, refusal_of(error)))
+
+    def _piece(self, order: Answer, piece: Piece, speech: Speech) -> None:
+        if piece.heard:
+            self._apply(self.session.heard(order.response_id, piece.heard))
+        if piece.text:
+            self._apply(self.session.said(order.response_id, piece.text))
+        if piece.audio is not None:
+            self._sound(order, speech.push(piece.audio), len(piece.units))
+
+    def _sound(self, order: Answer, data: bytes, units: int) -> None:
+        if data and not order.ask.text_only:
+            ms = ms_of(len(data), order.form)
+            self._apply(self.session.spoke(order.response_id, base64.b64encode(data).decode(), ms, units))
+
+    async def _hear(self, order: Hear) -> None:
+        """Tell the session what was understood, unless an answer to it is asked for meanwhile."""
+        await asyncio.sleep(HEAR_AFTER)
+        try:
+            text = None
+            async for piece in self.house.answer(self.model, order.ask):
+                text = "" if piece.finish == "unheard" else piece.heard or text
+            if text is None:
+                raise Refusal(400, "this model does not write down what it hears.", "unsupported_value")
+            self._apply(self.session.transcribed(order.item_id, text))
+        except (Refusal, TimeoutError) as error:
+            self._apply(self.session.not_transcribed(order.item_id, refusal_of(error)))
+
+    async def _send(self) -> None:
+        """Send what waits in the outbox until None; a client that has left gets nothing more."""
+        gone = False
+        while (event := await self.outbox.get()) is not None:
+            for one in beta.outbound(event) if self.old else [event]:
+                try:
+                    if not gone:
+                        await self.socket.send_text(json.dumps(one, ensure_ascii=False))
+                except (WebSocketDisconnect, RuntimeError):
+                    gone = True
+
+    async def _close(self, code: int) -> None:
+        try:
+            await self.socket.close(code)
+        except (WebSocketDisconnect, RuntimeError):
+            log.debug("the client closed first")
+
+
+def _wants_beta(socket: WebSocket) -> bool:
+    offered = socket.scope.get("subprotocols") or []
+    return "realtime=v1" in socket.headers.get("openai-beta", "") or "openai-beta.realtime-v1" in offered
+
+
+def _parsed(message: Any) -> dict[str, Any]:
+    """Return a client's event; Refusal when a frame is none."""
+    if message.get("text") is None:
+        raise Refusal(400, "events are text frames: this one is binary.", "invalid_value")
+    try:
+        event = json.loads(message["text"])
+    except (ValueError, RecursionError):
+        raise Refusal(400, "this frame is no JSON.", "invalid_json") from None
+    if not isinstance(event, dict) or not isinstance(event.get("type"), str):
+        raise Refusal(400, "an event is an object with a type.", "invalid_value", "type")
+    return event

@@ -1,0 +1,155 @@
+"""One answer as the events of the protocol, in their order, whatever happens to it; a value, no sockets.
+
+    response.created ─ output_item.added ─ item.added ─ content_part.added ─ deltas ─ dones ─ item.done ─ response.done
+
+What was begun is always ended: an answer that is cancelled sends the same `done` events as one that was finished.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from echox.serve.conversation import Conversation, Item
+from echox.serve.worker import Ask
+
+FRAMES = 50  # of 20 ms, a second: what the sound of a question counts as
+
+Event = dict[str, Any]
+
+
+@dataclass
+class Response:
+    """An answer under way. `conversation` is None where the client asked for one outside of it."""
+
+    id: str
+    item: Item
+    form: str
+    voice: Any
+    text_only: bool
+    most_words: int | None = None
+    asked: Item | None = None  # the user's item that is answered
+    conversation: Conversation | None = None
+    conversation_id: str | None = None
+    metadata: dict[str, str] | None = None
+    opened: bool = False
+    words: int = 0
+    units: int = 0
+    heard_frames: int = 0
+    read_words: int = 0
+    status: str = "in_progress"
+    details: dict[str, Any] | None = None
+    output: list[dict[str, Any]] = field(default_factory=list)
+
+    def count_question(self, ask: Ask) -> None:
+        """Note how much was asked."""
+        read = [ask.typed or "", ask.instructions, *(text for _, text in ask.history)]
+        self.read_words = sum(len(text.split()) for text in read)
+        if isinstance(ask.question, np.ndarray) and ask.sample_rate:
+            self.heard_frames = len(ask.question) * FRAMES // ask.sample_rate
+
+    def created(self) -> list[Event]:
+        """Return the first event."""
+        return [{"type": "response.created", "response": self.shown()}]
+
+    def said(self, text: str) -> list[Event]:
+        """Return the events of new text."""
+        text = text if self.item.text else text.lstrip()
+        if not text:
+            return []
+        events = self._open()
+        self.item.text += text
+        self.words += 1
+        kind = "response.output_text.delta" if self.text_only else "response.output_audio_transcript.delta"
+        return [*events, {"type": kind, **self._place(), "delta": text}]
+
+    def spoke(self, data: str, ms: float, units: int) -> list[Event]:
+        """Return the events of new sound, base64 in `data`."""
+        events = self._open()
+        self.units += units
+        self.item.spoken_ms += ms
+        mark = (len(self.item.text), self.item.spoken_ms)
+        if self.item.marks and self.item.marks[-1][0] == mark[0]:
+            self.item.marks[-1] = mark
+        else:
+            self.item.marks.append(mark)
+        return [*events, {"type": "response.output_audio.delta", **self._place(), "delta": data}]
+
+    def done(self, status: str, details: dict[str, Any] | None = None) -> list[Event]:
+        """Return the last events; `details` says why it did not complete."""
+        self.status, self.details = status, details
+        events = self._close("completed" if status == "completed" else "incomplete") if self.opened else []
+        return [*events, {"type": "response.done", "response": self.shown()}]
+
+    def shown(self) -> dict[str, Any]:
+        """Return the response object."""
+        over = self.status != "in_progress"
+        return {
+            "object": "realtime.response",
+            "id": self.id,
+            "status": self.status,
+            "status_details": self.details,
+            "output": self.output,
+            "conversation_id": self.conversation_id,
+            "output_modalities": ["text"] if self.text_only else ["audio"],
+            "max_output_tokens": self.most_words or "inf",
+            "audio": {"output": {"format": _format(self.form), "voice": self.voice}},
+            "usage": self._usage() if over else None,
+            "metadata": self.metadata,
+        }
+
+    def _place(self) -> Event:
+        return {"response_id": self.id, "item_id": self.item.id, "output_index": 0, "content_index": 0}
+
+    def _open(self) -> list[Event]:
+        """Return what announces the item, once."""
+        if self.opened:
+            return []
+        self.opened = True
+        part = {"type": "text", "text": ""} if self.text_only else {"type": "audio", "transcript": ""}
+        added = {
+            "type": "response.output_item.added",
+            "response_id": self.id,
+            "output_index": 0,
+            "item": self.item.shown(),
+        }
+        events = [added]
+        if self.conversation is not None:
+            before = self.conversation.add(self.item)
+            events.append({"type": "conversation.item.added", "previous_item_id": before, "item": self.item.shown()})
+        return [*events, {"type": "response.content_part.added", **self._place(), "part": part}]
+
+    def _close(self, status: str) -> list[Event]:
+        """Return the ends of everything that was opened."""
+        self.item.status = status
+        text, place, item = self.item.text, self._place(), self.item.shown()
+        self.output = [item]
+        if self.text_only:
+            events = [{"type": "response.output_text.done", **place, "text": text}]
+        else:
+            events = [
+                {"type": "response.output_audio.done", **place},
+                {"type": "response.output_audio_transcript.done", **place, "transcript": text},
+            ]
+        part = {"type": "text", "text": text} if self.text_only else {"type": "audio", "transcript": text}
+        events.append({"type": "response.content_part.done", **place, "part": part})
+        if self.conversation is not None:
+            place_before = self.conversation.before(self.item)
+            events.append({"type": "conversation.item.done", "previous_item_id": place_before, "item": item})
+        done = {"type": "response.output_item.done", "response_id": self.id, "output_index": 0, "item": item}
+        return [*events, done]
+
+    def _usage(self) -> dict[str, Any]:
+        """Return counts, not prices: words read, 20 ms frames heard, pieces of text and units said."""
+        read, heard = self.read_words, self.heard_frames
+        return {
+            "total_tokens": read + heard + self.words + self.units,
+            "input_tokens": read + heard,
+            "output_tokens": self.words + self.units,
+            "input_token_details": {"text_tokens": read, "audio_tokens": heard, "cached_tokens": 0},
+            "output_token_details": {"text_tokens": self.words, "audio_tokens": self.units},
+        }
+
+
+def _format(form: str) -> dict[str, Any]:
+    return {"type": "audio/pcm", "rate": 24_000} if form == "pcm16" else {"type": f"audio/{form}"}

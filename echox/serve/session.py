@@ -1,0 +1,392 @@
+"""One realtime conversation as a value: what happens goes in, events for the client and orders for the engine come out.
+
+    client's events ─┐                        ┌─► events, each with its id
+    turns found      ├─► Session (no socket, ─┼─► Answer, Stop, Hear: orders for the engine
+    pieces of answers┘    no clock, no model) └─► Listen: how turns shall be found from here on
+
+A deep copy of a session goes on exactly as the session does: the tests rely on it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from echox.serve.conversation import Conversation, Item, question_of
+from echox.serve.items import item_of
+from echox.serve.orders import Answer, Hear, Listen, Stop
+from echox.serve.refusals import Refusal
+from echox.serve.response import Event, Response
+from echox.serve.session_config import SessionConfig, shown, updated
+from echox.serve.settings import Limits
+from echox.serve.sound_buffer import SoundBuffer
+from echox.serve.wire import rate_of, samples_of
+from echox.serve.worker import Ask
+
+SHORTEST_MS = 100.0  # of sound in a turn
+SLACK_MS = 1000.0  # by which the finding of a turn may be late
+MOST_ASIDE = 4  # answers outside of the conversation at once
+
+
+Out = Event | Answer | Stop | Hear | Listen
+
+
+class Session:
+    """The state of one conversation; every method returns what follows from what it is told."""
+
+    def __init__(self, key: str, model: str, limits: Limits, expires_at: int = 0) -> None:
+        self.key, self.model, self.limits, self.expires_at = key, model, limits, expires_at
+        self.config = SessionConfig()
+        self.conversation = Conversation()
+        self.sound = SoundBuffer()
+        self.turn_id: str | None = None  # of the item to come, while somebody speaks
+        self.responses: dict[str, Response] = {}  # under way
+        self.hearing: set[str] = set()  # items being written down
+        self.answer_next = False  # a turn ended while an answer was under way that may not be interrupted
+        self.count = 0
+        self.out: list[Out] = []
+
+    # what the client says
+
+    def start(self) -> list[Out]:
+        """Return the first events of a connection."""
+        self._send("session.created", session=self._session())
+        return self._taken(self._listen)
+
+    def client(self, event: Event) -> list[Out]:
+        """Return what follows from an event of the client, an error event where it is wrong; appends go to `append`."""
+        do = CLIENT.get(event.get("type", ""))
+        if do is None:
+            known = Refusal(400, f"unknown type {str(event.get('type'))[:60]!r}.", "invalid_value", "type")
+            return self.refuse(known, event)
+        return self._taken(lambda: do(self, event), event)
+
+    def refuse(self, refusal: Refusal, event: Event | None = None) -> list[Out]:
+        """Return an error event, which quotes the id of the event that caused it."""
+        quoted = (event or {}).get("event_id")
+        self._send("error", error={**refusal.error(), "event_id": quoted if isinstance(quoted, str) else None})
+        return self._taken(lambda: None)
+
+    def append(self, data: bytes) -> list[Out]:
+        """Take sound of the user; a turn that grows too long ends there, or is refused where the client ends turns."""
+        turns, longest = self.config.audio.input.turn_detection, 1000 * self.limits.question_seconds
+        self.sound.append(data)
+        if turns is not None and self.turn_id is None:
+            self.sound.keep_last(turns.prefix_padding_ms + SLACK_MS)
+        if self.sound.end_ms - self.sound.start_ms <= longest:
+            return []
+        if self.turn_id is not None:
+            return self.speech_stopped(self.sound.start_ms + longest)
+        del self.sound.data[self.sound.until(self.sound.start_ms + longest) :]
+        message = f"a turn holds at most {self.limits.question_seconds:g} s: commit it or clear it."
+        return self.refuse(Refusal(400, message, "input_audio_buffer_full", "audio"))
+
+    # what the detector of turns finds
+
+    def speech_started(self, at_ms: float) -> list[Out]:
+        """Note that somebody began to speak, and stop the answer under way if it may be interrupted."""
+        turns = self.config.audio.input.turn_detection
+        if turns is None or self.turn_id is not None:
+            return []
+        self.sound.start_at(at_ms - turns.prefix_padding_ms)
+        self.turn_id = self._id("item")
+        self._send("input_audio_buffer.speech_started", audio_start_ms=int(self.sound.start_ms), item_id=self.turn_id)
+        active = self._active() if turns.interrupt_response else None
+        return self._taken(lambda: self._cancel(active, "turn_detected"))
+
+    def speech_stopped(self, at_ms: float) -> list[Out]:
+        """Note that the turn is over: commit it, and answer it if that was asked for."""
+        turns, item_id = self.config.audio.input.turn_detection, self.turn_id
+        if turns is None or item_id is None:
+            return []
+        self._send("input_audio_buffer.speech_stopped", audio_end_ms=int(at_ms), item_id=item_id)
+
+        def commit() -> None:
+            item = self._commit(item_id, self.sound.until(at_ms))
+            if not turns.create_response:
+                self._hear(item)
+            elif self._active() is None:
+                self._respond({})
+            else:
+                self.answer_next = True
+
+        return self._taken(commit)
+
+    # what the engine makes
+
+    def heard(self, response_id: str, text: str) -> list[Out]:
+        """Take what the question of an answer was understood as."""
+        response = self.responses.get(response_id)
+        return self._taken(lambda: response and self._transcribed(response.asked, text))
+
+    def said(self, response_id: str, text: str) -> list[Out]:
+        """Take text of an answer; one that has reached its limit ends there."""
+        response = self.responses.get(response_id)
+        if response is None:
+            return []
+        self._forward(response.said(text))
+        if response.most_words is not None and response.words >= response.most_words:
+            self.out.append(Stop(response_id))
+            reason = {"type": "incomplete", "reason": "max_output_tokens"}
+            return self._taken(lambda: self._end(response, "incomplete", reason))
+        return self._taken(lambda: None)
+
+    def spoke(self, response_id: str, data: str, ms: float, units: int = 0) -> list[Out]:
+        """Take sound of an answer: base64 in the answer's format, its length, and the units behind it."""
+        response = self.responses.get(response_id)
+        if response is not None:
+            self._forward(response.spoke(data, ms, units))
+        return self._taken(lambda: None)
+
+    def ended(self, response_id: str, finish: str) -> list[Out]:
+        """Take the end of an answer: stop, length, empty, or unheard (nothing was understood)."""
+        response = self.responses.get(response_id)
+        if response is None:
+            return []
+        if finish == "unheard":
+            response.metadata = {**(response.metadata or {}), "finish": finish}
+            self._transcribed(response.asked, "")
+        elif response.asked is not None and response.asked.spoken and response.asked.heard is None:
+            self._not_written(response.asked, Refusal(400, "this model does not write down what it hears."))
+        cut = finish == "length"
+        reason = {"type": "incomplete", "reason": "max_output_tokens"} if cut else None
+        return self._taken(lambda: self._end(response, "incomplete" if cut else "completed", reason))
+
+    def failed(self, response_id: str, refusal: Refusal) -> list[Out]:
+        """Take the failure of an answer."""
+        response = self.responses.get(response_id)
+        if response is None:
+            return []
+        error = {"type": refusal.kind, "code": refusal.code, "message": refusal.message}
+        return self._taken(lambda: self._end(response, "failed", {"type": "failed", "error": error}))
+
+    def transcribed(self, item_id: str, text: str) -> list[Out]:
+        """Take the transcript that `Hear` asked for."""
+        item = next((one for one in self.conversation.items if one.id == item_id), None)
+        return self._taken(lambda: self._transcribed(item, text))
+
+    def not_transcribed(self, item_id: str, refusal: Refusal) -> list[Out]:
+        """Take the failure of a transcript."""
+        item = next((one for one in self.conversation.items if one.id == item_id), None)
+        return self._taken(lambda: item and self._not_written(item, refusal))
+
+    # the client's events, one by one
+
+    def _update(self, event: Event) -> None:
+        before = self.config.audio.input
+        self.config = updated(self.config, event.get("session"))
+        after = self.config.audio.input
+        if after.format != before.format:
+            self.sound.restart(after.format.form)
+        if after.format != before.format or after.turn_detection != before.turn_detection:
+            self.turn_id = None
+            self._listen()
+        self._send("session.updated", session=self._session())
+
+    def _client_commit(self, event: Event) -> None:
+        item_id, self.turn_id = self.turn_id or self._id("item"), None
+        item = self._commit(item_id, len(self.sound.data))
+        self._listen()
+        self._hear(item)
+
+    def _clear(self, event: Event) -> None:
+        self.sound.take()
+        self.turn_id = None
+        self._listen()
+        self._send("input_audio_buffer.cleared")
+
+    def _create_item(self, event: Event) -> None:
+        self.conversation.check_room()
+        item = item_of(event.get("item"), self._id("item"), self.sound.form)
+        before = self.conversation.add(item, event.get("previous_item_id"))
+        self._announce(item, before)
+
+    def _retrieve(self, event: Event) -> None:
+        self._send("conversation.item.retrieved", item=self.conversation.get(event.get("item_id")).shown())
+
+    def _delete(self, event: Event) -> None:
+        item = self.conversation.get(event.get("item_id"))
+        self._cancel(next((one for one in self.responses.values() if one.item is item), None), "client_cancelled")
+        self.conversation.remove(item.id)
+        self._unhear(item)
+        self._send("conversation.item.deleted", item_id=item.id)
+
+    def _truncate(self, event: Event) -> None:
+        item, ms = self.conversation.get(event.get("item_id")), event.get("audio_end_ms")
+        if item.role != "assistant" or not item.spoken:
+            raise Refusal(400, "only what the assistant said aloud can be truncated.", "invalid_value", "item_id")
+        if not isinstance(ms, int) or isinstance(ms, bool) or not 0 <= ms <= item.spoken_ms + 1:
+            message = f"audio_end_ms is not within the {item.spoken_ms:.0f} ms that were said."
+            raise Refusal(400, message, "invalid_value", "audio_end_ms")
+        self._cancel(next((one for one in self.responses.values() if one.item is item), None), "client_cancelled")
+        item.cut(ms)
+        self._send("conversation.item.truncated", item_id=item.id, content_index=0, audio_end_ms=ms)
+
+    def _create_response(self, event: Event) -> None:
+        asked = event.get("response") or {}
+        if not isinstance(asked, dict):
+            raise Refusal(400, "response is no object.", "invalid_value", "response")
+        self._respond(asked)
+
+    def _cancel_response(self, event: Event) -> None:
+        response = self.responses.get(event["response_id"]) if event.get("response_id") else self._active()
+        if response is None:
+            raise Refusal(400, "no response is under way to cancel.", "response_cancel_not_active")
+        self._cancel(response, "client_cancelled")
+
+    # what follows
+
+    def _respond(self, asked: dict[str, Any]) -> None:
+        """Begin an answer, to the conversation or to the items that the client gives with it."""
+        aside = asked.get("conversation") == "none"
+        if not aside and self._active() is not None:
+            raise Refusal(400, "a response is under way: cancel it first.", "conversation_already_has_active_response")
+        if aside and len(self.responses) > MOST_ASIDE:
+            raise Refusal(400, "too many responses are under way: wait for one.", "too_many_responses")
+        config = updated(self.config, _as_session(asked), "response")
+        items = self._items(asked["input"]) if "input" in asked else self.conversation.items
+        question = question_of(items, config.instructions, self.limits.history_chars, asked.get("instructions") or "")
+        self.answer_next = False
+        metadata = dict(asked.get("metadata") or {})
+        if question.dropped:
+            metadata["dropped_turns"] = str(question.dropped)
+        most, form = config.max_output_tokens, config.audio.output.format.form
+        item = Item(self._id("item"), "assistant", spoken=not config.text_only, status="in_progress")
+        response = Response(
+            self._id("resp"), item, form, config.audio.output.voice, config.text_only,
+            most if isinstance(most, int) else None, question.item, metadata=metadata or None,
+        )  # fmt: skip
+        if not aside:
+            response.conversation, response.conversation_id = self.conversation, f"conv_{self.key}"
+        ask = self._ask(question.item, question.typed, config.text_only, question.before, question.system)
+        response.count_question(ask)
+        self.responses[response.id] = response
+        self._unhear(question.item)
+        self._forward(response.created())
+        self.out.append(Answer(response.id, ask, form))
+
+    def _items(self, given: Any) -> list[Item]:
+        """Return the items that a response shall answer instead of the conversation."""
+        if not isinstance(given, list):
+            raise Refusal(400, "response.input is no list of items.", "invalid_value", "response.input")
+        items = []
+        for one in given:
+            if isinstance(one, dict) and one.get("type") == "item_reference":
+                items.append(self.conversation.get(one.get("id")))
+            else:
+                items.append(item_of(one, self._id("item"), self.sound.form))
+        return items
+
+    def _ask(self, item: Item | None, typed: str | None, text_only: bool, history: Any = (), system: str = "") -> Ask:
+        if typed is not None or item is None or item.sound is None:
+            return Ask(typed=typed or "", text_only=text_only, history=history, instructions=system)
+        wave, rate = samples_of(item.sound, item.form), rate_of(item.form)
+        return Ask(wave, rate, text_only=text_only, history=history, instructions=system)
+
+    def _commit(self, item_id: str, size: int) -> Item:
+        """Make the first `size` bytes of the buffer the user's item."""
+        self.turn_id = None
+        seconds = size / (2 if self.sound.form == "pcm16" else 1) / rate_of(self.sound.form)
+        if 1000 * seconds < SHORTEST_MS:
+            message = f"the buffer holds {1000 * seconds:.0f} ms of sound: commit at least {SHORTEST_MS:.0f}."
+            raise Refusal(400, message, "input_audio_buffer_commit_empty")
+        self.conversation.check_room()
+        item = Item(item_id, "user", sound=self.sound.take(size), form=self.sound.form, spoken=True, seconds=seconds)
+        before = self.conversation.add(item)
+        self.conversation.forget_sounds(item)
+        self._send("input_audio_buffer.committed", previous_item_id=before, item_id=item.id)
+        self._announce(item, before)
+        return item
+
+    def _announce(self, item: Item, before: str | None) -> None:
+        for kind in ("added", "done"):
+            self._send(f"conversation.item.{kind}", previous_item_id=before, item=item.shown())
+
+    def _hear(self, item: Item) -> None:
+        """Order a transcript where the client wants them."""
+        if self.config.audio.input.transcription is not None and item.sound is not None:
+            self.hearing.add(item.id)
+            wave, rate = samples_of(item.sound, item.form), rate_of(item.form)
+            self.out.append(Hear(item.id, Ask(wave, rate, hear_only=True)))
+
+    def _unhear(self, item: Item | None) -> None:
+        """Take an order for a transcript back: its answer brings one."""
+        if item is not None and item.id in self.hearing:
+            self.hearing.discard(item.id)
+            self.out.append(Stop(item.id))
+
+    def _transcribed(self, item: Item | None, text: str) -> None:
+        """Keep what was understood, once, and tell a client that wants to know."""
+        if item is None or not item.spoken or item.heard is not None:
+            return
+        item.heard = text.strip()
+        self.hearing.discard(item.id)
+        if self.config.audio.input.transcription is not None and item in self.conversation.items:
+            usage = {"type": "duration", "seconds": round(item.seconds, 3)}
+            name = "conversation.item.input_audio_transcription.completed"
+            self._send(name, item_id=item.id, content_index=0, transcript=item.heard, usage=usage)
+
+    def _not_written(self, item: Item, refusal: Refusal) -> None:
+        self.hearing.discard(item.id)
+        if self.config.audio.input.transcription is not None:
+            error = {"type": refusal.kind, "code": refusal.code, "message": refusal.message}
+            name = "conversation.item.input_audio_transcription.failed"
+            self._send(name, item_id=item.id, content_index=0, error=error)
+
+    def _cancel(self, response: Response | None, reason: str) -> None:
+        if response is not None:
+            self.out.append(Stop(response.id))
+            self._end(response, "cancelled", {"type": "cancelled", "reason": reason})
+
+    def _end(self, response: Response, status: str, details: dict[str, Any] | None) -> None:
+        del self.responses[response.id]
+        self._forward(response.done(status, details))
+        if self.answer_next and self._active() is None:
+            self._respond({})
+
+    def _active(self) -> Response | None:
+        """Return the answer under way in the conversation."""
+        return next((one for one in self.responses.values() if one.conversation is not None), None)
+
+    def _listen(self) -> None:
+        self.out.append(Listen(self.config.audio.input.turn_detection, self.sound.form, self.sound.end_ms))
+
+    def _session(self) -> dict[str, Any]:
+        return shown(self.config, f"sess_{self.key}", self.model, self.expires_at)
+
+    def _id(self, kind: str) -> str:
+        self.count += 1
+        return f"{kind}_{self.key}{self.count:05}"
+
+    def _send(self, kind: str, **fields: Any) -> None:
+        self.out.append({"type": kind, "event_id": self._id("event"), **fields})
+
+    def _forward(self, events: list[Event]) -> None:
+        for event in events:
+            self._send(**{"kind" if name == "type" else name: value for name, value in event.items()})
+
+    def _taken(self, do: Callable[[], Any], event: Event | None = None) -> list[Out]:
+        """Do something and return all that follows; what is refused becomes an error event."""
+        try:
+            do()
+        except Refusal as refusal:
+            return self.refuse(refusal, event)
+        out, self.out = self.out, []
+        return out
+
+
+def _as_session(asked: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a response that stand for fields of the session."""
+    names = ("instructions", "output_modalities", "max_output_tokens", "tools", "tool_choice", "audio")
+    return {name: asked[name] for name in names if asked.get(name) is not None}
+
+
+CLIENT: dict[str, Callable[[Session, Event], None]] = {
+    "session.update": Session._update,
+    "input_audio_buffer.commit": Session._client_commit,
+    "input_audio_buffer.clear": Session._clear,
+    "conversation.item.create": Session._create_item,
+    "conversation.item.retrieve": Session._retrieve,
+    "conversation.item.delete": Session._delete,
+    "conversation.item.truncate": Session._truncate,
+    "response.create": Session._create_response,
+    "response.cancel": Session._cancel_response,
+}

@@ -1,0 +1,133 @@
+"""What a realtime client may set: the session object of the protocol, validated, updated field by field.
+
+Unknown fields are ignored, as the protocol's own server does; what no model here can do is refused by name.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from echox.serve.refusals import Refusal
+from echox.serve.wire import FORMS
+
+
+class PcmFormat(BaseModel):
+    """Raw sound; PCM has one rate."""
+
+    type: Literal["audio/pcm", "audio/pcmu", "audio/pcma"] = "audio/pcm"
+    rate: Literal[24000] | None = None
+
+    @property
+    def form(self) -> str:
+        """Our name of it."""
+        return FORMS[self.type]
+
+
+class ServerVad(BaseModel):
+    """The server finds the turns."""
+
+    type: Literal["server_vad"] = "server_vad"
+    threshold: float = Field(default=0.5, ge=0.0, le=1.0)
+    prefix_padding_ms: int = Field(default=300, ge=0, le=5000)
+    silence_duration_ms: int = Field(default=500, ge=32, le=10_000)
+    create_response: bool = True
+    interrupt_response: bool = True
+    idle_timeout_ms: None = None
+
+
+class Input(BaseModel):
+    """How the user is heard."""
+
+    format: PcmFormat = PcmFormat()
+    transcription: dict[str, Any] | None = None
+    noise_reduction: dict[str, Any] | None = None
+    turn_detection: ServerVad | None = ServerVad()
+
+
+class Output(BaseModel):
+    """How the answer sounds; a model has one voice and one speed."""
+
+    format: PcmFormat = PcmFormat()
+    voice: str | dict[str, str] = "default"
+    speed: Literal[1] = 1
+
+
+class Audio(BaseModel):
+    """Both."""
+
+    input: Input = Input()
+    output: Output = Output()
+
+
+class SessionConfig(BaseModel):
+    """The session object."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    type: Literal["realtime"] = "realtime"
+    instructions: str = Field(default="", max_length=20_000)
+    output_modalities: list[Literal["audio", "text"]] = Field(default=["audio"], min_length=1)
+    max_output_tokens: int | Literal["inf"] = "inf"
+    tools: list[Any] = []
+    tool_choice: Any = "auto"
+    truncation: Any = "auto"
+    audio: Audio = Audio()
+
+    @field_validator("tools")
+    @classmethod
+    def no_tools(cls, tools: list[Any]) -> list[Any]:
+        """Refuse tools: a model that cannot call says so."""
+        if tools:
+            raise ValueError("this model cannot call tools, leave them out")
+        return tools
+
+    @field_validator("max_output_tokens")
+    @classmethod
+    def some_tokens(cls, most: int | str) -> int | str:
+        """Refuse a limit that leaves nothing to say."""
+        if isinstance(most, int) and most < 1:
+            raise ValueError("give 1 or more, or inf")
+        return most
+
+    @property
+    def text_only(self) -> bool:
+        """Whether answers are written and not said."""
+        return "audio" not in self.output_modalities
+
+
+NULLABLE = {"transcription", "noise_reduction", "turn_detection"}
+
+
+def updated(config: SessionConfig, change: object, param: str = "session") -> SessionConfig:
+    """Return `config` with the fields that `change` holds; null clears; Refusal that names the first field that is wrong."""
+    if not isinstance(change, dict):
+        raise Refusal(400, f"{param} is missing or no object.", "invalid_value", param)
+    try:
+        return SessionConfig.model_validate(_merged(config.model_dump(), change))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join([param, *(str(part) for part in first["loc"])])
+        raise Refusal(400, f"{name}: {first['msg']}.", "invalid_value", name) from None
+
+
+def _merged(values: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(values)
+    for name, value in change.items():
+        if value is None and name not in NULLABLE:
+            merged.pop(name, None)
+        elif isinstance(value, dict) and isinstance(merged.get(name), dict) and name != "format":
+            merged[name] = _merged(merged[name], value)
+        else:
+            merged[name] = value
+    return merged
+
+
+def shown(config: SessionConfig, session_id: str, model: str, expires_at: int) -> dict[str, Any]:
+    """Return the session object as it is sent."""
+    values = config.model_dump()
+    for side in ("input", "output"):
+        form = values["audio"][side]["format"]
+        form["rate"] = 24_000 if form["type"] == "audio/pcm" else None
+        values["audio"][side]["format"] = {name: value for name, value in form.items() if value is not None}
+    more = {"tracing": None, "prompt": None, "include": None, "expires_at": expires_at}
+    return {"object": "realtime.session", "id": session_id, "model": model, **values, **more}

@@ -1,0 +1,107 @@
+"""`echox serve` as a user starts it: one process or several, told to end, killed."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+import openai
+import pytest
+
+from echox.errors import ConfigError
+from echox.serve.run import load_engines
+from echox.serve.settings import Limits, Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+SAY = {"model": "fake", "voice": "any", "response_format": "pcm"}
+
+
+@contextmanager
+def served(*options):
+    """Run the command on a free port until the block is left; yield it and its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "echox.cli", "serve", "--model", "fake", "--port", str(port), *options]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        end = time.monotonic() + 60
+        while not healthy(url):
+            assert process.poll() is None and time.monotonic() < end
+            time.sleep(0.05)
+        yield process, url
+    finally:
+        process.kill()
+        process.wait()
+
+
+def healthy(url):
+    try:
+        return urllib.request.urlopen(f"{url}/health", timeout=2).status == 200
+    except OSError:
+        return False
+
+
+def client(url):
+    return openai.OpenAI(base_url=f"{url}/v1", api_key="k", max_retries=0, timeout=30)
+
+
+def test_told_to_end_it_finishes_what_is_under_way_and_refuses_what_is_new():
+    with served() as (process, url):
+        text = "Every word of it.\n" * 200  # more than socket buffers hold
+        with client(url).audio.speech.with_streaming_response.create(input=text, **SAY) as answer:
+            chunks = answer.iter_bytes()
+            size = len(next(chunks))
+            process.send_signal(signal.SIGTERM)
+            end = time.monotonic() + 5
+            while healthy(url) and time.monotonic() < end:
+                time.sleep(0.02)
+            with pytest.raises((openai.InternalServerError, openai.APIConnectionError)):
+                client(url).models.list()
+            size += sum(map(len, chunks))
+        assert size == 800 * 0.2 * 48_000
+        assert process.wait(20) in (0, -signal.SIGTERM, 128 + signal.SIGTERM)
+        assert "Traceback" not in process.stderr.read()
+
+
+def test_a_process_that_dies_is_replaced_and_the_others_count_with_it():
+    with served("--workers", "2") as (process, url):
+        for _ in range(6):
+            assert client(url).audio.speech.create(input="one two", **SAY).content
+        children = subprocess.run(["pgrep", "-P", str(process.pid), "-f", "multiprocessing.spawn"], capture_output=True)
+        workers = [int(one) for one in children.stdout.split()]
+        assert len(workers) >= 2
+        os.kill(workers[0], signal.SIGKILL)
+        said, end = 0, time.monotonic() + 30
+        while said < 6 and time.monotonic() < end:
+            try:
+                said += bool(client(url).audio.speech.create(input="one two", **SAY).content)
+            except openai.APIConnectionError:  # the connection was the dead one's
+                time.sleep(0.05)
+        assert said == 6
+        page = urllib.request.urlopen(f"{url}/metrics").read().decode()
+        counted = [line for line in page.splitlines() if line.startswith('echox_answers_total{finish="stop"}')]
+        assert sum(float(line.split()[-1]) for line in counted) >= 12
+
+
+def test_settings_survive_their_way_to_a_process():
+    settings = Settings(("a", "b"), keys=("k",), origins=("https://x",), limits=Limits(active=2))
+    assert Settings.from_text(settings.to_text()) == settings and json.loads(settings.to_text())
+    with pytest.raises(ConfigError, match="active is 0"):
+        Limits(active=0)
+
+
+def test_engines_are_called_by_their_models(tmp_path):
+    engines = load_engines(Settings(models=("fake",)))
+    assert list(engines) == ["fake"] and engines["fake"].alive()
+    engines["fake"].close()
+    with pytest.raises(ConfigError, match="two models are called fake"):
+        load_engines(Settings(models=("fake", "fake")))

@@ -1,0 +1,236 @@
+"""The session as a value: random interleavings of everything that can happen to it, and what must hold throughout."""
+
+import copy
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openai.types.realtime import RealtimeServerEvent
+from serve_players import classes
+
+from echox.serve.conversation import Item
+from echox.serve.history import fitting
+from echox.serve.orders import Answer, Hear, Stop
+from echox.serve.refusals import Refusal
+from echox.serve.session import SLACK_MS, Session
+from echox.serve.settings import Limits
+
+KNOWN = classes(RealtimeServerEvent)
+LIMITS = Limits(question_seconds=2.0, history_chars=40)
+MS = 48  # bytes of a millisecond
+
+VADS = [
+    None,
+    {"type": "server_vad"},
+    {"type": "server_vad", "interrupt_response": False},
+    {"type": "server_vad", "create_response": False, "prefix_padding_ms": 0},
+]
+small = st.integers(0, 5)
+ops = st.one_of(
+    st.tuples(st.just("append"), st.integers(0, 900)),
+    st.tuples(st.just("started"), st.integers(0, 400)),
+    st.tuples(st.just("stopped"), st.integers(0, 400)),
+    st.tuples(st.sampled_from(["commit", "clear", "create", "cancel", "aside"])),
+    st.tuples(st.just("truncate"), small, st.integers(-10, 1200)),
+    st.tuples(st.sampled_from(["delete", "retrieve", "say"]), small),
+    st.tuples(st.just("turns"), st.sampled_from(VADS)),
+    st.tuples(st.just("form"), st.sampled_from(["audio/pcm", "audio/pcmu"])),
+    st.tuples(st.just("transcripts"), st.booleans()),
+    st.tuples(st.sampled_from(["heard", "said", "spoke", "failed", "transcribed"]), small),
+    st.tuples(st.just("ended"), small, st.sampled_from(["stop", "length", "unheard", "empty"])),
+)
+
+
+def pick(values, place):
+    values = list(values)
+    return values[place % len(values)] if values else "nothing"
+
+
+def apply(session, op):
+    """Do one thing to a session and return what follows."""
+    name, *given_ = op
+    place = given_[0] if given_ else 0
+    if name == "append":
+        return session.append(bytes(place * MS))
+    if name in ("started", "stopped"):
+        at = max(0.0, session.sound.end_ms - place)
+        return session.speech_started(at) if name == "started" else session.speech_stopped(at)
+    if name in ("heard", "said", "spoke", "failed", "ended"):
+        response_id = pick(session.responses, place)
+        extra = {
+            "heard": ("what",),
+            "said": (" word",),
+            "spoke": ("AAAA", 200.0, 2),
+            "failed": (Refusal(400, "no.", "x"),),
+            "ended": tuple(given_[1:]),
+        }[name]
+        return getattr(session, name)(response_id, *extra)
+    if name == "transcribed":
+        return session.transcribed(pick(sorted(session.hearing), place), "text")
+    item_id = pick([item.id for item in session.conversation.items], place if isinstance(place, int) else 0)
+    message = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hi there"}]}
+    sound = {"turns": {"turn_detection": place}, "form": {"format": {"type": place}}}
+    sound["transcripts"] = {"transcription": {"model": "x"} if place else None}
+    events = {
+        "commit": {"type": "input_audio_buffer.commit"},
+        "clear": {"type": "input_audio_buffer.clear"},
+        "create": {"type": "response.create"},
+        "aside": {"type": "response.create", "response": {"conversation": "none", "input": [message]}},
+        "cancel": {"type": "response.cancel"},
+        "truncate": {
+            "type": "conversation.item.truncate",
+            "item_id": item_id,
+            "audio_end_ms": given_[-1] if given_ else 0,
+        },
+        "delete": {"type": "conversation.item.delete", "item_id": item_id},
+        "retrieve": {"type": "conversation.item.retrieve", "item_id": item_id},
+        "say": {"type": "conversation.item.create", "item": message, "previous_item_id": None if place else item_id},
+        **dict.fromkeys(sound, {"type": "session.update", "session": {"audio": {"input": sound.get(name)}}}),
+    }
+    return session.client(events[name])
+
+
+class Watched:
+    """What a careful client knows from the events alone."""
+
+    def __init__(self):
+        self.ids, self.items, self.under_way, self.open = set(), [], {}, {}
+
+    def see(self, out):
+        if not isinstance(out, dict):
+            return
+        KNOWN[out["type"]].model_validate(out, strict=True)
+        assert out["event_id"] not in self.ids
+        self.ids.add(out["event_id"])
+        kind, response_id = out["type"], out.get("response_id")
+        if kind == "conversation.item.added":
+            before = out["previous_item_id"]
+            self.items.insert(self.items.index(before) + 1 if before else 0, out["item"]["id"])
+        elif kind == "conversation.item.deleted":
+            self.items.remove(out["item_id"])
+        elif kind == "response.created":
+            response = out["response"]
+            assert not (response["conversation_id"] and any(self.under_way.values())), "two answers at once"
+            self.under_way[response["id"]] = response["conversation_id"]
+        elif kind == "response.done":
+            del self.under_way[out["response"]["id"]]
+            assert not self.open.pop(out["response"]["id"], None), "something was left open"
+            assert out["response"]["status"] != "in_progress" and out["response"]["usage"]
+        elif kind == "response.output_item.added":
+            assert response_id in self.under_way and response_id not in self.open
+            self.open[response_id] = ["item"]
+        elif kind == "response.content_part.added":
+            assert self.open[response_id] == ["item"]
+            self.open[response_id].append("part")
+        elif kind.endswith(".delta") and response_id:
+            assert self.open[response_id] == ["item", "part"] and out["delta"]
+        elif kind == "response.content_part.done":
+            assert self.open[response_id].pop() == "part"
+        elif kind == "response.output_item.done":
+            assert self.open[response_id].pop() == "item"
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(ops, max_size=40), st.integers(0, 40))
+def test_any_interleaving_keeps_the_order_of_events(script, fork):
+    session, watched, twin = Session("k", "fake", LIMITS), Watched(), None
+    appended, answers = 0, set()
+    for out in session.start():
+        watched.see(out)
+    for number, op in enumerate(script):
+        if number == fork:
+            twin = copy.deepcopy(session)
+        outs = apply(session, op)
+        if twin is not None:
+            theirs = apply(twin, op)
+            assert [out for out in theirs if isinstance(out, dict)] == [out for out in outs if isinstance(out, dict)]
+        for out in outs:
+            watched.see(out)
+            if isinstance(out, Answer):
+                answers.add(out.response_id)
+            elif isinstance(out, Stop):
+                answers.discard(out.id)
+        appended += op[1] if op[0] == "append" else 0
+        assert watched.items == [item.id for item in session.conversation.items]
+        assert set(watched.under_way) == set(session.responses) <= answers
+        assert session.hearing <= set(watched.items)
+        assert session.out == [] and session.sound.end_ms <= appended * 6 + 1
+        held = session.sound.end_ms - session.sound.start_ms
+        assert held <= 2000 * (6 if session.sound.form == "pcmu" else 1) + 1
+        if session.config.audio.input.turn_detection is not None and session.turn_id is None and op[0] == "append":
+            assert held <= session.config.audio.input.turn_detection.prefix_padding_ms + SLACK_MS + 900 * 6
+        for item in session.conversation.items:
+            assert item.status != "in_progress" or any(one.item is item for one in session.responses.values())
+        sounds = [item for item in session.conversation.items if item.sound is not None]
+        assert len(sounds) <= 1
+
+
+def session_with(*script):
+    session = Session("k", "fake", LIMITS)
+    session.start()
+    outs = [apply(session, op) for op in script]
+    return session, outs[-1]
+
+
+def test_a_turn_that_grows_too_long_ends_by_itself():
+    session, outs = session_with(("append", 500), ("started", 100), ("append", 900), ("append", 900))
+    assert [out["type"] for out in outs if isinstance(out, dict)][:2] == [
+        "input_audio_buffer.speech_stopped",
+        "input_audio_buffer.committed",
+    ]
+    assert session.conversation.items[0].seconds == 2.0
+
+
+def test_a_turn_begins_with_its_padding_and_only_that():
+    session, _ = session_with(("append", 900), ("started", 200))
+    assert session.sound.start_ms == 400 and len(session.sound.data) == 500 * MS
+
+
+def test_a_turn_during_an_answer_that_may_not_be_interrupted_is_answered_after_it():
+    session, outs = session_with(
+        ("turns", VADS[2]), ("append", 500), ("started", 400), ("stopped", 0),
+        ("append", 500), ("started", 400), ("stopped", 0),
+    )  # fmt: skip
+    assert not any(isinstance(out, Answer) for out in outs) and len(session.responses) == 1
+    outs = apply(session, ("ended", 0, "stop"))
+    assert [type(out) for out in outs if not isinstance(out, dict)] == [Answer]
+
+
+def test_barge_in_stops_the_answer_and_says_why():
+    session, _ = session_with(("append", 500), ("started", 400), ("stopped", 0), ("said", 0), ("spoke", 0))
+    outs = apply(session, ("append", 500)) + apply(session, ("started", 100))
+    assert any(isinstance(out, Stop) for out in outs) and not session.responses
+    done = next(out for out in outs if isinstance(out, dict) and out["type"] == "response.done")
+    assert done["response"]["status_details"] == {"type": "cancelled", "reason": "turn_detected"}
+    assert session.conversation.items[-1].status == "incomplete"
+
+
+def test_a_transcript_is_ordered_only_where_no_answer_brings_it():
+    script = [("turns", None), ("transcripts", True), ("append", 500), ("commit",)]
+    session, outs = session_with(*script)
+    assert [type(out) for out in outs if not isinstance(out, dict)][-1] is Hear
+    outs = apply(session, ("create",))
+    assert [type(out) for out in outs if not isinstance(out, dict)] == [Stop, Answer]
+
+
+@pytest.mark.parametrize(
+    ("ms", "text"), [(0, ""), (400, "One two"), (399, "One"), (700, "One two three"), (800, "One two three four")]
+)
+def test_what_was_heard_is_cut_at_words_by_the_sound_of_their_segment(ms, text):
+    item = Item("i", "assistant", "One two three four", spoken=True, marks=[(7, 400.0), (18, 800.0)], spoken_ms=800.0)
+    item.cut(ms)
+    assert item.text == text and item.spoken_ms == ms
+
+
+turns_of = st.lists(
+    st.tuples(st.sampled_from(["user", "assistant"]), st.sampled_from(["", "a", "bb", "c" * 9])), max_size=9
+)
+
+
+@given(turns_of, st.integers(0, 40))
+def test_turns_fit_and_begin_with_the_user(turns, most):
+    kept, dropped = fitting(turns, most)
+    assert list(kept) == turns[dropped:] and sum(len(text) for _, text in kept) <= most
+    assert not kept or kept[0][0] == "user"
+    longer = turns[dropped - 1 :] if dropped else []
+    assert not dropped or sum(len(text) for _, text in longer) > most or longer[0][0] != "user"
