@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from echox.errors import EchoxError
 from echox.serve import chat, realtime, speech
 from echox.serve.drain import drain_at_the_end
 from echox.serve.house import House
@@ -61,7 +62,7 @@ def make_app(
     app.add_middleware(
         CORSMiddleware, allow_origins=house.settings.origins, allow_methods=["*"], allow_headers=["*"], max_age=600
     )
-    for kind in (Refusal, RequestValidationError, HTTPException, Exception):
+    for kind in (Refusal, EchoxError, TimeoutError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, _refuse)
     return app
 

@@ -216,9 +216,10 @@ class Worker:
 def _said(assistant: Assistant, text: str) -> Iterator[Piece]:
     """Yield the speech of a text, a few words at a time."""
     for line in said_lines(text):
-        for sentence in sentences(read_line(line).text):
-            reply = assistant.say(sentence)
-            yield Piece(sentence, reply.audio, tuple(reply.units))
+        for part in sentences(line):  # the reader's time grows with the square of what it is given
+            for sentence in sentences(read_line(part).text):
+                reply = assistant.say(sentence)
+                yield Piece(sentence, reply.audio, tuple(reply.units))
     yield Piece(finish="stop")
 
 
