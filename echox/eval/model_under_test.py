@@ -11,41 +11,27 @@ from dataclasses import dataclass
 from hashlib import sha256
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 
 from echox.audio import SAMPLE_RATE
 from echox.errors import ConfigError, EchoxError, EndpointError
-from echox.generate.types import Question
+from echox.generate.types import Question, Reply
 
 RECORDED = (EchoxError, RuntimeError, ValueError, OSError)
 """Errors of one question that are recorded; anything else is a fault of the program and stops the run."""
+SILENCE = Reply("", "", None, SAMPLE_RATE, finish="empty")
+"""The answer of a model that had nothing to say: it is empty, which is wrong but no failure."""
 
 
-class Answer(Protocol):
-    """What a model gives back; `audio` is float32 at `sample_rate` or None, `finish` says why it ended."""
-
-    text: str
-    audio: np.ndarray | None
-    sample_rate: int
-    wall_seconds: float
-    first_audio_seconds: float | None
-    finish: str
-
-
-@runtime_checkable
 class Subject(Protocol):
-    """A model under test: `ask` a spoken wave (16 kHz) or a typed text."""
+    """A model under test: `ask` a spoken wave (16 kHz) or a typed text, for what has the fields of `echox.Reply`.
+
+    It may also have `say`, `stream`, `ask_many` and what `probes.py` names; nothing else of it is used.
+    """
 
     def ask(self, question: Any = None, typed: str | None = None, text_only: bool = False, **options: Any) -> Any: ...
-
-
-@runtime_checkable
-class Speaks(Protocol):
-    """Anything that says a text aloud: the T2C teacher with its vocoder, or a TTS."""
-
-    def say(self, text: str) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -54,18 +40,6 @@ class Failure:
 
     reason: str
     text: str = ""
-
-
-@dataclass(frozen=True)
-class Silence:
-    """The answer of a model that had nothing to say: it is empty, which is wrong but no failure."""
-
-    text: str = ""
-    audio: None = None
-    sample_rate: int = SAMPLE_RATE
-    wall_seconds: float = 0.0
-    first_audio_seconds: None = None
-    finish: str = "empty"
 
 
 @dataclass(frozen=True)
@@ -162,8 +136,8 @@ def ask_all(subject: Subject, questions: Sequence[Question], text_only: bool = F
 
 
 def say_all(speaker: Any, texts: Sequence[str], **options: Any) -> list[Any]:
-    """Return one spoken answer or Failure for each text, an empty one giving Silence; `say` gets what it takes."""
-    return [_say_one(speaker, text, options) if text.strip() else Silence() for text in texts]
+    """Return one spoken answer or Failure for each text, an empty one giving SILENCE; `say` gets what it takes."""
+    return [_say_one(speaker, text, options) if text.strip() else SILENCE for text in texts]
 
 
 def _say_one(speaker: Any, text: str, options: dict[str, Any]) -> Any:

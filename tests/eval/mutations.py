@@ -144,7 +144,7 @@ MUTATIONS = (
     qa("--max-seconds does not reach the voice", "for text in own], **run.options)", "for text in own])"),
     qa(
         "saying nothing fails",
-        "else Silence() for",
+        "else SILENCE for",
         "else Failure('the text is empty') for",
         "eval/model_under_test.py",
     ),

@@ -22,7 +22,7 @@ import numpy as np
 
 from echox.errors import ConfigError, EndpointError
 from echox.eval.judges import Judge
-from echox.eval.model_under_test import Failure, Speaks, Subject, ask_all, at_16k, say_all
+from echox.eval.model_under_test import SILENCE, Failure, Subject, ask_all, at_16k, say_all
 from echox.eval.probes import can_turn_off, untouched
 from echox.eval.questions import Item, load_question
 from echox.eval.results import Results
@@ -54,22 +54,13 @@ class QaRun:
     scorers: Sequence[Scorer]
     folder: Path
     recogniser: Judge | None = None
-    speaker: Speaks | None = None
+    speaker: Any = None
     options: dict[str, Any] = field(default_factory=dict)
     batch: int = 8
     tell: Callable[[int], None] = lambda count: None
     places: dict[str, int] = field(default_factory=dict)
     failures: int = 0
     answered: bool = False
-
-
-@dataclass(frozen=True)
-class OwnText:
-    """A model's own text for the teacher to say: why it ended and how long the answer that it is from took."""
-
-    text: str
-    finish: str = "stop"
-    wall_seconds: float = 0.0
 
 
 def choose_arms(names: str, subject_can_turn_off: bool = True) -> tuple[str, ...]:
@@ -176,11 +167,12 @@ def _cascade(run: QaRun, batch: Sequence[Item]) -> tuple[list[str | None], list[
 
 def _teacher(run: QaRun, batch: Sequence[Item], results: Results, replies: dict[str, Any]) -> list[Any]:
     """Return the model's own texts spoken: from this batch, from the file of an earlier run, or asked now."""
-    written: dict[str, OwnText] = {}
+    written: dict[str, Any] = {}
     for arm in ("s2t", "s2s"):
         for item in (results.items[arm, q.id] for q in batch if (arm, q.id) in results.items):
             if item["finish"] != "error":
-                written[item["id"]] = OwnText(item["text"], item["finish"], float(item.get("wall_seconds") or 0.0))
+                seconds = float(item.get("wall_seconds") or 0.0)
+                written[item["id"]] = replace(SILENCE, text=item["text"], finish=item["finish"], wall_seconds=seconds)
     tried = {q.id: Failure(results.items["s2t", q.id]["error"]) for q in batch if ("s2t", q.id) in results.items}
     known = tried | {id: reply for id, reply in replies.items() if not isinstance(reply, Failure)} | written
     _spoken(run, [q for q in batch if q.id not in known], True, replies)
