@@ -19,6 +19,7 @@ COMMAND = re.compile(r"`(?:python -m )?echox ([a-z][^`]*)`")
 OF_OTHERS = {  # programs that pages and modules call: pip, uv, git, espeak; our own scripts have theirs beside them
     *"--extra-index-url --torch-backend --no-deps --only-binary --retries --quiet --dest --depth --setf --help".split(),
     "--disable-pip-version-check",
+    *"--nproc-per-node --nnodes --standalone --master-port".split(),  # torchrun's
     "--resume",  # UltraEval-Audio's
 }
 SCRIPTS = [*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "tests" / "fuzz").glob("*.py")]
