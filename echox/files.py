@@ -289,6 +289,14 @@ def read_text(path: str | Path, limit: int, error: type[EchoxError] = InputError
         raise error(f"{path} is not UTF-8 text: save it as UTF-8.") from problem
 
 
+def read_json(path: str | Path, limit: int = JSON_BYTES, error: type[EchoxError] = InputError) -> Any:
+    """Return what a JSON file of at most `limit` bytes holds; raises `error` in one sentence."""
+    try:
+        return json.loads(read_text(path, limit, error))
+    except (ValueError, RecursionError) as problem:
+        raise error(f"{path} is not JSON ({_reason(problem)}): make or fetch it again.") from problem
+
+
 def sha256_of(path: str | Path, error: type[EchoxError] = InputError) -> str:
     """Return a regular file's sha256 in hexadecimal, read in pieces; raises `error`."""
     with open_regular(path, None, error) as file:

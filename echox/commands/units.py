@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from echox.audio import SAMPLE_RATE
 from echox.commands.progress import shown
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def fit(
     encoded = (states for waves in heard for states in encode([wave for _, wave in waves]))
     centroids = fit_kmeans(sample_frames(encoded, POINTS_PER_CENTROID * k, seed), k, seed, engine=engine)
     name = Path(encoder).name if Path(encoder).is_dir() else encoder
-    save_centroids(out, centroids, UnitsMeta(name, revision, layer, window, 16_000, hop, k))
+    save_centroids(out, centroids, UnitsMeta(name, revision, layer, window, SAMPLE_RATE, hop, k))
     typer.echo(f"{out}: {k} units of {encoder}, layer {layer}")
 
 
@@ -173,8 +174,10 @@ def read_sounds(names: list[str]) -> "Iterator[tuple[str, np.ndarray]]":
             yield _unique(path.stem, seen), load_audio(path)
             continue
         for record in read_manifest(path):
-            if record["sample_rate"] != 16_000:
-                raise InputError(f"{path}: {record['id']} has {record['sample_rate']} Hz; units are made at 16000 Hz.")
+            if record["sample_rate"] != SAMPLE_RATE:
+                raise InputError(
+                    f"{path}: {record['id']} has {record['sample_rate']} Hz; units are made at {SAMPLE_RATE} Hz."
+                )
             yield _unique(str(record["id"]), seen), read_audio(record, path.parent)
 
 
@@ -223,10 +226,7 @@ def _unique(name: str, seen: set[str]) -> str:
 
 def _revision(name: str, commit: str | None) -> str:
     """Return the commit of a hub name or the sha256 of a folder's weights."""
-    import hashlib
+    from echox.files import sha256_of
 
     weights = Path(name) / "model.safetensors"
-    if not weights.is_file():
-        return commit or "unknown"
-    with weights.open("rb") as file:
-        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+    return f"sha256:{sha256_of(weights)}" if weights.is_file() else commit or "unknown"

@@ -105,11 +105,3 @@ def _plain(text: str, source: str) -> Any:
             raise ConfigError(f"{source} stands for more than {MOST_VALUES} values: a recipe has some dozens.")
         waiting += inner
     return values
-
-
-def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Settings:
-    """Return the typed settings of the recipe's stage; ConfigError on any unknown stage, key or value."""
-    from echox.train.stages import settings_class
-
-    values = read_yaml(path, overrides)
-    return settings_class(values.get("stage"), str(path)).parse(values, str(path))

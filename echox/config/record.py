@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from echox.errors import ConfigError, ModelError
-from echox.files import JSON_BYTES, MARKER, read_text, write_text
+from echox.files import MARKER, read_json, write_text
 
 RUN = "run.json"
 EDGE = 1 << 16  # bytes at both ends of a file
@@ -113,9 +113,9 @@ def read_run(out: Path) -> tuple[str, Record] | None:
     if not path.is_file():
         return None
     try:
-        values = json.loads(read_text(path, JSON_BYTES, ConfigError))
+        values = read_json(path, error=ConfigError)
         return str(values["at"]), Record(dict(values["settings"]), dict(values["inputs"]), str(values["code"]))
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (TypeError, KeyError) as error:
         raise ConfigError(f"{path} is not a record of a run: choose another `out`.") from error
 
 

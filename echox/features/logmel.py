@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from transformers.audio_utils import mel_filter_bank
 
-SAMPLE_RATE = 16_000
+from echox.audio import SAMPLE_RATE
+
 N_FFT = 400  # samples: 25 ms
 HOP = 160  # samples: 10 ms per mel frame
 

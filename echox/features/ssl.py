@@ -20,12 +20,12 @@ import torch
 from torch import nn
 from transformers import AutoFeatureExtractor, AutoModel, PreTrainedModel
 
+from echox.audio import SAMPLE_RATE
 from echox.errors import InputError, ModelError
 from echox.features.logmel import log_mel
 
 WHISPER_HOP = 320  # samples per Whisper frame: mel hop 160, second convolution of stride 2
 WHISPER_MEL_HOP = 160
-SAMPLE_RATE = 16_000
 
 
 class HiddenStates:

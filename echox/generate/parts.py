@@ -37,7 +37,9 @@ class ModelConfig:
 
     model_type: Text
     encoder_layer: Layers
-    llm: dict[str, str | int]  # a published file, see echox.hub.LlmSource, or {"folder": name of a folder in this one}
+    llm: dict[
+        str, str | int
+    ]  # a published file, see echox.hub_source.LlmSource, or {"folder": name of a folder in this one}
     about: Text
 
 

@@ -8,15 +8,13 @@ Legend: B batch, C channels, D embedding width, S samples, T frames or, inside, 
 """
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations, parametrize
 
-if TYPE_CHECKING:
-    from echox.models.vocoder import VocoderConfig
+from echox.models.vocoder_config import VocoderConfig
 
 SLOPE = 0.1  # of every leaky ReLU but the last
 
@@ -47,7 +45,7 @@ class ResBlock(nn.Module):
 class HifiganGenerator(nn.Module):
     """Embedded frames to samples: transposed convolutions, each followed by the mean of residual blocks."""
 
-    def __init__(self, config: "VocoderConfig") -> None:
+    def __init__(self, config: VocoderConfig) -> None:
         super().__init__()
         self.rates = tuple(config.upsample_rates)
         self.final_slope = config.final_slope

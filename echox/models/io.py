@@ -17,7 +17,7 @@ from transformers.initialization import no_init_weights
 
 from echox.config.record import check_finished
 from echox.errors import ModelError, OutputError
-from echox.files import CONFIG_BYTES, read_header, read_text, write_file, write_text
+from echox.files import CONFIG_BYTES, read_header, read_json, write_file, write_text
 from echox.models.bounds import check_values
 from echox.models.int8 import dequantize, header_behind
 
@@ -67,10 +67,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = Path(folder) / CONFIG
     if not path.exists():
         raise ModelError(f"{folder} is not a model part: {CONFIG} is missing; fetch the model again.")
-    try:
-        config = json.loads(read_text(path, CONFIG_BYTES, ModelError))
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path} is not JSON ({error}): fetch the model again.") from error
+    config = read_json(path, CONFIG_BYTES, ModelError)
     if not isinstance(config, dict):
         raise ModelError(f"{path} does not hold settings: fetch the model again.")
     return config

@@ -13,22 +13,19 @@ Legend: B batch, C width, D embedding width, F bins, H samples per spectrum, S s
 """
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from echox.models.convnext import ConvNeXtBlock
-
-if TYPE_CHECKING:
-    from echox.models.vocoder import VocoderConfig
+from echox.models.vocoder_config import VocoderConfig
 
 
 class IstftGenerator(nn.Module):
     """Embedded frames to samples: trunk at frame rate, upsampling, blocks at spectrum rate, inverse STFT."""
 
-    def __init__(self, config: "VocoderConfig") -> None:
+    def __init__(self, config: VocoderConfig) -> None:
         super().__init__()
         self.steps = config.istft_steps  # spectra per frame
         self.hop = config.hop // self.steps

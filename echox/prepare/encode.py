@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 
+from echox.audio import SAMPLE_RATE
 from echox.config.load import Settings
 from echox.config.record import Record, check_same, write_run
 from echox.data.manifest import read_audio, read_manifest
 from echox.data.states import manifests_of, write_ragged
 from echox.errors import ConfigError, InputError, ModelError
-from echox.features.logmel import SAMPLE_RATE
 from echox.models.encoder import FRAME_SAMPLES, MIN_SAMPLES, SpeechEncoder
 
 Encode = Callable[[list[np.ndarray]], list[np.ndarray]]

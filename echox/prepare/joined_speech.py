@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from echox.audio import SAMPLE_RATE
 from echox.config.load import Settings
 from echox.data.example import text_of
 from echox.data.manifest import read_audio, read_manifest
@@ -20,7 +21,6 @@ from echox.errors import InputError
 from echox.prepare.perturb import coloured_noise, perturb
 from echox.prepare.recipe import Perturbation
 
-RATE = 16_000
 TALKERS = 24
 
 
@@ -81,11 +81,11 @@ class JoinedSpeech:
         wave_S, text = self._joined(longest, rng)
         if rng.random() < settings.perturbed_share:
             wave_S, _ = perturb(wave_S, settings.perturb, self.talkers, rng)
-        return Window(wave_S[: longest * RATE], text)
+        return Window(wave_S[: longest * SAMPLE_RATE], text)
 
     def _joined(self, longest: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
         settings = self.settings
-        room = int((longest - 2 * settings.perturb.silence_seconds[1]) * RATE)
+        room = int((longest - 2 * settings.perturb.silence_seconds[1]) * SAMPLE_RATE)
         waves, texts = [], []
         while True:
             wave_S, text = self._draw(rng)
@@ -97,7 +97,7 @@ class JoinedSpeech:
                 wave_S, text = self._draw(rng)
             if not waves:
                 wave_S = wave_S[:room]
-            waves += [wave_S, np.zeros(int(rng.uniform(*settings.gap_seconds) * RATE), np.float32)]
+            waves += [wave_S, np.zeros(int(rng.uniform(*settings.gap_seconds) * SAMPLE_RATE), np.float32)]
             texts.append(text)
             if rng.random() < (settings.single_share if len(texts) == 1 else 0.15):
                 break
@@ -106,13 +106,13 @@ class JoinedSpeech:
     def _draw(self, rng: np.random.Generator) -> tuple[np.ndarray, str]:
         folder, records = self.places[int(rng.choice(len(self.places), p=self.shares))]
         record = records[int(rng.integers(len(records)))]
-        return read_audio(record, folder, RATE), self.text_of(text_of(record, folder))
+        return read_audio(record, folder, SAMPLE_RATE), self.text_of(text_of(record, folder))
 
 
 def nothing_said(seconds: float, rng: np.random.Generator) -> np.ndarray:
     """Return silence, noise, hum, chords or clicks at 16 kHz: what a microphone hears when nobody speaks."""
-    count = int(seconds * RATE)
-    time = np.arange(count) / RATE
+    count = int(seconds * SAMPLE_RATE)
+    time = np.arange(count) / SAMPLE_RATE
     kind = rng.integers(5)
     level = 10 ** (rng.uniform(-60, -6) / 20)
     if kind == 0:

@@ -1,18 +1,18 @@
 """What happens to a voice on its way to a microphone: room, noise, telephone, silence, level.
 
 Pure functions of samples and a random generator; knows no voice, file or recipe beyond the `Perturbation` settings.
-Waves are float32 [samples] at `RATE` Hz.
+Waves are float32 [samples] at `SAMPLE_RATE` Hz.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
+from echox.audio import SAMPLE_RATE
 from echox.errors import require
 from echox.prepare.recipe import Perturbation
 from echox.prepare.voices import resample
 
-RATE = 16_000
 TELEPHONE_RATE = 8_000
 TELEPHONE_BAND_HZ = (300.0, 3_400.0)
 MU = 255.0
@@ -51,26 +51,26 @@ def add_noise(wave: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
 
 def room_response(seconds: float, rng: np.random.Generator) -> np.ndarray:
     """Return a synthetic impulse response: the direct sound, then noise that falls by 60 dB in `seconds`."""
-    count = max(int(seconds * RATE), 2)
+    count = max(int(seconds * SAMPLE_RATE), 2)
     decay = np.exp(-6.9 * np.arange(count) / count)
     tail = rng.standard_normal(count) * decay
-    tail[: int(rng.uniform(0.001, 0.006) * RATE)] = 0.0
+    tail[: int(rng.uniform(0.001, 0.006) * SAMPLE_RATE)] = 0.0
     response = tail * np.sqrt(rng.uniform(0.1, 0.8) / power(tail) / count)
     response[0] = 1.0
     return response.astype(np.float32)
 
 
 def telephone(wave: np.ndarray) -> np.ndarray:
-    """Return the wave as a telephone passes it: 300-3400 Hz, 8 kHz, 8-bit mu-law, and back at `RATE`."""
+    """Return the wave as a telephone passes it: 300-3400 Hz, 8 kHz, 8-bit mu-law, and back at `SAMPLE_RATE`."""
     low, high = TELEPHONE_BAND_HZ
     signal = require("scipy.signal", extra="prepare")
-    band = signal.butter(4, [low, high], btype="bandpass", fs=RATE, output="sos")
-    narrow = resample(np.asarray(signal.sosfilt(band, wave), dtype=np.float32), RATE, TELEPHONE_RATE)
+    band = signal.butter(4, [low, high], btype="bandpass", fs=SAMPLE_RATE, output="sos")
+    narrow = resample(np.asarray(signal.sosfilt(band, wave), dtype=np.float32), SAMPLE_RATE, TELEPHONE_RATE)
     peak = float(np.max(np.abs(narrow), initial=1e-6))
     companded = np.sign(narrow) * np.log1p(MU * np.abs(narrow) / peak) / np.log1p(MU)
     companded = np.round(companded * 127) / 127
     narrow = np.sign(companded) * np.expm1(np.abs(companded) * np.log1p(MU)) / MU * peak
-    return np.resize(resample(narrow.astype(np.float32), TELEPHONE_RATE, RATE), len(wave))
+    return np.resize(resample(narrow.astype(np.float32), TELEPHONE_RATE, SAMPLE_RATE), len(wave))
 
 
 def at_peak(wave: np.ndarray, dbfs: float) -> np.ndarray:
@@ -83,7 +83,7 @@ def perturb(
 ) -> tuple[np.ndarray, dict[str, float | str]]:
     """Return the spoilt wave and what was done to it (keys noise, snr_db, room_seconds, telephone, peak_dbfs)."""
     done: dict[str, float | str] = {}
-    lead, trail = (int(rng.uniform(*settings.silence_seconds) * RATE) for _ in range(2))
+    lead, trail = (int(rng.uniform(*settings.silence_seconds) * SAMPLE_RATE) for _ in range(2))
     wave = np.pad(wave, (lead, trail)).astype(np.float32)
     if rng.random() < settings.room_share:
         done["room_seconds"] = round(float(rng.uniform(*settings.room_seconds)), 3)

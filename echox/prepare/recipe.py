@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from echox.audio import SAMPLE_RATE
 from echox.config.load import Settings, read_yaml
 from echox.errors import ConfigError
 
@@ -118,7 +119,7 @@ class Recipe(Settings):
     stage: Literal["data"]
     sources: Sources
     texts: Texts = Texts()
-    sample_rate: int = 16_000
+    sample_rate: int = SAMPLE_RATE
     shard_texts: int = Field(default=500, ge=1)
     corpora: dict[str, Corpus]
 
@@ -138,8 +139,3 @@ def load_data_recipe(path: str | Path, local: dict[str, Path] | None = None) -> 
             raise ConfigError(f"{path} has no source {name!r}: choose from {', '.join(sorted(sources or {}))}.")
         sources[name]["path"] = str(place)
     return Recipe.parse(values, str(path))
-
-
-def build(recipe: Recipe) -> None:
-    """Refuse, since data is not trained: ConfigError names the commands that make it."""
-    raise ConfigError("a data recipe is run by `echox prepare texts` and `echox prepare speak`, not by `echox train`.")

@@ -4,7 +4,6 @@ Knows file formats only: not which questions are good, which are held out, nor a
 """
 
 import gzip
-import json
 import re
 import zipfile
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from echox.errors import InputError
+from echox.files import read_json
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def read_trivia(folder: Path) -> Iterator[Question]:
 def read_webquestions(path: Path) -> Iterator[Question]:
     """Yield the questions of one WebQuestions JSON file; raise InputError when it is not in that format."""
     try:
-        entries = json.loads(_existing(path, "WebQuestions").read_text(encoding="utf-8"))
+        entries = read_json(_existing(path, "WebQuestions"))
         for entry in entries:
             answers = tuple(answer.strip() for answer in entry["answers"] if answer.strip())
             if answers:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from echox.audio import SAMPLE_RATE
 from echox.data.manifest import read_jsonl, write_jsonl, write_manifest
 from echox.errors import InputError
 from echox.files import write_file, write_text
@@ -48,7 +49,7 @@ def generator(seed: int, *names: str) -> np.random.Generator:
 class Speaker:
     """Says one corpus: picks a voice for each text, changes its pitch and tempo, spoils it as the recipe asks."""
 
-    def __init__(self, corpus: Corpus, make: Callable[[VoiceChoice], Voice], sample_rate: int = 16_000) -> None:
+    def __init__(self, corpus: Corpus, make: Callable[[VoiceChoice], Voice], sample_rate: int = SAMPLE_RATE) -> None:
         self.corpus = corpus
         self.sample_rate = sample_rate
         self.voices = [make(choice) for choice in corpus.voices]

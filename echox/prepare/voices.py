@@ -4,7 +4,6 @@ A voice knows text, style, speed and seed, and nothing about corpora, noise or m
 imported when a voice is made; a missing one raises MissingDependency with the line that installs it.
 """
 
-import json
 import shutil
 import subprocess
 import tempfile
@@ -14,7 +13,9 @@ from typing import Protocol
 
 import numpy as np
 
+from echox.audio import SAMPLE_RATE
 from echox.errors import ConfigError, InputError, MissingDependency, require
+from echox.files import read_json
 from echox.prepare.recipe import VoiceChoice
 
 MAX_KOKORO_PHONEMES = 508
@@ -34,7 +35,7 @@ class Voice(Protocol):
 class ToneVoice:
     """A stand-in without weights: one tone a letter, so that tests can see text and speed in the samples."""
 
-    sample_rate = 16_000
+    sample_rate = SAMPLE_RATE
     styles = ("tones",)
 
     def speak(self, text: str, style: str, speed: float, seed: int) -> np.ndarray:
@@ -112,7 +113,7 @@ class KokoroVoice:
 class FliteVoice:
     """The `flite` program (Debian package flite), small unit-selection voices at 16 kHz."""
 
-    sample_rate = 16_000
+    sample_rate = SAMPLE_RATE
     styles = ("rms", "slt", "awb")
 
     def __init__(self) -> None:
@@ -174,10 +175,7 @@ def make_voice(choice: VoiceChoice, kokoro: Path | None = None) -> Voice:
 
 def _read_vocabulary(path: Path) -> dict[str, int]:
     """Return phoneme -> id of Kokoro's vocabulary file, bare or under the key `vocab`; raise InputError."""
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as JSON ({error}); restore it.") from error
+    tree = read_json(path)
     vocabulary = tree.get("vocab", tree) if isinstance(tree, dict) else None
     if not vocabulary or not all(isinstance(number, int) for number in vocabulary.values()):
         raise InputError(f"{path} does not map phonemes to ids; restore Kokoro's vocab.json.")

@@ -5,16 +5,14 @@
 (arXiv 2212.04356, appendix C) as shipped with transformers. Knows nothing about audio or scores.
 """
 
-import json
 import string
 import unicodedata
 from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
 
 import regex
 
-from echox.errors import InputError
+from echox.files import read_json
 
 _TOKEN = regex.compile(r"[\p{L}\p{N}\p{M}]+|[^\p{Z}\p{C}]")
 _ARTICLES = regex.compile(r"\b(a|an|the)\b")
@@ -65,12 +63,7 @@ def whisper_english(spellings: str = "") -> Callable[[str], str]:
 
     mapping: dict[str, str] = {}
     if spellings:
-        try:
-            mapping = json.loads(Path(spellings).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"{spellings} cannot be read as a spelling table ({error}); leave the option out."
-            ) from error
+        mapping = read_json(spellings)
     return EnglishTextNormalizer(mapping)
 
 

@@ -13,7 +13,7 @@ from echox.errors import ModelError
 from echox.files import copy_file, inside, write_folder, write_text
 from echox.generate.ears import TOKENIZER
 from echox.generate.parts import MODEL_TYPE
-from echox.hub import LlmSource
+from echox.hub_source import LlmSource
 from echox.models.echo import EchoDecoder
 from echox.models.encoder import SpeechEncoder
 from echox.models.int8 import quantize

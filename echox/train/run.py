@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from echox.config.load import load_recipe
 from echox.errors import ConfigError
-from echox.train.stages import stage_module
+from echox.train.stages import load_recipe, stage_module
 
 
 def run_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Path:
@@ -24,8 +23,6 @@ def run_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Path:
                 f"stage {recipe.stage} runs in one process: start several with shard=[0,2] and shard=[1,2]."
             )
         return module.run(recipe)
-    if not hasattr(module, "build"):
-        raise ConfigError(f"{path} is a recipe of stage {recipe.stage}, which has a command of its own.")
     from echox.train.loop import train
     from echox.train.ranks import joined
 

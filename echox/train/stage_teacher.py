@@ -17,11 +17,11 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
+from echox.audio import SAMPLE_RATE
 from echox.config.load import Settings
 from echox.config.record import Record, check_same, write_run
 from echox.data.manifest import read_jsonl
 from echox.errors import InputError
-from echox.features.logmel import SAMPLE_RATE
 from echox.files import write_file, write_folder
 from echox.models.io import save_part
 from echox.prepare.encode import Encode, EncoderSettings, Shard, check_shard, load_encode

@@ -9,11 +9,11 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
+from echox.audio import SAMPLE_RATE
 from echox.config.record import Record, check_same, write_run
 from echox.data.manifest import read_manifest
 from echox.data.states import manifests_of, read_ragged
 from echox.errors import InputError
-from echox.features.logmel import SAMPLE_RATE
 from echox.files import sha256_of
 from echox.prepare.encode import Encode, EncoderSettings, Shard, check_shard, clip_of, encode_shards, load_encode
 from echox.units.estimate import LexiconConfig

@@ -4,11 +4,13 @@ A stage module offers `Recipe` (a Settings class that holds `stage` and `out`) a
 `build(recipe) -> Stage` (trained by echox/train/loop.py) or `run(recipe) -> Path` (files to files).
 """
 
+from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from echox.config.load import Settings
+from echox.config.load import Settings, read_yaml
 from echox.errors import ConfigError
 
 STAGES = {
@@ -29,6 +31,10 @@ STAGES = {
 
 def stage_module(name: Any, source: str) -> ModuleType:
     """Return the module of stage `name`; ConfigError lists the stages that exist."""
+    if name == "data":
+        raise ConfigError(
+            f"{source} makes texts and speech: run `echox prepare texts` and `echox prepare speak` with it."
+        )
     if not isinstance(name, str) or name not in STAGES:
         raise ConfigError(f"{source}: unknown stage {name!r}: choose from {', '.join(STAGES)}.")
     return import_module(STAGES[name])
@@ -37,3 +43,9 @@ def stage_module(name: Any, source: str) -> ModuleType:
 def settings_class(name: Any, source: str) -> type[Settings]:
     """Return the settings class of stage `name`."""
     return stage_module(name, source).Recipe
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
+    """Return the typed settings of the recipe's stage; ConfigError on any unknown stage, key or value."""
+    values = read_yaml(path, tuple(overrides))
+    return settings_class(values.get("stage"), str(path)).parse(values, str(path))

@@ -18,8 +18,8 @@ from transformers import (
     WhisperModel,
 )
 
+from echox.audio import SAMPLE_RATE
 from echox.data.manifest import write_jsonl, write_manifest
-from echox.features.logmel import SAMPLE_RATE
 
 WORDS = "what who where is the capital of a big small red blue king queen river city france spain paris madrid".split()
 FACTS = {

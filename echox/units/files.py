@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from echox import files
 from echox.errors import ModelError, OutputError
-from echox.files import JSON_BYTES, read_header, read_text, write_bytes, write_text
+from echox.files import read_header, write_bytes, write_text
 
 ARRAYS_BYTES = 1 << 30
 
@@ -37,12 +38,7 @@ def refuse_others(folder: Path, name: str, companion: str) -> None:
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read one JSON object; raises ModelError that names the file when it is absent or broken."""
-    try:
-        if not path.exists():
-            raise ModelError(f"{path} is missing: give a complete units folder.")
-        record = json.loads(read_text(path, JSON_BYTES, ModelError))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path} cannot be read as JSON ({_reason(error)}): make the units folder again.") from error
+    record = files.read_json(path, error=ModelError)
     if not isinstance(record, dict):
         raise ModelError(f"{path} should hold a JSON object: make the units folder again.")
     return record

@@ -73,8 +73,9 @@ def test_models_begin_with_a_legend_of_their_shapes(path):
 
 
 def load(path: Path, *overrides: str) -> Any:
-    from echox.config.load import load_recipe, read_yaml
+    from echox.config.load import read_yaml
     from echox.prepare.recipe import Recipe
+    from echox.train.stages import load_recipe
 
     values = read_yaml(path, overrides)
     return Recipe.parse(values, str(path)) if values["stage"] == "data" else load_recipe(path, overrides)

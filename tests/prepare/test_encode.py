@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from echox.audio import save_wav
-from echox.config.load import load_recipe
 from echox.data.manifest import read_manifest, write_manifest
 from echox.data.states import read_ragged
 from echox.errors import ConfigError, InputError
 from echox.prepare.encode import Recipe, encode_shards, in_batches, run
+from echox.train.stages import load_recipe
 from echox.train.toy import write_encoder
 
 

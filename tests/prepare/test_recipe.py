@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from echox.errors import ConfigError
-from echox.prepare.recipe import HELD_OUT_VOICES, build, load_data_recipe
+from echox.prepare.recipe import HELD_OUT_VOICES, load_data_recipe
+from echox.train.run import run_recipe
 
 SHIPPED = Path(__file__).parents[2] / "recipes" / "mini" / "data.yaml"
 
@@ -55,4 +56,4 @@ def test_unknown_source_corpus_and_training_are_refused():
     with pytest.raises(ConfigError, match="no corpus 'users'"):
         recipe.corpus("users")
     with pytest.raises(ConfigError, match="echox prepare"):
-        build(recipe)
+        run_recipe(SHIPPED)

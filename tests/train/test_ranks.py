@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import distributed, multiprocessing, nn
 
-from echox.config.load import load_recipe
 from echox.errors import ConfigError
 from echox.models.spelling import lay_out
 from echox.models.t2c import T2CBatch, T2CConfig, TextToCodec
@@ -15,6 +14,7 @@ from echox.objectives.t2c import T2CObjective
 from echox.train.loop import Moves, Player, Stage, TrainSettings, check_shardable, train
 from echox.train.optim import OptimSettings
 from echox.train.run import run_recipe
+from echox.train.stages import load_recipe
 from tests.train.test_loop import stage as game
 
 SIZES = {

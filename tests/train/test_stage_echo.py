@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from echox.config.load import load_recipe
 from echox.errors import ConfigError
 from echox.train import stage_echo
 from echox.train.checkpoint import trained_state
 from echox.train.loop import Run, train
+from echox.train.stages import load_recipe
 from tests.toy_model import RECIPES, toy_model  # noqa: F401 - a fixture
 
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from echox.config.load import load_recipe
 from echox.train import stage_s2t
 from echox.train.loop import Run, train, train_step
+from echox.train.stages import load_recipe
 from tests.toy_model import RECIPES, toy_model  # noqa: F401 - a fixture
 
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from echox.config.load import load_recipe
 from echox.data.manifest import write_manifest
 from echox.data.states import write_ragged
 from echox.errors import ConfigError
 from echox.models.vocoder import UnitVocoder
 from echox.train.loop import train
 from echox.train.stage_vocoder import Recipe, build, build_vocoder_stage
+from echox.train.stages import load_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 

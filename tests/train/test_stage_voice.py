@@ -9,7 +9,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from echox.config.load import load_recipe
 from echox.data.latents import Utterances
 from echox.errors import ConfigError, InputError
 from echox.generate.parts import load_vocoder
@@ -18,6 +17,7 @@ from echox.prepare.teachers import Said
 from echox.train.run import run_recipe
 from echox.train.stage_teacher import Texts, chosen_texts, join
 from echox.train.stage_voice import build, fitting_quantile
+from echox.train.stages import load_recipe
 from echox.train.toy import write_world
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "debug"
