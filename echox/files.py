@@ -294,7 +294,9 @@ def read_json(path: str | Path, limit: int = JSON_BYTES, error: type[EchoxError]
     try:
         return json.loads(read_text(path, limit, error))
     except (ValueError, RecursionError) as problem:
-        raise error(f"{path} is not JSON ({_reason(problem)}): make or fetch it again.") from problem
+        raise error(
+            f"{path} cannot be read as JSON ({_reason(problem)}): correct it, or make or fetch it again."
+        ) from problem
 
 
 def sha256_of(path: str | Path, error: type[EchoxError] = InputError) -> str:

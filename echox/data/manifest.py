@@ -16,18 +16,10 @@ from typing import Any
 import numpy as np
 
 from echox.errors import InputError
-from echox.files import JSON_BYTES, LINES_BYTES, open_regular, read_text, write_file
+from echox.files import LINES_BYTES, open_regular, write_file
 
 REQUIRED = ("id", "audio", "samples", "sample_rate")
 PCM16_SCALE = 32768.0
-
-
-def read_json(path: str | Path) -> Any:
-    """Return what a JSON file holds; raise InputError when it is missing, too large or something else."""
-    try:
-        return json.loads(read_text(path, JSON_BYTES))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read as JSON ({error}): correct it, or make or fetch it again.") from error
 
 
 def read_jsonl(path: str | Path) -> list[dict[str, Any]]:

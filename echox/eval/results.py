@@ -11,9 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from echox.data.manifest import read_json, read_jsonl
+from echox.data.manifest import read_jsonl
 from echox.errors import ConfigError, InputError, OutputError
-from echox.files import drop_partial_line
+from echox.files import drop_partial_line, read_json
 
 FREE = frozenset({"arms", "limit", "shard", "started", "machine", "load_seconds"})
 """Settings that may differ between runs of one file: they choose which lines are written, not what they say."""

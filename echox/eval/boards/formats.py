@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from echox.data.manifest import read_json, read_jsonl
+from echox.data.manifest import read_jsonl
 from echox.errors import ConfigError, InputError
 from echox.eval.questions import Item
-from echox.files import JSON_BYTES, read_text
+from echox.files import JSON_BYTES, read_json, read_text
 
 
 @dataclass(frozen=True)

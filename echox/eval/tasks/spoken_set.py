@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 
 from echox.audio import SAMPLE_RATE, load_audio, save_wav
-from echox.data.manifest import read_json, read_jsonl
+from echox.data.manifest import read_jsonl
 from echox.errors import ConfigError, InputError
 from echox.eval.questions import Item, check_questions, read_questions, safe_name, take, write_questions
 from echox.eval.results import read_results
 from echox.eval.scorers.answers import Scorer
 from echox.eval.tasks.qa_tables import TYPED_ARMS
-from echox.files import write_text
+from echox.files import read_json, write_text
 from echox.prepare.perturb import perturb
 from echox.prepare.recipe import HELD_OUT_VOICES, Corpus, Perturbation, VoiceChoice
 from echox.prepare.speak import Speaker, generator
