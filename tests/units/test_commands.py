@@ -108,7 +108,7 @@ def test_settings_that_cannot_be_are_refused_before_any_work(tmp_path: Path) -> 
         run("words", "u.jsonl", "--decoder", "magic")
     with pytest.raises(ConfigError, match="max_length"):
         run("words", "u.jsonl", "--max-length", "0")
-    with pytest.raises(ModelError, match=r"config\.json is missing"):
+    with pytest.raises(ModelError, match=r"config\.json does not exist"):
         run("extract", "a.wav", "--encoder", "none", "--units", str(tmp_path))
     with pytest.raises(InputError, match=r"u\.jsonl is missing"):
         run("words", str(tmp_path / "u.jsonl"))
