@@ -1,0 +1,215 @@
+"""The page in headless Chromium, a recording as its microphone: spoken to, interrupted, typed to, looked at."""
+
+import json
+import shutil
+import subprocess
+import time
+import urllib.request
+from base64 import b64decode
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import websockets.sync.client
+from serve_players import Loud
+
+from echox.audio import load_audio, save_wav
+from echox.generate.fake import FakeAssistant
+from echox.serve.turns import Detectors
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="install Chromium to run the page's tests")
+FLAGS = (
+    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --mute-audio --autoplay-policy=no-user-gesture-required "
+    "--use-fake-ui-for-media-stream --use-fake-device-for-media-stream --remote-debugging-port=0"
+).split()
+
+
+class Long(FakeAssistant):
+    """Answers for ten seconds."""
+
+    def _speak(self, text, text_only, left):
+        yield from super()._speak(f"{text} " + "And so on. " * 15, text_only, left)
+
+
+class Page:
+    """A tab, driven over Chromium's own protocol."""
+
+    def __init__(self, socket):
+        self.socket, self.count, self.problems = socket, 0, []
+
+    def call(self, method, **params):
+        self.count += 1
+        self.socket.send(json.dumps({"id": self.count, "method": method, "params": params}))
+        while True:
+            answer = json.loads(self.socket.recv(timeout=20))
+            if answer.get("method") == "Runtime.exceptionThrown":
+                self.problems.append(answer["params"]["exceptionDetails"])
+            if answer.get("method") == "Log.entryAdded" and answer["params"]["entry"]["level"] == "error":
+                self.problems.append(answer["params"]["entry"]["text"])
+            if answer.get("id") == self.count:
+                assert "error" not in answer, answer
+                return answer["result"]
+
+    def run(self, code):
+        found = self.call("Runtime.evaluate", expression=code, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in found, found
+        return found["result"].get("value")
+
+    def until(self, code, seconds=20):
+        end = time.monotonic() + seconds
+        while not (value := self.run(code)):
+            assert time.monotonic() < end, (code, self.run("document.body.innerText"), self.problems)
+            time.sleep(0.03)
+        return value
+
+    def key(self, key, code=None):
+        for kind in ("keyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=code or key)
+
+    def picture(self, path):
+        Path(path).write_bytes(b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
+
+
+@contextmanager
+def browsing(url, folder, microphone, width=900, height=760, dark=False, locked=False):
+    """Open the page with a recording as its microphone; no exception and no console error may be left behind."""
+    flags = [*FLAGS, f"--user-data-dir={folder}/profile", f"--use-file-for-fake-audio-capture={microphone}"]
+    process = subprocess.Popen([CHROMIUM, *flags, "about:blank"], stderr=subprocess.PIPE, text=True)
+    try:
+        line = ""
+        while "DevTools listening on" not in line:
+            line = process.stderr.readline()
+            assert line, "Chromium ended"
+        port = line.partition("127.0.0.1:")[2].partition("/")[0]
+        tabs = json.load(urllib.request.urlopen(f"http://127.0.0.1:{port}/json"))
+        address = next(tab["webSocketDebuggerUrl"] for tab in tabs if tab["type"] == "page")
+        with websockets.sync.client.connect(address, max_size=None) as socket:
+            page = Page(socket)
+            for domain in ("Runtime", "Log", "Page"):
+                page.call(f"{domain}.enable")
+            phone = width < 500
+            page.call(
+                "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone
+            )
+            scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+            page.call("Emulation.setEmulatedMedia", features=scheme)
+            page.call("Page.navigate", url=url)
+            page.until(
+                "document.querySelector('#ask-key')?.open" if locked else "document.querySelector('#model')?.value"
+            )
+            yield page
+            expected = "status of 401" if locked else "nothing"  # Chromium itself logs it
+            assert [problem for problem in page.problems if expected not in problem] == []
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def microphone(tmp_path_factory):
+    """The example question and a pause, again and again: what Chromium plays as a microphone."""
+    path = tmp_path_factory.mktemp("microphone") / "question.wav"
+    question = load_audio("examples/question.wav", 48_000)
+    save_wav(path, np.concatenate([question, np.zeros(2 * 48_000, np.float32)]), 48_000)
+    return path
+
+
+BUBBLES = "[...document.querySelectorAll('#log .{}')].map((one) => one.innerText).join('\\n')"
+
+
+def test_press_ask_and_hear_then_type(server, tmp_path, microphone):
+    with browsing(server.url, tmp_path, microphone) as page:
+        page.run("document.body.focus()")
+        page.key(" ", "Space")
+        page.until("document.body.dataset.state === 'listening'")
+        page.until("Number(document.body.dataset.level) > 0.02")
+        page.until("talk.heard.length >= 50")
+        page.key(" ", "Space")
+        page.until("Number(document.body.dataset.played) > 0.9")
+        page.until("document.body.dataset.state === 'idle'")
+        answer = page.run(BUBBLES.format("assistant"))
+        assert "You asked about" in answer and "first sound after" in answer
+        assert "seconds" in page.run(BUBBLES.format("user"))
+        played = page.run("speaker.played")
+        page.run("document.querySelector('#log .user button').click()")
+        page.until(f"speaker.played > {played} + 1.5")
+        page.run("document.querySelector('#text').focus()")
+        page.call("Input.insertText", text="tea")
+        page.run("document.querySelector('#type').requestSubmit()")
+        page.until(f"({BUBBLES.format('assistant')}).includes('You asked about tea.')")
+        assert page.run("talk.errors") == 0 and page.run("document.querySelector('#save').disabled") is False
+    assert server.settled()
+
+
+def test_just_speak_and_interrupt_by_speaking(start, tmp_path, microphone):
+    server = start(Long(), detectors=Detectors(Loud))
+    with browsing(server.url, tmp_path, microphone) as page:
+        page.run("document.querySelector('input[value=free]').click()")
+        page.run("talk.listen()")
+        page.until("document.body.dataset.state === 'speaking'")
+        assert page.run("speaker.busy()")
+        page.until("!!document.querySelector('#log .cut')")  # the recording has begun again
+        assert not page.run(
+            "document.querySelector('#log .cut').closest('li') === document.querySelector('#log li:last-child') && speaker.busy()"
+        )
+        page.until("document.querySelectorAll('#log .assistant').length >= 2")
+        page.run("talk.quiet(true)")
+        page.key("Escape")
+        assert not page.run("speaker.busy()") and page.run("talk.errors") == 0
+    assert server.settled()
+
+
+def test_a_key_is_asked_for_and_remembered(start, tmp_path, microphone):
+    server = start(keys=("right",))
+    with browsing(server.url, tmp_path, microphone, locked=True) as page:
+        page.run("document.querySelector('#key').value = 'right'; document.querySelector('#ask-key').close()")
+        page.until("document.querySelector('#model').options.length === 1")
+        page.run("talk.type('tea')")
+        page.until(f"({BUBBLES.format('assistant')}).includes('You asked about tea.')")
+
+
+def test_everything_has_a_name_for_a_screen_reader(server, tmp_path, microphone):
+    with browsing(server.url, tmp_path, microphone, width=390, height=780, dark=True) as page:
+        page.call("Accessibility.enable")
+        nodes = page.call("Accessibility.getFullAXTree")["nodes"]
+        for node in nodes:
+            role = node.get("role", {}).get("value")
+            if role in ("button", "combobox", "textbox", "radio") and not node.get("ignored"):
+                assert node["name"]["value"], node
+        assert page.run("document.documentElement.scrollWidth <= innerWidth")
+        fetched = page.run("performance.getEntriesByType('resource').map((one) => one.name)")
+        assert all(name.startswith((server.url, "data:", "blob:")) for name in fetched)
+
+
+if __name__ == "__main__":  # pictures to look at: python tests/serve/test_page.py URL FOLDER
+    import sys
+    import tempfile
+
+    url, out = sys.argv[1:]
+    with tempfile.TemporaryDirectory() as home:
+        sound = Path(home) / "question.wav"
+        question = load_audio("examples/question.wav", 48_000)
+        save_wav(sound, np.concatenate([question, np.zeros(48_000, np.float32)]), 48_000)
+        for name, width, height, dark in (
+            ("light", 900, 760, False),
+            ("dark", 900, 760, True),
+            ("phone", 390, 780, False),
+        ):
+            with browsing(url, f"{home}/{name}", sound, width, height, dark) as shown:
+                shown.picture(f"{out}/{name}-idle.png")
+                shown.key(" ", "Space")
+                shown.until("talk.heard.length >= 30")
+                shown.picture(f"{out}/{name}-listening.png")
+                shown.until("talk.heard.length >= 62")
+                shown.key(" ", "Space")
+                shown.until("document.body.dataset.state === 'speaking'", 60)
+                time.sleep(0.3)
+                shown.picture(f"{out}/{name}-speaking.png")
+                shown.until("document.body.dataset.state === 'idle'", 60)
+                shown.run("talk.type('What is the largest ocean?')")
+                shown.until("document.querySelectorAll('#log .assistant').length === 2", 60)
+                shown.until("document.body.dataset.state === 'idle'", 60)
+                shown.picture(f"{out}/{name}-done.png")
