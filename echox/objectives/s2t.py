@@ -15,14 +15,16 @@ from echox.objectives.loss import Loss
 HIDDEN_SPANS, HIDDEN_FRAMES = 2, 10  # stretches of every utterance, and the longest of them, that CTC does not hear
 
 
-def ctc_loss(log_probs_BTC: torch.Tensor, frames_B: torch.Tensor, targets: list[list[int]]) -> torch.Tensor:
-    """Return the mean CTC loss a target token; the blank is the last class, impossible rows count nothing."""
+def ctc_loss(
+    log_probs_BTC: torch.Tensor, frames_B: torch.Tensor, targets: list[list[int]], blank: int | None = None
+) -> torch.Tensor:
+    """Return the mean CTC loss a target token; the blank is the last class by default, impossible rows count nothing."""
+    blank = log_probs_BTC.shape[-1] - 1 if blank is None else blank
     device = log_probs_BTC.device
     lengths_B = torch.tensor([len(row) for row in targets], device=device)
     flat = torch.tensor([token for row in targets for token in row], device=device)
     return nn.functional.ctc_loss(
-        log_probs_BTC.float().transpose(0, 1), flat, frames_B, lengths_B, blank=log_probs_BTC.shape[-1] - 1,
-        reduction="mean", zero_infinity=True,
+        log_probs_BTC.float().transpose(0, 1), flat, frames_B, lengths_B, blank=blank, reduction="mean", zero_infinity=True,
     )  # fmt: skip
 
 

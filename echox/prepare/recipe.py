@@ -117,7 +117,7 @@ class Recipe(Settings):
     """A whole data recipe; `corpora` maps a folder name to what is spoken into it."""
 
     stage: Literal["data"]
-    sources: Sources
+    sources: Sources | None = None  # none: what is spoken was written by another stage, as `text_pairs`
     texts: Texts = Texts()
     sample_rate: int = SAMPLE_RATE
     shard_texts: int = Field(default=500, ge=1)

@@ -74,6 +74,24 @@ def read_webquestions(path: Path) -> Iterator[Question]:
 
 def read_tatoeba(path: Path) -> Iterator[str]:
     """Yield the English side of a Tatoeba pair file (`fra-eng.zip`, or its tab-separated text)."""
+    for line in _tatoeba_lines(path):
+        yield line.split("\t")[0].strip()
+
+
+def read_tatoeba_pairs(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield (English, other) of a Tatoeba pair file; InputError when it holds no such line."""
+    found = False
+    for line in _tatoeba_lines(path):
+        english, tab, rest = line.partition("\t")
+        if tab:
+            found = True
+            yield english.strip(), rest.split("\t")[0].strip()
+    if not found:
+        raise InputError(f"Tatoeba: {path} has no line with a tab: give the pair file of two languages.")
+
+
+def _tatoeba_lines(path: Path) -> list[str]:
+    """Return the lines of a pair file, zipped or plain."""
     _existing(path, "Tatoeba")
     if path.suffix == ".zip":
         try:
@@ -84,8 +102,7 @@ def read_tatoeba(path: Path) -> Iterator[str]:
             raise InputError(f"Tatoeba: {path} is not a zip with a pair file; download it again.") from error
     else:
         text = decode_text(path.read_bytes())
-    for line in text.splitlines():
-        yield line.split("\t")[0].strip()
+    return text.splitlines()
 
 
 def read_captions(path: Path) -> Iterator[str]:

@@ -99,6 +99,8 @@ class Speaker:
             "split": self.corpus.split,
             **facts,
         }
+        if row.get("translation"):
+            record["translation"] = row["translation"]
         if row.get("answers"):
             record |= {"answers": list(row["answers"]), "answer": row["answers"][0]}
         return pcm, record

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from echox.data.manifest import write_jsonl
 from echox.errors import ConfigError
-from echox.prepare.recipe import Recipe, Source
+from echox.prepare.recipe import Recipe, Source, Sources
 from echox.prepare.sources import Question, read_captions, read_tatoeba, read_trivia, read_webquestions
 from echox.prepare.texts import (
     answer_sentences,
@@ -27,19 +27,25 @@ def _path(source: Source, name: str) -> Path:
     return source.path
 
 
+def _sources(recipe: Recipe) -> Sources:
+    if recipe.sources is None:
+        raise ConfigError("the recipe names no sources: its texts are written by a stage of `echox train`.")
+    return recipe.sources
+
+
 def split_questions(recipe: Recipe) -> tuple[list[Question], list[Question], list[Question]]:
     """Return (train, measured, reserve) questions.
 
     Measured and reserve hold WebQuestions val and devtest whole and a hash-chosen part of the trivia; train holds the
     rest of the trivia and WebQuestions trainmodel, without near repeats of either.
     """
-    settings = recipe.texts
+    settings, sources = recipe.texts, _sources(recipe)
 
     def askable(entry: Question) -> bool:
         return is_askable(entry, settings.max_question_words, settings.max_answer_words)
 
-    web = _path(recipe.sources.webquestions, "webquestions")
-    trivia = unique(filter(askable, read_trivia(_path(recipe.sources.opentriviaqa, "opentriviaqa"))))
+    web = _path(sources.webquestions, "webquestions")
+    trivia = unique(filter(askable, read_trivia(_path(sources.opentriviaqa, "opentriviaqa"))))
     web_test = unique([*read_webquestions(web / "val.json"), *read_webquestions(web / "devtest.json")])
     web_test = lowest(web_test, len(web_test), "held-out")
     trivia_test = lowest(trivia, settings.trivia_held_out, "held-out")
@@ -55,7 +61,7 @@ def split_questions(recipe: Recipe) -> tuple[list[Question], list[Question], lis
 def write_texts(recipe: Recipe, folder: Path) -> dict[str, int]:
     """Write the four text files into `folder` and return how many lines each has."""
     train, measured, reserve = split_questions(recipe)
-    sources = recipe.sources
+    sources = _sources(recipe)
     captions = _path(sources.multi30k, "multi30k")
     captions = next((path for path in (captions / "train.en.gz", captions / "train.en") if path.exists()), captions)
     tatoeba = _path(sources.tatoeba, "tatoeba")

@@ -12,7 +12,8 @@ from echox.config.load import read_yaml
 from echox.train.run import run_recipe
 
 FOLDER, WORLD = Path("recipes/debug"), "out/debug"
-RECIPES = ("encode", "units", "answers", "vocoder", "align", "listen", "s2t", "t2c", "echo", "teacher", "voice")
+RECIPES = ("encode", "units", "answers", "vocoder", "align", "listen", "s2t", "t2c", "echo", "teacher", "voice", "text_pairs",
+           "vocabulary", "translate_text", "translate")  # fmt: skip
 
 
 def make_missing(recipe: str | Path, overrides: Sequence[str], tell: Callable[[str], None]) -> None:

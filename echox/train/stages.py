@@ -15,6 +15,7 @@ from echox.errors import ConfigError
 
 STAGES = {
     "encode": "echox.prepare.encode",  # corpora -> encoder states
+    "text_pairs": "echox.prepare.text_pairs",  # text pairs of two languages -> train, dev, test, and what is spoken
     "answers": "echox.prepare.answers",  # typed questions -> the text model's own answers, and what to learn
     "units": "echox.train.stage_units",  # audio -> k-means units and the unit language
     "vocoder": "echox.train.stage_vocoder",  # units -> waveform
@@ -25,6 +26,8 @@ STAGES = {
     "s2t": "echox.train.stage_s2t",  # stage I, second half: speech to text with LoRA
     "t2c": "echox.train.stage_t2c",  # stage II: text to unit words
     "echo": "echox.train.stage_echo",  # stage III: hidden states to unit words
+    "vocabulary": "echox.prepare.vocabulary",  # text pairs -> one vocabulary of both languages
+    "translate": "echox.train.stage_translate",  # text pairs -> a text model; that and speech -> one model of three tasks
     "pack": "echox.train.pack",  # parts -> one model folder
 }
 

@@ -20,6 +20,7 @@ from transformers import (
 
 from echox.audio import SAMPLE_RATE
 from echox.data.manifest import write_jsonl, write_manifest
+from echox.files import write_text
 
 WORDS = "what who where is the capital of a big small red blue king queen river city france spain paris madrid".split()
 FACTS = {
@@ -33,6 +34,8 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 WORD_SAMPLES = 3840  # 0.24 s a word
+PAIRS = [f"{size} {colour} {whose} of {place}." for size in ("a big", "the small") for colour in ("red", "blue")
+         for whose in ("king", "queen", "river") for place in ("France", "Spain", "Paris", "Madrid")]  # fmt: skip
 
 
 def write_llm(folder: Path, width: int = 32, layers: int = 2, seed: int = 0) -> Path:
@@ -97,6 +100,11 @@ def write_whisper(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
+def toy_translation(text: str) -> str:
+    """Return the text in another language: the same words backwards, each spelled backwards."""
+    return " ".join(word[::-1] for word in reversed(text.lower().strip("?.! ").split()))
+
+
 def sound_of(text: str, pitch: float = 1.0) -> np.ndarray:
     """Return each word of `text` as its own chord, float32 at 16 kHz."""
     time = np.arange(WORD_SAMPLES) / SAMPLE_RATE
@@ -132,10 +140,11 @@ def write_world(root: Path, repeats: int = 6) -> Path:
     write_encoder(root / "encoder")
     write_whisper(root / "whisper")
     questions = [
-        {"id": f"q{n}-{copy}", "question": question, "text": question, "answers": [answer]}
+        {"id": f"q{n}-{copy}", "question": question, "text": question, "answers": [answer],
+         "translation": toy_translation(question)}
         for copy in range(repeats)
         for n, (question, answer) in enumerate(FACTS.items())
-    ]
+    ]  # fmt: skip
     sentences = [
         {"id": f"s{n}-{copy}", "text": text}
         for copy in range(repeats)
@@ -146,6 +155,8 @@ def write_world(root: Path, repeats: int = 6) -> Path:
     (root / "data" / "texts").mkdir(parents=True, exist_ok=True)
     write_jsonl(root / "data" / "texts" / "qa_train.jsonl", questions)
     write_jsonl(root / "data" / "texts" / "sentences.jsonl", sentences)
+    lines = [f"{text}\t{toy_translation(text)}\n" for text in [*FACTS, *PAIRS]]
+    write_text(root / "data" / "texts" / "pairs.txt", "".join(lines))
     write_corpus(root / "data" / "user", questions, "user")
     write_corpus(root / "data" / "assistant", sentences, "assistant")
     return root

@@ -1,0 +1,153 @@
+"""Triples of speech, transcript and translation as examples; any part may be missing, and a loss takes the rows that it can.
+
+    speech + transcript + translation    speech translation, recognition, text translation, alignment
+    speech + transcript                  recognition, alignment
+    transcript + translation             text translation
+
+Encoder states are read once, as written by prepare/encode.py, and stay in memory in float16. It knows no model.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from echox.config.load import Settings
+from echox.data.batching import BucketedBatches
+from echox.data.example import tell_dropped
+from echox.data.manifest import read_jsonl
+from echox.data.states import read_ragged
+from echox.errors import ConfigError, InputError
+from echox.models.ragged import pad_right
+from echox.text.cleaning import SOURCE, Cleaning, clean
+from echox.text.pieces import Pieces
+
+FRAMES_A_TOKEN = 12  # of encoder frames: what a row without speech counts in a batch
+
+
+class TripleData(Settings):
+    """Spoken corpora with their encoder states, pairs of text alone, and how both are written."""
+
+    corpora: list[Path] = []
+    states: list[Path] = []  # one folder a corpus
+    held_out: list[Path] = []  # corpora that are only measured
+    held_out_states: list[Path] = []
+    pairs: list[Path] = []  # JSONL with `text` and `translation`
+    held_out_pairs: list[Path] = []
+    source: Cleaning = SOURCE
+    target: Cleaning = Cleaning()
+    max_cost: int = Field(default=12_000, ge=1)  # encoder frames in a batch, padding included
+    max_frames: int = Field(default=1500, ge=2)  # longer utterances are left out: 30 s
+    max_tokens: int = Field(default=120, ge=1)  # longer sentences are left out
+
+
+@dataclass
+class Triple:
+    """Tokens of both sides without their end, and encoder states (T, D); what is not known is empty, or none."""
+
+    id: str
+    transcript: list[int]
+    translation: list[int]
+    states_TD: np.ndarray | None = None
+
+    @property
+    def cost(self) -> int:
+        """What the row counts in a batch, in frames."""
+        tokens = max(len(self.transcript), len(self.translation)) + 1
+        return FRAMES_A_TOKEN * tokens if self.states_TD is None else len(self.states_TD)
+
+
+@dataclass
+class TripleBatch:
+    """Some rows of a kind, and the step that they are for: what a schedule decides is decided by it."""
+
+    rows: Sequence[Triple]
+    step: int = 0
+
+    def frames(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the speech of all rows that have it: states (B, T, D) in float32 and lengths (B,)."""
+        spoken = [torch.from_numpy(row.states_TD).float() for row in self.rows if row.states_TD is not None]
+        return pad_right(spoken)[0], torch.tensor([len(row) for row in spoken])
+
+
+class TripleBatches:
+    """Batches of every kind of rows in turn: those with speech, and those without when there are any."""
+
+    def __init__(self, kinds: Sequence[Sequence[Triple]], max_cost: int, seed: int, batches_a_step: int = 1) -> None:
+        self.kinds = [
+            BucketedBatches([row.cost for row in rows], max_cost, _picker(rows), seed) for rows in kinds if rows
+        ]
+        if not self.kinds:
+            raise InputError("there is nothing to train on: the data holds no usable row.")
+        self.batches_a_step = batches_a_step
+
+    def __getitem__(self, number: int) -> TripleBatch:
+        rows = [row for kind in self.kinds for row in kind[number]]
+        return TripleBatch(rows, number // self.batches_a_step)
+
+
+def _picker(rows: Sequence[Triple]) -> Callable[[list[int], np.random.Generator], list[Triple]]:
+    return lambda numbers, rng: [rows[number] for number in numbers]
+
+
+def read_triples(
+    corpora: Sequence[Path], states: Sequence[Path], data: TripleData, pieces: Pieces, translated: bool = False
+) -> list[Triple]:
+    """Return the usable utterances of corpora; InputError for one without transcript, or, if `translated`, without translation."""
+    if len(corpora) != len(states):
+        raise ConfigError(f"{len(states)} folders of states are named for {len(corpora)} corpora: give one to each.")
+    rows, dropped = [], Counter[str]()
+    for corpus, folder in zip(corpora, states, strict=True):
+        for record, states_TD in read_ragged(folder, corpus):
+            row = triple_of(record, str(corpus), data, pieces, translated)
+            row.states_TD = states_TD.copy()
+            problem = _problem(row, data)
+            dropped[problem] += bool(problem)
+            if not problem:
+                rows.append(row)
+    if corpora:
+        tell_dropped(+dropped, len(rows), "utterances")
+    return rows
+
+
+def read_pairs(paths: Iterable[Path], data: TripleData, pieces: Pieces) -> list[Triple]:
+    """Return the usable text pairs of JSONL files; InputError for a line without one of its sides."""
+    rows, dropped = [], Counter[str]()
+    for path in paths:
+        for record in read_jsonl(path):
+            row = triple_of(record, str(path), data, pieces, translated=True)
+            problem = _problem(row, data)
+            dropped[problem] += bool(problem)
+            if not problem:
+                rows.append(row)
+    if rows or +dropped:
+        tell_dropped(+dropped, len(rows), "text pairs")
+    return rows
+
+
+def triple_of(
+    record: dict[str, Any], source: str, data: TripleData, pieces: Pieces, translated: bool = False
+) -> Triple:
+    """Return a record's tokens; InputError for an empty side that is needed."""
+    found = []
+    for name, rule, needed in (("text", data.source, True), ("translation", data.target, translated)):
+        value = record.get(name) or ""
+        ids = pieces.encode(clean(value, rule)) if isinstance(value, str) else []
+        if needed and not ids:
+            raise InputError(f"{source}: {record.get('id', 'a line')} has no usable `{name}`: give it one.")
+        found.append(ids)
+    return Triple(str(record.get("id", "")), *found)
+
+
+def _problem(row: Triple, data: TripleData) -> str:
+    """Return why a row is left out, or nothing."""
+    if row.states_TD is not None and len(row.states_TD) > data.max_frames:
+        return f"longer than {data.max_frames} frames"
+    if max(len(row.transcript), len(row.translation)) > data.max_tokens:
+        return f"longer than {data.max_tokens} tokens"
+    return ""

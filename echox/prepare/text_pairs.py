@@ -1,0 +1,121 @@
+"""Text pairs of two languages into train, dev and test: no held-out sentence is trained on, on either side.
+
+Reads Tatoeba (a zip of tab-separated pairs, or the text) and pairs of files with a line each (Multi30k, WMT, Europarl). Choices
+are hashes of the text, so that the same sources give the same files on any machine.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from echox.config.load import Settings
+from echox.config.record import Record, check_same, write_run
+from echox.data.manifest import write_jsonl
+from echox.errors import InputError
+from echox.prepare.sources import read_captions, read_tatoeba_pairs
+from echox.prepare.texts import SPEAKABLE, fraction
+from echox.text.cleaning import SOURCE, clean
+
+Pair = tuple[str, str]
+
+
+class PairSource(Settings):
+    """One public collection: a Tatoeba file, or the two sides of a text with a sentence a line."""
+
+    tatoeba: Path | None = None
+    lines: tuple[Path, Path] | None = None
+    url: str = ""
+    licence: str = ""
+
+    @model_validator(mode="after")
+    def _check(self) -> "PairSource":
+        if (self.tatoeba is None) == (self.lines is None):
+            raise ValueError("name one of tatoeba and lines")
+        return self
+
+    def read(self) -> Iterator[Pair]:
+        """Yield (source, target); InputError where the files are missing or do not have as many lines."""
+        if self.tatoeba is not None:
+            yield from read_tatoeba_pairs(self.tatoeba)
+            return
+        assert self.lines is not None  # noqa: S101  checked above
+        sides = [list(read_captions(path)) for path in self.lines]
+        if len(sides[0]) != len(sides[1]):
+            raise InputError(
+                f"{self.lines[0]} has {len(sides[0])} lines and {self.lines[1]} has {len(sides[1])}: give two sides of one text."
+            )
+        yield from zip(*sides, strict=True)
+
+
+class Recipe(Settings):
+    """Recipe of stage `text_pairs`: `out` gets train.jsonl, dev.jsonl, test.jsonl, and spoken.jsonl, one a source sentence."""
+
+    stage: Literal["text_pairs"]
+    out: Path
+    sources: list[PairSource] = Field(min_length=1)
+    dev: int = Field(default=300, ge=1)
+    test: int = Field(default=600, ge=1)
+    words: tuple[int, int] = (4, 14)  # of a held-out or spoken source sentence
+    most_words: int = Field(default=80, ge=1)  # longer pairs are left out
+
+
+def run(recipe: Recipe) -> Path:
+    """Write the four files; InputError when nothing is left to train on."""
+    record = Record.of(recipe)
+    check_same(recipe.out, record)
+    pairs = usable((pair for source in recipe.sources for pair in source.read()), recipe.most_words)
+    parts = split(pairs, recipe.dev, recipe.test, recipe.words)
+    if not parts["train"]:
+        raise InputError(f"none of {len(pairs)} pairs is left to train on: lower dev and test, or give more text.")
+    for name, rows in parts.items():
+        write_jsonl(recipe.out / f"{name}.jsonl", rows_of(name, rows))
+    write_run(recipe.out, record, "done")
+    return recipe.out
+
+
+def usable(pairs: Iterable[Pair], most_words: int) -> list[Pair]:
+    """Return distinct pairs of which both sides say something and neither is too long, in hash order."""
+    found: dict[tuple[str, str], Pair] = {}
+    for source, target in pairs:
+        key = keys((source, target))
+        if all(key) and max(len(source.split()), len(target.split())) <= most_words:
+            found.setdefault(key, (source, target))
+    return [found[key] for key in sorted(found, key=lambda key: fraction("pair", *key))]
+
+
+def split(pairs: list[Pair], dev: int, test: int, words: tuple[int, int]) -> dict[str, list[Pair]]:
+    """Return train, dev, test and spoken pairs.
+
+    Held-out source sentences can be said, have so many words, and give one translation each; a pair that shares a side with a
+    held-out one is in neither part. `spoken` is `train` with one translation a sentence that can be said.
+    """
+    first: dict[str, Pair] = {}
+    for pair in pairs:
+        if words[0] <= len(pair[0].split()) <= words[1] and SPEAKABLE.fullmatch(pair[0]):
+            first.setdefault(keys(pair)[0], pair)
+    order = sorted(first, key=lambda key: fraction("held-out", key))
+    held = [first[key] for key in order[: dev + test]]
+    sides = [{keys(pair)[side] for pair in _linked(pairs, held)} for side in (0, 1)]
+    train = [pair for pair in pairs if keys(pair)[0] not in sides[0] and keys(pair)[1] not in sides[1]]
+    left = {keys(pair)[0] for pair in train}
+    spoken = [first[key] for key in order[dev + test :] if key in left and keys(first[key])[1] not in sides[1]]
+    return {"train": train, "dev": held[:dev], "test": held[dev:], "spoken": spoken}
+
+
+def _linked(pairs: list[Pair], held: list[Pair]) -> list[Pair]:
+    """Return every pair with a held-out source sentence: all its translations are held out with it."""
+    sources = {keys(pair)[0] for pair in held}
+    return [pair for pair in pairs if keys(pair)[0] in sources]
+
+
+def keys(pair: Pair) -> tuple[str, str]:
+    """Return what makes both sides the same as others: their words alone."""
+    return clean(pair[0], SOURCE), clean(pair[1], SOURCE)
+
+
+def rows_of(name: str, pairs: list[Pair]) -> Iterator[dict[str, str]]:
+    """Yield records with `id`, `text` and `translation`; an id is its place in the part."""
+    for number, (source, target) in enumerate(pairs):
+        yield {"id": f"{name}-{number:06d}", "text": source, "translation": target}

@@ -1,0 +1,129 @@
+"""The model of three tasks: shared layers, shrinking, rows alone and in company, files."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from echox.errors import InputError, ModelError
+from echox.models.speech_translator import (
+    Heard,
+    Positioned,
+    SpeechTranslatorModel,
+    TranslatorConfig,
+    first_of_runs,
+    take_rows,
+    text_config,
+)
+
+SIZES = {"vocab_size": 40, "width": 16, "ffn": 32, "heads": 2, "encoder_layers": 2, "decoder_layers": 2}
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return SpeechTranslatorModel(TranslatorConfig(**SIZES, encoder_width=8, max_positions=32)).eval()
+
+
+def heard_of(tokens):
+    """Logits that say exactly these tokens."""
+    T = max(map(len, tokens))
+    logits, states = torch.zeros(len(tokens), T, 40), torch.randn(len(tokens), T, 16)
+    for b, row in enumerate(tokens):
+        for t, token in enumerate(row):
+            logits[b, t, token] = 9.0
+    return Heard(states, logits, torch.tensor([len(row) for row in tokens]))
+
+
+def runs_reference(tokens):
+    return [t for t, token in enumerate(tokens) if t == 0 or token != tokens[t - 1]]
+
+
+def test_shrinking_keeps_the_first_frame_of_every_run(model):
+    rows = [[0, 0, 5, 5, 0, 6, 6, 6], [7, 7, 7], [0, 0, 0, 0]]  # the last: nothing is heard, and one frame stays
+    heard = heard_of(rows)
+    runs = model.shrink(heard)
+    assert runs.mask_BN.sum(1).tolist() == [4, 1, 1]
+    for b, row in enumerate(rows):
+        kept = runs_reference(row)
+        assert runs.tokens_BN[b, : len(kept)].tolist() == [row[t] for t in kept]
+        torch.testing.assert_close(runs.states_BNW[b, : len(kept)], model.speech.run_norm(heard.states_BTW[b, kept]))
+
+
+def test_taking_rows_equals_a_loop():
+    torch.manual_seed(1)
+    tokens, lengths = torch.randint(0, 3, (5, 12)), torch.tensor([12, 1, 7, 3, 9])
+    found, mask = take_rows(tokens[..., None].float(), first_of_runs(tokens, lengths))
+    for b, length in enumerate(lengths.tolist()):
+        row = tokens[b, :length].tolist()
+        assert found[b, mask[b], 0].tolist() == [row[t] for t in runs_reference(row)]
+
+
+def test_noise_changes_what_is_kept_only_in_training(model):
+    torch.manual_seed(0)
+    heard = Heard(torch.randn(1, 30, 16), torch.randn(1, 30, 40), torch.tensor([30]))
+    assert model.shrink(heard).tokens_BN.equal(model.shrink(heard).tokens_BN)
+    noisy = [model.shrink(heard, noise=True).tokens_BN.tolist() for _ in range(3)]
+    assert noisy[0] != noisy[1] or noisy[1] != noisy[2]
+
+
+def test_the_released_mask_is_a_setting(model):
+    heard = heard_of([[5, 6, 7, 8], [5, 5, 5, 5]])
+    assert model.shrink(heard).mask_BN.sum(1).tolist() == [4, 1]
+    model.config.mask_after_shrink = False
+    assert model.shrink(heard).mask_BN.all()
+
+
+def test_an_utterance_is_the_same_alone_and_in_a_batch(model):
+    frames, lengths = torch.randn(3, 40, 8), torch.tensor([40, 21, 7])
+    together = model.shared_layers(model.shrink(model.hear(frames, lengths)))
+    for b, length in enumerate(lengths.tolist()):
+        heard = model.hear(frames[b : b + 1, :length], lengths[b : b + 1])
+        alone = model.shared_layers(model.shrink(heard))
+        count = int(alone.mask_BN.sum())
+        assert int(together.mask_BN[b].sum()) == count and int(heard.frames_B) == -(-length // 4)
+        torch.testing.assert_close(together.states_BNW[b, :count], alone.states_BNW[0], atol=1e-5, rtol=1e-4)
+
+
+def test_speech_and_text_pass_the_very_same_layers(model):
+    tokens = torch.tensor([[5, 6, 7, 2]])
+    mask = torch.ones_like(tokens, dtype=torch.bool)
+    before = model.read(tokens, mask).states_BNW
+    through = model.shared_layers(Positioned(model.embed(tokens), mask)).states_BNW
+    torch.testing.assert_close(before, through)  # both norms are still the identity
+    with torch.no_grad():
+        model.text.model.encoder.layers[0].fc1.weight.mul_(2)
+        model.speech.last_norm.weight.mul_(3)
+    torch.testing.assert_close(
+        3 * model.read(tokens, mask).states_BNW, model.shared_layers(Positioned(model.embed(tokens), mask)).states_BNW
+    )
+
+
+def test_the_table_is_one_for_ctc_and_both_ends(model):
+    frames = torch.randn(1, 12, 8)
+    model.hear(frames, torch.tensor([12])).logits_BTV.sum().backward()
+    assert model.text.lm_head.weight is model.embeddings_VW and model.embeddings_VW.grad.abs().sum() > 0
+    assert [name for name, _ in model.named_parameters() if "embed" in name or "shared" in name] == [
+        "text.model.shared.weight"
+    ]
+
+
+def test_files_hold_every_table_once_and_come_back(model, tmp_path):
+    model.save(tmp_path)
+    assert (
+        len([name for name, value in load_file(tmp_path / "model.safetensors").items() if value.shape == (40, 16)]) == 1
+    )
+    again = SpeechTranslatorModel.load(tmp_path)
+    for (name, ours), (_, theirs) in zip(model.named_parameters(), again.named_parameters(), strict=True):
+        torch.testing.assert_close(ours.half().float(), theirs, msg=name)
+    assert again.text.lm_head.weight is again.embeddings_VW
+
+
+def test_what_does_not_fit_is_said(model, tmp_path):
+    with pytest.raises(InputError, match="longer than the model's 32"):
+        model.shared_layers(Positioned(torch.zeros(1, 33, 16), torch.ones(1, 33, dtype=torch.bool)))
+    text_only = SpeechTranslatorModel(TranslatorConfig(**SIZES))
+    with pytest.raises(InputError, match="reads text only"):
+        text_only.hear(torch.zeros(1, 4, 8), torch.tensor([4]))
+    with pytest.raises(ModelError, match="heads"):
+        SpeechTranslatorModel(TranslatorConfig(**SIZES | {"heads": 3}))
+    assert text_config(text_only.config).encoder_layerdrop == 0

@@ -1,0 +1,97 @@
+"""Text pairs to a text model to a model of three tasks, at toy size; what does not fit is refused."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from echox.data.manifest import read_jsonl, write_manifest
+from echox.errors import ConfigError, InputError
+from echox.models.speech_translator import SpeechTranslatorModel
+from echox.train.run import run_recipe
+from echox.train.stage_translate import build
+from echox.train.stages import load_recipe
+from echox.train.toy import write_world
+
+RECIPES = Path(__file__).parents[2] / "recipes" / "debug"
+STAGES = ("encode", "text_pairs", "vocabulary", "translate_text", "translate")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    root = tmp_path_factory.mktemp("translate")
+    write_world(root / "out" / "debug")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        for stage in STAGES:
+            run_recipe(RECIPES / f"{stage}.yaml")
+    return root
+
+
+@pytest.fixture
+def world(made, monkeypatch):
+    monkeypatch.chdir(made)
+    return made / "out" / "debug"
+
+
+def test_every_stage_writes_a_model_that_loads(world):
+    text = SpeechTranslatorModel.load(world / "translate_text" / "final")
+    joint = SpeechTranslatorModel.load(world / "translate" / "final")
+    assert text.speech is None and joint.speech is not None and joint.config.encoder_width == 16
+    assert (world / "translate" / "final" / "vocabulary.model").is_file()
+
+
+def test_the_joint_stage_begins_with_the_text_model(world):
+    stage = build(load_recipe(RECIPES / "translate.yaml"))
+    text = SpeechTranslatorModel.load(world / "translate_text" / "final")
+    for name, value in text.text.state_dict().items():
+        torch.testing.assert_close(stage.model.model.text.state_dict()[name], value)
+    assert [player.name for player in stage.players] == ["discriminator", "model"]
+    assert not set(stage.names()[0]) & set(stage.names()[1])
+
+
+def test_the_joint_stage_learns_its_three_tasks(world):
+    overrides = ["schedule.encoders_from=0", "schedule.shrink_from=0", "schedule.translate_from=0", "data.pairs=[]",
+                 "schedule.recognise_until=null", "weights.masks=0"]  # fmt: skip
+    stage = build(load_recipe(RECIPES / "translate.yaml", overrides))
+    optimizer = torch.optim.AdamW(stage.model.parameters(), lr=5e-3)
+    first, last = {}, {}
+    for step in range(50):
+        loss = stage.players[-1].loss(stage.forward(stage.batches[step]), step)
+        optimizer.zero_grad()
+        loss.total.backward()
+        optimizer.step()
+        last = loss.numbers()
+        first = first or last
+    assert all(last[name] < 0.8 * first[name] for name in ("mt", "st", "ctc"))
+
+
+def test_a_random_discriminator_takes_no_step(world):
+    stage = build(load_recipe(RECIPES / "translate.yaml", ["alignment.learns=false"]))
+    assert [player.name for player in stage.players] == ["model"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model.width=64"], "model.width is 64"),
+        (["data.corpora=[]", "data.states=[]"], "alignment needs speech"),
+        (["start=null"], "name a vocabulary"),
+        (["data.states=[]"], "0 folders of states"),
+        (["vocabulary=out/debug/other"], "another vocabulary"),
+    ],
+)
+def test_what_does_not_fit_is_refused(world, overrides, message):
+    if "vocabulary" in message:
+        run_recipe(RECIPES / "vocabulary.yaml", ["out=out/debug/other", "size=50"])
+    with pytest.raises(ConfigError, match=message):
+        build(load_recipe(RECIPES / "translate.yaml", overrides))
+
+
+def test_speech_without_a_transcript_is_refused(world, tmp_path):
+    for path in (world / "data" / "user").iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    rows = read_jsonl(tmp_path / "shard-00000.jsonl")
+    write_manifest(tmp_path / "shard-00000.jsonl", [row | {"text": "?"} for row in rows])
+    with pytest.raises(InputError, match="has no usable `text`"):
+        build(load_recipe(RECIPES / "translate.yaml", [f"data.corpora=[{tmp_path}]"]))
