@@ -398,7 +398,8 @@ def first_failure(mutation: Mutation) -> str:
         copy = Path(folder)
         leave = shutil.ignore_patterns("__pycache__", "mini", "*.safetensors")
         shutil.copytree(ROOT / "echox", copy / "echox", ignore=leave)
-        shutil.copytree(ROOT / "tests" / "eval", copy / "tests" / "eval", ignore=leave)
+        shutil.copytree(ROOT / "tests", copy / "tests", ignore=leave)
+        shutil.copytree(ROOT / "recipes", copy / "recipes")
         shutil.copy(ROOT / "pyproject.toml", copy)
         broken = copy / "echox" / mutation.file
         text = broken.read_text(encoding="utf-8")
