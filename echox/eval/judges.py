@@ -33,6 +33,7 @@ RECOGNISERS = frozenset({"whisper", "moonshine", "speech_to_text", "speech-encod
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 SIZES = {(384, 4): "tiny", (512, 6): "base", (768, 12): "small", (1024, 24): "medium", (1280, 32): "large"}
 """Whisper's encoders by width and layers; the English-only ones have the same."""
+_MARKS = re.compile(r"<\|[^|]*\|>")  # Whisper's own, where a folder's tokenizer does not know them as special
 _NAMED = re.compile(r"whisper.*?(tiny|base|small|medium|large)", re.IGNORECASE)
 
 
@@ -162,7 +163,7 @@ class PipelineJudge:
 
     def _decode(self, waves: list[np.ndarray]) -> list[str]:
         inputs = [{"raw": wave, "sampling_rate": SAMPLE_RATE} for wave in waves]
-        return [str(found["text"]) for found in self._pipeline(inputs, **self._options)]
+        return [_MARKS.sub("", str(found["text"])) for found in self._pipeline(inputs, **self._options)]
 
 
 def window_samples(samples: int, window: int) -> int:

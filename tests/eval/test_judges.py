@@ -122,6 +122,9 @@ def test_a_ctc_folder_is_heard_through_its_pipeline(tmp_path):
     model.lm_head.bias.data[letters.index("A")] = 9.0  # it hears nothing but A
     model.save_pretrained(tmp_path / "ctc")
     judge = load_judge(str(tmp_path / "ctc"))
+    judge._pipeline, whole = lambda inputs, **options: [{"text": "<|notimestamps|> A"} for _ in inputs], judge._pipeline
+    assert judge.transcribe([np.sin(np.arange(RATE, dtype=np.float32))]) == ["A"]  # a mark of Whisper's is no word
+    judge._pipeline = whole
     assert judge.transcribe([np.zeros(RATE), np.sin(np.arange(RATE, dtype=np.float32))]) == ["", "A"]
     assert judge.name.startswith("ctc (transformers float32, greedy, sha256 ")
     with pytest.raises(ConfigError, match="greedily"):
@@ -172,4 +175,5 @@ def test_both_kinds_of_whisper_folder_hear_what_a_voice_says():
     assert "15 s window, sha256" in fast.name and "whisper-tiny.en (ctranslate2" in fast.name
     heard = fast.transcribe([wave, np.zeros(16_000, np.float32), np.zeros(0, np.float32)])
     assert heard[1:] == ["", ""]
+    assert "<|" not in slow.transcribe([wave])[0]
     assert errors_between(SAID, heard[0]).word_edits == errors_between(SAID, slow.transcribe([wave])[0]).word_edits == 0
