@@ -38,7 +38,7 @@ def folder(path, config, weights="model.safetensors"):
         ({"model_type": "llama", "architectures": ["LlamaForCausalLM"]}, "LlamaForCausalLM, which is no speech"),
         ({"model_type": "whisper", "architectures": ["WhisperEncoder"]}, "WhisperEncoder, which is no speech"),
         ({}, "an unnamed model"),
-        ("{", "is not JSON"),
+        ("{", "cannot be read as JSON"),
         ("[]", "does not hold settings"),
     ],
 )
