@@ -217,14 +217,14 @@ def locked(path: str | Path) -> Iterator[None]:
 
 
 @contextmanager
-def only_one(folder: str | Path) -> Iterator[None]:
-    """Make `folder` and hold it (by a file `.lock` that stays); OutputError at once when another process holds it."""
+def only_one(folder: str | Path, name: str = ".lock") -> Iterator[None]:
+    """Make `folder` and hold it, or what `name` stands for in it (a file that stays); OutputError when another process does."""
     from filelock import FileLock, Timeout
 
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=0)
+        lock = FileLock(folder / name, timeout=0)
         lock.acquire()
     except Timeout as error:
         raise OutputError(f"another process writes in {folder}: wait for it, or choose another folder.") from error

@@ -10,6 +10,7 @@ import typer
 def train(
     recipe: Annotated[Path, typer.Argument(help="A recipe, for example recipes/mini/t2c.yaml.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value pairs, for example train.steps=10.")] = None,
+    shard: Annotated[str, typer.Option(help="I/N: this process's part of encode, units, answers or teacher.")] = "",
 ) -> None:
     """Train a stage. Running the same command again continues from the newest checkpoint under `out`; stopped, it exits with 1.
 
@@ -18,6 +19,7 @@ def train(
     from echox.train.debug import make_missing
     from echox.train.run import run_recipe
 
+    overrides = [*(overrides or []), *([f"shard=[{shard.replace('/', ',')}]"] if shard else [])]
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        make_missing(recipe, overrides or [], lambda text: typer.echo(text, err=True))
-    typer.echo(run_recipe(recipe, overrides or []))
+        make_missing(recipe, overrides, lambda text: typer.echo(text, err=True))
+    typer.echo(run_recipe(recipe, overrides))

@@ -31,6 +31,7 @@ FREE = (
     "train.keep",
     "train.threads",
     "train.parallel",
+    "train.peak_tflops",
 )  # change no number
 
 

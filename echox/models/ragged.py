@@ -17,16 +17,18 @@ def pad_right(pieces: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _pad(pieces: list[torch.Tensor], left: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    longest = max(len(piece) for piece in pieces)
+    """Copy all pieces at once: a few kernels a batch instead of two a row (twin: `pad_by_rows` in the tests)."""
+    lengths_B = torch.tensor([len(piece) for piece in pieces])
+    longest = int(lengths_B.max())
+    place_N = torch.arange(longest)
+    mask = place_N >= longest - lengths_B[:, None] if left else place_N < lengths_B[:, None]
+    mask = mask.to(pieces[0].device)
     batch = pieces[0].new_zeros(len(pieces), longest, *pieces[0].shape[1:])
-    mask = torch.zeros(len(pieces), longest, dtype=torch.bool, device=pieces[0].device)
-    for row, piece in enumerate(pieces):
-        where = slice(longest - len(piece), longest) if left else slice(0, len(piece))
-        batch[row, where] = piece
-        mask[row, where] = True
+    batch[mask] = torch.cat(pieces)
     return batch, mask
 
 
 def unpad(batch: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:
     """Return each row's valid entries, in order: the inverse of padding on either side."""
-    return [row[valid] for row, valid in zip(batch, mask.bool(), strict=True)]
+    mask = mask.bool()
+    return list(batch[mask].split(mask.sum(1).tolist()))

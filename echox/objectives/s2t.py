@@ -5,6 +5,7 @@ Legend: B batch, C CTC classes (blank last), L answer tokens, T frames.
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -134,10 +135,10 @@ def hide_spans(frames_BTD: torch.Tensor, lengths_B: torch.Tensor, spans: int, lo
     """Return frames with `spans` random stretches of up to `longest` frames set to zero in every row."""
     if not spans:
         return frames_BTD
-    frames_BTD = frames_BTD.clone()
+    heard = np.ones(frames_BTD.shape[:2], bool)
     for row, length in enumerate(lengths_B.tolist()):
         for _ in range(spans):
             width = int(torch.randint(1, longest + 1, ()))
             start = int(torch.randint(max(1, length - width), ()))
-            frames_BTD[row, start : start + width] = 0
-    return frames_BTD
+            heard[row, start : start + width] = False
+    return frames_BTD * torch.from_numpy(heard).to(frames_BTD.device)[..., None]

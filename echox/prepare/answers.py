@@ -17,7 +17,7 @@ from echox.config.record import Record, check_same, write_run
 from echox.data.example import text_of
 from echox.data.manifest import read_jsonl, write_jsonl
 from echox.errors import InputError
-from echox.files import LINES_BYTES, drop_partial_line, read_text
+from echox.files import LINES_BYTES, drop_partial_line, only_one, read_text
 from echox.models.llm import load_llm, load_tokenizer, token_pieces
 from echox.prepare.encode import Shard, check_shard, on_device
 from echox.prepare.targets import write_targets
@@ -58,7 +58,8 @@ def run(recipe: Recipe) -> Path:
     name = "own.jsonl" if parts == 1 else f"own-{part}-of-{parts}.jsonl"
     known = answered(recipe.out, rows)
     todo = [row for row in rows[part::parts] if row["id"] not in known]
-    answer_file(llm, tokenizer, todo, recipe.out / name, recipe.system, recipe.max_new_tokens)
+    with only_one(recipe.out, f".{name}.lock"):
+        answer_file(llm, tokenizer, todo, recipe.out / name, recipe.system, recipe.max_new_tokens)
     own = answered(recipe.out, rows)
     if len(own) == len(rows):
         write_targets(recipe.questions, list(own.values()), recipe.out / "targets.jsonl")

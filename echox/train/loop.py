@@ -33,6 +33,7 @@ from echox.train.checkpoint import (
     moments_of,
     trained_state,
 )
+from echox.train.flops import flops_per_token, peak_of, rates
 from echox.train.log import MetricsLog
 from echox.train.optim import OptimSettings, build_optimizer, clip_gradients, rate_at
 from echox.train.ranks import Ranks
@@ -57,6 +58,9 @@ class TrainSettings(Settings):
     parallel: Literal["replicate", "shard"] = (
         "replicate"  # several processes: the whole model in each, or cut among them
     )
+    peak_tflops: float | None = Field(
+        default=None, gt=0
+    )  # of the device, for `mfu`; none: that of a known GPU in bfloat16
     allow: tuple[str, ...] = ()  # names in which a recipe may differ from the one that the run in `out` began with
 
     @model_validator(mode="after")
@@ -75,6 +79,7 @@ class Run:
     seed: int = 0
     ranks: Ranks = field(default_factory=Ranks)
     batches: int = 0  # taken so far, by all processes together
+    flops: float | None = None  # operations a token, once they were counted
 
     def __post_init__(self) -> None:
         check_schedule(self.stage, self.settings.schedule)
@@ -205,11 +210,30 @@ def write_result(run: Run, checkpoints: Checkpoints, folder: Path, recipe: Setti
 
 
 def timed_step(run: Run, step: int) -> dict[str, float]:
-    """Return the numbers of one step with how long it took and how many tokens a second it saw."""
+    """Return the numbers of one step with how long it took, how many tokens a second it saw, and how well the device was used."""
+    if run.flops is None:
+        run.flops = flops_per_token(lambda: try_step(run, step)) if run.ranks.world == 1 else 0.0
     started = time.perf_counter()
     numbers = train_step(run, step)
     seconds = time.perf_counter() - started
-    return numbers | {"step_seconds": seconds, "tokens_per_second": numbers.pop("tokens") / seconds}
+    peak = run.settings.peak_tflops or peak_of(run.ranks.device)
+    return numbers | {"step_seconds": seconds} | rates(numbers.pop("tokens"), seconds, run.flops, peak)
+
+
+def try_step(run: Run, step: int) -> float:
+    """Go through one batch, forward and backward, without moving anything; return how many tokens it held."""
+    turns = [Turn(run, number, step) for number in range(len(run.stage.players))]
+    seed_everything(run.seed, run.batches)
+    batch = run.stage.batches[run.batches]
+    if batch is not None:
+        run.let_move([name for turn in turns for name in turn.names])
+        with run.autocast():
+            outputs = run.stage.forward(batch)
+        for turn in turns:
+            turn.learn(outputs, keep_graph=turn is not turns[-1])
+    for optimizer in run.optimizers:
+        optimizer.zero_grad()
+    return turns[-1].tokens
 
 
 def train_step(run: Run, step: int) -> dict[str, float]:

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from echox.config.load import Settings, known
-from echox.config.record import check_finished
+from echox.config.record import check_finished, read_run
 from echox.errors import ModelError
-from echox.files import copy_file, inside, write_folder, write_text
+from echox.files import copy_file, inside, read_json, write_folder, write_text
 from echox.generate.ears import TOKENIZER
 from echox.generate.parts import MODEL_TYPE
 from echox.hub_source import LlmSource
@@ -89,8 +89,24 @@ def run(recipe: Recipe) -> Path:
         }
         write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
 
+    check_layer(recipe)
     write_folder(recipe.out, write)
     return recipe.out
+
+
+def check_layer(recipe: Recipe) -> None:
+    """Raise ModelError when what hears learnt from another layer of the encoder than the model will give it."""
+    for part in (recipe.listener, recipe.s2t):
+        if part is None or not (part / "recipe.json").is_file():
+            continue
+        made = read_json(part / "recipe.json")
+        encoded = [read_run(Path(folder).parent) for folder in made.get("data", {}).get("states", [])]
+        layers = [run[1].settings.get("layer", recipe.encoder_layer) for run in encoded if run is not None]
+        for layer in (*layers, made.get("encoder_layer", recipe.encoder_layer)):
+            if layer != recipe.encoder_layer:
+                raise ModelError(
+                    f"{part} learnt from layer {layer} of the encoder, not {recipe.encoder_layer}: correct it."
+                )
 
 
 def _copy_part(source: Path, target: Path, int8: bool) -> None:

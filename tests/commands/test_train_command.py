@@ -38,3 +38,5 @@ def test_overrides_reach_the_recipe(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(echox.train.run, "run_recipe", run_recipe)
     status, _ = run(monkeypatch, capsys, "recipe.yaml", "train.steps=3", "seed=1")
     assert not status and seen == [("recipe.yaml", ["train.steps=3", "seed=1"])]
+    run(monkeypatch, capsys, "recipe.yaml", "seed=1", "--shard", "1/4")
+    assert seen[1] == ("recipe.yaml", ["seed=1", "shard=[1,4]"])

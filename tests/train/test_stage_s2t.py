@@ -1,10 +1,14 @@
 """The S2T stage on the toy world: adapters learn in float32 on an LLM in bfloat16, frozen weights stay out of checkpoints."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from echox.errors import ModelError
 from echox.train import stage_s2t
 from echox.train.loop import Run, train, train_step
+from echox.train.run import run_recipe
 from echox.train.stages import load_recipe
 from tests.toy_model import RECIPES, toy_model  # noqa: F401 - a fixture
 
@@ -51,3 +55,9 @@ def test_hearing_stays_as_it_was_aligned_when_asked(built):
     _, stage = built("train_hearing=false", "ctc_weight=0.0")
     names = [name for name in stage.names()[0] if "adapter" in name]
     assert names and not any(part in name for name in names for part in ("linear", "transformer", "blank", "ctc_"))
+
+
+def test_a_model_is_not_packed_with_another_layer_than_it_learnt_from(built):
+    with pytest.raises(ModelError, match="learnt from layer"):
+        run_recipe(RECIPES / "pack.yaml", ["out=out/debug/packed", "encoder_layer=1"])
+    assert not Path("out/debug/packed").exists()

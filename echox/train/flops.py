@@ -1,0 +1,43 @@
+"""How much of a device's arithmetic a run uses: floating-point operations counted once, then reckoned by tokens.
+
+One batch is counted, forward and backward (torch's own counter: matrix products, convolutions, attention); others are taken to
+cost as much a token. Utilisation is that rate over what the device can do at best.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+PEAK = {
+    "H100": 989.0,
+    "H200": 989.0,
+    "A100": 312.0,
+    "L40S": 362.0,
+    "L4": 121.0,
+    "4090": 165.0,
+}  # dense bf16, 1e12 a second
+
+
+def peak_of(device: torch.device) -> float | None:
+    """Return what a known GPU can do in bfloat16, in 1e12 operations a second; None for any other device."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((peak for known, peak in PEAK.items() if known in name), None)
+
+
+def flops_per_token(call: Callable[[], float]) -> float:
+    """Return how many operations `call` makes for each of the tokens that it returns the number of."""
+    with FlopCounterMode(display=False) as counter:  # chooses other kernels for attention: nothing made here is used
+        tokens = call()
+    return counter.get_total_flops() / max(tokens, 1.0)
+
+
+def rates(tokens: float, seconds: float, per_token: float, peak: float | None) -> dict[str, float]:
+    """Return tokens a second, 1e12 operations a second (`tflops`) and, where the `peak` is known, the share of it used (`mfu`)."""
+    found = {"tokens_per_second": tokens / seconds}
+    if per_token:
+        found["tflops"] = per_token * tokens / seconds / 1e12
+        found |= {"mfu": found["tflops"] / peak} if peak else {}
+    return found
