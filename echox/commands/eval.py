@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from echox.commands import eval_options as shared
+
 if TYPE_CHECKING:
     from echox.eval.tables import Table
 
@@ -22,44 +24,26 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Llm = Annotated[str | None, typer.Option(help="Folder of the language model, for models that are shipped without it.")]
 JudgeName = Annotated[str, typer.Option("--judge", help="Recogniser that hears the answers: folder or name.")]
 Window = Annotated[int, typer.Option("--judge-window", help="Seconds of audio a Whisper judge pads to; 30 is its own.")]
-Questions = Annotated[Path | None, typer.Option(help="TSV file: id, question, answers, audio.")]
-AudioDir = Annotated[Path | None, typer.Option(help="Folder of the spoken questions (<id>.wav).")]
-Suite = Annotated[str, typer.Option(help="A named set instead: llama-questions, web-questions, trivia-qa, ...")]
-Data = Annotated[Path | None, typer.Option(help="The suite's local copy; without it the hub is asked.")]
-Format = Annotated[
-    str,
-    typer.Option(
-        "--format", help="Items are voicebench, ultraeval, uro, openaudiobench, nq-open, webquestions or texts."
-    ),
-]
 Out = Annotated[Path, typer.Option("--out", help="Folder for results, audio and report.")]
 Limit = Annotated[int | None, typer.Option(help="Only the first N questions.")]
-Shard = Annotated[str, typer.Option(help="i/n: every n-th question from the i-th; run n of them at once.")]
-
-Retention = Annotated[
-    Path | None, typer.Option(help="A spoken set instead: what is kept of what the text model knows.")
-]
-TypedFrom = Annotated[
-    Path | None, typer.Option(help="results.jsonl that has the typed answers already, of another condition.")
-]
 
 
 @app.command()
 def qa(
-    questions: Questions = None,
-    audio_dir: AudioDir = None,
-    suite: Suite = "",
-    data: Data = None,
-    retention: Retention = None,
+    questions: shared.Questions = None,
+    audio_dir: shared.AudioDir = None,
+    suite: shared.Suite = "",
+    data: shared.Data = None,
+    retention: shared.Retention = None,
     condition: Annotated[str, typer.Option(help="Its recordings: clean, noise, telephone or room.")] = "clean",
-    typed_from: TypedFrom = None,
+    typed_from: shared.TypedFrom = None,
     model: Model = "mini",
     endpoint: Endpoint = "",
     arms: Annotated[str, typer.Option(help="t2t, t2t-off, s2t, s2s, teacher, cascade.")] = "t2t,s2t,s2s",
     judge: JudgeName = "",
     judge_window: Window = 15,
     recogniser: Annotated[str, typer.Option(help="Recogniser of the cascade; the judge if not given.")] = "",
-    form: Format = "",
+    form: shared.Format = "",
     scorer: Annotated[
         str | None, typer.Option(help="Comma-separated; tables use the first; by default the suite's own rule.")
     ] = None,
@@ -68,7 +52,7 @@ def qa(
     scorer_prompt: Annotated[Path | None, typer.Option(help="A board's own prompt for such a scorer.")] = None,
     out: Out = Path("report"),
     limit: Limit = None,
-    shard: Shard = "0/1",
+    shard: shared.Shard = "0/1",
     batch: Annotated[int, typer.Option(help="Questions answered at once.")] = 8,
     seed: Annotated[int, typer.Option(help="Seed of every answer.")] = 0,
     max_seconds: Annotated[float | None, typer.Option(help="Longest spoken answer.")] = None,
@@ -118,7 +102,7 @@ def spoken_set(
     conditions: Annotated[str, typer.Option(help="Comma-separated.")] = "clean,noise,telephone,room",
     kokoro: Annotated[Path | None, typer.Option(help="Folder of Kokoro's model, vocab.json and voices.")] = None,
     scorer: Annotated[str, typer.Option(help="What makes a typed answer right.")] = "qa-exist-match",
-    shard: Shard = "0/1",
+    shard: shared.Shard = "0/1",
     seed: Annotated[int, typer.Option(help="Seed of the choice, the voices and what is done to them.")] = 0,
 ) -> None:
     """Choose questions by their typed answers and speak them in held-out voices, clean and spoilt."""
@@ -154,7 +138,7 @@ def hearing(
     judge_beam: Annotated[int, typer.Option(min=1, help="How many texts it keeps in view.")] = 5,
     out: Out = Path("report"),
     limit: Annotated[int | None, typer.Option(help="Only the first N recordings of a condition or folder.")] = None,
-    shard: Shard = "0/1",
+    shard: shared.Shard = "0/1",
     device: Device = "auto",
     llm: Llm = None,
 ) -> None:
@@ -172,15 +156,15 @@ def hearing(
 
 @app.command()
 def asr(
-    questions: Questions = None,
-    audio_dir: AudioDir = None,
+    questions: shared.Questions = None,
+    audio_dir: shared.AudioDir = None,
     manifest: Annotated[Path | None, typer.Option(help="A JSONL manifest with `audio` and `text` instead.")] = None,
     judge: JudgeName = "whisper-base",
     judge_window: Window = 15,
     device: Device = "cpu",
     out: Out = Path("report"),
     limit: Limit = None,
-    shard: Shard = "0/1",
+    shard: shared.Shard = "0/1",
 ) -> None:
     """Print a recogniser's word error rate on recordings whose words are known."""
     from echox.eval.judges import find_judge, load_judge
@@ -248,11 +232,11 @@ def ladder(
 
 @app.command()
 def latency(
-    questions: Questions = None,
-    audio_dir: AudioDir = None,
-    suite: Suite = "",
-    data: Data = None,
-    form: Format = "",
+    questions: shared.Questions = None,
+    audio_dir: shared.AudioDir = None,
+    suite: shared.Suite = "",
+    data: shared.Data = None,
+    form: shared.Format = "",
     model: Model = "mini",
     endpoint: Endpoint = "",
     out: Out = Path("report"),
@@ -283,8 +267,8 @@ def gap(
     wavs: Annotated[
         Path | None, typer.Option(help="Folder of <word>.wav; the model says them itself if not given.")
     ] = None,
-    questions: Questions = None,
-    audio_dir: AudioDir = None,
+    questions: shared.Questions = None,
+    audio_dir: shared.AudioDir = None,
     limit: Limit = 50,
     out: Out = Path("report"),
     device: Device = "auto",
