@@ -18,7 +18,9 @@ from echox.errors import (
 
 if TYPE_CHECKING:
     from echox.assistant import SpeechAssistant
+    from echox.generate.translation import Translation
     from echox.generate.types import Assistant, Piece, Question, Reply
+    from echox.translator import SpeechTranslator
     from echox.units.sequence import Units
 
 __version__ = "0.1.0"
@@ -26,6 +28,8 @@ __version__ = "0.1.0"
 _LAZY = {
     "Assistant": "echox.generate.types",
     "SpeechAssistant": "echox.assistant",
+    "SpeechTranslator": "echox.translator",
+    "Translation": "echox.generate.translation",
     "Question": "echox.generate.types",
     "Reply": "echox.generate.types",
     "Piece": "echox.generate.types",
@@ -45,6 +49,8 @@ __all__ = [
     "Question",
     "Reply",
     "SpeechAssistant",
+    "SpeechTranslator",
+    "Translation",
     "Units",
     "__version__",
 ]

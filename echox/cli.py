@@ -31,6 +31,7 @@ class Verb(NamedTuple):
 VERBS = {
     "ask": Verb("echox.commands.ask:ask", "Answer recorded or typed questions aloud."),
     "say": Verb("echox.commands.say:say", "Speak a text."),
+    "translate": Verb("echox.commands.translate:translate", "Translate recorded speech."),
     "serve": Verb("echox.commands.serve:serve", "Answer over the network, and on a page to talk to."),
     "train": Verb("echox.commands.train:train", "Run one training stage from its recipe."),
     "units": Verb("echox.commands.units:app", "Speech to units, and units to speech."),

@@ -14,4 +14,10 @@ done
 # The same parts with a listener for an ear, the LLM as it is, an echo decoder at its start, and int8 on disk.
 "$PYTHON" -m echox.cli train recipes/debug/pack.yaml out=out/debug/listening listener=out/debug/listen/final s2t=null \
   echo=null int8=true encoder=out/debug/whisper
+# Textless translation: the same sentences in another word order stand for another language.
+for stage in units_foreign textless translator; do
+  echo "== $stage"
+  "$PYTHON" -m echox.cli train "recipes/debug/$stage.yaml"
+done
+"$PYTHON" -m echox.cli translate examples/question.wav --model out/debug/translator -o out/debug/translation.wav --json
 "$PYTHON" -m echox.cli ask --typed "Who is the king?" --model out/debug/listening -o out/debug/answer.wav --json

@@ -89,21 +89,21 @@ def ask(
     if as_json and output == Path(STANDARD):
         raise typer.BadParameter("--json and -o - both want standard output: give -o a file.")
     try:
-        sounds = [name for given in recordings or [] for name in _expanded(given)] + (["microphone"] if mic else [])
+        sounds = [name for given in recordings or [] for name in expanded(given)] + (["microphone"] if mic else [])
     except EchoxError as error:
         (json_error if as_json else plain_error)("", error)
         raise typer.Exit(1) from error
     questions = plan(sounds, typed or [], output, out_dir, text_only)
     answer, show_error = (_answer_json, json_error) if as_json else (_answer_plain, plain_error)
     options = {"text_only": text_only, "max_seconds": max_seconds, "seed": seed}
-    place = None if text_only or out_dir is None else _attempt(_make_folder, out_dir)
+    place = None if text_only or out_dir is None else attempt(make_folder, out_dir)
     try:
         questions = [_with_sound(question, mic) for question in questions]
         if play_it:
             play(None, 0)
     except EchoxError as error:
         place = error
-    problems = [place or _attempt(_check, question) for question in questions]  # refused before the model is loaded
+    problems = [place or attempt(_check, question) for question in questions]  # refused before the model is loaded
     assistant, unloaded = None, None
     if None in problems:
         try:
@@ -112,7 +112,7 @@ def ask(
             unloaded = error
     failed = False
     for question, refused in zip(questions, problems, strict=True):
-        problem = refused or unloaded or _attempt(answer, assistant, question, options, play_it)
+        problem = refused or unloaded or attempt(answer, assistant, question, options, play_it)
         if problem is not None:
             failed = True
             show_error(question.name, problem)
@@ -143,7 +143,7 @@ def plan(
             raise typer.BadParameter(f"{place} is the question itself: write the answer elsewhere with -o.")
         return [Question(*names[0], place)]
     taken = {realpath(name).lower() for name in recordings}  # an answer never replaces a question
-    return [Question(name, is_typed, _free_name(out_dir, stem_of(name, is_typed), taken)) for name, is_typed in names]
+    return [Question(name, is_typed, free_name(out_dir, stem_of(name, is_typed), taken)) for name, is_typed in names]
 
 
 def stem_of(name: str, typed: bool) -> str:
@@ -153,7 +153,7 @@ def stem_of(name: str, typed: bool) -> str:
     return "-".join(re.findall(r"\w+", name.lower()))[:40].strip("-") or "typed"
 
 
-def _free_name(folder: Path, stem: str, taken: set[str]) -> Path:
+def free_name(folder: Path, stem: str, taken: set[str]) -> Path:
     """Return `folder/stem.wav`, or stem-2, stem-3, ... and remember it; case does not tell files apart everywhere."""
     number, place = 1, folder / f"{stem}.wav"
     while realpath(place).lower() in taken:
@@ -269,7 +269,7 @@ def _asked(question: Question) -> dict[str, Any]:
     return {"question": question.name if question.sound is None else question.sound}
 
 
-def _expanded(given: str) -> list[str]:
+def expanded(given: str) -> list[str]:
     """Return a recording's own name, or those of the recordings in a folder; InputError for a folder without any."""
     if given == STANDARD or not isdir(given):
         return [given]
@@ -305,7 +305,7 @@ def _check(question: Question) -> None:
         load_audio(question.name if question.sound is None else question.sound, max_seconds=QUESTION_SECONDS)
 
 
-def _attempt(work: Callable[..., None], *arguments: Any) -> EchoxError | None:
+def attempt(work: Callable[..., None], *arguments: Any) -> EchoxError | None:
     """Run `work` and return the error that a user can put right, so that other questions still run."""
     try:
         work(*arguments)
@@ -314,7 +314,8 @@ def _attempt(work: Callable[..., None], *arguments: Any) -> EchoxError | None:
     return None
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder for answers; OutputError where that cannot be."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -70,6 +70,8 @@ class Parts:
 def load_parts(folder: Path, llm: str | Path | None, device: torch.device, dtype: torch.dtype) -> Parts:
     """Load a model folder; `dtype` is the LLM's, the small parts run in float32. ModelError names what does not fit."""
     config = read_config(folder)
+    if config.get("model_type") == "echox_translator":
+        raise ModelError(f"{folder.name} translates and does not answer: use `echox translate --model {folder.name}`.")
     if config.get("model_type") != MODEL_TYPE:
         raise ModelError(f"{folder / 'config.json'} describes a {config.get('model_type')!r}, not a {MODEL_TYPE!r}.")
     check_values(ModelConfig, config, folder / "config.json")

@@ -135,7 +135,9 @@ class TransformerDecoder(nn.Module):
 
     def forward(self, tokens_BU: torch.Tensor, memory_BTD: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
         """Return logits (B, U, V) of the token after each."""
-        x_BUD = self.embedding(tokens_BU) * self.scale + sinusoids(tokens_BU.shape[1], self.width).to(memory_BTD.device)
+        x_BUD = self.embedding(tokens_BU) * self.scale + sinusoids(tokens_BU.shape[1], self.width).to(
+            self.embedding.weight
+        )
         x_BUD = self.dropout(x_BUD)
         for layer in self.layers:
             x_BUD = layer(x_BUD, layer.memory.keys(memory_BTD), mask_BT)
@@ -151,7 +153,7 @@ class TransformerDecoder(nn.Module):
         """Return logits (B, K, V) of the token after `tokens_BK`, which hypothesis k says after what `parents_BK`[k] had said."""
         B, device = len(tokens_BK), self.embedding.weight.device
         x_BKD = self.embedding(tokens_BK.to(device)) * self.scale
-        x_BKD = x_BKD + sinusoids(state.length + 1, self.width)[-1].to(device)
+        x_BKD = x_BKD + sinusoids(state.length + 1, self.width)[-1].to(self.embedding.weight)
         if state.length:
             before = len(state.said[0][0]) // B  # type: ignore[index]
             rows_R = (parents_BK.to(device) + before * torch.arange(B, device=device)[:, None]).flatten()

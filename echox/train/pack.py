@@ -59,7 +59,7 @@ def run(recipe: Recipe) -> Path:
         SpeechEncoder.from_pretrained(recipe.encoder).save_pretrained(folder / "encoder")
         for name in ("listener", "s2t", "t2c", "echo", "vocoder"):
             if getattr(recipe, name) is not None:
-                _copy_part(getattr(recipe, name), folder / name, recipe.int8)
+                copy_part(getattr(recipe, name), folder / name, recipe.int8)
         if recipe.listener is not None:
             copy_file(recipe.listener / TOKENIZER, folder / "listener" / TOKENIZER)
         if recipe.s2t is None:
@@ -109,7 +109,7 @@ def check_layer(recipe: Recipe) -> None:
                 )
 
 
-def _copy_part(source: Path, target: Path, int8: bool) -> None:
+def copy_part(source: Path, target: Path, int8: bool) -> None:
     """Copy a part's config and its weights, in float16 or int8; ModelError for a part that is missing or stale."""
     check_finished(source)
     if not (source / WEIGHTS).exists():

@@ -135,7 +135,7 @@ def write_corpus(folder: Path, rows: Iterable[dict], role: str) -> Path:
 
 
 def write_world(root: Path, repeats: int = 6) -> Path:
-    """Write llm/, encoder/, whisper/, data/{user,assistant,texts}/ under `root`."""
+    """Write llm/, encoder/, whisper/, data/{user,assistant,foreign,texts}/ under `root`."""
     write_llm(root / "llm")
     write_encoder(root / "encoder")
     write_whisper(root / "whisper")
@@ -159,6 +159,8 @@ def write_world(root: Path, repeats: int = 6) -> Path:
     write_text(root / "data" / "texts" / "pairs.txt", "".join(lines))
     write_corpus(root / "data" / "user", questions, "user")
     write_corpus(root / "data" / "assistant", sentences, "assistant")
+    foreign = [row | {"id": f"{row['id']}@tones", "text": " ".join(reversed(row["text"].split()))} for row in sentences]
+    write_corpus(root / "data" / "foreign", foreign, "user")
     return root
 
 

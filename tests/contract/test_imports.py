@@ -8,6 +8,7 @@ models                        tensors in, tensors out
 objectives  data  prepare     losses; records and batches; corpora
 generate  train               answers; stages and their loop
 released  assistant           whole systems
+translator
 eval
 commands
 cli
@@ -41,13 +42,14 @@ MAY_IMPORT = {
     "train": LOW | SIGNALS | {"models", "objectives", "data", "prepare", "generate"},
     "released": LOW | SIGNALS | {"models", "generate"},
     "assistant": LOW | SIGNALS | {"models", "generate", "released"},
+    "translator": LOW | SIGNALS | {"models", "generate", "assistant"},
     "serve": LOW | SIGNALS | {"assistant", "generate"},
     "eval": LOW
     | SIGNALS
-    | {"models", "data", "prepare", "generate", "assistant", "released"},  # prepare: voices of measured sets
+    | {"models", "data", "prepare", "generate", "assistant", "translator", "released"},  # prepare: measured voices
     "commands": LOW
     | SIGNALS
-    | {"models", "data", "prepare", "generate", "train", "released", "assistant", "eval", "serve"},
+    | {"models", "data", "prepare", "generate", "train", "released", "assistant", "translator", "eval", "serve"},
     "cli": {"errors", "commands", "__version__"},
 }
 NEVER = {"generate": {"asyncio"}, "serve": {"torch"}}
@@ -81,7 +83,8 @@ def test_imports_point_down(path):
     for module in imports_of(path):
         root, _, rest = module.partition(".")
         if root == "echox":
-            target = re.sub("^hub_.*", "hub", rest.partition(".")[0]).replace("SpeechAssistant", "assistant")
+            target = re.sub("^hub_.*", "hub", rest.partition(".")[0])
+            target = {"SpeechAssistant": "assistant", "SpeechTranslator": "translator"}.get(target, target)
             assert target == room or target in MAY_IMPORT[room], f"{room} may not import {module}"
         assert root not in NEVER.get(room, set()), f"{room} may not import {root}"
 
@@ -132,10 +135,13 @@ def test_help_imports_nothing_heavy_and_names_every_verb():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
-    assert all(verb in done.stdout for verb in ("ask", "say", "serve", "train", "units", "prepare", "eval", "convert"))
+    assert all(
+        verb in done.stdout
+        for verb in ("ask", "say", "translate", "serve", "train", "units", "prepare", "eval", "convert")
+    )
 
 
-@pytest.mark.parametrize("verb", ["ask", "say", "serve", "train", "units", "prepare", "eval", "convert"])
+@pytest.mark.parametrize("verb", ["ask", "say", "translate", "serve", "train", "units", "prepare", "eval", "convert"])
 def test_the_help_of_a_verb_imports_no_torch(verb):
     code = (
         f"import sys\nfrom echox import cli\nsys.argv = ['echox', '{verb}', '--help']\n"

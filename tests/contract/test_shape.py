@@ -157,6 +157,8 @@ def test_public_names_are_these_and_exist():
         "Question",
         "Reply",
         "SpeechAssistant",
+        "SpeechTranslator",
+        "Translation",
         "Units",
         "__version__",
     }

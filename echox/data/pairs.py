@@ -1,0 +1,96 @@
+"""Parallel speech: two corpora whose records share ids, the source perhaps in several voices (`PAIR@voice`); it knows no model.
+
+    source/shard-*.jsonl   {"id": "p7@1", audio ...}  {"id": "p7@2", ...}       target/shard-*.jsonl   {"id": "p7", audio ...}
+
+Both sides are corpora like any other (data/manifest.py), so states, units and unit language are made by the same stages. A record's
+`text` is for measuring, and for the arms that are trained with text. Pairs for measuring alone stand in one table:
+
+    id <tab> audio <tab> target_audio <tab> source_text <tab> target_text        audio may be left out: <id>.wav is meant
+"""
+
+import csv
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from echox.data.example import question_id
+from echox.errors import InputError
+from echox.files import LINES_BYTES, read_text, write_text
+
+COLUMNS = ("id", "audio", "target_audio", "source_text", "target_text")
+FAULTS_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class SpokenPair:
+    """One pair for measuring: the recording to translate, the reference's text and speech where known."""
+
+    id: str
+    audio: Path
+    target_text: str
+    source_text: str = ""
+    target_audio: Path | None = None
+
+
+def matched(sources: Iterable[Any], targets: Mapping[str, Any], name: str, ids: Iterable[str]) -> list[tuple[Any, Any]]:
+    """Return (source, target) of every source, in order; InputError names `name` and pairs of which one side is missing."""
+    pairs, missing, met = [], [], set()
+    for source, one in zip(sources, ids, strict=True):
+        pair = question_id({"id": one})
+        met.add(pair)
+        if pair in targets:
+            pairs.append((source, targets[pair]))
+        else:
+            missing.append(pair)
+    if missing:
+        raise InputError(
+            f"{name}: {len(missing)} pairs have no target ({', '.join(missing[:FAULTS_SHOWN])}): make both sides of the same pairs."
+        )
+    alone = [pair for pair in targets if pair not in met]
+    if alone:
+        raise InputError(
+            f"{name}: {len(alone)} pairs have no source ({', '.join(alone[:FAULTS_SHOWN])}): make both sides of the same pairs."
+        )
+    return pairs
+
+
+def read_pairs(path: str | Path, audio_dir: str | Path | None = None) -> list[SpokenPair]:
+    """Return the pairs of a table; InputError tells all faults at once: columns, empty fields, ids twice, recordings missing."""
+    path = Path(path)
+    folder = path.parent if audio_dir is None else Path(audio_dir)
+    rows = csv.DictReader(read_text(path, LINES_BYTES, InputError).splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
+    if not {"id", "target_text"} <= set(rows.fieldnames or ()):
+        raise InputError(
+            f"{path} should begin with the columns {', '.join(COLUMNS)}, tab separated: id and target_text at least."
+        )
+    pairs, faults, known = [], [], set()
+    for number, row in enumerate(rows, start=2):
+        values = {name: (row.get(name) or "").strip() for name in COLUMNS}
+        audio, target = folder / (values["audio"] or f"{values['id']}.wav"), folder / values["target_audio"]
+        if not values["id"] or not values["target_text"]:
+            faults.append(f"line {number} has no id or no target_text")
+        elif values["id"] in known:
+            faults.append(f"id {values['id']!r} is there twice")
+        elif not os.path.isfile(audio):
+            faults.append(f"the recording {audio} is missing")
+        elif values["target_audio"] and not os.path.isfile(target):
+            faults.append(f"the recording {target} is missing")
+        else:
+            kept = target if values["target_audio"] else None
+            pairs.append(SpokenPair(values["id"], audio, values["target_text"], values["source_text"], kept))
+        known.add(values["id"])
+    if faults:
+        more = f" and {len(faults) - FAULTS_SHOWN} more" if len(faults) > FAULTS_SHOWN else ""
+        raise InputError(f"{path}: {'; '.join(faults[:FAULTS_SHOWN])}{more}: correct them.")
+    if not pairs:
+        raise InputError(f"{path} holds no pair: give at least one.")
+    return pairs
+
+
+def write_pairs(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a table of pairs; tabs and line ends inside fields become blanks."""
+    lines = ["\t".join(COLUMNS)]
+    lines += ["\t".join(" ".join(str(row.get(name, "")).split()) for name in COLUMNS) for row in rows]
+    write_text(path, "\n".join(lines) + "\n")

@@ -1,0 +1,193 @@
+"""Textless translation on loaded parts: speech in, units of the other language, speech out; no text anywhere.
+
+    wave ──cut at pauses──► filterbank ──encode──► memory ──beam search──► units ──vocoder (its own durations)──► speech
+                            (or a frozen encoder's states)                 or unit words
+
+A model folder holds translator/ vocoder/ units/, and encoder/ where the translator reads states, beside one config.json; with
+`shares` the vocoder and the unit language are those of a shipped model, so that they stand on a disk once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from echox.errors import ModelError
+from echox.features.cuts import cut_at_pauses
+from echox.features.filterbank import filterbank
+from echox.features.logmel import SAMPLE_RATE
+from echox.generate.beam import Hypothesis, Search, beam_search
+from echox.generate.parts import load_vocoder
+from echox.generate.translation import Said, Wanted
+from echox.hub import SHIPPED, resolve_model
+from echox.models.bounds import Factor, Layers, Small, Text, Tokens, check_values
+from echox.models.encoder import SpeechEncoder
+from echox.models.io import read_config
+from echox.models.latent_vocoder import LatentVocoder
+from echox.models.ragged import pad_right
+from echox.models.speech_to_units import SpeechToUnits
+from echox.models.vocoder import UnitVocoder
+from echox.units.tokenizer import SPECIAL_TOKENS, UnitTokenizer
+
+MODEL_TYPE, KIND = "echox_translator", "textless"
+TOGETHER = 16  # pieces encoded and searched at once
+TOKENS_PER_SECOND = 40  # a bound on what a second of the source becomes, beside a second for a start
+
+
+class TextlessConfig:
+    """What the config.json of a textless model folder may say."""
+
+    model_type: Text
+    kind: Text
+    source: Text  # language that it hears
+    target: Text  # language that it speaks
+    encoder_layer: Layers  # of encoder/, where translator/ reads states
+    shares: Text  # a shipped model whose vocoder and unit language are used
+    longest_seconds: Tokens  # a piece of a recording
+    beams: Small
+    length_penalty: Factor
+    no_repeat_ngram: Small
+    about: Text
+
+
+DEFAULTS = {
+    "encoder_layer": 0,
+    "shares": "",
+    "longest_seconds": 20,
+    "beams": 10,
+    "length_penalty": 1.0,
+    "no_repeat_ngram": 0,
+}
+
+
+@dataclass
+class Textless:
+    """Everything that textless translation needs, on one device."""
+
+    translator: SpeechToUnits
+    vocoder: UnitVocoder | LatentVocoder
+    unit_tokenizer: UnitTokenizer
+    search: Search
+    longest: int  # samples of a piece
+    encoder: SpeechEncoder | None = None
+    layer: int = 0
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second of its speech."""
+        return self.vocoder.config.sample_rate
+
+    def features(self, waves: Sequence[np.ndarray]) -> list[torch.Tensor]:
+        """Return what the translator reads of each wave: (T, mels), or a frozen encoder's states (T, D)."""
+        if self.encoder is None:
+            return [filterbank(wave, self.translator.config.input_width) for wave in waves]
+        return [states[self.layer].float().cpu() for states in self.encoder.encode(list(waves), (self.layer,))]
+
+    def tokens(self, waves: Sequence[np.ndarray], beams: int | None = None) -> list[Hypothesis]:
+        """Return the best hypothesis of the translation of each wave, none longer than `longest`."""
+        search = self.search if beams is None else replace(self.search, beams=beams)
+        found: list[Hypothesis] = []
+        for first in range(0, len(waves), TOGETHER):
+            some = waves[first : first + TOGETHER]
+            limits = [TOKENS_PER_SECOND * (1 + len(wave) // SAMPLE_RATE) for wave in some]
+            found += translate_features(self.translator, self.features(some), search, limits)
+        return found
+
+    @torch.inference_mode()
+    def translate(self, waves: Sequence[np.ndarray], wanted: Wanted) -> list[Said]:
+        """Return the translation of each wave; long ones are cut at pauses and their translations joined."""
+        cut = [cut_at_pauses(wave, self.longest) for wave in waves]
+        found = iter(self.tokens([piece for pieces in cut for piece in pieces], wanted.beams))
+        return [self._say([next(found) for _ in pieces], wanted.samples) for pieces in cut]
+
+    def _say(self, found: list[Hypothesis], limit: int | None) -> Said:
+        """Return the speech of the pieces of one recording, cut at `limit` samples."""
+        units, words, waves = [], [], [np.zeros(0, np.float32)]
+        for one in found:
+            said = self.unit_tokenizer.decode(one.tokens)
+            units += said
+            words += self.unit_tokenizer.text(one.tokens).split()
+            if said:
+                waves.append(self.vocoder.speak(said))
+        wave_S = np.concatenate(waves)
+        finish = "stop" if all(one.ended for one in found) else "length"
+        if limit is not None and len(wave_S) > limit:
+            wave_S, finish = wave_S[:limit], "length"
+        return Said(wave_S, "", units, words, finish=finish if units else "empty")
+
+
+@torch.inference_mode()
+def translate_features(
+    model: SpeechToUnits, features: Sequence[torch.Tensor], search: Search, limits: Sequence[int]
+) -> list[Hypothesis]:
+    """Return the best hypothesis for each of `features` (T, F), searched together."""
+    weight = model.norm.weight
+    features_BTF, mask_BT = pad_right(list(features))
+    state = model.start(features_BTF.to(weight.device, weight.dtype), mask_BT.sum(1).to(weight.device))
+    return beam_search(
+        lambda tokens, parents: model.decoder.step(state, tokens, parents), len(features), search, limits
+    )
+
+
+def load(folder: Path, device: torch.device, dtype: torch.dtype) -> Textless:
+    """Load a textless model folder; `dtype` is the translator's, the vocoder's is float32. ModelError names what does not fit."""
+    config = read_config(folder)
+    check_values(TextlessConfig, config, folder / "config.json")
+    config = DEFAULTS | config
+    if config["shares"] and config["shares"] not in SHIPPED:
+        raise ModelError(
+            f"{folder / 'config.json'} shares the voice of {config['shares']!r}: choose {', '.join(SHIPPED)}."
+        )
+    translator, voice = SpeechToUnits.load(folder / "translator"), folder
+    if config["shares"]:
+        voice = resolve_model(config["shares"])
+    encoder = SpeechEncoder.from_pretrained(folder / "encoder") if translator.config.input == "states" else None
+    made = translator.config
+    search = Search(
+        int(made.bos_token_id or 0),
+        int(made.eos_token_id or 0),
+        max(1, config["beams"]),
+        config["length_penalty"],
+        made.max_positions,
+        config["no_repeat_ngram"],
+        (int(made.pad_token_id or 0),),
+    )
+    found = Textless(
+        translator,
+        load_vocoder(voice / "vocoder"),
+        UnitTokenizer.load(voice / "units"),
+        search,
+        config["longest_seconds"] * SAMPLE_RATE,
+        encoder,
+        config["encoder_layer"],
+    )
+    check_parts(found, folder)
+    translator.to(device, dtype)
+    for module in (translator, found.vocoder, encoder):
+        if module is not None:
+            module.to(device).eval().requires_grad_(False)
+    return found
+
+
+def check_parts(found: Textless, folder: Path) -> None:
+    """Raise ModelError when the parts of a folder disagree about units or widths."""
+    language, config = found.unit_tokenizer, found.translator.config
+    wanted = language.vocab_size if config.says == "words" else len(SPECIAL_TOKENS) + language.lexicon.units
+    if config.vocabulary != wanted:
+        raise ModelError(
+            f"{folder / 'translator'} writes {config.vocabulary} {config.says}, units/ knows {wanted}: they do not fit."
+        )
+    if language.lexicon.units > found.vocoder.config.num_units:
+        known = found.vocoder.config.num_units
+        raise ModelError(
+            f"{folder / 'units'} uses {language.lexicon.units} units, the vocoder knows {known}: they do not fit."
+        )
+    if found.encoder is not None:
+        if not 1 <= found.layer <= found.encoder.num_layers:
+            raise ModelError(f"{folder / 'config.json'} hears layer {found.layer}, which encoder/ does not have.")
+        if config.input_width != found.encoder.width:
+            raise ModelError(
+                f"{folder / 'translator'} reads states {config.input_width} wide, encoder/ makes {found.encoder.width}."
+            )

@@ -1,0 +1,74 @@
+"""A trained translator part, a vocoder and a unit language become one model folder that `echox translate` loads."""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from echox.config.load import Settings
+from echox.errors import ConfigError, ModelError
+from echox.files import copy_file, write_folder, write_text
+from echox.generate.textless import KIND, MODEL_TYPE
+from echox.hub import SHIPPED
+from echox.models.encoder import SpeechEncoder
+from echox.train.pack import UNIT_FILES, copy_part
+
+
+class Recipe(Settings):
+    """Where the parts are; with `shares` the vocoder and the units are those of a shipped model and are not copied."""
+
+    stage: Literal["pack_translator"]
+    out: Path
+    translator: Path
+    source: str  # language that it hears
+    target: str  # language that it speaks
+    shares: str = ""
+    vocoder: Path | None = None
+    units: Path | None = None  # the folder of the unit language
+    encoder: Path | None = None  # where the translator reads states
+    encoder_layer: int = 0
+    longest_seconds: int = 20
+    beams: int = 10
+    length_penalty: float = 1.0
+    no_repeat_ngram: int = 0
+    about: str = ""
+    int8: bool = False
+
+
+SAID = (
+    "source",
+    "target",
+    "shares",
+    "encoder_layer",
+    "longest_seconds",
+    "beams",
+    "length_penalty",
+    "no_repeat_ngram",
+    "about",
+)
+
+
+def run(recipe: Recipe) -> Path:
+    """Write the model folder and return it; ModelError names a part that is not there."""
+    if recipe.shares and recipe.shares not in SHIPPED:
+        raise ConfigError(
+            f"shares {recipe.shares!r} is no shipped model: choose {', '.join(SHIPPED)}, or leave it out."
+        )
+    if not recipe.shares and (recipe.vocoder is None or recipe.units is None):
+        raise ConfigError("give the vocoder and the units, or a shipped model that shares its own.")
+
+    def write(folder: Path) -> None:
+        copy_part(recipe.translator, folder / "translator", recipe.int8)
+        if recipe.encoder is not None:
+            SpeechEncoder.from_pretrained(recipe.encoder).save_pretrained(folder / "encoder")
+        if recipe.vocoder is not None and recipe.units is not None:
+            copy_part(recipe.vocoder, folder / "vocoder", recipe.int8)
+            (folder / "units").mkdir()
+            for name in UNIT_FILES:
+                if not (recipe.units / name).exists():
+                    raise ModelError(f"{recipe.units / name} is missing: train the units first.")
+                copy_file(recipe.units / name, folder / "units" / name)
+        config = {"model_type": MODEL_TYPE, "kind": KIND} | {name: getattr(recipe, name) for name in SAID}
+        write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
+
+    write_folder(recipe.out, write)
+    return recipe.out

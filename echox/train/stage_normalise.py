@@ -1,0 +1,129 @@
+"""Speech normaliser: the encoder states of many voices in, the reference voice's reduced units of the same texts out, by CTC.
+
+Sides are those of parallel speech (data/pairs.py): source corpora in other voices, one target corpus in the reference voice, by id.
+Measured: how far the units of other voices are from the reference's, as k-means gives them and normalised.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import nn
+
+from echox.config.load import Settings, known
+from echox.data.batching import BucketedBatches
+from echox.data.textless import Pair, Sides, read_sides
+from echox.errors import ConfigError
+from echox.models.io import settings_from
+from echox.models.normaliser import Normaliser, NormaliserConfig
+from echox.models.ragged import pad_right
+from echox.objectives.loss import Loss
+from echox.objectives.s2t import ctc_loss
+from echox.train.evaluate import some_at_a_time
+from echox.train.loop import Player, Stage, TrainSettings
+from echox.units.distance import edit_distance
+
+
+class NormaliserData(Settings):
+    """Voices to train on, and voices and texts that are only measured."""
+
+    train: Sides
+    dev: Sides
+    max_cost: int = Field(default=8000, ge=1)  # frames in a batch, padding included
+    max_frames: int = Field(default=1000, ge=1)
+
+
+class Recipe(Settings):
+    """Recipe of stage `normalise`."""
+
+    stage: Literal["normalise"]
+    out: Path
+    seed: int = 0
+    data: NormaliserData
+    model: Annotated[dict[str, Any], known(NormaliserConfig)] = {}
+    evaluate_every: int = Field(default=200, ge=1)
+    train: TrainSettings
+
+
+@dataclass
+class Batch:
+    """States padded to the right, their lengths, and the units meant."""
+
+    states_BTD: torch.Tensor
+    lengths_B: torch.Tensor
+    units: list[list[int]]
+
+
+class NormalisePass(nn.Module):
+    """The forward pass with what the loss needs beside it."""
+
+    def __init__(self, normaliser: Normaliser) -> None:
+        super().__init__()
+        self.normaliser = normaliser
+
+    def forward(self, batch: Batch) -> tuple[torch.Tensor, Batch]:
+        """Return log-probabilities (B, T, C) and the batch."""
+        device = self.normaliser.head.weight.device
+        batch = Batch(batch.states_BTD.to(device), batch.lengths_B.to(device), batch.units)
+        return self.normaliser(batch.states_BTD, batch.lengths_B), batch
+
+
+def ctc_of(outputs: tuple[torch.Tensor, Batch], step: int = 0) -> Loss:
+    """Return the CTC loss a unit."""
+    log_probs_BTC, batch = outputs
+    return Loss(ctc_loss(log_probs_BTC, batch.lengths_B, batch.units), tokens=sum(map(len, batch.units)))
+
+
+def build(recipe: Recipe) -> Stage:
+    """Return the stage; states are read once into memory. ConfigError where states or units are missing."""
+    torch.manual_seed(recipe.seed)
+    train, dev = (_within(read_sides(sides), recipe.data.max_frames) for sides in (recipe.data.train, recipe.data.dev))
+    if not train or not dev or any(pair.states_TD is None for pair in (*train, *dev)):
+        raise ConfigError("a normaliser reads a frozen encoder's states: give data.train.states and data.dev.states.")
+    first = train[0].states_TD
+    sizes = {"encoder_width": 0 if first is None else first.shape[1]}
+    sizes |= {"units": 1 + int(max(pair.target_units.max(initial=0) for pair in train))}
+    model = Normaliser(settings_from(NormaliserConfig, sizes | recipe.model, "model"))
+
+    def collate(items: Sequence[int], rng: np.random.Generator | None = None) -> Batch:
+        return batch_of([train[i] for i in items])
+
+    batches = BucketedBatches([pair.frames for pair in train], recipe.data.max_cost, collate, recipe.seed)
+    player = Player("normalise", ctc_of, ("*",), recipe.train.optim)
+
+    def evaluate() -> dict[str, float]:
+        return distances(model, dev, recipe.data.max_cost)
+
+    return Stage(NormalisePass(model), [player], batches, model.save, evaluate, recipe.evaluate_every)
+
+
+def batch_of(pairs: Sequence[Pair]) -> Batch:
+    """Return a batch of some pairs."""
+    states_BTD, mask_BT = pad_right([pair.features(0) for pair in pairs])
+    return Batch(states_BTD, mask_BT.sum(1), [pair.target_units.tolist() for pair in pairs])
+
+
+def distances(model: Normaliser, pairs: Sequence[Pair], max_cost: int) -> dict[str, float]:
+    """Return unit edits a reference unit against the reference voice: as k-means hears the other voice, and normalised."""
+    training = model.training
+    model.eval()
+    before = after = total = 0
+    for rows in some_at_a_time(pairs, [pair.frames for pair in pairs], max_cost):
+        batch = batch_of(rows)
+        device = model.head.weight.device
+        said = model.units(batch.states_BTD.to(device), batch.lengths_B.to(device))
+        for pair, wanted, found in zip(rows, batch.units, said, strict=True):
+            after += edit_distance(found, wanted)
+            before += 0 if pair.source_units is None else edit_distance(pair.source_units.tolist(), wanted)
+            total += len(wanted)
+    model.train(training)
+    numbers = {"unit_distance": after / max(total, 1)}
+    return numbers | ({"unit_distance_before": before / max(total, 1)} if before else {})
+
+
+def _within(pairs: list[Pair], frames: int) -> list[Pair]:
+    return [pair for pair in pairs if pair.frames <= frames and len(pair.target_units)]

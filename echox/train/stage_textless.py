@@ -1,0 +1,235 @@
+"""Textless translation (spec A3): spoken pairs with their units in, a translator part out, its guides left behind.
+
+Two stages are one recipe run twice: the multi-task model first, then the same with `start` and `model.prompts` (A3.4). Dev pairs
+are measured by unit BLEU, and the mean of the best few weights is what is written.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from echox.config.load import Settings, known
+from echox.data.batching import BucketedBatches
+from echox.data.textless import Encode, Pair, Sides, Tasks, read_sides, too_large
+from echox.errors import ConfigError
+from echox.generate.beam import Search
+from echox.generate.textless import translate_features
+from echox.models.guided import MAIN, Guide, Guided
+from echox.models.io import settings_from
+from echox.models.speech_to_units import PRESETS, SpeechToUnits, SpeechToUnitsConfig
+from echox.objectives.textless import Apart, Conflict, TextlessObjective, Weights
+from echox.text.bleu import unit_bleu
+from echox.text.subwords import Subwords
+from echox.train.best import Best
+from echox.train.evaluate import mean_loss, some_at_a_time
+from echox.train.loop import Player, Stage, TrainSettings
+from echox.units.arms import RandomWords
+from echox.units.tokenizer import SPECIAL_TOKENS, UnitTokenizer
+
+
+class Task(Settings):
+    """One guide: what it writes of which side, and the encoder layer it reads."""
+
+    reads: int = Field(ge=1)  # encoder layer
+    side: Literal["source", "target"]
+    writes: Literal["units", "words", "text"]
+    language: Path | None = None  # unit language of that side; for units: how many there are
+    cut: Literal["language", "random"] = "language"  # random: words as long, cut anywhere (control)
+    subwords: int = 1000  # for text
+    weight: float = Field(default=8.0, ge=0)  # 8: the paper's; 0.5: the published code's
+    smoothing: float = Field(default=0.2, ge=0, lt=1)
+    layers: int = Field(default=2, ge=1)
+    dropout: float = Field(default=0.3, ge=0, lt=1)
+
+
+class Prompts(Settings):
+    """How strongly the prompts are kept apart, and by which measure; `distance` is the published, unbounded one."""
+
+    weight: float = Field(default=0.0, ge=0)
+    apart: Apart = "cosine"
+
+
+class Measure(Settings):
+    """The cosine between two tasks' gradients on shared layers, every so many steps."""
+
+    tasks: tuple[str, str]
+    layers: tuple[int, ...] = Field(min_length=1)
+    every: int = Field(default=20, ge=1)
+
+
+class TextlessData(Settings):
+    """Pairs to train on and dev pairs to select by; no sentence or voice of dev may be in train."""
+
+    train: Sides
+    dev: Sides
+    language: Path  # the target's unit language, statistics of training alone
+    max_cost: int = Field(default=20_000, ge=1)  # frames in a batch, padding included
+    max_frames: int = Field(default=2000, ge=1)
+    max_tokens: int = Field(default=1000, ge=2)
+    dev_pairs: int = Field(default=200, ge=1)  # so many are translated
+    augment: tuple[int, int] | None = (27, 100)  # SpecAugment: mel bins, frames
+
+
+class Recipe(Settings):
+    """Recipe of stage `textless`."""
+
+    stage: Literal["textless"]
+    out: Path
+    seed: int = 0
+    data: TextlessData
+    preset: Literal["base", "small"] = "base"
+    model: Annotated[dict[str, Any], known(SpeechToUnitsConfig)] = {}
+    start: Path | None = None  # a trained translator part; only the prompts may be new
+    tasks: dict[str, Task] = {}
+    smoothing: float = Field(default=0.2, ge=0, lt=1)  # of the main task
+    per: Literal["main", "own"] = "main"  # whose tokens a task's sum is divided by
+    prompts: Prompts = Prompts()
+    conflict: Measure | None = None
+    best: int = Field(default=5, ge=1)  # sets of weights, best on dev, that are averaged
+    dev_beams: int = Field(default=1, ge=1)
+    evaluate_every: int = Field(default=500, ge=1)
+    train: TrainSettings
+
+
+def build(recipe: Recipe) -> Stage:
+    """Return the stage; units of all pairs are read once into memory, sound when it is used."""
+    torch.manual_seed(recipe.seed)
+    language = UnitTokenizer.load(recipe.data.language)
+    sides = read_sides(recipe.data.train), read_sides(recipe.data.dev)
+    for pairs in sides:
+        if (name := too_large(pairs, language.lexicon.units)) is not None:
+            raise ConfigError(
+                f"{name} has a unit outside 0 to {language.lexicon.units - 1}: encode it by {recipe.data.language}."
+            )
+    writers = {name: writer_of(task, name, sides[0]) for name, task in recipe.tasks.items()}
+    translator = _translator(recipe, language, sides[0][0])
+    guides = {
+        name: Guide(task.reads, writers[name][1], task.layers, task.dropout) for name, task in recipe.tasks.items()
+    }
+    model = Guided(translator, guides)
+    train, dev = (_tasks(recipe, translator.config, language, pairs, writers) for pairs in sides)
+    if not train.pairs or not dev.pairs:
+        raise ConfigError("no pair is within data.max_frames and data.max_tokens: raise them.")
+    dev.augment = None
+    weights = Weights(
+        {name: task.weight for name, task in recipe.tasks.items()},
+        {name: task.smoothing for name, task in recipe.tasks.items()} | {MAIN: recipe.smoothing},
+        recipe.per,
+        recipe.prompts.weight,
+        recipe.prompts.apart,
+    )
+    conflict = Conflict(**recipe.conflict.model_dump()) if recipe.conflict else Conflict()
+    objective, best = TextlessObjective(model, weights, conflict), Best(recipe.out, recipe.best)
+
+    def evaluate() -> dict[str, float]:
+        numbers = measure(model, dev, objective, recipe, language)
+        best.offer(numbers["unit_bleu"], translator.state_dict())
+        return numbers
+
+    def save(folder: Path) -> None:
+        state = best.mean()
+        if state is not None:
+            translator.load_state_dict(state)
+        translator.save(folder)
+
+    batches = BucketedBatches(train.costs, recipe.data.max_cost, train.batch, recipe.seed)
+    player = Player("textless", objective, ("*",), recipe.train.optim)
+    return Stage(model, [player], batches, save, evaluate, recipe.evaluate_every)
+
+
+def writer_of(task: Task, name: str, pairs: Sequence[Pair]) -> tuple[Encode, int]:
+    """Return what writes a guide's tokens of some pairs and how many tokens there are; vocabularies are of training pairs alone."""
+    if task.writes == "text":
+        subwords = Subwords([pair.text(task.side) for pair in pairs], task.subwords)
+        return lambda some: subwords.encode_batch([pair.text(task.side) for pair in some]), subwords.vocab_size
+    if task.language is None:
+        raise ConfigError(f"tasks.{name} writes {task.writes}: name the unit language of that side (language).")
+    tokenizer = UnitTokenizer.load(task.language)
+    if task.writes == "units":
+        return lambda some: [(row + len(SPECIAL_TOKENS)).tolist() for row in _units(some, task.side, name)], (
+            tokenizer.lexicon.units + len(SPECIAL_TOKENS)
+        )
+    cut = RandomWords(tokenizer, _units(pairs, task.side, name)) if task.cut == "random" else tokenizer
+    return lambda some: [row.tolist() for row in cut.encode_batch(_units(some, task.side, name))], cut.vocab_size
+
+
+def _units(pairs: Sequence[Pair], side: str, name: str) -> list[np.ndarray]:
+    rows = [pair.source_units if side == "source" else pair.target_units for pair in pairs]
+    if any(row is None for row in rows):
+        raise ConfigError(
+            f"tasks.{name} writes the source's units: give data.train.source_frames and data.dev.source_frames."
+        )
+    return [row for row in rows if row is not None]
+
+
+def _translator(recipe: Recipe, language: UnitTokenizer, pair: Pair) -> SpeechToUnits:
+    """Return a new translator, or the one to start from with new prompts where the recipe asks for them."""
+    made = PRESETS[recipe.preset] | recipe.model
+    says = made.get("says", "units")
+    sizes = {
+        "vocabulary": language.vocab_size if says == "words" else language.lexicon.units + len(SPECIAL_TOKENS),
+        "bos_token_id": language.bos_token_id,
+        "eos_token_id": language.eos_token_id,
+        "pad_token_id": language.pad_token_id,
+    }
+    if pair.states_TD is not None:
+        sizes |= {"input": "states", "input_width": pair.states_TD.shape[1]}
+    model = SpeechToUnits(settings_from(SpeechToUnitsConfig, sizes | made, "model"))
+    if recipe.start is not None:
+        state, own = SpeechToUnits.load(recipe.start).float().state_dict(), model.state_dict()
+        differ = {name for name in set(state) ^ set(own) if name != "prompts_PD"}
+        differ |= {
+            name for name in set(state) & set(own) if state[name].shape != own[name].shape and name != "prompts_PD"
+        }
+        if differ:
+            raise ConfigError(f"{recipe.start} has other sizes than the recipe ({min(differ)} differs): give its own.")
+        model.load_state_dict({"prompts_PD": own["prompts_PD"]} | state if "prompts_PD" in own else state, strict=False)
+    return model
+
+
+def _tasks(
+    recipe: Recipe,
+    config: SpeechToUnitsConfig,
+    language: UnitTokenizer,
+    pairs: list[Pair],
+    writers: dict[str, tuple[Encode, int]],
+) -> Tasks:
+    def main(some: list[Pair]) -> list[list[int]]:
+        rows = [pair.target_units for pair in some]
+        found = language.encode_batch(rows) if config.says == "words" else [row + len(SPECIAL_TOKENS) for row in rows]
+        return [row.tolist() for row in found]
+
+    encoders: dict[str, Encode] = {MAIN: main} | {name: encode for name, (encode, _) in writers.items()}
+    mels, augment = config.input_width, recipe.data.augment if config.input == "filterbank" else None
+    tasks = Tasks.of(pairs, encoders, language.bos_token_id, language.eos_token_id, mels=mels, augment=augment)
+    return tasks.within(recipe.data.max_frames, recipe.data.max_tokens)
+
+
+def measure(
+    model: Guided, dev: Tasks, objective: TextlessObjective, recipe: Recipe, language: UnitTokenizer
+) -> dict[str, float]:
+    """Return the mean losses of the dev pairs and the unit BLEU of the first so many, translated."""
+    some = some_at_a_time(list(range(len(dev.pairs))), dev.costs, recipe.data.max_cost)
+    numbers = mean_loss(model, (dev.batch(items, None) for items in some), lambda batch: objective(model(batch)))
+    said = translated(model.translator, dev, recipe, language)
+    return numbers | {"unit_bleu": unit_bleu(said, dev.references[: len(said)])}
+
+
+def translated(translator: SpeechToUnits, dev: Tasks, recipe: Recipe, language: UnitTokenizer) -> list[list[int]]:
+    """Return the units that the translator says for the first dev pairs."""
+    training = translator.training
+    translator.eval()
+    search = Search(language.bos_token_id, language.eos_token_id, recipe.dev_beams, never=(language.pad_token_id,))
+    chosen = list(range(min(recipe.data.dev_pairs, len(dev.pairs))))
+    found: dict[int, list[int]] = {}
+    for items in some_at_a_time(chosen, [dev.pairs[i].frames for i in chosen], recipe.data.max_cost):
+        features = [dev.pairs[i].features(dev.mels) for i in items]
+        limits = [min(recipe.data.max_tokens, 2 * len(dev.tokens[MAIN][i]) + 10) for i in items]
+        for item, one in zip(items, translate_features(translator, features, search, limits), strict=True):
+            found[item] = language.decode(one.tokens)
+    translator.train(training)
+    return [found[i] for i in chosen]

@@ -1,0 +1,155 @@
+"""SpeechTranslator and `echox translate`: any recording form, batches, beams, limits, and refusals in one sentence."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from echox import SpeechAssistant, SpeechTranslator
+from echox.audio import save_wav
+from echox.cli import app
+from echox.errors import ConfigError, InputError, ModelError
+from tests.tiny_translator import write_translator
+
+RATE = 16_000
+
+
+def sound(seconds: float = 0.7, pitch: float = 220.0) -> np.ndarray:
+    time = np.arange(int(seconds * RATE)) / RATE
+    return (0.3 * np.sin(2 * np.pi * pitch * time * (1 + time))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_translator(tmp_path_factory.mktemp("translator") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def translator(folder):
+    return SpeechTranslator.load(str(folder), dtype="float32")
+
+
+@pytest.fixture
+def wav(tmp_path):
+    save_wav(tmp_path / "habla.wav", sound(), RATE)
+    return tmp_path / "habla.wav"
+
+
+def test_a_path_bytes_and_samples_are_one_translation(translator, wav):
+    by_path = translator.translate(wav)
+    by_bytes = translator.translate(wav.read_bytes())
+    samples = np.frombuffer(wav.read_bytes()[44:], "<i2")
+    by_samples = translator.translate(samples, sample_rate=RATE)
+    assert by_path.units and by_path.units == by_bytes.units == by_samples.units
+    assert np.array_equal(by_path.audio, by_samples.audio)
+    assert by_path.question == str(wav) and by_path.text == ""
+    said = [int(unit) for word in by_path.unit_words for unit in word.split("_")]
+    assert said == by_path.units
+
+
+def test_a_list_equals_one_at_a_time(translator):
+    sounds = [sound(0.5), sound(1.3, 300), sound(0.9, 150)]
+    together, alone = translator.translate(sounds), [translator.translate(one) for one in sounds]
+    assert [one.units for one in together] == [one.units for one in alone]
+    assert len({tuple(one.units) for one in together}) > 1
+    assert translator.translate([]) == []
+
+
+def test_half_precision_translates_and_beams_are_checked(folder):
+    reply = SpeechTranslator.load(str(folder), dtype="bfloat16").translate(sound(), beams=2)
+    assert np.isfinite(reply.audio).all() and reply.finish in ("stop", "empty", "length")
+    with pytest.raises(ConfigError, match="beam is 0"):
+        SpeechTranslator.load(str(folder)).translate(sound(), beams=0)
+
+
+def test_speech_is_cut_at_max_seconds(translator):
+    whole = translator.translate(sound())
+    cut = translator.translate(sound(), max_seconds=0.05)
+    assert cut.finish == "length" and len(cut.audio) == int(0.05 * cut.sample_rate)
+    assert np.array_equal(cut.audio, whole.audio[: len(cut.audio)])
+
+
+def test_long_recordings_are_cut_at_pauses_and_joined(translator):
+    first, second = sound(1.5), sound(0.9, 300)
+    wave = np.concatenate([first, np.zeros(RATE // 4, np.float32), second])
+    translator.model.longest = 2 * RATE
+    try:
+        from echox.features.cuts import cut_at_pauses
+
+        pieces = cut_at_pauses(wave, 2 * RATE)
+        assert len(pieces) == 2 and len(first) <= len(pieces[0]) <= len(first) + RATE // 4
+        parts = [translator.translate(piece).units for piece in pieces]
+        assert translator.translate(wave).units == parts[0] + parts[1]
+    finally:
+        translator.model.longest = 20 * RATE
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [(b"", "empty"), (b"hello, no sound", "cannot be read"), (np.zeros(9000, np.float32), "silent")],
+)
+def test_what_is_no_speech_is_refused(translator, given, sentence):
+    with pytest.raises(InputError, match=sentence):
+        translator.translate(given)
+
+
+def test_each_verb_says_which_one_fits(folder):
+    with pytest.raises(ModelError, match="echox translate --model tiny"):
+        SpeechAssistant.load(str(folder))
+    with pytest.raises(ModelError, match="echox ask --model mini"):
+        SpeechTranslator.load("mini")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"kind": "telepathic"}, "kind 'telepathic'"),
+        ({"shares": "/etc"}, "shares the voice"),
+        ({"beams": 10_000}, "beams"),
+        ({"surprise": 1}, "unknown setting 'surprise'"),
+    ],
+)
+def test_a_config_that_cannot_be_is_refused(folder, change, sentence):
+    config = folder / "config.json"
+    before = config.read_text()
+    config.write_text(json.dumps(json.loads(before) | change))
+    try:
+        with pytest.raises(ModelError, match=sentence):
+            SpeechTranslator.load(str(folder))
+    finally:
+        config.write_text(before)
+
+
+def test_a_dictionary_that_does_not_fit_the_decoder_is_refused(folder, tmp_path):
+    other = write_translator(tmp_path / "other")
+    from tests.tiny_translator import tiny_model
+
+    tiny_model(vocabulary=40).save(other / "translator")
+    with pytest.raises(ModelError, match="writes 40 units, units/ knows 15"):
+        SpeechTranslator.load(str(other))
+
+
+def run(*words):
+    return CliRunner().invoke(app, ["translate", *map(str, words)], catch_exceptions=True)
+
+
+def test_the_command_writes_a_file(folder, wav, tmp_path):
+    done = run(wav, "--model", folder, "-o", tmp_path / "speech.wav", "--dtype", "float32")
+    assert done.exit_code == 0 and (tmp_path / "speech.wav").stat().st_size > 44
+    assert "speech.wav" in done.stdout
+
+
+def test_the_command_writes_json_for_several_and_goes_on_after_a_bad_one(folder, wav, tmp_path):
+    done = run(
+        wav, tmp_path / "missing.wav", wav, "--model", folder, "--out-dir", tmp_path / "out", "--json", "--beam", 2
+    )
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.exit_code == 1 and [row["error"] is None for row in rows] == [True, False, True]
+    assert rows[0]["text"] is None and rows[0]["units"] and rows[0]["unit_words"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["habla-2.wav", "habla.wav"]
+
+
+def test_wrong_usage_ends_with_two(folder, wav, tmp_path):
+    assert run(wav, wav, "--model", folder).exit_code == 2
+    assert run(wav, "--model", folder, "-o", wav).exit_code == 2
