@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from echox.eval.tables import Table
 
 app = typer.Typer(
-    help="Measure a model: qa, spoken-set, hearing, asr, speech, ladder, latency, gap, report.", no_args_is_help=True
+    help="Measure a model: qa, spoken-set, hearing, asr, translation, speech, ladder, latency, gap, report.",
+    no_args_is_help=True,
 )
 
 Model = Annotated[str, typer.Option("--model", help="A released name, a model folder, or a server's model name.")]
@@ -174,6 +175,36 @@ def asr(
     items, source = read_references(questions, audio_dir, manifest)
     find_judge(judge)
     _show(run_asr(take(items, limit, shard), load_judge(judge, device, judge_window), source, out))
+
+
+@app.command()
+def translation(
+    pairs: Annotated[Path, typer.Option(help="TSV file: id, audio, target_audio, source_text, target_text.")],
+    audio_dir: Annotated[Path | None, typer.Option(help="Folder of the recordings (<id>.wav).")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", help="A translator; repeat it, and each is compared with the first.")
+    ] = None,
+    judge: JudgeName = "whisper-base",
+    judge_window: Window = 15,
+    language: Annotated[str, typer.Option(help="Language that is spoken, for the judge.")] = "en",
+    cascade: Annotated[str, typer.Option(help="A Whisper that translates into English; mini says its text.")] = "",
+    source_language: Annotated[str, typer.Option(help="Language of the recordings, for the cascade.")] = "es",
+    networks: Annotated[str, typer.Option(help="dnsmos, distillmos.")] = "",
+    beam: Annotated[int | None, typer.Option(min=1, max=100, help="Hypotheses in view; default: the model's.")] = None,
+    out: Out = Path("report"),
+    limit: Limit = None,
+    device: Device = "cpu",
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
+) -> None:
+    """Print ASR-BLEU and ASR-chrF of spoken translations, the judge's ceiling, a cascade, and paired comparisons."""
+    from echox.data.pairs import read_pairs
+    from echox.eval.judges import load_judge
+    from echox.eval.tasks.translation import TranslationOptions, load_arms, opinions_of, run_translation
+
+    found, scores = read_pairs(pairs, audio_dir)[:limit], opinions_of(networks)
+    options = TranslationOptions(out, load_judge(judge, device, judge_window, language), pairs.name, scores)
+    hears = load_judge(cascade, device, judge_window, source_language, translates=True) if cascade else None
+    _show(run_translation(found, load_arms(model or [], hears, device, dtype, beam), options))
 
 
 @app.command()

@@ -67,8 +67,12 @@ def find_judge(name: str) -> Path:
         raise ModelError(f"the judge {name!r} is no folder, nor one in $ECHOX_WEIGHTS, and {error}") from error
 
 
-def load_judge(name: str, device: str = "cpu", window: int = WINDOW, language: str = "en", beam: int = 1) -> Judge:
+def load_judge(
+    name: str, device: str = "cpu", window: int = WINDOW, language: str = "en", beam: int = 1, translates: bool = False
+) -> Judge:
     """Return the judge called `name` (see `find_judge`), on `device`, with `window` seconds, for one `language`.
+
+    One that `translates` writes English whatever is said: Whisper alone in CTranslate2's layout.
 
     Raises ConfigError for a window outside 1 to 30, or a `beam` or language that the folder's kind cannot have, MissingDependency
     without faster-whisper for CTranslate2's folders.
@@ -77,7 +81,9 @@ def load_judge(name: str, device: str = "cpu", window: int = WINDOW, language: s
         raise ConfigError(f"the judge's window must be 1 to {FULL_WINDOW} seconds, not {window}.")
     folder = find_judge(name)
     if (folder / "model.bin").is_file():
-        return CTranslate2Judge(folder, device, window, language, beam)
+        return CTranslate2Judge(folder, device, window, language, beam, translates)
+    if translates:
+        raise ConfigError(f"{folder} does not translate: give a multilingual Whisper in CTranslate2's layout.")
     return PipelineJudge(folder, device, language, beam)
 
 
@@ -104,12 +110,14 @@ def choose_judges(
 class CTranslate2Judge:
     """A Whisper model in CTranslate2's layout, int8 on the CPU; `transcribe` takes any number of waves."""
 
-    def __init__(self, folder: Path, device: str, window: int, language: str, beam: int = 1) -> None:
+    def __init__(
+        self, folder: Path, device: str, window: int, language: str, beam: int = 1, translates: bool = False
+    ) -> None:
         whisper, kind = require("faster_whisper", "eval"), "int8" if device == "cpu" else "float16"
         try:
             loaded = whisper.WhisperModel(str(folder), device=device, compute_type=kind)
             words = whisper.tokenizer.Tokenizer(
-                loaded.hf_tokenizer, loaded.model.is_multilingual, "transcribe", language
+                loaded.hf_tokenizer, loaded.model.is_multilingual, "translate" if translates else "transcribe", language
             )
         except RuntimeError as error:
             raise ModelError(f"{folder} cannot be loaded as a Whisper model ({error}): fetch it again.") from error

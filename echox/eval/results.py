@@ -20,7 +20,16 @@ FREE = frozenset({"arms", "limit", "shard", "started", "machine", "load_seconds"
 Run = tuple[dict[str, Any], list[dict[str, Any]]]
 """The settings and the items of one run."""
 OURS = b'{"type": "settings"'  # how a results file begins
-BESIDE = ("speech.jsonl", "joins.jsonl", "latency.jsonl", "ladder.jsonl", "asr.jsonl", "hearing.jsonl", "gap.json")
+BESIDE = (
+    "speech.jsonl",
+    "joins.jsonl",
+    "latency.jsonl",
+    "ladder.jsonl",
+    "asr.jsonl",
+    "hearing.jsonl",
+    "translation.jsonl",
+    "gap.json",
+)
 
 
 def _line(record: dict[str, Any]) -> str:

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from echox.config.load import load_recipe
 from echox.data.textless import read_sides
 from echox.errors import ConfigError, InputError
 from echox.models.speech_to_units import SpeechToUnits
 from echox.train.best import Best
 from echox.train.run import run_recipe
 from echox.train.stage_textless import build
+from echox.train.stages import load_recipe
 from echox.train.toy import sound_of, write_world
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "debug"

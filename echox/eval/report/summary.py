@@ -16,6 +16,7 @@ from echox.eval.tasks.ladder import ladder_tables
 from echox.eval.tasks.latency import latency_tables
 from echox.eval.tasks.qa_tables import qa_tables
 from echox.eval.tasks.speech import speech_tables
+from echox.eval.tasks.translation import translation_tables
 
 TABLES: dict[str, Callable[[dict[str, Any], Items], list[Table]]] = {
     "qa": qa_tables,
@@ -26,6 +27,7 @@ TABLES: dict[str, Callable[[dict[str, Any], Items], list[Table]]] = {
     "latency": latency_tables,
     "ladder": ladder_tables,
     "gap": gap_tables,
+    "translation": translation_tables,
 }
 
 

@@ -1,0 +1,266 @@
+"""`echox eval translation`: spoken translations heard by a judge: ASR-BLEU and ASR-chrF with signatures (arXiv 2107.05604).
+
+    recording ──model──► speech ──judge──► text ──BLEU, chrF, word errors──► against the reference text
+    reference speech ───────────judge──► text        the ceiling: what the judge loses by itself
+    recording ──recogniser that translates──► text ──voice──► speech      the cascade that a user would take instead
+
+An arm is a model, `reference` or `cascade`; all hear the same recordings, and each later model is compared with the first one by
+sacrebleu's paired bootstrap. Units are scored only where an arm makes them.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from echox.audio import SAMPLE_RATE, load_audio, save_wav
+from echox.data.pairs import SpokenPair
+from echox.errors import ConfigError, EchoxError, require
+from echox.eval import stats
+from echox.eval.judges import Judge
+from echox.eval.model_under_test import RECORDED, at_16k
+from echox.eval.results import Results
+from echox.eval.scorers.opinions import distillmos, dnsmos
+from echox.eval.scorers.translation import Translation, bleu, chrf, compare
+from echox.eval.scorers.word_errors import errors_between
+from echox.eval.tables import Items, Table, pooled_rate
+from echox.text.normalize import whisper_basic
+
+CEILING, CASCADE = "reference", "cascade"
+BATCH = 8
+LENGTHS = ((1, 5), (6, 9), (10, 10_000))  # words of a reference: rows of the table by length
+Spoken = tuple[np.ndarray, int, float, list[int]]
+"""Speech (float32 [samples]), its rate, the seconds it took to make, and its units."""
+Translate = Callable[[Path], Spoken]
+Score = Callable[[np.ndarray], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class TranslationOptions:
+    """Where results go, what the judge and the pairs are called, and what else is measured of the speech."""
+
+    out: Path
+    judge: Judge
+    source: str
+    opinions: tuple[Score, ...] = ()
+
+
+def model_arm(translator: Any, beams: int | None) -> Translate:
+    """Return an arm that asks a `SpeechTranslator`."""
+
+    def translate(path: Path) -> Spoken:
+        found = translator.translate(path, beams=beams)
+        return found.audio, found.sample_rate, found.wall_seconds, found.units
+
+    return translate
+
+
+def cascade_arm(recogniser: Judge, assistant: Any) -> Translate:
+    """Return the arm of a recogniser that translates into text, which `assistant` says."""
+
+    def translate(path: Path) -> Spoken:
+        started = time.perf_counter()
+        text = recogniser.transcribe([load_audio(path)])[0].strip()
+        if not text:
+            return np.zeros(0, np.float32), SAMPLE_RATE, time.perf_counter() - started, []
+        reply = assistant.say(text)
+        return reply.audio, reply.sample_rate, time.perf_counter() - started, reply.units
+
+    return translate
+
+
+def load_arms(
+    models: Sequence[str], cascade: Judge | None, device: str, dtype: str | None, beams: int | None
+) -> dict[str, Translate]:
+    """Return an arm of every model, by its folder's name, and of the cascade; ConfigError for two of one name, or none at all."""
+    from echox.assistant import SpeechAssistant
+    from echox.translator import SpeechTranslator
+
+    names = [Path(name).name for name in models]
+    if len(set(names)) < len(names) or {CEILING, CASCADE} & set(names):
+        raise ConfigError(
+            f"models are told apart by their folders' names, and these are {', '.join(names)}: rename one."
+        )
+    if not names and cascade is None:
+        raise ConfigError("there is nothing to measure: give --model or --cascade.")
+    arms = {
+        name: model_arm(SpeechTranslator.load(model, device, dtype), beams)
+        for name, model in zip(names, models, strict=True)
+    }
+    return arms if cascade is None else arms | {CASCADE: cascade_arm(cascade, SpeechAssistant.load("mini", device))}
+
+
+def opinions_of(networks: str) -> tuple[Score, ...]:
+    """Return the opinion networks called, comma-separated, dnsmos and distillmos; ConfigError for another."""
+    known: dict[str, Callable[[], Score]] = {"dnsmos": dnsmos, "distillmos": distillmos}
+    names = [name.strip() for name in networks.split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"network {name!r} is unknown: choose {' or '.join(known)}.")
+    return tuple(known[name]() for name in names)
+
+
+def run_translation(
+    pairs: Sequence[SpokenPair], arms: dict[str, Translate], options: TranslationOptions
+) -> list[Table]:
+    """Return the tables of all arms over all pairs, writing translation.jsonl and the speech; a run that was stopped goes on."""
+    require("sacrebleu", "eval")
+    arms = {CEILING: _reference_of({pair.audio: pair for pair in pairs})} | arms if _all_spoken(pairs) else arms
+    settings = {
+        "task": "translation",
+        "model": ", ".join(arms),
+        "questions": options.source,
+        "judge": options.judge.name,
+    }
+    with Results(options.out / "translation.jsonl", settings) as results:
+        for arm, translate in arms.items():
+            (options.out / "audio" / arm).mkdir(parents=True, exist_ok=True)
+            todo = [pair for pair in pairs if (arm, pair.id) not in results.done]
+            for first in range(0, len(todo), BATCH):
+                _hear(todo[first : first + BATCH], arm, translate, options, results)
+        return translation_tables(results.settings, list(results.items.values()))
+
+
+def _hear(
+    pairs: Sequence[SpokenPair], arm: str, translate: Translate, options: TranslationOptions, results: Results
+) -> None:
+    """Translate some pairs and write down what the judge hears; a recording that fails counts as nothing said."""
+    made: list[tuple[np.ndarray, dict[str, Any]]] = []
+    for pair in pairs:
+        seconds = len(load_audio(pair.audio)) / SAMPLE_RATE
+        try:
+            wave, rate, wall, units = translate(pair.audio)
+            if arm != CEILING and len(wave):
+                save_wav(options.out / "audio" / arm / f"{pair.id}.wav", wave, rate)
+            facts = {
+                "seconds": len(wave) / rate,
+                "wall_seconds": wall,
+                "source_seconds": seconds,
+                "units": list(units),
+                "error": "",
+            }
+            made.append((at_16k(wave, rate), facts))
+        except (*RECORDED, EchoxError) as error:
+            facts = {
+                "seconds": 0.0,
+                "wall_seconds": 0.0,
+                "source_seconds": seconds,
+                "units": [],
+                "error": str(error)[:200],
+            }
+            made.append((np.zeros(0, np.float32), facts))
+    heard = options.judge.transcribe([wave for wave, _ in made])
+    for pair, (wave, facts), text in zip(pairs, made, heard, strict=True):
+        record = {"arm": arm, "id": pair.id, "reference": pair.target_text, "transcript": text} | facts
+        for score in options.opinions:
+            record |= score(wave) if len(wave) else {}
+        results.append(record | asdict(errors_between(pair.target_text, text)))
+
+
+def translation_tables(settings: dict[str, Any], items: Items) -> list[Table]:
+    """Return the scores by arm, by length, and the paired comparisons with the first model."""
+    arms = list(dict.fromkeys(item["arm"] for item in items))
+    rows, notes = [], ""
+    for arm in arms:
+        mine = [item for item in items if item["arm"] == arm]
+        score, letters = _scores(mine)
+        notes = f"{score.signature}; {letters.signature}"
+        rows.append(
+            (arm, str(len(mine)), f"{score.score:.1f} [{_interval(mine)}]", f"{letters.score:.1f}", *_facts(mine))
+        )
+    extra = [name for name in ("dnsmos", "distillmos") if any(name in item for item in items)]
+    head = ("arm", "n", "ASR-BLEU", "ASR-chrF", "WER %", "words/s", "RTF", "failed")
+    judge = f"Judge {settings['judge']}; both sides normalised (whisper-basic); {notes}"
+    found = [Table("Translation", head, tuple(rows), f"{judge}. RTF: seconds of work a second of the source.")]
+    if extra:
+        means = [(arm, *(_mean([i[n] for i in items if i["arm"] == arm and n in i]) for n in extra)) for arm in arms]
+        found.append(Table("Voice", ("arm", *extra), tuple(means)))
+    found.append(
+        Table(
+            "By length", ("arm", *(_length(bounds) for bounds in LENGTHS)), tuple(map(_by_length(items), arms)), judge
+        )
+    )
+    models = [arm for arm in arms if arm not in (CEILING, CASCADE)]
+    if len(models) > 1:
+        found.append(_comparisons(items, models, judge))
+    return found
+
+
+def normalised(items: Items) -> tuple[list[str], list[list[str]]]:
+    """Return what was heard and the references of some items, both as they are scored."""
+    normalise = whisper_basic()
+    return [normalise(i["transcript"]).strip() for i in items], [[normalise(i["reference"]).strip()] for i in items]
+
+
+def _scores(items: Items) -> tuple[Translation, Translation]:
+    heard, wanted = normalised(items)
+    return bleu(heard, wanted), chrf(heard, wanted)
+
+
+def _interval(items: Items, resamples: int = 1000) -> str:
+    """Return the 95 % interval of BLEU: corpus scores of sentences drawn with replacement, seeded."""
+    sacrebleu = require("sacrebleu", "eval")
+    heard, wanted = normalised(items)
+    scorer = sacrebleu.BLEU()
+    found = scorer.corpus_score(heard, [[row[0] for row in wanted]], n_bootstrap=resamples)
+    mean, half = getattr(found, "_mean", found.score), getattr(found, "_ci", 0.0)
+    return f"{mean - half:.1f}, {mean + half:.1f}"
+
+
+def _facts(items: Items) -> tuple[str, str, str, str]:
+    spoken = sum(item["seconds"] for item in items)
+    words = sum(len(item["transcript"].split()) for item in items)
+    work, source = (sum(item[name] for item in items) for name in ("wall_seconds", "source_seconds"))
+    failed = sum(bool(item["error"]) for item in items)
+    pace = f"{words / spoken:.2f}" if spoken else "-"
+    return pooled_rate(items, "word_edits", "words"), pace, f"{work / source:.3f}" if work else "-", str(failed)
+
+
+def _by_length(items: Items) -> Callable[[str], tuple[str, ...]]:
+    def row(arm: str) -> tuple[str, ...]:
+        cells = []
+        for low, high in LENGTHS:
+            some = [i for i in items if i["arm"] == arm and low <= len(i["reference"].split()) <= high]
+            cells.append(f"{_scores(some)[0].score:.1f} (n={len(some)})" if some else "-")
+        return (arm, *cells)
+
+    return row
+
+
+def _length(bounds: tuple[int, int]) -> str:
+    low, high = bounds
+    return f"{low} words and more" if high > 1000 else f"{low}-{high} words"
+
+
+def _comparisons(items: Items, models: Sequence[str], judge: str) -> Table:
+    """Return each later model minus the first one over the pairs that both translated."""
+    rows = []
+    by_arm = {arm: {item["id"]: item for item in items if item["arm"] == arm} for arm in models}
+    for other in models[1:]:
+        ids = sorted(by_arm[models[0]].keys() & by_arm[other].keys())
+        (base, wanted), (system, _) = (normalised([by_arm[arm][one] for one in ids]) for arm in (models[0], other))
+        found = compare(base, system, wanted)
+        rows.append((other, str(len(ids)), f"{found['system'] - found['baseline']:+.2f}", f"{found['p']:.3f}"))
+    return Table(
+        f"Against {models[0]}", ("arm", "n", "BLEU difference", "p"), tuple(rows), f"{judge}; paired bootstrap."
+    )
+
+
+def _mean(values: Sequence[float]) -> str:
+    found = stats.mean(values)
+    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
+
+
+def _all_spoken(pairs: Sequence[SpokenPair]) -> bool:
+    return all(pair.target_audio is not None for pair in pairs)
+
+
+def _reference_of(pairs: dict[Path, SpokenPair]) -> Translate:
+    def translate(path: Path) -> Spoken:
+        target = pairs[path].target_audio
+        return (load_audio(target) if target is not None else np.zeros(0, np.float32)), SAMPLE_RATE, 0.0, []
+
+    return translate
