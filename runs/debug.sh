@@ -15,7 +15,7 @@ done
 "$PYTHON" -m echox.cli train recipes/debug/pack.yaml out=out/debug/listening listener=out/debug/listen/final s2t=null \
   echo=null int8=true encoder=out/debug/whisper
 # Textless translation: the same sentences in another word order stand for another language.
-for stage in units_foreign textless translator; do
+for stage in units_foreign textless translator encode_assistant normalise; do
   echo "== $stage"
   "$PYTHON" -m echox.cli train "recipes/debug/$stage.yaml"
 done

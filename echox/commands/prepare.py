@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Make training corpora: texts, speak, transcribe, filter.", no_args_is_help=True)
+app = typer.Typer(help="Make training corpora: texts, speak, pairs, transcribe, filter.", no_args_is_help=True)
 
 RecipeFile = Annotated[Path, typer.Argument(help="A data recipe, for example recipes/mini/data.yaml.")]
 RecogniserFolder = Annotated[
@@ -67,6 +67,41 @@ def speak(
 
         made = speak_corpus(texts / chosen.texts, out / corpus, speaker, settings.shard_texts, part, advance)
     typer.echo(f"{out / corpus}  {made} made")
+
+
+@app.command()
+def pairs(
+    corpus: Annotated[str, typer.Argument(help="voxpopuli or cvss.")],
+    root: Annotated[Path, typer.Argument(help="Folder of the corpus as it is published.")],
+    out: Annotated[Path, typer.Option(help="Folder for the two corpora, source and target.")] = Path("pairs"),
+    source: Annotated[str, typer.Option(help="VoxPopuli: language that is spoken.")] = "es",
+    target: Annotated[str, typer.Option(help="VoxPopuli: language of the interpreters.")] = "en",
+    common_voice: Annotated[Path | None, typer.Option(help="CVSS: the Common Voice 4 folder of the source.")] = None,
+    split: Annotated[str, typer.Option(help="CVSS: train, dev or test; VoxPopuli has train alone.")] = "train",
+    longest: Annotated[float, typer.Option(min=0.5, help="Seconds of a side.")] = 20.0,
+    ratio: Annotated[float, typer.Option(min=1, help="How many times as long as the other a side may be.")] = 3.0,
+) -> None:
+    """Make two corpora of published parallel speech, without copying it."""
+    from echox.prepare.pairs import Limits, read_cvss, read_voxpopuli, write_corpora
+
+    if corpus not in ("voxpopuli", "cvss"):
+        raise typer.BadParameter(f"{corpus!r} is unknown: choose voxpopuli or cvss.", param_hint="CORPUS")
+    if corpus == "cvss" and common_voice is None:
+        raise typer.BadParameter("CVSS names clips of Common Voice 4: give its folder.", param_hint="--common-voice")
+    found = read_voxpopuli(root, source, target) if common_voice is None else read_cvss(root, common_voice, split)
+    typer.echo(f"{out}  {write_corpora(found, out, split, Limits(longest=longest, ratio=ratio))} pairs")
+
+
+@app.command("pair-table")
+def pair_table(
+    source: Annotated[Path, typer.Argument(help="Corpus of the recordings.")],
+    target: Annotated[Path, typer.Argument(help="Corpus of their translations, spoken.")],
+    out: Annotated[Path, typer.Option(help="Folder for pairs.tsv and its sound files.")] = Path("test"),
+) -> None:
+    """Write what is measured: pairs.tsv with the sound files of both sides, for `echox eval translation`."""
+    from echox.prepare.pairs import write_table
+
+    typer.echo(f"{out / 'pairs.tsv'}  {write_table(source, target, out)} pairs")
 
 
 @app.command()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from echox.units.extractor import Encode
 
-app = typer.Typer(help="Discrete units: fit, extract, words, speak.", no_args_is_help=True)
+app = typer.Typer(help="Discrete units: fit, extract, normalise, words, speak.", no_args_is_help=True)
 
 Sounds = Annotated[list[str], typer.Argument(help="Sound files, or JSONL manifests that name them.")]
 UnitFiles = Annotated[list[str], typer.Argument(help="units.jsonl files.")]
@@ -75,6 +75,33 @@ def extract(
     for waves in batches(shown(read_sounds(sounds), "encoding")):
         for (name, _), found in zip(waves, extractor.extract([wave for _, wave in waves]), strict=True):
             records.append({"id": name, "units": found.ids.tolist(), "durations": found.durations.tolist()})
+    write_jsonl(out, records)
+    typer.echo(f"{out}: {len(records)} sequences, {sum(len(record['units']) for record in records)} units")
+
+
+@app.command()
+def normalise(
+    sounds: Sounds,
+    encoder: Encoder,
+    normaliser: Annotated[str, typer.Option(help="Folder of a trained normaliser (stage normalise).")],
+    out: Annotated[str, typer.Option("--out", "-o", help="File to write.")] = "units.jsonl",
+    window: Annotated[str, typer.Option(help="The encoder's window: short or own.")] = "short",
+) -> None:
+    """Write the units that one reference voice would have said, one JSON object a line; they have no durations."""
+    import torch
+
+    from echox.data.manifest import write_jsonl
+    from echox.models.normaliser import Normaliser
+    from echox.models.ragged import pad_right
+
+    model = Normaliser.load(normaliser).float().eval()
+    encode, _, _ = load_encoder(encoder, model.config.encoder_layer, window)
+    records: list[dict[str, Any]] = []
+    for waves in batches(shown(read_sounds(sounds), "encoding")):
+        states_BTD, mask_BT = pad_right([torch.as_tensor(row) for row in encode([wave for _, wave in waves])])
+        model.check_width(states_BTD.shape[2])
+        for (name, _), found in zip(waves, model.units(states_BTD, mask_BT.sum(1)), strict=True):
+            records.append({"id": name, "units": found})
     write_jsonl(out, records)
     typer.echo(f"{out}: {len(records)} sequences, {sum(len(record['units']) for record in records)} units")
 

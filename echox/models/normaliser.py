@@ -72,6 +72,13 @@ class Normaliser(PreTrainedModel):
             x_BTD = layer(x_BTD, mask_BT)
         return self.head(self.norm(x_BTD)).float().log_softmax(-1)
 
+    def check_width(self, width: int) -> None:
+        """Raise ModelError unless states are as wide as those it was trained on."""
+        if width != self.config.encoder_width:
+            raise ModelError(
+                f"the normaliser reads states {self.config.encoder_width} wide, the encoder makes {width}."
+            )
+
     @torch.inference_mode()
     def units(self, states_BTD: torch.Tensor, lengths_B: torch.Tensor) -> list[list[int]]:
         """Return the reduced units of every row: the best class of each frame, runs and blanks taken out (no lexicon)."""

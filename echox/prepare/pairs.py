@@ -17,9 +17,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from echox.audio import load_audio
+from echox.audio import load_audio, save_wav
 from echox.data.example import tell_dropped
-from echox.data.manifest import write_manifest
+from echox.data.manifest import read_audio, read_manifest, write_manifest
+from echox.data.pairs import matched, write_pairs
+from echox.data.states import manifests_of
 from echox.errors import InputError
 from echox.features.logmel import SAMPLE_RATE
 from echox.files import LINES_BYTES, read_text
@@ -108,6 +110,24 @@ def write_corpora(pairs: Iterator[Published], out: Path, split: str, limits: Lim
         for first in range(0, len(records), SHARD):
             write_manifest(out / name / f"shard-{first // SHARD:05d}.jsonl", records[first : first + SHARD])
     return len(sides[0])
+
+
+def write_table(source: Path, target: Path, out: Path) -> int:
+    """Write `out`/pairs.tsv and both sides' sound files of two corpora whose ids match, and return how many pairs there are."""
+    sides = [
+        {str(record["id"]): record for manifest in manifests_of(corpus) for record in read_manifest(manifest)}
+        for corpus in (source, target)
+    ]
+    rows = []
+    for one, other in matched(sides[0].values(), sides[1], str(target), sides[0]):
+        names = [f"{one['id']}.wav", f"{one['id']}.target.wav"]
+        for record, corpus, name in ((one, source, names[0]), (other, target, names[1])):
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            save_wav(out / name, read_audio(record, corpus, SAMPLE_RATE), SAMPLE_RATE)
+        texts = {"source_text": one.get("text", ""), "target_text": other.get("text", "")}
+        rows.append({"id": one["id"], "audio": names[0], "target_audio": names[1]} | texts)
+    write_pairs(out / "pairs.tsv", rows)
+    return len(rows)
 
 
 def _lengths(pair: Published, limits: Limits) -> tuple[list[int], str]:

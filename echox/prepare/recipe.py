@@ -22,8 +22,13 @@ HELD_OUT_VOICES = (
     "bf_isabella",
     "bm_daniel",
     "bm_lewis",
+    "em_santa",
+    "es.f4",
+    "es.m6",
+    "es-419.f4",
+    "es-419.m6",
 )
-"""Kokoro voices that only ever speak measured questions."""
+"""Voices of Kokoro and espeak-ng that only ever speak what is measured."""
 
 Range = tuple[float, float]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -68,7 +73,7 @@ class VoiceChoice(Settings):
     share of utterances spoken by a mix of two styles (Kokoro only).
     """
 
-    kind: Literal["hibari", "kokoro", "flite", "piper", "tones"]
+    kind: Literal["hibari", "kokoro", "flite", "piper", "espeak", "tones"]
     share: float = Field(default=1.0, gt=0)
     styles: tuple[str, ...] = ()
     mixes: Share = 0.0
@@ -95,7 +100,7 @@ class Corpus(Settings):
     texts: str
     role: Literal["user", "assistant"]
     split: Literal["train", "heldout"]
-    field: Literal["question", "text"]
+    field: Literal["question", "text", "translation"]
     voices: tuple[VoiceChoice, ...] = Field(min_length=1)
     perturb: Perturbation | None = None
     take: int | None = Field(default=None, ge=1)

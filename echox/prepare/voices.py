@@ -1,9 +1,10 @@
-"""Voices that read text aloud: hibari, Kokoro, flite, Piper, and tones for tests.
+"""Voices that read text aloud: hibari, Kokoro, flite, Piper, espeak-ng, and tones for tests.
 
 A voice knows text, style, speed and seed, and nothing about corpora, noise or manifests. Optional packages are
 imported when a voice is made; a missing one raises MissingDependency with the line that installs it.
 """
 
+import re
 import shutil
 import subprocess
 import tempfile
@@ -63,7 +64,7 @@ class HibariVoice:
 class KokoroVoice:
     """Kokoro-82M in ONNX; a style is a voice (`af_heart`) or a mix of two (`af_heart+am_adam@0.4`, 40 % the second).
 
-    `folder` holds `kokoro-v1.0.int8.onnx`, `vocab.json` and `voices/*.bin`; phonemes are hibari's.
+    `folder` holds `kokoro-v1.0.int8.onnx`, `vocab.json` and `voices/*.bin`; phonemes are hibari's, of Spanish voices espeak-ng's.
     """
 
     sample_rate = 24_000
@@ -98,7 +99,7 @@ class KokoroVoice:
         table = self._table(first)
         if second:
             table = (1 - float(weight)) * table + float(weight) * self._table(second)
-        phonemes = self._g2p[first.startswith("b")](text)
+        phonemes = spanish_phonemes(text) if first.startswith("e") else self._g2p[first.startswith("b")](text)
         ids = [self._vocab[symbol] for symbol in phonemes if symbol in self._vocab][:MAX_KOKORO_PHONEMES]
         if not ids:
             return np.zeros(0, dtype=np.float32)
@@ -131,6 +132,60 @@ class FliteVoice:
                 raise InputError(f"flite could not say {text!r}: {done.stderr.strip()}.")
             wave, rate = soundfile.read(name, dtype="float32")
         return wave if rate == self.sample_rate else resample(wave, rate, self.sample_rate)
+
+
+class EspeakVoice:
+    """The `espeak-ng` program (Debian package espeak-ng); a style is its voice with a variant, `es.f2` or `es-419`."""
+
+    sample_rate = 22_050
+    styles = ("es",)
+    words_a_minute = 165  # at speed 1
+
+    def __init__(self) -> None:
+        if shutil.which("espeak-ng") is None:
+            raise MissingDependency("espeak-ng is needed for this and is not installed: run apt-get install espeak-ng.")
+
+    def speak(self, text: str, style: str, speed: float, seed: int) -> np.ndarray:
+        """See `Voice.speak`; raises InputError when espeak-ng fails."""
+        soundfile = require("soundfile", extra="prepare")
+        with tempfile.TemporaryDirectory() as place:
+            name = f"{place}/said.wav"
+            pace = str(round(self.words_a_minute * speed))
+            _espeak(text, "-v", style.replace(".", "+"), "-s", pace, "-w", name)
+            wave, rate = soundfile.read(name, dtype="float32")
+        return wave if rate == self.sample_rate else resample(wave, rate, self.sample_rate)
+
+
+def spanish_phonemes(text: str) -> str:
+    """Return the phonemes of Spanish text as Kokoro writes them: espeak-ng's, punctuation kept; InputError when it fails."""
+    parts = re.split(r"([,.;:!?¡¿—…]+)", text)
+    said = [
+        part if place % 2 else _espeak(part, "-v", "es", "-q", "--ipa")
+        for place, part in enumerate(parts)
+        if part.strip()
+    ]
+    phonemes = " ".join(" ".join(said).split())
+    for theirs, ours in (
+        ("tʃ", "ʧ"),
+        ("dʒ", "ʤ"),
+        ("ts", "ʦ"),
+        (" ,", ","),
+        (" .", "."),
+        (" ?", "?"),
+        (" !", "!"),
+        ("¿ ", "¿"),
+        ("¡ ", "¡"),
+    ):
+        phonemes = phonemes.replace(theirs, ours)
+    return phonemes
+
+
+def _espeak(text: str, *options: str) -> str:
+    """Return what espeak-ng prints of a text; raises InputError when it fails."""
+    done = subprocess.run(["espeak-ng", *options, "--stdin"], input=text, capture_output=True, check=False, text=True)
+    if done.returncode:
+        raise InputError(f"espeak-ng could not say {text!r}: {done.stderr.strip().rstrip('.')}.")
+    return done.stdout.strip()
 
 
 class PiperVoice:
@@ -169,7 +224,13 @@ def make_voice(choice: VoiceChoice, kokoro: Path | None = None) -> Voice:
         if kokoro is None:
             raise ConfigError("kokoro voices need --kokoro FOLDER (model, vocab.json and voices/).")
         return KokoroVoice(kokoro)
-    made: dict[str, type] = {"hibari": HibariVoice, "flite": FliteVoice, "piper": PiperVoice, "tones": ToneVoice}
+    made: dict[str, type] = {
+        "hibari": HibariVoice,
+        "flite": FliteVoice,
+        "piper": PiperVoice,
+        "espeak": EspeakVoice,
+        "tones": ToneVoice,
+    }
     return made[choice.kind]()
 
 

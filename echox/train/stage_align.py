@@ -21,6 +21,7 @@ from echox.prepare.answers import SYSTEM
 from echox.text.prompt import encode
 from echox.train.evaluate import some_at_a_time
 from echox.train.loop import Player, Stage, TrainSettings
+from echox.units.distance import edit_distance
 
 
 class Recipe(Settings):
@@ -96,13 +97,3 @@ def token_errors(model: AlignPass, batches: list[S2TInputs]) -> dict[str, float]
             total += len(said)
     model.train(training)
     return {"token_error": errors / max(1, total)}
-
-
-def edit_distance(a: list[int], b: list[int]) -> int:
-    """Return the Levenshtein distance of two sequences."""
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, start=1):
-        previous, row[0] = row[0], i
-        for j, y in enumerate(b, start=1):
-            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (x != y))
-    return row[-1]

@@ -28,6 +28,7 @@ from echox.train.best import Best
 from echox.train.evaluate import mean_loss, some_at_a_time
 from echox.train.loop import Player, Stage, TrainSettings
 from echox.units.arms import RandomWords
+from echox.units.estimate import LexiconConfig
 from echox.units.tokenizer import SPECIAL_TOKENS, UnitTokenizer
 
 
@@ -38,7 +39,7 @@ class Task(Settings):
     side: Literal["source", "target"]
     writes: Literal["units", "words", "text"]
     language: Path | None = None  # unit language of that side; for units: how many there are
-    cut: Literal["language", "random"] = "language"  # random: words as long, cut anywhere (control)
+    cut: Literal["language", "bpe", "random"] = "language"  # random: words as long, cut anywhere (control)
     subwords: int = 1000  # for text
     weight: float = Field(default=8.0, ge=0)  # 8: the paper's; 0.5: the published code's
     smoothing: float = Field(default=0.2, ge=0, lt=1)
@@ -85,6 +86,7 @@ class Recipe(Settings):
     model: Annotated[dict[str, Any], known(SpeechToUnitsConfig)] = {}
     start: Path | None = None  # a trained translator part; only the prompts may be new
     tasks: dict[str, Task] = {}
+    uses: tuple[str, ...] | None = None  # which of the tasks guide this run; none: all
     smoothing: float = Field(default=0.2, ge=0, lt=1)  # of the main task
     per: Literal["main", "own"] = "main"  # whose tokens a task's sum is divided by
     prompts: Prompts = Prompts()
@@ -105,19 +107,18 @@ def build(recipe: Recipe) -> Stage:
             raise ConfigError(
                 f"{name} has a unit outside 0 to {language.lexicon.units - 1}: encode it by {recipe.data.language}."
             )
-    writers = {name: writer_of(task, name, sides[0]) for name, task in recipe.tasks.items()}
+    tasks = chosen_tasks(recipe)
+    writers = {name: writer_of(task, name, sides[0]) for name, task in tasks.items()}
     translator = _translator(recipe, language, sides[0][0])
-    guides = {
-        name: Guide(task.reads, writers[name][1], task.layers, task.dropout) for name, task in recipe.tasks.items()
-    }
+    guides = {name: Guide(task.reads, writers[name][1], task.layers, task.dropout) for name, task in tasks.items()}
     model = Guided(translator, guides)
     train, dev = (_tasks(recipe, translator.config, language, pairs, writers) for pairs in sides)
     if not train.pairs or not dev.pairs:
         raise ConfigError("no pair is within data.max_frames and data.max_tokens: raise them.")
     dev.augment = None
     weights = Weights(
-        {name: task.weight for name, task in recipe.tasks.items()},
-        {name: task.smoothing for name, task in recipe.tasks.items()} | {MAIN: recipe.smoothing},
+        {name: task.weight for name, task in tasks.items()},
+        {name: task.smoothing for name, task in tasks.items()} | {MAIN: recipe.smoothing},
         recipe.per,
         recipe.prompts.weight,
         recipe.prompts.apart,
@@ -141,6 +142,15 @@ def build(recipe: Recipe) -> Stage:
     return Stage(model, [player], batches, save, evaluate, recipe.evaluate_every)
 
 
+def chosen_tasks(recipe: Recipe) -> dict[str, Task]:
+    """Return the tasks that guide this run, by name; ConfigError for one that the recipe does not have."""
+    names = tuple(recipe.tasks) if recipe.uses is None else recipe.uses
+    for name in names:
+        if name not in recipe.tasks:
+            raise ConfigError(f"uses names the task {name}: choose from {', '.join(recipe.tasks) or 'none'}.")
+    return {name: recipe.tasks[name] for name in names}
+
+
 def writer_of(task: Task, name: str, pairs: Sequence[Pair]) -> tuple[Encode, int]:
     """Return what writes a guide's tokens of some pairs and how many tokens there are; vocabularies are of training pairs alone."""
     if task.writes == "text":
@@ -153,8 +163,18 @@ def writer_of(task: Task, name: str, pairs: Sequence[Pair]) -> tuple[Encode, int
         return lambda some: [(row + len(SPECIAL_TOKENS)).tolist() for row in _units(some, task.side, name)], (
             tokenizer.lexicon.units + len(SPECIAL_TOKENS)
         )
-    cut = RandomWords(tokenizer, _units(pairs, task.side, name)) if task.cut == "random" else tokenizer
+    cut = segmentation(task.cut, tokenizer, _units(pairs, task.side, name))
     return lambda some: [row.tolist() for row in cut.encode_batch(_units(some, task.side, name))], cut.vocab_size
+
+
+def segmentation(cut: str, language: UnitTokenizer, sequences: list[np.ndarray]) -> UnitTokenizer | RandomWords:
+    """Return the language, or byte pairs or random words of the same training sequences, with as many words at most."""
+    if cut == "random":
+        return RandomWords(language, sequences)
+    if cut == "bpe":
+        config = LexiconConfig(units=language.lexicon.units, vocabulary_size=len(language.lexicon))
+        return UnitTokenizer.train(sequences, config, "bpe")
+    return language
 
 
 def _units(pairs: Sequence[Pair], side: str, name: str) -> list[np.ndarray]:

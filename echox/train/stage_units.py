@@ -13,7 +13,7 @@ from echox.audio import SAMPLE_RATE
 from echox.config.record import Record, check_same, write_run
 from echox.data.manifest import read_manifest
 from echox.data.states import manifests_of, read_ragged
-from echox.errors import InputError
+from echox.errors import ConfigError, InputError
 from echox.files import sha256_of
 from echox.prepare.encode import Encode, EncoderSettings, Shard, check_shard, clip_of, encode_shards, load_encode
 from echox.units.estimate import LexiconConfig
@@ -31,6 +31,7 @@ class Recipe(EncoderSettings):
     seed: int = 0
     corpus: Path  # one voice; k-means and the unit language are fitted on it
     more: list[Path] = []  # further corpora of that voice, only encoded
+    given: Path | None = None  # a folder of centroids to use; none: they are fitted here
     k: int = Field(default=256, ge=2)
     iterations: int = Field(default=25, ge=1)
     fit_shards: int = Field(
@@ -44,7 +45,19 @@ class Recipe(EncoderSettings):
     )  # of the corpora to encode; the first one fits, the last one that ends estimates the unit language
 
 
-MADE_OF = ("stage", "encoder", "layer", "window", "precision", "seed", "corpus", "k", "iterations", "fit_shards")
+MADE_OF = (
+    "stage",
+    "encoder",
+    "layer",
+    "window",
+    "precision",
+    "seed",
+    "corpus",
+    "given",
+    "k",
+    "iterations",
+    "fit_shards",
+)
 
 
 def run(recipe: Recipe) -> Path:
@@ -73,7 +86,15 @@ def run(recipe: Recipe) -> Path:
 
 
 def fit(recipe: Recipe, encode: Encode, hop: int) -> None:
-    """Fit k-means on a sample of the corpus and write it with what it was fitted on."""
+    """Fit k-means on a sample of the corpus, or take the given one, and write it with what it was fitted on."""
+    if recipe.given is not None:
+        centroids_KD, meta = load_centroids(recipe.given)
+        if (meta.k, meta.layer, meta.window) != (recipe.k, recipe.layer, recipe.window):
+            raise ConfigError(
+                f"{recipe.given} has {meta.k} units of layer {meta.layer}, window {meta.window}: give the recipe the same."
+            )
+        save_centroids(recipe.out, centroids_KD, meta)
+        return
     shards = manifests_of(recipe.corpus)
     chosen = shards[:: max(1, -(-len(shards) // recipe.fit_shards))]
     records = [record for shard in chosen for record in read_manifest(shard)[: recipe.fit_utterances]]

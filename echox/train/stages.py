@@ -28,6 +28,7 @@ STAGES = {
     "echo": "echox.train.stage_echo",  # stage III: hidden states to unit words
     "vocabulary": "echox.prepare.vocabulary",  # text pairs -> one vocabulary of both languages
     "translate": "echox.train.stage_translate",  # text pairs -> a text model; that and speech -> one model of three tasks
+    "normalise": "echox.train.stage_normalise",  # states of many voices: the reduced units of one
     "textless": "echox.train.stage_textless",  # spoken pairs and their units: speech to units of the other language
     "pack_translator": "echox.train.pack_translator",  # its parts -> one model folder
     "pack": "echox.train.pack",  # parts -> one model folder

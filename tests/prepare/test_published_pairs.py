@@ -5,8 +5,9 @@ import pytest
 import soundfile
 
 from echox.data.manifest import read_audio, read_manifest
+from echox.data.pairs import read_pairs
 from echox.errors import InputError
-from echox.prepare.pairs import Limits, read_cvss, read_voxpopuli, write_corpora
+from echox.prepare.pairs import Limits, read_cvss, read_voxpopuli, write_corpora, write_table
 
 
 def speak(path, seconds, level=0.2, form=None):
@@ -90,3 +91,12 @@ def test_cvss_that_is_not_there_is_named(cvss, tmp_path):
 def test_nothing_left_is_an_error(voxpopuli, tmp_path):
     with pytest.raises(InputError, match="none of the pairs"):
         write_corpora(read_voxpopuli(voxpopuli, "es", "en"), tmp_path / "out", "train", Limits(longest=1.0))
+
+
+def test_a_table_for_measuring_has_both_sides(cvss, tmp_path):
+    out = tmp_path / "out"
+    write_corpora(read_cvss(*cvss, "train"), out, "train")
+    assert write_table(out / "source", out / "target", tmp_path / "test") == 2
+    first, _ = read_pairs(tmp_path / "test" / "pairs.tsv")
+    assert (first.source_text, first.target_text) == ("buenos días", "good morning")
+    assert first.audio.is_file() and first.target_audio is not None and first.target_audio.is_file()

@@ -10,7 +10,7 @@ import pytest
 
 from echox.errors import ConfigError, InputError
 from echox.prepare.recipe import VoiceChoice
-from echox.prepare.voices import KokoroVoice, make_voice
+from echox.prepare.voices import KokoroVoice, make_voice, spanish_phonemes
 
 VOCABULARY = {"a": 5, "b": 6, "ʃ": 7}
 
@@ -84,3 +84,31 @@ def test_flite_speaks_at_the_asked_speed():
     voice = make_voice(VoiceChoice(kind="flite"))
     slow, fast = (voice.speak("Where is the sea?", "slt", speed, 0) for speed in (0.8, 1.25))
     assert np.abs(slow).max() > 0.05 and 1.3 < len(slow) / len(fast) < 1.8
+
+
+needs_espeak = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
+
+
+@needs_espeak
+def test_espeak_says_a_variant_faster_and_the_same_twice():
+    voice = make_voice(VoiceChoice(kind="espeak", styles=("es.f2",)))
+    slow, fast = (voice.speak("Buenos días, señora.", "es.f2", speed, 0) for speed in (1.0, 1.4))
+    assert len(fast) < 0.85 * len(slow) and np.abs(slow).max() > 0.05
+    np.testing.assert_array_equal(slow, voice.speak("Buenos días, señora.", "es.f2", 1.0, 1))
+    assert not np.array_equal(slow[:2000], voice.speak("Buenos días, señora.", "es.m3", 1.0, 0)[:2000])
+    with pytest.raises(InputError, match="could not say"):
+        voice.speak("hola", "xx-nowhere", 1.0, 0)
+
+
+@needs_espeak
+def test_spanish_phonemes_are_kokoros_with_punctuation():
+    said = spanish_phonemes("¿Dónde está? Muchas gracias, señor.")
+    assert said.startswith("¿") and "?" in said and said.endswith(".") and "ʧ" in said and "tʃ" not in said
+
+
+def test_spanish_voices_read_spanish(kokoro, monkeypatch):
+    monkeypatch.setattr("echox.prepare.voices.spanish_phonemes", lambda text: "ab")
+    np.full((510, 256), 5.0, dtype="<f4").tofile(kokoro / "voices" / "ef_uno.bin")
+    voice = KokoroVoice(kokoro)
+    voice.speak("ʃ", "ef_uno", 1.0, 0)
+    np.testing.assert_array_equal(voice._session.feeds["tokens"], [[0, 5, 6, 0]])

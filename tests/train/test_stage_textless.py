@@ -83,6 +83,8 @@ def test_a_second_stage_begins_where_the_first_one_ended_with_new_prompts(world)
     [
         ["model.says=words"],
         ["tasks.target_words.cut=random", "per=own"],
+        ["tasks.target_words.cut=bpe", "uses=[target_words]", "conflict=null"],
+        ["uses=[]"],
         ["tasks.target_words.writes=text", "tasks.source_words.writes=text", "tasks.target_words.subwords=270"],
         ["prompts.apart=distance", "model.prompt_style=released"],
         ["model.prompts_alike=true", "prompts.weight=0"],
@@ -118,6 +120,8 @@ def test_unequal_sides_are_refused(world, tmp_path):
 def test_a_unit_outside_the_codebook_and_a_missing_language_are_refused(world):
     with pytest.raises(ConfigError, match="name the unit language"):
         build(load_recipe(RECIPES / "textless.yaml", ["tasks.source_words.language=null"]))
+    with pytest.raises(ConfigError, match="uses names the task nonsense"):
+        build(load_recipe(RECIPES / "textless.yaml", ["uses=[nonsense]"]))
     with pytest.raises(ConfigError, match=r"give data\.train\.source_frames"):
         build(load_recipe(RECIPES / "textless.yaml", ["data.train.source_frames=[]"]))
 
