@@ -27,6 +27,7 @@ from echox.text.subwords import Subwords
 from echox.train.best import Best
 from echox.train.evaluate import mean_loss, some_at_a_time
 from echox.train.loop import Player, Stage, TrainSettings
+from echox.train.ranks import Ranks
 from echox.units.arms import RandomWords
 from echox.units.estimate import LexiconConfig
 from echox.units.tokenizer import SPECIAL_TOKENS, UnitTokenizer
@@ -128,7 +129,8 @@ def build(recipe: Recipe) -> Stage:
 
     def evaluate() -> dict[str, float]:
         numbers = measure(model, dev, objective, recipe, language)
-        best.offer(numbers["unit_bleu"], translator.state_dict())
+        if not Ranks.here().rank:
+            best.offer(numbers["unit_bleu"], translator.state_dict())
         return numbers
 
     def save(folder: Path) -> None:

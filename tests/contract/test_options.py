@@ -18,7 +18,7 @@ OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9]*(?:-[a-z0-9]+)*(?![\w-])")  # no
 COMMAND = re.compile(r"`(?:python -m )?echox ([a-z][^`]*)`")
 OF_OTHERS = {  # programs that pages and modules call: pip, uv, git, espeak; our own scripts have theirs beside them
     *"--extra-index-url --torch-backend --no-deps --only-binary --retries --quiet --dest --depth --setf --help".split(),
-    "--disable-pip-version-check",
+    *"--disable-pip-version-check --ipa --stdin".split(),
     *"--nproc-per-node --nnodes --standalone --master-port".split(),  # torchrun's
     "--resume",  # UltraEval-Audio's
 }
