@@ -93,10 +93,18 @@ def echox(
     """echox: a recorded question in, a spoken answer out; and every step of training such a model."""
 
 
+def end_tidily() -> None:
+    """Let SIGTERM and a closed terminal end the program as an exception does, so that what is half-written is cleared away."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        with suppress(ValueError):  # not the main thread: the caller owns the signals
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup's stays as it is
+                signal.signal(number, lambda number, _: sys.exit(128 + number))
+
+
 def main() -> None:
-    """Run the command line and exit: 0, 1 after a sentence about what to put right, 2 for wrong usage, 143 when told to end."""
-    with suppress(ValueError):  # not the main thread: the caller owns the signals
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what is half-written is cleared away
+    """Run the command line and exit: 0, 1 after a sentence about what to put right, 2 for wrong usage, 128 + n on signal n."""
+    end_tidily()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names of files need not be text
             stream.reconfigure(errors="backslashreplace")

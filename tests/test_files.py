@@ -51,9 +51,15 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
 
 
 def test_a_process_that_is_told_to_end_leaves_no_part(tmp_path):
+    def half(folder):
+        (folder / "a").write_text("half")
+        raise SystemExit(143)
+
     with pytest.raises(SystemExit), write_file(tmp_path / "answer.wav") as partial:
         partial.write_bytes(b"half")
         raise SystemExit(143)  # what the command line makes of SIGTERM
+    with pytest.raises(SystemExit):
+        write_folder(tmp_path / "model", half)
     assert names(tmp_path) == []
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -281,7 +282,8 @@ def test_a_full_disk_is_one_sentence_and_no_success(tmp_path):
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and "No space left" in done.stderr
 
 
-def test_a_process_that_is_told_to_end_leaves_nothing_half_written(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_process_that_is_told_to_end_leaves_nothing_half_written(tmp_path, number):
     wait = "import time, soundfile\nwrite = soundfile.SoundFile.write\n"
     wait += "def slow(*a, **k):\n    write(*a, **k)\n    print('half', flush=True)\n    time.sleep(30)\n"
     program = wait + "soundfile.SoundFile.write = slow\n" + PROGRAM
@@ -289,8 +291,8 @@ def test_a_process_that_is_told_to_end_leaves_nothing_half_written(tmp_path):
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=HERE) as process:
         assert process.stdout and process.stdout.readline() == "half\n"
         assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
-        process.terminate()
-    assert process.returncode == 143 and files(tmp_path) == []
+        process.send_signal(number)
+    assert process.returncode == 128 + number and files(tmp_path) == []
 
 
 def test_the_help_of_say_names_its_own_default(run):
