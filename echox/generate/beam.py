@@ -93,10 +93,9 @@ def _log_probs(logits_BKV: torch.Tensor, said_BKN: torch.Tensor, search: Search)
 
 
 def _going_on(best_BC: torch.Tensor, token_BC: torch.Tensor, search: Search) -> torch.Tensor:
-    """Return the places (B, K) among the candidates of those that go on: the best that did not end."""
-    worth_BC = best_BC.masked_fill(token_BC == search.eos, -math.inf)
+    """Return the places (B, K) of the candidates that go on, the best that did not end; the others are scored out, in place."""
     best_BC.masked_fill_(token_BC == search.eos, -math.inf)
-    return worth_BC.topk(min(search.beams, worth_BC.shape[1])).indices
+    return best_BC.topk(min(search.beams, best_BC.shape[1])).indices
 
 
 def _chosen(said_BKN: torch.Tensor, parents_BK: torch.Tensor) -> torch.Tensor:
