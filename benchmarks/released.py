@@ -26,7 +26,7 @@ from echox.released.load import DTYPES, empty_model, load_model
 from echox.released.memory import SIZES, llm_step_bytes, t2c_step_bytes
 from echox.released.model import ReleasedModel
 from echox.released.t2c import T2CDecoder, T2CTokens
-from echox.released.weights import write_shards, write_text
+from echox.models.weights import write_shards, write_text
 
 TOKENS = T2CTokens((10, 11, 12, 13, 14, 15, 12_800), (16, 10, 11, 12, 13, 14, 15), 11, 16)
 

@@ -1,8 +1,8 @@
 """Open this first: a recorded question in, a spoken answer out. The whole data flow is one class.
 
-    load_audio ─► hear ──────► think ────────► cut into segments ─► echo ─► unit words ─► units ─► vocoder ─► samples
-    (audio.py)   (encoder +    (LLM + LoRA,    (generate/           (models/echo.py,      (units/   (models/
-                  adapter)      models/s2t.py)  segmenter.py)        models/t2c.py)        ...)      vocoder.py)
+    read_question ─► hear ────────► think ──────► cut into segments ─► echo ─► unit words ─► units ─► vocoder ─► samples
+    (audio.py)      (generate/     (LLM + LoRA,   (text/              (models/echo.py,      (units/   (models/
+                     ears.py)       models/s2t.py) segmenter.py)       models/t2c.py)        ...)      vocoder.py)
 
 The steps stand in generate/engine.py; how each part is trained stands in train/stage_<part>.py. No request leaves a trace on
 the model: any number of `stream` iterators may be open at once.
@@ -16,15 +16,17 @@ from typing import Any
 
 import torch
 
-from echox.audio import Sound, read_question
+from echox.audio import SAMPLE_RATE, Sound, read_question
 from echox.errors import ConfigError
 from echox.generate import engine
 from echox.generate.checks import check_question, check_text, samples_of
-from echox.generate.ears import Heard
 from echox.generate.fake import FakeAssistant
 from echox.generate.parts import Parts, load_parts
-from echox.generate.types import Assistant, Piece, Question, Reply, collect
+from echox.generate.types import Piece, Question, Reply, collect
 from echox.hub import resolve_model
+from echox.models.io import read_config
+from echox.models.llm import Place
+from echox.text.prompt import Turn
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -34,23 +36,38 @@ class SpeechAssistant:
 
     def __init__(self, parts: Parts, load_seconds: float = 0.0) -> None:
         self.parts, self.load_seconds = parts, load_seconds
-        self.sample_rate: int = parts.vocoder.config.sample_rate
+        self.sample_rate: int = parts.vocoder.config.sample_rate if parts.voice else SAMPLE_RATE
 
     @classmethod
     def load(
-        cls, model: str = "mini", device: str = "auto", dtype: str | None = None, llm: str | Path | None = None
-    ) -> Assistant:
-        """Load a shipped name, a local folder or a hub name; ModelError says what is missing.
+        cls,
+        model: str | Path = "mini",
+        device: str = "auto",
+        dtype: str | None = None,
+        llm: str | Path | None = None,
+        encoder: str | Path | None = None,
+        vocoder: str | Path | None = None,
+        device_map: Any = None,
+        quantize: str | None = None,
+    ) -> "SpeechAssistant":
+        """Load a shipped name, a local folder or a hub name, ours or released by the authors; ModelError says what is missing.
 
-        `llm` is a local copy of the LLM that the model was trained with; by default it is fetched once and cached.
+        `llm` is a local copy of the LLM that the model was trained with; by default it is fetched once and cached. `encoder` and
+        `vocoder` are folders to take instead of the model's own. `device_map` and `quantize` ("int8", "nf4") place the LLM.
         """
         started = time.perf_counter()
         folder, where = resolve_model(model), pick_device(device)
         if is_released(folder):
-            from echox.released.assistant import ReleasedAssistant
+            from echox.released.open import DTYPES as THEIRS
+            from echox.released.open import open_parts
 
-            return ReleasedAssistant.load(folder, device=device, dtype=dtype)
-        parts = load_parts(folder, llm, where, pick_dtype(dtype, where))
+            if llm is not None:
+                raise ConfigError(f"{folder} carries its own text model: leave llm (--llm) out.")
+            place = Place(where, pick_dtype(dtype, where, THEIRS[where.type]), device_map, quantize)
+            parts = open_parts(folder, place, encoder, vocoder)
+        else:
+            place = Place(where, pick_dtype(dtype, where), device_map, quantize)
+            parts = load_parts(folder, llm, place, encoder, vocoder)
         return cls(parts, time.perf_counter() - started)
 
     @staticmethod
@@ -66,16 +83,18 @@ class SpeechAssistant:
         max_seconds: float | None = None,
         sample_rate: int | None = None,
         seed: int = 0,
+        history: Sequence[Turn] = (),
     ) -> Iterator[Piece]:
         """Yield text and audio of one answer as they are made; InputError when the question cannot be used.
 
         Give `typed` text or a recording: a path, a file's bytes, an open file, or mono samples (float in [-1, 1], or int16) at
-        `sample_rate` (16 kHz if none is given). Decoding is greedy: `seed` changes nothing until sampling is asked for.
+        `sample_rate` (16 kHz if none is given). `history` holds earlier turns, `seed` settles what a model draws that samples.
         """
-        limits = self._limits(max_seconds)
-        found = self._hear([Question.of(question, typed, sample_rate)])[0]
-        yield Piece(heard=found.text)
-        yield from engine.answer_stream(self.parts, found.positions_NH, limits, speak=not text_only)
+        limits = self._limits(max_seconds, seed, text_only)
+        turns = [*map(_read_turn, history), _user_turn(Question.of(question, typed, sample_rate))]
+        asked = engine.understand(self.parts, [turns])[0]
+        yield Piece(heard=asked.heard)
+        yield from engine.answer_stream(self.parts, asked, limits, speak=not text_only)
 
     def ask(self, question: Sound | Question | None = None, typed: str | None = None, **options: Any) -> Reply:
         """Return the whole answer to one question; options as in `stream`."""
@@ -95,38 +114,62 @@ class SpeechAssistant:
         text_only: bool = False,
         max_seconds: float | None = None,
         sample_rate: int | None = None,
+        seed: int = 0,
     ) -> list[Reply]:
         """Return the answers to many questions at once: recordings as in `stream`, `Question(typed=...)`; times are the batch's."""
-        started = time.perf_counter()
         asked = [Question.of(question, None, sample_rate) for question in questions]
-        if not asked:
+        replies = self.converse([[_user_turn(question)] for question in asked], text_only, max_seconds, seed)
+        return [replace(reply, question=question.name) for question, reply in zip(asked, replies, strict=True)]
+
+    def converse(
+        self,
+        conversations: Sequence[Sequence[Turn]],
+        text_only: bool = False,
+        max_seconds: float | None = None,
+        seed: int = 0,
+    ) -> list[Reply]:
+        """Return the answers to many conversations at once, each ending with the user; times are the batch's."""
+        started, limits = time.perf_counter(), self._limits(max_seconds, seed, text_only)
+        if not conversations:
             return []
-        found, limits = self._hear(asked), self._limits(max_seconds)
-        answers = engine.answer_batch(self.parts, [one.positions_NH for one in found], limits, speak=not text_only)
+        read = [[_read_turn(turn) for turn in turns] for turns in conversations]
+        asked = engine.understand(self.parts, read)
+        answers = engine.answer_batch(self.parts, asked, limits, speak=not text_only)
         seconds = time.perf_counter() - started
         first = None if text_only else seconds
         return [
-            Reply(question.name, a.text, a.audio, self.sample_rate, a.units, one.text, seconds, first, a.finish)
-            for question, one, a in zip(asked, found, answers, strict=True)
+            Reply(
+                turns[-1].text, a.text.strip(), a.audio, self.sample_rate, a.units, one.heard, seconds, first, a.finish
+            )
+            for turns, one, a in zip(read, asked, answers, strict=True)
         ]
 
-    def _hear(self, questions: Sequence[Question]) -> list[Heard]:
-        """Return what the LLM reads of each question; the spoken ones are heard together."""
-        for question in questions:
-            check_question(question)
-        waves = [read_question(q.sound, q.sample_rate) for q in questions if q.sound is not None]
-        heard = iter(self.parts.ear.hear(waves) if waves else ())
-        return [next(heard) if q.typed is None else Heard(engine.read(self.parts, q.typed), "") for q in questions]
+    def with_settings(self, **changes: Any) -> "SpeechAssistant":
+        """Return an assistant on the same weights whose parts differ in `changes` (generate/parts.py: `Parts.changed`)."""
+        return type(self)(self.parts.changed(**changes), self.load_seconds)
 
-    def _limits(self, max_seconds: float | None) -> engine.Limits:
-        return engine.Limits(self.parts.s2t.config.max_new_tokens, samples_of(max_seconds, self.sample_rate))
+    def _limits(self, max_seconds: float | None, seed: int = 0, text_only: bool = True) -> engine.Limits:
+        if not text_only:
+            self.parts.speaking()
+        return engine.Limits(self.parts.s2t.config.max_new_tokens, samples_of(max_seconds, self.sample_rate), seed)
+
+
+def _user_turn(question: Question) -> Turn:
+    """Return a question as a turn, its recording read; InputError when it cannot be used."""
+    check_question(question)
+    if question.typed is not None:
+        return Turn("user", question.typed)
+    return Turn("user", sounds=(read_question(question.sound, question.sample_rate),))
+
+
+def _read_turn(turn: Turn) -> Turn:
+    """Return a turn whose sounds are waves at 16 kHz."""
+    return replace(turn, sounds=tuple(read_question(sound) for sound in turn.sounds))
 
 
 def is_released(folder: Path) -> bool:
     """Say whether a model folder holds the authors' checkpoint layout rather than ours."""
-    from echox.models.io import read_config
-
-    return read_config(folder).get("model_type") in ("EchoX", "Soundwave", "echox_released")
+    return read_config(folder).get("model_type") in ("EchoX", "Soundwave")
 
 
 def pick_device(name: str) -> torch.device:
@@ -142,12 +185,14 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def pick_dtype(name: str | None, device: torch.device) -> torch.dtype:
-    """Return the LLM's dtype: the named one, or bfloat16 where the hardware multiplies it, else float32."""
+def pick_dtype(name: str | None, device: torch.device, usual: torch.dtype | None = None) -> torch.dtype:
+    """Return the LLM's dtype: the named one, the `usual` one, or bfloat16 where the hardware multiplies it, else float32."""
     if name is not None:
         if name not in DTYPES:
             raise ConfigError(f"unknown dtype {name!r}: choose {', '.join(DTYPES)}.")
         return DTYPES[name]
+    if usual is not None:
+        return usual
     if device.type == "cpu":
         fast = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
         return torch.bfloat16 if fast else torch.float32

@@ -12,6 +12,7 @@ from echox.audio import save_wav
 from echox.errors import OutputError
 from echox.generate import engine
 from echox.generate.ears import Heard
+from echox.text.prompt import Turn
 from echox.train.run import run_recipe
 from echox.train.toy import sound_of
 from tests.toy_model import RECIPES, listening_model, toy_model  # noqa: F401 - fixtures
@@ -121,9 +122,10 @@ def test_say_and_limits(assistant):
 
 def test_states_are_those_that_predict_the_answer(assistant, monkeypatch):
     monkeypatch.setattr(assistant.parts.s2t.config, "no_repeat_ngram", 0)  # plain argmax, as the comparison takes it
+    asked = engine.understand(assistant.parts, [[Turn("user", QUESTIONS[0])]])
     question = engine.read(assistant.parts, QUESTIONS[0])
     limits = engine.Limits(6)
-    made = engine.answer_batch(assistant.parts, [question], limits, speak=False)[0]
+    made = engine.answer_batch(assistant.parts, asked, limits, speak=False)[0]
     assert made.ids
     states = engine.answer_states(assistant.parts, [question], [made.ids])[0]
     assert assistant.parts.s2t.logits(states).argmax(-1).tolist() == made.ids

@@ -19,7 +19,7 @@ def convert(
         int | None, typer.Option(help="Layer that the centroids were fitted on, if the name hides it.")
     ] = None,
     reference: Annotated[
-        bool, typer.Option("--reference-encoder", help="Refer to the encoder, do not copy it.")
+        bool, typer.Option("--without-encoder", help="Leave the encoder where it is: name it when you load.")
     ] = False,
     to: Annotated[str, typer.Option(help="echox, or released: our folder of a checkpoint back to theirs.")] = "echox",
 ) -> None:

@@ -6,7 +6,7 @@ Encoder states are read once, as written by prepare/encode.py, and stay in memor
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,11 @@ class Examples:
 
     train: list[Example]
     held_out: list[Example]
+
+    def opened(self, tokens: tuple[int, ...]) -> "Examples":
+        """Return the same with answers that start with `tokens`, as the dialect of a prompt may want it."""
+        opened = [[replace(row, answer=[*tokens, *row.answer]) for row in rows] for rows in (self.train, self.held_out)]
+        return Examples(*opened) if tokens else self
 
     @property
     def width(self) -> int:

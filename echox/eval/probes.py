@@ -107,11 +107,11 @@ def untouched(model: Any) -> Any:
     parts = parts_of(model)
     if parts is None:
         raise ConfigError("this model has no adapters to turn off: leave the arm t2t-off out.")
-    from echox.models.llm import load_llm
+    from echox.models.llm import Place, load_llm
 
     dtype = next(parts.s2t.llm.parameters()).dtype
     s2t = copy(parts.s2t)  # its parts, but a table of its own to enter another LLM
-    s2t._modules = {**parts.s2t._modules, "llm": load_llm(parts.llm_folder, dtype).to(parts.device)}
+    s2t._modules = {**parts.s2t._modules, "llm": load_llm(parts.llm_folder, Place(parts.device, dtype))}
     return type(model)(replace(parts, s2t=s2t))
 
 

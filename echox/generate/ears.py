@@ -47,23 +47,42 @@ class Ear(Protocol):
 
 @dataclass
 class CtcEar:
-    """Encoder frames through the CTC adapter: one position a run of equal tokens."""
+    """Encoder frames through the CTC adapter: one position a run of equal tokens.
+
+    An encoder of full windows is heard window by window (spec section 2.1), of which `longest` are heard (None: all of them).
+    """
 
     encoder: SpeechEncoder
     layer: int
     s2t: SpeechToText
     tokenizer: Any
+    longest: int | None = None
 
-    @torch.inference_mode()
     def hear(self, waves: list[np.ndarray]) -> list[Heard]:
         """See `Ear.hear`."""
+        pieces = [self._windows(wave) for wave in waves]
+        heard = iter(self._hear([piece for some in pieces for piece in some]))
+        found = [[next(heard) for _ in some] for some in pieces]
+        return [
+            Heard(torch.cat([one.positions_NH for one in some]), " ".join(one.text for one in some)) for some in found
+        ]
+
+    def _windows(self, wave_S: np.ndarray) -> list[np.ndarray]:
+        if not self.encoder.full_windows:
+            return [wave_S]
+        size = self.encoder.window_samples
+        return [wave_S[start : start + size] for start in range(0, len(wave_S), size)][: self.longest]
+
+    @torch.inference_mode()
+    def _hear(self, waves: list[np.ndarray]) -> list[Heard]:
+        adapter = self.s2t.adapter
         states = [found[self.layer] for found in self.encoder.encode(waves, (self.layer,))]
         frames_BTD, _ = pad_right(states)
-        dtype = self.s2t.adapter.norm.weight.dtype
-        heard = self.s2t.hear(frames_BTD.to(dtype), torch.tensor([len(row) for row in states]))
-        texts = [self.tokenizer.decode(ids).strip() for ids in self.s2t.heard_ids(heard)]
+        heard = self.s2t.hear(frames_BTD.to(adapter.norm.weight.dtype), torch.tensor([len(row) for row in states]))
+        texts = [self.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in self.s2t.heard_ids(heard)]
         rows = zip(heard.kept_BNH, heard.mask_BN, texts, strict=True)
-        return [Heard(row[mask] if text else row[:0], text) for row, mask, text in rows]
+        always = adapter.config.keep_blanks  # it hears silence too
+        return [Heard(row[mask] if text or always else row[:0], text) for row, mask, text in rows]
 
 
 @dataclass

@@ -1,40 +1,47 @@
 """Hearing, thinking and speaking on loaded parts, streamed or batched; tensors, not sockets, and no state between calls.
 
-    wave --encoder--> frames --ear (ears.py)--> positions --.
-    typed question --embeddings-----------------------------+--> LLM --> tokens, states that predict them
-                                                                      |
-              segmenter cuts --> echo decoder --> unit words --> units --> vocoder --> samples
+    turns --ear, dialect--> prompt (ids, positions) --> LLM --> tokens, states that predict them
+                                                             |
+     segmenter cuts --> echo decoder --> unit words --> units --> vocoder --> samples
 
-Legend: H LLM width, N text positions, S samples, T frames.
+Legend: B rows, H LLM width, N text positions, S samples.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from transformers import DynamicCache
 
 from echox.generate.parts import Parts
 from echox.generate.pauses import TrimmedSpeech, tail_of, trimmed
 from echox.generate.text_stream import TextStream
 from echox.generate.types import Piece
+from echox.models.decoding import Row, decode
 from echox.models.llm import token_pieces
 from echox.models.ragged import pad_left
-from echox.models.s2t import Generated
-from echox.models.t2c import TextToCodec, is_over
-from echox.text.prompt import encode
-from echox.text.segmenter import PhraseSegmenter, cut_text
+from echox.text.prompt import Turn, encode
+from echox.text.segmenter import cut_text
 
 FIRST_CHUNK, CHUNK = 12, 40  # unit words between two pieces of audio: the first is short, so that speech starts early
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Where an answer ends if it does not end itself."""
+    """Where an answer ends if it does not end itself, and the seed of what is drawn."""
 
     new_tokens: int
     samples: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A conversation as the LLM reads it, what its last sounds were taken for, and whether anything was understood."""
+
+    row: Row
+    heard: str = ""
+    understood: bool = True
 
 
 def read(parts: Parts, question: str) -> torch.Tensor:
@@ -43,52 +50,77 @@ def read(parts: Parts, question: str) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def think(parts: Parts, question_NH: torch.Tensor, limit: int) -> Iterator[tuple[int, torch.Tensor]]:
-    """Yield (token, state that predicts it (H,)) greedily until a stop token, which is not yielded, or `limit`."""
-    s2t = parts.s2t
-    before_NH, after_NH = s2t.embed(parts.prompt.before), s2t.embed(parts.prompt.after)
-    inputs_BNH = torch.cat([before_NH, question_NH.to(before_NH.dtype), after_NH])[None]
-    cache = DynamicCache(config=s2t.llm.config)
-    body = s2t.llm.get_decoder()
-    said: list[int] = []
-    for _ in range(limit):
-        state_H = body(inputs_embeds=inputs_BNH, past_key_values=cache, use_cache=True).last_hidden_state[0, -1]
-        token = int(s2t.choose(state_H[None], torch.tensor([said], dtype=torch.long, device=state_H.device)))
-        if token in parts.stop:
-            return
-        yield token, state_H
-        said.append(token)
-        inputs_BNH = s2t.embed([token])[None]
+def understand(parts: Parts, conversations: Sequence[Sequence[Turn]]) -> list[Asked]:
+    """Return conversations as the LLM reads them; their sounds, waves at 16 kHz, are heard together.
+
+    InputError for a conversation that does not end with the user.
+    """
+    prompts = [parts.dialect.prompt(turns) for turns in conversations]
+    waves = [wave for prompt in prompts for wave in prompt.sounds]
+    heard = iter(parts.ear.hear(waves) if waves else ())
+    asked = []
+    for turns, prompt in zip(conversations, prompts, strict=True):
+        found = [next(heard) for _ in prompt.sounds]
+        last = found[len(found) - len(turns[-1].sounds) :]
+        understood = bool(turns[-1].text.strip()) or any(len(one.positions_NH) for one in last)
+        text = " ".join(one.text for one in last if one.text)
+        asked.append(Asked(parts.s2t.row(prompt, [one.positions_NH for one in found]), text, understood))
+    return asked
 
 
-def answer_stream(parts: Parts, question_NH: torch.Tensor, limits: Limits, speak: bool) -> Iterator[Piece]:
+def answer_stream(parts: Parts, asked: Asked, limits: Limits, speak: bool) -> Iterator[Piece]:
     """Yield text and audio of one answer as they are made; the last piece says why it ended.
 
-    A question without positions is one in which nothing was understood: it gets no answer.
+    A question in which nothing was understood gets no answer.
     """
-    if not len(question_NH):
+    if not asked.understood:
         yield Piece(finish="unheard")
         return
-    text, segmenter = TextStream(parts.tokenizer), PhraseSegmenter()
-    waiting: list[tuple[str, int, torch.Tensor]] = []
-    budget, count = Budget(limits.samples), 0
-    for token, state_H in think(parts, question_NH, limits.new_tokens):
-        count += 1
-        spelled = token_pieces(parts.tokenizer, [token])[0]
-        if speak and segmenter.push(spelled) and waiting:
-            yield from budget.take(speak_states(parts, waiting))
-            waiting = []
-        waiting.append((spelled, token, state_H.float()))
+    text, segmenter, said = TextStream(parts.tokenizer), parts.segmenter.fresh(), _Said()
+    budget, first = Budget(limits.samples), 0
+    sampling = replace(parts.sampling, seed=limits.seed)
+    for step in decode(parts.s2t, [asked.row], parts.stop, lambda _, ids: len(ids) >= limits.new_tokens, sampling):
+        token, state_H = step.tokens[0], step.states_BW[0]
+        said.add(token_pieces(parts.tokenizer, [token])[0], token, state_H.float())
         if piece := text.push(token):
             yield Piece(piece)
+        end = segmenter.push(said.pieces[-1], parts.score(state_H)) if speak else None
+        if end is not None:
+            yield from budget.take(speak_states(parts, said.cut(first, end)))
+            first = end
         if budget.spent:
             break
     if piece := text.flush():
         yield Piece(piece)
-    if speak and waiting and not budget.spent:
-        yield from budget.take(speak_states(parts, waiting))
-    length = budget.spent or count == limits.new_tokens
-    yield Piece(finish="length" if length else "stop" if count else "empty")
+    if speak and first < len(said) and not budget.spent:
+        yield from budget.take(speak_states(parts, said.cut(first, len(said))))
+    length = budget.spent or len(said) == limits.new_tokens
+    yield Piece(finish="length" if length else "stop" if len(said) else "empty")
+
+
+@dataclass
+class _Segment:
+    pieces: list[str]
+    ids: list[int]
+    states: list[torch.Tensor]
+
+
+class _Said(_Segment):
+    """The answer so far: each token's text, its id and the state that predicts it."""
+
+    def __init__(self) -> None:
+        super().__init__([], [], [])
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def add(self, piece: str, token: int, state_H: torch.Tensor) -> None:
+        self.pieces.append(piece)
+        self.ids.append(token)
+        self.states.append(state_H)
+
+    def cut(self, first: int, end: int) -> _Segment:
+        return _Segment(self.pieces[first:end], self.ids[first:end], self.states[first:end])
 
 
 @dataclass
@@ -110,41 +142,44 @@ class Budget:
             yield piece
 
 
-def speak_states(parts: Parts, segment: list[tuple[str, int, torch.Tensor]]) -> Iterator[Piece]:
-    """Yield the speech of one segment of (token text, token, state that predicts it (H,)) through the echo decoder."""
-    pieces, ids, states = (list(column) for column in zip(*segment, strict=True))
+def speak_states(parts: Parts, segment: _Segment) -> Iterator[Piece]:
+    """Yield the speech of one segment of an answer through the echo decoder."""
     with torch.inference_mode():
-        positions_NH = parts.echo.positions(torch.stack(states), parts.s2t.embed(ids).float())
-    yield from voice(parts, parts.echo.t2c, positions_NH, pieces)
+        positions_NH = parts.echo.positions(torch.stack(segment.states), parts.s2t.embed(segment.ids).float())
+    layout = parts.echo.layout(segment.pieces)
+    yield from voice(parts, parts.echo.t2c.stream(positions_NH, layout), "".join(segment.pieces))
 
 
-def voice(parts: Parts, decoder: TextToCodec, positions_NH: torch.Tensor, pieces: list[str]) -> Iterator[Piece]:
-    """Yield the speech of text positions (N, H) while the decoder writes it."""
-    layout = decoder.layout(pieces)
-    speech, said, sent, size = parts.vocoder.stream(), [], 0, FIRST_CHUNK
-    heard = TrimmedSpeech(parts.vocoder.config.sample_rate, tail_of("".join(pieces)))
-    state, limit = decoder.start([positions_NH], [layout]), decoder.limit(layout)
-    while int(state.words_B[0]) != decoder.config.eos_token_id and not is_over(said, limit):
-        said.append(int(state.words_B[0]))
+def voice(parts: Parts, words: Iterator[int], text: str) -> Iterator[Piece]:
+    """Yield the speech of a text while its unit words are written."""
+    units_of, speech, trimmer = parts.unit_tokenizer, parts.vocoder.stream(), _trimmer(parts, text)
+    said: list[int] = []
+    sent, size = 0, FIRST_CHUNK if units_of.wordwise else None  # others spell a segment as a whole
+    for word in words:
         if len(said) - sent == size:
-            units = parts.unit_tokenizer.decode(said[sent:])
-            yield Piece(audio=heard.push(speech.push(units)), units=tuple(units))
+            units = units_of.decode(said[sent:])
+            yield Piece(audio=trimmer.push(speech.push(units)), units=tuple(units))
             sent, size = len(said), CHUNK
-        decoder.step(state)
-    units = parts.unit_tokenizer.decode(said[sent:])
+        said.append(word)
+    units = units_of.decode(said[sent:])
     first = speech.push(units) if units else np.zeros(0, np.float32)
-    last = [heard.push(first), heard.push(speech.flush()), heard.flush()]
+    last = [trimmer.push(first), trimmer.push(speech.flush()), trimmer.flush()]
     yield Piece(audio=np.concatenate(last), units=tuple(units))
+
+
+def _trimmer(parts: Parts, text: str) -> TrimmedSpeech:
+    return TrimmedSpeech(parts.vocoder.config.sample_rate, tail_of(text) if parts.trims else None)
 
 
 def say_stream(parts: Parts, text: str, limits: Limits) -> Iterator[Piece]:
     """Yield the speech of any text through T2C."""
     ids = encode(parts.tokenizer, text)
-    pieces = token_pieces(parts.tokenizer, ids)
+    pieces, t2c = token_pieces(parts.tokenizer, ids), parts.t2c
     budget = Budget(limits.samples)
-    for first, end in cut_text(pieces):
-        positions_NH = parts.s2t.embed(ids[first:end]).float()
-        yield from budget.take(voice(parts, parts.t2c, positions_NH, pieces[first:end]))
+    for first, end in cut_text(pieces) if parts.trims else [(0, len(ids))]:
+        positions_NH = t2c.embed_text(ids[first:end], parts.s2t.embeddings_VH).float()
+        words = t2c.stream(positions_NH, t2c.layout(pieces[first:end]))
+        yield from budget.take(voice(parts, words, "".join(pieces[first:end])))
         if budget.spent:
             break
     yield Piece(text, finish="length" if budget.spent else "stop")
@@ -162,57 +197,62 @@ class Answer:
 
 
 @torch.inference_mode()
-def answer_batch(parts: Parts, questions: list[torch.Tensor], limits: Limits, speak: bool) -> list[Answer]:
+def answer_batch(parts: Parts, asked: Sequence[Asked], limits: Limits, speak: bool) -> list[Answer]:
     """Return what `answer_stream` would, for many questions at once."""
-    understood = [question for question in questions if len(question)]
-    if not understood:
-        return [Answer([], "", [], np.zeros(0, np.float32) if speak else None, "unheard") for _ in questions]
-    thought = parts.s2t.generate(understood, parts.prompt.before, parts.prompt.after, parts.stop, limits.new_tokens)
-    answered = iter(thought)
-    made = [next(answered) if len(question) else Generated([], [], True) for question in questions]
-    answers = []
-    for question, one in zip(questions, made, strict=True):
-        finish = "unheard" if not len(question) else "length" if not one.ended else "stop" if one.ids else "empty"
-        answers.append(Answer(one.ids, parts.tokenizer.decode(one.ids, skip_special_tokens=True), [], None, finish))
+    rows = [one.row for one in asked if one.understood]
+    sampling = replace(parts.sampling, seed=limits.seed)
+    thought = iter(parts.s2t.generate(rows, parts.stop, limits.new_tokens, sampling) if rows else ())
+    answers, said = [], []
+    for one in asked:
+        segment = _Said()
+        if one.understood:
+            made = next(thought)
+            pieces = token_pieces(parts.tokenizer, made.ids)
+            for piece, token, state_H in zip(pieces, made.ids, made.states, strict=True):
+                segment.add(piece, token, state_H.float())
+        finish = "length" if len(segment) == limits.new_tokens else "stop" if len(segment) else "empty"
+        text = parts.tokenizer.decode(segment.ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        answers.append(Answer(segment.ids, text, [], None, finish if one.understood else "unheard"))
+        said.append(segment)
     if speak:
-        width = parts.s2t.embeddings_VH.shape[1]
-        speak_batch(parts, answers, [one.states_NH(width) for one in made], limits.samples)
+        speak_batch(parts, answers, said, limits.samples)
     return answers
 
 
 def answer_states(parts: Parts, questions: list[torch.Tensor], answers: list[list[int]]) -> list[torch.Tensor]:
-    """Return the states (N, H) that predict each token of the given answers."""
+    """Return the states (N, H) that predict each token of the given answers to questions (N, H) each."""
     s2t = parts.s2t
     before_NH, after_NH = s2t.embed(parts.prompt.before), s2t.embed(parts.prompt.after)
     rows = []
     for question_NH, ids in zip(questions, answers, strict=True):
         rows.append(torch.cat([before_NH, question_NH.to(before_NH.dtype), after_NH, s2t.embed(ids[:-1])]))
     embeds_BNH, mask_BN = pad_left(rows)
-    hidden_BNH = s2t.llm.get_decoder()(inputs_embeds=embeds_BNH, attention_mask=mask_BN.long()).last_hidden_state
+    hidden_BNH = s2t.body(inputs_embeds=embeds_BNH, attention_mask=mask_BN.long()).last_hidden_state
     longest = hidden_BNH.shape[1]
     return [row[longest - len(ids) :].float() if ids else row[:0] for row, ids in zip(hidden_BNH, answers, strict=True)]
 
 
-def speak_batch(parts: Parts, answers: list[Answer], states: list[torch.Tensor], samples: int | None) -> None:
+def speak_batch(parts: Parts, answers: list[Answer], said: list[_Said], samples: int | None) -> None:
     """Fill in units and audio of every answer: all segments of all answers in one batch of the echo decoder."""
     owners, positions, layouts, texts = [], [], [], []
-    for owner, (answer, states_NH) in enumerate(zip(answers, states, strict=True)):
-        pieces = token_pieces(parts.tokenizer, answer.ids)
-        for first, end in cut_text(pieces):
-            owners.append(owner)
-            embeddings_NH = parts.s2t.embed(answer.ids[first:end]).float()
-            positions.append(parts.echo.positions(states_NH[first:end], embeddings_NH))
-            layouts.append(parts.echo.t2c.layout(pieces[first:end]))
-            texts.append("".join(pieces[first:end]))
+    for answer, one in zip(answers, said, strict=True):
+        scores = [parts.score(state_H) for state_H in one.states]
+        for first, end in cut_text(one.pieces, parts.segmenter, scores):
+            segment = one.cut(first, end)
+            owners.append(answer)
+            embeddings_NH = parts.s2t.embed(segment.ids).float()
+            positions.append(parts.echo.positions(torch.stack(segment.states), embeddings_NH))
+            layouts.append(parts.echo.layout(segment.pieces))
+            texts.append("".join(segment.pieces))
     spoken = parts.echo.t2c.generate(positions, layouts) if owners else []
-    for owner, text, words in zip(owners, texts, spoken, strict=True):
-        answer, units = answers[owner], parts.unit_tokenizer.decode(words)
+    waves: dict[int, list[np.ndarray]] = {id(answer): [np.zeros(0, np.float32)] for answer in answers}
+    for answer, text, words in zip(owners, texts, spoken, strict=True):
+        units = parts.unit_tokenizer.decode(words)
         wave_S = parts.vocoder.speak(units) if units else np.zeros(0, np.float32)
-        wave_S = trimmed(wave_S, parts.vocoder.config.sample_rate, text)
+        rate = parts.vocoder.config.sample_rate
+        waves[id(answer)].append(trimmed(wave_S, rate, text) if parts.trims else wave_S)
         answer.units += units
-        answer.audio = wave_S if answer.audio is None else np.concatenate([answer.audio, wave_S])
     for answer in answers:
-        if answer.audio is None:
-            answer.audio = np.zeros(0, np.float32)
+        answer.audio = np.concatenate(waves[id(answer)])
         if samples is not None and len(answer.audio) >= samples:
             answer.audio, answer.finish = answer.audio[:samples], "length"

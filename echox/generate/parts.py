@@ -1,35 +1,51 @@
 """A model folder and its parts: encoder/ listener/ s2t/ t2c/ echo/ vocoder/ units/ beside one config.json.
 
-With listener/ the model hears by attention, without it by the CTC adapter of s2t/. The folder's config.json names the LLM and
-the layer that is heard; every part has its own config. The folder is somebody else's: every setting is held to its type and
-bounds, and every tensor to the config, before anything is allocated (docs/safety.md).
+With listener/ the model hears by attention, without it by the CTC adapter of s2t/. The folder's config.json names the LLM, the
+layer that is heard, and the settings in which the released checkpoints differ from ours; every part has its own config. The folder
+is somebody else's: every setting is held to its type and bounds, and every tensor to the config, before anything is allocated
+(docs/safety.md).
 """
 
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 
 from echox.errors import ConfigError, ModelError
 from echox.files import inside
 from echox.generate.ears import TOKENIZER, AttentionEar, CtcEar, Ear
 from echox.hub import resolve_llm
-from echox.models.bounds import Layers, Text, check_values
+from echox.models.bounds import Classes, Layers, Text, check_values
+from echox.models.decoding import Sampling
 from echox.models.echo import EchoDecoder
 from echox.models.encoder import SpeechEncoder
 from echox.models.io import NOT_OURS, load_config, load_module, read_config
 from echox.models.latent_vocoder import LatentVocoder, LatentVocoderConfig
 from echox.models.listener import Listener
-from echox.models.llm import check_llm, load_llm, load_text_tokenizer, load_tokenizer
+from echox.models.llm import Place, check_llm, load_llm, load_text_tokenizer, load_tokenizer
 from echox.models.s2t import SpeechToText
 from echox.models.spectral import SpectralConfig
 from echox.models.t2c import TextToCodec
 from echox.models.vocoder import UnitVocoder, VocoderConfig
-from echox.text.prompt import Prompt, build_prompt, stop_ids
+from echox.text.echox_dialect import EchoXDialect
+from echox.text.prompt import Dialect, Prompt, encode, question_prompt, stop_ids
+from echox.text.segmenter import PhraseSegmenter, Segmenter, TriggerSegmenter
+from echox.units.spelled import SpelledUnits
 from echox.units.tokenizer import UnitTokenizer
 
 MODEL_TYPE = "echox_assistant"
+
+
+class TriggerSettings:
+    """What a config.json may say of the trigger rule (text/segmenter.py)."""
+
+    threshold: Annotated[float, Field(ge=-1, le=1)]
+    window: Annotated[int, Field(strict=True, ge=0, le=100)]
+    shortest: Annotated[int, Field(strict=True, ge=0, le=1000)]
+    longest: Annotated[int, Field(strict=True, ge=1, le=1000)]
 
 
 class ModelConfig:
@@ -37,15 +53,26 @@ class ModelConfig:
 
     model_type: Text
     encoder_layer: Layers
-    llm: dict[
-        str, str | int
-    ]  # a published file, see echox.hub_source.LlmSource, or {"folder": name of a folder in this one}
+    encoder_windows: Literal["own", "full"]  # full: every window 30 s long, as Whisper's own (spec section 2.1)
+    llm: dict[str, str | int]  # a published file (hub_source.LlmSource), or {"folder": name of a folder in this one}
     about: Text
+    trigger: dict[str, Any]  # TriggerSettings: cut by trigger score instead of phrases (spec section 6.2)
+    spelled_units: Classes  # unit tokens that the LLM's tokenizer spells; 0: units/ holds a unit language
+
+
+@dataclass
+class Voice:
+    """What speaks: text or states to unit words to samples."""
+
+    t2c: TextToCodec
+    echo: EchoDecoder
+    vocoder: UnitVocoder | LatentVocoder
+    unit_tokenizer: UnitTokenizer | SpelledUnits
 
 
 @dataclass
 class Parts:
-    """Everything that answering needs, on one device."""
+    """Everything that answering needs; what a request changes is never here. A model may lack a voice: it answers in text."""
 
     folder: Path
     llm_folder: Path
@@ -54,63 +81,203 @@ class Parts:
     ear: Ear
     tokenizer: Any
     s2t: SpeechToText
-    t2c: TextToCodec
-    echo: EchoDecoder
-    vocoder: UnitVocoder | LatentVocoder
-    unit_tokenizer: UnitTokenizer
-    prompt: Prompt
+    voice: Voice | None
+    dialect: Dialect
     stop: set[int]
+    segmenter: Segmenter
+    trims: bool = True  # silence around segments is cut
+    trigger_H: torch.Tensor | None = None  # the feature that a trigger segmenter compares states with
 
     @property
     def device(self) -> torch.device:
         """Where the model runs."""
         return self.s2t.embeddings_VH.device
 
+    @property
+    def prompt(self) -> Prompt:
+        """The prompt around one spoken question."""
+        return question_prompt(self.dialect)
 
-def load_parts(folder: Path, llm: str | Path | None, device: torch.device, dtype: torch.dtype) -> Parts:
-    """Load a model folder; `dtype` is the LLM's, the small parts run in float32. ModelError names what does not fit."""
-    config = read_config(folder)
+    @property
+    def sampling(self) -> Sampling:
+        """How answer tokens are chosen."""
+        return self.s2t.sampling
+
+    def speaking(self) -> Voice:
+        """Return the voice; ModelError when the model has none."""
+        if self.voice is None:
+            raise ModelError(f"{self.folder} reads speech and does not speak: ask with text_only=True (--text-only).")
+        return self.voice
+
+    @property
+    def t2c(self) -> TextToCodec:
+        """Text to unit words."""
+        return self.speaking().t2c
+
+    @property
+    def echo(self) -> EchoDecoder:
+        """The LLM's states to unit words."""
+        return self.speaking().echo
+
+    @property
+    def vocoder(self) -> UnitVocoder | LatentVocoder:
+        """Units to samples."""
+        return self.speaking().vocoder
+
+    @property
+    def unit_tokenizer(self) -> UnitTokenizer | SpelledUnits:
+        """Unit words to units."""
+        return self.speaking().unit_tokenizer
+
+    def changed(
+        self,
+        dialect: dict[str, Any] | None = None,
+        trigger: dict[str, Any] | None = None,
+        decoding: dict[str, Any] | None = None,
+        speech: dict[str, Any] | None = None,
+        stop: set[int] | None = None,
+        longest_windows: int | None = None,
+    ) -> "Parts":
+        """Return the same weights under other settings; ConfigError names one that does not exist.
+
+        `dialect` are fields of the dialect, `trigger` of the segmenter, `decoding` of `S2TConfig`, `speech` of the T2C's config;
+        `stop` ends an answer, `longest_windows` is how many windows of full length are heard.
+        """
+        try:
+            dialect_ = replace(self.dialect, **dialect or {})  # type: ignore[type-var]
+            segmenter = replace(self.segmenter, **trigger or {})  # type: ignore[type-var]
+        except TypeError as error:
+            raise ConfigError(f"{error}: it is no setting of this model.") from error
+        voice = self.voice
+        if voice is not None and speech:
+            t2c, echo = with_config(voice.t2c, speech), with_config(voice.echo, {})
+            echo._modules = {**voice.echo._modules, "t2c": with_config(voice.echo.t2c, speech)}
+            voice = replace(voice, t2c=t2c, echo=echo)
+        s2t = with_config(self.s2t, decoding or {})
+        ear = replace(self.ear, s2t=s2t)  # type: ignore[type-var]
+        if isinstance(ear, CtcEar):
+            ear.longest = longest_windows
+        return replace(
+            self,
+            dialect=dialect_,
+            segmenter=segmenter,
+            voice=voice,
+            s2t=s2t,
+            ear=ear,
+            stop=self.stop if stop is None else stop,
+        )
+
+    def score(self, state_H: torch.Tensor) -> float:
+        """Return how close a state comes to the trigger feature, a cosine (spec section 6.2); 0 where nothing asks for it."""
+        if self.trigger_H is None:
+            return 0.0
+        return float(torch.cosine_similarity(state_H.float(), self.trigger_H.to(state_H.device).float(), dim=0))
+
+
+def with_config(module: Any, changes: dict[str, Any]) -> Any:
+    """Return a module on the same weights whose config differs in `changes`; ConfigError names one that is none."""
+    other = copy(module)
+    other.config = copy(module.config)
+    for name, value in changes.items():
+        if not hasattr(other.config, name):
+            raise ConfigError(f"{name} is no setting of {module.config.model_type}.")
+        setattr(other.config, name, value)
+    return other
+
+
+def load_parts(
+    folder: Path,
+    llm: str | Path | None,
+    place: Place,
+    encoder: str | Path | None = None,
+    vocoder: str | Path | None = None,
+) -> Parts:
+    """Load a model folder; the LLM goes where `place` says, the small parts run in float32 on its device.
+
+    `encoder` and `vocoder` are taken instead of the folder's own if they are given. ModelError names what does not fit.
+    """
+    config, path = read_config(folder), folder / "config.json"
     if config.get("model_type") == "echox_translator":
         raise ModelError(f"{folder.name} translates and does not answer: use `echox translate --model {folder.name}`.")
     if config.get("model_type") != MODEL_TYPE:
-        raise ModelError(f"{folder / 'config.json'} describes a {config.get('model_type')!r}, not a {MODEL_TYPE!r}.")
-    check_values(ModelConfig, config, folder / "config.json")
-    encoder, layer = SpeechEncoder.from_pretrained(folder / "encoder"), config.get("encoder_layer", 0)
-    if not 1 <= layer <= encoder.num_layers:
-        raise ModelError(
-            f"{folder / 'config.json'} hears layer {layer}, encoder/ has layers 1 to {encoder.num_layers}."
-        )
-    source = config.get("llm") or {}
-    if "folder" in source:
-        llm_folder = inside(folder, str(source["folder"]))
-        check_llm(llm_folder)
-    else:
-        llm_folder = resolve_llm(source, llm)
-    tokenizer, language_model = load_tokenizer(llm_folder), load_llm(llm_folder, dtype)
+        raise ModelError(f"{path} describes a {config.get('model_type')!r}, not a {MODEL_TYPE!r}.")
+    check_values(ModelConfig, config, path)
+    check_values(TriggerSettings, config.get("trigger") or {}, f"{path}, trigger,")
+    whisper = SpeechEncoder.from_pretrained(encoder or folder / "encoder", config.get("encoder_windows") == "full")
+    layer = config.get("encoder_layer", 0)
+    if not 1 <= layer <= whisper.num_layers:
+        raise ModelError(f"{path} hears layer {layer}, encoder/ has layers 1 to {whisper.num_layers}.")
+    llm_folder = _llm_folder(folder, config.get("llm") or {}, llm)
+    tokenizer, language_model = load_tokenizer(llm_folder), load_llm(llm_folder, place)
     s2t = SpeechToText.load(folder / "s2t", language_model)
     s2t.lora.merge_into(language_model)
-    t2c = TextToCodec.load(folder / "t2c")
-    unit_tokenizer = UnitTokenizer.load(folder / "units")
-    parts = Parts(
+    parts = assemble(folder, config, whisper, layer, s2t, tokenizer)
+    parts.llm_folder = llm_folder
+    parts.ear = load_ear(folder, whisper, layer, s2t, tokenizer)
+    if (folder / "t2c").is_dir() or not config.get("spelled_units"):
+        parts.voice = _load_voice(folder, vocoder, config.get("spelled_units", 0), tokenizer)
+    check_parts(parts)
+    settle(parts, place, torch.float32 if s2t.config.dialect == "chat" else place.dtype)
+    return parts
+
+
+def assemble(
+    folder: Path, config: dict[str, Any], encoder: SpeechEncoder, layer: int, s2t: SpeechToText, tokenizer: Any
+) -> Parts:
+    """Return parts without a voice: how they talk and where answers are cut follow from the folder's config."""
+    trigger, dialect = config.get("trigger"), s2t.config.dialect_of(tokenizer)
+    if isinstance(dialect, EchoXDialect):
+        stop, period = set(dialect.tokens.stops), dialect.tokens.period
+    else:
+        stop, period = stop_ids(tokenizer, s2t.llm), encode(tokenizer, ".")[-1]
+    return Parts(
         folder=folder,
-        llm_folder=llm_folder,
+        llm_folder=folder,
         encoder=encoder,
         layer=layer,
-        ear=load_ear(folder, encoder, layer, s2t, tokenizer),
+        ear=CtcEar(encoder, layer, s2t, tokenizer),
         tokenizer=tokenizer,
         s2t=s2t,
-        t2c=t2c,
-        echo=EchoDecoder.load(folder / "echo", t2c),
-        vocoder=load_vocoder(folder / "vocoder"),
-        unit_tokenizer=unit_tokenizer,
-        prompt=build_prompt(tokenizer, s2t.config.system),
-        stop=stop_ids(tokenizer, language_model),
+        voice=None,
+        dialect=dialect,
+        stop=stop,
+        segmenter=PhraseSegmenter() if trigger is None else TriggerSegmenter(**trigger),
+        trims=trigger is None,
+        trigger_H=None if trigger is None else s2t.llm.get_output_embeddings().weight[period],
     )
-    check_parts(parts)
-    listener = (parts.ear.listener,) if isinstance(parts.ear, AttentionEar) else ()
-    for module in (*listener, parts.encoder, parts.s2t, parts.t2c, parts.echo, parts.vocoder):
-        module.to(device).eval().requires_grad_(False)
-    return parts
+
+
+def settle(parts: Parts, place: Place, dtype: torch.dtype) -> None:
+    """Bring every part but the LLM to its device and `dtype` (vocoder and listener to float32), frozen."""
+    modules: list[Any] = [parts.encoder, parts.s2t.lora]
+    modules += [parts.s2t.adapter] if parts.s2t.config.hears else []
+    modules += [parts.voice.t2c, parts.voice.echo] if parts.voice else []
+    exact: list[Any] = [parts.ear.listener] if isinstance(parts.ear, AttentionEar) else []
+    exact += [parts.voice.vocoder] if parts.voice else []
+    for module in modules:
+        module.to(place.device, dtype)
+    for module in (*modules, *exact, parts.s2t):
+        module.eval().requires_grad_(False)
+    for module in exact:
+        module.to(place.device)
+
+
+def _llm_folder(folder: Path, source: dict[str, Any], llm: str | Path | None) -> Path:
+    """Return where the LLM lies; ConfigError when a copy of it is given to a model that carries its own."""
+    if "folder" not in source:
+        return resolve_llm(source, llm)
+    if llm is not None:
+        raise ConfigError(f"{folder} carries its own text model: leave llm (--llm) out.")
+    own = inside(folder, str(source["folder"]))
+    check_llm(own)
+    return own
+
+
+def _load_voice(folder: Path, given: str | Path | None, count: int, tokenizer: Any) -> Voice:
+    t2c, vocoder = TextToCodec.load(folder / "t2c"), load_vocoder(Path(given or folder / "vocoder"))
+    spelt = SpelledUnits(tokenizer, count, vocoder.config.num_units)
+    units = spelt if count else UnitTokenizer.load(folder / "units")
+    return Voice(t2c, EchoDecoder.load(folder / "echo", t2c), vocoder, units)
 
 
 def load_ear(folder: Path, encoder: SpeechEncoder, layer: int, s2t: SpeechToText, tokenizer: Any) -> Ear:
@@ -140,20 +307,10 @@ def load_vocoder(folder: Path) -> UnitVocoder | LatentVocoder:
 def check_parts(parts: Parts) -> None:
     """Raise ModelError when the parts disagree about widths or units."""
     highest, rows = max(parts.tokenizer.get_vocab().values(), default=0), len(parts.s2t.embeddings_VH)
-    if highest >= rows:
+    if highest >= rows + (parts.voice.unit_tokenizer.vocab_size if parts.voice and spelled(parts.voice) else 0):
         raise ModelError(
             f"{parts.llm_folder} has a tokenizer with token {highest} and an LLM with {rows}: they do not fit."
         )
-    words = parts.unit_tokenizer.vocab_size
-    for name, decoder in (("t2c", parts.t2c), ("echo", parts.echo)):
-        if decoder.config.llm_width != parts.s2t.embeddings_VH.shape[1]:
-            found, width = decoder.config.llm_width, parts.s2t.embeddings_VH.shape[1]
-            raise ModelError(
-                f"{parts.folder / name} reads states {found} wide, the LLM's are {width}: they do not fit."
-            )
-        if decoder.config.unit_vocab_size != words:
-            found = decoder.config.unit_vocab_size
-            raise ModelError(f"{parts.folder / name} writes {found} unit words, units/ knows {words}: they do not fit.")
     ear, width = parts.ear, parts.encoder.width
     if isinstance(ear, AttentionEar):
         part, heard = "listener", ear.listener.config.width
@@ -161,6 +318,25 @@ def check_parts(parts: Parts) -> None:
         part, heard = "s2t", parts.s2t.adapter.config.encoder_width
     if heard != width:
         raise ModelError(f"{parts.folder / part} hears states {heard} wide, encoder/ makes {width}: they do not fit.")
-    if parts.unit_tokenizer.lexicon.units > parts.vocoder.config.num_units:
-        found, known = parts.unit_tokenizer.lexicon.units, parts.vocoder.config.num_units
-        raise ModelError(f"{parts.folder / 'units'} uses {found} units, the vocoder knows {known}: they do not fit.")
+    if parts.voice is not None:
+        check_voice(parts.folder, parts.voice, parts.s2t.embeddings_VH.shape[1])
+
+
+def spelled(voice: Voice) -> bool:
+    """Say whether the LLM's own tokenizer spells the unit words of a voice."""
+    return isinstance(voice.unit_tokenizer, SpelledUnits)
+
+
+def check_voice(folder: Path, voice: Voice, width: int) -> None:
+    """Raise ModelError when the parts of a voice disagree about units, or about the width of the LLM."""
+    words = voice.unit_tokenizer.vocab_size
+    for name, decoder in (("t2c", voice.t2c), ("echo", voice.echo)):
+        found = decoder.config.llm_width
+        if found != width:
+            raise ModelError(f"{folder / name} reads states {found} wide, the LLM's are {width}: they do not fit.")
+        found = decoder.config.unit_vocab_size
+        if found != words:
+            raise ModelError(f"{folder / name} writes {found} unit words, units/ knows {words}: they do not fit.")
+    found, known = voice.unit_tokenizer.units, voice.vocoder.config.num_units
+    if found > known:
+        raise ModelError(f"{folder / 'units'} uses {found} units, the vocoder knows {known}: they do not fit.")

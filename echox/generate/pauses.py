@@ -16,17 +16,23 @@ SENTENCE_SECONDS = 0.28  # silence kept after a sentence
 
 
 class TrimmedSpeech:
-    """The speech of one segment with its outer silence cut down; pieces together are the same however they come."""
+    """The speech of one segment with its outer silence cut down; pieces together are the same however they come.
 
-    def __init__(self, sample_rate: int, tail_seconds: float) -> None:
+    `tail_seconds` None keeps every sample.
+    """
+
+    def __init__(self, sample_rate: int, tail_seconds: float | None) -> None:
+        self.keeps_all = tail_seconds is None
         self.frame = int(FRAME_SECONDS * sample_rate)
-        self.lead, self.tail = (round(s / FRAME_SECONDS) for s in (LEAD_SECONDS, tail_seconds))
+        self.lead, self.tail = (round(s / FRAME_SECONDS) for s in (LEAD_SECONDS, tail_seconds or 0.0))
         self.rest_S = np.zeros(0, np.float32)  # less than a frame
         self.held: list[np.ndarray] = []  # silent frames: at the front, or perhaps at the end
         self.begun = False
 
     def push(self, wave_S: np.ndarray) -> np.ndarray:
         """Return what of the samples so far is certainly heard, float32 [S]."""
+        if self.keeps_all:
+            return wave_S
         wave_S = np.concatenate([self.rest_S, wave_S])
         count = len(wave_S) // self.frame
         self.rest_S = wave_S[count * self.frame :]

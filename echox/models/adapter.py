@@ -7,8 +7,10 @@
 The CTC head is the LLM's own embedding table (never stored here) and a blank of its own. The readout mixes, for every kept
 run, the embeddings that CTC believes in: what was heard clearly reaches the LLM as the token it would have read.
 
-The released model's quirks are settings, off by default: `attend_over="turns"` (attention along the turn axis, section 2.1
-step 3), `look_back="kept"` (dropped frames are ignored, step 6), `keep_blanks=True` (a run of blanks is kept, step 5).
+The released model's ways are settings, off by default: `attend_over="turns"` (attention along the turn axis, which one question
+has one of, so that a frame sees itself alone: section 2.1 step 3), `look_back="kept"` (dropped frames are ignored, step 6),
+`keep_blanks=True` (a run of blanks is kept, step 5), `ctc_head="own"` (a table of its own, one of whose rows is the blank, step 4),
+`readout="states"`.
 
 Legend: B batch, C CTC classes (blank last), D encoder width, H LLM width, N kept positions, T stacked frames.
 """
@@ -19,8 +21,11 @@ from typing import Literal
 import torch
 from torch import nn
 
-from echox.models.bounds import Flag, Heads, Layers, Positive, Share, Wide, Width, check_heads
+from echox.errors import ModelError
+from echox.models.bounds import Classes, Flag, Heads, Layers, Positive, Share, TokenId, Wide, Width, check_heads
 from echox.models.ragged import pad_right
+
+HEAD_CHUNK = 128  # frames whose scores over an own head are held at once
 
 
 @dataclass
@@ -37,9 +42,10 @@ class AdapterConfig:
     attend_over: Literal["time", "turns"] = "time"  # turns: spec 2.1 step 3
     keep_blanks: Flag = False  # True: spec 2.1 step 5
     look_back: Literal["all", "kept", "none"] = "all"  # kept: spec 2.1 step 6
-    readout: Literal["mix", "states"] = (
-        "mix"  # mix: expected embedding plus gated states | states: the states alone, scaled
-    )
+    readout: Literal["mix", "states"] = "mix"  # the expected embedding plus gated states | the states alone, scaled
+    ctc_head: Literal["tied", "own"] = "tied"  # own: spec 2.1 step 4
+    classes: Classes = 0  # rows of an own head
+    blank: TokenId | None = None  # the row of an own head that says nothing
 
     def to_dict(self) -> dict:
         """Return the settings as plain values."""
@@ -48,10 +54,10 @@ class AdapterConfig:
 
 @dataclass
 class AdapterOutput:
-    """What the adapter heard: states, CTC log-probabilities and the positions for the LLM."""
+    """What the adapter heard: states, CTC log-probabilities (where they were needed) and the positions for the LLM."""
 
     states_BTH: torch.Tensor
-    log_probs_BTC: torch.Tensor
+    log_probs_BTC: torch.Tensor | None
     frames_B: torch.Tensor
     kept_BNH: torch.Tensor
     mask_BN: torch.Tensor
@@ -67,20 +73,29 @@ class SpeechAdapter(nn.Module):
         check_heads(config.width, config.heads, 1, "the adapter")
         H = config.width
         self.linear = nn.Linear(config.stack * config.encoder_width, H)
-        over_time = config.attend_over == "time"
         layer = nn.TransformerEncoderLayer(
-            H, config.heads, config.ffn, config.dropout, batch_first=over_time, norm_first=True
+            H, config.heads, config.ffn, config.dropout, batch_first=True, norm_first=True
         )
         self.transformer = nn.TransformerEncoder(layer, config.layers, enable_nested_tensor=False)
         self.norm = nn.LayerNorm(H)
-        self.blank = nn.Parameter(torch.randn(H) * 0.02)
-        self.ctc_bias = nn.Parameter(torch.zeros(()))  # of the blank
-        self.ctc_scale = nn.Parameter(torch.tensor(0.2))
+        if config.ctc_head == "own":
+            if config.blank is None or config.blank >= config.classes:
+                raise ModelError(f"the adapter's blank {config.blank} is none of its {config.classes} CTC classes.")
+            if config.readout == "mix":
+                raise ModelError(
+                    "the adapter mixes embeddings of its CTC classes, which an own CTC head does not have."
+                )
+            self.head = nn.Linear(H, config.classes, bias=False)
+        else:
+            self.blank = nn.Parameter(torch.randn(H) * 0.02)
+            self.ctc_bias = nn.Parameter(torch.zeros(()))  # of the blank
+            self.ctc_scale = nn.Parameter(torch.tensor(0.2))
         if config.look_back != "none":
             self.look_back = nn.MultiheadAttention(H, config.heads, config.dropout, batch_first=True)
             self.look_back_norm = nn.LayerNorm(H)
         self.scale = nn.Parameter(torch.tensor(0.1))  # between norm and embeddings
-        self.gate = nn.Parameter(torch.zeros(()))  # of the states in a mixed readout
+        if config.readout == "mix":
+            self.gate = nn.Parameter(torch.zeros(()))  # of the states
 
     def encode(self, frames_BSD: torch.Tensor, lengths_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return states (B, T, H) and their lengths (B,) from encoder frames at 50 a second; zeros beyond the length."""
@@ -95,62 +110,95 @@ class SpeechAdapter(nn.Module):
         if self.config.attend_over == "time":
             hidden = self.transformer(hidden, src_key_padding_mask=padding_BT)
         else:
-            hidden = self.transformer(hidden)
+            hidden = self.transformer(hidden.flatten(0, 1)[:, None]).view_as(hidden)
         return self.norm(hidden) * ~padding_BT[..., None], frames_B
 
     def ctc_log_probs(self, states_BTH: torch.Tensor, embeddings_CH: torch.Tensor) -> torch.Tensor:
-        """Return float32 log-probabilities (B, T, C + 1) over the given token embeddings, blank last."""
-        blank = (states_BTH @ self.blank + self.ctc_bias)[..., None]
-        logits = torch.cat([states_BTH @ embeddings_CH.t().to(states_BTH.dtype), blank], dim=-1)
-        return (logits.float() * self.ctc_scale).log_softmax(-1)
+        """Return float32 log-probabilities (B, T, C): over the given token embeddings, blank last, or over its own head."""
+        return (self._logits(states_BTH, embeddings_CH).float() * self._sharpness).log_softmax(-1)
+
+    def blank_of(self, classes: int) -> int:
+        """Return which of so many CTC classes is the blank."""
+        return classes - 1 if self.config.blank is None else self.config.blank
+
+    @property
+    def _sharpness(self) -> torch.Tensor | float:
+        return 1.0 if self.config.ctc_head == "own" else self.ctc_scale
+
+    def _logits(self, states: torch.Tensor, embeddings_CH: torch.Tensor) -> torch.Tensor:
+        if self.config.ctc_head == "own":
+            return self.head(states)
+        blank = (states @ self.blank + self.ctc_bias)[..., None]
+        return torch.cat([states @ embeddings_CH.t().to(states.dtype), blank], dim=-1)
 
     def forward(self, frames_BSD: torch.Tensor, lengths_B: torch.Tensor, embeddings_CH: torch.Tensor) -> AdapterOutput:
-        """Return what was heard; `embeddings_CH` are rows of the LLM's embedding table, the CTC classes."""
+        """Return what was heard; `embeddings_CH` are rows of the LLM's embedding table, the CTC classes of a tied head.
+
+        Log-probabilities are kept where training or the readout needs them: over a whole vocabulary they are large.
+        """
         states_BTH, frames_B = self.encode(frames_BSD, lengths_B)
-        log_probs_BTC = self.ctc_log_probs(states_BTH, embeddings_CH)
+        wanted = self.training or not self.config.keep_blanks or self.config.readout == "mix"
+        log_probs_BTC = self.ctc_log_probs(states_BTH, embeddings_CH) if wanted else None
         kept, classes = [], []
-        for states_TH, log_probs_TC, frames in zip(states_BTH, log_probs_BTC, frames_B.tolist(), strict=True):
-            positions_NH, owners = self._shrink(states_TH[:frames], log_probs_TC[:frames], embeddings_CH)
+        for row, (states_TH, frames) in enumerate(zip(states_BTH, frames_B.tolist(), strict=True)):
+            log_probs_TC = None if log_probs_BTC is None else log_probs_BTC[row, :frames]
+            positions_NH, owners = self._shrink(states_TH[:frames], log_probs_TC, embeddings_CH)
             kept.append(positions_NH)
             classes.append(owners)
         kept_BNH, mask_BN = pad_right(kept)
         return AdapterOutput(states_BTH, log_probs_BTC, frames_B, kept_BNH, mask_BN, classes)
 
+    def _best(self, states_TH: torch.Tensor, embeddings_CH: torch.Tensor) -> torch.Tensor:
+        """Return the best CTC class of each frame (T,), holding the scores of a few frames at a time."""
+        return torch.cat([self._logits(part, embeddings_CH).argmax(-1) for part in states_TH.split(HEAD_CHUNK)])
+
     def _shrink(
-        self, states_TH: torch.Tensor, log_probs_TC: torch.Tensor, embeddings_CH: torch.Tensor
+        self, states_TH: torch.Tensor, log_probs_TC: torch.Tensor | None, embeddings_CH: torch.Tensor
     ) -> tuple[torch.Tensor, list[int]]:
         """Return one utterance's LLM positions (N, H), one a run, and the class of each."""
-        runs = ctc_runs(log_probs_TC, self.config.keep_blanks)
+        if log_probs_TC is not None:
+            runs = ctc_runs(log_probs_TC, self.config.keep_blanks, self.blank_of(log_probs_TC.shape[1]))
+        else:
+            runs = equal_runs(self._best(states_TH, embeddings_CH).tolist())
         first = torch.tensor([start for start, _, _ in runs], device=states_TH.device)
         kept_NH = states_TH[first]
         if self.config.look_back != "none":
             keys = states_TH if self.config.look_back == "all" else kept_NH
             looked = self.look_back(kept_NH[None], keys[None], keys[None], need_weights=False)[0][0]
             kept_NH = self.look_back_norm(looked + kept_NH)
-        if self.config.readout == "mix":
-            probs_TC = log_probs_TC.exp()
-            pooled = torch.stack([probs_TC[start:end, :-1].mean(0) for start, end, _ in runs])
-            pooled = (pooled / pooled.sum(-1, keepdim=True).clamp(min=1e-6)).to(embeddings_CH.dtype)
-            kept_NH = pooled @ embeddings_CH + self.gate * self.scale * kept_NH
-        else:
-            kept_NH = self.scale * kept_NH
-        return kept_NH, [label for _, _, label in runs]
+        if self.config.readout == "states":
+            return self.scale * kept_NH, [label for _, _, label in runs]
+        assert log_probs_TC is not None  # noqa: S101  a mixed readout asks for them
+        probs_TC = log_probs_TC.exp()
+        pooled = torch.stack([probs_TC[start:end, :-1].mean(0) for start, end, _ in runs])
+        pooled = (pooled / pooled.sum(-1, keepdim=True).clamp(min=1e-6)).to(embeddings_CH.dtype)
+        return pooled @ embeddings_CH + self.gate * self.scale * kept_NH, [label for _, _, label in runs]
 
 
-def ctc_runs(log_probs_TC: torch.Tensor, keep_blanks: bool = False) -> list[tuple[int, int, int]]:
+def ctc_runs(
+    log_probs_TC: torch.Tensor, keep_blanks: bool = False, blank: int | None = None
+) -> list[tuple[int, int, int]]:
     """Return (first frame, end frame, class) of every run of equal best classes (spec section 2.1 step 5).
 
-    Blank runs are left out unless `keep_blanks`; when nothing else was heard, the frame least sure of blank stays.
+    Runs of the blank (by default the last class) are left out unless `keep_blanks`; when nothing else was heard, the frame least
+    sure of blank stays.
     """
-    blank = log_probs_TC.shape[1] - 1
-    best = log_probs_TC.argmax(-1).tolist()
+    blank = log_probs_TC.shape[1] - 1 if blank is None else blank
+    runs = equal_runs(log_probs_TC.argmax(-1).tolist(), None if keep_blanks else blank)
+    if not runs:
+        t = int(log_probs_TC[:, blank].argmin())
+        others_C = log_probs_TC[t].clone()
+        others_C[blank] = -torch.inf
+        runs = [(t, t + 1, int(others_C.argmax()))]
+    return runs
+
+
+def equal_runs(best: list[int], without: int | None = None) -> list[tuple[int, int, int]]:
+    """Return (first, end, class) of every run of equal classes, those of class `without` left out."""
     runs, start = [], 0
     for t in range(1, len(best) + 1):
         if t == len(best) or best[t] != best[start]:
-            if keep_blanks or best[start] != blank:
+            if best[start] != without:
                 runs.append((start, t, best[start]))
             start = t
-    if not runs:
-        t = int(log_probs_TC[:, -1].argmin())
-        runs = [(t, t + 1, int(log_probs_TC[t, :-1].argmax()))]
     return runs

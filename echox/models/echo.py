@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from echox.errors import ModelError
 from echox.models.bounds import Flag, Share, Wide
 from echox.models.io import load_config, load_module, save_part
+from echox.models.spelling import TextLayout
 from echox.models.t2c import T2CBatch, T2CConfig, TextToCodec
 
 
@@ -39,7 +40,8 @@ class EchoDecoder(PreTrainedModel):
 
     config_class = EchoConfig
 
-    def __init__(self, config: EchoConfig) -> None:
+    def __init__(self, config: EchoConfig, decoder: TextToCodec | None = None) -> None:
+        """Build the part around `decoder`, or around one of its own."""
         super().__init__(config)
         H, I = config.llm_width, config.denoise_width
         self.denoise = nn.Sequential(  # spec section 4.3, without its constant initialisation
@@ -47,7 +49,7 @@ class EchoDecoder(PreTrainedModel):
         )
         if config.tokens:
             self.gate = nn.Parameter(torch.zeros(()))
-        self.t2c = TextToCodec(config)
+        self.t2c = decoder or TextToCodec(config)
 
     @classmethod
     def from_t2c(cls, teacher: TextToCodec, denoise_width: int = 1536, tokens: bool = False) -> "EchoDecoder":
@@ -62,15 +64,10 @@ class EchoDecoder(PreTrainedModel):
         """Load a part saved by `save`; `teacher` is the T2C part whose decoder it may share. ModelError names what does not fit."""
         config = load_config(folder, EchoConfig)
 
-        def build() -> EchoDecoder:
-            model = cls(config)
-            if config.shares_decoder:
-                if teacher is None:
-                    raise ModelError(f"{folder} shares the decoder of a T2C part: load it with that part.")
-                model.t2c = teacher
-            return model
-
-        return load_module(folder, build, absent=("t2c.",) if config.shares_decoder else ())
+        if config.shares_decoder and teacher is None:
+            raise ModelError(f"{folder} shares the decoder of a T2C part: load it with that part.")
+        shared = teacher if config.shares_decoder else None
+        return load_module(folder, lambda: cls(config, shared), absent=("t2c.",) if shared else ())
 
     def save(self, folder: str | Path) -> None:
         """Write adapter and decoder to `folder`; a shared decoder stays where it is."""
@@ -81,11 +78,15 @@ class EchoDecoder(PreTrainedModel):
         """Names with which the tensors begin that another part stores."""
         return ("t2c.",) if self.config.shares_decoder else ()
 
+    def layout(self, pieces: list[str]) -> TextLayout:
+        """Return where text tokens stand in the decoder, from their own texts, and what stands around their states."""
+        return self.t2c.layout(pieces, self.config)
+
     def positions(self, states_NH: torch.Tensor, embeddings_NH: torch.Tensor) -> torch.Tensor:
         """Return what the decoder reads, (N, H): from the states that predict tokens, and those tokens' embeddings."""
-        if not self.config.tokens:
-            return self.denoise(states_NH)
-        return embeddings_NH + self.gate * self.denoise(states_NH)
+        weight = self.denoise[0].weight
+        denoised_NH = self.denoise(states_NH.to(weight.device, weight.dtype))
+        return embeddings_NH + self.gate * denoised_NH if self.config.tokens else denoised_NH
 
     def forward(
         self, batch: T2CBatch, embeddings: list[torch.Tensor]

@@ -11,8 +11,9 @@ states alone and in any batch. Shorter windows move the states of deep layers: t
 Legend: B batch, D encoder width, F mel bins, S samples, T frames.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -24,12 +25,13 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from echox.errors import ModelError
 from echox.features.logmel import HOP, log_mel
-from echox.files import read_header
 from echox.models.bounds import Classes, Heads, Layers, Positions, Wide, Width, check_heads, check_values
-from echox.models.io import CONFIG, WEIGHTS, check_header, read_config, read_weights
+from echox.models.io import CONFIG, check_tensors, read_config
+from echox.models.weights import WeightFiles
 
 FRAME_SAMPLES = 2 * HOP  # samples: 20 ms per encoder frame
 MIN_SAMPLES = 2 * FRAME_SAMPLES
+PREFIXES = ("model.encoder.", "encoder.")  # of the encoder's tensors in a whole Whisper
 NOT_HEARING = ("decoder.", "model.decoder.", "proj_out.")  # tensors of a whole Whisper that are left in the file
 
 
@@ -53,16 +55,20 @@ class EncoderSizes:
 class SpeechEncoder(nn.Module):
     """Whisper's encoder without the 30-second padding (spec section 2.1, step 1, on short windows)."""
 
-    def __init__(self, whisper: WhisperEncoder) -> None:
+    def __init__(self, whisper: WhisperEncoder, full_windows: bool = False) -> None:
         super().__init__()
+        self.full_windows = (
+            full_windows  # every window as long as the longest: Whisper's own way, and the released models'
+        )
         self.whisper = whisper.eval().requires_grad_(False)
         self.config: WhisperConfig = whisper.config
         self.width: int = self.config.d_model
         self.num_layers: int = self.config.encoder_layers
         self.max_frames: int = self.config.max_source_positions
+        self.window_samples = self.max_frames * FRAME_SAMPLES
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> "SpeechEncoder":
+    def from_pretrained(cls, folder: str | Path, full_windows: bool = False) -> "SpeechEncoder":
         """Load a Whisper folder, whole or encoder-only; ModelError names a folder that holds neither."""
         path = Path(folder)
         values = read_config(path) if (path / CONFIG).exists() else {}
@@ -70,20 +76,31 @@ class SpeechEncoder(nn.Module):
             raise ModelError(
                 f"{path} is not a Whisper encoder folder: give one with config.json and model.safetensors."
             )
+        return cls.from_files(values, WeightFiles(path), full_windows)
+
+    @classmethod
+    def from_files(
+        cls, values: Mapping[str, Any], files: WeightFiles, full_windows: bool = False, prefix: str | None = None
+    ) -> "SpeechEncoder":
+        """Build an encoder from a Whisper's settings and tensors, of which only those under `prefix` count if it is given."""
         sizes = {name: values[name] for name in EncoderSizes.__annotations__ if name in values}
-        check_values(EncoderSizes, sizes, path / CONFIG)
+        check_values(EncoderSizes, sizes, files.folder / CONFIG)
         config = WhisperConfig(**sizes)
-        check_heads(config.d_model, config.encoder_attention_heads, 1, str(path / CONFIG))
+        check_heads(config.d_model, config.encoder_attention_heads, 1, str(files.folder / CONFIG))
         with torch.device("meta"), no_init_weights():
             whisper = WhisperEncoder(config)
-        weights = path / WEIGHTS
-        prefix = next(
-            (head for head in ("model.encoder.", "encoder.") if f"{head}conv1.weight" in read_header(weights)), ""
-        )
-        check_header(weights, {prefix + name: value for name, value in whisper.state_dict().items()}, skip=NOT_HEARING)
-        state = read_weights(weights, prefix)
-        whisper.load_state_dict({name: value.float() for name, value in state.items()}, assign=True)
-        return cls(whisper)
+        held = {name: described for name, described in files.headers.items() if name.startswith(prefix or "")}
+        if prefix is None:
+            prefix = next((head for head in PREFIXES if f"{head}conv1.weight" in held), "")
+        own = {prefix + name: value for name, value in whisper.state_dict().items()}
+        check_tensors(files.folder, held, own, skip=NOT_HEARING)
+        state = {}
+        for name, value in files.read(own):
+            if not torch.isfinite(value).all():
+                raise ModelError(f"{files.folder}: tensor {name} holds NaN or infinity: fetch the model again.")
+            state[name.removeprefix(prefix)] = value.float()
+        whisper.load_state_dict(state, assign=True)
+        return cls(whisper, full_windows)
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float16) -> None:
         """Write the encoder alone (config.json, model.safetensors) in `dtype`."""
@@ -123,9 +140,11 @@ class SpeechEncoder(nn.Module):
         for wave in waves:
             if len(wave) < MIN_SAMPLES:
                 raise ModelError(f"{len(wave)} samples are too few to encode: give at least {MIN_SAMPLES}.")
-        limit = self.max_frames * FRAME_SAMPLES
+        limit = self.window_samples
         pieces, owners = [], []
         for owner, wave in enumerate(waves):
+            if self.full_windows:
+                wave = np.pad(wave, (0, -len(wave) % limit))
             wave = wave[: len(wave) // FRAME_SAMPLES * FRAME_SAMPLES]
             count = -(-len(wave) // limit)
             step = -(-len(wave) // (count * FRAME_SAMPLES)) * FRAME_SAMPLES  # windows of equal length, none tiny

@@ -4,7 +4,7 @@ Tensors of the LLM never ship with a part: they are the allow-list.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -101,7 +101,17 @@ def check_header(
 
     Tensors whose names start with `absent` must not be in the file; those that start with `skip` may be.
     """
-    stored = header_behind(read_header(path, PART_BYTES))
+    check_tensors(path, header_behind(read_header(path, PART_BYTES)), own, absent, skip)
+
+
+def check_tensors(
+    path: Path,
+    stored: Mapping[str, tuple[str, tuple[int, ...]]],
+    own: Mapping[str, torch.Tensor],
+    absent: tuple[str, ...] = (),
+    skip: tuple[str, ...] = (),
+) -> None:
+    """Raise ModelError as `check_header`, for {name: (kind of number, shape)} that was found at `path`."""
     header = {n: v for n, v in stored.items() if not n.startswith(skip or ("\0",))}
     expected = {name for name in own if not name.startswith(absent or ("\0",))}
     for problem, names in (("lacks", expected - set(header)), ("holds unexpected", set(header) - expected)):

@@ -3,6 +3,7 @@
 A Llama is loaded into models/llama.py, which needs no model code of transformers; every other kind is loaded by theirs.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,13 +14,15 @@ from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 from transformers.initialization import no_init_weights
 
-from echox.errors import ModelError
-from echox.files import JSON_BYTES, read_header, read_text
+from echox.errors import ConfigError, ModelError, require
+from echox.files import JSON_BYTES, read_text
 from echox.models.bounds import Classes, Heads, Layers, Wide, Width, check_values
-from echox.models.io import CONFIG, WEIGHTS, check_header, read_config, read_weights
+from echox.models.io import CONFIG, WEIGHTS, check_tensors, read_config
 from echox.models.llama import LlamaConfig, LlamaLm
+from echox.models.weights import WeightFiles
 
 EMBEDDINGS = "model.embed_tokens.weight"
+QUANTIZED = ("int8", "nf4")
 
 
 class LlmSizes:
@@ -50,10 +53,15 @@ def check_llm(folder: str | Path) -> None:
         raise ModelError(f"{folder / CONFIG} does not describe a causal LM ({_first_line(error)}).") from error
     own = llm.state_dict()
     tied = set(llm.all_tied_weights_keys) if llm.config.tie_word_embeddings else set()
-    weights = folder / WEIGHTS
-    held = read_header(weights)
-    check_header(weights, {name: value for name, value in own.items() if name in held or name not in tied})
-    read_weights(weights)
+    files = WeightFiles(folder)
+    check_tensors(
+        folder / WEIGHTS,
+        files.headers,
+        {name: value for name, value in own.items() if name in files.headers or name not in tied},
+    )
+    for name, value in files.read(files.headers):
+        if not torch.isfinite(value).all():
+            raise ModelError(f"{folder}: tensor {name} holds NaN or infinity: fetch the model again.")
 
 
 def _empty(folder: Path, values: dict[str, Any]) -> Any:
@@ -92,28 +100,77 @@ def load_text_tokenizer(path: str | Path) -> Tokenizer:
         raise ModelError(f"{path} is not a tokenizer ({error}): fetch the model again.") from error
 
 
-def load_llm(folder: str | Path, dtype: torch.dtype = torch.float32, generates: bool = False) -> Any:
-    """Return the frozen causal LM of a folder in `dtype`; ModelError when there is none.
+@dataclass(frozen=True)
+class Place:
+    """Where a model goes and in what numbers its LLM is held.
 
-    With `generates` it is transformers' own class, which has the method `generate`.
+    `device_map` ("auto", or module names to devices) spreads the LLM over devices through accelerate; `quantize` ("int8", "nf4")
+    holds its linear layers in 8 or 4 bits through bitsandbytes.
     """
-    folder = Path(folder)
+
+    device: torch.device = torch.device("cpu")
+    dtype: torch.dtype = torch.float32
+    device_map: str | dict[str, Any] | None = None
+    quantize: str | None = None
+
+    @property
+    def spread(self) -> bool:
+        """Whether transformers places the LLM."""
+        return self.device_map is not None or self.quantize is not None
+
+    def options(self) -> dict[str, Any]:
+        """Return what `from_pretrained` is told; ConfigError for a combination that does not exist."""
+        options: dict[str, Any] = {"dtype": self.dtype}
+        if self.device_map is not None:
+            require("accelerate", extra="released")
+            options["device_map"] = self.device_map
+        if self.quantize is None:
+            return options
+        if self.quantize not in QUANTIZED:
+            raise ConfigError(f"quantize {self.quantize!r} is unknown: choose {' or '.join(QUANTIZED)}.")
+        if self.dtype == torch.float32 and self.device.type != "cpu":
+            raise ConfigError("quantized weights compute in bfloat16 or float16 on this device: choose one as dtype.")
+        require("bitsandbytes", extra="released")
+        from transformers import BitsAndBytesConfig
+
+        bits = (
+            {"load_in_8bit": True} if self.quantize == "int8" else {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
+        )
+        compute = {} if self.quantize == "int8" else {"bnb_4bit_compute_dtype": self.dtype}
+        return options | {"quantization_config": BitsAndBytesConfig(**bits, **compute)}
+
+
+CPU = Place()
+
+
+def load_llm(
+    folder: str | Path, place: Place = CPU, generates: bool = False, kind: Any = None, config: Any = None
+) -> Any:
+    """Return the frozen causal LM of a folder; ModelError when there is none, ConfigError for a place that is none.
+
+    With `generates` it is transformers' own class, which has the method `generate`. `kind` and `config` are for a folder whose own
+    config.json is of another make.
+    """
+    folder, options = Path(folder), place.options() | ({} if config is None else {"config": config})
     try:
-        here = not generates and (folder / CONFIG).exists()
+        here = not generates and kind is None and not place.spread and (folder / CONFIG).exists()
         sizes = LlamaConfig.from_values(read_config(folder), folder / CONFIG) if here else None
-        llm = _load_any(folder, dtype) if sizes is None else _load_llama(folder, sizes, dtype)
+        llm = _load_any(folder, kind, options) if sizes is None else _load_llama(folder, sizes, place.dtype)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         raise ModelError(
             f"{folder} holds no causal LM ({_first_line(error)}): give a Hugging Face LLM folder."
         ) from error
+    if not place.spread:
+        llm.to(place.device)
     return llm.eval().requires_grad_(False)
 
 
-def _load_any(folder: Path, dtype: torch.dtype) -> Any:
+def _load_any(folder: Path, kind: Any, options: dict[str, Any]) -> Any:
     """Return a causal LM of any kind."""
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=False)
+    kind = kind or AutoModelForCausalLM
+    return kind.from_pretrained(folder, **options, use_safetensors=True, trust_remote_code=False)
 
 
 def _load_llama(folder: Path, sizes: LlamaConfig, dtype: torch.dtype) -> LlamaLm:

@@ -9,20 +9,24 @@ A typed question takes the same path with its own tokens between `before` and `a
 Legend: B batch, C CTC classes, D encoder width, H LLM width, L answer tokens, N positions, T frames, V LLM vocabulary.
 """
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
-from transformers import DynamicCache, NoRepeatNGramLogitsProcessor, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from echox.errors import ModelError
 from echox.models.adapter import AdapterConfig, AdapterOutput, SpeechAdapter
-from echox.models.bounds import Classes, Flag, Small, Text, Tokens, check_values
+from echox.models.bounds import Classes, Factor, Flag, Share, Small, Text, TokenId, Tokens, check_values
+from echox.models.decoding import Row, Sampling, decode
 from echox.models.io import CONFIG, load_config, load_module, save_part, settings_from
 from echox.models.lora import LoraSettings, LoraWeights
-from echox.models.ragged import pad_left, pad_right
+from echox.models.ragged import pad_right
+from echox.text.echox_dialect import SEGMENT_PREFIX_ID, EchoXDialect, EchoXTokens
+from echox.text.prompt import ChatDialect, Dialect, Prompt
 
 LLM_TENSORS = ("llm.",)
 
@@ -34,11 +38,21 @@ class S2TConfig(PreTrainedConfig):
     adapter: dict[str, Any] | None = None  # AdapterConfig
     lora: dict[str, Any] | None = None  # LoraSettings
     llm: dict[str, Any] | None = None  # name, file and sha256 of the LLM these numbers were trained on
+    dialect: Literal["chat", "echox"] = "chat"  # the tokenizer's chat template; echox: spec section 9
+    segment_prefix: TokenId = SEGMENT_PREFIX_ID  # of the dialect echox
     system: Text = ""  # system text of every prompt
     hears: Flag = True  # False: no CTC adapter, since a listener hears for it (generate/ears.py)
     ctc_classes: Classes = 0  # LLM tokens that CTC tells apart; the blank comes on top
     max_new_tokens: Tokens = 48
-    no_repeat_ngram: Small = 4  # no run of so many answer tokens occurs twice (small models loop); 0: plain greedy
+    no_repeat_ngram: Small = 4  # no run of so many answer tokens occurs twice (small models loop); 0: no such rule
+    temperature: Factor = 0.0  # of answer tokens; 0: greedy
+    top_p: Share = 1.0
+
+    def dialect_of(self, tokenizer: Any) -> Dialect:
+        """Return how prompts are written with a tokenizer; ModelError when it cannot."""
+        if self.dialect == "chat":
+            return ChatDialect(tokenizer, self.system)
+        return EchoXDialect(EchoXTokens.of(tokenizer, self.segment_prefix), self.system)
 
 
 @dataclass
@@ -66,11 +80,10 @@ class S2TOutput:
 
 @dataclass
 class Generated:
-    """One greedy answer: its tokens, the states (H,) that predict them, and whether a stop token ended it."""
+    """One answer: its tokens and the states (H,) that predict them."""
 
     ids: list[int]
     states: list[torch.Tensor]
-    ended: bool
 
     def states_NH(self, width: int) -> torch.Tensor:
         """Return the states as one tensor (N, H), float32."""
@@ -129,8 +142,8 @@ class SpeechToText(PreTrainedModel):
 
     def heard_ids(self, heard: AdapterOutput) -> list[list[int]]:
         """Return the LLM token that each kept position sounds most like, blanks left out."""
-        tokens = self.ctc_tokens.tolist()
-        return [[tokens[c] for c in classes if c < len(tokens)] for classes in heard.classes]
+        tokens, blank = self.ctc_tokens.tolist(), self.adapter.blank_of(len(self.ctc_tokens) + 1)
+        return [[tokens[c] for c in classes if c != blank] for classes in heard.classes]
 
     def forward(self, inputs: S2TInputs) -> S2TOutput:
         """Return the states that predict each answer token, teacher-forced on the given answers."""
@@ -151,51 +164,51 @@ class SpeechToText(PreTrainedModel):
 
     def _run(self, embeds_BNH: torch.Tensor, mask_BN: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the LLM's last states (after its final norm) and the mask."""
-        body = self.llm.get_decoder() if hasattr(self.llm, "get_decoder") else self.llm.model
-        output = body(inputs_embeds=embeds_BNH, attention_mask=mask_BN.long(), use_cache=False)
+        output = self.body(inputs_embeds=embeds_BNH, attention_mask=mask_BN.long(), use_cache=False)
         return output.last_hidden_state, mask_BN
+
+    @property
+    def body(self) -> Any:
+        """The LLM without its head."""
+        return self.llm.get_decoder()
+
+    def embed_tokens(self, tokens_B: torch.Tensor) -> torch.Tensor:
+        """Return the LLM's embeddings (B, H) of tokens (B,)."""
+        return self.embeddings_VH[tokens_B.to(self.embeddings_VH.device)]
+
+    def token_logits(self, hidden_BH: torch.Tensor) -> torch.Tensor:
+        """Return the LLM's scores (B, V) of the next token."""
+        return self.logits(hidden_BH)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return LLM logits (..., V) of states (..., H)."""
         return self.llm.get_output_embeddings()(hidden)
 
-    def choose(self, state_BH: torch.Tensor, said_BL: torch.Tensor) -> torch.Tensor:
-        """Return the greedy next tokens (B,) after the answer tokens said so far, without repeated runs."""
-        logits_BV, size = self.logits(state_BH), self.config.no_repeat_ngram
-        if 0 < size <= said_BL.shape[1]:
-            logits_BV = NoRepeatNGramLogitsProcessor(size)(said_BL, logits_BV)
-        best_B, token_B = logits_BV.max(-1)
-        if not torch.isfinite(best_B).all():
-            raise ModelError("the model's numbers overflow (NaN or infinity): fetch it again, or try --dtype float32.")
-        return token_B
+    def row(self, prompt: Prompt, heard: Sequence[torch.Tensor]) -> Row:
+        """Return what the LLM reads of a prompt whose sounds were heard as positions (N, H) each."""
+        pieces = [self.embed(prompt.runs[0])]
+        for positions_NH, run in zip(heard, prompt.runs[1:], strict=True):
+            pieces += [positions_NH.to(pieces[0].dtype), self.embed(run)]
+        if not prompt.unseen:
+            return Row(torch.cat(pieces))
+        seen = [[token not in prompt.unseen for token in prompt.runs[0]]]
+        for positions_NH, run in zip(heard, prompt.runs[1:], strict=True):
+            seen += [[True] * len(positions_NH), [token not in prompt.unseen for token in run]]
+        return Row(torch.cat(pieces), seen_N=torch.tensor([one for run in seen for one in run]))
+
+    @property
+    def sampling(self) -> Sampling:
+        """How this part chooses answer tokens unless it is told otherwise."""
+        return Sampling(self.config.temperature, self.config.top_p, self.config.no_repeat_ngram)
 
     @torch.inference_mode()
     def generate(
-        self, questions: list[torch.Tensor], before: tuple[int, ...], after: tuple[int, ...], stop: set[int], limit: int
+        self, prompts: Sequence[Row], stops: Collection[int], limit: int, sampling: Sampling | None = None
     ) -> list[Generated]:
-        """Return greedy answers to questions given as positions (N, H), heard or typed."""
-        before_NH, after_NH = self.embed(before), self.embed(after)
-        rows = [torch.cat([before_NH, question.to(before_NH.dtype), after_NH]) for question in questions]
-        inputs_BNH, mask_BN = pad_left(rows)
-        body, cache = self.llm.get_decoder(), DynamicCache(config=self.llm.config)
-        answers = [Generated([], [], False) for _ in questions]
-        said_BL = torch.zeros(len(questions), 0, dtype=torch.long, device=inputs_BNH.device)
-        for _ in range(limit):
-            places_BN = (mask_BN.long().cumsum(1) - 1).clamp(min=0)[:, -inputs_BNH.shape[1] :]
-            state_BH = body(
-                inputs_embeds=inputs_BNH, attention_mask=mask_BN.long(), position_ids=places_BN,
-                past_key_values=cache, use_cache=True,
-            ).last_hidden_state[:, -1]  # fmt: skip
-            token_B = self.choose(state_BH, said_BL)
-            said_BL = torch.cat([said_BL, token_B[:, None]], 1)
-            for answer, token, state_H in zip(answers, token_B.tolist(), state_BH, strict=True):
-                if not answer.ended:
-                    answer.ended = token in stop
-                    if not answer.ended:
-                        answer.ids.append(token)
-                        answer.states.append(state_H)
-            if all(answer.ended for answer in answers):
-                break
-            inputs_BNH = self.embeddings_VH[token_B][:, None]
-            mask_BN = nn.functional.pad(mask_BN, (0, 1), value=True)
+        """Return the answers to prompts in LLM width, without their stop tokens, of at most `limit` tokens."""
+        answers = [Generated([], []) for _ in prompts]
+        for step in decode(self, prompts, stops, lambda _, said: len(said) >= limit, sampling or self.sampling):
+            for row, token, state_H in zip(step.rows, step.tokens, step.states_BW, strict=True):
+                answers[row].ids.append(token)
+                answers[row].states.append(state_H)
         return answers

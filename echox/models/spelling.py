@@ -20,11 +20,26 @@ from echox.models.ragged import pad_right, unpad
 
 @dataclass
 class TextLayout:
-    """The decoder's positions of one text: rotary places (C,), the token behind each (C,), and its byte (C,) if it spells."""
+    """The decoder's positions of one text: rotary places (C,), the token behind each (C,), and its byte (C,) if it spells.
+
+    `before` and `after` are the tokens among them that stand around the text; those of `unseen` are not attended to.
+    """
 
     places_C: torch.Tensor
     owners_C: torch.Tensor
     letters_C: torch.Tensor | None = None
+    before: tuple[int, ...] = ()
+    after: tuple[int, ...] = ()
+    unseen: tuple[int, ...] = ()
+
+    @property
+    def seen_C(self) -> torch.Tensor | None:
+        """Which positions may be attended to (C,), or None: all of them."""
+        if not set(self.unseen) & {*self.before, *self.after}:
+            return None
+        text = len(self) - len(self.before) - len(self.after)
+        around = [token not in self.unseen for token in (*self.before, *self.after)]
+        return torch.tensor([*around[: len(self.before)], *[True] * text, *around[len(self.before) :]])
 
     def __len__(self) -> int:
         return len(self.places_C)

@@ -4,8 +4,11 @@
                                                          + --> [text | BOS unit words ... EOS] --decoder--> unit words
     unit words --own embedding--------------------------'
 
-The positions are the LLM's own text embeddings, frozen and never stored here, or (echo.py) denoised hidden states. The head
-covers unit words, BOS and EOS only; the released V+U head lives in echox/released.
+The positions are the LLM's own text embeddings, frozen and never stored here, or (echo.py) denoised hidden states.
+
+The released decoders (spec section 3.1) are a setting, `text_vocab_size` = V: text tokens come before the unit words in the
+numbering, in a table of their own and in the head; units have embeddings as wide as the LLM and pass the adapter; constant tokens
+stand `before` and `after` the text; BOS is the first word that the decoder says, not one that it is given.
 
 Text positions are numbered by where their sound should be: a token of c characters takes `words_per_character * c` places, so
 that text and units which belong together stand at nearly the same rotary position and attention finds them early in training.
@@ -16,36 +19,53 @@ that text and units which belong together stand at nearly the same rotary positi
 
 With `spelling` every letter is a position of its own (echox/models/spelling.py).
 
-Legend: B batch, H LLM width, N text tokens, C text positions, U unit words, W decoder width.
+Legend: B batch, H LLM width, N text tokens, C text positions, U unit words, V text vocabulary, W decoder width.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from torch import nn
-from transformers import DynamicCache, LlamaConfig, LlamaModel, PreTrainedConfig, PreTrainedModel
+from transformers import LlamaConfig, LlamaModel, PreTrainedConfig, PreTrainedModel
 
 from echox.errors import ModelError
 from echox.models.bounds import (
     Classes,
     Factor,
+    Few,
     Flag,
     Heads,
     Layers,
     Positions,
     Share,
+    Small,
     TokenId,
     Wide,
     Width,
     check_heads,
+    check_values,
 )
+from echox.models.decoding import Row, decode
 from echox.models.io import load_config, load_module, save_part
-from echox.models.ragged import pad_left, pad_right
+from echox.models.ragged import pad_right
 from echox.models.spelling import Speller, TextLayout, lay_out
 
-LOOPS, LONGEST_LOOP = 4, 32  # a run of up to 32 unit words said four times in a row is a decoder that hangs
+LONGEST_LOOP = 32  # unit words of a run that a decoder which hangs says over and over
+
+
+class RopeSettings:
+    """Rotary places of an LLM's kind: what a config.json may say of them."""
+
+    rope_type: Literal["default", "llama3", "linear"]
+    rope_theta: Annotated[float, Field(ge=1, le=1e9)]
+    factor: Annotated[float, Field(ge=1, le=1000)]
+    low_freq_factor: Annotated[float, Field(ge=0.1, le=1000)]
+    high_freq_factor: Annotated[float, Field(ge=0.1, le=1000)]
+    original_max_position_embeddings: Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class T2CConfig(PreTrainedConfig):
@@ -68,8 +88,20 @@ class T2CConfig(PreTrainedConfig):
     spelling: Flag = False  # one position a letter; False: spec section 3.1, one a token
     spelling_width: Width = 128
     spelling_layers: Layers = 2
-    max_positions: Positions = 2048
+    max_positions: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = 2048
     dropout: Share = 0.0
+    loops: Small = 4  # a run of unit words said so many times in a row ends the speech; 0: it never does
+    longest: Positions | None = None  # unit words of a text; None: three times what its characters suggest
+    text_vocab_size: Classes = (
+        0  # V, text tokens of its own; 0: the LLM's embeddings are read, unit words alone are written
+    )
+    says_text: Flag = False  # True: spec section 3.1, text tokens may be chosen too
+    before: Annotated[tuple[TokenId, ...], Few] = ()  # text tokens around every text (spec sections 3.2, 6.2)
+    after: Annotated[tuple[TokenId, ...], Few] = ()
+    unseen: Annotated[tuple[TokenId, ...], Few] = ()  # tokens among them that are not attended to
+    head_dim: Width | None = None
+    norm_eps: Annotated[float, Field(gt=0, le=0.1)] = 1e-6
+    rope: dict[str, Any] | None = None  # RopeSettings; None: Llama's defaults
 
 
 def check_fit(config: T2CConfig) -> None:
@@ -77,11 +109,15 @@ def check_fit(config: T2CConfig) -> None:
     check_heads(config.width, config.heads, config.kv_heads, config.model_type)
     if config.width // config.heads % 2:
         raise ModelError(f"{config.model_type}: heads are {config.width // config.heads} wide, which should be even.")
-    specials = (config.bos_token_id, config.eos_token_id, config.pad_token_id)
-    if any(token is None or token >= config.unit_vocab_size for token in specials):
-        raise ModelError(
-            f"{config.model_type}: special tokens {specials} lie outside {config.unit_vocab_size} unit words."
-        )
+    check_values(RopeSettings, config.rope or {}, f"{config.model_type}, rope,")
+    words, V = config.text_vocab_size + config.unit_vocab_size, config.text_vocab_size
+    specials = (config.bos_token_id, config.eos_token_id, *(() if V else (config.pad_token_id,)))
+    if any(token is None or token >= words for token in specials):
+        raise ModelError(f"{config.model_type}: special tokens {specials} lie outside {words} unit words.")
+    if any(token >= V for token in (*config.before, *config.after)):
+        raise ModelError(f"{config.model_type}: the tokens around a text lie outside {V} text tokens.")
+    if V and config.spelling:
+        raise ModelError(f"{config.model_type}: a decoder with text tokens of its own does not spell.")
 
 
 @dataclass
@@ -105,12 +141,14 @@ class TextToCodec(PreTrainedModel):
         self.text_adapter = nn.Linear(config.llm_width, W)
         if config.spelling:
             self.speller = Speller(W, config.spelling_width, config.spelling_layers)
-        self.unit_embedding = nn.Embedding(U, W)
+        self.unit_embedding = nn.Embedding(U, config.llm_width if config.text_vocab_size else W)
         nn.init.normal_(self.unit_embedding.weight, std=0.2)  # near the scale of the text positions beside it
+        if config.text_vocab_size:
+            self.text_embedding = nn.Embedding(config.text_vocab_size, config.llm_width)
         self.decoder = LlamaModel(_llama(config))
         self.decoder.embed_tokens = None
         self.dropout = nn.Dropout(config.dropout)
-        self.head = nn.Linear(W, U, bias=False)
+        self.head = nn.Linear(W, config.text_vocab_size + U, bias=False)
 
     @classmethod
     def load(cls, folder: str | Path) -> "TextToCodec":
@@ -122,23 +160,47 @@ class TextToCodec(PreTrainedModel):
         """Write the decoder to `folder`."""
         save_part(folder, self)
 
-    def layout(self, pieces: list[str]) -> TextLayout:
-        """Return where text tokens stand in the decoder, from their own texts."""
-        config = self.config
-        return lay_out(pieces, config.spelling, config.words_per_character if config.aligned_positions else None)
+    def layout(self, pieces: list[str], frame: T2CConfig | None = None) -> TextLayout:
+        """Return where text tokens stand in the decoder, from their own texts, and what stands around them.
+
+        `frame` is the config whose `before` and `after` are meant: an echo decoder's, or by default its own.
+        """
+        config, frame = self.config, frame or self.config
+        texts = [""] * len(frame.before) + pieces + [""] * len(frame.after)
+        layout = lay_out(texts, config.spelling, config.words_per_character if config.aligned_positions else None)
+        return replace(layout, before=frame.before, after=frame.after, unseen=frame.unseen)
+
+    def embed_text(self, ids: Sequence[int], embeddings_VH: torch.Tensor) -> torch.Tensor:
+        """Return what is read of text tokens, (N, H): its own embeddings of them, or the LLM's."""
+        table_VH = self.text_embedding.weight if self.config.text_vocab_size else embeddings_VH
+        return table_VH[torch.tensor(list(ids), dtype=torch.long, device=table_VH.device)]
 
     def read(self, text: list[torch.Tensor], layouts: list[TextLayout]) -> list[torch.Tensor]:
-        """Return decoder inputs (C, W) of texts (N, H) in LLM width."""
+        """Return decoder inputs (C, W) of texts (N, H) in LLM width, with what their layouts put around them."""
         weight = self.text_adapter.weight
         rows = []
         for text_NH, layout in zip(text, layouts, strict=True):
+            text_NH = text_NH.to(weight.device)
+            if layout.before or layout.after:
+                around = [self.embed_text(ids, text_NH) for ids in (layout.before, layout.after)]
+                text_NH = torch.cat([around[0], text_NH.to(around[0].dtype), around[1]])
             if self.config.normalize_inputs:
                 text_NH = nn.functional.rms_norm(text_NH.float(), text_NH.shape[-1:])
-            text_NW = self.text_adapter(text_NH.to(weight.device, weight.dtype))
+            text_NW = self.text_adapter(text_NH.to(weight.dtype))
             rows.append(text_NW[layout.owners_C.to(weight.device)] if self.config.spelling else text_NW)
         if self.config.spelling:
             rows = self.speller(rows, [row.letters_C for row in layouts if row.letters_C is not None])
         return rows
+
+    def embed_tokens(self, tokens_B: torch.Tensor) -> torch.Tensor:
+        """Return the decoder's inputs (B, W) of unit words (B,), or of text tokens where it has its own."""
+        V = self.config.text_vocab_size
+        if not V:
+            return self.unit_embedding(tokens_B)
+        is_unit_B = tokens_B >= V
+        text_BH = self.text_embedding(tokens_B.masked_fill(is_unit_B, 0))
+        unit_BH = self.unit_embedding((tokens_B - V).clamp(min=0))
+        return self.text_adapter(torch.where(is_unit_B[:, None], unit_BH, text_BH))
 
     def forward(self, batch: T2CBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return logits (B, U-1, vocabulary), the unit words they predict (B, U-1) and their mask (B, U-1)."""
@@ -146,124 +208,124 @@ class TextToCodec(PreTrainedModel):
         words = [torch.tensor(row, device=device) for row in batch.words]
         rows, places = [], []
         for text_CW, layout, word_U in zip(self.read(batch.text, batch.layouts), batch.layouts, words, strict=True):
-            rows.append(torch.cat([text_CW, self.unit_embedding(word_U[:-1])]))
+            rows.append(torch.cat([text_CW, self.embed_tokens(word_U[:-1])]))
             unit_places_U = torch.arange(len(word_U) - 1, device=device) + self.first_place(layout)
             places.append(torch.cat([layout.places_C.to(device), unit_places_U]))
         embeds_BNW, mask_BN = pad_right(rows)
         places_BN, _ = pad_right(places)
         output = self.decoder(
             inputs_embeds=self.dropout(embeds_BNW),
-            attention_mask=mask_BN.long(),
+            attention_mask=self._seen(mask_BN, batch.layouts).long(),
             position_ids=places_BN,
             use_cache=False,
         )
-        spans = [(len(layout), len(row)) for layout, row in zip(batch.layouts, rows, strict=True)]
+        given = self._given
+        spans = [(len(layout) - 1 + given, len(row)) for layout, row in zip(batch.layouts, rows, strict=True)]
         hidden_BUW, mask_BU = pad_right([h[a:b] for h, (a, b) in zip(output.last_hidden_state, spans, strict=True)])
-        targets_BU, _ = pad_right([word[1:] for word in words])
+        targets_BU, _ = pad_right([word_U[given:] for word_U in words])
         return self.head(hidden_BUW), targets_BU, mask_BU
+
+    @property
+    def _given(self) -> int:
+        """How many words the decoder is given: BOS, which one with text tokens of its own says itself."""
+        return 0 if self.config.text_vocab_size else 1
+
+    @staticmethod
+    def _seen(mask_BN: torch.Tensor, layouts: list[TextLayout]) -> torch.Tensor:
+        """Return the mask (B, N) of right-padded rows without what their layouts hide."""
+        hidden = [(row, layout.seen_C) for row, layout in enumerate(layouts) if layout.seen_C is not None]
+        if hidden:
+            mask_BN = mask_BN.clone()
+        for row, seen_C in hidden:
+            mask_BN[row, : len(seen_C)] &= seen_C.to(mask_BN.device)
+        return mask_BN
+
+    @property
+    def body(self) -> LlamaModel:
+        """The decoder without its head."""
+        return self.decoder
+
+    def token_logits(self, hidden_BW: torch.Tensor) -> torch.Tensor:
+        """Return scores (B, V + U) of the next word: unit words and EOS, and whatever else the settings allow."""
+        config, V = self.config, self.config.text_vocab_size
+        if V and not config.says_text:
+            marks = torch.tensor([config.bos_token_id, config.eos_token_id], device=hidden_BW.device)
+            logits_BU = hidden_BW.new_full((len(hidden_BW), len(self.head.weight)), -torch.inf)
+            logits_BU[:, V:] = hidden_BW @ self.head.weight[V:].t()
+            logits_BU[:, marks] = hidden_BW @ self.head.weight[marks].t()
+            return logits_BU
+        logits_BU = self.head(hidden_BW)
+        for never in (config.bos_token_id, config.pad_token_id) if not V else ():
+            logits_BU[:, never] = -torch.inf
+        return logits_BU
+
+    def row(self, text_NH: torch.Tensor, layout: TextLayout) -> Row:
+        """Return what the decoder starts with: a text (N, H) in LLM width and, unless it says it itself, BOS."""
+        return self._rows([text_NH], [layout])[0]
+
+    def _rows(self, text: list[torch.Tensor], layouts: list[TextLayout]) -> list[Row]:
+        device, given = self.head.weight.device, self._given
+        bos_1W = self.embed_tokens(torch.tensor([self.config.bos_token_id] * given, dtype=torch.long, device=device))
+        rows = []
+        for text_CW, layout in zip(self.read(text, layouts), layouts, strict=True):
+            first = self.first_place(layout)
+            places_N = nn.functional.pad(layout.places_C, (0, given), value=first)
+            seen_N = layout.seen_C
+            seen_N = None if seen_N is None else nn.functional.pad(seen_N, (0, given), value=True)
+            rows.append(Row(torch.cat([text_CW, bos_1W]), places_N, first + given, seen_N))
+        return rows
+
+    @torch.inference_mode()
+    def stream(self, text_NH: torch.Tensor, layout: TextLayout) -> Iterator[int]:
+        """Yield the greedy unit words of one text (N, H) as they are chosen; see `generate`."""
+        limit = self.limit(layout)
+        rows = [self.row(text_NH, layout)]
+        for step in decode(self, rows, {self.config.eos_token_id}, lambda _, said: self.is_over(said, limit)):
+            yield step.tokens[0]
 
     @torch.inference_mode()
     def generate(
         self, text: list[torch.Tensor], layouts: list[TextLayout], limit: int | None = None
     ) -> list[list[int]]:
-        """Return greedy unit words for every row, without BOS and EOS; rows end at EOS or after `limit` words.
+        """Return greedy unit words for every row, without EOS and a BOS that was given; at most `limit` words.
 
         The default limit grows with the text: three times the words that its characters suggest. A row that says one run
         four times over ends there.
         """
         limits = [limit or self.limit(layout) for layout in layouts]
-        state = self.start(text, layouts)
-        rows: list[list[int]] = [[] for _ in text]
-        done = [False] * len(text)
-        for _ in range(max(limits)):
-            for row, word in enumerate(state.words_B.tolist()):
-                if done[row]:
-                    continue
-                if word == self.config.eos_token_id or is_over(rows[row], limits[row]):
-                    done[row] = True
-                else:
-                    rows[row].append(word)
-            if all(done):
-                break
-            self.step(state)
-        return rows
+        said: list[list[int]] = [[] for _ in text]
+        rows = self._rows(text, layouts)
+        for step in decode(self, rows, {self.config.eos_token_id}, lambda row, words: self.is_over(words, limits[row])):
+            for row, word in zip(step.rows, step.tokens, strict=True):
+                said[row].append(word)
+        return said
+
+    def framed(self, words: list[int], whole: bool = True) -> list[int]:
+        """Return generated unit words as a training row: BOS in front, and EOS at the end of a whole one."""
+        bos = [self.config.bos_token_id] * self._given
+        return [*bos, *words, *([self.config.eos_token_id] if whole else [])]
 
     def first_place(self, layout: TextLayout) -> int:
-        """Return the rotary place of BOS: 0 beside the text, or behind it."""
+        """Return the rotary place of the first unit word: 0 beside the text, or behind it."""
         return 0 if self.config.aligned_positions else len(layout)
 
     def limit(self, layout: TextLayout) -> int:
-        """Return how many unit words a text may take: three times what its length suggests, and some."""
+        """Return how many unit words a text may take: as many as its config says, or as its length suggests."""
         expected = float(layout.places_C[-1]) if self.config.aligned_positions else 4.0 * len(layout)
-        return min(self.config.max_positions - 1, 24 + int(3 * expected))
+        return self.config.longest or min(self.config.max_positions - 1, 24 + int(3 * expected))
 
-    @torch.inference_mode()
-    def start(self, text: list[torch.Tensor], layouts: list[TextLayout]) -> "T2CState":
-        """Read the texts and return a state that holds the first unit word of every row."""
-        device = self.head.weight.device
-        bos_1W = self.unit_embedding(torch.tensor([self.config.bos_token_id], device=device))
-        embeds_BNW, mask_BN = pad_left([torch.cat([row_CW, bos_1W]) for row_CW in self.read(text, layouts)])
-        firsts = [self.first_place(layout) for layout in layouts]
-        ones = [
-            nn.functional.pad(row.places_C, (0, 1), value=first) for row, first in zip(layouts, firsts, strict=True)
-        ]
-        places_BN, _ = pad_left([row.to(device) for row in ones])
-        output = self.decoder(
-            inputs_embeds=embeds_BNW,
-            attention_mask=mask_BN.long(),
-            position_ids=places_BN,
-            past_key_values=DynamicCache(config=self.decoder.config),
-            use_cache=True,
-        )
-        next_B = torch.tensor(firsts, device=device) + 1
-        state = T2CState(output.past_key_values, mask_BN, next_B, self._pick(output.last_hidden_state))
-        return state
-
-    @torch.inference_mode()
-    def step(self, state: "T2CState") -> torch.Tensor:
-        """Advance every row by one unit word, in place; return the new words (B,)."""
-        state.mask_BN = nn.functional.pad(state.mask_BN, (0, 1), value=True)
-        output = self.decoder(
-            inputs_embeds=self.unit_embedding(state.words_B)[:, None],
-            attention_mask=state.mask_BN.long(),
-            position_ids=state.next_B[:, None],
-            past_key_values=state.cache,
-            use_cache=True,
-        )
-        state.next_B = state.next_B + 1
-        state.words_B = self._pick(output.last_hidden_state)
-        return state.words_B
-
-    def _pick(self, hidden_BNW: torch.Tensor) -> torch.Tensor:
-        """Return the best unit word after the last position, never BOS or padding."""
-        logits_BU = self.head(hidden_BNW[:, -1])
-        for never in (self.config.bos_token_id, self.config.pad_token_id):
-            logits_BU[:, never] = -torch.inf
-        best_B, word_B = logits_BU.max(-1)
-        if not torch.isfinite(best_B).all():
-            raise ModelError("the speech decoder's numbers overflow (NaN or infinity): fetch the model again.")
-        return word_B
+    def is_over(self, words: list[int], limit: int) -> bool:
+        """Say whether a text has been said at too great length: `limit` words, or one run of words over and over."""
+        return len(words) >= limit or (self.config.loops > 0 and loops(words, self.config.loops))
 
 
-def is_over(words: list[int], limit: int) -> bool:
-    """Say whether a text has been said at too great length: `limit` words, or the same run of words four times over."""
-    if len(words) >= limit:
-        return True
-    for size in range(2, min(LONGEST_LOOP, len(words) // LOOPS) + 1):
+def loops(words: list[int], times: int) -> bool:
+    """Say whether `words` end with the same run of at least two words, `times` times over."""
+    for size in range(2, min(LONGEST_LOOP, len(words) // times) + 1):
         run = words[-size:]
-        if all(words[-size * (n + 1) : -size * n] == run for n in range(1, LOOPS)):
+        if all(words[-size * (n + 1) : -size * n] == run for n in range(1, times)):
             return True
     return False
-
-
-@dataclass
-class T2CState:
-    """Everything one running generation owns."""
-
-    cache: Any
-    mask_BN: torch.Tensor
-    next_B: torch.Tensor
-    words_B: torch.Tensor
 
 
 def _llama(config: T2CConfig) -> LlamaConfig:
@@ -276,6 +338,9 @@ def _llama(config: T2CConfig) -> LlamaConfig:
         num_attention_heads=config.heads,
         num_key_value_heads=config.kv_heads,
         max_position_embeddings=config.max_positions,
+        head_dim=config.head_dim,
+        rms_norm_eps=config.norm_eps,
+        **({"rope_parameters": config.rope} if config.rope else {}),
         bos_token_id=None,
         eos_token_id=None,
         pad_token_id=None,

@@ -16,10 +16,10 @@ from echox.errors import ModelError
 from echox.models.bounds import Classes, Text, TokenId, Width, check_values
 from echox.models.io import CONFIG, read_config
 from echox.models.llm import LlmSizes
+from echox.text.echox_dialect import SEGMENT_PREFIX_ID
 
 KINDS = ("EchoX", "Soundwave")
 ALIGNER_STAGES = ("finetune", "finetune_kd", "finetune_kd_online")  # values of unit_output that own a denoising adapter
-SEGMENT_PREFIX_ID = 12_800  # see docs/released.md: a slip for 128000 that the T2C was trained with
 _LLAMA_KEYS = (
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
     "hidden_act", "max_position_embeddings", "rms_norm_eps", "rope_theta", "rope_scaling", "rope_parameters",
@@ -75,7 +75,7 @@ class ReleasedConfig:
         check_values(ReleasedSizes, given, name)
         settings = {key: raw[key] for key in _LLAMA_KEYS if raw.get(key) is not None}
         settings.setdefault("num_key_value_heads", settings["num_attention_heads"])
-        settings["tie_word_embeddings"] = False  # tied weights are shared by hand: the T2C must never be tied
+        settings["tie_word_embeddings"] = False  # the T2C must never be tied
         has_t2c = kind == "EchoX" and "unit_output" in raw
         units = int(raw.get("unit_vocab_size") or 0) if has_t2c else 0
         if has_t2c and units < 1:

@@ -1,109 +1,131 @@
 """`echox convert`: what a file or folder is, and into which of our folders it goes; each kind has its own module.
 
-An EchoX or Soundwave checkpoint becomes one folder whose parts other programs can read (`llm/` loads as
-LlamaForCausalLM):
+An EchoX or Soundwave checkpoint becomes a model folder like any other of ours, which every stage can go on from:
 
-    config.json     the released settings, marked `echox_layout`
-    llm/            model.embed_tokens, model.layers, model.norm, lm_head
-    speech/         the front end (and Soundwave's encoder)
-    t2c/  echo/     the text-to-codec decoder; its denoising adapter
-    encoder/        Whisper's encoder, or a reference to where it lies
-    vocoder/        UnitVocoder; the fairseq originals are kept in it, so that the way back is exact
+    config.json     the settings in which it differs from our own models
+    llm/            a LlamaForCausalLM with its tokenizer, as other programs read it
+    s2t/  t2c/  echo/  encoder/  vocoder/    our parts, with our names
+    original/       what the way back needs: the small files and the tensors' names; the fairseq vocoder
 
 Tensors are copied without a change of type, so that a conversion there and back is bit-equal.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from echox.errors import InputError, ModelError
-from echox.files import copy_file, write_text
+from echox.errors import InputError
+from echox.files import JSON_BYTES, copy_file, read_text, write_text
+from echox.generate.parts import MODEL_TYPE
 from echox.hub import resolve_model
+from echox.models.io import read_config
+from echox.models.t2c import T2CConfig
+from echox.models.weights import SHARD_BYTES, WeightFiles, write_shards
 from echox.released.config import KINDS, ReleasedConfig
-from echox.released.load import OUR_LAYOUT, PARTS, open_files
-from echox.released.locate import find_encoder, find_vocoder
-from echox.released.weights import SHARD_BYTES, WeightFiles, write_shards
+from echox.released.keymap import OF_OURS, check_layout, echo_config, ours, s2t_config, t2c_values, theirs
+from echox.released.locate import find_encoder, find_vocoder, whisper_settings
+from echox.released.open import TRIGGER, load_tokenizer
+from echox.text.echox_dialect import BEGIN, STOP_NAMES, EchoXTokens
 
-LAYOUT_VERSION = 1
-ORIGINAL = "fairseq"  # folder in vocoder/ with the files that it was converted from
-_LLM = ("model.embed_tokens.", "model.layers.", "model.norm.", "lm_head.")
-_ECHO = "unit_translator.aligner_MLP."
-
-
-def part_of(name: str) -> str:
-    """Return the part (`llm`, `speech`, `t2c`, `echo`) that a released tensor name belongs to."""
-    if name.startswith(_LLM):
-        return "llm"
-    if name.startswith(_ECHO):
-        return "echo"
-    return "t2c" if name.startswith("unit_translator.") else "speech"
+ORIGINAL = "original"
+NAMES = "tensors.json"
 
 
 def convert_checkpoint(
     source: str | Path,
     dest: str | Path,
     encoder: str | Path | None = None,
-    reference_encoder: bool = False,
+    without_encoder: bool = False,
     shard_bytes: int = SHARD_BYTES,
 ) -> ReleasedConfig:
-    """Write our folder of a released checkpoint; ModelError, OutputError. `reference_encoder` leaves the encoder
-    where it is.
-    """
+    """Write our folder of a released checkpoint; ModelError, OutputError. `without_encoder` leaves its encoder where it is."""
     folder, dest = resolve_model(source), Path(dest)
-    config = ReleasedConfig.load(folder)
-    if OUR_LAYOUT in config.raw:
+    if read_config(folder).get("model_type") == MODEL_TYPE:
         raise InputError(f"{folder} is in our layout already: use --to released for the way back.")
-    files = open_files(folder, config)
-    names = [
-        name
-        for name in files.shapes
-        if not name.startswith("unit_translator.model.rotary") and "rotary_emb" not in name
-    ]
-    raw = {**config.raw, OUR_LAYOUT: LAYOUT_VERSION}
-    for part, prefix in PARTS.items():
-        own = [name for name in names if part_of(name) == part]
-        if own:
-            write_shards(dest / part, _renamed(files, own, prefix), shard_bytes)
-    _write_llm_config(dest / "llm" / "config.json", config, _dtype_of(files, names))
-    tower = _bring_encoder(folder, dest, config, files, encoder, reference_encoder)
-    if tower != config.audio_tower:
-        raw |= {"audio_tower": tower, "released_audio_tower": config.audio_tower}
+    config = ReleasedConfig.load(folder)
+    files = WeightFiles(folder)
+    check_layout(config, files.shapes, str(folder))
+    tokens = EchoXTokens.of(load_tokenizer(folder), config.segment_prefix_id)
+    names = [name for name in files.headers if "rotary_emb" not in name]
+    parts: dict[str, list[str]] = {}
+    for name in names:
+        parts.setdefault(ours(name)[0], []).append(name)
+    for part, own in parts.items():
+        write_shards(
+            dest / part, _with_constants(part, files.read(own), config), shard_bytes if part == "llm" else SHARD_BYTES
+        )
+    _write_configs(dest, config, tokens, _dtype_of(files, names))
+    layers = _bring_encoder(folder, dest, config, files, encoder, without_encoder)
     if config.has_aligner:
         _bring_vocoder(folder, dest)
-    _copy_small(folder, dest)
-    write_text(dest / "config.json", json.dumps(raw, indent=2) + "\n")
+    copy_file(folder / "tokenizer.json", dest / "llm" / "tokenizer.json")
+    names_of = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": BEGIN, "eos_token": STOP_NAMES[0]}
+    write_text(dest / "llm" / "tokenizer_config.json", json.dumps(names_of, indent=2) + "\n")
+    for file in _small_files(folder):
+        copy_file(file, dest / ORIGINAL / file.name)
+    write_text(dest / ORIGINAL / NAMES, json.dumps(names, indent=1) + "\n")
+    settings = {
+        "model_type": MODEL_TYPE,
+        "encoder_layer": layers,
+        "encoder_windows": "full",
+        "llm": {"folder": "llm"},
+        "trigger": TRIGGER,
+        "spelled_units": config.units if config.has_aligner else 0,
+    }
+    write_text(dest / "config.json", json.dumps(settings, indent=2) + "\n")
     return config
 
 
 def restore_checkpoint(source: str | Path, dest: str | Path, shard_bytes: int = SHARD_BYTES) -> ReleasedConfig:
     """Write the released layout from our folder: the same tensors, bit for bit; ModelError, OutputError."""
     source, dest = Path(source), Path(dest)
-    config = ReleasedConfig.load(source)
-    if OUR_LAYOUT not in config.raw:
-        raise InputError(f"{source} is not a folder that echox convert wrote: its config.json has no {OUR_LAYOUT}.")
-    files = open_files(source, config)
-    write_shards(dest, files.read(files.shapes), shard_bytes)
-    _copy_small(source, dest)
-    originals = source / "vocoder" / ORIGINAL
-    if originals.is_dir():
-        for file in sorted(originals.iterdir()):
+    if not (source / ORIGINAL / NAMES).is_file():
+        raise InputError(f"{source} is not a folder that echox convert wrote: it has no {ORIGINAL}/{NAMES}.")
+    config = ReleasedConfig.load(source / ORIGINAL)
+    names = set(json.loads(read_text(source / ORIGINAL / NAMES, JSON_BYTES)))
+    write_shards(dest, _back(source, names), shard_bytes)
+    for file in sorted((source / ORIGINAL).iterdir()):
+        if file.name != NAMES:
             copy_file(file, dest / file.name)
-    raw = {key: value for key, value in config.raw.items() if key not in (OUR_LAYOUT, "released_audio_tower")}
-    if "released_audio_tower" in config.raw:
-        raw["audio_tower"] = config.raw["released_audio_tower"]
-        if raw["audio_tower"] is None:
-            del raw["audio_tower"]
-    write_text(dest / "config.json", json.dumps(raw, indent=2) + "\n")
     return config
 
 
-def _renamed(files: WeightFiles, names: list[str], prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
-    for name, tensor in files.read(names):
-        yield name.removeprefix(prefix), tensor
+def _with_constants(
+    part: str, tensors: Iterable[tuple[str, torch.Tensor]], config: ReleasedConfig
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield a part's tensors under our names, and the constants that no checkpoint holds."""
+    for name, tensor in tensors:
+        yield ours(name)[1], tensor
+    if part == "s2t":
+        yield "adapter.scale", torch.tensor(1.0)
+        yield "ctc_tokens", torch.arange(config.llm.vocab_size, dtype=torch.int32)
+
+
+def _back(source: Path, names: set[str]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield the tensors of our parts that a checkpoint held, under their released names."""
+    for part in sorted({ours(name)[0] for name in names}):
+        files = WeightFiles(source / part)
+        for name, tensor in files.read([n for n in files.headers if n not in OF_OURS and theirs(part, n) in names]):
+            yield theirs(part, name), tensor
+
+
+def _write_configs(dest: Path, config: ReleasedConfig, tokens: EchoXTokens, dtype: str) -> None:
+    llm = config.llm.to_diff_dict() | {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "tie_word_embeddings": config.tied,
+        "dtype": dtype,
+    }
+    parts: dict[str, dict[str, Any]] = {"llm": llm, "s2t": s2t_config(config, tokens).to_diff_dict()}
+    if config.t2c is not None:
+        parts["t2c"] = T2CConfig(**t2c_values(config, tokens)).to_diff_dict()
+    if config.has_aligner:
+        parts["echo"] = echo_config(config, tokens).to_diff_dict()
+    for part, values in parts.items():
+        write_text(dest / part / "config.json", json.dumps(values, indent=2) + "\n")
 
 
 def _dtype_of(files: WeightFiles, names: list[str]) -> str:
@@ -111,46 +133,33 @@ def _dtype_of(files: WeightFiles, names: list[str]) -> str:
     return str(first.dtype).removeprefix("torch.")
 
 
-def _write_llm_config(path: Path, config: ReleasedConfig, dtype: str) -> None:
-    llm = config.llm.to_diff_dict()
-    llm |= {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "tie_word_embeddings": config.tied,
-        "dtype": dtype,
-    }
-    write_text(path, json.dumps(llm, indent=2) + "\n")
-
-
 def _bring_encoder(
-    folder: Path, dest: Path, config: ReleasedConfig, files: WeightFiles, given: str | Path | None, reference: bool
-) -> str | None:
-    """Copy the encoder's tensors to `dest`/encoder, or return where they lie; Soundwave may carry them in its own
-    part.
-    """
-    if any(name.startswith("model.audio_tower.") for name in files.shapes):
-        return config.audio_tower
+    folder: Path, dest: Path, config: ReleasedConfig, files: WeightFiles, given: str | Path | None, without: bool
+) -> int:
+    """Copy the encoder's tensors to `dest`/encoder unless the checkpoint carried it; return how many layers it has."""
+    if (dest / "encoder").is_dir():
+        settings = whisper_settings(files.shapes)
+        values = {"model_type": "whisper", "architectures": ["WhisperEncoder"], **settings}
+        write_text(dest / "encoder" / "config.json", json.dumps(values, indent=2) + "\n")
+        return settings["encoder_layers"]
     where = find_encoder(folder, config, given)
-    if reference:
-        return str(where.resolve())
-    raw = json.loads((where / "config.json").read_text(encoding="utf-8"))
-    whisper = WeightFiles(where)
-    prefix = next((p for p in ("model.encoder.", "encoder.", "") if f"{p}conv1.weight" in whisper.shapes), None)
-    if prefix is None:
-        raise ModelError(f"{where} holds no Whisper encoder (no conv1.weight): give a Whisper folder.")
-    width = whisper.shapes[f"{prefix}conv1.weight"][0]
-    if width != config.adapter_size:
-        raise ModelError(f"{where} is {width} wide; expected {config.adapter_size} (adapter_size of the checkpoint).")
-    names = [name for name in whisper.shapes if name.startswith(prefix) and not name.startswith("decoder.")]
-    write_shards(dest / "encoder", _renamed(whisper, names, prefix))
-    write_text(
-        dest / "encoder" / "config.json", json.dumps({**raw, "architectures": ["WhisperEncoder"]}, indent=2) + "\n"
-    )
-    return "encoder"
+    values = read_config(where)
+    if not without:
+        whisper = WeightFiles(where)
+        own = {name: name[name.find("encoder.") + 8 if "encoder." in name else 0 :] for name in whisper.headers}
+        own = {
+            name: short
+            for name, short in own.items()
+            if not name.startswith(("decoder.", "model.decoder.", "proj_out."))
+        }
+        write_shards(dest / "encoder", ((own[name], tensor) for name, tensor in whisper.read(own)))
+        values = values | {"architectures": ["WhisperEncoder"]}
+        write_text(dest / "encoder" / "config.json", json.dumps(values, indent=2) + "\n")
+    return int(values["encoder_layers"])
 
 
 def _bring_vocoder(folder: Path, dest: Path) -> None:
-    """Convert the checkpoint's vocoder, keeping the fairseq files beside it for the way back."""
+    """Convert the checkpoint's vocoder, keeping the fairseq files for the way back."""
     if (folder / "vocoder" / "model.safetensors").is_file():
         for file in sorted((folder / "vocoder").iterdir()):
             copy_file(file, dest / "vocoder" / file.name)
@@ -161,15 +170,12 @@ def _bring_vocoder(folder: Path, dest: Path) -> None:
     from echox.released.fairseq_vocoder import convert_vocoder
 
     convert_vocoder(generators[0], folder / "vocoder_config.json", dest / "vocoder")
-    for file in (generators[0], folder / "vocoder_config.json"):
-        copy_file(file, dest / "vocoder" / ORIGINAL / file.name)
+    copy_file(generators[0], dest / ORIGINAL / generators[0].name)
 
 
-def _copy_small(source: Path, dest: Path) -> None:
-    """Copy the tokenizer and generation settings, not weights and not config.json."""
-    for file in sorted(source.glob("*.json")):
-        if file.name != "config.json" and not file.name.endswith(".index.json") and file.name != "vocoder_config.json":
-            copy_file(file, dest / file.name)
+def _small_files(folder: Path) -> list[Path]:
+    """Return settings and tokenizer files, not the index of the weights."""
+    return [file for file in sorted(folder.glob("*.json")) if not file.name.endswith(".index.json")]
 
 
 def kind_of(source: str | Path, config: Path | None = None) -> str:
@@ -178,8 +184,10 @@ def kind_of(source: str | Path, config: Path | None = None) -> str:
     if not path.exists():
         return "checkpoint"  # a hub name: resolve_model says if it is not
     if path.is_dir():
-        raw: dict[str, Any] = ReleasedConfig.load(path).raw
-        return "ours" if OUR_LAYOUT in raw else "checkpoint"
+        if read_config(path).get("model_type") == MODEL_TYPE:
+            return "ours"
+        ReleasedConfig.load(path)
+        return "checkpoint"
     if path.suffix in (".bin", ".joblib", ".km", ".pkl"):
         return "kmeans"
     if config is not None or path.name.startswith("g_"):

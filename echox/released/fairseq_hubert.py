@@ -13,8 +13,8 @@ import torch
 
 from echox.errors import InputError, ModelError
 from echox.files import write_text
+from echox.models.weights import write_shards
 from echox.released.unpickle import Record, load_torch
-from echox.released.weights import write_shards
 
 _DROPPED = re.compile(r"^(final_proj\.|label_embs_concat$|target_glu\.|project_q\.|w2v_)")
 _RULES = (

@@ -140,7 +140,7 @@ def convert_vocoder(
     path: str | Path, config: str | Path, folder: str | Path, speaker: int | None = None
 ) -> UnitVocoder:
     """Write our vocoder folder of a fairseq checkpoint, in the checkpoint's own precision; OutputError."""
-    from echox.released.weights import write_shards
+    from echox.models.weights import write_shards
 
     vocoder = load_fairseq_vocoder(path, config, speaker)
     write_shards(Path(folder), vocoder.state_dict().items())

@@ -64,7 +64,7 @@ def find_vocoder(folder: Path, given: str | Path | None = None) -> UnitVocoder:
 
     place = Path(given) if given is not None else folder / "vocoder"
     if (place / "model.safetensors").is_file():
-        return load_vocoder(place).eval()
+        return load_vocoder(place)
     root = place if given is not None else folder
     generators = sorted(root.glob("g_*")) if root.is_dir() else [root] if root.is_file() else []
     if generators:

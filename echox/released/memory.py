@@ -14,7 +14,7 @@ from typing import Any
 from transformers import LlamaConfig
 
 from echox.released.config import ReleasedConfig
-from echox.released.layout import expected_shapes
+from echox.released.keymap import expected_shapes
 
 WIDTHS = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "int8": 1.0, "nf4": 0.5 + 4 / 64}
 WHISPER_LARGE_V3 = 636_968_960  # parameters of its encoder, table of positions included

@@ -4,11 +4,15 @@ A segment is a run of answer tokens that is voiced together. `PhraseSegmenter` (
 clauses, so that each segment is a breath; `TriggerSegmenter` is the paper's: where the hidden state comes close to the trigger
 feature and is a local maximum of closeness.
 
+Both answer each token with the number of tokens after which a segment ends that has become whole, or None.
+
     tokens     The | answer | is | Paris | , | which | lies | ...
     phrase                            cut ^ (a clause ended and the next token starts a word)
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol, Self
 
 SENTENCE_ENDS = (".", "!", "?", ":", ";", '."', "\n")
 CLAUSE_ENDS = (",", " -", ")")
@@ -17,6 +21,18 @@ FUNCTION_WORDS = frozenset(
     "because while if as is are was were be been has have had do does did can could will would may might must should it he "
     "she they we i you this these those its his her their our my your not no".split()
 )
+
+
+class Segmenter(Protocol):
+    """Cuts an answer as it grows."""
+
+    def push(self, piece: str, score: float = 0.0) -> int | None:
+        """Take the next token's text and the closeness of its state to the trigger feature; return where a segment ends."""
+        ...
+
+    def fresh(self) -> Self:
+        """Return one with the same settings for another answer."""
+        ...
 
 
 @dataclass
@@ -37,15 +53,21 @@ class PhraseSegmenter:
     text: str = field(default="", init=False)
     count: int = field(default=0, init=False)
     segments: int = field(default=0, init=False)  # that have ended
+    total: int = field(default=0, init=False)  # tokens of the answer
 
-    def push(self, piece: str) -> bool:
-        """Take the next token's text; return whether a segment ends before it."""
-        cut = self.count > 0 and piece[:1].isspace() and self._complete(piece)
-        if cut:
+    def push(self, piece: str, score: float = 0.0) -> int | None:
+        """See `Segmenter.push`: a segment may end before a token that starts a word."""
+        cut = self.total if self.count > 0 and piece[:1].isspace() and self._complete(piece) else None
+        if cut is not None:
             self.text, self.count, self.segments = "", 0, self.segments + 1
         self.text += piece
         self.count += 1
+        self.total += 1
         return cut
+
+    def fresh(self) -> Self:
+        """See `Segmenter.fresh`."""
+        return replace(self)
 
     def _complete(self, piece: str) -> bool:
         text = self.text.rstrip(" ")
@@ -78,8 +100,12 @@ class TriggerSegmenter:
     scores: list[float] = field(default_factory=list, init=False)
     start: int = field(default=0, init=False)
 
-    def push(self, score: float) -> int | None:
-        """Take the next state's score; return the index after the last state of a segment that it completes."""
+    def fresh(self) -> Self:
+        """See `Segmenter.fresh`."""
+        return replace(self)
+
+    def push(self, piece: str, score: float = 0.0) -> int | None:
+        """See `Segmenter.push`: a segment ends some tokens back, where it is known that no closer state follows."""
         self.scores.append(score)
         k = len(self.scores) - 1 - self.window
         if k < 0:
@@ -93,9 +119,11 @@ class TriggerSegmenter:
         return None
 
 
-def cut_text(pieces: list[str], segmenter: PhraseSegmenter | None = None) -> list[tuple[int, int]]:
-    """Return (first, end) of every segment of a whole text, given its tokens' texts."""
-    segmenter = segmenter or PhraseSegmenter()
-    cuts = [i for i, piece in enumerate(pieces) if segmenter.push(piece)]
-    bounds = [0, *cuts, len(pieces)]
+def cut_text(
+    pieces: Sequence[str], segmenter: Segmenter | None = None, scores: Sequence[float] = ()
+) -> list[tuple[int, int]]:
+    """Return (first, end) of every segment of a whole text, given its tokens' texts and perhaps their scores."""
+    segmenter = segmenter.fresh() if segmenter else PhraseSegmenter()
+    found = [segmenter.push(piece, score) for piece, score in zip(pieces, scores or [0.0] * len(pieces), strict=True)]
+    bounds = [0, *(cut for cut in found if cut is not None), len(pieces)]
     return [(a, b) for a, b in zip(bounds, bounds[1:], strict=False) if b > a]

@@ -22,15 +22,15 @@ from echox.data.batching import BucketedBatches
 from echox.data.example import Example, QuestionData, padded_states, read_examples
 from echox.errors import ConfigError
 from echox.models.echo import EchoDecoder
-from echox.models.llm import load_llm, load_tokenizer, token_pieces
+from echox.models.llm import Place, load_llm, load_tokenizer, token_pieces
 from echox.models.lora import LoraSettings, attach_lora, buffer_name, lora_state
 from echox.models.ragged import unpad
 from echox.models.s2t import Generated, S2TInputs, SpeechToText
 from echox.models.spelling import TextLayout
-from echox.models.t2c import T2CBatch, TextToCodec, is_over
+from echox.models.t2c import T2CBatch, TextToCodec
 from echox.objectives.echo import EchoBatch, EchoObjective, EchoPass, EchoWeights
 from echox.objectives.s2t import AlignPass, AnswerPass, S2TObjective
-from echox.text.prompt import Prompt, build_prompt, encode, stop_ids
+from echox.text.prompt import encode, question_prompt, stop_ids
 from echox.text.segmenter import cut_text
 from echox.train.evaluate import mean_loss, some_at_a_time
 from echox.train.loop import Player, Stage, TrainSettings
@@ -69,10 +69,11 @@ class Recipe(Settings):
 
 @dataclass
 class EchoPair:
-    """One voiced segment: states (N, H), the ids they predict, their layout, pseudo unit words, its span of the answer."""
+    """One voiced segment: states (N, H), the ids they predict and their texts, layout, pseudo unit words, span of the answer."""
 
     states_NH: torch.Tensor
     ids: list[int]
+    pieces: list[str]
     layout: TextLayout
     words: list[int]
     span: tuple[int, int]
@@ -81,10 +82,14 @@ class EchoPair:
 class EchoTargets:
     """Answers the questions, cuts the answers into segments and lets the frozen T2C say them."""
 
-    def __init__(self, s2t: SpeechToText, t2c: TextToCodec, tokenizer: Any, prompt: Prompt, recipe: Recipe) -> None:
-        self.s2t, self.t2c, self.tokenizer, self.prompt, self.recipe = s2t, t2c, tokenizer, prompt, recipe
-        self.stop = stop_ids(tokenizer, s2t.llm)
+    def __init__(self, s2t: SpeechToText, t2c: TextToCodec, echo: EchoDecoder, tokenizer: Any, recipe: Recipe) -> None:
+        self.s2t, self.t2c, self.echo, self.tokenizer, self.recipe = s2t, t2c, echo, tokenizer, recipe
+        self.prompt, self.stop = question_prompt(s2t.config.dialect_of(tokenizer)), stop_ids(tokenizer, s2t.llm)
         self.width = s2t.adapter.config.encoder_width
+
+    def embed(self, ids: list[int]) -> torch.Tensor:
+        """Return what T2C reads of text tokens, (N, H) in float32: what denoised states should come near to."""
+        return self.t2c.embed_text(ids, self.s2t.embeddings_VH).float()
 
     @torch.no_grad()
     def pairs(self, rows: list[Example]) -> list[list[EchoPair]]:
@@ -92,8 +97,8 @@ class EchoTargets:
         training = self.s2t.training
         self.s2t.eval()
         if self.recipe.text == "free":
-            limit, prompt = self.recipe.max_new_tokens, self.prompt
-            made = self.s2t.generate(self.positions(rows), prompt.before, prompt.after, self.stop, limit)
+            asked = [self.s2t.row(self.prompt, [positions_NH]) for positions_NH in self.positions(rows)]
+            made = self.s2t.generate(asked, self.stop, self.recipe.max_new_tokens)
         else:
             made = self.forced(rows)
         self.s2t.train(training)
@@ -115,7 +120,7 @@ class EchoTargets:
         for hidden_NH in unpad(output.hidden_BLH, output.mask_BL):
             ids = self.s2t.logits(hidden_NH).argmax(-1).tolist()
             kept = [n for n, token in enumerate(ids) if token not in self.stop]
-            made.append(Generated([ids[n] for n in kept], [hidden_NH[n] for n in kept], True))
+            made.append(Generated([ids[n] for n in kept], [hidden_NH[n] for n in kept]))
         return made
 
     def inputs(self, rows: list[Example], answers: list[list[int]]) -> S2TInputs:
@@ -131,16 +136,14 @@ class EchoTargets:
         for owner, one in enumerate(made):
             pieces = token_pieces(self.tokenizer, one.ids)
             for first, end in cut_text(pieces):
-                layout = self.t2c.layout(pieces[first:end])
+                texts, ids = pieces[first:end], one.ids[first:end]
                 states_NH = torch.stack(one.states[first:end]).float().cpu()
-                segments.append((owner, EchoPair(states_NH, one.ids[first:end], layout, [], (first, end))))
+                segments.append((owner, EchoPair(states_NH, ids, texts, self.echo.layout(texts), [], (first, end))))
         if segments:
-            texts = [self.s2t.embed(pair.ids).float() for _, pair in segments]
-            said = self.t2c.generate(texts, [pair.layout for _, pair in segments])
-            bos, eos = self.t2c.config.bos_token_id, self.t2c.config.eos_token_id
-            for (_, pair), words in zip(segments, said, strict=True):
-                over = is_over(words, self.t2c.limit(pair.layout))
-                pair.words = [bos, *words] if over else [bos, *words, eos]
+            read = [self.embed(pair.ids) for _, pair in segments]
+            layouts = [self.t2c.layout(pair.pieces) for _, pair in segments]
+            for (_, pair), layout, words in zip(segments, layouts, self.t2c.generate(read, layouts), strict=True):
+                pair.words = self.t2c.framed(words, whole=not self.t2c.is_over(words, self.t2c.limit(layout)))
         return [[pair for owner, pair in segments if owner == number] for number in range(len(made))]
 
 
@@ -188,7 +191,7 @@ class EchoBatches:
             return None
         pairs, recipe, s2t = [pair for _, pair in found], self.recipe, self.targets.s2t
         batch = T2CBatch([p.states_NH for p in pairs], [p.layout for p in pairs], [p.words for p in pairs])
-        embeddings = [s2t.embed(pair.ids).float() for pair in pairs]
+        embeddings = [self.targets.embed(pair.ids) for pair in pairs]
         head_VH = s2t.llm.get_output_embeddings().weight
         goals = [head_VH[torch.tensor(pair.ids, device=head_VH.device)].float() for pair in pairs]
         speech = again = None
@@ -212,7 +215,7 @@ def build(recipe: Recipe) -> Stage:
     weights = recipe.weights
     if recipe.train_lora and not recipe.echo_moves_llm and weights.s2t_rule == "sum" and not weights.s2t:
         raise ConfigError("train_lora trains nothing where weights.s2t is 0: raise it, or set echo_moves_llm.")
-    tokenizer, llm = load_tokenizer(recipe.llm), load_llm(recipe.llm, getattr(torch, recipe.llm_dtype))
+    tokenizer, llm = load_tokenizer(recipe.llm), load_llm(recipe.llm, Place(dtype=getattr(torch, recipe.llm_dtype)))
     s2t, t2c = SpeechToText.load(recipe.s2t, llm), TextToCodec.load(recipe.t2c).eval().requires_grad_(False)
     settings = LoraSettings(**(s2t.config.lora or {}))
     if recipe.train_lora:
@@ -221,15 +224,14 @@ def build(recipe: Recipe) -> Stage:
     else:
         s2t.lora.merge_into(llm)
         s2t.eval()
-    prompt = build_prompt(tokenizer, s2t.config.system)
     data = read_examples(recipe.data, lambda text: encode(tokenizer, text), tokenizer.eos_token_id, recipe.typed)
+    data = data.opened(s2t.config.dialect_of(tokenizer).opening)
     rows = [as_asked(recipe, item, row) for item, row in enumerate(data.train)]
     if recipe.questions:
         chosen = np.random.default_rng(recipe.seed).permutation(len(rows))[: recipe.questions].tolist()
         rows = [rows[i] for i in chosen]
-    targets = EchoTargets(s2t, t2c, tokenizer, prompt, recipe)
-    batches = EchoBatches(recipe, rows, targets)
     echo = EchoDecoder.from_t2c(t2c, recipe.denoise_width, recipe.tokens)
+    batches = EchoBatches(recipe, rows, EchoTargets(s2t, t2c, echo, tokenizer, recipe))
     answers = AnswerPass(s2t, AlignPass(s2t, recipe.negatives) if recipe.ctc_weight else None)
     model = EchoPass(echo, answers if recipe.train_lora else None)
     trains: tuple[str, ...] = ("echo.*",)

@@ -13,11 +13,11 @@ from echox.data.batching import BucketedBatches
 from echox.data.example import Example, QuestionData, padded_states, read_examples
 from echox.errors import ConfigError
 from echox.models.io import settings_from
-from echox.models.llm import load_llm, load_tokenizer
+from echox.models.llm import Place, load_llm, load_tokenizer
 from echox.models.lora import LoraSettings, attach_lora, lora_state
 from echox.models.s2t import S2TInputs, SpeechToText
 from echox.objectives.s2t import AlignPass, AnswerPass, S2TObjective
-from echox.text.prompt import build_prompt, encode
+from echox.text.prompt import encode, question_prompt
 from echox.train.evaluate import mean_loss, some_at_a_time
 from echox.train.loop import Player, Stage, TrainSettings
 
@@ -49,13 +49,13 @@ def build(recipe: Recipe) -> Stage:
     torch.manual_seed(recipe.seed)
     if not recipe.train_hearing and recipe.ctc_weight:
         raise ConfigError("train_hearing is off and ctc_weight is not 0: there is nothing for CTC to train.")
-    tokenizer, llm = load_tokenizer(recipe.llm), load_llm(recipe.llm, getattr(torch, recipe.llm_dtype))
+    tokenizer, llm = load_tokenizer(recipe.llm), load_llm(recipe.llm, Place(dtype=getattr(torch, recipe.llm_dtype)))
     model = SpeechToText.load(recipe.start, llm)
     if recipe.system is not None:
         model.config.system = recipe.system
-    prompt = build_prompt(tokenizer, model.config.system)
-    stop = tokenizer.eos_token_id
-    data = read_examples(recipe.data, lambda text: encode(tokenizer, text), stop, recipe.typed)
+    dialect, stop = model.config.dialect_of(tokenizer), tokenizer.eos_token_id
+    prompt = question_prompt(dialect)
+    data = read_examples(recipe.data, lambda text: encode(tokenizer, text), stop, recipe.typed).opened(dialect.opening)
     settings = settings_from(LoraSettings, recipe.lora or model.config.lora, "lora")
     attach_lora(llm, settings)
 

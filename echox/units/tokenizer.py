@@ -12,7 +12,7 @@ On disk: tokenizer.json, tokenizer_config.json, unit_language.json (which decode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -38,6 +38,7 @@ class UnitTokenizer:
     lexicon: Lexicon
     decoder: Decoder = "bigram"
     merges: tuple[Merge, ...] = ()
+    wordwise: ClassVar[bool] = True  # a word spells its units whatever stands beside it
 
     def __post_init__(self) -> None:
         if self.decoder not in ("unigram", "bigram", "bpe"):
@@ -54,6 +55,11 @@ class UnitTokenizer:
             return cls(train_lexicon(sequences, config), decoder)
         lexicon, merges = train_bpe(sequences, config)
         return cls(lexicon, decoder, tuple(merges))
+
+    @property
+    def units(self) -> int:
+        """Size of the codebook."""
+        return self.lexicon.units
 
     @property
     def vocab_size(self) -> int:

@@ -8,7 +8,7 @@ from transformers import LlamaConfig as TheirConfig
 
 from echox.errors import ModelError
 from echox.models.llama import LlamaConfig, LlamaLm
-from echox.models.llm import load_llm
+from echox.models.llm import Place, load_llm
 
 
 def pair(kv_heads: int, dtype: torch.dtype, tied: bool = True):
@@ -100,7 +100,8 @@ def test_a_folder_is_loaded_as_transformers_loads_it(tmp_path):
         theirs.save_pretrained(tmp_path / str(tied))
         inputs = torch.randn(1, 5, 48)
         for dtype in (torch.float32, torch.bfloat16):
-            a, b = load_llm(tmp_path / str(tied), dtype, generates=True), load_llm(tmp_path / str(tied), dtype)
+            place = Place(dtype=dtype)
+            a, b = (load_llm(tmp_path / str(tied), place, generates=theirs) for theirs in (True, False))
             assert isinstance(b, LlamaLm) and not b.training and not any(p.requires_grad for p in b.parameters())
             x, y = (
                 m.get_output_embeddings()(m.get_decoder()(inputs_embeds=inputs.to(dtype)).last_hidden_state)

@@ -8,7 +8,7 @@ from echox.models.llm import load_llm, load_tokenizer
 from echox.models.lora import LoraSettings, attach_lora, lora_state
 from echox.models.s2t import S2TConfig, S2TInputs, SpeechToText
 from echox.objectives.s2t import AlignPass, AnswerPass, S2TObjective
-from echox.text.prompt import build_prompt, encode, stop_ids
+from echox.text.prompt import ChatDialect, encode, question_prompt, stop_ids
 from echox.train.toy import write_llm
 
 ADAPTER = {"encoder_width": 8, "width": 32, "layers": 1, "heads": 4, "ffn": 32}
@@ -29,18 +29,19 @@ def part(folder, classes: int = 40) -> SpeechToText:
 
 def test_generation_in_company_and_its_states(folder):
     model, tokenizer = part(folder), load_tokenizer(folder)
-    prompt, stop = build_prompt(tokenizer, "Answer."), stop_ids(tokenizer, model.llm)
+    prompt, stop = question_prompt(ChatDialect(tokenizer, "Answer.")), stop_ids(tokenizer, model.llm)
     heard = model.hear(torch.randn(2, 30, 8), torch.tensor([30, 17]))
     rows = [row[mask] for row, mask in zip(heard.kept_BNH, heard.mask_BN, strict=True)]
     rows.append(model.embed(encode(tokenizer, "Who is the king?")))
-    together = model.generate(rows, prompt.before, prompt.after, stop, 7)
-    for row, made in zip(rows, together, strict=True):
-        alone = model.generate([row], prompt.before, prompt.after, stop, 7)[0]
+    asked = [model.row(prompt, [row]) for row in rows]
+    together = model.generate(asked, stop, 7)
+    for row, made in zip(asked, together, strict=True):
+        alone = model.generate([row], stop, 7)[0]
         assert alone.ids == made.ids and len(made.ids) > 0
         torch.testing.assert_close(alone.states_NH(32), made.states_NH(32), atol=1e-4, rtol=1e-3)
     frames = torch.randn(1, 30, 8)
     heard = model.hear(frames, torch.tensor([30]))
-    made = model.generate([heard.kept_BNH[0]], prompt.before, prompt.after, stop, 5)[0]
+    made = model.generate([model.row(prompt, [heard.kept_BNH[0]])], stop, 5)[0]
     forced = model(S2TInputs(frames, torch.tensor([30]), prompt.before, prompt.after, [made.ids]))
     torch.testing.assert_close(forced.hidden_BLH[0], made.states_NH(32), atol=1e-4, rtol=1e-3)
 
@@ -48,11 +49,11 @@ def test_generation_in_company_and_its_states(folder):
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_no_run_of_tokens_is_said_twice(folder, size):
     model, tokenizer = part(folder), load_tokenizer(folder)
-    prompt, question = build_prompt(tokenizer, ""), [model.embed(encode(tokenizer, "Who?"))]
+    prompt, question = question_prompt(ChatDialect(tokenizer)), [model.embed(encode(tokenizer, "Who?"))]
 
     def say(ngram):
         model.config.no_repeat_ngram = ngram
-        return model.generate(question, prompt.before, prompt.after, set(), 24)[0].ids
+        return model.generate([model.row(prompt, question)], set(), 24)[0].ids
 
     plain, said = say(0), say(size)
     runs = [tuple(said[i : i + size]) for i in range(len(said) - size + 1)]
@@ -63,7 +64,7 @@ def test_no_run_of_tokens_is_said_twice(folder, size):
 
 def test_typed_rows_are_read_not_heard(folder):
     model, tokenizer = part(folder), load_tokenizer(folder)
-    prompt, ids = build_prompt(tokenizer, "Answer."), encode(load_tokenizer(folder), "Who?")
+    prompt, ids = question_prompt(ChatDialect(tokenizer, "Answer.")), encode(load_tokenizer(folder), "Who?")
     answer = [encode(tokenizer, "Red")]
     outputs = [
         model(S2TInputs(frames, torch.tensor([20]), prompt.before, prompt.after, answer, [ids], [True])).hidden_BLH

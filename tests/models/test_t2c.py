@@ -9,7 +9,7 @@ from safetensors import safe_open
 from echox.errors import ModelError
 from echox.models.echo import EchoDecoder
 from echox.models.spelling import TextLayout
-from echox.models.t2c import T2CBatch, T2CConfig, TextToCodec, is_over
+from echox.models.t2c import T2CBatch, T2CConfig, TextToCodec, loops
 
 SIZES = {"llm_width": 16, "width": 32, "layers": 2, "heads": 4, "kv_heads": 2, "ffn": 64, "unit_vocab_size": 50}
 
@@ -140,8 +140,10 @@ def test_an_echo_decoder_that_reads_tokens_says_what_its_teacher_says_until_it_i
 
 
 def test_a_decoder_that_hangs_is_stopped():
-    assert not is_over([1, 2, 3] * 3 + [1, 2], 100)
-    assert is_over([9, *[1, 2, 3] * 4], 100)  # four times the same run
-    assert is_over([5] * 8, 100) and not is_over([5] * 7, 100)
-    assert is_over(list(range(20)), 20) and not is_over(list(range(19)), 20)
-    assert is_over(list(range(32)) * 4, 1000) and not is_over(list(range(33)) * 4, 1000)
+    assert not loops([1, 2, 3] * 3 + [1, 2], 4)
+    assert loops([9, *[1, 2, 3] * 4], 4)  # four times the same run
+    assert loops([5] * 8, 4) and not loops([5] * 7, 4)
+    assert loops(list(range(32)) * 4, 4) and not loops(list(range(33)) * 4, 4)
+    model = decoder()
+    assert model.is_over(list(range(20)), 20) and not model.is_over(list(range(19)), 20)
+    assert model.is_over([5] * 8, 100) and not decoder(loops=0).is_over([5] * 8, 100)

@@ -4,17 +4,20 @@ import numpy as np
 import pytest
 import torch
 
+from echox.models.llm import CPU
 from echox.released.config import ReleasedConfig
-from echox.released.load import load_model
-from echox.released.tokens import ReleasedTokens, load_tokenizer
+from echox.released.open import load_tokenizer, open_parts
+from echox.text.echox_dialect import EchoXTokens
 from tests.released import tiny
 from tests.released.reference import ReferenceEchoX
+from tests.released.test_fairseq import write_vocoder
 
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("released") / "EchoX-tiny"
     tiny.write_checkpoint(folder)
+    write_vocoder(folder, num_embeddings=1000)
     return folder
 
 
@@ -24,13 +27,13 @@ def state(checkpoint):
 
 
 @pytest.fixture(scope="session")
-def model(checkpoint):
-    return load_model(checkpoint)
+def parts(checkpoint):
+    return open_parts(checkpoint, CPU)
 
 
 @pytest.fixture(scope="session")
 def tokens(checkpoint):
-    return ReleasedTokens.from_tokenizer(load_tokenizer(checkpoint), ReleasedConfig.load(checkpoint))
+    return EchoXTokens.of(load_tokenizer(checkpoint), ReleasedConfig.load(checkpoint).segment_prefix_id)
 
 
 @pytest.fixture(scope="session")

@@ -208,3 +208,32 @@ class ReferenceCodeHifigan(nn.Module):
                 total = total + y
             x = total / count
         return torch.tanh(self.conv_post(F.leaky_relu(x))).squeeze().numpy()
+
+
+def cut_segments(scores: list[float], window: int = 5, threshold: float = 0.1, short: int = 20, long: int = 50):
+    """Segments [start, end) read off spec section 6.2 line by line."""
+    segments, start = [], 0
+    for c in range(len(scores)):
+        k = c - window
+        if k < 0:
+            continue
+        seen = scores[: c + 1]
+        peak = seen[k] == max(seen[max(0, k - window) : k + window + 1])
+        if peak and (k - start >= long or (seen[k] > threshold and k - start >= short)):
+            segments.append((start, k + 1))
+            start = k + 1
+    if start < len(scores):
+        segments.append((start, len(scores)))
+    return segments
+
+
+def nucleus(logits_V: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
+    """The released filter on the whole vocabulary, step by step: probabilities (V,) to sample from."""
+    scaled = logits_V / temperature
+    ordered, order = torch.sort(scaled, descending=True)
+    removed = torch.cumsum(F.softmax(ordered, dim=-1), dim=-1) > top_p
+    removed[1:] = removed[:-1].clone()
+    removed[0] = False
+    scaled = scaled.clone()
+    scaled[order[removed]] = float("-inf")
+    return F.softmax(scaled, dim=-1)

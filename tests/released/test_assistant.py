@@ -8,23 +8,35 @@ import pytest
 import soundfile
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import LlamaForCausalLM
+from transformers import LlamaForCausalLM, WhisperFeatureExtractor
 
 from echox import Question
+from echox.assistant import SpeechAssistant
 from echox.errors import ConfigError, InputError, ModelError, OutputError
-from echox.released.assistant import ReleasedAssistant, ReleasedOptions, pick_dtype
+from echox.generate import engine
+from echox.models.encoder import SpeechEncoder
+from echox.models.weights import WeightFiles
+from echox.released.config import ReleasedConfig
 from echox.released.convert import convert_checkpoint, kind_of, restore_checkpoint
-from echox.released.encoder import WindowEncoder
-from echox.released.prompt import Turn
-from echox.released.streaming import ReleasedPolicy
-from echox.released.weights import WeightFiles
+from echox.released.open import as_released
+from echox.text.prompt import Turn
 from tests.released import tiny
-from tests.released.reference import ReferenceCodeHifigan, parse
+from tests.released.reference import ReferenceCodeHifigan, ReferenceEchoX, cut_segments, parse
 from tests.released.test_fairseq import write_vocoder
 
-OPTIONS = ReleasedOptions(
-    temperature=0.0, max_new_tokens=40, max_unit_tokens=12, policy=ReleasedPolicy(window=2, short=6, long=9)
-)
+SETTINGS = {
+    "decoding": {"temperature": 0.0, "max_new_tokens": 40},
+    "speech": {"longest": 12},
+    "trigger": {"window": 2, "shortest": 6, "longest": 9},
+}
+
+
+def load(folder, **options):
+    return SpeechAssistant.load(folder, device="cpu", **options).with_settings(**SETTINGS)
+
+
+def listen(assistant, question):
+    return assistant.parts.ear.hear([question])[0].positions_NH
 
 
 @pytest.fixture(scope="module")
@@ -37,41 +49,35 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def assistant(folder):
-    return ReleasedAssistant.load(folder, device="cpu", options=OPTIONS)
+    return load(folder)
 
 
 def test_the_whole_path_equals_its_pieces(assistant, folder, wave, reference):
     """Waveform to waveform against the slow twin, with the same float16 weights in float32."""
-    from echox.released.config import ReleasedConfig
-    from tests.released.reference import ReferenceEchoX
-
-    assistant = ReleasedAssistant(
-        assistant.model, assistant.tokens, assistant.encoder, assistant.vocoder, OPTIONS.as_released()
-    )
-    state = {n: t.float() for n, t in WeightFiles(folder).read(WeightFiles(folder).shapes)}
+    assistant = SpeechAssistant(as_released(assistant.parts))
+    state = {n: t.float() for n, t in WeightFiles(folder).read(WeightFiles(folder).headers)}
     twin = ReferenceEchoX(ReleasedConfig.load(folder), state)
-    question, t = wave(1.3), assistant.tokens
-    frames = assistant.encoder([np.pad(question, (0, 32_000 - len(question)))])[0]
+    question, t = wave(1.3), assistant.parts.dialect.tokens
+    frames = assistant.parts.encoder.encode([np.pad(question, (0, 32_000 - len(question)))], (1,))[0][1]
     speech = twin.speech(frames)[0]
-    torch.testing.assert_close(assistant.listen(question), speech, rtol=1e-4, atol=1e-4)
-    from echox.released.prompt import build_prompt
-
-    prompt = build_prompt(t, [Turn("user", "", (question,))])
-    embeds, mask = twin.embed(prompt.ids, [speech], t.audio_patch, t.eot)
+    torch.testing.assert_close(listen(assistant, question), speech, rtol=1e-4, atol=1e-4)
+    prompt = assistant.parts.dialect.prompt([Turn("user", "", (question,))])
+    placed = [*prompt.before, t.audio_patch, *prompt.after]
+    embeds, mask = twin.embed(placed, [speech], t.audio_patch, t.eot)
     ids, states, scores = twin.answer(embeds, mask, t.eot, t.period, 40)
-    from echox.released.streaming import cut_segments_reference
-
-    around, units, waves = t.t2c(), [], []
-    cuts = cut_segments_reference(scores, OPTIONS.policy)
+    before, after = (list(around) for around in t.around_states)
+    units, waves = [], []
+    cuts = cut_segments(scores, window=2, short=6, long=9)
     assert len(cuts) > 1
     for start, end in cuts:
-        inputs = twin.segment_inputs(states[start:end], list(around.before), list(around.after))
-        spoken = parse(t.unit_text(twin.units(inputs, t.eot, 12)))
+        inputs = twin.segment_inputs(states[start:end], before, after)
+        words = twin.units(inputs, t.eot, 12)
+        spoken = parse(t.tokenizer.decode(words, skip_special_tokens=False, clean_up_tokenization_spaces=False))
         units += spoken
         if spoken:
             waves.append(vocoder_twin(folder)(spoken))
     reply = assistant.ask(question)
-    assert reply.text == t.tokenizer.decode(ids, skip_special_tokens=True) and reply.units == units
+    assert reply.text == t.tokenizer.decode(ids, skip_special_tokens=True).strip() and reply.units == units
     np.testing.assert_allclose(reply.audio, np.concatenate(waves), atol=1e-4)
 
 
@@ -99,16 +105,17 @@ def test_spoken_typed_and_said(assistant, wave, tmp_path):
             wrong()
 
 
-def test_the_public_name_loads_a_released_folder(folder):
-    from echox.assistant import SpeechAssistant
-
-    assistant = SpeechAssistant.load(str(folder), device="cpu", dtype="float32")
-    assert isinstance(assistant, ReleasedAssistant) and assistant.load_seconds > 0
+def test_what_a_released_folder_is_told(folder, tmp_path):
+    assert SpeechAssistant.load(str(folder), device="cpu", dtype="float32").load_seconds > 0
+    with pytest.raises(ConfigError, match="carries its own text model"):
+        SpeechAssistant.load(folder, llm=tmp_path)
+    with pytest.raises(ConfigError, match="loudness is no setting"):
+        SpeechAssistant.load(folder, device="cpu").with_settings(decoding={"loudness": 3})
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_answers(folder, wave, dtype):
-    reply = ReleasedAssistant.load(folder, device="cpu", dtype=dtype, options=OPTIONS).ask(wave(1.0))
+    reply = load(folder, dtype=dtype).ask(wave(1.0))
     assert reply.text and len(reply.audio) and np.isfinite(reply.audio).all()
 
 
@@ -126,7 +133,7 @@ def test_streams_do_not_touch_each_other(assistant, wave):
             text[row] += piece.text
             audio[row] += [piece.audio] if piece.audio is not None else []
     for row, reply in enumerate(alone):
-        assert text[row] == reply.text
+        assert text[row].strip() == reply.text
         np.testing.assert_array_equal(np.concatenate(audio[row]), reply.audio)
 
 
@@ -150,42 +157,41 @@ def test_a_batch_of_conversations(assistant, wave):
 
 def test_long_audio_and_long_prompts(assistant, wave):
     question = wave(4.5)
-    windows = [assistant.listen(question[s : s + 32_000]) for s in (0, 32_000, 64_000)]
-    whole = assistant.listen(question)
+    windows = [listen(assistant, question[s : s + 32_000]) for s in (0, 32_000, 64_000)]
+    whole = listen(assistant, question)
     torch.testing.assert_close(whole, torch.cat(windows), rtol=1e-4, atol=1e-4)
-    released = ReleasedAssistant(assistant.model, assistant.tokens, assistant.encoder, None, OPTIONS.as_released())
-    torch.testing.assert_close(released.listen(question), windows[0], rtol=1e-4, atol=1e-4)
-    prompt = assistant.embed([Turn("user", "long " * 900)])
-    assert len(prompt.embeds_SH) > 2048
-    assert assistant.ask(typed="long " * 900, text_only=True).text
+    released = SpeechAssistant(as_released(assistant.parts))
+    torch.testing.assert_close(listen(released, question), windows[0], rtol=1e-4, atol=1e-4)
+    asked = engine.understand(assistant.parts, [[Turn("user", "long " * 700)]])[0]
+    assert len(asked.row.inputs_NW) > 2048
+    assert assistant.ask(typed="long " * 700, text_only=True).text
 
 
 def test_seeds(assistant):
-    warm = ReleasedAssistant(
-        assistant.model, assistant.tokens, assistant.encoder, None, ReleasedOptions(temperature=1.5, max_new_tokens=12)
-    )
+    warm = assistant.with_settings(decoding={"temperature": 1.5, "max_new_tokens": 12})
     chats = [[Turn("user", text)] for text in ("one", "two")]
     answers = [[r.text for r in warm.converse(chats, text_only=True, seed=seed)] for seed in (1, 1, 2)]
     assert answers[0] == answers[1] != answers[2]
     assert warm.ask(typed="two", text_only=True, seed=1).text == answers[0][1]
+    assert assistant.parts.s2t.config.temperature == 0  # settings of one are not those of another
 
 
 def test_every_stop_token_ends(assistant, monkeypatch):
-    from echox.released import decode as loop
+    from echox.models import decoding
 
-    for stop in assistant.tokens.stops:
+    for stop in assistant.parts.dialect.tokens.stops:
         picks = iter([40, 41, stop, 42])
-        monkeypatch.setattr(loop, "last_token", lambda *_, picks=picks: next(picks))
+        monkeypatch.setattr(decoding, "choose", lambda *_, picks=picks: [next(picks)])
         reply = assistant.ask(typed="x", text_only=True)
-        assert reply.finish == "stop" and reply.text == assistant.tokens.tokenizer.decode([40, 41])
+        assert reply.finish == "stop" and reply.text == assistant.parts.tokenizer.decode([40, 41]).strip()
 
 
 def test_characters_split_over_tokens(assistant, monkeypatch):
-    from echox.released import decode as loop
+    from echox.models import decoding
 
-    ids = assistant.tokens.tokenizer("né 你好 🙂!", add_special_tokens=False).input_ids
-    picks = iter([*ids, assistant.tokens.eot])
-    monkeypatch.setattr(loop, "last_token", lambda *_: next(picks))
+    ids = assistant.parts.tokenizer("né 你好 🙂!", add_special_tokens=False).input_ids
+    picks = iter([*ids, assistant.parts.dialect.tokens.eot])
+    monkeypatch.setattr(decoding, "choose", lambda *_: [next(picks)])
     pieces = [piece.text for piece in assistant.stream(typed="x", text_only=True)]
     assert "".join(pieces) == "né 你好 🙂!" and not any("\N{REPLACEMENT CHARACTER}" in piece for piece in pieces)
     assert len(ids) > len("né 你好 🙂!")
@@ -202,10 +208,10 @@ def test_soundwave_reads_but_does_not_speak(tmp_path, wave):
     for file in folder.glob("model*"):
         file.unlink()
     save_file({**state, **carried}, folder / "model.safetensors")
-    assistant = ReleasedAssistant.load(folder, device="cpu", options=OPTIONS)
-    assert torch.equal(assistant.encoder.whisper.conv1.weight, encoder.conv1.weight)
+    assistant = SpeechAssistant.load(folder, device="cpu").with_settings(decoding={"max_new_tokens": 9})
+    assert torch.equal(assistant.parts.encoder.whisper.conv1.weight, encoder.conv1.weight)
     assert assistant.ask(wave(1.0), text_only=True).text
-    with pytest.raises(ModelError, match="no text-to-codec"):
+    with pytest.raises(ModelError, match="does not speak"):
         assistant.ask(wave(1.0))
 
 
@@ -214,44 +220,45 @@ def test_the_encoder_is_found_and_checked(folder, tmp_path):
     shutil.copytree(folder, copy)
     tiny.write_whisper(copy / "encoder", width=20, prefix="")
     with pytest.raises(ModelError, match="20 wide; expected 24"):
-        ReleasedAssistant.load(copy, device="cpu")
+        load(copy)
     tiny.write_whisper(copy / "encoder", prefix="encoder.")
-    assert ReleasedAssistant.load(copy, device="cpu").encoder.width == 24
+    assert load(copy).parts.encoder.width == 24
     (copy / "g_00500000").unlink()
     with pytest.raises(ModelError, match="no vocoder in"):
-        ReleasedAssistant.load(copy, device="cpu")
+        load(copy)
     with pytest.raises(ModelError, match="unknown model"):
-        ReleasedAssistant.load(tmp_path / "nothing")
-    with pytest.raises(ConfigError, match="choose float32"):
-        pick_dtype("int3", torch.device("cpu"))
+        load(tmp_path / "nothing")
 
 
-def test_encoder_equals_transformers(tmp_path, wave):
+def test_full_windows_equal_transformers(tmp_path, wave):
     encoder = tiny.write_whisper(tmp_path / "w")
-    ours = WindowEncoder.load(tmp_path / "w")
-    mel = ours.extractor([wave(1.0)], sampling_rate=16_000, return_tensors="pt").input_features
+    ours = SpeechEncoder.from_pretrained(tmp_path / "w", full_windows=True)
+    extractor = WhisperFeatureExtractor(feature_size=16, chunk_length=2)
+    mel = extractor([wave(1.0)], sampling_rate=16_000, return_tensors="pt").input_features
     assert mel.shape == (1, 16, 200)
     with torch.no_grad():
-        assert torch.equal(ours([wave(1.0)]), encoder(mel).last_hidden_state)
+        expected = encoder(mel).last_hidden_state[0]
+    torch.testing.assert_close(ours.encode([wave(1.0)], (1,))[0][1], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_there_and_back_is_bit_equal(folder, assistant, tmp_path, wave):
     ours, back = tmp_path / "ours", tmp_path / "back"
     convert_checkpoint(folder, ours, shard_bytes=30_000)
     assert kind_of(ours) == "ours" and kind_of(folder) == "checkpoint"
-    assert {p.name for p in ours.iterdir() if p.is_dir()} == {"llm", "speech", "t2c", "echo", "encoder", "vocoder"}
-    reply = ReleasedAssistant.load(ours, device="cpu", options=OPTIONS).ask(wave(1.0))
+    parts = {"llm", "s2t", "t2c", "echo", "encoder", "vocoder", "original"}
+    assert {p.name for p in ours.iterdir() if p.is_dir()} == parts
+    reply = load(ours, dtype="float32").ask(wave(1.0))
     expected = assistant.ask(wave(1.0))
     assert reply.text == expected.text and np.array_equal(reply.audio, expected.audio)
     llm = LlamaForCausalLM.from_pretrained(ours / "llm", dtype=torch.float32)
     ids = torch.arange(7)[None]
-    assert torch.equal(llm.model(ids).last_hidden_state, assistant.model.model(input_ids=ids).last_hidden_state)
+    assert torch.equal(llm.model(ids).last_hidden_state, assistant.parts.s2t.body(input_ids=ids).last_hidden_state)
 
     restore_checkpoint(ours, back)
     first, last = WeightFiles(folder), WeightFiles(back)
     assert first.shapes == last.shapes
-    originals = dict(first.read(first.shapes))
-    for name, tensor in last.read(last.shapes):
+    originals = dict(first.read(first.headers))
+    for name, tensor in last.read(last.headers):
         assert tensor.dtype == originals[name].dtype == torch.float16
         assert torch.equal(tensor.view(torch.int16), originals[name].view(torch.int16)), name
     assert json.loads((back / "config.json").read_text()) == json.loads((folder / "config.json").read_text())
@@ -267,7 +274,7 @@ def test_a_tied_checkpoint_stays_tied(tmp_path):
     folder, ours, back = tmp_path / "EchoX-3B", tmp_path / "ours", tmp_path / "back"
     tiny.write_checkpoint(folder, tiny.settings(tied=True))
     write_vocoder(folder, num_embeddings=1000)
-    convert_checkpoint(folder, ours, reference_encoder=True)
+    convert_checkpoint(folder, ours, without_encoder=True)
     assert "lm_head.weight" not in load_file(ours / "llm" / "model.safetensors") and not (ours / "encoder").exists()
     restore_checkpoint(ours, back)
     assert WeightFiles(back).shapes == WeightFiles(folder).shapes

@@ -1,16 +1,20 @@
-"""The library against the slow reference written from the specification, in float32 (issue 4, "equal numbers")."""
+"""Released checkpoints on our own classes against the slow reference written from the specification, in float32."""
 
 import pytest
 import torch
 
+from echox.generate.parts import with_config
+from echox.models.decoding import GREEDY, Row
+from echox.models.llm import CPU
+from echox.models.ragged import unpad
 from echox.released.config import ReleasedConfig
-from echox.released.decode import Sampling, decode, prompt_states
-from echox.released.load import load_model
-from echox.released.streaming import cut_segments, cut_segments_reference
-from echox.released.t2c import T2CDecoder
-from echox.released.tokens import parse_units
+from echox.released.open import open_parts
+from echox.text.prompt import Prompt
+from echox.text.segmenter import cut_text
+from echox.units.spelled import parse_units
 from tests.released import tiny
-from tests.released.reference import ReferenceEchoX, parse
+from tests.released.reference import ReferenceEchoX, cut_segments, parse, run_llama
+from tests.released.test_fairseq import write_vocoder
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 
@@ -19,96 +23,122 @@ def prompt_ids(tokens, audios: int) -> list[int]:
     return [tokens.bos, 40, 41, tokens.eot, *[42, tokens.audio_patch] * audios, 43, 44, 45, tokens.eot, 46, 47]
 
 
-def greedy(model, tokens, prompts, limit=60):
-    sampling = Sampling(stops=(tokens.eot,), max_new_tokens=limit, temperature=0)
-    ids, states, scores = ([[] for _ in prompts] for _ in range(3))
-    for step in decode(model, prompts, sampling, tokens.period):
-        for row, is_open in enumerate(step.is_open):
-            if is_open:
-                ids[row].append(step.ids[row])
-                states[row].append(step.states_BH[row])
-                scores[row].append(step.scores[row])
-    return ids, [torch.stack(rows) for rows in states], scores
+def prompt_of(tokens, audios: int, end: int | None = None) -> Prompt:
+    runs = [[]]
+    for token in prompt_ids(tokens, audios)[:end]:
+        runs.append([]) if token == tokens.audio_patch else runs[-1].append(token)
+    unseen = frozenset({tokens.eot}) if audios else frozenset()
+    return Prompt(tuple(map(tuple, runs)), (None,) * audios, unseen)
 
 
-def test_speech_embeddings(model, reference, frames):
+def heard(parts, frames_BTD):
+    found = parts.s2t.hear(frames_BTD, torch.full((len(frames_BTD),), frames_BTD.shape[1]))
+    return unpad(found.kept_BNH, found.mask_BN), found.classes
+
+
+def greedy(parts, tokens, rows: list[Row], limit=60):
+    made = parts.s2t.generate(rows, {tokens.eot}, limit, GREEDY)
+    return [one.ids for one in made], [one.states_NH(64) for one in made]
+
+
+def test_speech_embeddings(parts, reference, frames):
     batch = frames(3)
-    ours = model.model.embed_speech(batch)
-    for row, embeddings in zip(batch, ours, strict=True):
+    for row, embeddings, classes in zip(batch, *heard(parts, batch), strict=True):
         expected, ctc = reference.speech(row)
         assert 5 < len(expected) < len(ctc)  # runs were merged, but not all
         torch.testing.assert_close(embeddings, expected, **CLOSE)
+        assert classes == ctc[torch.cat([torch.ones(1).bool(), ctc[1:] != ctc[:-1]])].tolist()
 
 
-def test_prompt_tokens_states_scores(model, reference, tokens, frames):
+def test_prompt_tokens_states_scores(parts, reference, tokens, frames):
     audios = [reference.speech(row)[0] for row in frames(2)]
-    ids = prompt_ids(tokens, 2)
-    prompt = model.embed_prompt(ids, audios, tokens.audio_patch, tokens.eot)
-    expected, mask = reference.embed(ids, audios, tokens.audio_patch, tokens.eot)
-    torch.testing.assert_close(prompt.embeds_SH, expected, **CLOSE)
-    assert torch.equal(prompt.attend_S, mask) and not mask.all()
+    row = parts.s2t.row(prompt_of(tokens, 2), audios)
+    expected, mask = reference.embed(prompt_ids(tokens, 2), audios, tokens.audio_patch, tokens.eot)
+    torch.testing.assert_close(row.inputs_NW, expected, **CLOSE)
+    assert torch.equal(row.seen_N, mask) and not mask.all()
 
-    from tests.released.reference import run_llama
-
-    torch.testing.assert_close(prompt_states(model, prompt), run_llama(reference.llama, expected, mask), **CLOSE)
-    ids_a, states_a, scores_a = greedy(model, tokens, [prompt])
+    states = parts.s2t.body(inputs_embeds=row.inputs_NW[None], attention_mask=row.seen_N[None].long())
+    torch.testing.assert_close(states.last_hidden_state[0], run_llama(reference.llama, expected, mask), **CLOSE)
+    ids_a, states_a = greedy(parts, tokens, [row])
     ids_b, states_b, scores_b = reference.answer(expected, mask, tokens.eot, tokens.period, 60)
     assert ids_a[0] == ids_b
     torch.testing.assert_close(states_a[0], states_b, **CLOSE)
-    torch.testing.assert_close(torch.tensor(scores_a[0]), torch.tensor(scores_b), **CLOSE)
-    assert cut_segments(scores_a[0]) == cut_segments_reference(scores_b)
+    scores_a = [parts.score(state) for state in states_a[0]]
+    torch.testing.assert_close(torch.tensor(scores_a), torch.tensor(scores_b), **CLOSE)
+    assert cut_text([""] * len(scores_a), parts.segmenter, scores_a) == cut_segments(scores_b)
 
 
-def test_text_only_prompts_mask_nothing(model, reference, tokens):
-    ids = prompt_ids(tokens, 0)
-    prompt = model.embed_prompt(ids, [], tokens.audio_patch, tokens.eot)
-    assert prompt.attend_S.all()
-    embeds, mask = reference.embed(ids, [], tokens.audio_patch, tokens.eot)
-    assert greedy(model, tokens, [prompt], 20)[0][0] == reference.answer(embeds, mask, tokens.eot, tokens.period, 20)[0]
+def test_text_only_prompts_mask_nothing(parts, reference, tokens):
+    row = parts.s2t.row(prompt_of(tokens, 0), [])
+    assert row.seen_N is None
+    embeds, mask = reference.embed(prompt_ids(tokens, 0), [], tokens.audio_patch, tokens.eot)
+    expected = reference.answer(embeds, mask, tokens.eot, tokens.period, 20)[0]
+    assert greedy(parts, tokens, [row], 20)[0][0] == expected
 
 
-def test_a_batch_answers_as_each_prompt_alone(model, tokens, frames):
-    audio = model.model.embed_speech(frames(3))
-    prompts = [
-        model.embed_prompt(prompt_ids(tokens, 2), audio[:2], tokens.audio_patch, tokens.eot),
-        model.embed_prompt(prompt_ids(tokens, 0)[:5], [], tokens.audio_patch, tokens.eot),
-        model.embed_prompt(prompt_ids(tokens, 1), audio[2:], tokens.audio_patch, tokens.eot),
+def test_a_batch_answers_as_each_prompt_alone(parts, tokens, frames):
+    audio, _ = heard(parts, frames(3))
+    rows = [
+        parts.s2t.row(prompt_of(tokens, 2), audio[:2]),
+        parts.s2t.row(prompt_of(tokens, 0, 5), []),
+        parts.s2t.row(prompt_of(tokens, 1), audio[2:]),
     ]
-    together = greedy(model, tokens, prompts, 25)
-    for row, prompt in enumerate(prompts):
-        alone = greedy(model, tokens, [prompt], 25)
-        assert together[0][row] == alone[0][0]
-        torch.testing.assert_close(together[1][row], alone[1][0], **CLOSE)
+    together = greedy(parts, tokens, rows, 25)
+    for number, row in enumerate(rows):
+        alone = greedy(parts, tokens, [row], 25)
+        assert together[0][number] == alone[0][0]
+        torch.testing.assert_close(together[1][number], alone[1][0], **CLOSE)
 
 
 @pytest.mark.parametrize("full", [False, True])
-def test_t2c_tokens(model, reference, tokens, full):
-    V, U = model.config.llm.vocab_size, model.config.units
-    decoder = T2CDecoder(model.unit_translator, tokens.t2c(), full=full)
+def test_t2c_tokens(parts, reference, tokens, full):
+    V, U = parts.t2c.config.text_vocab_size, parts.t2c.config.unit_vocab_size
+    t2c, echo = with_config(parts.t2c, {"says_text": full, "longest": 30}), parts.echo
     states = [torch.randn(n, 64, generator=torch.Generator().manual_seed(n)) for n in (21, 9, 34)]
-    inputs = [decoder.from_states(s) for s in states]
-    around = tokens.t2c()
-    expected = [reference.segment_inputs(s, list(around.before), list(around.after)) for s in states]
+    positions, layouts = [echo.positions(s, s) for s in states], [echo.layout([""] * len(s)) for s in states]
+    before, after = (list(ids) for ids in tokens.around_states)
+    expected = [reference.segment_inputs(s, before, after) for s in states]
     allowed = None if full else [tokens.bos, tokens.eot, *range(V, V + U)]
-    for ours, theirs in zip(inputs, expected, strict=True):
+    for ours, theirs in zip(t2c.read(positions, layouts), expected, strict=True):
         torch.testing.assert_close(ours, theirs, **CLOSE)
-        torch.testing.assert_close(decoder.logits(ours), reference.t2c_logits(theirs), **CLOSE)
-    batch = decoder.generate(inputs, max_new_tokens=30)
+        hidden = t2c.body(inputs_embeds=ours[None]).last_hidden_state[0]
+        torch.testing.assert_close(t2c.head(hidden), reference.t2c_logits(theirs), **CLOSE)
+    batch = t2c.generate(positions, layouts)
     assert batch == [reference.units(e, tokens.eot, 30, allowed) for e in expected]
-    assert any(batch) and [decoder.generate([i], max_new_tokens=30)[0] for i in inputs] == batch
-    for sequence in batch:
-        text = tokens.unit_text(sequence)
-        assert parse_units(text) == parse(text)
+    assert any(batch)
+    for one, position_NH, layout in zip(batch, positions, layouts, strict=True):
+        assert list(t2c.stream(position_NH, layout)) == one
+        text = tokens.tokenizer.decode(one, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        assert parts.unit_tokenizer.decode(one) == parse_units(text) == parse(text)
 
 
-def test_masked_text_input_of_the_t2c(model, reference, tokens):
-    ids = tokens.t2c_text("hello")
-    decoder = T2CDecoder(model.unit_translator, tokens.t2c(), full=True)
-    mask = torch.tensor(ids) != tokens.eot
-    inputs = decoder.from_ids(ids)
-    first = decoder.generate([inputs], [mask], max_new_tokens=1)
+def test_training_rows_predict_what_generation_says(parts):
+    """Teacher-forced logits of the released T2C, BOS among what it predicts, have their maxima where it would go on."""
+    from echox.models.t2c import T2CBatch
+
+    t2c = with_config(parts.t2c, {"says_text": True, "longest": 12})
+    text = torch.randn(7, 64, generator=torch.Generator().manual_seed(3))
+    layout = t2c.layout([""] * 7)
+    words = t2c.generate([text], [layout])[0]
+    logits, targets, mask = t2c(T2CBatch([text], [layout], [t2c.framed(words)]))
+    assert len(words) > 3 and targets[0][mask[0]].tolist() == t2c.framed(words)
+    assert logits[0, : len(words)].argmax(-1).tolist() == words
+
+
+def test_masked_text_input_of_the_t2c(parts, reference, tokens):
+    t2c = with_config(parts.t2c, {"says_text": True})
+    ids = tokens.tokenizer("hello", add_special_tokens=False).input_ids
+    before, after = tokens.around_text
+    whole = [*before, *ids, *after]
+    mask = torch.tensor(whole) != tokens.eot
+    rows = reference.state["unit_translator.model.embed_tokens.weight"][whole]
+    inputs = torch.nn.functional.linear(
+        rows, reference.state["unit_translator.adapter.weight"], reference.state["unit_translator.adapter.bias"]
+    )
+    layout = t2c.layout([""] * len(ids))
+    first = t2c.generate([t2c.embed_text(ids, parts.s2t.embeddings_VH)], [layout], limit=1)
     assert first[0] == [int(reference.t2c_logits(inputs, mask)[-1].argmax())]
-    assert int(mask.sum()) == len(ids) - 1
+    assert int(mask.sum()) == len(whole) - 1 and torch.equal(layout.seen_C, mask)
 
 
 @pytest.mark.parametrize("unit_model", [None, "small", "medium"])
@@ -116,16 +146,17 @@ def test_t2c_sizes_by_unit_model(tmp_path, unit_model):
     raw = tiny.settings(tied=True, unit_model=unit_model, num_attention_heads=8, num_key_value_heads=4, head_dim=8)
     folder = tmp_path / "checkpoint"
     state = tiny.write_checkpoint(folder, raw)
+    write_vocoder(folder, num_embeddings=1000)
     assert "lm_head.weight" not in state
-    model, config = load_model(folder), ReleasedConfig.load(folder)
+    parts, config = open_parts(folder, CPU), ReleasedConfig.load(folder)
     layers, width = {None: (6, 512), "small": (4, 512), "medium": (8, 768)}[unit_model]
-    assert len(model.unit_translator.model.layers) == layers and config.t2c.hidden_size == width
-    assert model.lm_head.weight is model.model.embed_tokens.weight
-    assert tuple(model.unit_translator.lm_head.weight.shape) == (config.llm.vocab_size + config.units, width)
-    from echox.released.t2c import T2CTokens
-
-    decoder = T2CDecoder(model.unit_translator, T2CTokens((1, 2), (3,), 4, 5), full=True)
+    assert len(parts.t2c.body.layers) == layers and config.t2c.hidden_size == width
+    assert parts.s2t.llm.lm_head.weight is parts.s2t.llm.model.embed_tokens.weight
+    assert tuple(parts.t2c.head.weight.shape) == (config.llm.vocab_size + config.units, width)
     states = torch.randn(5, 64, generator=torch.Generator().manual_seed(0))
+    echo, t2c = parts.echo, parts.t2c
+    ours = t2c.read([echo.positions(states, states)], [echo.layout([""] * 5)])[0]
     reference = ReferenceEchoX(config, state)
-    expected = reference.t2c_logits(reference.segment_inputs(states, [1, 2], [3]))
-    torch.testing.assert_close(decoder.logits(decoder.from_states(states)), expected, **CLOSE)
+    before, after = echo.config.before, echo.config.after
+    theirs = reference.t2c_logits(reference.segment_inputs(states, list(before), list(after)))
+    torch.testing.assert_close(t2c.head(t2c.body(inputs_embeds=ours[None]).last_hidden_state[0]), theirs, **CLOSE)

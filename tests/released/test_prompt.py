@@ -6,13 +6,31 @@ import pytest
 import torch
 
 from echox.errors import InputError, ModelError
-from echox.released.config import SEGMENT_PREFIX_ID, ReleasedConfig
-from echox.released.decode import Sampling, last_token, nucleus_reference
-from echox.released.prompt import SYSTEM, Turn, build_prompt
-from echox.released.streaming import ReleasedPolicy, ReleasedSegmenter, cut_segments, cut_segments_reference
-from echox.released.tokens import ReleasedTokens, load_tokenizer, parse_units
+from echox.models.decoding import Sampling, choose, sample
+from echox.released.config import ReleasedConfig
+from echox.released.open import load_tokenizer
+from echox.text.echox_dialect import SEGMENT_PREFIX_ID, SYSTEM, EchoXDialect, EchoXTokens
+from echox.text.prompt import Prompt, Turn
+from echox.text.segmenter import TriggerSegmenter, cut_text
+from echox.units.spelled import parse_units
 from tests.released import tiny
-from tests.released.reference import parse
+from tests.released.reference import cut_segments, nucleus, parse
+
+
+def ids_of(tokens, prompt: Prompt) -> list[int]:
+    """The prompt's ids with a placeholder for every sound."""
+    ids = list(prompt.runs[0])
+    for run in prompt.runs[1:]:
+        ids += [tokens.audio_patch, *run]
+    return ids
+
+
+def build_prompt(tokens, turns, limit=None) -> Prompt:
+    return EchoXDialect(tokens, limit=limit).prompt(turns)
+
+
+def cut(scores: list[float]) -> list[tuple[int, int]]:
+    return cut_text([""] * len(scores), TriggerSegmenter(), scores)
 
 
 def names(tokens, ids):
@@ -29,7 +47,7 @@ def test_spoken_prompt_token_by_token(tokens):
         "<audio_patch>", "<|begin_of_text|>", "<|eot_id|>",
         "<|start_header_id|>", "<|begin_of_text|>", "assistant", "<|end_header_id|>", "<|begin_of_text|>", "Ċ",
     ]  # fmt: skip
-    assert names(tokens, prompt.ids) == expected and prompt.audios == ("q.wav",)
+    assert names(tokens, ids_of(tokens, prompt)) == expected and prompt.sounds == ("q.wav",)
 
 
 def test_prompt_is_what_the_released_tokenizer_calls_give(tokens):
@@ -55,12 +73,13 @@ def test_prompt_is_what_the_released_tokenizer_calls_give(tokens):
     expected += [*head["user"], *call("and?"), eot, *head["assistant"], *call("\n"), *call("no"), eot]
     expected += [*head["user"], *call("\n<audio_patch>"), *call(""), eot, *head["assistant"], *call("\n")]
     prompt = build_prompt(tokens, turns)
-    assert prompt.ids == expected and prompt.audios == ("a", "b")
-    assert build_prompt(tokens, turns, limit=len(expected)).ids == expected
-    with pytest.raises(InputError, match="loses an audio"):
+    assert ids_of(tokens, prompt) == expected and prompt.sounds == ("a", "b") and prompt.unseen == {tokens.eot}
+    assert ids_of(tokens, build_prompt(tokens, turns, limit=len(expected))) == expected
+    with pytest.raises(InputError, match="loses a sound"):
         build_prompt(tokens, turns, limit=len(expected) - 15)
-    two = build_prompt(tokens, [Turn("user", "", ("a", "b"))]).ids
-    assert two.count(tokens.audio_patch) == 2
+    two = build_prompt(tokens, [Turn("user", "", ("a", "b"))])
+    assert two.sounds == ("a", "b") and len(two.runs) == 3
+    assert build_prompt(tokens, [Turn("user", "typed")]).unseen == frozenset()
 
 
 def test_conversations_that_cannot_be_asked(tokens):
@@ -76,14 +95,14 @@ def test_conversations_that_cannot_be_asked(tokens):
         build_prompt(tokens, [Turn("user", "ignore<|eot_id|>this")])
 
 
-def test_ids_come_by_name(tokens, checkpoint, tmp_path):
+def test_ids_come_by_name(tokens, tmp_path):
     vocabulary = tokens.tokenizer.get_vocab()
     assert tokens.audio_patch == vocabulary["<audio_patch>"] and tokens.period == vocabulary["."]
     assert tokens.stops == tuple(vocabulary[n] for n in ("<|eot_id|>", "<|end_of_text|>", "<|eom_id|>"))
-    around = tokens.t2c()
+    before, after = tokens.around_states
     speaker = ["<|start_header_id|>", "<|begin_of_text|>", "speaker", "<|end_header_id|>", "<|begin_of_text|>", "Ċ"]
-    assert names(tokens, around.before[:-1]) == speaker and around.before[-1] == 77
-    assert names(tokens, around.after) == ["<|eot_id|>", *speaker]
+    assert names(tokens, before[:-1]) == speaker and before[-1] == 77
+    assert names(tokens, after) == ["<|eot_id|>", *speaker]
     assert (
         ReleasedConfig.from_dict(tiny.settings(segment_prefix_id=None)).segment_prefix_id == SEGMENT_PREFIX_ID == 12800
     )
@@ -92,7 +111,7 @@ def test_ids_come_by_name(tokens, checkpoint, tmp_path):
     file = tmp_path / "tokenizer.json"
     file.write_text(file.read_text().replace("<audio_patch>", "<other>"))
     with pytest.raises(ModelError, match="no token <audio_patch>"):
-        ReleasedTokens.from_tokenizer(load_tokenizer(tmp_path), ReleasedConfig.load(checkpoint))
+        EchoXTokens.of(load_tokenizer(tmp_path))
     file.write_text("{")
     with pytest.raises(ModelError, match="not a tokenizer"):
         load_tokenizer(tmp_path)
@@ -115,7 +134,7 @@ def test_unit_text(text, units):
 
 
 def test_units_outside_the_codebook_can_be_refused():
-    with pytest.raises(InputError, match="unit 1003 is outside the codebook; expected 0 to 999"):
+    with pytest.raises(InputError, match="unit 1003 is outside the codebook: expected 0 to 999"):
         parse_units("<|unit_▁998|><|unit_▁1003|>", drop_unknown=False)
 
 
@@ -123,25 +142,22 @@ def test_segmenter_equals_the_rule_read_off_the_specification():
     for seed in range(300):
         dice = random.Random(seed)
         scores = [round(dice.uniform(-0.2, 0.3), dice.choice([1, 2, 6])) for _ in range(dice.randint(0, 160))]
-        assert cut_segments(scores) == cut_segments_reference(scores)
-    assert cut_segments([0.0] * 20 + [0.5] + [0.0] * 5) == [(0, 21), (21, 26)]  # earliest: after the 26th token
-    assert cut_segments([0.0] * 20 + [0.1] + [0.0] * 5) == [(0, 26)]  # the threshold is exclusive
-    assert cut_segments([0.0] * 100) == [(0, 51), (51, 100)]
-    segmenter = ReleasedSegmenter(ReleasedPolicy(window=1, short=2, threshold=0.0))
-    assert [segmenter.push(s) for s in (0.0, 0.1, 0.9, 0.2)] == [None, None, None, (0, 3)]
-    assert segmenter.finish() == (3, 4) and segmenter.finish() is None
+        assert cut(scores) == cut_segments(scores)
+    assert cut([0.0] * 20 + [0.5] + [0.0] * 5) == [(0, 21), (21, 26)]  # earliest: after the 26th token
+    assert cut([0.0] * 20 + [0.1] + [0.0] * 5) == [(0, 26)]  # the threshold is exclusive
+    assert cut([0.0] * 100) == [(0, 51), (51, 100)]
+    segmenter = TriggerSegmenter(window=1, shortest=2, threshold=0.0)
+    assert [segmenter.push("", s) for s in (0.0, 0.1, 0.9, 0.2)] == [None, None, None, 3]
 
 
 def test_sampling_follows_the_released_nucleus():
     logits = torch.randn(1500, generator=torch.Generator().manual_seed(0)) * 2
     for temperature, top_p in ((0.2, 0.9), (1.0, 0.5), (2.0, 0.99)):
-        wanted = nucleus_reference(logits, temperature, top_p)
-        sampling = Sampling((1,), temperature=temperature, top_p=top_p)
+        wanted = nucleus(logits, temperature, top_p)
+        sampling = Sampling(temperature, top_p)
         generator = torch.Generator().manual_seed(1)
-        drawn = torch.bincount(
-            torch.tensor([last_token(logits, sampling, generator) for _ in range(400)]), minlength=1500
-        )
+        drawn = torch.bincount(torch.tensor([sample(logits, sampling, generator) for _ in range(400)]), minlength=1500)
         assert not drawn[wanted == 0].any()
         best = wanted.topk(5).indices
         torch.testing.assert_close(drawn[best] / 400, wanted[best], atol=0.1, rtol=0.0)
-    assert last_token(logits, Sampling((1,), temperature=0), None) == int(logits.argmax())
+    assert choose(logits[None], [[]], Sampling(), [None]) == [int(logits.argmax())]

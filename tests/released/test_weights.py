@@ -6,15 +6,16 @@ import struct
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from echox.errors import ConfigError, ModelError
+from echox.models.llm import CPU, Place
+from echox.models.weights import WeightFiles, write_shards
 from echox.released.config import ReleasedConfig
-from echox.released.layout import allowed_extra, expected_shapes
-from echox.released.load import empty_model, load_model
+from echox.released.keymap import allowed_extra, expected_shapes, ours, theirs
 from echox.released.memory import ECHOX_3B, ECHOX_8B, SIZES, count_memory, memory_table
-from echox.released.weights import WeightFiles, write_shards
+from echox.released.open import open_parts
 from tests.released import tiny
+from tests.released.test_fairseq import write_vocoder
 
 
 @pytest.mark.parametrize(
@@ -26,11 +27,12 @@ def test_the_released_sizes(raw, count, parameters):
     total = sum(torch.Size(shape).numel() for shape in shapes.values())
     assert len(shapes) == count and abs(total - parameters) < 1_000_000  # spec section 10: counted from the files
     assert ("lm_head.weight" in shapes) is (not config.tied)
-    model = empty_model(config)
-    own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    if config.tied:
-        own.pop("lm_head.weight")
-    assert own == shapes
+    assert all(theirs(*ours(name)) == name for name in shapes)
+    V, U, H = config.llm.vocab_size, config.units, config.llm.hidden_size  # spec section 10.2, a sample of it
+    assert shapes["model.audio_feature_head.weight"] == shapes["unit_translator.model.embed_tokens.weight"] == (V, H)
+    assert shapes["model.lbm.encoder_attn.in_proj_weight"] == (3 * H, H)
+    assert shapes["unit_translator.lm_head.weight"] == (V + U, 768 if parameters > 9e9 else 512)
+    assert shapes["unit_translator.aligner_MLP.3.weight"] == (H, config.llm.intermediate_size)
 
 
 def test_memory_is_counted_from_the_shapes(checkpoint):
@@ -43,39 +45,57 @@ def test_memory_is_counted_from_the_shapes(checkpoint):
     assert stored == sorted(stored, reverse=True) and stored[0] == 2 * stored[1]
     assert memory_table().count("\n") == 1 + 4 * len(SIZES)
     tiny_config = ReleasedConfig.load(checkpoint)
-    own = sum(t.numel() for t in load_model(checkpoint).parameters())
+    own = sum(torch.Size(shape).numel() for shape in WeightFiles(checkpoint).shapes.values())
     assert count_memory(tiny_config, "float32").weights == 4 * own
+
+
+def load_parts(folder, place=CPU):
+    if not list(folder.glob("g_*")):
+        write_vocoder(folder, num_embeddings=1000)
+    return open_parts(folder, place)
+
+
+def tensors(parts) -> dict[str, torch.Tensor]:
+    """Every tensor of loaded parts under its released name."""
+    modules = {"llm": parts.s2t.llm, "s2t": parts.s2t}
+    if parts.voice:
+        modules |= {"t2c": parts.t2c, "echo": parts.echo}
+    found = {}
+    for part, module in modules.items():
+        own = {
+            n: v for n, v in module.state_dict().items() if not n.startswith(("llm.", "t2c.", "ctc_", "adapter.scale"))
+        }
+        found |= {theirs(part, name): value for name, value in own.items()}
+    return found
 
 
 def test_the_t2c_is_never_tied(tmp_path):
     folder = tmp_path / "m"
     state = tiny.write_checkpoint(folder, tiny.settings(tied=True))
-    model = load_model(folder)
-    assert torch.equal(model.unit_translator.lm_head.weight, state["unit_translator.lm_head.weight"])
-    assert torch.equal(model.lm_head.weight, state["model.embed_tokens.weight"])
-    assert model.unit_translator.model.embed_tokens.weight.shape != model.unit_translator.lm_head.weight.shape
+    parts = load_parts(folder)
+    assert torch.equal(parts.t2c.head.weight, state["unit_translator.lm_head.weight"])
+    assert torch.equal(parts.s2t.llm.lm_head.weight, state["model.embed_tokens.weight"])
+    assert parts.t2c.text_embedding.weight.shape != parts.t2c.head.weight.shape
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_round_trip(tmp_path, dtype):
     folder = tmp_path / "m"
     state = tiny.write_checkpoint(folder, dtype=dtype)
-    model = load_model(folder, dtype=dtype)
-    own = model.state_dict()
+    own = tensors(load_parts(folder, Place(dtype=dtype)))
     assert own.keys() == state.keys()
     assert all(torch.equal(own[name], tensor) for name, tensor in state.items())
 
 
-def test_soundwave_loads_with_its_encoder_and_has_no_voice(tmp_path):
+def test_soundwave_has_no_voice(tmp_path):
     folder = tmp_path / "Soundwave"
-    raw = tiny.settings("Soundwave")
-    state = tiny.write_checkpoint(folder, raw)
+    state = tiny.write_checkpoint(folder, tiny.settings("Soundwave"))
     assert not any(name.startswith("unit_translator") for name in state)
-    model = load_model(folder)
-    assert model.unit_translator is None
-    with pytest.raises(ModelError, match="no text-to-codec"):
-        model.translator()
-    assert "model.audio_tower." in allowed_extra(model.config)
+    parts = open_parts(folder, CPU)
+    assert parts.voice is None
+    with pytest.raises(ModelError, match="does not speak"):
+        parts.t2c  # noqa: B018
+    assert "model.audio_tower." in allowed_extra(ReleasedConfig.load(folder))
 
 
 def broken(folder, kind):
@@ -119,7 +139,7 @@ def test_broken_folders_are_named(tmp_path, kind):
     tiny.write_checkpoint(folder)
     expected = broken(folder, kind)
     with pytest.raises(ModelError, match=expected) as caught:
-        load_model(folder)
+        load_parts(folder)
     assert "\n" not in str(caught.value)
 
 
@@ -148,28 +168,30 @@ def test_settings_that_disagree_with_tensors(tmp_path, changes, message):
     tiny.write_checkpoint(folder)
     (folder / "config.json").write_text(json.dumps({**tiny.settings(), **changes}))
     if message is None:
-        load_model(folder)
+        load_parts(folder)
     else:
         with pytest.raises(ModelError, match=message):
-            load_model(folder)
+            load_parts(folder)
 
 
-def test_unknown_quantization_and_missing_places(checkpoint):
+def test_unknown_quantization(checkpoint):
     with pytest.raises(ConfigError, match="choose int8 or nf4"):
-        load_model(checkpoint, quantize="int2")
-    with pytest.raises(ConfigError, match="gives no device for"):
-        load_model(checkpoint, device_map={"lm_head": "cpu"})
+        load_parts(checkpoint, Place(quantize="int2"))
 
 
-def test_a_device_map_gives_the_same_states(checkpoint, model, tokens):
+def test_a_place_is_what_transformers_is_told():
     pytest.importorskip("accelerate")
-    places = {"model": "cpu", "lm_head": "cpu", "unit_translator": "cpu"}
-    mapped = load_model(checkpoint, device_map=places)
+    assert Place(device_map={"model": "cpu"}).options() == {"dtype": torch.float32, "device_map": {"model": "cpu"}}
+    assert Place(dtype=torch.float16).options() == {"dtype": torch.float16}
+
+
+def test_a_device_map_gives_the_same_states(checkpoint, parts):
+    pytest.importorskip("accelerate")
     ids = torch.arange(9)[None]
-    assert torch.equal(mapped.model(input_ids=ids).last_hidden_state, model.model(input_ids=ids).last_hidden_state)
-    assert hasattr(mapped.model, "_hf_hook")
-    automatic = load_model(checkpoint, device_map="auto")
-    assert torch.equal(automatic.state_dict()["lm_head.weight"], model.lm_head.weight)
+    expected = parts.s2t.body(input_ids=ids).last_hidden_state
+    for places in ("auto", {"model": "cpu", "lm_head": "cpu"}):
+        mapped = load_parts(checkpoint, Place(device_map=places))
+        assert torch.equal(mapped.s2t.body(input_ids=ids).last_hidden_state, expected)
 
 
 def test_8_bit_states_stay_near(tmp_path):
@@ -177,11 +199,11 @@ def test_8_bit_states_stay_near(tmp_path):
     folder = tmp_path / "m"
     tiny.write_checkpoint(folder, tiny.settings(intermediate_size=128))
     ids = torch.arange(9)[None]
-    plain = load_model(folder).model(input_ids=ids).last_hidden_state
-    small = load_model(folder, quantize="int8")
-    assert small.model.layers[0].mlp.up_proj.weight.dtype == torch.int8
-    assert small.model.audio_feature_head.weight.dtype == torch.float32  # only the LLM's layers are quantized
-    cosine = torch.cosine_similarity(small.model(input_ids=ids).last_hidden_state, plain, dim=-1)
+    plain = load_parts(folder).s2t.body(input_ids=ids).last_hidden_state
+    small = load_parts(folder, Place(quantize="int8"))
+    assert small.s2t.body.layers[0].mlp.up_proj.weight.dtype == torch.int8
+    assert small.s2t.adapter.head.weight.dtype == torch.float32  # only the LLM's layers are quantized
+    cosine = torch.cosine_similarity(small.s2t.body(input_ids=ids).last_hidden_state, plain, dim=-1)
     assert float(cosine.min()) > 0.99
 
 
@@ -189,7 +211,7 @@ def test_4_bit_weights_stay_near(tmp_path):
     functional = pytest.importorskip("bitsandbytes.functional")
     folder = tmp_path / "m"
     state = tiny.write_checkpoint(folder, tiny.settings(intermediate_size=128))
-    for name, module in load_model(folder, quantize="nf4").model.layers[1].named_modules():
+    for name, module in load_parts(folder, Place(quantize="nf4")).s2t.body.layers[1].named_modules():
         if name.endswith("_proj"):
             assert module.weight.dtype == torch.uint8
             near = functional.dequantize_4bit(module.weight, module.weight.quant_state)
@@ -206,6 +228,3 @@ def test_shards_are_written_whole(tmp_path):
     ]  # fmt: skip
     files = WeightFiles(tmp_path)
     assert len(files) == 5 and all(torch.equal(t, tensors[n]) for n, t in files.read(files.shapes))
-    save_file({"t0": torch.zeros(1)}, tmp_path / "model.safetensors")
-    with pytest.raises(ModelError, match="repeats t0"):
-        files.join(WeightFiles(tmp_path))

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast, WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from echox.released.config import ReleasedConfig
-from echox.released.layout import expected_shapes
+from echox.released.keymap import expected_shapes
 
 SPECIALS = [
     "<|begin_of_text|>",

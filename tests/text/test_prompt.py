@@ -5,7 +5,7 @@ import pytest
 from echox.errors import InputError
 from echox.generate.checks import check_text
 from echox.models.llm import load_tokenizer
-from echox.text.prompt import build_prompt, encode
+from echox.text.prompt import ChatDialect, encode, question_prompt
 from echox.train.toy import write_llm
 
 CONTROL = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
@@ -25,9 +25,9 @@ def test_typed_control_tokens_are_text(tokenizer):
 
 
 def test_the_template_keeps_its_control_tokens_before_and_after_a_typed_text(tokenizer):
-    prompt = build_prompt(tokenizer, "Answer.")
+    prompt = question_prompt(ChatDialect(tokenizer, "Answer."))
     encode(tokenizer, "<|im_end|>")  # leaves no trace on the tokenizer
-    assert build_prompt(tokenizer, "Answer.") == prompt
+    assert question_prompt(ChatDialect(tokenizer, "Answer.")) == prompt
     start, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
     assert prompt.before.count(start) == 2 and prompt.before.count(end) == 1 and prompt.after[0] == end
     assert encode(tokenizer, "What is it?") == tokenizer("What is it?", add_special_tokens=False).input_ids

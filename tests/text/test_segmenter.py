@@ -44,8 +44,8 @@ def test_trigger_rule_and_its_twin():
     for _ in range(20):
         scores = rng.normal(0, 0.2, 200).tolist()
         segmenter = TriggerSegmenter()
-        cuts = [cut for score in scores if (cut := segmenter.push(score)) is not None]
+        cuts = [cut for score in scores if (cut := segmenter.push("", score)) is not None]
         assert cuts == reference(scores, 0.1, 5, 20, 50)
     flat = TriggerSegmenter()
-    first = next(i for i in range(100) if flat.push(0.15 if i == 20 else 0.0) is not None)
+    first = next(i for i in range(100) if flat.push("", 0.15 if i == 20 else 0.0) is not None)
     assert first == 25  # the 26th token, as spec section 6.2 says

@@ -28,14 +28,14 @@ class WeightFiles:
         inconsistent.
         """
         self.folder = Path(folder)
-        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.headers: dict[str, tuple[str, tuple[int, ...]]] = {}
         self._files: dict[str, Path] = {}
         self._own_names: dict[str, str] = {}
         index = self.folder / INDEX
         if index.is_file():
             self._read_index(index, prefix)
         elif (self.folder / SINGLE).is_file():
-            self._add(self.folder / SINGLE, shapes_of(self.folder / SINGLE), prefix)
+            self._add(self.folder / SINGLE, read_header(self.folder / SINGLE), prefix)
         else:
             raise ModelError(f"{self.folder} holds neither {INDEX} nor {SINGLE}: give a whole checkpoint folder.")
 
@@ -54,7 +54,7 @@ class WeightFiles:
                 f"{index} names {len(files)} files and {have} are there; {absent[0]} is missing: download it."
             )
         for name in files:
-            header = shapes_of(self.folder / name)
+            header = read_header(self.folder / name)
             lost = [tensor for tensor, file in where.items() if file == name and tensor not in header]
             if lost:
                 raise ModelError(
@@ -62,23 +62,18 @@ class WeightFiles:
                 )
             self._add(self.folder / name, header, prefix)
 
-    def _add(self, path: Path, header: dict[str, tuple[int, ...]], prefix: str) -> None:
-        for name, shape in header.items():
-            if prefix + name in self.shapes:
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every tensor."""
+        return {name: shape for name, (_, shape) in self.headers.items()}
+
+    def _add(self, path: Path, header: dict[str, tuple[str, tuple[int, ...]]], prefix: str) -> None:
+        for name, described in header.items():
+            if prefix + name in self.headers:
                 raise ModelError(f"{path} repeats {name}, which another file of the folder holds.")
-            self.shapes[prefix + name] = shape
+            self.headers[prefix + name] = described
             self._files[prefix + name] = path
             self._own_names[prefix + name] = name
-
-    def join(self, other: "WeightFiles") -> "WeightFiles":
-        """Add the tensors of `other` under their names and return self; ModelError when a name is in both."""
-        twice = self.shapes.keys() & other.shapes.keys()
-        if twice:
-            raise ModelError(f"{other.folder} repeats {sorted(twice)[0]} of {self.folder}.")
-        self.shapes |= other.shapes
-        self._files |= other._files
-        self._own_names |= other._own_names
-        return self
 
     def read(self, names: Iterable[str], device: str = "cpu") -> Iterator[tuple[str, torch.Tensor]]:
         """Yield (name, tensor) for each of `names`, grouped by file so that one file is open at a time."""
@@ -94,12 +89,7 @@ class WeightFiles:
                 raise ModelError(f"{path} cannot be read ({error}): download it again.") from error
 
     def __len__(self) -> int:
-        return len(self.shapes)
-
-
-def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
-    """Return {tensor name: shape} of a safetensors file; ModelError as `read_header`."""
-    return {name: shape for name, (_, shape) in read_header(path).items()}
+        return len(self.headers)
 
 
 def write_shards(
