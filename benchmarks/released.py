@@ -17,18 +17,21 @@ import time
 from pathlib import Path
 
 import torch
-from transformers import DynamicCache
+from transformers import LlamaForCausalLM
 
+from echox.assistant import DTYPES
+from echox.files import write_text
+from echox.models.decoding import Row, prefill, step
+from echox.models.echo import EchoDecoder
+from echox.models.llm import Place, load_llm
+from echox.models.s2t import SpeechToText
+from echox.models.t2c import T2CConfig, TextToCodec
 from echox.models.vocoder import UnitVocoder, VocoderConfig
+from echox.models.weights import WeightFiles, write_shards
 from echox.released.config import ReleasedConfig
-from echox.released.layout import expected_shapes
-from echox.released.load import DTYPES, empty_model, load_model
+from echox.released.keymap import echo_config, expected_shapes, fill, s2t_config, t2c_values
 from echox.released.memory import SIZES, llm_step_bytes, t2c_step_bytes
-from echox.released.model import ReleasedModel
-from echox.released.t2c import T2CDecoder, T2CTokens
-from echox.models.weights import write_shards, write_text
-
-TOKENS = T2CTokens((10, 11, 12, 13, 14, 15, 12_800), (16, 10, 11, 12, 13, 14, 15), 11, 16)
+from echox.released.open import TextModel, fresh
 
 STAND_IN = {
     **SIZES["EchoX-3B"], "vocab_size": 16_000, "hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 4,
@@ -37,22 +40,13 @@ STAND_IN = {
 LAYOUTS = {**SIZES, "stand-in": STAND_IN}
 
 
-def placeholder_model(config: ReleasedConfig, dtype: torch.dtype, device: str) -> ReleasedModel:
-    """Build the model with small constants for weights; the large text tables share one block of memory."""
-    model = empty_model(config)
-    shared: dict[tuple[int, ...], torch.Tensor] = {}
-    for name, shape in expected_shapes(config).items():
-        if name.startswith("model.audio_feature_head"):
-            continue
-        if shape[0] == config.llm.vocab_size:
-            tensor = shared.setdefault(shape, torch.full(shape, 0.01, dtype=dtype, device=device))
-        else:
-            tensor = torch.full(shape, 0.01, dtype=dtype, device=device)
-        path, _, leaf = name.rpartition(".")
-        model.get_submodule(path)._parameters[leaf] = torch.nn.Parameter(tensor, requires_grad=False)
-    model.tie()
-    model.reset_buffers(device)
-    return model.eval()
+def placeholder(build, dtype: torch.dtype, device: str):
+    """Return a module with small constants for weights."""
+    with fresh(dtype):
+        module = build().eval().to(device)
+    for parameter in module.requires_grad_(False).parameters():
+        parameter.fill_(0.01)
+    return module
 
 
 def seconds(function, count: int, device: str) -> float:
@@ -69,41 +63,37 @@ def seconds(function, count: int, device: str) -> float:
     return (clock() - began) / count
 
 
-@torch.no_grad()
-def llm_seconds(model: ReleasedModel, positions: int, count: int, device: str) -> float:
+@torch.inference_mode()
+def llm_seconds(llm: LlamaForCausalLM, positions: int, count: int, device: str) -> float:
     """Return the seconds of one LLM token after `positions`."""
-    cache = DynamicCache()
-    weight = model.model.norm.weight
-    prompt = torch.zeros(1, positions, len(weight), dtype=weight.dtype, device=device)
-    model.model(inputs_embeds=prompt, past_key_values=cache, use_cache=True)
+    weight, body = llm.model.norm.weight, llm.model
+    slots = [prefill(body, [Row(torch.zeros(positions, len(weight), dtype=weight.dtype, device=device))])[0]]
+    table = llm.model.embed_tokens.weight
 
-    def step() -> None:
-        state = model.model(inputs_embeds=prompt[:, :1], past_key_values=cache, use_cache=True).last_hidden_state[:, -1]
-        model.lm_head(state).argmax(-1)
+    def once() -> None:
+        slots[0], state_BH = step(body, slots[0], table[:1])
+        llm.lm_head(state_BH).argmax(-1)
 
-    return seconds(step, count, device)
+    return seconds(once, count, device)
 
 
-@torch.no_grad()
-def t2c_seconds(model: ReleasedModel, released: bool, positions: int, count: int, device: str) -> float:
+@torch.inference_mode()
+def t2c_seconds(t2c: TextToCodec, released: bool, positions: int, count: int, device: str) -> float:
     """Return the seconds of one unit token, ours or with the table rebuilt and the full logits of the released code."""
-    translator = model.translator()
-    decoder = T2CDecoder(translator, TOKENS)
-    cache = DynamicCache()
-    prompt = decoder.before_Nh.new_zeros(1, positions, decoder.before_Nh.shape[1])
-    translator.model(inputs_embeds=prompt, past_key_values=cache, use_cache=True)
-    row = [prompt[:, :1]]
+    weight = t2c.text_adapter.weight
+    slots = [prefill(t2c.body, [Row(torch.zeros(positions, len(weight), dtype=weight.dtype, device=device))])[0]]
+    token = torch.tensor([t2c.config.text_vocab_size], device=device)
 
-    def step() -> None:
-        state = translator.model(inputs_embeds=row[0], past_key_values=cache, use_cache=True).last_hidden_state[:, -1]
+    def once() -> None:
         if released:
-            token = translator.lm_head(state).argmax(-1)
-            table = torch.cat([translator.model.embed_tokens.weight, translator.unit_embedding.weight])
-            row[0] = translator.adapter(torch.nn.functional.embedding(token, table))[:, None]
+            table = torch.cat([t2c.text_embedding.weight, t2c.unit_embedding.weight])
+            inputs_BW = t2c.text_adapter(torch.nn.functional.embedding(token, table))
         else:
-            row[0] = decoder._step(state)[1][:, None]
+            inputs_BW = t2c.embed_tokens(token)
+        slots[0], state_BW = step(t2c.body, slots[0], inputs_BW)
+        (t2c.head(state_BW) if released else t2c.token_logits(state_BW)).argmax(-1)
 
-    return seconds(step, count, device)
+    return seconds(once, count, device)
 
 
 def report(name: str, each: float, size: float) -> None:
@@ -116,18 +106,19 @@ def measure(size: str, layers: int, dtype_name: str, device: str, count: int) ->
     whole = ReleasedConfig.from_dict(LAYOUTS[size])
     layers = min(layers, whole.llm.num_hidden_layers)
     config = ReleasedConfig.from_dict({**LAYOUTS[size], "num_hidden_layers": layers})
-    model = placeholder_model(config, dtype, device)
     print(f"{size}, {layers} of {whole.llm.num_hidden_layers} LLM layers, {dtype_name}, {device}, one thread\n")
     print("| step | bytes read per token | tokens/s | rate |\n|---|---|---|---|")
-    each, size_cut = llm_seconds(model, 500, count, device), llm_step_bytes(config, width, 500)
+    llm = placeholder(lambda: LlamaForCausalLM(config.llm), dtype, device)
+    each, size_cut = llm_seconds(llm, 500, count, device), llm_step_bytes(config, width, 500)
     report(f"LLM, {layers} layers", each, size_cut)
     full = llm_step_bytes(whole, width, 500)
     report(f"LLM, all {whole.llm.num_hidden_layers} (estimate)", each * full / size_cut, full)
+    del llm
     if config.t2c is not None:
+        t2c = placeholder(lambda: TextToCodec(T2CConfig(**t2c_values(config))), dtype, device)
         for name, released in (("T2C", False), ("T2C, the released way", True)):
-            each = t2c_seconds(model, released, 200, count, device)
+            each = t2c_seconds(t2c, released, 200, count, device)
             report(name, each, t2c_step_bytes(config, width, 200, released))
-    del model
     vocoder = UnitVocoder(VocoderConfig(generator="hifigan")).eval().to(device)
     units = [unit % 1000 for unit in range(40)]
     each = seconds(lambda: vocoder.speak(units, [2] * len(units)), max(1, count // 4), device)
@@ -157,6 +148,24 @@ def measure_loading(size: str, layers: int, vocabulary: int) -> None:
             print("| {} | {} | {} | {} |".format(dtype, *sizes))
 
 
+def peak_of_loading(folder: Path, dtype: torch.dtype) -> tuple[int, int, int]:
+    """Return the bytes that this process held before loading a checkpoint, at most while loading it, and those of its weights."""
+    before, config, files = memory("VmRSS"), ReleasedConfig.load(folder), WeightFiles(folder)
+    config.llm.tie_word_embeddings = config.tied
+    llm = load_llm(folder, Place(dtype=dtype), kind=TextModel, config=config.llm)
+    with fresh(dtype):
+        t2c = TextToCodec(T2CConfig(**t2c_values(config)))
+        parts = {
+            "s2t": SpeechToText(s2t_config(config), llm),
+            "t2c": t2c,
+            "echo": EchoDecoder(echo_config(config), t2c),
+        }
+    for part, module in parts.items():
+        fill(module, part, files)
+    held = {id(p): p.numel() * p.element_size() for module in parts.values() for p in module.parameters()}
+    return before, memory("VmHWM"), sum(held.values())
+
+
 def memory(name: str) -> int:
     """Return a figure of this process from Linux's /proc in bytes: VmRSS now, VmHWM at its highest."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
@@ -177,9 +186,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.peak:
-        before = memory("VmRSS")
-        model = load_model(options.peak, dtype=DTYPES[options.dtype])
-        print(before, memory("VmHWM"), sum(p.numel() * p.element_size() for p in model.parameters()))
+        print(*peak_of_loading(Path(options.peak), DTYPES[options.dtype]))
     elif options.load:
         measure_loading(options.size, options.layers, options.vocabulary)
     else:

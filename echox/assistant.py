@@ -157,8 +157,8 @@ class SpeechAssistant:
 def _user_turn(question: Question) -> Turn:
     """Return a question as a turn, its recording read; InputError when it cannot be used."""
     check_question(question)
-    if question.typed is not None:
-        return Turn("user", question.typed)
+    if question.sound is None:
+        return Turn("user", question.typed or "")
     return Turn("user", sounds=(read_question(question.sound, question.sample_rate),))
 
 

@@ -78,6 +78,13 @@ def ask(
     llm: Llm = None,
     device: Device = "auto",
     dtype: Dtype = None,
+    encoder: Annotated[
+        Path | None, typer.Option("--encoder", help="Whisper folder to hear with instead of the model's own.")
+    ] = None,
+    vocoder: Annotated[Path | None, typer.Option("--vocoder", help="Vocoder folder instead of the model's own.")] = None,
+    quantize: Annotated[
+        str | None, typer.Option("--quantize", help="Hold the text model in int8 or nf4 (needs the extra `released`).")
+    ] = None,
 ) -> None:
     """Answer questions aloud: recorded ones first, then typed ones, all by one loaded model.
 
@@ -107,7 +114,7 @@ def ask(
     assistant, unloaded = None, None
     if None in problems:
         try:
-            assistant = load_assistant(model, llm, device, dtype)
+            assistant = load_assistant(model, llm, device, dtype, encoder=encoder, vocoder=vocoder, quantize=quantize)
         except EchoxError as error:
             unloaded = error
     failed = False
@@ -169,15 +176,15 @@ def check_seconds(max_seconds: float | None) -> None:
         raise typer.BadParameter(f"{max_seconds:g} is not a positive number of seconds.", param_hint="--max-seconds")
 
 
-def load_assistant(model: str, llm: Path | None, device: str, dtype: str | None) -> Any:
-    """Return the loaded assistant; says on a terminal that this takes a while."""
+def load_assistant(model: str, llm: Path | None, device: str, dtype: str | None, **places: Any) -> Any:
+    """Return the loaded assistant, `places` as in `SpeechAssistant.load`; says on a terminal that this takes a while."""
     if sys.stderr.isatty():
         typer.echo(f"loading {model} ...", err=True)
     from echox import SpeechAssistant
     from echox.hub_llm import quiet_transformers
 
     with quiet_transformers():
-        return SpeechAssistant.load(model, device=device, dtype=dtype, llm=llm)
+        return SpeechAssistant.load(model, device=device, dtype=dtype, llm=llm, **places)
 
 
 def json_line(name: str, reply: "Reply", place: Path | None, load_seconds: float, **more: object) -> str:

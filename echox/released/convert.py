@@ -153,8 +153,8 @@ def _bring_encoder(
             if not name.startswith(("decoder.", "model.decoder.", "proj_out."))
         }
         write_shards(dest / "encoder", ((own[name], tensor) for name, tensor in whisper.read(own)))
-        values = values | {"architectures": ["WhisperEncoder"]}
-        write_text(dest / "encoder" / "config.json", json.dumps(values, indent=2) + "\n")
+        told = {**values, "architectures": ["WhisperEncoder"]}
+        write_text(dest / "encoder" / "config.json", json.dumps(told, indent=2) + "\n")
     return int(values["encoder_layers"])
 
 

@@ -83,7 +83,8 @@ def t2c_values(config: ReleasedConfig, tokens: EchoXTokens | None = None) -> dic
     values = {
         "llm_width": config.llm.hidden_size, "width": own.hidden_size, "layers": own.num_hidden_layers,
         "heads": own.num_attention_heads, "kv_heads": own.num_key_value_heads, "ffn": own.intermediate_size,
-        "max_positions": own.max_position_embeddings, "head_dim": own.head_dim, "norm_eps": own.rms_norm_eps, "rope": dict(own.rope_parameters),
+        "max_positions": own.max_position_embeddings,
+        "head_dim": own.head_dim, "norm_eps": own.rms_norm_eps, "rope": dict(own.rope_parameters),
         "unit_vocab_size": config.units, "text_vocab_size": config.llm.vocab_size, "pad_token_id": None,
         "normalize_inputs": False, "aligned_positions": False, "loops": 0, "longest": 2048,
         "bos_token_id": 0, "eos_token_id": 0,
