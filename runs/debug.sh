@@ -21,3 +21,10 @@ for stage in units_foreign textless translator encode_assistant normalise; do
 done
 "$PYTHON" -m echox.cli translate examples/question.wav --model out/debug/translator -o out/debug/translation.wav --json
 "$PYTHON" -m echox.cli ask --typed "Who is the king?" --model out/debug/listening -o out/debug/answer.wav --json
+# A checkpoint in the released layout, random and tiny: converted, its hearing and its low-rank adapters trained on, then its echo decoder.
+"$PYTHON" -m tests.released.tiny out/debug/released/EchoX-tiny
+"$PYTHON" -m echox.cli convert out/debug/released/EchoX-tiny -o out/debug/echox
+"$PYTHON" -m echox.cli train recipes/debug/s2t.yaml out=out/debug/echox_s2t llm=out/debug/echox/llm start=out/debug/echox/s2t lora.rank=2
+"$PYTHON" -m echox.cli train recipes/debug/echo.yaml out=out/debug/echox_echo llm=out/debug/echox/llm s2t=out/debug/echox_s2t/final \
+  t2c=out/debug/echox/t2c
+"$PYTHON" -m echox.cli ask --typed "Who is the king?" --model out/debug/echox --text-only

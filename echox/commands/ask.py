@@ -81,7 +81,9 @@ def ask(
     encoder: Annotated[
         Path | None, typer.Option("--encoder", help="Whisper folder to hear with instead of the model's own.")
     ] = None,
-    vocoder: Annotated[Path | None, typer.Option("--vocoder", help="Vocoder folder instead of the model's own.")] = None,
+    vocoder: Annotated[
+        Path | None, typer.Option("--vocoder", help="Vocoder folder instead of the model's own.")
+    ] = None,
     quantize: Annotated[
         str | None, typer.Option("--quantize", help="Hold the text model in int8 or nf4 (needs the extra `released`).")
     ] = None,

@@ -9,7 +9,7 @@ run, the embeddings that CTC believes in: what was heard clearly reaches the LLM
 
 The released model's ways are settings, off by default: `attend_over="turns"` (attention along the turn axis, which one question
 has one of, so that a frame sees itself alone: section 2.1 step 3), `look_back="kept"` (dropped frames are ignored, step 6),
-`keep_blanks=True` (a run of blanks is kept, step 5), `ctc_head="own"` (a table of its own, one of whose rows is the blank, step 4),
+`keep_blanks=True` (a run of blanks is kept, step 5), `ctc_head="own"` (a table of its own whose last row is the blank, step 4),
 `readout="states"`.
 
 Legend: B batch, C CTC classes (blank last), D encoder width, H LLM width, N kept positions, T stacked frames.
@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from echox.errors import ModelError
-from echox.models.bounds import Classes, Flag, Heads, Layers, Positive, Share, TokenId, Wide, Width, check_heads
+from echox.models.bounds import Classes, Flag, Heads, Layers, Positive, Share, Wide, Width, check_heads
 from echox.models.ragged import pad_right
 
 HEAD_CHUNK = 128  # frames whose scores over an own head are held at once
@@ -44,8 +44,7 @@ class AdapterConfig:
     look_back: Literal["all", "kept", "none"] = "all"  # kept: spec 2.1 step 6
     readout: Literal["mix", "states"] = "mix"  # the expected embedding plus gated states | the states alone, scaled
     ctc_head: Literal["tied", "own"] = "tied"  # own: spec 2.1 step 4
-    classes: Classes = 0  # rows of an own head
-    blank: TokenId | None = None  # the row of an own head that says nothing
+    classes: Classes = 0  # rows of an own head, the blank among them
 
     def to_dict(self) -> dict:
         """Return the settings as plain values."""
@@ -79,8 +78,6 @@ class SpeechAdapter(nn.Module):
         self.transformer = nn.TransformerEncoder(layer, config.layers, enable_nested_tensor=False)
         self.norm = nn.LayerNorm(H)
         if config.ctc_head == "own":
-            if config.blank is None or config.blank >= config.classes:
-                raise ModelError(f"the adapter's blank {config.blank} is none of its {config.classes} CTC classes.")
             if config.readout == "mix":
                 raise ModelError(
                     "the adapter mixes embeddings of its CTC classes, which an own CTC head does not have."
@@ -113,53 +110,52 @@ class SpeechAdapter(nn.Module):
             hidden = self.transformer(hidden.flatten(0, 1)[:, None]).view_as(hidden)
         return self.norm(hidden) * ~padding_BT[..., None], frames_B
 
-    def ctc_log_probs(self, states_BTH: torch.Tensor, embeddings_CH: torch.Tensor) -> torch.Tensor:
-        """Return float32 log-probabilities (B, T, C): over the given token embeddings, blank last, or over its own head."""
-        return (self._logits(states_BTH, embeddings_CH).float() * self._sharpness).log_softmax(-1)
+    def ctc_log_probs(self, states_BTH: torch.Tensor, rows_CH: torch.Tensor) -> torch.Tensor:
+        """Return float32 log-probabilities (B, T, C + 1) over classes with the given rows (see `ctc_rows`), blank last."""
+        scale = 1.0 if self.config.ctc_head == "own" else self.ctc_scale
+        return (self._logits(states_BTH, rows_CH).float() * scale).log_softmax(-1)
 
-    def blank_of(self, classes: int) -> int:
-        """Return which of so many CTC classes is the blank."""
-        return classes - 1 if self.config.blank is None else self.config.blank
+    def ctc_rows(self, embeddings_VH: torch.Tensor, tokens_C: torch.Tensor) -> torch.Tensor:
+        """Return the rows (C, H) that score some tokens: the LLM's embeddings of them, or those of an own head."""
+        if self.config.ctc_head == "tied":
+            return embeddings_VH[tokens_C]
+        every = len(tokens_C) == self.config.classes - 1
+        return self.head.weight[:-1] if every else self.head.weight[tokens_C]
 
-    @property
-    def _sharpness(self) -> torch.Tensor | float:
-        return 1.0 if self.config.ctc_head == "own" else self.ctc_scale
+    def _logits(self, states: torch.Tensor, rows_CH: torch.Tensor) -> torch.Tensor:
+        own = self.config.ctc_head == "own"
+        blank = states @ self.head.weight[-1] if own else states @ self.blank + self.ctc_bias
+        return torch.cat([states @ rows_CH.t().to(states.dtype), blank[..., None]], dim=-1)
 
-    def _logits(self, states: torch.Tensor, embeddings_CH: torch.Tensor) -> torch.Tensor:
-        if self.config.ctc_head == "own":
-            return self.head(states)
-        blank = (states @ self.blank + self.ctc_bias)[..., None]
-        return torch.cat([states @ embeddings_CH.t().to(states.dtype), blank], dim=-1)
-
-    def forward(self, frames_BSD: torch.Tensor, lengths_B: torch.Tensor, embeddings_CH: torch.Tensor) -> AdapterOutput:
-        """Return what was heard; `embeddings_CH` are rows of the LLM's embedding table, the CTC classes of a tied head.
+    def forward(self, frames_BSD: torch.Tensor, lengths_B: torch.Tensor, rows_CH: torch.Tensor) -> AdapterOutput:
+        """Return what was heard; `rows_CH` are those of the CTC classes (see `ctc_rows`).
 
         Log-probabilities are kept where training or the readout needs them: over a whole vocabulary they are large.
         """
         states_BTH, frames_B = self.encode(frames_BSD, lengths_B)
         wanted = self.training or not self.config.keep_blanks or self.config.readout == "mix"
-        log_probs_BTC = self.ctc_log_probs(states_BTH, embeddings_CH) if wanted else None
+        log_probs_BTC = self.ctc_log_probs(states_BTH, rows_CH) if wanted else None
         kept, classes = [], []
         for row, (states_TH, frames) in enumerate(zip(states_BTH, frames_B.tolist(), strict=True)):
             log_probs_TC = None if log_probs_BTC is None else log_probs_BTC[row, :frames]
-            positions_NH, owners = self._shrink(states_TH[:frames], log_probs_TC, embeddings_CH)
+            positions_NH, owners = self._shrink(states_TH[:frames], log_probs_TC, rows_CH)
             kept.append(positions_NH)
             classes.append(owners)
         kept_BNH, mask_BN = pad_right(kept)
         return AdapterOutput(states_BTH, log_probs_BTC, frames_B, kept_BNH, mask_BN, classes)
 
-    def _best(self, states_TH: torch.Tensor, embeddings_CH: torch.Tensor) -> torch.Tensor:
+    def _best(self, states_TH: torch.Tensor, rows_CH: torch.Tensor) -> torch.Tensor:
         """Return the best CTC class of each frame (T,), holding the scores of a few frames at a time."""
-        return torch.cat([self._logits(part, embeddings_CH).argmax(-1) for part in states_TH.split(HEAD_CHUNK)])
+        return torch.cat([self._logits(part, rows_CH).argmax(-1) for part in states_TH.split(HEAD_CHUNK)])
 
     def _shrink(
-        self, states_TH: torch.Tensor, log_probs_TC: torch.Tensor | None, embeddings_CH: torch.Tensor
+        self, states_TH: torch.Tensor, log_probs_TC: torch.Tensor | None, rows_CH: torch.Tensor
     ) -> tuple[torch.Tensor, list[int]]:
         """Return one utterance's LLM positions (N, H), one a run, and the class of each."""
         if log_probs_TC is not None:
-            runs = ctc_runs(log_probs_TC, self.config.keep_blanks, self.blank_of(log_probs_TC.shape[1]))
+            runs = ctc_runs(log_probs_TC, self.config.keep_blanks)
         else:
-            runs = equal_runs(self._best(states_TH, embeddings_CH).tolist())
+            runs = equal_runs(self._best(states_TH, rows_CH).tolist())
         first = torch.tensor([start for start, _, _ in runs], device=states_TH.device)
         kept_NH = states_TH[first]
         if self.config.look_back != "none":
@@ -171,25 +167,21 @@ class SpeechAdapter(nn.Module):
         assert log_probs_TC is not None  # noqa: S101  a mixed readout asks for them
         probs_TC = log_probs_TC.exp()
         pooled = torch.stack([probs_TC[start:end, :-1].mean(0) for start, end, _ in runs])
-        pooled = (pooled / pooled.sum(-1, keepdim=True).clamp(min=1e-6)).to(embeddings_CH.dtype)
-        return pooled @ embeddings_CH + self.gate * self.scale * kept_NH, [label for _, _, label in runs]
+        pooled = (pooled / pooled.sum(-1, keepdim=True).clamp(min=1e-6)).to(rows_CH.dtype)
+        return pooled @ rows_CH + self.gate * self.scale * kept_NH, [label for _, _, label in runs]
 
 
-def ctc_runs(
-    log_probs_TC: torch.Tensor, keep_blanks: bool = False, blank: int | None = None
-) -> list[tuple[int, int, int]]:
+def ctc_runs(log_probs_TC: torch.Tensor, keep_blanks: bool = False) -> list[tuple[int, int, int]]:
     """Return (first frame, end frame, class) of every run of equal best classes (spec section 2.1 step 5).
 
-    Runs of the blank (by default the last class) are left out unless `keep_blanks`; when nothing else was heard, the frame least
-    sure of blank stays.
+    Runs of the blank, the last class, are left out unless `keep_blanks`; when nothing else was heard, the frame least sure of blank
+    stays.
     """
-    blank = log_probs_TC.shape[1] - 1 if blank is None else blank
+    blank = log_probs_TC.shape[1] - 1
     runs = equal_runs(log_probs_TC.argmax(-1).tolist(), None if keep_blanks else blank)
     if not runs:
-        t = int(log_probs_TC[:, blank].argmin())
-        others_C = log_probs_TC[t].clone()
-        others_C[blank] = -torch.inf
-        runs = [(t, t + 1, int(others_C.argmax()))]
+        t = int(log_probs_TC[:, -1].argmin())
+        runs = [(t, t + 1, int(log_probs_TC[t, :-1].argmax()))]
     return runs
 
 

@@ -137,13 +137,13 @@ class SpeechToText(PreTrainedModel):
 
     def hear(self, frames_BTD: torch.Tensor, lengths_B: torch.Tensor) -> AdapterOutput:
         """Return what the adapter makes of encoder frames at 50 a second."""
-        embeddings_CH = self.embeddings_VH[self.ctc_tokens.long()].detach()
-        return self.adapter(frames_BTD, lengths_B, embeddings_CH)
+        rows_CH = self.adapter.ctc_rows(self.embeddings_VH, self.ctc_tokens.long()).detach()
+        return self.adapter(frames_BTD, lengths_B, rows_CH)
 
     def heard_ids(self, heard: AdapterOutput) -> list[list[int]]:
         """Return the LLM token that each kept position sounds most like, blanks left out."""
-        tokens, blank = self.ctc_tokens.tolist(), self.adapter.blank_of(len(self.ctc_tokens) + 1)
-        return [[tokens[c] for c in classes if c != blank] for classes in heard.classes]
+        tokens = self.ctc_tokens.tolist()
+        return [[tokens[c] for c in classes if c < len(tokens)] for classes in heard.classes]
 
     def forward(self, inputs: S2TInputs) -> S2TOutput:
         """Return the states that predict each answer token, teacher-forced on the given answers."""

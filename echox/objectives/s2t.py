@@ -73,7 +73,7 @@ class AlignPass(nn.Module):
         frames_BTD = hide_spans(batch.frames_BTD, batch.lengths_B, spans, HIDDEN_FRAMES)
         adapter = self.model.adapter
         states_BTH, frames_B = adapter.encode(frames_BTD, batch.lengths_B)
-        log_probs_BTC = adapter.ctc_log_probs(states_BTH, self.model.embeddings_VH[tokens])
+        log_probs_BTC = adapter.ctc_log_probs(states_BTH, adapter.ctc_rows(self.model.embeddings_VH, tokens))
         return Heard(log_probs_BTC, frames_B, [[position[number] for number in row] for row in targets])
 
 

@@ -27,7 +27,7 @@ from echox.models.weights import SHARD_BYTES, WeightFiles, write_shards
 from echox.released.config import KINDS, ReleasedConfig
 from echox.released.keymap import OF_OURS, check_layout, echo_config, ours, s2t_config, t2c_values, theirs
 from echox.released.locate import find_encoder, find_vocoder, whisper_settings
-from echox.released.open import TRIGGER, load_tokenizer
+from echox.released.open import TRIGGER, tokens_of
 from echox.text.echox_dialect import BEGIN, STOP_NAMES, EchoXTokens
 
 ORIGINAL = "original"
@@ -48,7 +48,7 @@ def convert_checkpoint(
     config = ReleasedConfig.load(folder)
     files = WeightFiles(folder)
     check_layout(config, files.shapes, str(folder))
-    tokens = EchoXTokens.of(load_tokenizer(folder), config.segment_prefix_id)
+    tokens = tokens_of(folder, config)
     names = [name for name in files.headers if "rotary_emb" not in name]
     parts: dict[str, list[str]] = {}
     for name in names:
@@ -101,7 +101,7 @@ def _with_constants(
         yield ours(name)[1], tensor
     if part == "s2t":
         yield "adapter.scale", torch.tensor(1.0)
-        yield "ctc_tokens", torch.arange(config.llm.vocab_size, dtype=torch.int32)
+        yield "ctc_tokens", torch.arange(config.llm.vocab_size - 1, dtype=torch.int32)
 
 
 def _back(source: Path, names: set[str]) -> Iterator[tuple[str, torch.Tensor]]:
@@ -119,7 +119,7 @@ def _write_configs(dest: Path, config: ReleasedConfig, tokens: EchoXTokens, dtyp
         "tie_word_embeddings": config.tied,
         "dtype": dtype,
     }
-    parts: dict[str, dict[str, Any]] = {"llm": llm, "s2t": s2t_config(config, tokens).to_diff_dict()}
+    parts: dict[str, dict[str, Any]] = {"llm": llm, "s2t": s2t_config(config).to_diff_dict()}
     if config.t2c is not None:
         parts["t2c"] = T2CConfig(**t2c_values(config, tokens)).to_diff_dict()
     if config.has_aligner:

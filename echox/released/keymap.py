@@ -60,17 +60,17 @@ def theirs(part: str, name: str) -> str:
     return head + name.removeprefix(prefix)
 
 
-def s2t_config(config: ReleasedConfig, tokens: EchoXTokens | None = None) -> S2TConfig:
+def s2t_config(config: ReleasedConfig) -> S2TConfig:
     """Return our settings of the released front end (spec section 2.1) and of its decoding (section 9)."""
     llm = config.llm
     adapter = AdapterConfig(
         encoder_width=config.adapter_size, width=llm.hidden_size, layers=1, heads=llm.num_attention_heads,
         ffn=2 * llm.hidden_size, attend_over="turns", keep_blanks=True, look_back="kept", readout="states",
-        ctc_head="own", classes=llm.vocab_size, blank=tokens.audio_patch if tokens else 0,
+        ctc_head="own", classes=llm.vocab_size,
     )  # fmt: skip
     return S2TConfig(
         adapter=adapter.to_dict(), lora=LoraSettings(rank=0).to_dict(), dialect="echox",
-        segment_prefix=config.segment_prefix_id, system=SYSTEM, ctc_classes=llm.vocab_size,
+        segment_prefix=config.segment_prefix_id, system=SYSTEM, ctc_classes=llm.vocab_size - 1,
         max_new_tokens=512, no_repeat_ngram=0, temperature=0.2, top_p=0.9,
     )  # fmt: skip
 

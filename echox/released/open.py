@@ -25,7 +25,7 @@ from echox.models.weights import WeightFiles
 from echox.released.config import ReleasedConfig
 from echox.released.keymap import NAMES, TOWER, check_layout, echo_config, fill, s2t_config, t2c_values
 from echox.released.locate import find_encoder, find_vocoder, whisper_settings
-from echox.text.echox_dialect import EchoXTokens
+from echox.text.echox_dialect import AUDIO_PATCH, EchoXTokens
 from echox.units.spelled import SpelledUnits
 
 TRIGGER = {
@@ -54,15 +54,15 @@ def open_parts(
     config = ReleasedConfig.load(folder)
     files = WeightFiles(folder)
     check_layout(config, files.shapes, str(folder))
-    tokenizer = load_tokenizer(folder)
-    tokens = EchoXTokens.of(tokenizer, config.segment_prefix_id)
+    tokens = tokens_of(folder, config)
+    tokenizer = tokens.tokenizer
     ear = open_encoder(folder, config, files, encoder)
     config.llm.tie_word_embeddings = config.tied
     llm = load_llm(folder, place, kind=TextModel, config=config.llm)
     with fresh(place.dtype):
-        s2t = SpeechToText(s2t_config(config, tokens), llm)
+        s2t = SpeechToText(s2t_config(config), llm)
     s2t.adapter.scale.data.fill_(1.0)
-    s2t.ctc_tokens.copy_(torch.arange(config.llm.vocab_size))
+    s2t.ctc_tokens.copy_(torch.arange(config.llm.vocab_size - 1))
     fill(s2t, "s2t", files)
     parts = assemble(folder, {"trigger": TRIGGER}, ear, ear.num_layers, s2t, tokenizer)
     if config.has_aligner:
@@ -112,6 +112,15 @@ def fresh(dtype: torch.dtype) -> Iterator[None]:
             yield
     finally:
         torch.set_default_dtype(before)
+
+
+def tokens_of(folder: Path, config: ReleasedConfig) -> EchoXTokens:
+    """Return a checkpoint's token ids by name; ModelError unless the CTC blank is the last token of its LLM."""
+    tokens = EchoXTokens.of(load_tokenizer(folder), config.segment_prefix_id)
+    if tokens.audio_patch != config.llm.vocab_size - 1:
+        found, last = tokens.audio_patch, config.llm.vocab_size - 1
+        raise ModelError(f"{folder}: {AUDIO_PATCH} has id {found}; expected {last}, the last of the LLM's tokens.")
+    return tokens
 
 
 def load_tokenizer(folder: str | Path) -> Any:

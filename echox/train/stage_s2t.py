@@ -90,10 +90,13 @@ def build(recipe: Recipe) -> Stage:
 
 
 def trained_names(model: nn.Module, hearing: bool, prefix: str = "model.") -> tuple[str, ...]:
-    """Return the names of the low-rank matrices and the adapter's parameters, those of its CTC path if `hearing`."""
+    """Return the names of the low-rank matrices and the adapter's parameters, those of its CTC path if `hearing`.
+
+    A CTC head of its own stays as it is (spec section 2.1 step 4).
+    """
     names = [name for name, _ in model.named_parameters() if name.startswith(prefix)]
-    still = tuple(f"{prefix}adapter.{part}" for part in HEARING)
-    adapter = [n for n in names if n.startswith(f"{prefix}adapter.") and (hearing or not n.startswith(still))]
+    still = tuple(f"{prefix}adapter.{part}" for part in (("head",) if hearing else ("head", *HEARING)))
+    adapter = [n for n in names if n.startswith(f"{prefix}adapter.") and not n.startswith(still)]
     return (*adapter, *(name for name in names if ".lora_" in name))
 
 

@@ -165,3 +165,12 @@ def write_checkpoint(
     if not (folder.parent / "whisper-tiny-random").exists():
         write_whisper(folder.parent / "whisper-tiny-random", raw["adapter_size"])
     return state
+
+
+if __name__ == "__main__":  # runs/debug.sh
+    import sys
+
+    from tests.released.test_fairseq import write_vocoder
+
+    write_checkpoint(Path(sys.argv[1]), settings(adapter_size=16))
+    write_vocoder(Path(sys.argv[1]), num_embeddings=1000)
