@@ -93,12 +93,8 @@ class SpeechEncoder(nn.Module):
         if prefix is None:
             prefix = next((head for head in PREFIXES if f"{head}conv1.weight" in held), "")
         own = {prefix + name: value for name, value in whisper.state_dict().items()}
-        check_tensors(files.folder, held, own, skip=NOT_HEARING)
-        state = {}
-        for name, value in files.read(own):
-            if not torch.isfinite(value).all():
-                raise ModelError(f"{files.folder}: tensor {name} holds NaN or infinity: fetch the model again.")
-            state[name.removeprefix(prefix)] = value.float()
+        check_tensors(files.place, held, own, skip=NOT_HEARING)
+        state = {name.removeprefix(prefix): value.float() for name, value in files.read(own)}
         whisper.load_state_dict(state, assign=True)
         return cls(whisper, full_windows)
 

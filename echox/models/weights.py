@@ -32,6 +32,7 @@ class WeightFiles:
         self._files: dict[str, Path] = {}
         self._own_names: dict[str, str] = {}
         index = self.folder / INDEX
+        self.place = index if index.is_file() else self.folder / SINGLE  # what an error about them names
         if index.is_file():
             self._read_index(index, prefix)
         elif (self.folder / SINGLE).is_file():
@@ -76,7 +77,9 @@ class WeightFiles:
             self._own_names[prefix + name] = name
 
     def read(self, names: Iterable[str], device: str = "cpu") -> Iterator[tuple[str, torch.Tensor]]:
-        """Yield (name, tensor) for each of `names`, grouped by file so that one file is open at a time."""
+        """Yield (name, tensor) for each of `names`, grouped by file so that one file is open at a time; ModelError names a file
+        that cannot be read and a tensor that is not finite.
+        """
         by_file: dict[Path, list[str]] = {}
         for name in names:
             by_file.setdefault(self._files[name], []).append(name)
@@ -84,7 +87,10 @@ class WeightFiles:
             try:
                 with safe_open(path, framework="pt", device=device) as file:
                     for name in group:
-                        yield name, file.get_tensor(self._own_names[name])
+                        tensor = file.get_tensor(self._own_names[name])
+                        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                            raise ModelError(f"{path}: tensor {name} holds NaN or infinity: fetch the model again.")
+                        yield name, tensor
             except (OSError, SafetensorError) as error:
                 raise ModelError(f"{path} cannot be read ({error}): download it again.") from error
 

@@ -14,7 +14,7 @@ def loads(monkeypatch):
     """Load the fake; returns what was asked to be loaded."""
     seen = []
 
-    def load(*arguments):
+    def load(*arguments, **places):
         seen.append(arguments)
         return FakeAssistant()
 

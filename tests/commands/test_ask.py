@@ -135,7 +135,7 @@ def test_max_seconds_limits_the_speech_and_says_so(run, tmp_path):
 
 
 def test_a_model_that_does_not_load_is_one_sentence(run, tmp_path, monkeypatch):
-    def fail(*_):
+    def fail(*_, **places):
         raise ModelError("unknown model 'huge': give mini.")
 
     monkeypatch.setattr(ask_module, "load_assistant", fail)
@@ -266,7 +266,7 @@ import sys
 from echox import cli
 from echox.commands import ask
 from echox.generate.fake import FakeAssistant
-ask.load_assistant = lambda *_: FakeAssistant()
+ask.load_assistant = lambda *_, **places: FakeAssistant()
 sys.argv = ["echox", *sys.argv[1:]]
 cli.main()
 """
