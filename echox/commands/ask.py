@@ -30,6 +30,11 @@ Device = Annotated[str, typer.Option("--device", help="cpu, cuda, mps or auto.")
 Dtype = Annotated[
     str | None, typer.Option("--dtype", help="float32, bfloat16 or float16; by default what is fast here.")
 ]
+Encoder = Annotated[Path | None, typer.Option("--encoder", help="Whisper folder instead of the model's own.")]
+Vocoder = Annotated[Path | None, typer.Option("--vocoder", help="Vocoder folder instead of the model's own.")]
+Quantize = Annotated[
+    str | None, typer.Option("--quantize", help="Hold the text model in int8 or nf4 (needs the extra `released`).")
+]
 Seed = Annotated[
     int, typer.Option("--seed", min=0, max=2**63 - 1, help="For sampling; greedy decoding does not use it.")
 ]
@@ -78,25 +83,16 @@ def ask(
     llm: Llm = None,
     device: Device = "auto",
     dtype: Dtype = None,
-    encoder: Annotated[
-        Path | None, typer.Option("--encoder", help="Whisper folder to hear with instead of the model's own.")
-    ] = None,
-    vocoder: Annotated[
-        Path | None, typer.Option("--vocoder", help="Vocoder folder instead of the model's own.")
-    ] = None,
-    quantize: Annotated[
-        str | None, typer.Option("--quantize", help="Hold the text model in int8 or nf4 (needs the extra `released`).")
-    ] = None,
+    encoder: Encoder = None,
+    vocoder: Vocoder = None,
+    quantize: Quantize = None,
 ) -> None:
     """Answer questions aloud: recorded ones first, then typed ones, all by one loaded model.
 
     Exit status 1 when a question got no answer, also where nothing was understood in a recording.
     """
     check_seconds(max_seconds)
-    if text_only and max_seconds is not None:
-        raise typer.BadParameter("--text-only makes no speech to limit: leave out --max-seconds.")
-    if as_json and output == Path(STANDARD):
-        raise typer.BadParameter("--json and -o - both want standard output: give -o a file.")
+    _check_together(text_only, max_seconds, as_json, output)
     try:
         sounds = [name for given in recordings or [] for name in expanded(given)] + (["microphone"] if mic else [])
     except EchoxError as error:
@@ -127,6 +123,14 @@ def ask(
             show_error(question.name, problem)
     if failed:
         raise typer.Exit(1)
+
+
+def _check_together(text_only: bool, max_seconds: float | None, as_json: bool, output: Path | None) -> None:
+    """Raise a usage error where two options cannot both be meant."""
+    if text_only and max_seconds is not None:
+        raise typer.BadParameter("--text-only makes no speech to limit: leave out --max-seconds.")
+    if as_json and output == Path(STANDARD):
+        raise typer.BadParameter("--json and -o - both want standard output: give -o a file.")
 
 
 def plan(

@@ -17,7 +17,7 @@ from transformers.initialization import no_init_weights
 from echox.errors import ConfigError, ModelError, require
 from echox.files import JSON_BYTES, read_text
 from echox.models.bounds import Classes, Heads, Layers, Wide, Width, check_values
-from echox.models.io import CONFIG, WEIGHTS, check_tensors, read_config
+from echox.models.io import CONFIG, check_tensors, read_config
 from echox.models.llama import LlamaConfig, LlamaLm
 from echox.models.weights import WeightFiles
 
