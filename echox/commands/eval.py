@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from echox.eval.tables import Table
 
 app = typer.Typer(
-    help="Measure a model: qa, spoken-set, hearing, asr, translation, speech, ladder, latency, gap, report.",
+    help="Measure a model: qa, spoken-set, hearing, asr, translation, speech, ladder, latency, load, gap, report.",
     no_args_is_help=True,
 )
 
@@ -287,6 +287,33 @@ def latency(
     items, _ = load_questions(questions, audio_dir, suite, data, True, form)
     subject, name = load_subject(ModelChoice(model, endpoint, device, llm, timeout, system=system))
     _show(run_latency(subject, name, take(items, limit), out, warmup, {}))
+
+
+@app.command()
+def load(
+    recordings: Annotated[list[Path], typer.Argument(help="Questions: sound files, or folders of them.")],
+    endpoint: Annotated[str, typer.Option(help="A server, http://host/v1.")] = "http://127.0.0.1:8000/v1",
+    model: Model = "mini",
+    key: Annotated[str, typer.Option(envvar="ECHOX_API_KEY", help="Its API key.")] = "",
+    sessions: Annotated[int, typer.Option(min=1, help="Talkers at once.")] = 1,
+    answers: Annotated[int, typer.Option(min=1, help="Answers in all.")] = 30,
+    rate: Annotated[
+        float, typer.Option(min=0, help="Instead, so many new talkers a second, each with one question.")
+    ] = 0,
+    think: Annotated[float, typer.Option(min=0, help="Seconds between an answer's end and the next question.")] = 1.0,
+    limit: Annotated[int, typer.Option(min=1, help="Only the first N recordings.")] = 100,
+    out: Out = Path("report"),
+) -> None:
+    """Talk to a server with many voices at once and print first audio, underruns and errors."""
+    from tqdm import tqdm
+
+    from echox.eval.tasks.load import Load, Server, read_recordings, run_load
+
+    sounds = read_recordings(recordings, limit)
+    plan = Load(sessions, answers, rate, think)
+    with tqdm(desc="load", total=answers, unit=" answers") as bar:
+        tables = run_load(Server(endpoint, model, key), plan, sounds, out, bar.update)
+    _show(tables)
 
 
 @app.command()

@@ -1,0 +1,206 @@
+"""`echox eval load`: how a server holds out when many talk to it at once, over the realtime protocol.
+
+    closed: n talkers, each asks, listens to the end, thinks, asks again         open: a new talker every 1/rate s, who asks once
+
+A question is sent whole and committed; the clock starts there. Answers are played in simulated real time
+(scorers/playback.py), so that an underrun is what a listener would hear. Knows the wire, and nothing of the server's inside.
+"""
+
+import asyncio
+import base64
+import itertools
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from echox.audio import load_audio, to_pcm16
+from echox.errors import ConfigError, EndpointError, require
+from echox.eval.scorers.playback import Chunk, play
+from echox.eval.tables import Table
+from echox.files import write_text
+
+RATE = 24_000  # of the wire
+PATIENCE = 120.0  # seconds without an event after which an answer counts as lost
+SHARES = (50, 95, 99)
+KINDS = (".wav", ".flac", ".ogg", ".mp3")
+UNTIMED = {"type": "realtime", "audio": {"input": {"turn_detection": None}}}
+
+
+@dataclass(frozen=True)
+class Load:
+    """Who comes: `talkers` at once, or one every 1/`rate` seconds; for so many answers in all."""
+
+    talkers: int
+    answers: int
+    rate: float = 0.0  # arrivals a second; 0: the talkers stay and go on asking
+    think_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.talkers < 1 or self.answers < 1 or self.rate < 0 or self.think_seconds < 0:
+            raise ConfigError("talkers and answers are at least 1, the rate and the time to think not negative.")
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where to talk: http://host/v1, a model's name there, a key."""
+
+    endpoint: str
+    model: str
+    key: str = ""
+
+    @property
+    def address(self) -> str:
+        """The address of its socket."""
+        return f"{self.endpoint.rstrip('/').replace('http', 'ws', 1)}/realtime?model={self.model}"
+
+
+def read_recordings(paths: Sequence[Path], most: int) -> list[bytes]:
+    """Return recordings, or those in folders, as PCM for the wire; InputError as in `load_audio`, ConfigError for none."""
+    files = [file for path in paths for file in (sorted(path.rglob("*.*")) if path.is_dir() else [path])]
+    spoken = [file for file in files if file.suffix in KINDS][:most]
+    sounds = [to_pcm16(load_audio(file, RATE)) for file in spoken]
+    if not sounds:
+        raise ConfigError("no recordings were given to ask with: name files or folders of WAV, FLAC, OGG or MP3.")
+    return sounds
+
+
+def run_load(
+    server: Server, load: Load, recordings: Sequence[bytes], out: Path, tell: Callable[[], Any]
+) -> list[Table]:
+    """Return the table of a run and write every answer to load.jsonl; EndpointError when no answer came at all."""
+    started = time.perf_counter()
+    answers = asyncio.run(_everybody(server, load, itertools.cycle(recordings), tell))
+    seconds = time.perf_counter() - started
+    write_text(out / "load.jsonl", "".join(json.dumps(one) + "\n" for one in answers))
+    if all(one["error"] for one in answers):
+        raise EndpointError(f"{server.address} gave no answer: {answers[0]['error']}.")
+    tables = [load_table(answers, server, load, seconds)]
+    write_text(out / "load.md", tables[0].markdown())
+    return tables
+
+
+def load_table(answers: Sequence[dict[str, Any]], server: Server, load: Load, seconds: float) -> Table:
+    """Return first audio, underruns and errors of a run's answers."""
+    good = [one for one in answers if not one["error"]]
+    first = np.array([one["first_audio"] for one in good if one["first_audio"] is not None])
+    spoken = sum(one["audio_seconds"] for one in good)
+    times = [f"{np.percentile(first, share):.3f}" if len(first) else "-" for share in SHARES]
+    who = f"one every {1 / load.rate:.3g} s" if load.rate else f"{load.talkers} at once"
+    row = (
+        who,
+        str(len(answers)),
+        *times,
+        f"{sum(one['underruns'] > 0 for one in good)}",
+        f"{sum(one['stalled'] for one in good):.2f}",
+        f"{len(answers) - len(good)}",
+        f"{spoken / seconds:.2f}",
+    )
+    head = ("talkers", "answers", *(f"first audio p{share}, s" for share in SHARES))
+    head += ("answers with underruns", "stalled, s", "errors", "seconds of speech a second")
+    note = f"{server.model} at {server.endpoint}; from the commit of a question that was sent whole; {seconds:.0f} s in all."
+    return Table("Load", head, (row,), note)
+
+
+async def _everybody(server: Server, load: Load, sounds: Any, tell: Callable[[], Any]) -> list[dict[str, Any]]:
+    answers: list[dict[str, Any]] = []
+
+    def note(one: dict[str, Any]) -> None:
+        answers.append(one)
+        tell()
+
+    if load.rate:
+        arrivals = [_visitor(server, number / load.rate, next(sounds), note) for number in range(load.answers)]
+        await asyncio.gather(*arrivals)
+        return answers
+    left = iter(range(load.answers))  # one count for all talkers
+    await asyncio.gather(*(_talker(server, load, left, sounds, note) for _ in range(load.talkers)))
+    return answers
+
+
+async def _visitor(server: Server, after: float, sound: bytes, note: Callable[[dict[str, Any]], None]) -> None:
+    await asyncio.sleep(after)
+    try:
+        async with _connected(server) as socket:
+            note(await _answer(socket, sound))
+    except (OSError, EndpointError) as error:
+        note(_failed(str(error)))
+
+
+async def _talker(server: Server, load: Load, left: Any, sounds: Any, note: Callable[[dict[str, Any]], None]) -> None:
+    """Ask again and again on one connection, which is opened anew where it breaks."""
+    asking = next(left, None) is not None
+    while asking:
+        try:
+            async with _connected(server) as socket:
+                while asking:
+                    one = await _answer(socket, next(sounds))
+                    note(one)
+                    await asyncio.sleep(max(0.0, one["audio_seconds"] - one["total"]) + load.think_seconds)
+                    asking = next(left, None) is not None
+        except (OSError, EndpointError) as error:
+            note(_failed(str(error)))
+            asking = next(left, None) is not None
+
+
+@asynccontextmanager
+async def _connected(server: Server) -> AsyncIterator[Any]:
+    """Yield an open conversation in which the client ends turns; EndpointError when it is refused or breaks."""
+    client: Any = require("websockets", extra="serve")
+    headers = {"Authorization": f"Bearer {server.key}"} if server.key else {}
+    try:
+        async with client.connect(server.address, additional_headers=headers, max_size=None) as socket:
+            await socket.send(json.dumps({"type": "session.update", "session": UNTIMED}))
+            yield socket
+    except client.WebSocketException as error:
+        raise EndpointError(f"{server.address}: {error}.") from error
+
+
+async def _answer(socket: Any, sound: bytes) -> dict[str, Any]:
+    """Return what a listener met with: times since the commit, underruns, and the error if there was one."""
+    for at in range(0, len(sound), RATE * 2):
+        chunk = base64.b64encode(sound[at : at + RATE * 2]).decode()
+        await socket.send(json.dumps({"type": "input_audio_buffer.append", "audio": chunk}))
+    await socket.send('{"type": "input_audio_buffer.commit"}')
+    started, chunks, text = time.perf_counter(), [], ""
+    await socket.send('{"type": "response.create"}')
+    while True:
+        try:
+            event = json.loads(await asyncio.wait_for(socket.recv(), PATIENCE))
+        except TimeoutError:
+            raise EndpointError(f"nothing came for {PATIENCE:g} s.") from None
+        now = time.perf_counter() - started
+        if event["type"] == "response.output_audio.delta":
+            chunks.append(Chunk(now, len(base64.b64decode(event["delta"])) // 2))
+        elif event["type"] == "response.output_audio_transcript.delta":
+            text += event["delta"]
+        elif event["type"] == "error":
+            return _failed(event["error"]["message"])
+        elif event["type"] == "response.done":
+            return _met(event["response"], chunks, now, text)
+
+
+def _met(response: dict[str, Any], chunks: list[Chunk], total: float, text: str) -> dict[str, Any]:
+    details = response.get("status_details") or {}
+    if response["status"] == "failed":
+        return _failed((details.get("error") or {}).get("message") or "failed")
+    heard = play(chunks, RATE)
+    return {
+        "first_audio": heard.first_audio if heard else None,
+        "total": total,
+        "audio_seconds": heard.audio_seconds if heard else 0.0,
+        "underruns": heard.underruns if heard else 0,
+        "stalled": heard.stalled if heard else 0.0,
+        "text": text,
+        "error": None,
+    }
+
+
+def _failed(error: str) -> dict[str, Any]:
+    nothing = {"first_audio": None, "total": 0.0, "audio_seconds": 0.0, "underruns": 0, "stalled": 0.0, "text": ""}
+    return nothing | {"error": error}

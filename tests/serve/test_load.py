@@ -1,0 +1,58 @@
+import json
+from pathlib import Path
+
+import pytest
+from serve_players import Failing
+from typer.testing import CliRunner
+
+from echox.commands.eval import app
+from echox.errors import ConfigError, EndpointError
+from echox.eval.tasks.load import Load, Server, read_recordings, run_load
+from echox.serve.settings import Limits
+
+
+def talk(server, out, *options):
+    arguments = [
+        "load",
+        "examples/question.wav",
+        "--endpoint",
+        f"{server.url}/v1",
+        "--model",
+        "fake",
+        "--out",
+        str(out),
+    ]
+    return CliRunner().invoke(app, [*arguments, "--key", "k", *options])
+
+
+@pytest.mark.parametrize("options", [("--sessions", "3", "--think", "0"), ("--rate", "20")])
+def test_many_voices_are_all_answered(start, tmp_path, options):
+    server = start(keys=("k",))
+    found = talk(server, tmp_path, "--answers", "6", *options)
+    assert found.exit_code == 0, found.output
+    answers = [json.loads(line) for line in (tmp_path / "load.jsonl").read_text().splitlines()]
+    assert len(answers) == 6 and not any(one["error"] for one in answers)
+    assert {one["text"] for one in answers} == {"You asked about 2.4 seconds."}
+    assert all(one["audio_seconds"] == 1.0 and 0 < one["first_audio"] < one["total"] for one in answers)
+    table = (tmp_path / "load.md").read_text()
+    assert "first audio p95" in table and "| 6 |" in table and server.settled()
+
+
+def test_what_is_refused_is_counted_as_an_error(start, tmp_path):
+    server, sounds = start(limits=Limits(sessions=1)), read_recordings([Path("examples")], 1)
+    place = Server(f"{server.url}/v1", "fake", "k")
+    tables = run_load(place, Load(3, 9), sounds, tmp_path, lambda: None)
+    errors = [json.loads(line)["error"] for line in (tmp_path / "load.jsonl").read_text().splitlines()]
+    assert any(errors) and not all(errors) and tables[0].rows[0][-2] == str(sum(map(bool, errors)))
+    broken = Server(f"{start(Failing(after=0)).url}/v1", "fake")
+    with pytest.raises(EndpointError, match="gave no answer"):
+        run_load(broken, Load(1, 2), sounds, tmp_path, lambda: None)
+    with pytest.raises(EndpointError, match="gave no answer"):
+        run_load(Server("http://127.0.0.1:9/v1", "fake"), Load(1, 1), sounds, tmp_path, lambda: None)
+
+
+def test_a_plan_and_recordings_must_be_some(tmp_path):
+    with pytest.raises(ConfigError, match="at least 1"):
+        Load(0, 1)
+    with pytest.raises(ConfigError, match="no recordings"):
+        read_recordings([tmp_path], 3)
