@@ -33,6 +33,7 @@ VERBS = {
     "say": Verb("echox.commands.say:say", "Speak a text."),
     "translate": Verb("echox.commands.translate:translate", "Translate recorded speech."),
     "serve": Verb("echox.commands.serve:serve", "Answer over the network, and on a page to talk to."),
+    "talk": Verb("echox.commands.talk:talk", "Talk with a model: this machine's microphone and loudspeaker."),
     "train": Verb("echox.commands.train:train", "Run one training stage from its recipe."),
     "units": Verb("echox.commands.units:app", "Speech to units, and units to speech."),
     "prepare": Verb("echox.commands.prepare:app", "Make training corpora from public text and voices."),

@@ -12,10 +12,10 @@ SOUND_FILES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".mp4", ".aac",
 
 def record(seconds: float) -> np.ndarray:
     """Return `seconds` from the default microphone, float32 [samples] at 16 kHz; InputError where there is none."""
-    device = _device("input", InputError)
+    found = device("input", InputError)
     try:
-        wave = device.rec(int(seconds * SAMPLE_RATE), samplerate=SAMPLE_RATE, channels=1, dtype="float32")
-        device.wait()
+        wave = found.rec(int(seconds * SAMPLE_RATE), samplerate=SAMPLE_RATE, channels=1, dtype="float32")
+        found.wait()
     except Exception as error:
         raise InputError(
             f"the microphone cannot be read ({error}): choose another in the system's settings."
@@ -25,19 +25,19 @@ def record(seconds: float) -> np.ndarray:
 
 def play(wave: np.ndarray | None, sample_rate: int) -> None:
     """Play float [samples] and wait for the end (None: only look for a loudspeaker); OutputError where there is none."""
-    device = _device("output", OutputError)
+    found = device("output", OutputError)
     if wave is None or not len(wave):
         return
     try:
-        device.play(wave, sample_rate)
-        device.wait()
+        found.play(wave, sample_rate)
+        found.wait()
     except Exception as error:
         raise OutputError(
             f"the answer cannot be played ({error}): choose another device in the system's settings."
         ) from error
 
 
-def _device(kind: str, problem: type[Exception]) -> Any:
+def device(kind: str, problem: type[Exception]) -> Any:
     """Return sounddevice once it has found a default device of that kind."""
     try:
         sounddevice: Any = require("sounddevice", extra="audio")

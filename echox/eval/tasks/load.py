@@ -155,6 +155,9 @@ async def _connected(server: Server) -> AsyncIterator[Any]:
     headers = {"Authorization": f"Bearer {server.key}"} if server.key else {}
     try:
         async with client.connect(server.address, additional_headers=headers, max_size=None) as socket:
+            first = json.loads(await socket.recv())
+            if first["type"] == "error":
+                raise EndpointError(first["error"]["message"])
             await socket.send(json.dumps({"type": "session.update", "session": UNTIMED}))
             yield socket
     except client.WebSocketException as error:
