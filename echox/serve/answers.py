@@ -46,15 +46,16 @@ def _deliver(loop: asyncio.AbstractEventLoop, arrived: "asyncio.Queue[Any]", pie
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """Return what `work` returns, or give it up with a Refusal when the client hangs up first."""
-    working = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_hung_up(request))
-    await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
-    gone.cancel()
-    if working.done():
-        return working.result()
-    working.cancel()
-    await asyncio.wait({working})
-    raise Refusal(499, "the client hung up.", code="client_closed_request")
+    working, gone = asyncio.ensure_future(work), asyncio.ensure_future(_hung_up(request))
+    try:
+        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise Refusal(499, "the client hung up.", code="client_closed_request")
+    finally:
+        gone.cancel()
+        working.cancel()
+        await asyncio.wait({working})
 
 
 async def _hung_up(request: Request) -> None:

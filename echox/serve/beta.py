@@ -37,7 +37,8 @@ def inbound(event: Event) -> Event:
     if isinstance(response := event.get("response"), dict):
         event["response"] = _newer(response)
         if "input" in response:
-            event["response"]["input"] = [_newer_item(item) for item in response["input"] or []]
+            given = response["input"]
+            event["response"]["input"] = [_newer_item(item) for item in given] if isinstance(given, list) else given
     if isinstance(item := event.get("item"), dict):
         event["item"] = _newer_item(item)
     return event
@@ -62,7 +63,7 @@ def _newer(old: Event) -> Event:
     sides: dict[str, Event] = {"input": {}, "output": {}}
     for side in sides:
         if name := old.get(f"{side}_audio_format"):
-            if name not in OLD_FORMATS:
+            if not isinstance(name, str) or name not in OLD_FORMATS:
                 message = f"{side}_audio_format is none of {', '.join(OLD_FORMATS)}."
                 raise Refusal(400, message, "invalid_value", f"session.{side}_audio_format")
             sides[side]["format"] = {"type": OLD_FORMATS[name]}
@@ -75,7 +76,8 @@ def _newer(old: Event) -> Event:
     if any(sides.values()):
         new["audio"] = {side: values for side, values in sides.items() if values}
     if "modalities" in old:
-        new["output_modalities"] = ["audio"] if "audio" in (old["modalities"] or []) else ["text"]
+        spoken = isinstance(old["modalities"], list) and "audio" in old["modalities"]
+        new["output_modalities"] = ["audio"] if spoken else ["text"]
     for name in ("max_response_output_tokens", "max_output_tokens"):
         if name in old:
             new["max_output_tokens"] = old[name]
@@ -83,11 +85,16 @@ def _newer(old: Event) -> Event:
 
 
 def _newer_item(item: Any) -> Any:
-    if not isinstance(item, dict) or not isinstance(item.get("content"), list):
+    if not isinstance(item, dict) or not isinstance(item.get("content"), list) or item.get("role") != "assistant":
         return item
-    names = {old: new for new, old in PARTS.items()} if item.get("role") == "assistant" else {}
-    parts = [part | {"type": names.get(part.get("type"), part.get("type"))} for part in item["content"]]
-    return item | {"content": parts}
+    return item | {"content": [_newer_part(part) for part in item["content"]]}
+
+
+def _newer_part(part: Any) -> Any:
+    names = {old: new for new, old in PARTS.items()}
+    if not isinstance(part, dict) or not isinstance(part.get("type"), str):
+        return part
+    return part | {"type": names.get(part["type"], part["type"])}
 
 
 def _older_item(item: Event) -> Event:

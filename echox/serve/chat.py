@@ -264,4 +264,4 @@ async def _after(first: Piece, rest: AsyncIterator[Piece]) -> AsyncIterator[Piec
 
 
 def _line(value: dict[str, Any]) -> str:
-    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
+    return f"data: {json.dumps(value)}\n\n"

@@ -22,7 +22,7 @@ def item_of(given: Any, default_id: str, form: str) -> Item:
         message = f"items of type {str(given.get('type'))[:40]!r} are not read here: send a message."
         raise Refusal(400, message, "unsupported_value", "item.type")
     role, parts, name = given.get("role"), given.get("content"), given.get("id") or default_id
-    if role not in PARTS:
+    if not isinstance(role, str) or role not in PARTS:
         raise Refusal(400, "item.role is none of user, assistant and system.", "invalid_value", "item.role")
     if not isinstance(name, str) or len(name) > LONGEST_ID:
         raise Refusal(400, f"item.id is no text of at most {LONGEST_ID} characters.", "invalid_value", "item.id")
@@ -47,3 +47,11 @@ def _recorded(name: str, parts: list[dict[str, Any]], form: str) -> Item:
     sound = decoded(parts[0].get("audio"), "item.content.audio")
     samples_of(sound, form)
     return Item(name, "user", sound=sound, form=form, spoken=True, seconds=ms_of(len(sound), form) / 1000)
+
+
+def metadata_of(asked: dict[str, Any]) -> dict[str, str]:
+    """Return what a client wants to find again in its response; Refusal unless it is a small table of texts."""
+    given = asked.get("metadata") or {}
+    if not isinstance(given, dict) or len(given) > 16 or not all(isinstance(value, str) for value in given.values()):
+        raise Refusal(400, "response.metadata is no object of at most 16 texts.", "invalid_value", "response.metadata")
+    return dict(given)

@@ -4,9 +4,10 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from echox.generate.types import Piece
 
@@ -62,7 +63,17 @@ class Metrics:
     def page(self) -> bytes:
         """Return everything in Prometheus' text format, of all worker processes where there are several."""
         registry = self.registry
-        if os.environ.get(MULTIPROCESS):
+        if folder := os.environ.get(MULTIPROCESS):
+            _forget_the_dead(Path(folder))
             registry = CollectorRegistry()
             MultiProcessCollector(registry)
         return generate_latest(registry)
+
+
+def _forget_the_dead(folder: Path) -> None:
+    """Take what dead processes still hold out of the sums."""
+    for pid in {file.stem.rpartition("_")[2] for file in folder.glob("gauge_live*_*.db")}:
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            mark_process_dead(int(pid))

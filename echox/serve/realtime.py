@@ -146,7 +146,8 @@ class Talk:
             data = self.half + data
             self.half = data[len(data) & ~1 :]
             data = data[: len(data) & ~1]
-        size = bytes_of(SLICE_MS, form)
+        finding = self.listen is not None and self.listen.turns is not None
+        size = bytes_of(SLICE_MS, form) if finding else max(1, len(data))
         for at in range(0, len(data), size):
             one = data[at : at + size]
             self._apply(self.session.append(one))
@@ -246,7 +247,7 @@ class Talk:
             for one in beta.outbound(event) if self.old else [event]:
                 try:
                     if not gone:
-                        await self.socket.send_text(json.dumps(one, ensure_ascii=False))
+                        await self.socket.send_text(json.dumps(one))
                 except (WebSocketDisconnect, RuntimeError):
                     gone = True
 

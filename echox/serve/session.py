@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from echox.serve.conversation import Conversation, Item, question_of
-from echox.serve.items import item_of
+from echox.serve.items import item_of, metadata_of
 from echox.serve.orders import Answer, Hear, Listen, Stop
 from echox.serve.refusals import Refusal
 from echox.serve.response import Event, Response
@@ -227,7 +227,8 @@ class Session:
         self._respond(asked)
 
     def _cancel_response(self, event: Event) -> None:
-        response = self.responses.get(event["response_id"]) if event.get("response_id") else self._active()
+        wanted = event.get("response_id")
+        response = self._active() if wanted is None else self.responses.get(str(wanted))
         if response is None:
             raise Refusal(400, "no response is under way to cancel.", "response_cancel_not_active")
         self._cancel(response, "client_cancelled")
@@ -245,7 +246,7 @@ class Session:
         items = self._items(asked["input"]) if "input" in asked else self.conversation.items
         question = question_of(items, config.instructions, self.limits.history_chars, asked.get("instructions") or "")
         self.answer_next = False
-        metadata = dict(asked.get("metadata") or {})
+        metadata = metadata_of(asked)
         if question.dropped:
             metadata["dropped_turns"] = str(question.dropped)
         most, form = config.max_output_tokens, config.audio.output.format.form

@@ -146,4 +146,4 @@ def _clock(seconds: float, mark: str) -> str:
 
 
 def _event(value: dict[str, Any]) -> str:
-    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
+    return f"data: {json.dumps(value)}\n\n"

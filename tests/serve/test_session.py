@@ -1,6 +1,7 @@
 """The session as a value: random interleavings of everything that can happen to it, and what must hold throughout."""
 
 import copy
+import json
 
 import pytest
 from hypothesis import given, settings
@@ -8,13 +9,20 @@ from hypothesis import strategies as st
 from openai.types.realtime import RealtimeServerEvent
 from serve_players import classes
 
+from echox.serve import beta
 from echox.serve.conversation import Item
 from echox.serve.history import fitting
 from echox.serve.orders import Answer, Hear, Stop
 from echox.serve.refusals import Refusal
-from echox.serve.session import SLACK_MS, Session
+from echox.serve.session import CLIENT, SLACK_MS, Session
 from echox.serve.settings import Limits
 
+KINDS = [*CLIENT, "unknown"]
+FIELDS = (
+    "session response item item_id content_index audio_end_ms response_id previous_item_id event_id type role content id text "
+    "audio input output format turn_detection transcription instructions output_modalities modalities metadata tools "
+    "input_audio_format voice max_output_tokens conversation"
+).split()
 KNOWN = classes(RealtimeServerEvent)
 LIMITS = Limits(question_seconds=2.0, history_chars=40)
 MS = 48  # bytes of a millisecond
@@ -234,3 +242,37 @@ def test_turns_fit_and_begin_with_the_user(turns, most):
     assert not kept or kept[0][0] == "user"
     longer = turns[dropped - 1 :] if dropped else []
     assert not dropped or sum(len(text) for _, text in longer) > most or longer[0][0] != "user"
+
+
+garbage = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.sampled_from(["", "x", "\ud800", "audio", "user"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(KINDS), st.dictionaries(st.sampled_from(FIELDS), garbage, max_size=4)), max_size=4
+    )
+)
+def test_garbage_in_any_field_is_an_error_event_in_both_dialects(events):
+    for translate in (lambda event: event, beta.inbound):
+        session, watched = Session("k", "fake", LIMITS), Watched()
+        outs = session.start()
+        for kind, fields in events:
+            event = {**fields, "type": kind}
+            try:
+                outs += session.client(translate(event))
+            except Refusal as refusal:
+                outs += session.refuse(refusal, event)
+        for out in outs:
+            watched.see(out)
+            if isinstance(out, dict):
+                assert json.dumps(out)
+                assert all(json.dumps(old) for old in beta.outbound(out))
