@@ -62,6 +62,17 @@ class Remembering(FakeAssistant):
         yield Piece(finish="stop")
 
 
+class Keeping(FakeAssistant):
+    """Keeps what it was asked."""
+
+    def __init__(self):
+        self.asked = []
+
+    def stream(self, question=None, typed=None, **options):
+        self.asked.append(question if typed is None else typed)
+        yield from super().stream(question, typed, **options)
+
+
 class Deaf(FakeAssistant):
     """Answers without writing down what it heard."""
 

@@ -164,12 +164,13 @@ def test_what_is_refused_of_a_chat(server, change, code, words):
     assert caught.value.status_code in (400, 404) and caught.value.code == code and words in caught.value.message
 
 
-def test_max_tokens_ends_an_answer(server):
-    asked = {"model": "fake", "messages": [{"role": "user", "content": "tea"}]}
+def test_max_tokens_ends_an_answer_and_frees_its_place(start):
+    server = start()
+    asked = {"model": "fake", "messages": [{"role": "user", "content": "tea " * 300}]}  # more than lies unread
     for name in ("max_tokens", "max_completion_tokens"):
         choice = server.client().chat.completions.create(**asked, **{name: 2}).choices[0]
         assert choice.message.content == "You asked" and choice.finish_reason == "length"
-    assert server.settled()
+        assert server.settled()
 
 
 def test_failures_before_and_within_a_stream(start):

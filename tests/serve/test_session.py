@@ -38,7 +38,8 @@ ops = st.one_of(
     st.tuples(st.just("append"), st.integers(0, 900)),
     st.tuples(st.just("started"), st.integers(0, 400)),
     st.tuples(st.just("stopped"), st.integers(0, 400)),
-    st.tuples(st.sampled_from(["commit", "clear", "create", "cancel", "aside"])),
+    st.tuples(st.sampled_from(["commit", "clear", "create", "cancel", "aside", "ask", "turn"])),
+    st.tuples(st.sampled_from(["said", "spoke"]), small),
     st.tuples(st.just("truncate"), small, st.integers(-10, 1200)),
     st.tuples(st.sampled_from(["delete", "retrieve", "say"]), small),
     st.tuples(st.just("turns"), st.sampled_from(VADS)),
@@ -75,6 +76,10 @@ def apply(session, op):
         return getattr(session, name)(response_id, *extra)
     if name == "transcribed":
         return session.transcribed(pick(sorted(session.hearing), place), "text")
+    if name == "ask":  # a typed question and the beginning of its answer
+        return [out for one in (("say", 1), ("create",), ("said", 0), ("spoke", 0)) for out in apply(session, one)]
+    if name == "turn":  # a spoken one
+        return [out for one in (("append", 500), ("started", 400), ("stopped", 0)) for out in apply(session, one)]
     item_id = pick([item.id for item in session.conversation.items], place if isinstance(place, int) else 0)
     message = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hi there"}]}
     sound = {"turns": {"turn_detection": place}, "form": {"format": {"type": place}}}
@@ -102,7 +107,7 @@ class Watched:
     """What a careful client knows from the events alone."""
 
     def __init__(self):
-        self.ids, self.items, self.under_way, self.open = set(), [], {}, {}
+        self.ids, self.items, self.under_way, self.open, self.written = set(), [], {}, {}, set()
 
     def see(self, out):
         if not isinstance(out, dict):
@@ -116,6 +121,9 @@ class Watched:
             self.items.insert(self.items.index(before) + 1 if before else 0, out["item"]["id"])
         elif kind == "conversation.item.deleted":
             self.items.remove(out["item_id"])
+        elif kind.endswith("transcription.completed"):
+            assert out["item_id"] in self.items and out["item_id"] not in self.written
+            self.written.add(out["item_id"])
         elif kind == "response.created":
             response = out["response"]
             assert not (response["conversation_id"] and any(self.under_way.values())), "two answers at once"
@@ -158,7 +166,7 @@ def test_any_interleaving_keeps_the_order_of_events(script, fork):
                 answers.add(out.response_id)
             elif isinstance(out, Stop):
                 answers.discard(out.id)
-        appended += op[1] if op[0] == "append" else 0
+        appended += op[1] if op[0] == "append" else 500 if op[0] == "turn" else 0
         assert watched.items == [item.id for item in session.conversation.items]
         assert set(watched.under_way) == set(session.responses) <= answers
         assert session.hearing <= set(watched.items)
