@@ -92,8 +92,7 @@ class Talker:
         try:
             async with client.connect(address, additional_headers=headers, max_size=None) as socket:
                 first = json.loads(await socket.recv())
-                if first["type"] == "error":
-                    raise EndpointError(first["error"]["message"])
+                _check(first)
                 sound = {"input": {"transcription": {"model": "own"}}}
                 await socket.send(
                     json.dumps({"type": "session.update", "session": {"type": "realtime", "audio": sound}})
@@ -117,8 +116,7 @@ class Talker:
         async for text in socket:
             event = json.loads(text)
             kind = event["type"]
-            if kind == "error":
-                raise EndpointError(event["error"]["message"])
+            _check(event)
             if kind == "input_audio_buffer.speech_started" and self.item and self.speaker.waiting:
                 ms = self.speaker.stop()
                 cut = {"item_id": self.item, "content_index": 0, "audio_end_ms": ms}
@@ -140,3 +138,10 @@ class Talker:
                     while self.speaker.waiting:
                         await asyncio.sleep(0.02)
                     return
+
+
+def _check(event: dict[str, Any]) -> None:
+    """Raise an EndpointError when the server says that something is wrong."""
+    if event["type"] == "error":
+        error = event["error"]["message"]
+        raise EndpointError(f"the server says: {error}")

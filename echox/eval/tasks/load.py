@@ -157,7 +157,8 @@ async def _connected(server: Server) -> AsyncIterator[Any]:
         async with client.connect(server.address, additional_headers=headers, max_size=None) as socket:
             first = json.loads(await socket.recv())
             if first["type"] == "error":
-                raise EndpointError(first["error"]["message"])
+                error = first["error"]["message"]
+                raise EndpointError(f"the server says: {error}")
             await socket.send(json.dumps({"type": "session.update", "session": UNTIMED}))
             yield socket
     except client.WebSocketException as error:
