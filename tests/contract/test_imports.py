@@ -141,7 +141,9 @@ def test_help_imports_nothing_heavy_and_names_every_verb():
     )
 
 
-@pytest.mark.parametrize("verb", ["ask", "say", "translate", "serve", "talk", "train", "units", "prepare", "eval", "convert"])
+@pytest.mark.parametrize(
+    "verb", ["ask", "say", "translate", "serve", "talk", "train", "units", "prepare", "eval", "convert"]
+)
 def test_the_help_of_a_verb_imports_no_torch(verb):
     code = (
         f"import sys\nfrom echox import cli\nsys.argv = ['echox', '{verb}', '--help']\n"
