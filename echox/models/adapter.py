@@ -26,6 +26,7 @@ from echox.models.bounds import Classes, Flag, Heads, Layers, Positive, Share, W
 from echox.models.ragged import pad_right
 
 HEAD_CHUNK = 128  # frames whose scores over an own head are held at once
+Run = tuple[int, int, int]  # first frame, end frame, CTC class
 
 
 @dataclass
@@ -135,57 +136,78 @@ class SpeechAdapter(nn.Module):
         states_BTH, frames_B = self.encode(frames_BSD, lengths_B)
         wanted = self.training or not self.config.keep_blanks or self.config.readout == "mix"
         log_probs_BTC = self.ctc_log_probs(states_BTH, rows_CH) if wanted else None
-        kept, classes = [], []
-        for row, (states_TH, frames) in enumerate(zip(states_BTH, frames_B.tolist(), strict=True)):
-            log_probs_TC = None if log_probs_BTC is None else log_probs_BTC[row, :frames]
-            positions_NH, owners = self._shrink(states_TH[:frames], log_probs_TC, rows_CH)
-            kept.append(positions_NH)
-            classes.append(owners)
-        kept_BNH, mask_BN = pad_right(kept)
+        runs = self._runs(states_BTH, log_probs_BTC, frames_B.tolist(), rows_CH)
+        kept_BNH, mask_BN = self._shrink(states_BTH, log_probs_BTC, frames_B, runs, rows_CH)
+        classes = [[label for _, _, label in row] for row in runs]
         return AdapterOutput(states_BTH, log_probs_BTC, frames_B, kept_BNH, mask_BN, classes)
+
+    def _runs(
+        self, states_BTH: torch.Tensor, log_probs_BTC: torch.Tensor | None, frames: list[int], rows_CH: torch.Tensor
+    ) -> list[list[Run]]:
+        """Return the runs of every row; the best classes leave the device once a batch."""
+        if log_probs_BTC is None:
+            best_BT = [self._best(states_TH, rows_CH) for states_TH in states_BTH]
+            return [equal_runs(best_T[:n].tolist()) for best_T, n in zip(best_BT, frames, strict=True)]
+        best = log_probs_BTC.argmax(-1).tolist()
+        found = [
+            equal_runs(row[:n], None if self.config.keep_blanks else log_probs_BTC.shape[2] - 1)
+            for row, n in zip(best, frames, strict=True)
+        ]
+        return [runs or least_blank(log_probs_BTC[row, : frames[row]]) for row, runs in enumerate(found)]
 
     def _best(self, states_TH: torch.Tensor, rows_CH: torch.Tensor) -> torch.Tensor:
         """Return the best CTC class of each frame (T,), holding the scores of a few frames at a time."""
         return torch.cat([self._logits(part, rows_CH).argmax(-1) for part in states_TH.split(HEAD_CHUNK)])
 
     def _shrink(
-        self, states_TH: torch.Tensor, log_probs_TC: torch.Tensor | None, rows_CH: torch.Tensor
-    ) -> tuple[torch.Tensor, list[int]]:
-        """Return one utterance's LLM positions (N, H), one a run, and the class of each."""
-        if log_probs_TC is not None:
-            runs = ctc_runs(log_probs_TC, self.config.keep_blanks)
-        else:
-            runs = equal_runs(self._best(states_TH, rows_CH).tolist())
-        first = torch.tensor([start for start, _, _ in runs], device=states_TH.device)
-        kept_NH = states_TH[first]
+        self,
+        states_BTH: torch.Tensor,
+        log_probs_BTC: torch.Tensor | None,
+        frames_B: torch.Tensor,
+        runs: list[list[Run]],
+        rows_CH: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return LLM positions (B, N, H), one a run, and their mask, all rows at once (twin: `shrink_row` in the tests)."""
+        device, T = states_BTH.device, states_BTH.shape[1]
+        first_BN, mask_BN = (x.to(device) for x in pad_right([torch.tensor([a for a, _, _ in row]) for row in runs]))
+        kept_BNH = states_BTH.gather(1, first_BN[..., None].expand(-1, -1, states_BTH.shape[2]))
+        if self.config.look_back == "all":
+            padding_BT = torch.arange(T, device=device) >= frames_B[:, None]
+            looked = self.look_back(kept_BNH, states_BTH, states_BTH, padding_BT, need_weights=False)[0]
+        elif self.config.look_back == "kept":
+            looked = self.look_back(kept_BNH, kept_BNH, kept_BNH, ~mask_BN, need_weights=False)[0]
         if self.config.look_back != "none":
-            keys = states_TH if self.config.look_back == "all" else kept_NH
-            looked = self.look_back(kept_NH[None], keys[None], keys[None], need_weights=False)[0][0]
-            kept_NH = self.look_back_norm(looked + kept_NH)
+            kept_BNH = self.look_back_norm(looked + kept_BNH)
         if self.config.readout == "states":
-            return self.scale * kept_NH, [label for _, _, label in runs]
-        assert log_probs_TC is not None  # noqa: S101  a mixed readout asks for them
-        probs_TC = log_probs_TC.exp()
-        pooled = torch.stack([probs_TC[start:end, :-1].mean(0) for start, end, _ in runs])
+            return self.scale * kept_BNH * mask_BN[..., None], mask_BN
+        assert log_probs_BTC is not None  # noqa: S101  a mixed readout asks for them
+        ends_BN = pad_right([torch.tensor([b for _, b, _ in row]) for row in runs])[0].to(device)
+        place_T = torch.arange(T, device=device)
+        inside_BNT = (place_T >= first_BN[..., None]) & (place_T < ends_BN[..., None])
+        shares_BNT = inside_BNT / (ends_BN - first_BN).clamp(min=1)[..., None]
+        with torch.autocast(device.type, enabled=False):  # a mean, in float32 as the probabilities are
+            pooled = shares_BNT @ log_probs_BTC.exp()[..., :-1]
         pooled = (pooled / pooled.sum(-1, keepdim=True).clamp(min=1e-6)).to(rows_CH.dtype)
-        return pooled @ rows_CH + self.gate * self.scale * kept_NH, [label for _, _, label in runs]
+        return (pooled @ rows_CH + self.gate * self.scale * kept_BNH) * mask_BN[..., None], mask_BN
 
 
-def ctc_runs(log_probs_TC: torch.Tensor, keep_blanks: bool = False) -> list[tuple[int, int, int]]:
+def least_blank(log_probs_TC: torch.Tensor) -> list[Run]:
+    """Return the one frame least sure of blank, with its best other class, where nothing else was heard."""
+    t = int(log_probs_TC[:, -1].argmin())
+    return [(t, t + 1, int(log_probs_TC[t, :-1].argmax()))]
+
+
+def ctc_runs(log_probs_TC: torch.Tensor, keep_blanks: bool = False) -> list[Run]:
     """Return (first frame, end frame, class) of every run of equal best classes (spec section 2.1 step 5).
 
     Runs of the blank, the last class, are left out unless `keep_blanks`; when nothing else was heard, the frame least sure of blank
     stays.
     """
     blank = log_probs_TC.shape[1] - 1
-    runs = equal_runs(log_probs_TC.argmax(-1).tolist(), None if keep_blanks else blank)
-    if not runs:
-        t = int(log_probs_TC[:, -1].argmin())
-        runs = [(t, t + 1, int(log_probs_TC[t, :-1].argmax()))]
-    return runs
+    return equal_runs(log_probs_TC.argmax(-1).tolist(), None if keep_blanks else blank) or least_blank(log_probs_TC)
 
 
-def equal_runs(best: list[int], without: int | None = None) -> list[tuple[int, int, int]]:
+def equal_runs(best: list[int], without: int | None = None) -> list[Run]:
     """Return (first, end, class) of every run of equal classes, those of class `without` left out."""
     runs, start = [], 0
     for t in range(1, len(best) + 1):

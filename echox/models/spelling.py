@@ -81,8 +81,9 @@ class Speller(nn.Module):
 
     def forward(self, texts: list[torch.Tensor], letters: list[torch.Tensor]) -> list[torch.Tensor]:
         """Return the positions (C, W) of every text with their letters (C,) added; no text sees another."""
-        rows = [text + self.letters(row.to(text.device)) for text, row in zip(texts, letters, strict=True)]
-        x_BCW, mask_BC = pad_right(rows)
+        every = torch.cat(texts)
+        every = every + self.letters(torch.cat(letters).to(every.device))
+        x_BCW, mask_BC = pad_right(list(every.split([len(text) for text in texts])))
         for norm, into, mix, out in zip(self.norms, self.into, self.mix, self.out, strict=True):
             y_BCK = into(norm(x_BCW)) * mask_BC[..., None]
             y_BCK = mix(y_BCK.mT.contiguous()).mT

@@ -24,6 +24,7 @@ Legend: B batch, H LLM width, N text tokens, C text positions, U unit words, V t
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -51,7 +52,7 @@ from echox.models.bounds import (
 )
 from echox.models.decoding import Row, decode
 from echox.models.io import load_config, load_module, save_part
-from echox.models.ragged import pad_right
+from echox.models.ragged import pad_right, unpad
 from echox.models.spelling import Speller, TextLayout, lay_out
 
 LONGEST_LOOP = 32  # unit words of a run that a decoder which hangs says over and over
@@ -180,17 +181,21 @@ class TextToCodec(PreTrainedModel):
         weight = self.text_adapter.weight
         rows = []
         for text_NH, layout in zip(text, layouts, strict=True):
-            text_NH = text_NH.to(weight.device)
             if layout.before or layout.after:
+                text_NH = text_NH.to(weight.device)
                 around = [self.embed_text(ids, text_NH) for ids in (layout.before, layout.after)]
                 text_NH = torch.cat([around[0], text_NH.to(around[0].dtype), around[1]])
-            if self.config.normalize_inputs:
-                text_NH = nn.functional.rms_norm(text_NH.float(), text_NH.shape[-1:])
-            text_NW = self.text_adapter(text_NH.to(weight.dtype))
-            rows.append(text_NW[layout.owners_C.to(weight.device)] if self.config.spelling else text_NW)
-        if self.config.spelling:
-            rows = self.speller(rows, [row.letters_C for row in layouts if row.letters_C is not None])
-        return rows
+            rows.append(text_NH)
+        every_NH = torch.cat(rows).to(weight.device)  # all rows at once: a position is read alone
+        if self.config.normalize_inputs:
+            every_NH = nn.functional.rms_norm(every_NH.float(), every_NH.shape[-1:])
+        every_NW = self.text_adapter(every_NH.to(weight.dtype))
+        if not self.config.spelling:
+            return list(every_NW.split([len(row) for row in rows]))
+        starts = [0, *accumulate(map(len, rows))]
+        owners = torch.cat([layout.owners_C + start for layout, start in zip(layouts, starts, strict=False)])
+        spelt = every_NW[owners.to(weight.device)].split([len(layout) for layout in layouts])
+        return self.speller(list(spelt), [row.letters_C for row in layouts if row.letters_C is not None])
 
     def embed_tokens(self, tokens_B: torch.Tensor) -> torch.Tensor:
         """Return the decoder's inputs (B, W) of unit words (B,), or of text tokens where it has its own."""
@@ -205,24 +210,27 @@ class TextToCodec(PreTrainedModel):
     def forward(self, batch: T2CBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return logits (B, U-1, vocabulary), the unit words they predict (B, U-1) and their mask (B, U-1)."""
         device = self.head.weight.device
-        words = [torch.tensor(row, device=device) for row in batch.words]
-        rows, places = [], []
-        for text_CW, layout, word_U in zip(self.read(batch.text, batch.layouts), batch.layouts, words, strict=True):
-            rows.append(torch.cat([text_CW, self.embed_tokens(word_U[:-1])]))
-            unit_places_U = torch.arange(len(word_U) - 1, device=device) + self.first_place(layout)
-            places.append(torch.cat([layout.places_C.to(device), unit_places_U]))
-        embeds_BNW, mask_BN = pad_right(rows)
-        places_BN, _ = pad_right(places)
+        given = self._given
+        counts = [len(row) - 1 for row in batch.words]
+        said = self.embed_tokens(torch.tensor([word for row in batch.words for word in row[:-1]], device=device))
+        pairs = zip(self.read(batch.text, batch.layouts), said.split(counts), strict=True)
+        lengths = [len(layout) + count for layout, count in zip(batch.layouts, counts, strict=True)]
+        embeds_BNW, mask_BN = pad_right(list(torch.cat([piece for pair in pairs for piece in pair]).split(lengths)))
+        places = [
+            torch.cat([layout.places_C, torch.arange(count) + self.first_place(layout)])
+            for layout, count in zip(batch.layouts, counts, strict=True)
+        ]
+        places_BN = pad_right(places)[0].to(device)
         output = self.decoder(
             inputs_embeds=self.dropout(embeds_BNW),
             attention_mask=self._seen(mask_BN, batch.layouts).long(),
             position_ids=places_BN,
             use_cache=False,
         )
-        given = self._given
-        spans = [(len(layout) - 1 + given, len(row)) for layout, row in zip(batch.layouts, rows, strict=True)]
-        hidden_BUW, mask_BU = pad_right([h[a:b] for h, (a, b) in zip(output.last_hidden_state, spans, strict=True)])
-        targets_BU, _ = pad_right([word_U[given:] for word_U in words])
+        starts_B = torch.tensor([len(layout) - 1 + given for layout in batch.layouts], device=device)
+        predicts_BN = mask_BN & (torch.arange(mask_BN.shape[1], device=device) >= starts_B[:, None])
+        hidden_BUW, mask_BU = pad_right(unpad(output.last_hidden_state, predicts_BN))
+        targets_BU = pad_right([torch.tensor(row[given:]) for row in batch.words])[0].to(device)
         return self.head(hidden_BUW), targets_BU, mask_BU
 
     @property

@@ -147,3 +147,18 @@ def test_a_decoder_that_hangs_is_stopped():
     model = decoder()
     assert model.is_over(list(range(20)), 20) and not model.is_over(list(range(19)), 20)
     assert model.is_over([5] * 8, 100) and not decoder(loops=0).is_over([5] * 8, 100)
+
+
+@pytest.mark.parametrize("spelling", [False, True])
+def test_rows_are_read_at_once_as_one_by_one(spelling):
+    model = decoder(spelling=spelling)
+    text, layouts = texts(model)
+    words = [[0, 7, 8, 9, 1], [0, 5, 1]]
+    alone = [model.read([t], [p])[0] for t, p in zip(text, layouts, strict=True)]
+    for one, other in zip(model.read(text, layouts), alone, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+    logits, targets, mask = model(T2CBatch(text, layouts, words))
+    for row in range(2):
+        single, right, _ = model(T2CBatch([text[row]], [layouts[row]], [words[row]]))
+        torch.testing.assert_close(logits[row][mask[row]], single[0], atol=1e-4, rtol=1e-3)
+        assert targets[row][mask[row]].tolist() == right[0].tolist()
