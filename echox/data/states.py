@@ -28,9 +28,9 @@ def write_ragged(path: Path, ids: Sequence[str], rows: Sequence[np.ndarray], ski
     """Write arrays of one width as one array with its offsets and ids, atomically."""
     offsets = np.cumsum([0, *(len(row) for row in rows)]).astype(np.int64)
     frames = np.concatenate(rows) if len(rows) else np.zeros(0)
-    names = {"ids": np.array(list(ids), dtype=np.str_), "skipped": np.array(list(skipped), dtype=np.str_)}
+    ids_, skipped_ = (np.array(list(names), dtype=np.str_) for names in (ids, skipped))
     with write_file(path) as partial, partial.open("wb") as file:
-        np.savez(file, frames=frames, offsets=offsets, **names)
+        np.savez(file, frames=frames, offsets=offsets, ids=ids_, skipped=skipped_)
 
 
 def read_ragged(folder: Path, source: Path) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
