@@ -71,7 +71,7 @@ async def _admit(request: Request) -> None:
     request.app.state.house.admit(request)
 
 
-async def _refuse(request: Request, error: Exception) -> Response:
+async def _refuse(request: Request, error: Any) -> Response:
     """Return any error in the protocol's shape, counted by its code."""
     if isinstance(error, RequestValidationError):
         first = error.errors()[0]

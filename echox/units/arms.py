@@ -22,7 +22,9 @@ class RandomWords:
         units = language.lexicon.units
         room = max(0, language.vocab_size - len(SPECIAL_TOKENS) - units)
         known = [(unit,) for unit in range(units)] + [word for word, _ in counts.most_common(room)]
-        self.numbers = {word: number for number, word in enumerate(known, start=len(SPECIAL_TOKENS))}
+        self.numbers: dict[tuple[int, ...], int] = {
+            word: number for number, word in enumerate(known, start=len(SPECIAL_TOKENS))
+        }
         self.vocab_size = len(SPECIAL_TOKENS) + len(known)
 
     def encode_batch(self, sequences: Sequence[np.ndarray]) -> list[np.ndarray]:
