@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from echox.data.manifest import read_jsonl
+from echox.eval.stats import paired_bootstrap
 from echox.features.logmel import SAMPLE_RATE
 from echox.models.encoder import FRAME_SAMPLES, SpeechEncoder
 from echox.prepare.voices import resample
@@ -99,18 +100,21 @@ def ends_of(lengths: list[int]) -> set[int]:
     return set(np.cumsum(lengths)[:-1].tolist())
 
 
-def score(
-    rows: list[tuple[np.ndarray, set[int]]], cut: Callable[[np.ndarray], set[int]], slack: int
-) -> tuple[float, float, float]:
-    """Return precision, recall and F1 of word ends, each within `slack` units of a true one, pooled over sentences."""
-    right = said = found = true = 0
+def counts_of(rows: list[tuple[np.ndarray, set[int]]], cut: Callable[[np.ndarray], set[int]], slack: int) -> np.ndarray:
+    """Return (sentences, 4): right ends, ends said, true ends found, true ends; right is within `slack` units of a true one."""
+    found = []
     for ids, gold in rows:
         ends = cut(ids)
-        near = [any(abs(end - one) <= slack for one in gold) for end in ends]
-        right, said = right + sum(near), said + len(ends)
-        found, true = found + sum(any(abs(end - one) <= slack for end in ends) for one in gold), true + len(gold)
-    precision, recall = right / max(said, 1), found / max(true, 1)
-    return precision, recall, 2 * precision * recall / max(precision + recall, 1e-9)
+        right = sum(any(abs(end - one) <= slack for one in gold) for end in ends)
+        met = sum(any(abs(end - one) <= slack for end in ends) for one in gold)
+        found.append((right, len(ends), met, len(gold)))
+    return np.array(found, dtype=np.float64)
+
+
+def f1(means: np.ndarray) -> np.ndarray:
+    """Return F1 of mean counts (..., 4)."""
+    precision, recall = means[..., 0] / means[..., 1], means[..., 2] / means[..., 3]
+    return 2 * precision * recall / (precision + recall)
 
 
 def main() -> None:
@@ -142,12 +146,13 @@ def main() -> None:
     print(
         f"{len(test)} sentences held out of {len(rows)}, {len(given.voices)} voices, {spoken:.2f} units a spoken word"
     )
+    first_N4 = counts_of(test, cuts["unit language"], 0)
     for name, cut in cuts.items():
-        pieces = sum(len(cut(ids)) + 1 for ids, _ in test)
-        scores = [score(test, cut, slack) for slack in (0, 1)]
-        exact, near = (f"P {p:.3f} R {r:.3f} F1 {f:.3f}" for p, r, f in scores)
-        units = sum(len(ids) for ids, _ in test) / pieces
-        print(f"{name:26s} {units:.2f} units/word   exact {exact}   within one {near}")
+        exact_N4, near_N4 = counts_of(test, cut, 0), counts_of(test, cut, 1)
+        units = sum(len(ids) for ids, _ in test) / (exact_N4[:, 1].sum() + len(test))
+        both = paired_bootstrap(np.concatenate([exact_N4, first_N4], 1), lambda m: f1(m[..., :4]) - f1(m[..., 4:]))
+        exact, near = paired_bootstrap(exact_N4, f1), paired_bootstrap(near_N4, f1)
+        print(f"{name:20s} {units:.2f} units/word  F1 {exact}  less unit language {both}  within one {near}")
 
 
 if __name__ == "__main__":
