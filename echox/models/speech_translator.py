@@ -15,7 +15,7 @@ Legend: B batch, D encoder width, N positions (tokens or runs), S target tokens,
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -58,10 +58,10 @@ class TranslatorConfig(PreTrainedConfig):
     convolutions: Positive = 2  # each halves the frames
     kernel: Odd = 5
     mask_after_shrink: Flag = True  # False: padding after shrinking is attended to, as released (spec B2.1 step 5)
-    encoder_layer: Layers = 4  # of the speech encoder
-    window: Text = "short"  # rule of the speech encoder (prepare/encode.py)
     source: Text = "en"
     target: Text = "es"
+    source_lower: Flag = True  # how source texts are written before they become tokens (text/cleaning.py)
+    source_punctuation: Literal["keep", "remove", "blank"] = "remove"
 
 
 @dataclass

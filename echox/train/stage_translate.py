@@ -100,7 +100,9 @@ def load_pieces(recipe: Recipe) -> Pieces:
 
 def build_model(recipe: Recipe, pieces: Pieces, encoder_width: int) -> SpeechTranslatorModel:
     """Return a new model, with the text weights of `start` where there is one; ConfigError when its sizes differ."""
-    sizes = dict(recipe.model) | {"vocab_size": pieces.size, "encoder_width": encoder_width}
+    rule = recipe.data.source
+    written = {"source_lower": rule.lower, "source_punctuation": rule.punctuation}
+    sizes = dict(recipe.model) | written | {"vocab_size": pieces.size, "encoder_width": encoder_width}
     if recipe.start is None:
         settings_from(TranslatorConfig, sizes, "model")
         return SpeechTranslatorModel(TranslatorConfig(**sizes))

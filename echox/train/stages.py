@@ -15,6 +15,7 @@ from echox.errors import ConfigError
 
 STAGES = {
     "encode": "echox.prepare.encode",  # corpora -> encoder states
+    "triples": "echox.prepare.triples",  # MuST-C and CoVoST as published -> corpora with transcripts and translations
     "text_pairs": "echox.prepare.text_pairs",  # text pairs of two languages -> train, dev, test, and what is spoken
     "answers": "echox.prepare.answers",  # typed questions -> the text model's own answers, and what to learn
     "units": "echox.train.stage_units",  # audio -> k-means units and the unit language
@@ -31,6 +32,7 @@ STAGES = {
     "normalise": "echox.train.stage_normalise",  # states of many voices: the reduced units of one
     "textless": "echox.train.stage_textless",  # spoken pairs and their units: speech to units of the other language
     "pack_translator": "echox.train.pack_translator",  # its parts -> one model folder
+    "pack_joint": "echox.train.pack_joint",  # that model and its encoder -> one model folder
     "pack": "echox.train.pack",  # parts -> one model folder
 }
 

@@ -102,16 +102,23 @@ def probe(states_WH: np.ndarray, index_N4: np.ndarray, relation: int, folds: int
     alike, apart = states_WH[index_N4[:, relation]], states_WH[rotated(index_N4, relation, folds)]
     features = np.concatenate([_pair_features(anchors, alike), _pair_features(anchors, apart)])
     labels = np.concatenate([np.ones(len(anchors)), -np.ones(len(anchors))])
-    fold = np.tile(np.arange(len(anchors)) % folds, 2)
-    right = 0
-    for held in range(folds):
-        train, test = fold != held, fold == held
-        mean, spread = features[train].mean(axis=0), features[train].std(axis=0) + 1e-9
-        known, new = (features[train] - mean) / spread, (features[test] - mean) / spread
+    return float(ridge_right(features, labels, np.tile(np.arange(len(anchors)) % folds, 2)).mean())
+
+
+def ridge_right(features_NF: np.ndarray, labels_N: np.ndarray, fold_N: np.ndarray) -> np.ndarray:
+    """Return bool [N]: which of the labels, 1 or -1, a linear classifier gets right that learnt from the other folds alone.
+
+    It is ridge regression on features standardised by what is learnt from.
+    """
+    right_N = np.zeros(len(labels_N), dtype=bool)
+    for held in np.unique(fold_N):
+        train, test = fold_N != held, fold_N == held
+        mean, spread = features_NF[train].mean(axis=0), features_NF[train].std(axis=0) + 1e-9
+        known, new = (features_NF[train] - mean) / spread, (features_NF[test] - mean) / spread
         kernel = known @ known.T / known.shape[1]
-        weights = np.linalg.solve(kernel + RIDGE / len(known) * np.eye(len(known)), labels[train])
-        right += int(((new @ known.T / known.shape[1] @ weights > 0) == (labels[test] > 0)).sum())
-    return right / len(labels)
+        weights = np.linalg.solve(kernel + RIDGE / len(known) * np.eye(len(known)), labels_N[train])
+        right_N[test] = (new @ known.T / known.shape[1] @ weights > 0) == (labels_N[test] > 0)
+    return right_N
 
 
 def typed_against_spoken(reader: StateReader, questions: Sequence[tuple[str, np.ndarray, str | None]]) -> np.ndarray:

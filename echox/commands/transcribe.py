@@ -1,0 +1,75 @@
+"""`echox transcribe`: what a model hears in recordings, as text or JSON lines.
+
+Parses options and prints; hearing is the model's. Nothing heavy is imported before a verb runs.
+"""
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from echox.audio import load_audio
+from echox.commands import ask
+from echox.errors import EchoxError
+
+LONGEST_SECONDS = 600.0
+Model = Annotated[str, typer.Option("--model", help="A released name, a model folder, or a hub name owner/model.")]
+Beam = Annotated[int, typer.Option("--beam", min=1, max=100, help="Texts in view, for models that hear by CTC.")]
+
+
+def transcribe(
+    recordings: Annotated[list[str], typer.Argument(help="Recordings (WAV, FLAC, OGG, MP3, M4A, WebM), or folders.")],
+    model: Model = "mini",
+    as_json: ask.Json = False,
+    beam: Beam = 1,
+    device: ask.Device = "auto",
+    llm: ask.Llm = None,
+) -> None:
+    """Write down what is said; exit status 1 when a recording cannot be heard."""
+    show_error = ask.json_error if as_json else ask.plain_error
+    try:
+        names = [name for given in recordings for name in ask.expanded(given)]
+    except EchoxError as error:
+        show_error("", error)
+        raise typer.Exit(1) from error
+    problems = [ask.attempt(_check, name) for name in names]
+    hear, unloaded = None, None
+    if None in problems:
+        try:
+            hear = load_hearing(model, device, llm, beam)
+        except EchoxError as error:
+            unloaded = error
+    failed = False
+    for name, refused in zip(names, problems, strict=True):
+        problem = refused or unloaded or ask.attempt(_answer, hear, name, as_json)
+        if problem is not None:
+            failed = True
+            show_error(name, problem)
+    if failed:
+        raise typer.Exit(1)
+
+
+def load_hearing(model: str, device: str, llm: Any, beam: int) -> Any:
+    """Return what writes down a recording: a translator's or an assistant's `transcribe`."""
+    if sys.stderr.isatty():
+        typer.echo(f"loading {model} ...", err=True)
+    from echox.assistant import SpeechAssistant
+    from echox.hub import resolve_model
+    from echox.hub_llm import quiet_transformers
+    from echox.translator import SpeechTranslator, is_translator
+
+    with quiet_transformers():
+        if is_translator(resolve_model(model)):
+            translator = SpeechTranslator.load(model, device=device)
+            return lambda name: translator.transcribe(name, beam=beam)
+        return SpeechAssistant.load(model, device=device, llm=llm).transcribe
+
+
+def _check(name: str) -> None:
+    load_audio(name, max_seconds=LONGEST_SECONDS)
+
+
+def _answer(hear: Any, name: str, as_json: bool) -> None:
+    text = hear(name)
+    typer.echo(json.dumps({"recording": name, "text": text}, ensure_ascii=False) if as_json else text)

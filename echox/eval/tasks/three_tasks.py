@@ -1,0 +1,188 @@
+"""`echox eval translation --tasks`: one model's speech translation, text translation and recognition, and what its spaces hold.
+
+    st       recording ─► translation            asr      recording ─► words
+    mt       true transcript ─► translation      cascade  recording ─► words ─► translation, by the same model or by the first
+    spaces   mean encoder states of recordings and of their transcripts (scorers/spaces.py)
+
+Each later model is compared with the first, which is the text specialist where the harm to text translation is measured. A model that
+reads text only takes part in `mt`, and translates the words of the others in `cascade`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from echox.audio import load_audio
+from echox.data.pairs import SpokenPair
+from echox.errors import ConfigError, InputError, require
+from echox.eval.results import Results
+from echox.eval.scorers.spaces import Spaces, length_probe, modality_probe, retrieval
+from echox.eval.scorers.translation import bleu, chrf, compare
+from echox.eval.scorers.word_errors import errors_between
+from echox.eval.tables import Items, Table, percent, pooled_rate
+from echox.generate.joint import JointTranslator
+from echox.generate.translation import Wanted
+
+TASKS = ("st", "mt", "asr", "cascade", "spaces")
+WRITTEN = ("st", "mt", "cascade")  # what BLEU scores
+BATCH = 16
+Models = dict[str, JointTranslator]
+
+
+@dataclass(frozen=True)
+class TasksOptions:
+    """What is measured, where results go, what the pairs are called, and the beam (none: the models' own)."""
+
+    tasks: tuple[str, ...]
+    out: Path
+    source: str
+    beams: int | None = None
+
+
+def parse_tasks(text: str) -> tuple[str, ...]:
+    """Return comma-separated tasks; ConfigError for one that is unknown."""
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    for name in names:
+        if name not in TASKS:
+            raise ConfigError(f"task {name!r} is unknown: choose from {', '.join(TASKS)}.")
+    return names
+
+
+def load_models(names: Sequence[str], device: str, dtype: str | None) -> Models:
+    """Return the models by their folders' names; ConfigError for two of one name, none, or one that does other tasks."""
+    from echox.translator import SpeechTranslator
+
+    if not names or len({Path(name).name for name in names}) < len(names):
+        raise ConfigError(f"models are told apart by their folders' names, and these are {', '.join(names) or 'none'}.")
+    found = {Path(name).name: SpeechTranslator.load(name, device, dtype).model for name in names}
+    for name, model in found.items():
+        if not isinstance(model, JointTranslator):
+            raise ConfigError(f"{name} writes no text: leave --tasks out to measure its speech.")
+    return found  # type: ignore[return-value]
+
+
+def run_tasks(pairs: Sequence[SpokenPair], models: Models, options: TasksOptions) -> list[Table]:
+    """Return the tables of all tasks of all models, writing tasks.jsonl; a run that was stopped goes on."""
+    require("sacrebleu", "eval")
+    for pair in pairs:
+        if not pair.target_text or not pair.source_text:
+            raise InputError(
+                f"{options.source}: {pair.id} has no source_text or no target_text: three tasks need both."
+            )
+    settings = {
+        "task": "tasks",
+        "model": ", ".join(models),
+        "questions": options.source,
+        "beams": options.beams or "own",
+    }
+    with Results(options.out / "tasks.jsonl", settings) as results:
+        for name, model in models.items():
+            for task in options.tasks:
+                if task == "spaces" or (task != "mt" and model.model.speech is None):
+                    continue
+                answer = answerer(task, model, next(iter(models.values())), Wanted(options.beams))
+                todo = [pair for pair in pairs if (f"{name} {task}", pair.id) not in results.done]
+                for first in range(0, len(todo), BATCH):
+                    _write(todo[first : first + BATCH], f"{name} {task}", answer, results)
+        return tasks_tables(list(models), options.tasks, list(results.items.values()))
+
+
+def answerer(
+    task: str, model: JointTranslator, first: JointTranslator, wanted: Wanted
+) -> Callable[[Sequence[SpokenPair]], list[str]]:
+    """Return what does a task on some pairs; the cascade is translated by the first model, the specialist where there is one."""
+
+    def st(pairs: Sequence[SpokenPair]) -> list[str]:
+        return [one.text for one in model.translate([load_audio(pair.audio) for pair in pairs], wanted)]
+
+    def mt(pairs: Sequence[SpokenPair]) -> list[str]:
+        return [one.text for one in model.translate_texts([pair.source_text for pair in pairs], wanted)]
+
+    def asr(pairs: Sequence[SpokenPair]) -> list[str]:
+        return model.transcribe([load_audio(pair.audio) for pair in pairs])
+
+    def cascade(pairs: Sequence[SpokenPair]) -> list[str]:
+        words = asr(pairs)
+        said = iter(first.translate_texts([text for text in words if text], wanted) if any(words) else [])
+        return [next(said).text if text else "" for text in words]
+
+    return {"st": st, "mt": mt, "asr": asr, "cascade": cascade}[task]
+
+
+def _write(
+    pairs: Sequence[SpokenPair], arm: str, answer: Callable[[Sequence[SpokenPair]], list[str]], results: Results
+) -> None:
+    for pair, text in zip(pairs, answer(pairs), strict=True):
+        wanted = pair.source_text if arm.endswith(" asr") else pair.target_text
+        record = {"arm": arm, "id": pair.id, "reference": wanted, "text": text, "error": ""}
+        results.append(record | asdict(errors_between(wanted, text)))
+
+
+def tasks_tables(models: Sequence[str], tasks: Sequence[str], items: Items) -> list[Table]:
+    """Return scores by model and task, and each later model against the first on the tasks of both."""
+    by_arm: dict[str, list[dict[str, Any]]] = {}
+    for item in sorted(items, key=lambda one: one["id"]):
+        by_arm.setdefault(item["arm"], []).append(item)
+    rows, note = [], ""
+    for arm in (f"{name} {task}" for name in models for task in tasks):
+        mine = by_arm.get(arm, [])
+        if mine and arm.endswith(" asr"):
+            rows.append((arm, str(len(mine)), "-", "-", pooled_rate(mine, "word_edits", "words")))
+        elif mine:
+            score, letters = bleu(*_texts(mine)), chrf(*_texts(mine))
+            note = f"{score.signature}; {letters.signature}; word errors of recognition alone"
+            rows.append((arm, str(len(mine)), f"{score.score:.2f}", f"{letters.score:.1f}", "-"))
+    found = [Table("Three tasks", ("arm", "n", "BLEU", "chrF", "WER %"), tuple(rows), note)]
+    pairs = [
+        (f"{name} {task}", f"{models[0]} {task}")
+        for name in models[1:]
+        for task in WRITTEN
+        if f"{models[0]} {task}" in by_arm
+    ] + [(f"{name} st", f"{models[0]} mt") for name in models if f"{name} st" in by_arm and f"{models[0]} mt" in by_arm]
+    compared = [_compared(by_arm[one], by_arm[other], (one, other)) for one, other in pairs if one in by_arm]
+    if compared:
+        head = ("arm", "against", "BLEU", "its BLEU", "ratio", "p")
+        found.append(Table("Against the first model", head, tuple(compared), f"Paired bootstrap of sacrebleu. {note}"))
+    return found
+
+
+def _compared(mine: Items, other: Items, names: tuple[str, str]) -> tuple[str, ...]:
+    """Return one row: both scores with their half-widths, their ratio and p, over the pairs of both."""
+    shared = {item["id"] for item in mine} & {item["id"] for item in other}
+    sides = [[item for item in side if item["id"] in shared] for side in (mine, other)]
+    heard, references = _texts(sides[0])
+    found = compare(_texts(sides[1])[0], heard, references)
+    scores = [f"{found[side]:.2f} ± {found[f'{side}_half_width']:.2f}" for side in ("system", "baseline")]
+    ratio = found["system"] / found["baseline"] if found["baseline"] else float("nan")
+    return (*names, *scores, f"{ratio:.3f}", f"{found['p']:.3f}")
+
+
+def _texts(items: Items) -> tuple[list[str], list[list[str]]]:
+    return [item["text"] for item in items], [[item["reference"]] for item in items]
+
+
+def read_spaces(pairs: Sequence[SpokenPair], model: JointTranslator) -> Spaces:
+    """Return the mean encoder states of recordings and of their transcripts."""
+    means: list[list[np.ndarray]] = [[], []]
+    lengths: list[list[int]] = [[], []]
+    for first in range(0, len(pairs), BATCH):
+        some = pairs[first : first + BATCH]
+        speech, _ = model.speech_states([load_audio(pair.audio) for pair in some])
+        for side, states in enumerate((speech, model.text_states([pair.source_text for pair in some]))):
+            for row, mask in zip(states.states_BNW, states.mask_BN, strict=True):
+                means[side].append(row[mask].float().mean(0).cpu().numpy())
+                lengths[side].append(int(mask.sum()))
+    return Spaces(np.stack(means[0]), np.stack(means[1]), np.array(lengths[0]), np.array(lengths[1]))
+
+
+def spaces_table(models: Sequence[tuple[str, Spaces]]) -> Table:
+    """Return the probes and the retrieval of every model."""
+    rows = tuple(
+        (name, str(len(one.text_NW)), *(percent(measure(one)) for measure in (modality_probe, length_probe, retrieval)))
+        for name, one in models
+    )
+    note = "Fresh linear probes, five folds over sentences: speech or text? 50 % is chance; by length alone beside it."
+    return Table("Spaces", ("model", "n", "modality probe %", "length probe %", "retrieval %"), rows, note)

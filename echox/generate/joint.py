@@ -1,0 +1,187 @@
+"""One model for speech translation, text translation and recognition, on loaded parts (S-Align, models/speech_translator.py).
+
+    wave ─cut at pauses─► encoder states ─adapter─┬─► CTC ─► what was said
+                                                  └─shrink─► shared layers ─┐
+    text ─clean─► pieces ─────────────────────────► shared layers ──────────┴─► beam search ─► translation
+
+A model folder holds translator/ with its vocabulary and encoder/, beside one config.json.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from echox.audio import SAMPLE_RATE
+from echox.errors import InputError
+from echox.features.cuts import cut_at_pauses
+from echox.generate import ctc
+from echox.generate.checks import check_text
+from echox.generate.translation import Said, Wanted
+from echox.generate.written import write_best, write_stream
+from echox.models.bounds import Factor, Layers, Small, Text, Tokens, check_values
+from echox.models.encoder import SpeechEncoder
+from echox.models.io import read_config
+from echox.models.ragged import pad_right
+from echox.models.speech_translator import BLANK, END, PAD, Heard, Positioned, SpeechTranslatorModel
+from echox.text.cleaning import Cleaning, clean
+from echox.text.pieces import Pieces
+
+MODEL_TYPE, KIND = "echox_translator", "joint"
+TOGETHER = 16  # pieces encoded and searched at once
+MOST_TOKENS = 256  # of one translation
+
+
+class JointConfig:
+    """What the config.json of such a model folder may say."""
+
+    model_type: Text
+    kind: Text
+    source: Text  # language that it hears and reads
+    target: Text  # language that it writes
+    encoder_layer: Layers
+    longest_seconds: Tokens  # a piece of a recording
+    beams: Small
+    length_penalty: Factor
+    about: Text
+
+
+DEFAULTS = {"longest_seconds": 20, "beams": 8, "length_penalty": 1.0}
+
+
+@dataclass
+class JointTranslator:
+    """Everything that the three tasks need, on one device."""
+
+    model: SpeechTranslatorModel
+    pieces: Pieces
+    encoder: SpeechEncoder
+    layer: int
+    longest: int = 20 * SAMPLE_RATE  # samples of a piece
+    beams: int = 8
+    length_penalty: float = 1.0
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second of the speech that it hears; it speaks none."""
+        return SAMPLE_RATE
+
+    @torch.inference_mode()
+    def hear(self, waves: Sequence[np.ndarray]) -> Heard:
+        """Return adapted frames and CTC logits of waves, none longer than `longest`."""
+        states = [found[self.layer].float() for found in self.encoder.encode(list(waves), (self.layer,))]
+        frames_BTD, mask_BT = pad_right([row.to(self.model.device) for row in states])
+        return self.model.hear(frames_BTD, mask_BT.sum(1))
+
+    def speech_states(self, waves: Sequence[np.ndarray]) -> tuple[Positioned, Heard]:
+        """Return what the decoder reads of waves, and what was heard of them."""
+        heard = self.hear(waves)
+        with torch.inference_mode():
+            return self.model.shared_layers(self.model.shrink(heard)), heard
+
+    @torch.inference_mode()
+    def text_states(self, texts: Sequence[str]) -> Positioned:
+        """Return what the decoder reads of texts; InputError for one that is empty, or longer than the model's positions."""
+        rows = [[*self._tokens(text), END] for text in texts]
+        tokens, mask = pad_right([torch.tensor(row) for row in rows])
+        device = self.model.device
+        return self.model.read(tokens.masked_fill(~mask, PAD).to(device), mask.to(device))
+
+    def translate(self, waves: Sequence[np.ndarray], wanted: Wanted) -> list[Said]:
+        """Return the translation of each wave with its transcript; long ones are cut at pauses."""
+        cut = [cut_at_pauses(wave, self.longest) for wave in waves]
+        found = iter(self._translate_pieces([piece for pieces in cut for piece in pieces], wanted))
+        return [_joined(list(islice(found, len(pieces)))) for pieces in cut]
+
+    def translate_texts(self, texts: Sequence[str], wanted: Wanted) -> list[Said]:
+        """Return the translation of each text."""
+        found = []
+        for first in range(0, len(texts), TOGETHER):
+            found += self._write(self.text_states(texts[first : first + TOGETHER]), wanted)
+        return found
+
+    def transcribe(self, waves: Sequence[np.ndarray], beam: int = 1) -> list[str]:
+        """Return what was said in each wave, by greedy CTC or by a beam over texts."""
+        cut = [cut_at_pauses(wave, self.longest) for wave in waves]
+        pieces, found = [piece for some in cut for piece in some], list[str]()
+        for first in range(0, len(pieces), TOGETHER):
+            found += self.words(self.hear(pieces[first : first + TOGETHER]), beam)
+        rest = iter(found)
+        return [" ".join(text for text in islice(rest, len(some)) if text) for some in cut]
+
+    def words(self, heard: Heard, beam: int = 1) -> list[str]:
+        """Return the words that CTC finds."""
+        if beam == 1:
+            rows = ctc.greedy(heard.logits_BTV, heard.frames_B, BLANK)
+        else:
+            rows = ctc.prefix_beam(heard.logits_BTV, heard.frames_B, BLANK, beam)
+        return [self.pieces.decode(row) for row in rows]
+
+    def stream(self, wave: np.ndarray | None = None, typed: str = "") -> Iterator[str]:
+        """Yield a translation piece by piece as it is written, the likeliest token at every step."""
+        parts = [self.text_states([typed])] if wave is None else []
+        if wave is not None:
+            parts = [self.speech_states([piece])[0] for piece in cut_at_pauses(wave, self.longest)]
+        said = ""
+        for states in parts:
+            tokens: list[int] = []
+            begun = f"{said} " if said else ""
+            for token in write_stream(self.model, states, MOST_TOKENS):
+                tokens.append(token)
+                text = begun + self.pieces.decode(tokens)
+                if text.startswith(said) and text != said:
+                    yield text[len(said) :]
+                    said = text
+
+    def _translate_pieces(self, waves: list[np.ndarray], wanted: Wanted) -> list[Said]:
+        found = []
+        for first in range(0, len(waves), TOGETHER):
+            states, heard = self.speech_states(waves[first : first + TOGETHER])
+            said, words = self._write(states, wanted), self.words(heard)
+            found += [
+                Said(None, one.text, heard=text, finish=one.finish) for one, text in zip(said, words, strict=True)
+            ]
+        return found
+
+    def _write(self, states: Positioned, wanted: Wanted) -> list[Said]:
+        found = write_best(self.model, states, MOST_TOKENS, wanted.beams or self.beams, self.length_penalty)
+        texts = [(self.pieces.decode(tokens), ended) for tokens, ended in found]
+        return [Said(None, text, finish=("stop" if ended else "length") if text else "empty") for text, ended in texts]
+
+    def _tokens(self, text: str) -> list[int]:
+        check_text(text, "the text to translate")
+        config = self.model.config
+        rule = Cleaning.parse({"lower": config.source_lower, "punctuation": config.source_punctuation}, "the model")
+        ids, most = self.pieces.encode(clean(text, rule)), config.max_positions - 1
+        if not ids:
+            raise InputError(f"{text!r} holds no words to translate: write some.")
+        if len(ids) > most:
+            raise InputError(f"the text has {len(ids)} tokens, more than the model's {most}: translate it in parts.")
+        return ids
+
+
+def _joined(pieces: list[Said]) -> Said:
+    """Return the pieces of one recording as one translation."""
+    text, heard = (
+        " ".join(filter(None, words)) for words in zip(*((one.text, one.heard) for one in pieces), strict=True)
+    )
+    finish = "length" if any(one.finish == "length" for one in pieces) else "stop"
+    return Said(None, text, heard=heard, finish=finish if text else "empty")
+
+
+def load(folder: Path, device: torch.device, dtype: torch.dtype) -> JointTranslator:
+    """Load a model folder of this kind; ModelError names what is missing or does not fit. It runs in float32 whatever `dtype`."""
+    path = Path(folder) / "config.json"
+    values = read_config(folder)
+    check_values(JointConfig, values, path)
+    settings = DEFAULTS | values
+    encoder = SpeechEncoder.from_pretrained(Path(folder) / "encoder")
+    model = SpeechTranslatorModel.load(Path(folder) / "translator")
+    encoder.whisper.to(device)
+    return JointTranslator(
+        model.to(device), Pieces.load(Path(folder) / "translator"), encoder, settings["encoder_layer"],
+        settings["longest_seconds"] * SAMPLE_RATE, settings["beams"], settings["length_penalty"],
+    )  # fmt: skip

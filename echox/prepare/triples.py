@@ -1,0 +1,152 @@
+"""Published speech translation corpora to ours: MuST-C v1 and CoVoST 2 as they are handed out, to shards and manifests.
+
+    MuST-C v1   ROOT/en-de/data/train/txt/train.{yaml,en,de}   ROOT/en-de/data/train/wav/ted_1.wav
+    CoVoST 2    ROOT/validated.tsv  ROOT/clips/*.mp3  ROOT/covost_v2.en_de.tsv      (ROOT: Common Voice of the source language)
+
+Every utterance becomes int16 at 16 kHz in a shard, with its `text`, `translation` and `speaker`; encoder states are made from
+those (prepare/encode.py). A shard is written whole or not at all, and those that are there are not made again.
+"""
+
+import csv
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import yaml
+from pydantic import Field
+
+from echox.audio import SAMPLE_RATE, load_audio
+from echox.config.load import Settings
+from echox.config.record import Record, check_same, write_run
+from echox.errors import InputError
+from echox.files import LINES_BYTES, read_text
+from echox.prepare.speak import join_shards, save_shard, shards
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One published triple: where its speech lies (seconds into a file, or all of it) and both texts."""
+
+    id: str
+    audio: Path
+    text: str
+    translation: str
+    speaker: str = ""
+    offset: float = 0.0
+    duration: float | None = None
+
+
+class Recipe(Settings):
+    """Recipe of stage `triples`."""
+
+    stage: Literal["triples"]
+    out: Path
+    format: Literal["must-c", "covost"]
+    root: Path
+    source: str = "en"
+    target: str
+    split: str = "train"  # MuST-C: train, dev, tst-COMMON, tst-HE; CoVoST: train, dev, test
+    longest_seconds: float = Field(default=30.0, gt=0)  # longer utterances are left out
+    shard_utterances: int = Field(default=500, ge=1)
+
+
+def run(recipe: Recipe) -> Path:
+    """Write the shards of a split that are not there yet; InputError for files that are missing or do not fit together."""
+    record = Record.of(recipe)
+    check_same(recipe.out, record)
+    read = read_must_c if recipe.format == "must-c" else read_covost
+    found = list(read(recipe.root, recipe.source, recipe.target, recipe.split))
+    rows = [one for one in found if one.duration is None or one.duration <= recipe.longest_seconds]
+    if not rows:
+        raise InputError(f"{recipe.root} holds no utterance of {recipe.split} that can be used: check root and split.")
+    if len(rows) < len(found):
+        log.warning(
+            "%d of %d utterances are longer than %g s and left out.",
+            len(found) - len(rows),
+            len(found),
+            recipe.longest_seconds,
+        )
+    recipe.out.mkdir(parents=True, exist_ok=True)
+    for number, group in shards([vars(one) for one in rows], recipe.shard_utterances):
+        if not (recipe.out / f"shard-{number:05d}.jsonl").exists():
+            said = [cut for row in group if (cut := said_by(Utterance(**row), recipe)) is not None]
+            save_shard(recipe.out, number, said, files=False)
+    join_shards(recipe.out, -(-len(rows) // recipe.shard_utterances))
+    write_run(recipe.out, record, "done")
+    return recipe.out
+
+
+def read_must_c(root: Path, source: str, target: str, split: str) -> Iterator[Utterance]:
+    """Yield the utterances of one MuST-C split; InputError where the three text files disagree."""
+    folder = Path(root) / f"{source}-{target}" / "data" / split
+    try:
+        places = yaml.load(read_text(folder / "txt" / f"{split}.yaml", LINES_BYTES), Loader=_fast_loader())
+    except yaml.YAMLError as error:
+        raise InputError(f"{folder / 'txt' / split}.yaml is not YAML: unpack the corpus again.") from error
+    sides = [read_text(folder / "txt" / f"{split}.{name}", LINES_BYTES).splitlines() for name in (source, target)]
+    if not isinstance(places, list) or not len(places) == len(sides[0]) == len(sides[1]):
+        counts = f"{len(places or [])}, {len(sides[0])} and {len(sides[1])}"
+        raise InputError(f"{folder / 'txt'} has {counts} lines in its three files of {split}: unpack the corpus again.")
+    numbers: dict[str, int] = {}
+    for place, text, translation in zip(places, *sides, strict=True):
+        try:
+            talk, offset, duration = str(place["wav"]), float(place["offset"]), float(place["duration"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{folder / 'txt' / split}.yaml has a line without wav, offset or duration: unpack it again."
+            ) from error
+        number = numbers[talk] = numbers.get(talk, -1) + 1
+        name, speaker = f"{Path(talk).stem}_{number}", str(place.get("speaker_id", ""))
+        yield Utterance(name, folder / "wav" / talk, text.strip(), translation.strip(), speaker, offset, duration)
+
+
+def read_covost(root: Path, source: str, target: str, split: str) -> Iterator[Utterance]:
+    """Yield the utterances of one CoVoST 2 split, in the order of its table; `train` is the authors' larger train_covost too."""
+    said = {row["path"]: row for row in _table(Path(root) / "validated.tsv", ("path", "sentence", "client_id"))}
+    wanted = {split, "train_covost"} if split == "train" else {split}
+    for row in _table(Path(root) / f"covost_v2.{source}_{target}.tsv", ("path", "translation", "split")):
+        if row["split"] in wanted and row["path"] in said:
+            own = said[row["path"]]
+            clip = Path(root) / "clips" / row["path"]
+            yield Utterance(Path(row["path"]).stem, clip, own["sentence"], row["translation"], own["client_id"])
+
+
+def said_by(one: Utterance, recipe: Recipe) -> tuple[np.ndarray, dict[str, Any]] | None:
+    """Return int16 samples and the record of an utterance, or None where one of its texts is empty or it is too long."""
+    wave = _talk(one.audio) if one.duration is not None else load_audio(one.audio)
+    if one.duration is not None:
+        first = round(one.offset * SAMPLE_RATE)
+        wave = wave[first : first + round(one.duration * SAMPLE_RATE)]
+        if not len(wave):
+            raise InputError(f"{one.audio} ends before {one.id} begins at {one.offset:g} s: unpack the corpus again.")
+    if not one.text or not one.translation or len(wave) > recipe.longest_seconds * SAMPLE_RATE:
+        return None
+    pcm = np.round(np.clip(wave, -1, 1) * 32767).astype(np.int16)
+    facts = {"text": one.text, "translation": one.translation, "speaker": one.speaker, "split": recipe.split}
+    return pcm, {"id": one.id, "samples": len(pcm), "sample_rate": SAMPLE_RATE} | facts
+
+
+@lru_cache(maxsize=1)
+def _talk(path: Path) -> np.ndarray:
+    """Return a whole talk: its utterances come one after the other."""
+    return load_audio(path)
+
+
+def _table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    """Return the rows of a tab-separated table; InputError where a column is missing."""
+    rows = csv.DictReader(read_text(path, LINES_BYTES).splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
+    missing = set(columns) - set(rows.fieldnames or ())
+    if missing:
+        raise InputError(f"{path} has no column {min(missing)}: download it again.")
+    return list(rows)
+
+
+def _fast_loader() -> Any:
+    """Return libyaml's loader where it is built in: a table of 200,000 lines takes minutes without."""
+    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -1,0 +1,58 @@
+"""A trained joint model, its vocabulary and the encoder that it hears with become one model folder for `echox translate`."""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from echox.config.load import Settings
+from echox.errors import ConfigError
+from echox.files import copy_file, write_folder, write_text
+from echox.generate.joint import KIND, MODEL_TYPE
+from echox.models.encoder import SpeechEncoder
+from echox.models.io import load_config
+from echox.models.speech_translator import TranslatorConfig
+from echox.text.pieces import VOCABULARY
+from echox.train.pack import copy_part
+
+
+class Recipe(Settings):
+    """Recipe of stage `pack_joint`."""
+
+    stage: Literal["pack_joint"]
+    out: Path
+    translator: Path  # final/ of stage `translate`
+    encoder: Path  # the Whisper whose states it was trained on
+    encoder_layer: int
+    longest_seconds: int = Field(default=20, ge=1, le=30)
+    beams: int = Field(default=8, ge=1, le=64)
+    length_penalty: float = 1.0
+    about: str = ""
+    int8: bool = False  # large matrices as int8 with a scale a row
+
+
+def run(recipe: Recipe) -> Path:
+    """Write the model folder and return it; ModelError names a part that is not there, ConfigError an encoder of another width."""
+    config = load_config(recipe.translator, TranslatorConfig)
+    encoder = SpeechEncoder.from_pretrained(recipe.encoder)
+    if encoder.width != config.encoder_width or not 1 <= recipe.encoder_layer <= encoder.num_layers:
+        raise ConfigError(
+            f"{recipe.translator} reads states of width {config.encoder_width}, layer {recipe.encoder_layer} of {recipe.encoder} "
+            f"has {encoder.width} and there are {encoder.num_layers} layers: name the encoder that it was trained with."
+        )
+
+    def write(folder: Path) -> None:
+        copy_part(recipe.translator, folder / "translator", recipe.int8)
+        copy_file(recipe.translator / VOCABULARY, folder / "translator" / VOCABULARY)
+        encoder.save_pretrained(folder / "encoder")
+        said = {
+            name: getattr(recipe, name)
+            for name in ("encoder_layer", "longest_seconds", "beams", "length_penalty", "about")
+        }
+        languages = {"source": config.source, "target": config.target}
+        values = {"model_type": MODEL_TYPE, "kind": KIND} | languages | said
+        write_text(folder / "config.json", json.dumps(values, indent=2) + "\n")
+
+    write_folder(recipe.out, write)
+    return recipe.out
