@@ -31,7 +31,8 @@ class Verb(NamedTuple):
 VERBS = {
     "ask": Verb("echox.commands.ask:ask", "Answer recorded or typed questions aloud."),
     "say": Verb("echox.commands.say:say", "Speak a text."),
-    "translate": Verb("echox.commands.translate:translate", "Translate recorded speech."),
+    "translate": Verb("echox.commands.translate:translate", "Translate recorded speech, or text."),
+    "transcribe": Verb("echox.commands.transcribe:transcribe", "Write down what is said in recordings."),
     "serve": Verb("echox.commands.serve:serve", "Answer over the network, and on a page to talk to."),
     "talk": Verb("echox.commands.talk:talk", "Talk with a model: this machine's microphone and loudspeaker."),
     "train": Verb("echox.commands.train:train", "Run one training stage from its recipe."),

@@ -5,24 +5,25 @@
                       filterbank.py)   to_units.py)       beam.py)        ...)      vocoder.py)
 
 A model folder says its `kind`, and each kind is one module of generate/: `textless` (generate/textless.py) never passes through
-text. How a translator is trained stands in train/stage_textless.py. No request leaves a trace on the model.
+text, `joint` (generate/joint.py) writes it, from speech or from text. How they are trained stands in train/stage_textless.py and
+train/stage_translate.py. No request leaves a trace on the model.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import overload
 
 from echox.assistant import pick_device, pick_dtype
 from echox.audio import Sound, read_question
-from echox.errors import ModelError
+from echox.errors import InputError, ModelError
 from echox.generate.checks import samples_of
-from echox.generate.translation import Translates, Translation, Wanted
+from echox.generate.translation import Said, Translates, Translation, Wanted, Writes
 from echox.hub import resolve_model
 
 MODEL_TYPE = "echox_translator"
-KINDS = {"textless": "echox.generate.textless"}
+KINDS = {"textless": "echox.generate.textless", "joint": "echox.generate.joint"}
 LONGEST_SECONDS = 600.0
 
 
@@ -42,39 +43,87 @@ class SpeechTranslator:
         loaded = import_module(KINDS[kind]).load(folder, where, pick_dtype(dtype, where))
         return cls(loaded, time.perf_counter() - started)
 
+    @property
+    def writes(self) -> bool:
+        """Whether it writes text, and reads it; otherwise it speaks."""
+        return isinstance(self.model, Writes)
+
     @overload
     def translate(self, sound: Sound, **options: float | None) -> Translation: ...
     @overload
     def translate(self, sound: Sequence[Sound], **options: float | None) -> list[Translation]: ...
+    @overload
+    def translate(self, *, typed: str, **options: float | None) -> Translation: ...
+    @overload
+    def translate(self, *, typed: Sequence[str], **options: float | None) -> list[Translation]: ...
     def translate(
         self,
-        sound: Sound | Sequence[Sound],
+        sound: Sound | Sequence[Sound] | None = None,
         beams: int | None = None,
         max_seconds: float | None = None,
         sample_rate: int | None = None,
+        typed: str | Sequence[str] | None = None,
     ) -> Translation | list[Translation]:
         """Return the translation of one recording, or of each in a list, searched together; times are then the list's.
 
         A recording is a path, a file's bytes, an open file, or mono samples (float in [-1, 1], or int16) at `sample_rate` (16 kHz
-        if none is given). `beams` is the model's own by default; `max_seconds` bounds the speech. InputError and ConfigError
-        name what cannot be used.
+        if none is given); models that write take `typed` text instead. `beams` is the model's own by default; `max_seconds` bounds
+        the speech. InputError, ConfigError and ModelError name what cannot be used.
         """
-        sounds, wanted = (
-            [sound] if not isinstance(sound, list | tuple) else sound,
-            Wanted(beams, samples_of(max_seconds, self.sample_rate)),
-        )
-        started = time.perf_counter()
-        waves = [read_question(one, sample_rate, LONGEST_SECONDS) for one in sounds]
-        said = self.model.translate(waves, wanted) if waves else []
+        if (sound is None) == (typed is None):
+            raise InputError("give one thing to translate: either recordings or typed text.")
+        wanted, started = Wanted(beams, samples_of(max_seconds, self.sample_rate)), time.perf_counter()
+        given = typed if sound is None else sound
+        items = list(given) if isinstance(given, list | tuple) else [given]
+        if typed is not None:
+            said = self._writer().translate_texts(items, wanted) if items else []
+        else:
+            waves = [read_question(one, sample_rate, LONGEST_SECONDS) for one in items]
+            said = self.model.translate(waves, wanted) if waves else []
         seconds = time.perf_counter() - started
-        found = [
-            Translation(
-                _name(one), s.text, s.audio, self.sample_rate, list(s.units), s.heard, seconds, seconds, s.finish,
-                list(s.unit_words),
-            )
-            for one, s in zip(sounds, said, strict=True)
-        ]  # fmt: skip
+        names = [str(one) if typed is not None else _name(one) for one in items]
+        found = [self._translation(name, one, seconds) for name, one in zip(names, said, strict=True)]
+        return found if isinstance(given, list | tuple) else found[0]
+
+    def stream(
+        self, sound: Sound | None = None, typed: str | None = None, sample_rate: int | None = None
+    ) -> Iterator[str]:
+        """Yield a written translation in pieces as it is made, the likeliest token at every step; joined they are `beams=1`'s."""
+        if (sound is None) == (typed is None):
+            raise InputError("give one thing to translate: either a recording or typed text.")
+        wave = None if sound is None else read_question(sound, sample_rate, LONGEST_SECONDS)
+        return self._writer().stream(wave, typed or "")
+
+    @overload
+    def transcribe(self, sound: Sound, beam: int = 1, sample_rate: int | None = None) -> str: ...
+    @overload
+    def transcribe(self, sound: Sequence[Sound], beam: int = 1, sample_rate: int | None = None) -> list[str]: ...
+    def transcribe(
+        self, sound: Sound | Sequence[Sound], beam: int = 1, sample_rate: int | None = None
+    ) -> str | list[str]:
+        """Return what is said in a recording, or in each of a list; ModelError for a model that writes nothing."""
+        sounds = list(sound) if isinstance(sound, list | tuple) else [sound]
+        waves = [read_question(one, sample_rate, LONGEST_SECONDS) for one in sounds]
+        found = self._writer().transcribe(waves, beam) if waves else []
         return found if isinstance(sound, list | tuple) else found[0]
+
+    def _writer(self) -> Writes:
+        if not isinstance(self.model, Writes):
+            raise ModelError("this model passes through no text: give it recordings, and take its speech.")
+        return self.model
+
+    def _translation(self, name: str, said: Said, seconds: float) -> Translation:
+        return Translation(
+            name, said.text, said.audio, self.sample_rate, list(said.units), said.heard, seconds,
+            None if said.audio is None else seconds, said.finish, list(said.unit_words),
+        )  # fmt: skip
+
+
+def is_translator(folder: Path) -> bool:
+    """Say whether a model folder translates rather than answers."""
+    from echox.models.io import read_config
+
+    return read_config(folder).get("model_type") == MODEL_TYPE
 
 
 def kind_of(folder: Path) -> str:

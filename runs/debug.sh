@@ -28,3 +28,11 @@ done
 "$PYTHON" -m echox.cli train recipes/debug/echo.yaml out=out/debug/echox_echo llm=out/debug/echox/llm s2t=out/debug/echox_s2t/final \
   t2c=out/debug/echox/t2c
 "$PYTHON" -m echox.cli ask --typed "Who is the king?" --model out/debug/echox --text-only
+# S-Align: text pairs, a text model, speech beside it, one folder of three tasks.
+for stage in text_pairs vocabulary translate_text translate pack_joint; do
+  echo "== $stage"
+  "$PYTHON" -m echox.cli train "recipes/debug/$stage.yaml"
+done
+"$PYTHON" -m echox.cli translate examples/question.wav --to text --model out/debug/joint --json
+"$PYTHON" -m echox.cli translate --typed "the big red king" --to text --model out/debug/joint --json
+"$PYTHON" -m echox.cli transcribe examples/question.wav --model out/debug/joint

@@ -190,18 +190,26 @@ def translation(
     cascade: Annotated[str, typer.Option(help="A Whisper that translates into English; mini says its text.")] = "",
     source_language: Annotated[str, typer.Option(help="Language of the recordings, for the cascade.")] = "es",
     networks: Annotated[str, typer.Option(help="dnsmos, distillmos.")] = "",
+    tasks: Annotated[
+        str, typer.Option(help="st, mt, asr, cascade, spaces: what models that write do, in place of a judge.")
+    ] = "",
     beam: Annotated[int | None, typer.Option(min=1, max=100, help="Hypotheses in view; default: the model's.")] = None,
     out: Out = Path("report"),
     limit: Limit = None,
     device: Device = "cpu",
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
 ) -> None:
-    """Print ASR-BLEU and ASR-chrF of spoken translations, the judge's ceiling, a cascade, and paired comparisons."""
+    """Print ASR-BLEU of spoken translations beside a ceiling and a cascade, or what `--tasks` names of models that write."""
     from echox.data.pairs import read_pairs
     from echox.eval.judges import load_judge
     from echox.eval.tasks.translation import TranslationOptions, load_arms, opinions_of, run_translation
 
     found, scores = read_pairs(pairs, audio_dir)[:limit], opinions_of(networks)
+    if tasks:
+        from echox.commands.three_tasks import three_tasks
+
+        _show(three_tasks(found, model or [], tasks, (out, pairs.name, beam), device, dtype))
+        return
     options = TranslationOptions(out, load_judge(judge, device, judge_window, language), pairs.name, scores)
     hears = load_judge(cascade, device, judge_window, source_language, translates=True) if cascade else None
     _show(run_translation(found, load_arms(model or [], hears, device, dtype, beam), options))

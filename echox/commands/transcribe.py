@@ -11,10 +11,10 @@ import typer
 
 from echox.audio import load_audio
 from echox.commands import ask
-from echox.errors import EchoxError
+from echox.errors import EchoxError, ModelError
 
 LONGEST_SECONDS = 600.0
-Model = Annotated[str, typer.Option("--model", help="A released name, a model folder, or a hub name owner/model.")]
+Model = Annotated[str, typer.Option("--model", help="mini, a model folder, or a hub name owner/model.")]
 Beam = Annotated[int, typer.Option("--beam", min=1, max=100, help="Texts in view, for models that hear by CTC.")]
 
 
@@ -54,16 +54,20 @@ def load_hearing(model: str, device: str, llm: Any, beam: int) -> Any:
     """Return what writes down a recording: a translator's or an assistant's `transcribe`."""
     if sys.stderr.isatty():
         typer.echo(f"loading {model} ...", err=True)
-    from echox.assistant import SpeechAssistant
+    from echox.assistant import SpeechAssistant, is_released
     from echox.hub import resolve_model
     from echox.hub_llm import quiet_transformers
     from echox.translator import SpeechTranslator, is_translator
 
+    folder = resolve_model(model)
+    if is_released(folder):
+        raise ModelError(f"{model} answers what it hears and does not write it down: use mini.")
     with quiet_transformers():
-        if is_translator(resolve_model(model)):
+        if is_translator(folder):
             translator = SpeechTranslator.load(model, device=device)
             return lambda name: translator.transcribe(name, beam=beam)
-        return SpeechAssistant.load(model, device=device, llm=llm).transcribe
+        assistant = SpeechAssistant.load(model, device=device, llm=llm)
+    return lambda name: next(iter(assistant.stream(name, text_only=True))).heard  # it hears before it answers
 
 
 def _check(name: str) -> None:

@@ -13,7 +13,7 @@ import typer
 
 from echox.audio import check_output, load_audio
 from echox.commands import ask
-from echox.errors import EchoxError
+from echox.errors import EchoxError, ModelError
 
 if TYPE_CHECKING:
     from echox.generate.translation import Translation
@@ -24,8 +24,12 @@ Beam = Annotated[int | None, typer.Option("--beam", min=1, max=100, help="Hypoth
 
 
 def translate(
-    recordings: Annotated[list[str], typer.Argument(help="Recordings (WAV, FLAC, OGG, MP3, M4A, WebM), or folders.")],
-    model: Model,
+    recordings: Annotated[
+        list[str] | None, typer.Argument(help="Recordings (WAV, FLAC, OGG, MP3, M4A, WebM), or folders.")
+    ] = None,
+    model: Model = "",
+    typed: Annotated[list[str] | None, typer.Option("--typed", help="Text to translate instead; repeat it.")] = None,
+    to: Annotated[str, typer.Option("--to", help="speech, or text for models that write.")] = "speech",
     output: ask.Output = None,
     out_dir: Annotated[Path | None, typer.Option("--out-dir", help="Folder for several translations.")] = None,
     as_json: ask.Json = False,
@@ -34,35 +38,53 @@ def translate(
     device: ask.Device = "auto",
     dtype: ask.Dtype = None,
 ) -> None:
-    """Translate speech into speech; exit status 1 when a recording has no translation."""
+    """Translate speech into speech, or speech and typed text into text; exit status 1 where there is no translation."""
     ask.check_seconds(max_seconds)
+    _check_usage(bool(recordings), bool(typed), to, model)
     if as_json and output == Path(ask.STANDARD):
         raise typer.BadParameter("--json and -o - both want standard output: give -o a file.")
+    if to == "text" and (output or out_dir):
+        raise typer.BadParameter("--to text prints: leave -o and --out-dir out.")
     show_error = ask.json_error if as_json else ask.plain_error
     try:
-        names = [name for given in recordings for name in ask.expanded(given)]
-        places = plan(names, output, out_dir)
+        names = [name for given in recordings or [] for name in ask.expanded(given)] + list(typed or [])
+        places = plan(names, output, out_dir) if to == "speech" else [None] * len(names)
         if out_dir is not None:
             ask.make_folder(out_dir)
     except EchoxError as error:
         show_error("", error)
         raise typer.Exit(1) from error
-    problems = [ask.attempt(_check, name, place) for name, place in zip(names, places, strict=True)]
+    check = _check_typed if typed else _check
+    problems = [ask.attempt(check, name, place) for name, place in zip(names, places, strict=True)]
     translator, unloaded = None, None
     if None in problems:
         try:
-            translator = load_translator(model, device, dtype)
+            translator = load_translator(model, device, dtype, to)
         except EchoxError as error:
             unloaded = error
     failed = False
+    options = {"beams": beam, "max_seconds": max_seconds}
     for name, place, refused in zip(names, places, problems, strict=True):
-        options = {"beams": beam, "max_seconds": max_seconds}
-        problem = refused or unloaded or ask.attempt(_answer, translator, name, place, options, as_json)
+        given = {"typed": name} if typed else {"sound": name}
+        answer = (_answer_text, given) if place is None else (_answer, name, place)
+        problem = refused or unloaded or ask.attempt(answer[0], translator, *answer[1:], options, as_json)
         if problem is not None:
             failed = True
             show_error(name, problem)
     if failed:
         raise typer.Exit(1)
+
+
+def _check_usage(spoken: bool, typed: bool, to: str, model: str) -> None:
+    """Raise a usage error for what cannot be meant."""
+    if spoken == typed:
+        raise typer.BadParameter("give recordings, or --typed text.")
+    if to not in ("speech", "text"):
+        raise typer.BadParameter(f"--to {to} is unknown: choose speech or text.")
+    if typed and to != "text":
+        raise typer.BadParameter("typed text becomes text: add --to text.")
+    if not model:
+        raise typer.BadParameter("name a translator with --model.")
 
 
 def plan(names: list[str], output: Path | None, out_dir: Path | None) -> list[Path]:
@@ -80,7 +102,7 @@ def plan(names: list[str], output: Path | None, out_dir: Path | None) -> list[Pa
     return [ask.free_name(out_dir, Path(name).stem or "translation", taken) for name in names]
 
 
-def load_translator(model: str, device: str, dtype: str | None) -> Any:
+def load_translator(model: str, device: str, dtype: str | None, to: str = "speech") -> Any:
     """Return the loaded translator; says on a terminal that this takes a while."""
     if sys.stderr.isatty():
         typer.echo(f"loading {model} ...", err=True)
@@ -88,13 +110,32 @@ def load_translator(model: str, device: str, dtype: str | None) -> Any:
     from echox.translator import SpeechTranslator
 
     with quiet_transformers():
-        return SpeechTranslator.load(model, device=device, dtype=dtype)
+        translator = SpeechTranslator.load(model, device=device, dtype=dtype)
+    if translator.writes != (to == "text"):
+        other = "writes text: add --to text" if translator.writes else "speaks and writes no text: leave --to out"
+        raise ModelError(f"{model} {other}.")
+    return translator
 
 
-def _check(name: str, place: Path) -> None:
-    if str(place) != ask.STANDARD:
+def _check(name: str, place: Path | None) -> None:
+    if place is not None and str(place) != ask.STANDARD:
         check_output(place)
     load_audio(name, max_seconds=LONGEST_SECONDS)
+
+
+def _check_typed(text: str, place: Path | None) -> None:
+    from echox.generate.checks import check_text
+
+    check_text(text, "the text to translate")
+
+
+def _answer_text(translator: Any, given: dict[str, str], options: dict[str, Any], as_json: bool) -> None:
+    found: Translation = translator.translate(**given, **options)
+    if as_json:
+        source = {"recording": given["sound"], "heard": found.heard} if "sound" in given else given
+        typer.echo(json.dumps(source | {"text": found.text, "finish": found.finish}, ensure_ascii=False))
+    else:
+        typer.echo(found.text)
 
 
 def _answer(translator: Any, name: str, place: Path, options: dict[str, Any], as_json: bool) -> None:

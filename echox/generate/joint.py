@@ -4,7 +4,7 @@
                                                   └─shrink─► shared layers ─┐
     text ─clean─► pieces ─────────────────────────► shared layers ──────────┴─► beam search ─► translation
 
-A model folder holds translator/ with its vocabulary and encoder/, beside one config.json.
+A model folder holds translator/ with its vocabulary and, where it hears, encoder/, beside one config.json.
 """
 
 from collections.abc import Iterator, Sequence
@@ -58,8 +58,8 @@ class JointTranslator:
 
     model: SpeechTranslatorModel
     pieces: Pieces
-    encoder: SpeechEncoder
-    layer: int
+    encoder: SpeechEncoder | None  # none: it reads text only
+    layer: int = 0
     longest: int = 20 * SAMPLE_RATE  # samples of a piece
     beams: int = 8
     length_penalty: float = 1.0
@@ -72,6 +72,8 @@ class JointTranslator:
     @torch.inference_mode()
     def hear(self, waves: Sequence[np.ndarray]) -> Heard:
         """Return adapted frames and CTC logits of waves, none longer than `longest`."""
+        if self.encoder is None:
+            raise InputError("this model reads text only and hears nothing: give it typed text.")
         states = [found[self.layer].float() for found in self.encoder.encode(list(waves), (self.layer,))]
         frames_BTD, mask_BT = pad_right([row.to(self.model.device) for row in states])
         return self.model.hear(frames_BTD, mask_BT.sum(1))
@@ -178,9 +180,10 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> JointTransla
     values = read_config(folder)
     check_values(JointConfig, values, path)
     settings = DEFAULTS | values
-    encoder = SpeechEncoder.from_pretrained(Path(folder) / "encoder")
     model = SpeechTranslatorModel.load(Path(folder) / "translator")
-    encoder.whisper.to(device)
+    encoder = SpeechEncoder.from_pretrained(Path(folder) / "encoder") if model.speech is not None else None
+    if encoder is not None:
+        encoder.whisper.to(device)
     return JointTranslator(
         model.to(device), Pieces.load(Path(folder) / "translator"), encoder, settings["encoder_layer"],
         settings["longest_seconds"] * SAMPLE_RATE, settings["beams"], settings["length_penalty"],

@@ -1,8 +1,8 @@
 """What a translator gives back, and what every kind of translator offers; it knows no model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -53,4 +53,21 @@ class Translates(Protocol):
 
     def translate(self, waves: Sequence[np.ndarray], wanted: Wanted) -> list[Said]:
         """Return the translation of each wave, float32 [samples] at 16 kHz."""
+        ...
+
+
+@runtime_checkable
+class Writes(Translates, Protocol):
+    """A model that also writes: text to text, and what it hears."""
+
+    def translate_texts(self, texts: Sequence[str], wanted: Wanted) -> list[Said]:
+        """Return the translation of each text."""
+        ...
+
+    def transcribe(self, waves: Sequence[np.ndarray], beam: int = 1) -> list[str]:
+        """Return what is said in each wave."""
+        ...
+
+    def stream(self, wave: np.ndarray | None = None, typed: str = "") -> Iterator[str]:
+        """Yield one translation as it is written."""
         ...

@@ -13,7 +13,7 @@ from echox.train.run import run_recipe
 
 FOLDER, WORLD = Path("recipes/debug"), "out/debug"
 RECIPES = ("encode", "units", "answers", "vocoder", "align", "listen", "s2t", "t2c", "echo", "teacher", "voice", "text_pairs",
-           "vocabulary", "translate_text", "translate", "units_foreign", "textless", "translator",
+           "vocabulary", "translate_text", "translate", "pack_joint", "units_foreign", "textless", "translator",
            "encode_assistant", "normalise")  # fmt: skip
 
 

@@ -16,6 +16,8 @@ from echox.models.speech_translator import TranslatorConfig
 from echox.text.pieces import VOCABULARY
 from echox.train.pack import copy_part
 
+FRAMES_A_SECOND = 50  # of Whisper's encoder
+
 
 class Recipe(Settings):
     """Recipe of stage `pack_joint`."""
@@ -23,8 +25,8 @@ class Recipe(Settings):
     stage: Literal["pack_joint"]
     out: Path
     translator: Path  # final/ of stage `translate`
-    encoder: Path  # the Whisper whose states it was trained on
-    encoder_layer: int
+    encoder: Path | None = None  # the Whisper whose states it was trained on; none: a text model
+    encoder_layer: int = 0
     longest_seconds: int = Field(default=20, ge=1, le=30)
     beams: int = Field(default=8, ge=1, le=64)
     length_penalty: float = 1.0
@@ -35,17 +37,26 @@ class Recipe(Settings):
 def run(recipe: Recipe) -> Path:
     """Write the model folder and return it; ModelError names a part that is not there, ConfigError an encoder of another width."""
     config = load_config(recipe.translator, TranslatorConfig)
-    encoder = SpeechEncoder.from_pretrained(recipe.encoder)
-    if encoder.width != config.encoder_width or not 1 <= recipe.encoder_layer <= encoder.num_layers:
+    encoder = SpeechEncoder.from_pretrained(recipe.encoder) if recipe.encoder else None
+    width, layers = (encoder.width, encoder.num_layers) if encoder else (0, 0)
+    if width != config.encoder_width or not min(1, layers) <= recipe.encoder_layer <= layers:
         raise ConfigError(
-            f"{recipe.translator} reads states of width {config.encoder_width}, layer {recipe.encoder_layer} of {recipe.encoder} "
-            f"has {encoder.width} and there are {encoder.num_layers} layers: name the encoder that it was trained with."
+            f"{recipe.translator} reads states of width {config.encoder_width}; the encoder has {width} and {layers} layers, "
+            f"of which {recipe.encoder_layer} is named: name the one that it was trained with."
+        )
+
+    positions = -(-recipe.longest_seconds * FRAMES_A_SECOND // 2**config.convolutions)
+    if encoder and positions > config.max_positions:
+        raise ConfigError(
+            f"{recipe.longest_seconds} s become {positions} positions, more than the model's {config.max_positions}: "
+            "lower longest_seconds."
         )
 
     def write(folder: Path) -> None:
         copy_part(recipe.translator, folder / "translator", recipe.int8)
         copy_file(recipe.translator / VOCABULARY, folder / "translator" / VOCABULARY)
-        encoder.save_pretrained(folder / "encoder")
+        if encoder is not None:
+            encoder.save_pretrained(folder / "encoder")
         said = {
             name: getattr(recipe, name)
             for name in ("encoder_layer", "longest_seconds", "beams", "length_penalty", "about")

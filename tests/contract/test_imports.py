@@ -137,12 +137,24 @@ def test_help_imports_nothing_heavy_and_names_every_verb():
     assert done.stderr.strip() == "[]"
     assert all(
         verb in done.stdout
-        for verb in ("ask", "say", "translate", "serve", "talk", "train", "units", "prepare", "eval", "convert")
+        for verb in (
+            "ask",
+            "say",
+            "translate",
+            "transcribe",
+            "serve",
+            "talk",
+            "train",
+            "units",
+            "prepare",
+            "eval",
+            "convert",
+        )
     )
 
 
 @pytest.mark.parametrize(
-    "verb", ["ask", "say", "translate", "serve", "talk", "train", "units", "prepare", "eval", "convert"]
+    "verb", ["ask", "say", "translate", "transcribe", "serve", "talk", "train", "units", "prepare", "eval", "convert"]
 )
 def test_the_help_of_a_verb_imports_no_torch(verb):
     code = (

@@ -79,7 +79,7 @@ def test_the_joint_stage_takes_a_step_on_must_c(tmp_path, must_c):
         "stage": "vocabulary",
         "out": tmp_path / "words",
         "texts": [tmp_path / "texts" / "train.jsonl"],
-        "size": 50,
+        "size": 44,
     }
     vocabulary.run(vocabulary.Recipe.parse(words, "here"))
     settings = {

@@ -4,8 +4,8 @@
     mt       true transcript ─► translation      cascade  recording ─► words ─► translation, by the same model or by the first
     spaces   mean encoder states of recordings and of their transcripts (scorers/spaces.py)
 
-Each later model is compared with the first, which is the text specialist where the harm to text translation is measured. A model that
-reads text only takes part in `mt`, and translates the words of the others in `cascade`.
+Each later model is compared with the first, which is the text specialist where the harm to text translation is measured. A model
+that reads text only takes part in `mt`, and translates the words of the others in `cascade`.
 """
 
 from collections.abc import Callable, Sequence

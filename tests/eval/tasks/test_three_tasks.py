@@ -1,0 +1,169 @@
+"""Speech, text and words measured on tiny joint models; probes of spaces that are one, and of spaces that are two."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from echox.audio import save_wav
+from echox.cli import app
+from echox.data.pairs import read_pairs
+from echox.errors import ConfigError, InputError
+from echox.eval.scorers.spaces import Spaces, length_probe, modality_probe, plane, retrieval
+from echox.eval.tasks.three_tasks import TasksOptions, parse_tasks, run_tasks
+from echox.generate.joint import JointTranslator
+from echox.models.encoder import SpeechEncoder
+from echox.models.speech_translator import SpeechTranslatorModel, TranslatorConfig
+from echox.text.pieces import Pieces
+from echox.train.toy import PAIRS, toy_translation, write_encoder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A joint model folder and a text-only one, of random weights."""
+    root = tmp_path_factory.mktemp("joint")
+    pieces = Pieces.train([*PAIRS, *map(toy_translation, PAIRS)], 44)
+    for name, width in (("joint", 16), ("text", 0)):
+        torch.manual_seed(0)
+        sizes = {"width": 16, "ffn": 32, "heads": 2, "encoder_layers": 1, "decoder_layers": 1, "max_positions": 64}
+        SpeechTranslatorModel(TranslatorConfig(vocab_size=44, encoder_width=width, **sizes)).save(
+            root / name / "translator"
+        )
+        pieces.save(root / name / "translator")
+        if width:
+            write_encoder(root / name / "encoder")
+        head = {
+            "model_type": "echox_translator",
+            "kind": "joint",
+            "source": "en",
+            "target": "xx",
+            "encoder_layer": 2 if width else 0,
+        }
+        (root / name / "config.json").write_text(json.dumps(head | {"beams": 2}))
+    return root
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("pairs")
+    with (root / "pairs.tsv").open("w", newline="") as file:
+        table = csv.writer(file, delimiter="\t")
+        table.writerow(["id", "audio", "target_audio", "source_text", "target_text"])
+        for number, text in enumerate(PAIRS[:12]):
+            time = np.arange(8000 + 640 * number) / 16_000
+            save_wav(
+                root / f"p{number}.wav",
+                (0.3 * np.sin(2 * np.pi * (200 + 40 * number) * time)).astype(np.float32),
+                16_000,
+            )
+            table.writerow([f"p{number}", f"p{number}.wav", "", text, toy_translation(text)])
+    return root / "pairs.tsv"
+
+
+class Knowing(JointTranslator):
+    """Translates rightly, and hears what it is told that it hears."""
+
+    heard = ""
+
+    def translate_texts(self, texts, wanted):
+        from echox.generate.translation import Said
+
+        return [Said(None, toy_translation(text)) for text in texts]
+
+    def transcribe(self, waves, beam=1):
+        return [self.heard for _ in waves]
+
+
+def knowing(heard):
+    model = SpeechTranslatorModel(
+        TranslatorConfig(vocab_size=8, width=4, ffn=4, heads=1, encoder_layers=0, decoder_layers=0, encoder_width=4)
+    )
+    found = Knowing(model, None, None)
+    found.heard = heard
+    return found
+
+
+def test_scores_are_those_of_what_was_written(pairs, tmp_path):
+    found = read_pairs(pairs, None)
+    options = TasksOptions(("mt", "asr", "cascade"), tmp_path, "pairs.tsv")
+    tables = run_tasks(found, {"good": knowing(found[0].source_text)}, options)
+    rows = {row[0]: row for row in tables[0].rows}
+    assert rows["good mt"][2] == "100.00" and float(rows["good cascade"][2]) < 60
+    lines = [json.loads(line) for line in (tmp_path / "tasks.jsonl").read_text().splitlines()]
+    assert len(lines) == 1 + 3 * len(found)
+    again = run_tasks(found, {"good": knowing("nothing")}, options)  # everything is there already
+    assert again[0].rows == tables[0].rows
+    with pytest.raises(InputError, match="three tasks need both"):
+        run_tasks([type(found[0])("x", found[0].audio, "hola")], {"good": knowing("")}, options)
+
+
+def test_the_command_measures_models_against_the_first(folder, pairs, tmp_path):
+    words = [
+        "eval",
+        "translation",
+        "--pairs",
+        str(pairs),
+        "--tasks",
+        "st,mt,asr,cascade,spaces",
+        "--out",
+        str(tmp_path),
+    ]
+    models = ["--model", str(folder / "text"), "--model", str(folder / "joint")]
+    done = CliRunner().invoke(app, words + models)
+    assert done.exit_code == 0, done.output
+    for name in (
+        "text mt",
+        "joint st",
+        "joint mt",
+        "joint asr",
+        "joint cascade",
+        "Against the first model",
+        "modality probe",
+    ):
+        assert name in done.output
+    assert "text st" not in done.output and "nrefs:1" in done.output
+    assert (tmp_path / "spaces.svg").read_text().startswith("<svg")
+
+
+def test_unknown_tasks_are_refused():
+    with pytest.raises(ConfigError, match="task 'sing' is unknown"):
+        parse_tasks("st, sing")
+
+
+def spaces(shift, noise=0.1, n=60):
+    rng = np.random.default_rng(0)
+    text = rng.normal(size=(n, 8))
+    speech = text + noise * rng.normal(size=(n, 8))
+    speech[:, 0] += shift
+    return Spaces(speech, text, rng.integers(5, 20, n), rng.integers(5, 20, n))
+
+
+def test_the_probe_tells_two_spaces_from_one():
+    apart, together = modality_probe(spaces(20.0)), modality_probe(spaces(0.0))
+    assert apart.value > 0.99 and 0.3 < together.value < 0.7 and apart.n == 60
+    assert 0.3 < length_probe(spaces(0.0)).value < 0.7
+    longer = spaces(0.0)
+    longer.speech_lengths_N[:] += 40
+    assert length_probe(longer).value > 0.99
+
+
+def test_retrieval_finds_points_and_not_spaces():
+    assert retrieval(spaces(0.0)).value == 1.0
+    assert retrieval(spaces(0.0, noise=50.0)).value < 0.2
+    with pytest.raises(InputError, match="at least 10 pairs"):
+        spaces(0.0, n=4)
+
+
+def test_the_plane_shows_what_parts_them():
+    speech, text = plane(spaces(20.0))
+    assert speech.shape == text.shape == (60, 2)
+    assert abs(speech[:, 0].mean() - text[:, 0].mean()) > 15
+
+
+def test_the_model_folder_is_a_translator(folder):
+    from echox import SpeechTranslator
+
+    assert isinstance(SpeechTranslator.load(str(folder / "joint")).model.encoder, SpeechEncoder)

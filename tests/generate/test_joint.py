@@ -1,0 +1,150 @@
+"""The joint translator behind SpeechTranslator and its verbs: speech and text in, text out, streamed, in batches, refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from echox import SpeechTranslator
+from echox.audio import save_wav
+from echox.cli import app
+from echox.errors import ConfigError, InputError, ModelError
+from echox.models.speech_translator import SpeechTranslatorModel
+from echox.train.run import run_recipe
+from echox.train.toy import sound_of, write_world
+from tests.tiny_translator import write_translator
+
+RECIPES = Path(__file__).parents[2] / "recipes" / "debug"
+TEXT = "a big red king of Spain"
+RATE = 16_000
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("joint")
+    write_world(root / "out" / "debug")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        for stage in ("encode", "text_pairs", "vocabulary", "translate_text", "translate", "pack_joint"):
+            run_recipe(RECIPES / f"{stage}.yaml")
+        run_recipe(RECIPES / "pack_joint.yaml", ["out=out/debug/int8", "int8=true"])
+        text = ["out=out/debug/text", "translator=out/debug/translate_text/final", "encoder=null", "encoder_layer=0"]
+        run_recipe(RECIPES / "pack_joint.yaml", text)
+    return root / "out" / "debug"
+
+
+@pytest.fixture(scope="module")
+def translator(folder):
+    return SpeechTranslator.load(str(folder / "joint"))
+
+
+def sounds():
+    return [sound_of("where is the river"), sound_of("a"), sound_of("the king of france is big and red")]
+
+
+def test_batches_say_what_each_says_alone(translator):
+    together = translator.translate(sounds(), beams=3)
+    assert [one.text for one in together] == [translator.translate(sound, beams=3).text for sound in sounds()]
+    assert (
+        [one.heard for one in together]
+        == translator.transcribe(sounds())
+        == [translator.transcribe(s) for s in sounds()]
+    )
+    texts = [TEXT, "the river", "a small blue queen of Paris"]
+    assert [one.text for one in translator.translate(typed=texts)] == [
+        translator.translate(typed=text).text for text in texts
+    ]
+    assert translator.translate(typed=[]) == [] and together[0].audio is None
+
+
+def test_the_stream_is_the_translation_of_one_beam(translator):
+    for given in ({"typed": TEXT}, {"sound": sounds()[0]}):
+        pieces = list(translator.stream(**given))
+        assert "".join(pieces) == translator.translate(**given, beams=1).text and (
+            not pieces or len(pieces) > 1 or pieces[0]
+        )
+
+
+def test_long_recordings_are_heard_in_pieces(translator):
+    long = np.concatenate([sound_of("the river of spain " * 12), np.zeros(RATE, np.float32), sound_of("a king " * 30)])
+    assert len(long) > 20 * RATE
+    assert translator.translate(long).finish in ("stop", "length") and isinstance(
+        translator.transcribe(long, beam=4), str
+    )
+
+
+def test_int8_is_the_same_model_nearly(folder):
+    states = [SpeechTranslatorModel.load(folder / name / "translator").state_dict() for name in ("joint", "int8")]
+    worst = max(
+        float((a - states[1][name]).abs().max() / a.abs().max().clamp(min=1e-6)) for name, a in states[0].items()
+    )
+    assert worst < 0.01
+    assert (folder / "int8" / "translator" / "model.safetensors").stat().st_size < (
+        folder / "joint" / "translator" / "model.safetensors"
+    ).stat().st_size
+
+
+def test_a_text_model_translates_text_only(folder):
+    text = SpeechTranslator.load(str(folder / "text"))
+    assert text.translate(typed=TEXT).finish in ("stop", "length", "empty")
+    with pytest.raises(InputError, match="hears nothing"):
+        text.translate(sounds()[0])
+
+
+def test_what_cannot_be_translated_is_said(translator, folder, tmp_path):
+    refusals = [
+        ({"typed": " "}, "is empty"),
+        ({"typed": "?!"}, "holds no words"),
+        ({}, "give one thing"),
+        ({"typed": "river " * 260}, "more than the model's"),
+        ({"sound": tmp_path / "none.wav"}, "none.wav"),
+    ]
+    for given, message in refusals:
+        with pytest.raises(InputError, match=message):
+            translator.translate(**given)
+    with pytest.raises(ConfigError, match="beam"):
+        translator.translate(typed=TEXT, beams=0)
+    with pytest.raises(ConfigError, match="width 16; the encoder has 0"), pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder.parents[1])
+        run_recipe(RECIPES / "pack_joint.yaml", ["out=out/debug/wrong", "encoder=null", "encoder_layer=0"])
+    with pytest.raises(ConfigError, match="30 s become 375 positions"), pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder.parents[1])
+        run_recipe(RECIPES / "pack_joint.yaml", ["out=out/debug/wrong", "longest_seconds=30"])
+
+
+def invoke(*words):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def test_verbs_print_text(folder, translator, tmp_path):
+    save_wav(tmp_path / "a.wav", sounds()[0], RATE)
+    model = ["--model", folder / "joint"]
+    done = invoke("translate", tmp_path / "a.wav", "--to", "text", "--json", *model)
+    record = json.loads(done.stdout)
+    assert record["text"] == translator.translate(tmp_path / "a.wav").text and record["heard"] == translator.transcribe(
+        tmp_path / "a.wav"
+    )
+    done = invoke("translate", "--typed", TEXT, "--typed", "", "--to", "text", *model)
+    assert done.exit_code == 1 and done.stdout.splitlines()[0] == translator.translate(typed=TEXT).text
+    assert "the text to translate is empty" in done.stderr
+    done = invoke("transcribe", tmp_path / "a.wav", tmp_path / "none.wav", *model)
+    assert (
+        done.exit_code == 1
+        and done.stdout.strip() == translator.transcribe(tmp_path / "a.wav")
+        and "none.wav" in done.stderr
+    )
+
+
+def test_verbs_refuse_what_a_model_does_not_do(folder, tmp_path):
+    save_wav(tmp_path / "a.wav", sounds()[0], RATE)
+    done = invoke("translate", tmp_path / "a.wav", "-o", tmp_path / "b.wav", "--model", folder / "joint")
+    assert done.exit_code == 1 and "add --to text" in done.stderr and not (tmp_path / "b.wav").exists()
+    textless = write_translator(tmp_path / "textless")
+    done = invoke("translate", tmp_path / "a.wav", "--to", "text", "--model", textless)
+    assert done.exit_code == 1 and "leave --to out" in done.stderr
+    with pytest.raises(ModelError, match="passes through no text"):
+        SpeechTranslator.load(str(textless)).transcribe(tmp_path / "a.wav")
+    for words in ([], ["--typed", "a"], [tmp_path / "a.wav", "--to", "song"]):
+        assert invoke("translate", *words, "--model", folder / "joint").exit_code == 2
