@@ -11,7 +11,7 @@ import typer
 
 from echox.audio import load_audio
 from echox.commands import ask
-from echox.errors import EchoxError, ModelError
+from echox.errors import EchoxError
 
 LONGEST_SECONDS = 600.0
 Model = Annotated[str, typer.Option("--model", help="mini, a model folder, or a hub name owner/model.")]
@@ -54,16 +54,13 @@ def load_hearing(model: str, device: str, llm: Any, beam: int) -> Any:
     """Return what writes down a recording: a translator's or an assistant's `transcribe`."""
     if sys.stderr.isatty():
         typer.echo(f"loading {model} ...", err=True)
-    from echox.assistant import SpeechAssistant, is_released
+    from echox.assistant import SpeechAssistant
     from echox.hub import resolve_model
     from echox.hub_llm import quiet_transformers
     from echox.translator import SpeechTranslator, is_translator
 
-    folder = resolve_model(model)
-    if is_released(folder):
-        raise ModelError(f"{model} answers what it hears and does not write it down: use mini.")
     with quiet_transformers():
-        if is_translator(folder):
+        if is_translator(resolve_model(model)):
             translator = SpeechTranslator.load(model, device=device)
             return lambda name: translator.transcribe(name, beam=beam)
         assistant = SpeechAssistant.load(model, device=device, llm=llm)
