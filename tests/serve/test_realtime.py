@@ -595,6 +595,8 @@ def test_speaking_stops_an_answer(start):
             question = np.concatenate([tone(1), quiet(0.4)])
             await talk.ws.input_audio_buffer.append(audio=b64(question))
             await talk.until("response.created")
+            while not assistant.begun:
+                await asyncio.sleep(0.01)
             await talk.ws.input_audio_buffer.append(audio=b64(question))
             events = await talk.until("response.done")
             assert names(events)[0] == "input_audio_buffer.speech_started"
