@@ -20,6 +20,7 @@ import numpy as np
 
 from echox.generate.types import Assistant, Piece
 from echox.serve.refusals import busy
+from echox.text.prompt import Turn
 from echox.text.speakable import read_line, said_lines, sentences
 
 log = logging.getLogger("echox.serve")
@@ -188,7 +189,7 @@ class Worker:
         except Exception as error:  # the thread serves others
             log.debug("an answer failed", exc_info=True)
             piece = error
-        over = job.ask.hear_only or not isinstance(piece, Piece)
+        over = not isinstance(piece, Piece) or (job.ask.hear_only and bool(piece.heard or piece.text or piece.finish))
         with self.changed:
             if isinstance(piece, Piece):
                 job.unread += 1
@@ -206,7 +207,8 @@ class Worker:
         """Return the pieces of one answer, with what this model can be told beyond the question."""
         if ask.say is not None:
             return _said(self.assistant, ask.say)
-        more: dict[str, Any] = {"history": ask.history, "instructions": ask.instructions}
+        history = tuple(Turn(role, text) for role, text in ask.history)
+        more: dict[str, Any] = {"history": history, "instructions": ask.instructions}
         more = {name: value for name, value in more.items() if value and name in self.takes}
         return iter(
             self.assistant.stream(ask.question, ask.typed, text_only=ask.text_only, sample_rate=ask.sample_rate, **more)

@@ -53,7 +53,7 @@ class Remembering(FakeAssistant):
     """Takes history and instructions, and answers with what it was given."""
 
     def stream(self, question=None, typed=None, *, history=(), instructions="", text_only=False, **options):
-        told = "|".join([instructions, *(f"{role}: {text}" for role, text in history)])
+        told = "|".join([instructions, *(f"{turn.role}: {turn.text}" for turn in history)])
         if typed is None:
             yield Piece(heard=f"{len(question)} samples")
         yield Piece(told or "nothing")
@@ -79,6 +79,14 @@ class Deaf(FakeAssistant):
     def stream(self, question=None, typed=None, **options):
         yield Piece("Yes.")
         yield Piece(finish="stop")
+
+
+class Unhearing(FakeAssistant):
+    """Understands nothing, and says so as a loaded model does: what was heard first, then the end."""
+
+    def stream(self, question=None, typed=None, **options):
+        yield Piece(heard="")
+        yield Piece(finish="unheard")
 
 
 class Loud:

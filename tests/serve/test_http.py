@@ -13,7 +13,7 @@ import pytest
 import soundfile
 from openai.types import Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
-from serve_players import Deaf, Failing, Held, Remembering
+from serve_players import Deaf, Failing, Held, Remembering, Unhearing
 
 from echox.audio import load_audio
 from echox.generate.fake import FakeAssistant
@@ -234,6 +234,7 @@ def test_transcriptions_in_every_form(server):
 def test_a_model_that_does_not_write_down_says_so(start):
     with pytest.raises(openai.BadRequestError, match="does not write down"):
         start(Deaf()).client().audio.transcriptions.create(model="fake", file=("a.wav", wav()))
+    assert start(Unhearing()).client().audio.transcriptions.create(model="fake", file=("a.wav", wav())).text == ""
 
 
 def test_keys(start):

@@ -1,3 +1,4 @@
+import inspect
 import queue
 import threading
 import time
@@ -150,3 +151,25 @@ def test_closing_ends_what_is_under_way():
     assert not worker.alive() and assistant.ended == assistant.begun
     with pytest.raises(Refusal):
         submit(worker, Ask(typed="late"))
+
+
+def test_a_loaded_models_own_stream_takes_what_the_worker_gives():
+    """The real class, not a player: a parameter of another name or kind would fail every second turn of a conversation."""
+    from echox.assistant import SpeechAssistant, _read_turn
+    from echox.text.prompt import Turn
+
+    taken = set(inspect.signature(SpeechAssistant.stream).parameters)
+    assert {"question", "typed", "text_only", "sample_rate", "history"} <= taken
+    worker = Worker.__new__(Worker)
+    worker.assistant, worker.takes = Spy(), taken
+    list(worker._pieces(Ask(typed="x", history=(("user", "Hi"), ("assistant", "Hello")))))
+    seen = [_read_turn(turn) for turn in worker.assistant.history]
+    assert seen == [Turn("user", "Hi"), Turn("assistant", "Hello")]
+
+
+class Spy:
+    """Keeps the history that it is given."""
+
+    def stream(self, question, typed, *, history, **options):
+        self.history = history
+        return []
