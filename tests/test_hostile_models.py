@@ -111,6 +111,8 @@ CONFIGS = [
     ("vocoder/config.json", {"upsample_rates": [1] * 1000}),
     ("units/unit_language.json", {"units": 10**12}),
     ("units/unit_language.json", {"strength": float("inf")}),
+    ("llm/generation_config.json", {"eos_token_id": "/etc/passwd"}),
+    ("llm/generation_config.json", {"eos_token_id": [[]]}),
     ("llm/config.json", {"num_hidden_layers": 10**9}),
     ("llm/config.json", {"num_attention_heads": 0}),
     ("llm/config.json", {"vocab_size": 10**15}),

@@ -14,11 +14,10 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 
 from echox.errors import ModelError
 from echox.models.bounds import Flag, Share, Wide
-from echox.models.io import load_config, load_module, save_part
+from echox.models.io import Part, load_config, load_module, save_part
 from echox.models.spelling import TextLayout
 from echox.models.t2c import T2CBatch, T2CConfig, TextToCodec
 
@@ -35,10 +34,8 @@ class EchoConfig(T2CConfig):
     shares_decoder: Flag = False  # True: the decoder is the T2C part beside it, and is not stored again
 
 
-class EchoDecoder(PreTrainedModel):
+class EchoDecoder(Part[EchoConfig]):
     """Denoising adapter and echo decoder."""
-
-    config_class = EchoConfig
 
     def __init__(self, config: EchoConfig, decoder: TextToCodec | None = None) -> None:
         """Build the part around `decoder`, or around one of its own."""

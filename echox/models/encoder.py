@@ -13,43 +13,23 @@ Legend: B batch, D encoder width, F mel bins, S samples, T frames.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import nn
-from transformers import WhisperConfig
-from transformers.initialization import no_init_weights
-from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from echox.errors import ModelError
 from echox.features.logmel import HOP, log_mel
-from echox.models.bounds import Classes, Heads, Layers, Positions, Wide, Width, check_heads, check_values
-from echox.models.io import CONFIG, check_tensors, read_config
+from echox.models.bounds import check_heads, check_values
+from echox.models.io import CONFIG, Unfilled, check_tensors, read_config, save_part
 from echox.models.weights import WeightFiles
+from echox.models.whisper import WhisperConfig, WhisperEncoder
 
 FRAME_SAMPLES = 2 * HOP  # samples: 20 ms per encoder frame
 MIN_SAMPLES = 2 * FRAME_SAMPLES
 PREFIXES = ("model.encoder.", "encoder.")  # of the encoder's tensors in a whole Whisper
 NOT_HEARING = ("decoder.", "model.decoder.", "proj_out.")  # tensors of a whole Whisper that are left in the file
-
-
-class EncoderSizes:
-    """What is read of a Whisper folder's config.json."""
-
-    d_model: Width
-    encoder_layers: Layers
-    encoder_attention_heads: Heads
-    encoder_ffn_dim: Wide
-    num_mel_bins: Annotated[int, Field(strict=True, ge=1, le=512)]
-    max_source_positions: Positions
-    activation_function: Literal["gelu", "relu", "silu", "gelu_new"]
-    vocab_size: Classes
-    decoder_layers: Layers
-    decoder_attention_heads: Heads
-    decoder_ffn_dim: Wide
-    max_target_positions: Positions
 
 
 class SpeechEncoder(nn.Module):
@@ -83,11 +63,11 @@ class SpeechEncoder(nn.Module):
         cls, values: Mapping[str, Any], files: WeightFiles, full_windows: bool = False, prefix: str | None = None
     ) -> "SpeechEncoder":
         """Build an encoder from a Whisper's settings and tensors, of which only those under `prefix` count if it is given."""
-        sizes = {name: values[name] for name in EncoderSizes.__annotations__ if name in values}
-        check_values(EncoderSizes, sizes, files.folder / CONFIG)
+        sizes = {name: values[name] for name in WhisperConfig.__annotations__ if name in values}
+        check_values(WhisperConfig, sizes, files.folder / CONFIG)
         config = WhisperConfig(**sizes)
         check_heads(config.d_model, config.encoder_attention_heads, 1, str(files.folder / CONFIG))
-        with torch.device("meta"), no_init_weights():
+        with torch.device("meta"), Unfilled():
             whisper = WhisperEncoder(config)
         held = {name: described for name, described in files.headers.items() if name.startswith(prefix or "")}
         if prefix is None:
@@ -98,10 +78,9 @@ class SpeechEncoder(nn.Module):
         whisper.load_state_dict(state, assign=True)
         return cls(whisper, full_windows)
 
-    def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float16) -> None:
-        """Write the encoder alone (config.json, model.safetensors) in `dtype`."""
-        self.whisper.to(dtype).save_pretrained(folder)
-        self.whisper.float()
+    def save(self, folder: str | Path) -> None:
+        """Write the encoder alone to `folder`."""
+        save_part(folder, self.whisper)
 
     @torch.no_grad()
     def forward(

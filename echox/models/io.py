@@ -6,14 +6,14 @@ Tensors of the LLM never ship with a part: they are the allow-list.
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel
-from transformers.initialization import no_init_weights
+from torch.overrides import TorchFunctionMode
+from transformers import PreTrainedConfig
 
 from echox.config.record import check_finished
 from echox.errors import ModelError, OutputError
@@ -30,10 +30,44 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
 PART_BYTES = 4 << 30  # of one part's weights
 WHOLE_NUMBERS = frozenset({"I8", "I16", "I32", "I64", "U8", "BOOL"})
 REAL_NUMBERS = frozenset({"F16", "BF16", "F32", "F64"})
+RANDOM = frozenset({"uniform_", "normal_", "trunc_normal_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_"})
 NOT_OURS = frozenset({"model_type", "architectures", "dtype", "transformers_version"})  # Hugging Face's own notes
 
 
-def save_part(folder: str | Path, model: PreTrainedModel, absent: tuple[str, ...] = ()) -> None:
+class Part(nn.Module, Generic[Config]):
+    """A module that is built from its configuration alone; `save_part` and `load_module` keep it in a folder."""
+
+    config: Config
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+
+    @property
+    def device(self) -> torch.device:
+        """Where its numbers are."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In what numbers it computes."""
+        return next(self.parameters()).dtype
+
+
+class Unfilled(TorchFunctionMode):
+    """Modules that are built inside get no starting numbers, since every tensor will come from a file.
+
+    It saves time, and on the meta device the import of torch's compiler.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Return a tensor that would be filled with random numbers as it is."""
+        if getattr(func, "__name__", "") in RANDOM:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs or {})
+
+
+def save_part(folder: str | Path, model: Part[Any], absent: tuple[str, ...] = ()) -> None:
     """Write `model` to `folder` in float16 with its config, leaving out tensors whose names start with `absent`.
 
     ModelError for a number that float16 does not hold, OutputError where nothing can be written.
@@ -80,7 +114,7 @@ def load_module(folder: str | Path, build: Callable[[], Module], absent: tuple[s
     whose names start with `absent` may be, and must be, absent from the file.
     """
     path = Path(folder) / WEIGHTS
-    with no_init_weights():  # every tensor comes from the file; random numbers on meta would import torch's compiler
+    with Unfilled():
         with torch.device("meta"):
             check_header(path, build().state_dict(), absent)
         module = build()

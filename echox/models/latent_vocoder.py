@@ -15,11 +15,12 @@ from typing import Annotated
 import numpy as np
 import torch
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig
 
 from echox.errors import ConfigError, InputError
 from echox.models.bounds import Classes, Few, Odd, Positive, Rate, Samples, Share, Small, Width
 from echox.models.convnext import AheadStack
+from echox.models.io import Part
 from echox.models.spectral import Sound, SpectralConfig, SpectralDecoder, as_inputs, sound_ahead
 
 FADE_SECONDS = 0.005  # at both ends of an utterance, so that utterances can be joined anywhere
@@ -104,12 +105,8 @@ class Stretch:
         return left + (right - left) * share
 
 
-class LatentVocoder(PreTrainedModel):
+class LatentVocoder(Part[LatentVocoderConfig]):
     """Units to latents to the teacher's decoder, with its own durations; the surface is `UnitVocoder`'s."""
-
-    config_class = LatentVocoderConfig
-    base_model_prefix = "vocoder"
-    main_input_name = "frames_BT"
 
     def __init__(self, config: LatentVocoderConfig) -> None:
         super().__init__(config)
@@ -126,9 +123,9 @@ class LatentVocoder(PreTrainedModel):
         self.decoder = SpectralDecoder(sizes)
         self.register_buffer("mean_O", torch.zeros(sizes.latents + 2))  # of latents, log pitch and energy
         self.register_buffer("spread_O", torch.ones(sizes.latents + 2))
-        self.post_init()
+        self.apply(self._start)
 
-    def _init_weights(self, module: nn.Module) -> None:
+    def _start(self, module: nn.Module) -> None:
         """Start small, as ConvNeXt does."""
         if isinstance(module, nn.Conv1d | nn.Linear):
             nn.init.normal_(module.weight, std=0.02)

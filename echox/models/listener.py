@@ -15,11 +15,11 @@ from typing import Annotated
 
 import torch
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel, WhisperForConditionalGeneration
+from transformers import PreTrainedConfig
 
 from echox.errors import ModelError
 from echox.models.bounds import Classes, Factor, Few, Heads, Layers, Positions, Text, Wide, Width, check_heads
-from echox.models.io import load_config, load_module, save_part
+from echox.models.io import Part, load_config, load_module, save_part
 from echox.models.whisper import Attention
 
 WHISPER_DECODER = "model.decoder."
@@ -90,10 +90,8 @@ class ListenerState:
     length: int = 0
 
 
-class Listener(PreTrainedModel):
+class Listener(Part[ListenerConfig]):
     """Whisper's decoder: encoder states to text tokens."""
-
-    config_class = ListenerConfig
 
     def __init__(self, config: ListenerConfig) -> None:
         super().__init__(config)
@@ -108,6 +106,8 @@ class Listener(PreTrainedModel):
     @classmethod
     def from_whisper(cls, folder: str | Path) -> "Listener":
         """Return the decoder of a Whisper folder, untuned; ModelError when it holds none."""
+        from transformers import WhisperForConditionalGeneration
+
         try:
             whisper = WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
         except (OSError, ValueError, KeyError, RuntimeError) as error:

@@ -172,6 +172,9 @@ class Llama(nn.Module):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size) if embedded else None
         self.layers = nn.ModuleList(Layer(config, number) for number in range(config.num_hidden_layers))
         self.norm = Norm(config.hidden_size, config.rms_norm_eps)
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
 
     def forward(
         self,
@@ -213,6 +216,7 @@ class LlamaLm(nn.Module):
     """A causal LM: the decoder, and a head that may be its token table."""
 
     all_tied_weights_keys = ("lm_head.weight",)  # where the configuration ties them
+    generation_config: Any = None  # with `eos_token_id`, the tokens that end a text
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()

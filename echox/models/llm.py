@@ -5,6 +5,7 @@ A Llama is loaded into models/llama.py, which needs no model code of transformer
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 import torch
@@ -12,12 +13,11 @@ from huggingface_hub.errors import StrictDataclassError
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
-from transformers.initialization import no_init_weights
 
 from echox.errors import ConfigError, ModelError, require
-from echox.files import JSON_BYTES, read_text
+from echox.files import JSON_BYTES, read_json, read_text
 from echox.models.bounds import Classes, Heads, Layers, Wide, Width, check_values
-from echox.models.io import CONFIG, check_tensors, read_config
+from echox.models.io import CONFIG, Unfilled, check_tensors, read_config
 from echox.models.llama import LlamaConfig, LlamaLm
 from echox.models.weights import WeightFiles
 
@@ -66,7 +66,7 @@ def check_llm(folder: str | Path) -> None:
 def _empty(folder: Path, values: dict[str, Any]) -> Any:
     """Return the causal LM that `values` describe, without numbers."""
     sizes = LlamaConfig.from_values(values, folder / CONFIG)
-    with torch.device("meta"), no_init_weights():
+    with torch.device("meta"), Unfilled():
         if sizes is not None:
             return LlamaLm(sizes)
         from transformers import AutoConfig, AutoModelForCausalLM
@@ -77,16 +77,24 @@ def _empty(folder: Path, values: dict[str, Any]) -> Any:
 
 def load_tokenizer(folder: str | Path) -> Any:
     """Return the tokenizer of an LLM folder; ModelError when there is none."""
-    from transformers import AutoTokenizer
-
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = _tokenizer_class(Path(folder)).from_pretrained(folder, trust_remote_code=False)
         tokenizer("x", add_special_tokens=False)  # what its settings break shows at first use
         return tokenizer
     except Exception as error:  # tokenizers raises nothing more special
         raise ModelError(
             f"{folder} holds no tokenizer ({_first_line(error)}): give a Hugging Face LLM folder."
         ) from error
+
+
+def _tokenizer_class(folder: Path) -> Any:
+    """Return what reads a folder's tokenizer: the plain class where the folder says so, since looking for others imports models."""
+    import transformers
+
+    settings = folder / "tokenizer_config.json"
+    named = read_json(settings).get("tokenizer_class") if settings.exists() else None
+    plain = named in ("TokenizersBackend", "PreTrainedTokenizerFast") and (folder / "tokenizer.json").exists()
+    return transformers.PreTrainedTokenizerFast if plain else transformers.AutoTokenizer
 
 
 def load_text_tokenizer(path: str | Path) -> Tokenizer:
@@ -174,7 +182,7 @@ def _load_any(folder: Path, kind: Any, options: dict[str, Any]) -> Any:
 
 def _load_llama(folder: Path, sizes: LlamaConfig, dtype: torch.dtype) -> LlamaLm:
     """Return our own Llama on the numbers of a folder, mapped from the disk where they are in `dtype` already."""
-    with torch.device("meta"), no_init_weights():
+    with torch.device("meta"), Unfilled():
         llm = LlamaLm(sizes)
     state = {}
     for path in sorted(folder.glob("*.safetensors")):
@@ -184,6 +192,9 @@ def _load_llama(folder: Path, sizes: LlamaConfig, dtype: torch.dtype) -> LlamaLm
         state["lm_head.weight"] = state[EMBEDDINGS]
     llm.load_state_dict(state, assign=True)
     llm.tie()
+    generation = folder / "generation_config.json"
+    values = read_json(generation, error=ModelError) if generation.exists() else read_config(folder)
+    llm.generation_config = SimpleNamespace(eos_token_id=values.get("eos_token_id"))
     return llm
 
 

@@ -16,13 +16,13 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig
 
 from echox.errors import ModelError
 from echox.models.adapter import AdapterConfig, AdapterOutput, SpeechAdapter
 from echox.models.bounds import Classes, Factor, Flag, Share, Small, Text, TokenId, Tokens, check_values
 from echox.models.decoding import Row, Sampling, decode
-from echox.models.io import CONFIG, load_config, load_module, save_part, settings_from
+from echox.models.io import CONFIG, Part, load_config, load_module, save_part, settings_from
 from echox.models.lora import LoraSettings, LoraWeights
 from echox.models.ragged import pad_right
 from echox.text.echox_dialect import SEGMENT_PREFIX_ID, EchoXDialect, EchoXTokens
@@ -90,10 +90,9 @@ class Generated:
         return torch.stack(self.states).float() if self.states else torch.zeros(0, width)
 
 
-class SpeechToText(PreTrainedModel):
+class SpeechToText(Part[S2TConfig]):
     """Adapter and LLM; `llm` is any Hugging Face causal LM, shared and not saved."""
 
-    config_class = S2TConfig
     ctc_tokens: torch.Tensor
 
     def __init__(self, config: S2TConfig, llm: nn.Module) -> None:

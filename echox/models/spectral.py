@@ -16,11 +16,12 @@ import math
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig
 
 from echox.errors import ConfigError
 from echox.models.bounds import Layers, Odd, Positive, Rate, Samples, Width
 from echox.models.convnext import AheadConv, AheadStack, Tail
+from echox.models.io import Part
 
 NOISE_FRAMES = 401  # the table's length: five seconds, then it repeats unheard
 VOICED_ABOVE, HARMONICS_BELOW, MAX_LOG = 40.0, 11_000.0, 7.0  # Hz, Hz, log-magnitude
@@ -41,12 +42,8 @@ class SpectralConfig(PreTrainedConfig):
     fft: Samples = 1200  # samples: a window is an even number of hops
 
 
-class SpectralDecoder(PreTrainedModel):
+class SpectralDecoder(Part[SpectralConfig]):
     """Latents, pitch and energy to spectra."""
-
-    config_class = SpectralConfig
-    base_model_prefix = "decoder"
-    main_input_name = "inputs_BTI"
 
     def __init__(self, config: SpectralConfig) -> None:
         super().__init__(config)
@@ -57,9 +54,9 @@ class SpectralDecoder(PreTrainedModel):
         self.blocks = AheadStack(config.width, half, [1] * config.layers, config.kernel, config.expansion)
         self.norm = nn.LayerNorm(config.width)
         self.head = nn.Linear(config.width, 5 * (config.fft // 2 + 1))
-        self.post_init()
+        self.apply(self._start)
 
-    def _init_weights(self, module: nn.Module) -> None:
+    def _start(self, module: nn.Module) -> None:
         """Start small: a random decoder is only ever a toy."""
         if isinstance(module, nn.Conv1d | nn.Linear):
             nn.init.normal_(module.weight, std=0.02)

@@ -31,7 +31,7 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field
 from torch import nn
-from transformers import LlamaConfig, LlamaModel, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig
 
 from echox.errors import ModelError
 from echox.models.bounds import (
@@ -51,7 +51,8 @@ from echox.models.bounds import (
     check_values,
 )
 from echox.models.decoding import Row, decode
-from echox.models.io import load_config, load_module, save_part
+from echox.models.io import Part, load_config, load_module, save_part
+from echox.models.llama import Llama, LlamaConfig
 from echox.models.ragged import pad_right, unpad
 from echox.models.spelling import Speller, TextLayout, lay_out
 
@@ -130,10 +131,8 @@ class T2CBatch:
     words: list[list[int]]
 
 
-class TextToCodec(PreTrainedModel):
+class TextToCodec(Part[T2CConfig]):
     """A decoder from text positions to unit words."""
-
-    config_class = T2CConfig
 
     def __init__(self, config: T2CConfig) -> None:
         super().__init__(config)
@@ -146,8 +145,7 @@ class TextToCodec(PreTrainedModel):
         nn.init.normal_(self.unit_embedding.weight, std=0.2)  # near the scale of the text positions beside it
         if config.text_vocab_size:
             self.text_embedding = nn.Embedding(config.text_vocab_size, config.llm_width)
-        self.decoder = LlamaModel(_llama(config))
-        self.decoder.embed_tokens = None
+        self.decoder = _decoder(config)
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(W, config.text_vocab_size + U, bias=False)
 
@@ -249,7 +247,7 @@ class TextToCodec(PreTrainedModel):
         return mask_BN
 
     @property
-    def body(self) -> LlamaModel:
+    def body(self) -> Any:
         """The decoder without its head."""
         return self.decoder
 
@@ -336,20 +334,22 @@ def loops(words: list[int], times: int) -> bool:
     return False
 
 
-def _llama(config: T2CConfig) -> LlamaConfig:
-    """Return the decoder's own Llama configuration."""
-    return LlamaConfig(
-        vocab_size=1,
-        hidden_size=config.width,
-        intermediate_size=config.ffn,
-        num_hidden_layers=config.layers,
-        num_attention_heads=config.heads,
-        num_key_value_heads=config.kv_heads,
-        max_position_embeddings=config.max_positions,
-        head_dim=config.head_dim,
-        rms_norm_eps=config.norm_eps,
-        **({"rope_parameters": config.rope} if config.rope else {}),
-        bos_token_id=None,
-        eos_token_id=None,
-        pad_token_id=None,
+def _decoder(config: T2CConfig) -> Any:
+    """Return the decoder's body without a token table: our Llama, or transformers' where places are scaled."""
+    sizes = dict(
+        vocab_size=1, hidden_size=config.width, intermediate_size=config.ffn, num_hidden_layers=config.layers,
+        num_attention_heads=config.heads, num_key_value_heads=config.kv_heads, rms_norm_eps=config.norm_eps,
+        head_dim=config.head_dim or config.width // config.heads,
+    )  # fmt: skip
+    rope = config.rope or {}
+    if rope.get("rope_type", "default") == "default":
+        return Llama(LlamaConfig(**sizes, rope_theta=rope.get("rope_theta", 10_000.0)), embedded=False)
+    import transformers
+
+    tokens = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
+    theirs = transformers.LlamaConfig(
+        **sizes, max_position_embeddings=config.max_positions, rope_parameters=rope, **tokens
     )
+    body = transformers.LlamaModel(theirs)
+    body._modules["embed_tokens"] = None
+    return body

@@ -15,11 +15,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 
 from echox.errors import InputError, ModelError
 from echox.models.convnext import ConvNeXtBlock
 from echox.models.hifigan import HifiganGenerator, add_weight_norm, from_released_names, remove_weight_norm
+from echox.models.io import Part
 from echox.models.istft import IstftGenerator
 from echox.models.vocoder_config import VocoderConfig, check_config
 
@@ -51,12 +51,8 @@ class DurationPredictor(nn.Module):
         return self.proj(hidden)[:, :, 0]
 
 
-class UnitVocoder(PreTrainedModel):
+class UnitVocoder(Part[VocoderConfig]):
     """Unit HiFi-GAN or its inverse-STFT sibling, with a duration predictor (spec section 5)."""
-
-    config_class = VocoderConfig
-    base_model_prefix = "vocoder"
-    main_input_name = "units_BU"
 
     def __init__(self, config: VocoderConfig) -> None:
         super().__init__(config)
@@ -64,11 +60,11 @@ class UnitVocoder(PreTrainedModel):
         self.embedding = nn.Embedding(config.num_units, config.embedding_dim)
         self.dur_predictor = DurationPredictor(config)
         self.generator = HifiganGenerator(config) if config.generator == "hifigan" else IstftGenerator(config)
-        self.post_init()
+        self.apply(self._start)
         if config.weight_norm:
             add_weight_norm(self.generator)
 
-    def _init_weights(self, module: nn.Module) -> None:
+    def _start(self, module: nn.Module) -> None:
         """Start convolutions near zero, as HiFi-GAN does, and linear layers as Vocos does."""
         small = 0.01 if self.config.generator == "hifigan" else 0.02
         if isinstance(module, nn.Conv1d | nn.ConvTranspose1d | nn.Linear):

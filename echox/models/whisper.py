@@ -9,6 +9,7 @@ Legend: B batch, D head width, F mel bins, H heads, M mel frames, N positions, T
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Literal
 
 import torch
@@ -18,8 +19,14 @@ from torch.nn.functional import gelu, relu, scaled_dot_product_attention, silu
 from transformers import PreTrainedConfig
 
 from echox.models.bounds import Classes, Heads, Layers, Positions, Wide, Width
+from echox.models.io import Part
 
-ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"gelu": gelu, "relu": relu, "silu": silu}
+ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "gelu": gelu,
+    "relu": relu,
+    "silu": silu,
+    "gelu_new": partial(gelu, approximate="tanh"),
+}
 
 
 class WhisperConfig(PreTrainedConfig):
@@ -32,7 +39,7 @@ class WhisperConfig(PreTrainedConfig):
     encoder_ffn_dim: Wide = 1536
     num_mel_bins: Annotated[int, Field(strict=True, ge=1, le=512)] = 80
     max_source_positions: Positions = 1500
-    activation_function: Literal["gelu", "relu", "silu"] = "gelu"
+    activation_function: Literal["gelu", "relu", "silu", "gelu_new"] = "gelu"
     vocab_size: Classes = 51865
     decoder_layers: Layers = 4
     decoder_attention_heads: Heads = 6
@@ -90,13 +97,12 @@ class EncoderLayer(nn.Module):
         return x_BTW
 
 
-class WhisperEncoder(nn.Module):
+class WhisperEncoder(Part[WhisperConfig]):
     """The encoder's parts; `forward` is Whisper's own way, whole windows without padding."""
 
     def __init__(self, config: WhisperConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         W = config.d_model
-        self.config = config
         self.conv1 = nn.Conv1d(config.num_mel_bins, W, 3, padding=1)
         self.conv2 = nn.Conv1d(W, W, 3, stride=2, padding=1)
         self.embed_positions = nn.Embedding(config.max_source_positions, W)

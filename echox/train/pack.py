@@ -56,7 +56,7 @@ def run(recipe: Recipe) -> Path:
     """Write the model folder and return it; ModelError names a part that is not there."""
 
     def write(folder: Path) -> None:
-        SpeechEncoder.from_pretrained(recipe.encoder).save_pretrained(folder / "encoder")
+        SpeechEncoder.from_pretrained(recipe.encoder).save(folder / "encoder")
         for name in ("listener", "s2t", "t2c", "echo", "vocoder"):
             if getattr(recipe, name) is not None:
                 copy_part(getattr(recipe, name), folder / name, recipe.int8)

@@ -19,7 +19,7 @@ from echox.data.states import read_ragged
 from echox.data.vocoder_segments import Segments, SpeechUnits
 from echox.errors import ConfigError
 from echox.models.discriminators import Discriminators
-from echox.models.io import settings_from
+from echox.models.io import save_part, settings_from
 from echox.models.vocoder import UnitVocoder, VocoderConfig
 from echox.objectives.vocoder import VocoderLossSettings, VocoderObjective, VocoderPass, spectral_losses
 from echox.train.loop import Player, Stage, TrainSettings
@@ -81,7 +81,7 @@ def build(recipe: Recipe) -> Stage:
 
     def save(folder: Path) -> None:
         parts.vocoder.remove_weight_norm()
-        parts.vocoder.eval().half().save_pretrained(folder)
+        save_part(folder, parts.vocoder.eval())
 
     return Stage(
         model=VocoderPass(parts.vocoder, parts.judges, recipe.vocoder.loss.gan_samples),

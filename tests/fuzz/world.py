@@ -45,7 +45,7 @@ def write_model(folder: Path) -> None:
     """Write a whole model folder of random weights."""
     write_llm(folder / "llm", WIDTH)
     write_encoder(folder / "raw")
-    SpeechEncoder.from_pretrained(folder / "raw").save_pretrained(folder / "encoder")
+    SpeechEncoder.from_pretrained(folder / "raw").save(folder / "encoder")
     for path in (folder / "raw").iterdir():
         path.unlink()
     (folder / "raw").rmdir()

@@ -21,7 +21,7 @@ def pair(activation: str = "gelu"):
     return theirs, ours
 
 
-@pytest.mark.parametrize("activation", ["gelu", "relu", "silu"])
+@pytest.mark.parametrize("activation", ["gelu", "relu", "silu", "gelu_new"])
 @torch.inference_mode()
 def test_states_are_those_of_transformers(activation):
     theirs, ours = pair(activation)
