@@ -14,8 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from echox.audio import SAMPLE_RATE, Sound, read_question
 from echox.errors import ConfigError
 from echox.generate import engine
@@ -24,11 +22,10 @@ from echox.generate.fake import FakeAssistant
 from echox.generate.parts import Parts, load_parts
 from echox.generate.types import Piece, Question, Reply, collect
 from echox.hub import resolve_model
+from echox.models.device import pick_device, pick_dtype
 from echox.models.io import read_config
 from echox.models.llm import Place
 from echox.text.prompt import Turn
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class SpeechAssistant:
@@ -170,30 +167,3 @@ def _read_turn(turn: Turn) -> Turn:
 def is_released(folder: Path) -> bool:
     """Say whether a model folder holds the authors' checkpoint layout rather than ours."""
     return read_config(folder).get("model_type") in ("EchoX", "Soundwave")
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the device called cpu, cuda, mps or auto; ConfigError when it is not there."""
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if available[kind]))
-    kind = name.partition(":")[0]
-    if kind not in available:
-        raise ConfigError(f"unknown device {name!r}: choose cpu, cuda, mps or auto.")
-    if not available[kind]:
-        raise ConfigError(f"device {name} is not available here: choose cpu or auto.")
-    return torch.device(name)
-
-
-def pick_dtype(name: str | None, device: torch.device, usual: torch.dtype | None = None) -> torch.dtype:
-    """Return the LLM's dtype: the named one, the `usual` one, or bfloat16 where the hardware multiplies it, else float32."""
-    if name is not None:
-        if name not in DTYPES:
-            raise ConfigError(f"unknown dtype {name!r}: choose {', '.join(DTYPES)}.")
-        return DTYPES[name]
-    if usual is not None:
-        return usual
-    if device.type == "cpu":
-        fast = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        return torch.bfloat16 if fast else torch.float32
-    return torch.bfloat16 if device.type == "cuda" else torch.float32

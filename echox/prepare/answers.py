@@ -18,8 +18,9 @@ from echox.data.example import text_of
 from echox.data.manifest import read_jsonl, write_jsonl
 from echox.errors import InputError
 from echox.files import LINES_BYTES, drop_partial_line, only_one, read_text
+from echox.models.device import pick_device
 from echox.models.llm import Place, load_llm, load_tokenizer, token_pieces
-from echox.prepare.encode import Shard, check_shard, on_device
+from echox.prepare.encode import Shard, check_shard
 from echox.prepare.targets import write_targets
 from echox.prepare.texts import SPEAKABLE
 from echox.text.prompt import encode
@@ -54,7 +55,7 @@ def run(recipe: Recipe) -> Path:
     rows, (part, parts) = typed_questions(recipe), recipe.shard
     write_run(recipe.out, record, "done")  # a file of answers is whole, line by line
     tokenizer = load_tokenizer(recipe.llm)
-    llm = load_llm(recipe.llm, Place(on_device(recipe.device), getattr(torch, recipe.llm_dtype)), generates=True)
+    llm = load_llm(recipe.llm, Place(pick_device(recipe.device), getattr(torch, recipe.llm_dtype)), generates=True)
     name = "own.jsonl" if parts == 1 else f"own-{part}-of-{parts}.jsonl"
     known = answered(recipe.out, rows)
     todo = [row for row in rows[part::parts] if row["id"] not in known]

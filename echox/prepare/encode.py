@@ -21,6 +21,7 @@ from echox.config.record import Record, check_same, write_run
 from echox.data.manifest import read_audio, read_manifest
 from echox.data.states import manifests_of, write_ragged
 from echox.errors import ConfigError, InputError, ModelError
+from echox.models.device import pick_device
 from echox.models.encoder import FRAME_SAMPLES, MIN_SAMPLES, SpeechEncoder
 
 Encode = Callable[[list[np.ndarray]], list[np.ndarray]]
@@ -73,26 +74,16 @@ def check_shard(shard: Shard) -> None:
         raise ConfigError(f"shard {shard[0]} of {shard[1]} does not exist: count from 0.")
 
 
-def on_device(name: str) -> torch.device:
-    """Return the named device, `auto` being a GPU where there is one; ConfigError when it is not there."""
-    try:
-        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
-        torch.empty(1, device=device)
-        return device
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device {name} is not there: use auto, cpu or cuda:0.") from error
-
-
 def load_whisper(folder: Path, precision: str, device: str = "auto") -> SpeechEncoder:
     """Return a frozen Whisper encoder in the named precision."""
     encoder = SpeechEncoder.from_pretrained(folder)
-    encoder.whisper.to(on_device(device), getattr(torch, precision))
+    encoder.whisper.to(pick_device(device), getattr(torch, precision))
     return encoder
 
 
 def load_encode(settings: EncoderSettings) -> tuple[Encode, int]:
     """Return a function from 16 kHz waves to float16 states (T, D), batched by seconds of audio, and the samples of a frame."""
-    layer, device = settings.layer, on_device(settings.device)
+    layer, device = settings.layer, pick_device(settings.device)
     if settings.window == "own":
         from echox.features.ssl import HiddenStates
 

@@ -9,7 +9,7 @@ import torch
 from echox.data.manifest import write_manifest
 from echox.data.states import write_ragged
 from echox.errors import ConfigError
-from echox.models.vocoder import UnitVocoder
+from echox.generate.parts import load_vocoder
 from echox.train.loop import train
 from echox.train.stage_vocoder import Recipe, build, build_vocoder_stage
 from echox.train.stages import load_recipe
@@ -60,7 +60,7 @@ def recipe(corpus: Path, steps: int, generator: str = "istft", **vocoder) -> Rec
 def test_stage_writes_a_vocoder_that_speaks(corpus, generator):
     settings = recipe(corpus, 3, generator)
     folder = train(build(settings), settings.train, settings.out)
-    vocoder = UnitVocoder.from_pretrained(folder, dtype=torch.float32)
+    vocoder = load_vocoder(folder)
     assert not vocoder.config.weight_norm
     wave = vocoder.speak([1, 2, 3], [1, 2, 1])
     assert wave.shape == (4 * 320,) and np.isfinite(wave).all() and wave.std() > 0
