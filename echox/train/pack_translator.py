@@ -59,7 +59,7 @@ def run(recipe: Recipe) -> Path:
     def write(folder: Path) -> None:
         copy_part(recipe.translator, folder / "translator", recipe.int8)
         if recipe.encoder is not None:
-            SpeechEncoder.from_pretrained(recipe.encoder).save_pretrained(folder / "encoder")
+            SpeechEncoder.from_pretrained(recipe.encoder).save(folder / "encoder")
         if recipe.vocoder is not None and recipe.units is not None:
             copy_part(recipe.vocoder, folder / "vocoder", recipe.int8)
             (folder / "units").mkdir()
