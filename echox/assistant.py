@@ -81,15 +81,17 @@ class SpeechAssistant:
         sample_rate: int | None = None,
         seed: int = 0,
         history: Sequence[Turn] = (),
+        instructions: str = "",
     ) -> Iterator[Piece]:
         """Yield text and audio of one answer as they are made; InputError when the question cannot be used.
 
         Give `typed` text or a recording: a path, a file's bytes, an open file, or mono samples (float in [-1, 1], or int16) at
-        `sample_rate` (16 kHz if none is given). `history` holds earlier turns, `seed` settles what a model draws that samples.
+        `sample_rate` (16 kHz if none is given). `history` holds earlier turns, `instructions` stand in place of the model's system
+        text, `seed` settles what a model draws that samples.
         """
         limits = self._limits(max_seconds, seed, text_only)
         turns = [*map(_read_turn, history), _user_turn(Question.of(question, typed, sample_rate))]
-        asked = engine.understand(self.parts, [turns])[0]
+        asked = engine.understand(self.parts, [turns], instructions)[0]
         yield Piece(heard=asked.heard)
         yield from engine.answer_stream(self.parts, asked, limits, speak=not text_only)
 

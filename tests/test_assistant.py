@@ -131,6 +131,20 @@ def test_states_are_those_that_predict_the_answer(assistant, monkeypatch):
     assert assistant.parts.s2t.logits(states).argmax(-1).tolist() == made.ids
 
 
+def test_earlier_turns_and_instructions_are_read(assistant):
+    history = [Turn("user", "Who is the king?"), Turn("assistant", "The king is Paris.")]
+    rows = [
+        engine.understand(assistant.parts, [[*turns, Turn("user", "Is it?")]], system)[0].row.inputs_NW
+        for turns, system in (([], ""), (history, ""), ([], "Be red."))
+    ]
+    assert len(rows[1]) > len(rows[0]) and not (rows[2].shape == rows[0].shape and rows[2].equal(rows[0]))
+    asked = assistant.ask(typed="Is it?", history=history, text_only=True)
+    assert asked.text == assistant.converse([[*history, Turn("user", "Is it?")]], text_only=True)[0].text
+    assert assistant.ask(typed="Is it?", instructions="Be red.", text_only=True).finish in ("stop", "length", "empty")
+    with pytest.raises(InputError, match="end with a user turn"):
+        assistant.converse([history])
+
+
 def test_paths_samples_and_typed_texts_mix_in_one_batch(assistant, tmp_path):
     waves = [sound_of(question) for question in QUESTIONS[:2]]
     save_wav(tmp_path / "q.wav", waves[0], 16_000)

@@ -50,12 +50,14 @@ def read(parts: Parts, question: str) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def understand(parts: Parts, conversations: Sequence[Sequence[Turn]]) -> list[Asked]:
+def understand(parts: Parts, conversations: Sequence[Sequence[Turn]], system: str = "") -> list[Asked]:
     """Return conversations as the LLM reads them; their sounds, waves at 16 kHz, are heard together.
 
-    InputError for a conversation that does not end with the user.
+    `system` stands in place of the model's own system text if it is given. InputError for a conversation that does not end with
+    the user.
     """
-    prompts = [parts.dialect.prompt(turns) for turns in conversations]
+    dialect = parts.dialect.under(system) if system else parts.dialect
+    prompts = [dialect.prompt(turns) for turns in conversations]
     waves = [wave for prompt in prompts for wave in prompt.sounds]
     heard = iter(parts.ear.hear(waves) if waves else ())
     asked = []

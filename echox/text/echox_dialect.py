@@ -13,7 +13,7 @@ stays a number, the segment prefix of the T2C: the weights were trained with the
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from echox.errors import InputError, ModelError
@@ -118,6 +118,10 @@ class EchoXDialect:
     def opening(self) -> tuple[int, ...]:
         """See `Dialect.opening`."""
         return (self.tokens.bos,)
+
+    def under(self, system: str) -> "EchoXDialect":
+        """See `Dialect.under`."""
+        return replace(self, system=system)
 
     def prompt(self, turns: Sequence[Turn]) -> Prompt:
         """See `Dialect.prompt`."""

@@ -6,7 +6,7 @@ one differs from it only in the gap. The released checkpoints speak a dialect of
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from echox.errors import InputError, ModelError
@@ -50,6 +50,10 @@ class Dialect(Protocol):
         """The tokens that every answer starts with, which the LLM says itself."""
         ...
 
+    def under(self, system: str) -> "Dialect":
+        """Return the same dialect under another system text."""
+        ...
+
     def prompt(self, turns: Sequence[Turn]) -> Prompt:
         """Return the prompt of a conversation that ends with a user turn; InputError for other shapes."""
         ...
@@ -73,6 +77,10 @@ class ChatDialect:
     tokenizer: Any
     system: str = ""
     opening: tuple[int, ...] = ()
+
+    def under(self, system: str) -> "ChatDialect":
+        """See `Dialect.under`."""
+        return replace(self, system=system)
 
     def prompt(self, turns: Sequence[Turn]) -> Prompt:
         """See `Dialect.prompt`; ModelError when the tokenizer has no usable chat template."""
