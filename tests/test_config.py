@@ -6,6 +6,7 @@ import pytest
 
 from echox.config import load
 from echox.errors import ConfigError
+from echox.train.stages import load_recipe
 
 
 def test_a_recipe_that_is_not_here_comes_from_the_package(tmp_path, monkeypatch):
@@ -48,7 +49,7 @@ def test_overrides_that_cannot_be_read_are_named(tmp_path, override):
 def test_recipes_that_are_none_are_one_sentence(tmp_path, text):
     (tmp_path / "r.yaml").write_text(text)
     with pytest.raises(ConfigError) as caught:
-        load.load_recipe(tmp_path / "r.yaml")
+        load_recipe(tmp_path / "r.yaml")
     assert "r.yaml" in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -57,4 +58,4 @@ def test_recipes_are_small_regular_files(tmp_path):
     (tmp_path / "big.yaml").write_text("a: 1\n" * 300_000)
     for name in ("/dev/zero", tmp_path / "pipe.yaml", tmp_path / "big.yaml", tmp_path / ("n" * 300), tmp_path):
         with pytest.raises(ConfigError):
-            load.load_recipe(name)
+            load_recipe(name)

@@ -25,7 +25,9 @@ def test_held_out_corpora_use_exactly_the_held_out_voices():
     for corpus in recipe.corpora.values():
         styles = {style for voice in corpus.voices for style in voice.styles}
         if corpus.split == "heldout":
-            assert styles == set(HELD_OUT_VOICES)
+            assert styles == {
+                voice for voice in HELD_OUT_VOICES if voice[:3] in ("af_", "am_", "bf_", "bm_")
+            }  # English ones
         else:
             assert not styles & set(HELD_OUT_VOICES)
     heldout, noisy = recipe.corpora["heldout"], recipe.corpora["heldout_noisy"]
@@ -36,7 +38,7 @@ def test_held_out_corpora_use_exactly_the_held_out_voices():
     ("edit", "message"),
     [
         (lambda tree: tree["texts"].update(trivia_heldout=3), "trivia_heldout"),
-        (lambda tree: tree["corpora"]["user"]["voices"][0].update(kind="espeak"), "kind"),
+        (lambda tree: tree["corpora"]["user"]["voices"][0].update(kind="parrot"), "kind"),
         (lambda tree: tree["corpora"]["listen_kokoro"]["voices"][0].update(styles=["af_bella"]), "held-out voices"),
         (lambda tree: tree["corpora"]["listen_kokoro"]["voices"][0].update(styles=["af_sky+am_eric@0.3"]), "held-out"),
         (lambda tree: tree["corpora"]["listen_kokoro"]["voices"][0].update(styles=[]), "styles"),

@@ -44,7 +44,7 @@ def break_config(folder: Path, **changes: object) -> None:
 @pytest.mark.parametrize(
     ("damage", "names"),
     [
-        (lambda f: (f / "config.json").unlink(), "config.json is missing"),
+        (lambda f: (f / "config.json").unlink(), "config.json does not exist"),
         (lambda f: (f / "config.json").write_text("{"), "config.json cannot be read"),
         (lambda f: (f / "config.json").write_text("[1]"), "config.json should hold"),
         (lambda f: (f / "config.json").write_text("[" * 100_000), "config.json cannot be read"),

@@ -140,8 +140,8 @@ def write_bigrams(**changes: np.ndarray):
 @pytest.mark.parametrize(
     ("damage", "names"),
     [
-        (lambda f: (f / "tokenizer.json").unlink(), "tokenizer.json is missing"),
-        (lambda f: (f / "unit_language.json").unlink(), "unit_language.json is missing"),
+        (lambda f: (f / "tokenizer.json").unlink(), "tokenizer.json does not exist"),
+        (lambda f: (f / "unit_language.json").unlink(), "unit_language.json does not exist"),
         (lambda f: (f / "bigrams.safetensors").unlink(), "bigrams.safetensors is missing"),
         (lambda f: (f / "tokenizer.json").write_bytes(b"\xff\xfe"), "tokenizer.json is not UTF-8 text"),
         (lambda f: (f / "bigrams.safetensors").write_bytes(b"\x08" + b"\0" * 7 + b"{" * 9), "bigrams.safetensors is"),
