@@ -56,7 +56,7 @@ def run(recipe: Recipe) -> Path:
         copy_part(recipe.translator, folder / "translator", recipe.int8)
         copy_file(recipe.translator / VOCABULARY, folder / "translator" / VOCABULARY)
         if encoder is not None:
-            encoder.save_pretrained(folder / "encoder")
+            encoder.save(folder / "encoder")
         said = {
             name: getattr(recipe, name)
             for name in ("encoder_layer", "longest_seconds", "beams", "length_penalty", "about")
