@@ -26,7 +26,7 @@ done
 "$PYTHON" -m echox.cli convert out/debug/released/EchoX-tiny -o out/debug/echox
 "$PYTHON" -m echox.cli train recipes/debug/s2t.yaml out=out/debug/echox_s2t llm=out/debug/echox/llm start=out/debug/echox/s2t lora.rank=2
 "$PYTHON" -m echox.cli train recipes/debug/echo.yaml out=out/debug/echox_echo llm=out/debug/echox/llm s2t=out/debug/echox_s2t/final \
-  t2c=out/debug/echox/t2c
+  t2c=out/debug/echox/t2c max_unit_words=8
 "$PYTHON" -m echox.cli ask --typed "Who is the king?" --model out/debug/echox --text-only
 # S-Align: text pairs, a text model, speech beside it, one folder of three tasks.
 for stage in text_pairs vocabulary translate_text translate pack_joint; do

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import nn
 
 from echox.config.load import Settings
@@ -52,6 +53,7 @@ class Recipe(Settings):
     typed_probability: float = 0.5  # questions whose answer is drawn from the typed rather than the spoken question
     text: Literal["free", "forced"] = "free"  # X': free-running greedy answer, or argmax under the gold answer
     max_new_tokens: int = 40
+    max_unit_words: int = Field(default=0, ge=0)  # of a segment's pseudo label; 0: T2C's own limit
     questions: int = 0  # use so many, drawn by the seed; 0: all
     refresh_every: int = 0  # epochs for which H, X', Y' are kept while the LLM is frozen; 0: until the last epoch
     online_last_epoch: bool = True  # the last epoch computes them as it goes
@@ -142,8 +144,9 @@ class EchoTargets:
         if segments:
             read = [self.embed(pair.ids) for _, pair in segments]
             layouts = [self.t2c.layout(pair.pieces) for _, pair in segments]
-            for (_, pair), layout, words in zip(segments, layouts, self.t2c.generate(read, layouts), strict=True):
-                pair.words = self.t2c.framed(words, whole=not self.t2c.is_over(words, self.t2c.limit(layout)))
+            most = self.recipe.max_unit_words or None
+            for (_, pair), layout, words in zip(segments, layouts, self.t2c.generate(read, layouts, most), strict=True):
+                pair.words = self.t2c.framed(words, whole=not self.t2c.is_over(words, most or self.t2c.limit(layout)))
         return [[pair for owner, pair in segments if owner == number] for number in range(len(made))]
 
 

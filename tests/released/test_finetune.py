@@ -29,6 +29,6 @@ def test_hearing_adapters_and_echo_decoder_of_a_released_checkpoint_learn(conver
     assert not torch.equal(before["adapter.linear.weight"].half(), after["adapter.linear.weight"])
     assert any(name.startswith("lora.") and value.any() for name, value in after.items() if name.endswith("B"))
     s2t, t2c = f"s2t={out / 's2t' / 'final'}", f"t2c={converted / 't2c'}"
-    run_recipe(RECIPES / "echo.yaml", [f"out={out / 'echo'}", llm, s2t, t2c])
+    run_recipe(RECIPES / "echo.yaml", [f"out={out / 'echo'}", llm, s2t, t2c, "max_unit_words=8", "train.steps=2"])
     echo = load_file(out / "echo" / "final" / "model.safetensors")
     assert echo["t2c.head.weight"].shape == load_file(converted / "t2c" / "model.safetensors")["head.weight"].shape
