@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 from echox.assistant import pick_device, pick_dtype
 from echox.audio import Sound, read_question
@@ -49,21 +49,38 @@ class SpeechTranslator:
         return isinstance(self.model, Writes)
 
     @overload
-    def translate(self, sound: Sound, **options: float | None) -> Translation: ...
+    def translate(
+        self, sound: Sound, beams: int | None = None, max_seconds: float | None = None, sample_rate: int | None = None
+    ) -> Translation: ...
     @overload
-    def translate(self, sound: Sequence[Sound], **options: float | None) -> list[Translation]: ...
-    @overload
-    def translate(self, *, typed: str, **options: float | None) -> Translation: ...
-    @overload
-    def translate(self, *, typed: Sequence[str], **options: float | None) -> list[Translation]: ...
     def translate(
         self,
-        sound: Sound | Sequence[Sound] | None = None,
+        sound: Sequence[Sound],
         beams: int | None = None,
         max_seconds: float | None = None,
         sample_rate: int | None = None,
-        typed: str | Sequence[str] | None = None,
-    ) -> Translation | list[Translation]:
+    ) -> list[Translation]: ...
+    @overload
+    def translate(
+        self, *, beams: int | None = None, max_seconds: float | None = None, sample_rate: int | None = None, typed: str
+    ) -> Translation: ...
+    @overload
+    def translate(
+        self,
+        *,
+        beams: int | None = None,
+        max_seconds: float | None = None,
+        sample_rate: int | None = None,
+        typed: Sequence[str],
+    ) -> list[Translation]: ...
+    def translate(
+        self,
+        sound: Any = None,
+        beams: int | None = None,
+        max_seconds: float | None = None,
+        sample_rate: int | None = None,
+        typed: Any = None,
+    ) -> Any:
         """Return the translation of one recording, or of each in a list, searched together; times are then the list's.
 
         A recording is a path, a file's bytes, an open file, or mono samples (float in [-1, 1], or int16) at `sample_rate` (16 kHz
@@ -98,9 +115,7 @@ class SpeechTranslator:
     def transcribe(self, sound: Sound, beam: int = 1, sample_rate: int | None = None) -> str: ...
     @overload
     def transcribe(self, sound: Sequence[Sound], beam: int = 1, sample_rate: int | None = None) -> list[str]: ...
-    def transcribe(
-        self, sound: Sound | Sequence[Sound], beam: int = 1, sample_rate: int | None = None
-    ) -> str | list[str]:
+    def transcribe(self, sound: Any, beam: int = 1, sample_rate: int | None = None) -> Any:
         """Return what is said in a recording, or in each of a list; ModelError for a model that writes nothing."""
         sounds = list(sound) if isinstance(sound, list | tuple) else [sound]
         waves = [read_question(one, sample_rate, LONGEST_SECONDS) for one in sounds]

@@ -141,7 +141,7 @@ def _answer_text(translator: Any, given: dict[str, str], options: dict[str, Any]
 def _answer(translator: Any, name: str, place: Path, options: dict[str, Any], as_json: bool) -> None:
     found: Translation = translator.translate(name, **options)
     to_pipe = str(place) == ask.STANDARD
-    if to_pipe:
+    if to_pipe and found.audio is not None:
         ask.write_standard(found.audio, found.sample_rate)
     else:
         found.save(place)

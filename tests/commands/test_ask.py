@@ -284,6 +284,8 @@ def test_a_full_disk_is_one_sentence_and_no_success(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_process_that_is_told_to_end_leaves_nothing_half_written(tmp_path, number):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        pytest.skip("whoever runs this test ignores the signal, and so do its processes")
     wait = "import time, soundfile\nwrite = soundfile.SoundFile.write\n"
     wait += "def slow(*a, **k):\n    write(*a, **k)\n    print('half', flush=True)\n    time.sleep(30)\n"
     program = wait + "soundfile.SoundFile.write = slow\n" + PROGRAM
