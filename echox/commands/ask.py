@@ -7,7 +7,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from os.path import isdir, realpath  # unlike those of Path, no loop of links or long name ends them
 from pathlib import Path
@@ -109,18 +109,39 @@ def ask(
     except EchoxError as error:
         place = error
     problems = [place or attempt(_check, question) for question in questions]  # refused before the model is loaded
-    assistant, unloaded = None, None
+    places = {"encoder": encoder, "vocoder": vocoder, "quantize": quantize}
+    answer_each(
+        [question.name for question in questions],
+        problems,
+        lambda: load_assistant(model, llm, device, dtype, **places),
+        lambda assistant, number: answer(assistant, questions[number], options, play_it),
+        show_error,
+    )
+
+
+def answer_each(
+    names: Sequence[str],
+    problems: Sequence[EchoxError | None],
+    load: Callable[[], Any],
+    answer: Callable[[Any, int], None],
+    show_error: Callable[[str, EchoxError], None],
+) -> None:
+    """Answer, by their numbers, all that have no problem yet, with what `load` returns; it is not called where there are none.
+
+    What cannot be answered is shown by its name, and the exit status is then 1.
+    """
+    loaded, unloaded = None, None
     if None in problems:
         try:
-            assistant = load_assistant(model, llm, device, dtype, encoder=encoder, vocoder=vocoder, quantize=quantize)
+            loaded = load()
         except EchoxError as error:
             unloaded = error
     failed = False
-    for question, refused in zip(questions, problems, strict=True):
-        problem = refused or unloaded or attempt(answer, assistant, question, options, play_it)
+    for number, (name, refused) in enumerate(zip(names, problems, strict=True)):
+        problem = refused or unloaded or attempt(answer, loaded, number)
         if problem is not None:
             failed = True
-            show_error(question.name, problem)
+            show_error(name, problem)
     if failed:
         raise typer.Exit(1)
 

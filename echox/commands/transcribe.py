@@ -34,20 +34,13 @@ def transcribe(
         show_error("", error)
         raise typer.Exit(1) from error
     problems = [ask.attempt(_check, name) for name in names]
-    hear, unloaded = None, None
-    if None in problems:
-        try:
-            hear = load_hearing(model, device, llm, beam)
-        except EchoxError as error:
-            unloaded = error
-    failed = False
-    for name, refused in zip(names, problems, strict=True):
-        problem = refused or unloaded or ask.attempt(_answer, hear, name, as_json)
-        if problem is not None:
-            failed = True
-            show_error(name, problem)
-    if failed:
-        raise typer.Exit(1)
+    ask.answer_each(
+        names,
+        problems,
+        lambda: load_hearing(model, device, llm, beam),
+        lambda hear, number: _answer(hear, names[number], as_json),
+        show_error,
+    )
 
 
 def load_hearing(model: str, device: str, llm: Any, beam: int) -> Any:

@@ -56,23 +56,16 @@ def translate(
         raise typer.Exit(1) from error
     check = _check_typed if typed else _check
     problems = [ask.attempt(check, name, place) for name, place in zip(names, places, strict=True)]
-    translator, unloaded = None, None
-    if None in problems:
-        try:
-            translator = load_translator(model, device, dtype, to)
-        except EchoxError as error:
-            unloaded = error
-    failed = False
     options = {"beams": beam, "max_seconds": max_seconds}
-    for name, place, refused in zip(names, places, problems, strict=True):
-        given = {"typed": name} if typed else {"sound": name}
-        answer = (_answer_text, given) if place is None else (_answer, name, place)
-        problem = refused or unloaded or ask.attempt(answer[0], translator, *answer[1:], options, as_json)
-        if problem is not None:
-            failed = True
-            show_error(name, problem)
-    if failed:
-        raise typer.Exit(1)
+
+    def answer(translator: Any, number: int) -> None:
+        name, place = names[number], places[number]
+        if place is None:
+            _answer_text(translator, {"typed": name} if typed else {"sound": name}, options, as_json)
+        else:
+            _answer(translator, name, place, options, as_json)
+
+    ask.answer_each(names, problems, lambda: load_translator(model, device, dtype, to), answer, show_error)
 
 
 def _check_usage(spoken: bool, typed: bool, to: str, model: str) -> None:
