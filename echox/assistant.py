@@ -116,8 +116,9 @@ class SpeechAssistant:
         seed: int = 0,
     ) -> list[Reply]:
         """Return the answers to many questions at once: recordings as in `stream`, `Question(typed=...)`; times are the batch's."""
-        asked = [Question.of(question, None, sample_rate) for question in questions]
-        replies = self.converse([[_user_turn(question)] for question in asked], text_only, max_seconds, seed)
+        started, asked = time.perf_counter(), [Question.of(question, None, sample_rate) for question in questions]
+        limits = self._limits(max_seconds, seed, text_only)
+        replies = self._answers([[_user_turn(question)] for question in asked], limits, text_only, started)
         return [replace(reply, question=question.name) for question, reply in zip(asked, replies, strict=True)]
 
     def converse(
@@ -129,9 +130,13 @@ class SpeechAssistant:
     ) -> list[Reply]:
         """Return the answers to many conversations at once, each ending with the user; times are the batch's."""
         started, limits = time.perf_counter(), self._limits(max_seconds, seed, text_only)
-        if not conversations:
-            return []
         read = [[_read_turn(turn) for turn in turns] for turns in conversations]
+        return self._answers(read, limits, text_only, started)
+
+    def _answers(self, read: list[list[Turn]], limits: engine.Limits, text_only: bool, started: float) -> list[Reply]:
+        """Return the answers to conversations whose sounds are read."""
+        if not read:
+            return []
         asked = engine.understand(self.parts, read)
         answers = engine.answer_batch(self.parts, asked, limits, speak=not text_only)
         seconds = time.perf_counter() - started
