@@ -155,7 +155,7 @@ class Parts:
             voice = replace(voice, t2c=t2c, echo=echo)
         s2t = with_config(self.s2t, decoding or {})
         ear = replace(self.ear, s2t=s2t)  # type: ignore[type-var]
-        if isinstance(ear, CtcEar):
+        if isinstance(ear, CtcEar) and longest_windows is not None:
             ear.longest = longest_windows
         return replace(
             self,

@@ -162,6 +162,8 @@ def test_long_audio_and_long_prompts(assistant, wave):
     torch.testing.assert_close(whole, torch.cat(windows), rtol=1e-4, atol=1e-4)
     released = SpeechAssistant(as_released(assistant.parts))
     torch.testing.assert_close(listen(released, question), windows[0], rtol=1e-4, atol=1e-4)
+    kept = released.with_settings(decoding={"max_new_tokens": 3})  # what was set before stays set
+    assert torch.equal(listen(kept, question), listen(released, question))
     asked = engine.understand(assistant.parts, [[Turn("user", "long " * 700)]])[0]
     assert len(asked.row.inputs_NW) > 2048
     assert assistant.ask(typed="long " * 700, text_only=True).text
