@@ -13,11 +13,11 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 from transformers import LlamaForCausalLM
-from transformers.initialization import no_init_weights
 
 from echox.errors import ModelError
 from echox.models.adapter import AdapterConfig
 from echox.models.echo import EchoConfig, EchoDecoder
+from echox.models.io import Unfilled
 from echox.models.lora import LoraSettings
 from echox.models.s2t import S2TConfig, SpeechToText
 from echox.models.t2c import T2CConfig, TextToCodec
@@ -108,7 +108,7 @@ def echo_config(config: ReleasedConfig, tokens: EchoXTokens | None = None) -> Ec
 def expected_shapes(config: ReleasedConfig) -> Shapes:
     """Return every tensor name of the checkpoint with its shape; a tied `lm_head.weight` is left out."""
     shapes: Shapes = {}
-    with torch.device("meta"), no_init_weights():
+    with torch.device("meta"), Unfilled():
         llm = LlamaForCausalLM(config.llm)
         parts: dict[str, nn.Module] = {"llm": llm, "s2t": SpeechToText(s2t_config(config), llm)}
         if config.t2c is not None:

@@ -9,24 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from echox.errors import ModelError
+from echox.hub import fetch_snapshot
 from echox.models.vocoder import UnitVocoder
 from echox.released.config import ReleasedConfig
 
 _ENCODER_FILES = ["config.json", "preprocessor_config.json", "model.safetensors", "model*.safetensors*"]
-
-
-def fetch(name: str, patterns: list[str]) -> Path:
-    """Download the files of a hub repository that match `patterns`, or find them in the cache; ModelError when
-    offline.
-    """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=patterns))
-    except (OSError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"{name} cannot be fetched from the hub ({reason}): give a local folder.") from error
 
 
 def find_encoder(folder: Path, config: ReleasedConfig, given: str | Path | None = None) -> Path:
@@ -34,7 +21,7 @@ def find_encoder(folder: Path, config: ReleasedConfig, given: str | Path | None 
     places.
     """
     if given is not None:
-        return Path(given) if Path(given).is_dir() else fetch(str(given), _ENCODER_FILES)
+        return Path(given) if Path(given).is_dir() else fetch_snapshot(str(given), _ENCODER_FILES)
     named = config.audio_tower or "whisper-large-v3"
     tail = Path(named).name
     places = [
@@ -49,7 +36,9 @@ def find_encoder(folder: Path, config: ReleasedConfig, given: str | Path | None 
         if (place / "config.json").is_file():
             return place
     try:
-        return fetch(named if named.count("/") == 1 and named[0] not in "./~" else f"openai/{tail}", _ENCODER_FILES)
+        return fetch_snapshot(
+            named if named.count("/") == 1 and named[0] not in "./~" else f"openai/{tail}", _ENCODER_FILES
+        )
     except ModelError as error:
         raise ModelError(
             f"the encoder {named} of {folder} is not there: put it at {folder / 'encoder'} or {folder.parent / tail}, "

@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
-from transformers.initialization import no_init_weights
 
 from echox.errors import ConfigError, ModelError
 from echox.generate.parts import Parts, Voice, assemble, check_voice, settle
 from echox.models.echo import EchoDecoder
 from echox.models.encoder import SpeechEncoder
+from echox.models.io import Unfilled
 from echox.models.llm import Place, load_llm
 from echox.models.s2t import SpeechToText
 from echox.models.t2c import T2CConfig, TextToCodec
@@ -108,7 +108,7 @@ def fresh(dtype: torch.dtype) -> Iterator[None]:
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
-        with no_init_weights():
+        with Unfilled():
             yield
     finally:
         torch.set_default_dtype(before)
