@@ -74,7 +74,8 @@ def write_manifest(path: str | Path, records: Iterable[Mapping[str, Any]]) -> No
 
 
 @lru_cache(maxsize=256)
-def _open_shard(path: str) -> np.ndarray:
+def _open_shard(path: Path, changed_ns: int, size: int) -> np.ndarray:
+    """Return a shard that stays open for further reads; one that was made again is another."""
     return np.load(path, mmap_mode="r")
 
 
@@ -100,8 +101,9 @@ def read_audio(record: Mapping[str, Any], folder: str | Path, sample_rate: int |
     if not path.is_file():
         raise InputError(f"{path} is missing: make the corpus again, or move its shards beside the manifest.")
     start, samples = record.get("start", 0), record["samples"]
+    status = path.stat()
     try:
-        piece = _open_shard(str(path))[start : start + samples]
+        piece = _open_shard(path.absolute(), status.st_mtime_ns, status.st_size)[start : start + samples]
     except ValueError as error:
         raise InputError(f"{path} is not a whole .npy shard ({error}); delete it and make the corpus again.") from error
     if len(piece) != samples:

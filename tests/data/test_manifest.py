@@ -22,6 +22,16 @@ def test_audio_is_the_slice_of_the_shard(tmp_path):
     np.testing.assert_allclose(wave * 32768, [3000, 4000, 5000, 6000])
 
 
+def test_a_shard_of_the_same_name_elsewhere_or_made_again_is_another(tmp_path, monkeypatch):
+    for folder, value in (("a", 100), ("b", 200), ("b", 300)):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        monkeypatch.chdir(tmp_path / folder)
+        (tmp_path / folder / "new.npy").unlink(missing_ok=True)
+        np.save("new.npy", np.full(RECORD["start"] + RECORD["samples"] + value, value, np.int16))
+        wave = read_audio({**RECORD, "audio": "new.npy"}, ".")
+        np.testing.assert_allclose(wave, value / 32768)
+
+
 def test_short_missing_and_broken_shards_are_named(tmp_path):
     with pytest.raises(InputError, match="missing"):
         read_audio(RECORD, tmp_path)
