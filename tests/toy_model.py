@@ -1,6 +1,8 @@
 """The toy model folder of the debug recipes, made once a test session by running every stage."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -8,17 +10,22 @@ STAGES = ("encode", "units", "answers", "vocoder", "teacher", "voice", "align", 
 RECIPES = Path(__file__).parents[1] / "recipes" / "debug"
 
 
-def make(root: Path) -> Path:
-    """Run every stage under `root` and return the model folder."""
+def run_stages(root: Path, stages: Sequence[str], **world: Any) -> Path:
+    """Make the toy data under `root`, run debug recipes there in order, and return the folder of what they made."""
     from echox.train.run import run_recipe
     from echox.train.toy import write_world
 
-    write_world(root / "out" / "debug")
+    write_world(root / "out" / "debug", **world)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        for stage in STAGES:
+        for stage in stages:
             run_recipe(RECIPES / f"{stage}.yaml")
-    return root / "out" / "debug" / "model"
+    return root / "out" / "debug"
+
+
+def make(root: Path) -> Path:
+    """Run every stage under `root` and return the model folder."""
+    return run_stages(root, STAGES) / "model"
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """The joint translator behind SpeechTranslator and its verbs: speech and text in, text out, streamed, in batches, refused."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,26 +12,24 @@ from echox.cli import app
 from echox.errors import ConfigError, InputError, ModelError
 from echox.models.speech_translator import SpeechTranslatorModel
 from echox.train.run import run_recipe
-from echox.train.toy import sound_of, write_world
+from echox.train.toy import sound_of
 from tests.tiny_translator import write_translator
+from tests.toy_model import RECIPES, run_stages
 
-RECIPES = Path(__file__).parents[2] / "recipes" / "debug"
 TEXT = "a big red king of Spain"
 RATE = 16_000
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    root = tmp_path_factory.mktemp("joint")
-    write_world(root / "out" / "debug")
+    stages = ("encode", "text_pairs", "vocabulary", "translate_text", "translate", "pack_joint")
+    made = run_stages(tmp_path_factory.mktemp("joint"), stages)
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        for stage in ("encode", "text_pairs", "vocabulary", "translate_text", "translate", "pack_joint"):
-            run_recipe(RECIPES / f"{stage}.yaml")
+        patch.chdir(made.parents[1])
         run_recipe(RECIPES / "pack_joint.yaml", ["out=out/debug/int8", "int8=true"])
         text = ["out=out/debug/text", "translator=out/debug/translate_text/final", "encoder=null", "encoder_layer=0"]
         run_recipe(RECIPES / "pack_joint.yaml", text)
-    return root / "out" / "debug"
+    return made
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Stage normalise at toy size: it learns the units of the reference voice, and `echox units normalise` writes them."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,29 +9,21 @@ from typer.testing import CliRunner
 from echox.audio import save_wav
 from echox.cli import app
 from echox.errors import ConfigError
-from echox.train.run import run_recipe
 from echox.train.stage_normalise import build, distances
 from echox.train.stages import load_recipe
-from echox.train.toy import sound_of, write_world
-
-RECIPES = Path(__file__).parents[2] / "recipes" / "debug"
+from echox.train.toy import sound_of
+from tests.toy_model import RECIPES, run_stages
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    root = tmp_path_factory.mktemp("normalise")
-    write_world(root / "out" / "debug", repeats=3)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        for stage in ("units", "encode_assistant", "normalise"):
-            run_recipe(RECIPES / f"{stage}.yaml")
-    return root
+    return run_stages(tmp_path_factory.mktemp("normalise"), ("units", "encode_assistant", "normalise"), repeats=3)
 
 
 @pytest.fixture
 def world(made, monkeypatch):
-    monkeypatch.chdir(made)
-    return made / "out" / "debug"
+    monkeypatch.chdir(made.parents[1])
+    return made
 
 
 def test_it_learns_the_units_it_is_given(world):

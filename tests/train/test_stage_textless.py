@@ -14,26 +14,21 @@ from echox.train.best import Best
 from echox.train.run import run_recipe
 from echox.train.stage_textless import build
 from echox.train.stages import load_recipe
-from echox.train.toy import sound_of, write_world
-
-RECIPES = Path(__file__).parents[2] / "recipes" / "debug"
+from echox.train.toy import sound_of
+from tests.toy_model import RECIPES, run_stages
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    root = tmp_path_factory.mktemp("textless")
-    write_world(root / "out" / "debug", repeats=3)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        for stage in ("units", "units_foreign", "vocoder", "textless", "translator"):
-            run_recipe(RECIPES / f"{stage}.yaml")
-    return root
+    return run_stages(
+        tmp_path_factory.mktemp("textless"), ("units", "units_foreign", "vocoder", "textless", "translator"), repeats=3
+    )
 
 
 @pytest.fixture
 def world(made, monkeypatch):
-    monkeypatch.chdir(made)
-    return made / "out" / "debug"
+    monkeypatch.chdir(made.parents[1])
+    return made
 
 
 def test_the_packed_folder_translates(world):

@@ -1,7 +1,5 @@
 """Text pairs to a text model to a model of three tasks, at toy size; what does not fit is refused."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -11,27 +9,20 @@ from echox.models.speech_translator import SpeechTranslatorModel
 from echox.train.run import run_recipe
 from echox.train.stage_translate import build
 from echox.train.stages import load_recipe
-from echox.train.toy import write_world
+from tests.toy_model import RECIPES, run_stages
 
-RECIPES = Path(__file__).parents[2] / "recipes" / "debug"
 STAGES = ("encode", "text_pairs", "vocabulary", "translate_text", "translate")
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    root = tmp_path_factory.mktemp("translate")
-    write_world(root / "out" / "debug")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        for stage in STAGES:
-            run_recipe(RECIPES / f"{stage}.yaml")
-    return root
+    return run_stages(tmp_path_factory.mktemp("translate"), STAGES)
 
 
 @pytest.fixture
 def world(made, monkeypatch):
-    monkeypatch.chdir(made)
-    return made / "out" / "debug"
+    monkeypatch.chdir(made.parents[1])
+    return made
 
 
 def test_every_stage_writes_a_model_that_loads(world):

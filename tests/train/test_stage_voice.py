@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,26 +17,18 @@ from echox.train.run import run_recipe
 from echox.train.stage_teacher import Texts, chosen_texts, join
 from echox.train.stage_voice import build, fitting_quantile
 from echox.train.stages import load_recipe
-from echox.train.toy import write_world
-
-RECIPES = Path(__file__).parents[2] / "recipes" / "debug"
+from tests.toy_model import RECIPES, run_stages
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    root = tmp_path_factory.mktemp("voice")
-    write_world(root / "out" / "debug")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        for stage in ("units", "teacher", "voice"):
-            run_recipe(RECIPES / f"{stage}.yaml")
-    return root
+    return run_stages(tmp_path_factory.mktemp("voice"), ("units", "teacher", "voice"))
 
 
 @pytest.fixture
 def world(made, monkeypatch):
-    monkeypatch.chdir(made)
-    return made / "out" / "debug"
+    monkeypatch.chdir(made.parents[1])
+    return made
 
 
 def test_teacher_writes_what_its_decoder_was_given(world):
