@@ -54,10 +54,13 @@ class Record:
         return cls(json.loads(json.dumps(settings, default=str)), inputs, __version__)
 
     def differences(self, other: "Record", only: Sequence[str] = ()) -> list[str]:
-        """Return the names in which two records differ; those under `only`, if any are given."""
-        missing, found = object(), ["code"] if self.code != other.code else []
+        """Return the names in which two records differ; those under `only`, if any are given.
+
+        A setting that is none is as one that was not known yet, so that runs outlive settings that are new and not used.
+        """
+        found = ["code"] if self.code != other.code else []
         for one, two in ((self.settings, other.settings), (self.inputs, other.inputs)):
-            found += [name for name in {**one, **two} if one.get(name, missing) != two.get(name, missing)]
+            found += [name for name in {**one, **two} if one.get(name) != two.get(name)]
         return [name for name in found if not only or under(name, only)]
 
 

@@ -1,11 +1,16 @@
-"""BLEU of unit sequences, for selecting models that never write text; sacrebleu's, on units as words (spec A3.5).
+"""Corpus BLEU by sacrebleu for selecting weights while they train: of texts, and of units as words (spec A3.5).
 
-Text and speech are scored in eval/scorers/translation.py.
+What is reported is scored in eval/scorers/translation.py.
 """
 
 from collections.abc import Sequence
 
 from echox.errors import require
+
+
+def text_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> float:
+    """Return corpus BLEU, 0 to 100, of texts against one reference each, tokenised as sacrebleu does by default."""
+    return float(require("sacrebleu", "eval").BLEU().corpus_score(list(hypotheses), [list(references)]).score)
 
 
 def unit_bleu(hypotheses: Sequence[Sequence[int]], references: Sequence[Sequence[int]]) -> float:

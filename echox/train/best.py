@@ -1,34 +1,61 @@
 """The best few weights of a run by a number measured on held-out examples, kept beside its checkpoints; it knows no model.
 
-OUT/best/0012.345/model.safetensors      higher is better; the mean of all that are kept is the result
+OUT/best/0012.3450/model.safetensors      the mean of all that are kept is the result
 """
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import torch
+from pydantic import Field, model_validator
 from safetensors.torch import load_file, save_file
+from torch import nn
 
+from echox.config.load import Settings
+from echox.errors import require
 from echox.files import is_ours, remove, write_folder
-from echox.train.checkpoint import mean_of
+from echox.train.checkpoint import load_trained, mean_of, trained_state
 
 WEIGHTS = "model.safetensors"
 
 
-class Best:
-    """`out`/best: at most `keep` sets of weights; what was measured equal replaces what was there."""
+class Selection(Settings):
+    """By which number weights are chosen, and how many of the best are averaged; a bare number is how many."""
 
-    def __init__(self, out: Path, keep: int) -> None:
-        self.folder, self.keep = Path(out) / "best", keep
+    by: str  # every stage says by which
+    keep: int = Field(default=5, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_number(cls, given: Any) -> Any:
+        return {"keep": given} if isinstance(given, int) else given
+
+
+class Best:
+    """`out`/best: the best weights of a module, at most `keep` of them; what was measured equal replaces what was there.
+
+    A loss is better when it is lower, any other number when it is higher. MissingDependency without the scorer of BLEU.
+    """
+
+    def __init__(self, out: Path, selection: Selection, module: nn.Module) -> None:
+        self.folder, self.module = Path(out) / "best", module
+        self.by, self.keep = selection.by, selection.keep
+        self.names = [name for name, _ in module.named_parameters()]
+        if self.by.endswith("bleu"):
+            require("sacrebleu", "eval")
 
     def scores(self) -> list[str]:
         """Return the scores of what is kept, worst first."""
-        return sorted(path.parent.name for path in self.folder.glob(f"*/{WEIGHTS}"))
+        return sorted((path.parent.name for path in self.folder.glob(f"*/{WEIGHTS}")), key=self._worth)
 
-    def offer(self, score: float, state: dict[str, torch.Tensor]) -> bool:
-        """Keep `state` if it is among the best so far, and say whether it is."""
-        name, kept = f"{max(score, 0.0):08.3f}", self.scores()
-        if len(kept) >= self.keep and name <= kept[0]:
+    def offer(self, numbers: Mapping[str, float]) -> bool:
+        """Keep the module as it is if it is among the best so far by what was measured, and say whether it is."""
+        score, kept = numbers[self.by], self.scores()
+        name = f"{max(score, 0.0):09.4f}"
+        if not math.isfinite(score) or len(kept) >= self.keep and self._worth(name) <= self._worth(kept[0]):
             return False
+        state = trained_state(self.module, self.names)
         whole = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
         write_folder(self.folder / name, lambda folder: save_file(whole, folder / WEIGHTS))
         for old in self.scores()[: -self.keep]:
@@ -36,7 +63,11 @@ class Best:
                 remove(self.folder / old)
         return True
 
-    def mean(self) -> dict[str, torch.Tensor] | None:
-        """Return the mean of what is kept, or None where nothing is."""
-        kept = self.scores()
-        return mean_of([load_file(self.folder / name / WEIGHTS) for name in kept]) if kept else None
+    def take_mean(self) -> None:
+        """Fill the module with the mean of what is kept, if anything is."""
+        if kept := self.scores():
+            mean = mean_of([load_file(self.folder / name / WEIGHTS) for name in kept])
+            load_trained(self.module, self.names, mean, str(self.folder))
+
+    def _worth(self, name: str) -> float:
+        return -float(name) if self.by == "loss" else float(name)

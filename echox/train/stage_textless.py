@@ -1,7 +1,7 @@
 """Textless translation (spec A3): spoken pairs with their units in, a translator part out, its guides left behind.
 
 Two stages are one recipe run twice: the multi-task model first, then the same with `start` and `model.prompts` (A3.4). Dev pairs
-are measured by unit BLEU, and the mean of the best few weights is what is written.
+are measured by loss and unit BLEU, and the mean of the weights that are best by one of them is what is written.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from echox.models.speech_to_units import PRESETS, SpeechToUnits, SpeechToUnitsCo
 from echox.objectives.textless import Apart, Conflict, TextlessObjective, Weights
 from echox.text.bleu import unit_bleu
 from echox.text.subwords import Subwords
-from echox.train.best import Best
+from echox.train.best import Best, Selection
 from echox.train.evaluate import mean_loss, some_at_a_time
 from echox.train.loop import Player, Stage, TrainSettings
 from echox.train.ranks import Ranks
@@ -63,6 +63,12 @@ class Measure(Settings):
     every: int = Field(default=20, ge=1)
 
 
+class UnitSelection(Selection):
+    """Which dev number chooses the weights that are averaged."""
+
+    by: Literal["unit_bleu", "loss"] = "unit_bleu"
+
+
 class TextlessData(Settings):
     """Pairs to train on and dev pairs to select by; no sentence or voice of dev may be in train."""
 
@@ -92,7 +98,7 @@ class Recipe(Settings):
     per: Literal["main", "own"] = "main"  # whose tokens a task's sum is divided by
     prompts: Prompts = Prompts()
     conflict: Measure | None = None
-    best: int = Field(default=5, ge=1)  # sets of weights, best on dev, that are averaged
+    best: UnitSelection = UnitSelection()
     dev_beams: int = Field(default=1, ge=1)
     evaluate_every: int = Field(default=500, ge=1)
     train: TrainSettings
@@ -125,18 +131,16 @@ def build(recipe: Recipe) -> Stage:
         recipe.prompts.apart,
     )
     conflict = Conflict(**recipe.conflict.model_dump()) if recipe.conflict else Conflict()
-    objective, best = TextlessObjective(model, weights, conflict), Best(recipe.out, recipe.best)
+    objective, best = TextlessObjective(model, weights, conflict), Best(recipe.out, recipe.best, translator)
 
     def evaluate() -> dict[str, float]:
         numbers = measure(model, dev, objective, recipe, language)
         if not Ranks.here().rank:
-            best.offer(numbers["unit_bleu"], translator.state_dict())
+            best.offer(numbers)
         return numbers
 
     def save(folder: Path) -> None:
-        state = best.mean()
-        if state is not None:
-            translator.load_state_dict(state)
+        best.take_mean()
         translator.save(folder)
 
     batches = BucketedBatches(train.costs, recipe.data.max_cost, train.batch, recipe.seed)

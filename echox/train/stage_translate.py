@@ -1,28 +1,40 @@
 """S-Align's two stages in one: text pairs in, a text model out; or that and speech in, one model of three tasks out.
 
-Without speech in `data` it is the text model's pretraining. `start` is where the joint stage begins: a folder of the first.
+Without speech in `data` it is the text model's pretraining. `start` is where the joint stage begins: a folder of the first. With
+`best`, held-out rows are translated while it trains, and the mean of the weights that are best by them is what is written.
 """
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from echox.config.load import Settings, known
 from echox.data.batching import runs_under
 from echox.data.translation import Triple, TripleBatch, TripleBatches, TripleData, read_pairs, read_triples
 from echox.errors import ConfigError
 from echox.generate.ctc import greedy
+from echox.generate.written import write_best
 from echox.models.io import settings_from
 from echox.models.speech_translator import BLANK, SpeechTranslatorModel, TranslatorConfig
 from echox.objectives.modality import AlignmentSettings, Schedule
 from echox.objectives.translation import DiscriminatorObjective, JointPass, TranslationWeights, TranslatorObjective
+from echox.text.bleu import text_bleu
 from echox.text.pieces import VOCABULARY, Pieces
+from echox.train.best import Best, Selection
 from echox.train.evaluate import mean_loss
 from echox.train.loop import OptimSettings, Player, Stage, TrainSettings
 from echox.train.ranks import Ranks
 from echox.train.stage_align import edit_distance
+
+
+class TextSelection(Selection):
+    """Which held-out number chooses the weights that are averaged, and on how many rows it is measured."""
+
+    by: Literal["bleu", "loss"] = "bleu"  # BLEU of what is made of speech, or of text where no speech is held out
+    rows: int = Field(default=200, ge=1)  # of each, translated
+    beams: int = Field(default=1, ge=1)
 
 
 class Recipe(Settings):
@@ -39,6 +51,8 @@ class Recipe(Settings):
     alignment: AlignmentSettings = AlignmentSettings()
     schedule: Schedule = Schedule()
     discriminator: OptimSettings = OptimSettings(lr=2e-4, betas=(0.9, 0.98), weight_decay=0.0, schedule="constant")
+    best: TextSelection | None = None  # instead of the last `train.average` checkpoints
+    evaluate_every: int | None = Field(default=None, ge=1)  # steps; none: train.save_every
     train: TrainSettings
 
     @model_validator(mode="after")
@@ -49,6 +63,10 @@ class Recipe(Settings):
             raise ValueError("data names neither corpora nor pairs")
         if self.alignment.asked and not self.data.corpora:
             raise ValueError("alignment needs speech: name data.corpora")
+        if self.best and not (self.data.held_out or self.data.held_out_pairs):
+            raise ValueError("best is measured on held-out rows: name data.held_out or data.held_out_pairs")
+        if self.best and self.train.average > 1:
+            raise ValueError("best and train.average both say what is averaged: set train.average to 1")
         return self
 
 
@@ -67,15 +85,26 @@ def build(recipe: Recipe) -> Stage:
     a_step = recipe.train.accumulate * Ranks.here().world
     batches = TripleBatches([spoken, typed], data.max_cost, recipe.seed, a_step)
 
+    best = Best(recipe.out, recipe.best, model) if recipe.best else None
+    if recipe.best and recipe.best.by == "bleu" and not any(row.translation for row in held_out):
+        raise ConfigError("best.by is bleu and no held-out row has a translation: choose by loss, or hold out others.")
+
     def save(folder: Path) -> None:
+        if best:
+            best.take_mean()
         model.save(folder)
         pieces.save(folder)
 
     def evaluate() -> dict[str, float]:
-        return measure(joint, held_out, data.max_cost)
+        numbers = measure(joint, held_out, data.max_cost)
+        if best and recipe.best:
+            numbers |= measure_bleu(joint, held_out, pieces, recipe.best, data.max_cost)
+            if not Ranks.here().rank:
+                best.offer(numbers)
+        return numbers
 
-    check = evaluate if held_out else None
-    return Stage(joint, players_of(recipe, joint), batches, save, check, recipe.train.save_every)
+    check, every = evaluate if held_out else None, recipe.evaluate_every or recipe.train.save_every
+    return Stage(joint, players_of(recipe, joint), batches, save, check, every)
 
 
 def players_of(recipe: Recipe, joint: JointPass) -> list[Player]:
@@ -136,3 +165,39 @@ def measure(joint: JointPass, rows: list[Triple], max_cost: int) -> dict[str, fl
                 total += len(row.transcript)
     joint.train()
     return numbers | ({"token_error": errors / total} if total else {})
+
+
+def measure_bleu(
+    joint: JointPass, rows: list[Triple], pieces: Pieces, selection: TextSelection, max_cost: int
+) -> dict[str, float]:
+    """Return BLEU of the first translated texts (`mt_bleu`) and recordings (`st_bleu`), and as `bleu` the one to choose by."""
+    typed = [row for row in rows if row.translation]
+    kinds = {"mt_bleu": typed, "st_bleu": [row for row in typed if row.states_TD is not None]}
+    joint.eval()
+    numbers = {}
+    for name, some in kinds.items():
+        if chosen := some[: selection.rows]:
+            said = _written(joint, chosen, name == "st_bleu", selection.beams, max_cost)
+            wanted = [pieces.decode(row.translation) for row in chosen]
+            numbers[name] = text_bleu([pieces.decode(tokens) for tokens in said], wanted)
+    joint.train()
+    return numbers | {"bleu": numbers.get("st_bleu", numbers.get("mt_bleu", 0.0))}
+
+
+@torch.no_grad()
+def _written(joint: JointPass, rows: list[Triple], spoken: bool, beams: int, max_cost: int) -> list[list[int]]:
+    """Return the tokens that the model writes for each row, from its speech or from its transcript."""
+    found: dict[int, list[int]] = {}
+    model = joint.model
+    for run in runs_under([row.cost for row in rows], max_cost):
+        some = [rows[number] for number in run]
+        if spoken:
+            frames_BTD, lengths_B = TripleBatch(some).frames()
+            states = model.shared_layers(
+                model.shrink(model.hear(frames_BTD.to(joint.device), lengths_B.to(joint.device)))
+            )
+        else:
+            states = model.read(*joint.padded([row.transcript for row in some]))
+        most = max(2 * len(row.translation) + 10 for row in some)
+        found |= dict(zip(run, (tokens for tokens, _ in write_best(model, states, most, beams)), strict=True))
+    return [found[number] for number in range(len(rows))]

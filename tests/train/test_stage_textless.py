@@ -3,14 +3,13 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from echox.data.textless import read_sides
 from echox.errors import ConfigError, InputError
 from echox.models.speech_to_units import SpeechToUnits
-from echox.train.best import Best
+from echox.train.best import Best, Selection
 from echox.train.run import run_recipe
 from echox.train.stage_textless import build
 from echox.train.stages import load_recipe
@@ -45,7 +44,8 @@ def test_what_is_logged_and_kept(world):
     rows = [json.loads(line) for line in (world / "textless" / "metrics.jsonl").read_text().splitlines()]
     assert {"source_units", "source_words", "target_words", "main", "prompts", "gradient_cosine"} <= set(rows[0])
     assert "eval/unit_bleu" in rows[-1] and "gradient_cosine" not in rows[1]
-    assert 1 <= len(Best(world / "textless", 2).scores()) <= 2
+    kept = Best(world / "textless", Selection(by="unit_bleu", keep=2), torch.nn.Linear(1, 1))
+    assert 1 <= len(kept.scores()) <= 2
 
 
 def test_training_learns_its_pairs(world):
@@ -119,13 +119,3 @@ def test_a_unit_outside_the_codebook_and_a_missing_language_are_refused(world):
         build(load_recipe(RECIPES / "textless.yaml", ["uses=[nonsense]"]))
     with pytest.raises(ConfigError, match=r"give data\.train\.source_frames"):
         build(load_recipe(RECIPES / "textless.yaml", ["data.train.source_frames=[]"]))
-
-
-def test_the_best_weights_are_kept_and_averaged(tmp_path):
-    best = Best(tmp_path, 2)
-    assert best.mean() is None
-    for score, value in ((1.0, 1.0), (3.0, 3.0), (0.5, 9.0), (2.0, 2.0)):
-        best.offer(score, {"w": torch.full((2,), value)})
-    assert best.scores() == ["0002.000", "0003.000"]
-    assert torch.equal(best.mean()["w"], torch.full((2,), 2.5))
-    assert not np.isnan(best.mean()["w"].numpy()).any()

@@ -2,12 +2,16 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from echox.data.manifest import read_jsonl, write_manifest
+from echox.data.translation import TripleBatch
 from echox.errors import ConfigError, InputError
 from echox.models.speech_translator import SpeechTranslatorModel
+from echox.text.pieces import Pieces
+from echox.train.checkpoint import mean_of
 from echox.train.run import run_recipe
-from echox.train.stage_translate import build
+from echox.train.stage_translate import TextSelection, build, measure_bleu
 from echox.train.stages import load_recipe
 from tests.toy_model import RECIPES, run_stages
 
@@ -57,6 +61,37 @@ def test_the_joint_stage_learns_its_three_tasks(world):
     assert all(last[name] < 0.8 * first[name] for name in ("mt", "st", "ctc"))
 
 
+def test_weights_are_chosen_by_bleu_of_held_out_text_and_speech(world):
+    rows = read_jsonl(world / "translate" / "metrics.jsonl")
+    assert "eval/mt_bleu" in rows[-1] and "eval/st_bleu" not in rows[-1] and "eval/loss" in rows[-1]
+    kept = sorted((world / "translate" / "best").glob("*/model.safetensors"))
+    assert 1 <= len(kept) <= 2
+    spoken = ["data.held_out=[out/debug/data/user]", "data.held_out_states=[out/debug/states/user]"]
+    stage = build(load_recipe(RECIPES / "translate.yaml", [*spoken, "out=out/debug/chosen", "best.beams=2"]))
+    numbers = stage.evaluate()
+    assert numbers["bleu"] == numbers["st_bleu"] and {"mt_bleu", "token_error", "loss"} <= set(numbers)
+    assert stage.model.training
+
+
+def test_what_is_written_is_the_mean_of_the_best(world):
+    mean = mean_of([load_file(path) for path in (world / "translate" / "best").glob("*/model.safetensors")])
+    written = SpeechTranslatorModel.load(world / "translate" / "final").state_dict()
+    assert all(torch.equal(written[name], value.half().float()) for name, value in mean.items())
+
+
+def test_text_that_is_known_by_heart_scores_100(world):
+    stage = build(load_recipe(RECIPES / "translate_text.yaml", ["model.dropout=0", "out=out/debug/heart"]))
+    joint, pieces = stage.model, Pieces.load(world / "vocabulary")
+    row = stage.batches[0].rows[0]
+    optimizer = torch.optim.AdamW(joint.parameters(), lr=5e-3)
+    for step in range(60):
+        loss = stage.players[-1].loss(joint(TripleBatch([row], step)), step)
+        optimizer.zero_grad()
+        loss.total.backward()
+        optimizer.step()
+    assert measure_bleu(joint, [row], pieces, TextSelection(), 4000)["bleu"] == pytest.approx(100)
+
+
 def test_a_random_discriminator_takes_no_step(world):
     stage = build(load_recipe(RECIPES / "translate.yaml", ["alignment.learns=false"]))
     assert [player.name for player in stage.players] == ["model"]
@@ -69,6 +104,8 @@ def test_a_random_discriminator_takes_no_step(world):
         (["data.corpora=[]", "data.states=[]"], "alignment needs speech"),
         (["start=null"], "name a vocabulary"),
         (["data.states=[]"], "0 folders of states"),
+        (["train.keep=2", "train.average=2"], "set train.average to 1"),
+        (["data.held_out_pairs=[]"], "best is measured on held-out rows"),
         (["vocabulary=out/debug/other"], "another vocabulary"),
     ],
 )
