@@ -21,10 +21,10 @@ from transformers import LlamaForCausalLM
 
 from echox.assistant import DTYPES
 from echox.files import write_text
-from echox.models.decoding import Row, prefill, step
 from echox.models.echo import EchoDecoder
 from echox.models.llm import Place, load_llm
 from echox.models.s2t import SpeechToText
+from echox.models.slots import Row, prefill, step
 from echox.models.t2c import T2CConfig, TextToCodec
 from echox.models.vocoder import UnitVocoder, VocoderConfig
 from echox.models.weights import WeightFiles, write_shards

@@ -4,7 +4,7 @@
     (audio.py)      (generate/     (LLM + LoRA,   (text/              (models/echo.py,      (units/   (models/
                      ears.py)       models/s2t.py) segmenter.py)       models/t2c.py)        ...)      vocoder.py)
 
-The steps stand in generate/engine.py; how each part is trained stands in train/stage_<part>.py. No request leaves a trace on
+The steps stand in generate/answer.py; how each part is trained stands in train/stage_<part>.py. No request leaves a trace on
 the model: any number of `stream` iterators may be open at once.
 """
 
@@ -16,12 +16,13 @@ from typing import Any
 
 from echox.audio import SAMPLE_RATE, Sound, read_question
 from echox.errors import ConfigError
-from echox.generate import engine
+from echox.generate import answer
 from echox.generate.checks import check_question, check_text, samples_of
 from echox.generate.fake import FakeAssistant
 from echox.generate.parts import Parts, load_parts
 from echox.generate.types import Piece, Question, Reply, collect
 from echox.hub import resolve_model
+from echox.models.decoding import Decoding, alone
 from echox.models.device import pick_device, pick_dtype
 from echox.models.io import read_config
 from echox.models.llm import Place
@@ -31,8 +32,8 @@ from echox.text.prompt import Turn
 class SpeechAssistant:
     """A loaded model that answers spoken and typed questions aloud."""
 
-    def __init__(self, parts: Parts, load_seconds: float = 0.0) -> None:
-        self.parts, self.load_seconds = parts, load_seconds
+    def __init__(self, parts: Parts, load_seconds: float = 0.0, decoding: Decoding = alone) -> None:
+        self.parts, self.load_seconds, self.decoding = parts, load_seconds, decoding
         self.sample_rate: int = parts.vocoder.config.sample_rate if parts.voice else SAMPLE_RATE
 
     @classmethod
@@ -91,9 +92,9 @@ class SpeechAssistant:
         """
         limits = self._limits(max_seconds, seed, text_only)
         turns = [*map(_read_turn, history), _user_turn(Question.of(question, typed, sample_rate))]
-        asked = engine.understand(self.parts, [turns], instructions)[0]
+        asked = answer.understand(self.parts, [turns], instructions)[0]
         yield Piece(heard=asked.heard)
-        yield from engine.answer_stream(self.parts, asked, limits, speak=not text_only)
+        yield from answer.answer_stream(self.parts, asked, limits, not text_only, self.decoding)
 
     def ask(self, question: Sound | Question | None = None, typed: str | None = None, **options: Any) -> Reply:
         """Return the whole answer to one question; options as in `stream`."""
@@ -101,11 +102,14 @@ class SpeechAssistant:
         reply = collect(Question.of(question, typed).name, pieces, self.sample_rate, not options.get("text_only"))
         return replace(reply, text=reply.text.strip())
 
-    def say(self, text: str, max_seconds: float | None = None) -> Reply:
-        """Return `text` spoken by T2C and the vocoder alone; InputError when there is nothing to say."""
+    def speak(self, text: str, max_seconds: float | None = None) -> Iterator[Piece]:
+        """Yield `text` spoken by T2C and the vocoder alone, as it is made; InputError when there is nothing to say."""
         check_text(text, "the text to say")
-        pieces = engine.say_stream(self.parts, text, self._limits(max_seconds))
-        return collect(text, pieces, self.sample_rate, with_audio=True)
+        yield from answer.say_stream(self.parts, text, self._limits(max_seconds, text_only=False), self.decoding)
+
+    def say(self, text: str, max_seconds: float | None = None) -> Reply:
+        """Return `text` spoken, whole; as `speak`."""
+        return collect(text, self.speak(text, max_seconds), self.sample_rate, with_audio=True)
 
     def ask_many(
         self,
@@ -133,12 +137,12 @@ class SpeechAssistant:
         read = [[_read_turn(turn) for turn in turns] for turns in conversations]
         return self._answers(read, limits, text_only, started)
 
-    def _answers(self, read: list[list[Turn]], limits: engine.Limits, text_only: bool, started: float) -> list[Reply]:
+    def _answers(self, read: list[list[Turn]], limits: answer.Limits, text_only: bool, started: float) -> list[Reply]:
         """Return the answers to conversations whose sounds are read."""
         if not read:
             return []
-        asked = engine.understand(self.parts, read)
-        answers = engine.answer_batch(self.parts, asked, limits, speak=not text_only)
+        asked = answer.understand(self.parts, read)
+        answers = answer.answer_batch(self.parts, asked, limits, speak=not text_only)
         seconds = time.perf_counter() - started
         first = None if text_only else seconds
         return [
@@ -150,12 +154,16 @@ class SpeechAssistant:
 
     def with_settings(self, **changes: Any) -> "SpeechAssistant":
         """Return an assistant on the same weights whose parts differ in `changes` (generate/parts.py: `Parts.changed`)."""
-        return type(self)(self.parts.changed(**changes), self.load_seconds)
+        return type(self)(self.parts.changed(**changes), self.load_seconds, self.decoding)
 
-    def _limits(self, max_seconds: float | None, seed: int = 0, text_only: bool = True) -> engine.Limits:
+    def decoding_by(self, decoding: Decoding) -> "SpeechAssistant":
+        """Return an assistant on the same parts whose streams decode in another way (generate/batched.py)."""
+        return type(self)(self.parts, self.load_seconds, decoding)
+
+    def _limits(self, max_seconds: float | None, seed: int = 0, text_only: bool = True) -> answer.Limits:
         if not text_only:
             self.parts.speaking()
-        return engine.Limits(self.parts.s2t.config.max_new_tokens, samples_of(max_seconds, self.sample_rate), seed)
+        return answer.Limits(self.parts.s2t.config.max_new_tokens, samples_of(max_seconds, self.sample_rate), seed)
 
 
 def _user_turn(question: Question) -> Turn:

@@ -10,7 +10,7 @@ import pytest
 from echox import ConfigError, InputError, ModelError, Question, SpeechAssistant
 from echox.audio import save_wav
 from echox.errors import OutputError
-from echox.generate import engine
+from echox.generate import answer
 from echox.generate.ears import Heard
 from echox.text.prompt import Turn
 from echox.train.run import run_recipe
@@ -122,19 +122,19 @@ def test_say_and_limits(assistant):
 
 def test_states_are_those_that_predict_the_answer(assistant, monkeypatch):
     monkeypatch.setattr(assistant.parts.s2t.config, "no_repeat_ngram", 0)  # plain argmax, as the comparison takes it
-    asked = engine.understand(assistant.parts, [[Turn("user", QUESTIONS[0])]])
-    question = engine.read(assistant.parts, QUESTIONS[0])
-    limits = engine.Limits(6)
-    made = engine.answer_batch(assistant.parts, asked, limits, speak=False)[0]
+    asked = answer.understand(assistant.parts, [[Turn("user", QUESTIONS[0])]])
+    question = answer.read(assistant.parts, QUESTIONS[0])
+    limits = answer.Limits(6)
+    made = answer.answer_batch(assistant.parts, asked, limits, speak=False)[0]
     assert made.ids
-    states = engine.answer_states(assistant.parts, [question], [made.ids])[0]
+    states = answer.answer_states(assistant.parts, [question], [made.ids])[0]
     assert assistant.parts.s2t.logits(states).argmax(-1).tolist() == made.ids
 
 
 def test_earlier_turns_and_instructions_are_read(assistant):
     history = [Turn("user", "Who is the king?"), Turn("assistant", "The king is Paris.")]
     rows = [
-        engine.understand(assistant.parts, [[*turns, Turn("user", "Is it?")]], system)[0].row.inputs_NW
+        answer.understand(assistant.parts, [[*turns, Turn("user", "Is it?")]], system)[0].row.inputs_NW
         for turns, system in (([], ""), (history, ""), ([], "Be red."))
     ]
     assert len(rows[1]) > len(rows[0]) and not (rows[2].shape == rows[0].shape and rows[2].equal(rows[0]))

@@ -36,7 +36,7 @@ class AssistantStates:
 
     def typed_states(self, text: str, answer: str | None = None) -> States:
         """Return every layer's states (tokens, H) of a typed question, or of `answer` when it is forced after it."""
-        from echox.generate.engine import read
+        from echox.generate.answer import read
 
         return self._states(read(self.assistant.parts, text), answer)
 
@@ -48,14 +48,14 @@ class AssistantStates:
         """Return the echo decoder's states (text positions, W) where it reads the LLM's states of saying `text`."""
         import torch
 
-        from echox.generate import engine
+        from echox.generate import answer
         from echox.models.llm import token_pieces
         from echox.text.prompt import encode
 
         parts = self.assistant.parts
         ids, decoder = encode(parts.tokenizer, text), parts.echo.t2c
         with torch.inference_mode():
-            hidden_NH = engine.answer_states(parts, [engine.read(parts, "Say it.")], [ids])[0]
+            hidden_NH = answer.answer_states(parts, [answer.read(parts, "Say it.")], [ids])[0]
             positions_NH = parts.echo.positions(hidden_NH, parts.s2t.embed(ids).float())
             layout = decoder.layout(token_pieces(parts.tokenizer, ids))
             read_CW = decoder.read([positions_NH], [layout])[0]

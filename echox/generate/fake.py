@@ -46,10 +46,14 @@ class FakeAssistant:
         """Return the answers to many questions."""
         return [self.ask(question, **options) for question in questions]
 
+    def speak(self, text: str, max_seconds: float | None = None) -> Iterator[Piece]:
+        """Yield `text` as tones."""
+        check_text(text, "the text to say")
+        yield from self._speak(text, False, samples_of(max_seconds, SAMPLE_RATE))
+
     def say(self, text: str, max_seconds: float | None = None) -> Reply:
         """Return `text` as tones."""
-        check_text(text, "the text to say")
-        return collect(text, self._speak(text, False, samples_of(max_seconds, SAMPLE_RATE)), SAMPLE_RATE, True)
+        return collect(text, self.speak(text, max_seconds), SAMPLE_RATE, True)
 
     def _speak(self, text: str, text_only: bool, left: int | None) -> Iterator[Piece]:
         for number, word in enumerate(text.split()):

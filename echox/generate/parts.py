@@ -19,7 +19,6 @@ from echox.files import inside
 from echox.generate.ears import TOKENIZER, AttentionEar, CtcEar, Ear
 from echox.hub import resolve_llm
 from echox.models.bounds import Classes, Layers, Text, check_values
-from echox.models.decoding import Sampling
 from echox.models.echo import EchoDecoder
 from echox.models.encoder import SpeechEncoder
 from echox.models.io import NOT_OURS, load_config, load_module, read_config
@@ -27,6 +26,7 @@ from echox.models.latent_vocoder import LatentVocoder, LatentVocoderConfig
 from echox.models.listener import Listener
 from echox.models.llm import Place, check_llm, load_llm, load_text_tokenizer, load_tokenizer
 from echox.models.s2t import SpeechToText
+from echox.models.sampling import Sampling
 from echox.models.spectral import SpectralConfig
 from echox.models.t2c import TextToCodec
 from echox.models.vocoder import UnitVocoder, VocoderConfig

@@ -66,6 +66,10 @@ class Assistant(Protocol):
         """Return the answers to many questions, recordings and `Question(typed=...)` mixed."""
         ...
 
+    def speak(self, text: str, max_seconds: float | None = None) -> "Iterator[Piece]":
+        """Yield `text` spoken as it is made."""
+        ...
+
     def say(self, text: str, max_seconds: float | None = None) -> "Reply":
         """Return `text` spoken."""
         ...
@@ -80,6 +84,9 @@ class Piece:
     units: tuple[int, ...] = ()  # de-duplicated units behind `audio`
     heard: str = ""  # what a spoken question was taken for, with the first piece
     finish: str = ""  # stop, length, empty, or unheard (nothing was understood); "" while the answer goes on
+
+
+WAIT = Piece()  # stands in a stream where more takes a step of the engine that it shares
 
 
 @dataclass

@@ -21,10 +21,12 @@ from transformers import PreTrainedConfig
 from echox.errors import ModelError
 from echox.models.adapter import AdapterConfig, AdapterOutput, SpeechAdapter
 from echox.models.bounds import Classes, Factor, Flag, Share, Small, Text, TokenId, Tokens, check_values
-from echox.models.decoding import Row, Sampling, decode
+from echox.models.decoding import decode
 from echox.models.io import CONFIG, Part, load_config, load_module, save_part, settings_from
 from echox.models.lora import LoraSettings, LoraWeights
 from echox.models.ragged import pad_right
+from echox.models.sampling import Sampling
+from echox.models.slots import Row
 from echox.text.echox_dialect import SEGMENT_PREFIX_ID, EchoXDialect, EchoXTokens
 from echox.text.prompt import ChatDialect, Dialect, Prompt
 

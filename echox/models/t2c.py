@@ -22,7 +22,7 @@ With `spelling` every letter is a position of its own (echox/models/spelling.py)
 Legend: B batch, H LLM width, N text tokens, C text positions, U unit words, V text vocabulary, W decoder width.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
@@ -50,10 +50,11 @@ from echox.models.bounds import (
     check_heads,
     check_values,
 )
-from echox.models.decoding import Row, decode
+from echox.models.decoding import Line, decode
 from echox.models.io import Part, load_config, load_module, save_part
 from echox.models.llama import Llama, LlamaConfig
 from echox.models.ragged import pad_right, unpad
+from echox.models.slots import Row
 from echox.models.spelling import Speller, TextLayout, lay_out
 
 LONGEST_LOOP = 32  # unit words of a run that a decoder which hangs says over and over
@@ -265,10 +266,6 @@ class TextToCodec(Part[T2CConfig]):
             logits_BU[:, never] = -torch.inf
         return logits_BU
 
-    def row(self, text_NH: torch.Tensor, layout: TextLayout) -> Row:
-        """Return what the decoder starts with: a text (N, H) in LLM width and, unless it says it itself, BOS."""
-        return self._rows([text_NH], [layout])[0]
-
     def _rows(self, text: list[torch.Tensor], layouts: list[TextLayout]) -> list[Row]:
         device, given = self.head.weight.device, self._given
         bos_1W = self.embed_tokens(torch.tensor([self.config.bos_token_id] * given, dtype=torch.long, device=device))
@@ -282,12 +279,10 @@ class TextToCodec(Part[T2CConfig]):
         return rows
 
     @torch.inference_mode()
-    def stream(self, text_NH: torch.Tensor, layout: TextLayout) -> Iterator[int]:
-        """Yield the greedy unit words of one text (N, H) as they are chosen; see `generate`."""
-        limit = self.limit(layout)
-        rows = [self.row(text_NH, layout)]
-        for step in decode(self, rows, {self.config.eos_token_id}, lambda _, said: self.is_over(said, limit)):
-            yield step.tokens[0]
+    def line(self, text_NH: torch.Tensor, layout: TextLayout) -> Line:
+        """Return the greedy way of one text (N, H) through a batch; it ends as in `generate`."""
+        limit, config = self.limit(layout), self.config
+        return Line(self._rows([text_NH], [layout])[0], {config.eos_token_id}, lambda said: self.is_over(said, limit))
 
     @torch.inference_mode()
     def generate(

@@ -5,8 +5,10 @@ import torch
 from transformers import NoRepeatNGramLogitsProcessor
 
 from echox.errors import ConfigError, ModelError
-from echox.models.decoding import GREEDY, Row, Sampling, choose, decode, prefill, repeats, step
+from echox.models.decoding import OVERFLOW, Batch, Line, alone, choose, decode
 from echox.models.llama import Llama, LlamaConfig
+from echox.models.sampling import GREEDY, Sampling, repeats
+from echox.models.slots import Row, prefill, step
 
 WIDTH, WORDS = 16, 30
 
@@ -112,7 +114,72 @@ def test_repeated_runs_are_those_of_transformers(size):
 
 def test_numbers_that_overflow_and_settings_that_cannot_be():
     with pytest.raises(ModelError, match="overflow"):
-        choose(torch.full((1, 4), torch.nan), [[]], GREEDY, [None])
+        list(alone(Tiny(), Line(Row(torch.full((1, WIDTH), torch.nan)), {0}, bool)))
+    assert choose(torch.full((1, 4), torch.nan), [line(0, 1)]) == [OVERFLOW]
     for wrong in ({"temperature": -1}, {"top_p": 0}, {"no_repeat_ngram": -1}):
         with pytest.raises(ConfigError):
             Sampling(**wrong)
+
+
+def line(number: int, limit: int) -> Line:
+    return Line(rows()[number], {0}, lambda said: len(said) >= limit, number=number)
+
+
+@pytest.mark.parametrize("order", range(4))
+def test_lines_that_come_and_go_at_any_time_say_what_they_say_alone(order):
+    """Every step some join, one is given up, the rest go on to their ends."""
+    model, generator = Tiny(), torch.Generator().manual_seed(order)
+    batch, coming, given_up = Batch(model), [line(number, 3 + 5 * number) for number in (0, 1, 2, 1, 0)], line(2, 99)
+    lines, first = [*coming, given_up], int(torch.randint(4, (), generator=generator))
+    batch.join(given_up)
+    for turn in range(60):
+        for _ in range(int(torch.randint(3, (), generator=generator))):
+            if coming:
+                batch.join(coming.pop(int(torch.randint(len(coming), (), generator=generator))))
+        if turn == first:
+            batch.leave(given_up)
+        batch.step()
+        assert batch.slots is None or len(batch.slots) == len(batch.lines)
+    assert not coming and not len(batch) and batch.slots is None and all(one.ended and not one.error for one in lines)
+    for one in lines:
+        limit = 3 + 5 * one.number if one is not given_up else len(one.said)
+        assert one.said == slowly(model, one.row, limit)
+
+
+def test_places_that_only_a_row_that_left_looked_at_are_given_up():
+    long, short = Line(Row(torch.cat([rows()[2].inputs_NW] * 3)), (), lambda said: False), line(1, 5)
+    batch = Batch(Tiny())
+    for one in (long, short):
+        batch.join(one)
+    batch.step()
+    assert batch.slots.seen_BN.shape == (2, 36) and batch.lines == [long, short]
+    batch.leave(long)
+    batch.step()
+    assert batch.lines == [short] and batch.slots.plain and batch.slots.cache.layers[0].keys.shape[2] == 4
+    batch.leave(short)
+    assert batch.slots is None and not batch.lines
+
+
+def test_a_line_that_fails_ends_alone():
+    """Inputs that are no numbers, inputs of a wrong width, and then a body that fails for all."""
+    model, (good, late) = Tiny(), (line(0, 6), line(2, 6))
+    wrong = Line(Row(torch.full((4, WIDTH), torch.nan)), {0}, bool), Line(Row(torch.zeros(4, WIDTH + 1)), {0}, bool)
+    batch = Batch(model)
+    for one in (good, *wrong):
+        batch.join(one)
+    batch.step()
+    batch.join(late)
+    while len(batch):
+        batch.step()
+    assert good.said == slowly(model, good.row, 6) and late.said == slowly(model, late.row, 6)
+    assert isinstance(wrong[0].error, ModelError) and isinstance(wrong[1].error, RuntimeError)
+    with pytest.raises(ModelError, match="overflow"):
+        list(alone(model, Line(wrong[0].row, {0}, bool)))
+    with pytest.raises(ModelError, match="overflow"):
+        list(decode(model, [good.row, wrong[0].row], {0}, lambda row, said: len(said) > 3))
+    again = line(0, 6)
+    batch.join(again)
+    batch.step()
+    model.embed_tokens = None
+    batch.step()
+    assert isinstance(again.error, TypeError) and not len(batch) and batch.slots is None

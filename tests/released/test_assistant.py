@@ -13,7 +13,7 @@ from transformers import LlamaForCausalLM, WhisperFeatureExtractor
 from echox import Question
 from echox.assistant import SpeechAssistant
 from echox.errors import ConfigError, InputError, ModelError, OutputError
-from echox.generate import engine
+from echox.generate import answer
 from echox.models.encoder import SpeechEncoder
 from echox.models.weights import WeightFiles
 from echox.released.config import ReleasedConfig
@@ -164,7 +164,7 @@ def test_long_audio_and_long_prompts(assistant, wave):
     torch.testing.assert_close(listen(released, question), windows[0], rtol=1e-4, atol=1e-4)
     kept = released.with_settings(decoding={"max_new_tokens": 3})  # what was set before stays set
     assert torch.equal(listen(kept, question), listen(released, question))
-    asked = engine.understand(assistant.parts, [[Turn("user", "long " * 700)]])[0]
+    asked = answer.understand(assistant.parts, [[Turn("user", "long " * 700)]])[0]
     assert len(asked.row.inputs_NW) > 2048
     assert assistant.ask(typed="long " * 700, text_only=True).text
 

@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from echox.generate.parts import with_config
-from echox.models.decoding import GREEDY, Row
+from echox.models.decoding import alone
 from echox.models.llm import CPU
 from echox.models.ragged import unpad
+from echox.models.sampling import GREEDY
+from echox.models.slots import Row
 from echox.released.config import ReleasedConfig
 from echox.released.open import open_parts
 from echox.text.prompt import Prompt
@@ -107,7 +109,7 @@ def test_t2c_tokens(parts, reference, tokens, full):
     assert batch == [reference.units(e, tokens.eot, 30, allowed) for e in expected]
     assert any(batch)
     for one, position_NH, layout in zip(batch, positions, layouts, strict=True):
-        assert list(t2c.stream(position_NH, layout)) == one
+        assert [word for word, _ in alone(t2c, t2c.line(position_NH, layout))] == one
         text = tokens.tokenizer.decode(one, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         assert parts.unit_tokenizer.decode(one) == parse_units(text) == parse(text)
 

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from echox.errors import InputError, ModelError
-from echox.models.decoding import Sampling, choose, sample
+from echox.models.decoding import Line, choose
+from echox.models.sampling import Sampling, sample
+from echox.models.slots import Row
 from echox.released.config import ReleasedConfig
 from echox.released.open import load_tokenizer
 from echox.text.echox_dialect import SEGMENT_PREFIX_ID, SYSTEM, EchoXDialect, EchoXTokens
@@ -160,4 +162,4 @@ def test_sampling_follows_the_released_nucleus():
         assert not drawn[wanted == 0].any()
         best = wanted.topk(5).indices
         torch.testing.assert_close(drawn[best] / 400, wanted[best], atol=0.1, rtol=0.0)
-    assert choose(logits[None], [[]], Sampling(), [None]) == [int(logits.argmax())]
+    assert choose(logits[None], [Line(Row(torch.zeros(1, 1)), (), bool)]) == [int(logits.argmax())]

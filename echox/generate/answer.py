@@ -1,5 +1,8 @@
 """Hearing, thinking and speaking on loaded parts, streamed or batched; tensors, not sockets, and no state between calls.
 
+A stream is told how its rows decode (`Decoding`): alone, or in company (generate/batched.py). Where a token takes a step of the
+whole company, it yields WAIT.
+
     turns --ear, dialect--> prompt (ids, positions) --> LLM --> tokens, states that predict them
                                                              |
      segmenter cuts --> echo decoder --> unit words --> units --> vocoder --> samples
@@ -16,10 +19,11 @@ import torch
 from echox.generate.parts import Parts
 from echox.generate.pauses import TrimmedSpeech, tail_of, trimmed
 from echox.generate.text_stream import TextStream
-from echox.generate.types import Piece
-from echox.models.decoding import Row, decode
+from echox.generate.types import WAIT, Piece
+from echox.models.decoding import Decoding, Line, Said, alone
 from echox.models.llm import token_pieces
 from echox.models.ragged import pad_left
+from echox.models.slots import Row
 from echox.text.prompt import Turn, encode
 from echox.text.segmenter import cut_text
 
@@ -70,7 +74,9 @@ def understand(parts: Parts, conversations: Sequence[Sequence[Turn]], system: st
     return asked
 
 
-def answer_stream(parts: Parts, asked: Asked, limits: Limits, speak: bool) -> Iterator[Piece]:
+def answer_stream(
+    parts: Parts, asked: Asked, limits: Limits, speak: bool, decoding: Decoding = alone
+) -> Iterator[Piece]:
     """Yield text and audio of one answer as they are made; the last piece says why it ended.
 
     A question in which nothing was understood gets no answer.
@@ -81,21 +87,25 @@ def answer_stream(parts: Parts, asked: Asked, limits: Limits, speak: bool) -> It
     text, segmenter, said = TextStream(parts.tokenizer), parts.segmenter.fresh(), _Said()
     budget, first = Budget(limits.samples), 0
     sampling = replace(parts.sampling, seed=limits.seed)
-    for step in decode(parts.s2t, [asked.row], parts.stop, lambda _, ids: len(ids) >= limits.new_tokens, sampling):
-        token, state_H = step.tokens[0], step.states_BW[0]
+    line = Line(asked.row, parts.stop, lambda ids: len(ids) >= limits.new_tokens, sampling)
+    for made in decoding(parts.s2t, line):
+        if made is None:
+            yield WAIT
+            continue
+        token, state_H = made
         said.add(token_pieces(parts.tokenizer, [token])[0], token, state_H.float())
         if piece := text.push(token):
             yield Piece(piece)
         end = segmenter.push(said.pieces[-1], parts.score(state_H)) if speak else None
         if end is not None:
-            yield from budget.take(speak_states(parts, said.cut(first, end)))
+            yield from budget.take(speak_states(parts, said.cut(first, end), decoding))
             first = end
         if budget.spent:
             break
     if piece := text.flush():
         yield Piece(piece)
     if speak and first < len(said) and not budget.spent:
-        yield from budget.take(speak_states(parts, said.cut(first, len(said))))
+        yield from budget.take(speak_states(parts, said.cut(first, len(said)), decoding))
     length = budget.spent or len(said) == limits.new_tokens
     yield Piece(finish="length" if length else "stop" if len(said) else "empty")
 
@@ -144,25 +154,29 @@ class Budget:
             yield piece
 
 
-def speak_states(parts: Parts, segment: _Segment) -> Iterator[Piece]:
+def speak_states(parts: Parts, segment: _Segment, decoding: Decoding) -> Iterator[Piece]:
     """Yield the speech of one segment of an answer through the echo decoder."""
     with torch.inference_mode():
         positions_NH = parts.echo.positions(torch.stack(segment.states), parts.s2t.embed(segment.ids).float())
-    layout = parts.echo.layout(segment.pieces)
-    yield from voice(parts, parts.echo.t2c.stream(positions_NH, layout), "".join(segment.pieces))
+    t2c = parts.echo.t2c
+    words = decoding(t2c, t2c.line(positions_NH, parts.echo.layout(segment.pieces)))
+    yield from voice(parts, words, "".join(segment.pieces))
 
 
-def voice(parts: Parts, words: Iterator[int], text: str) -> Iterator[Piece]:
+def voice(parts: Parts, words: Iterator[Said | None], text: str) -> Iterator[Piece]:
     """Yield the speech of a text while its unit words are written."""
     units_of, speech, trimmer = parts.unit_tokenizer, parts.vocoder.stream(), _trimmer(parts, text)
     said: list[int] = []
     sent, size = 0, FIRST_CHUNK if units_of.wordwise else None  # others spell a segment as a whole
-    for word in words:
+    for made in words:
+        if made is None:
+            yield WAIT
+            continue
         if len(said) - sent == size:
             units = units_of.decode(said[sent:])
             yield Piece(audio=trimmer.push(speech.push(units)), units=tuple(units))
             sent, size = len(said), CHUNK
-        said.append(word)
+        said.append(made[0])
     units = units_of.decode(said[sent:])
     first = speech.push(units) if units else np.zeros(0, np.float32)
     last = [trimmer.push(first), trimmer.push(speech.flush()), trimmer.flush()]
@@ -173,14 +187,14 @@ def _trimmer(parts: Parts, text: str) -> TrimmedSpeech:
     return TrimmedSpeech(parts.vocoder.config.sample_rate, tail_of(text) if parts.trims else None)
 
 
-def say_stream(parts: Parts, text: str, limits: Limits) -> Iterator[Piece]:
+def say_stream(parts: Parts, text: str, limits: Limits, decoding: Decoding = alone) -> Iterator[Piece]:
     """Yield the speech of any text through T2C."""
     ids = encode(parts.tokenizer, text)
     pieces, t2c = token_pieces(parts.tokenizer, ids), parts.t2c
     budget = Budget(limits.samples)
     for first, end in cut_text(pieces) if parts.trims else [(0, len(ids))]:
         positions_NH = t2c.embed_text(ids[first:end], parts.s2t.embeddings_VH).float()
-        words = t2c.stream(positions_NH, t2c.layout(pieces[first:end]))
+        words = decoding(t2c, t2c.line(positions_NH, t2c.layout(pieces[first:end])))
         yield from budget.take(voice(parts, words, "".join(pieces[first:end])))
         if budget.spent:
             break

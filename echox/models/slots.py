@@ -1,0 +1,117 @@
+"""Rows in the middle of decoding as a value: what a decoder has read of them, kept, joined and continued.
+
+    prefill: rows of inputs --decoder--> Slots, the state that predicts each row's next token
+    step:    Slots, one input a row --decoder--> Slots, the next states
+
+A decoder is any Hugging Face body that takes `inputs_embeds`. Rows are padded on the left, every row counts its own places, so a
+row is read the same alone and in any company.
+
+Legend: B rows, N positions, W decoder width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from echox.models.ragged import pad_left
+
+
+@dataclass
+class Row:
+    """What a row starts with: inputs (N, W), and, where they differ from 0, 1, 2 ..., the places of these inputs and of the next
+    one, and which of them may be looked at.
+    """
+
+    inputs_NW: torch.Tensor
+    places_N: torch.Tensor | None = None
+    next_place: int | None = None
+    seen_N: torch.Tensor | None = None
+
+
+@dataclass
+class Slots:
+    """Rows in the middle of decoding: keys and values, what may be looked at (B, N), the place of the next input (B,).
+
+    `plain` says that everything may be looked at, so that no mask is needed.
+    """
+
+    cache: DynamicCache
+    seen_BN: torch.Tensor
+    next_B: torch.Tensor
+    plain: bool
+
+    def __len__(self) -> int:
+        return len(self.next_B)
+
+    def keep(self, rows: Sequence[int]) -> "Slots":
+        """Return the slots of some rows, in the order given, without the places in front that none of them looks at."""
+        index = torch.tensor(list(rows), device=self.next_B.device)
+        seen_BN = self.seen_BN[index]
+        first = 0 if self.plain else int(seen_BN.any(0).int().argmax())
+        cache = _cache([(layer.keys[index, :, first:], layer.values[index, :, first:]) for layer in self.cache.layers])
+        seen_BN = seen_BN[:, first:]
+        return Slots(cache, seen_BN, self.next_B[index], self.plain or bool(seen_BN.all()))
+
+    def join(self, other: "Slots") -> "Slots":
+        """Return these rows and those of `other` in one batch, the shorter ones padded on the left."""
+        longest = max(self.seen_BN.shape[1], other.seen_BN.shape[1])
+        layers = []
+        for mine, theirs in zip(self.cache.layers, other.cache.layers, strict=True):
+            pairs = zip((mine.keys, mine.values), (theirs.keys, theirs.values), strict=True)
+            layers.append(tuple(torch.cat([_grown(a, longest, 2), _grown(b, longest, 2)]) for a, b in pairs))
+        seen_BN = torch.cat([_grown(self.seen_BN, longest, 1), _grown(other.seen_BN, longest, 1)])
+        return Slots(_cache(layers), seen_BN, torch.cat([self.next_B, other.next_B]), bool(seen_BN.all()))
+
+
+def _grown(x: torch.Tensor, length: int, dim: int) -> torch.Tensor:
+    """Return `x` with zeros in front along `dim`, up to `length`."""
+    return nn.functional.pad(x, (0, 0) * (x.ndim - 1 - dim) + (length - x.shape[dim], 0))
+
+
+def _cache(layers: list[Any]) -> DynamicCache:
+    cache = DynamicCache()
+    for keys, values in layers:
+        layer = DynamicLayer()
+        layer.update(keys, values)
+        cache.layers.append(layer)
+    return cache
+
+
+def prefill(body: Any, rows: Sequence[Row]) -> tuple[Slots, torch.Tensor]:
+    """Return the slots of rows that `body` has read, and the state (B, W) after the last input of each."""
+    inputs_BNW, real_BN = pad_left([row.inputs_NW for row in rows])
+    lengths_B = real_BN.sum(1)
+    seen_BN, places_BN = real_BN, (real_BN.cumsum(1) - 1).clamp(min=0)
+    if any(row.seen_N is not None for row in rows):
+        seen = [row.seen_N if row.seen_N is not None else real[real] for row, real in zip(rows, real_BN, strict=True)]
+        seen_BN = pad_left([one.to(real_BN.device) for one in seen])[0]
+    if any(row.places_N is not None for row in rows):
+        places = [row.places_N if row.places_N is not None else torch.arange(len(row.inputs_NW)) for row in rows]
+        places_BN = pad_left([one.to(real_BN.device) for one in places])[0]
+    following = [int(n) if row.next_place is None else row.next_place for row, n in zip(rows, lengths_B, strict=True)]
+    slots = Slots(DynamicCache(), seen_BN, torch.tensor(following, device=real_BN.device), bool(seen_BN.all()))
+    return _run(body, slots, inputs_BNW, places_BN)
+
+
+def step(body: Any, slots: Slots, inputs_BW: torch.Tensor) -> tuple[Slots, torch.Tensor]:
+    """Return the slots after one input a row, and the states (B, W); the slots that were given are used up."""
+    seen_BN = nn.functional.pad(slots.seen_BN, (0, 1), value=True)
+    after = replace(slots, seen_BN=seen_BN, next_B=slots.next_B + 1)
+    return _run(body, after, inputs_BW[:, None], slots.next_B[:, None])
+
+
+def _run(body: Any, slots: Slots, inputs_BNW: torch.Tensor, places_BN: torch.Tensor) -> tuple[Slots, torch.Tensor]:
+    mask = None if slots.plain else slots.seen_BN.long()
+    output = body(
+        inputs_embeds=inputs_BNW,
+        attention_mask=mask,
+        position_ids=places_BN,
+        past_key_values=slots.cache,
+        use_cache=True,
+    )
+    return slots, output.last_hidden_state[:, -1]
