@@ -26,8 +26,10 @@ def serve(
     origin: Annotated[
         list[str] | None, typer.Option("--origin", help="Web origin whose pages may ask, * for all; may be repeated.")
     ] = None,
-    active: Annotated[int, typer.Option("--active", min=1, help="Answers made at once, in turn, a process.")] = 4,
-    waiting: Annotated[int, typer.Option("--waiting", min=0, help="Answers that may wait; more are refused.")] = 32,
+    slots: Annotated[int, typer.Option("--slots", min=1, help="Answers made at once, in one batch, a model.")] = 8,
+    waiting: Annotated[
+        int, typer.Option("--waiting", min=0, help="Answers that may queue for a slot; more are refused.")
+    ] = 32,
     sessions: Annotated[int, typer.Option("--sessions", min=1, help="Open conversations, a process.")] = 64,
     requests_a_minute: Annotated[int, typer.Option("--requests-a-minute", min=0, help="Of one key; 0: any.")] = 0,
     drain_seconds: Annotated[float, typer.Option("--drain-seconds", help="For answers under way at the end.")] = 30.0,
@@ -42,7 +44,7 @@ def serve(
     from echox.serve.settings import Limits, Settings
 
     limits = Limits(
-        active=active,
+        slots=slots,
         waiting=waiting,
         sessions=sessions,
         requests_a_minute=requests_a_minute,

@@ -1,4 +1,4 @@
-"""An answer as a coroutine reads it: pieces of an engine's thread, with a time limit, given up when its reader goes."""
+"""An answer as a coroutine reads it: pieces of a worker's thread, with a time limit, given up when its reader goes."""
 
 import asyncio
 import logging
@@ -8,23 +8,24 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 
 from echox.errors import EchoxError
+from echox.generate.engine import Ask
 from echox.generate.types import Piece
 from echox.serve.metrics import Metrics
 from echox.serve.refusals import Refusal, refusal_of
-from echox.serve.worker import Ask, Engine
+from echox.serve.worker import Worker
 
 log = logging.getLogger("echox.serve")
 T = TypeVar("T")
 
 
-async def pieces(engine: Engine, ask: Ask, metrics: Metrics, patience: float) -> AsyncIterator[Piece]:
+async def pieces(worker: Worker, ask: Ask, metrics: Metrics, patience: float) -> AsyncIterator[Piece]:
     """Yield the pieces of one answer; Refusal when it cannot be had, TimeoutError after `patience` seconds without one.
 
     Leaving the loop early, or being cancelled in it, gives the answer up.
     """
     loop, arrived = asyncio.get_running_loop(), asyncio.Queue[Piece | Exception | None]()
-    with metrics.answer(engine.sample_rate) as measured:
-        job = engine.submit(ask, lambda piece: _deliver(loop, arrived, piece))
+    with metrics.answer(worker.sample_rate) as measured:
+        job = worker.submit(ask, lambda piece: _deliver(loop, arrived, piece))
         try:
             while (piece := await asyncio.wait_for(arrived.get(), patience)) is not None:
                 if isinstance(piece, Exception):

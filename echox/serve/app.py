@@ -1,4 +1,4 @@
-"""The application: routes, errors in the protocol's shape, limits; it is handed engines and loads no model.
+"""The application: routes, errors in the protocol's shape, limits; it is handed workers and loads no model.
 
 GET  /                          a page to talk to              GET /health    GET /metrics
 GET  /v1/models                 POST /v1/chat/completions      POST /v1/audio/speech
@@ -28,7 +28,7 @@ from echox.serve.house import House
 from echox.serve.refusals import Refusal, refusal_of
 from echox.serve.settings import Settings
 from echox.serve.turns import Detectors
-from echox.serve.worker import Engine
+from echox.serve.worker import Worker
 
 log = logging.getLogger("echox.serve")
 PAGE = Path(__file__).parent / "web" / "index.html"
@@ -39,17 +39,17 @@ PAGE_POLICY = (
 
 
 def make_app(
-    engines: Mapping[str, Engine], settings: Settings | None = None, detectors: Detectors | None = None
+    workers: Mapping[str, Worker], settings: Settings | None = None, detectors: Detectors | None = None
 ) -> FastAPI:
-    """Return the application that answers with `engines`, by model name; closing it closes them."""
-    house = House(dict(engines), settings or Settings())
+    """Return the application that answers with `workers`, by model name; closing it closes them."""
+    house = House(dict(workers), settings or Settings())
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         drain_at_the_end(house)
         yield
-        for engine in house.engines.values():
-            await asyncio.to_thread(engine.close)
+        for worker in house.workers.values():
+            await asyncio.to_thread(worker.close)
 
     app = FastAPI(title="echox", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.house = house
@@ -95,8 +95,8 @@ def _open_routes(house: House) -> APIRouter:
 
     @router.get("/health")
     async def health() -> Response:
-        loads = {name: dict(zip(("active", "waiting"), one.load(), strict=True)) for name, one in house.engines.items()}
-        well = all(engine.alive() for engine in house.engines.values())
+        loads = {name: dict(zip(("active", "waiting"), one.load(), strict=True)) for name, one in house.workers.items()}
+        well = all(worker.alive() for worker in house.workers.values())
         status = "draining" if house.draining else "ok" if well else "a model has stopped"
         body = {"status": status, "models": loads, "sessions": house.sessions}
         return JSONResponse(body, 200 if status == "ok" else 503)
@@ -116,11 +116,11 @@ def _models(house: House) -> APIRouter:
 
     @router.get("/models")
     async def models() -> dict[str, Any]:
-        return {"object": "list", "data": [shown(name) for name in house.engines]}
+        return {"object": "list", "data": [shown(name) for name in house.workers]}
 
     @router.get("/models/{name:path}")
     async def model(name: str) -> dict[str, Any]:
-        house.engine(name)
+        house.worker(name)
         return shown(name)
 
     return router

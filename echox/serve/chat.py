@@ -18,6 +18,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field
 
 from echox.audio import SAMPLE_RATE, read_question
+from echox.generate.engine import Ask
 from echox.generate.types import Piece
 from echox.serve.answers import while_connected
 from echox.serve.history import fitting
@@ -26,7 +27,6 @@ from echox.serve.refusals import Refusal, refusal_of
 from echox.serve.replies import reply_id, reply_text
 from echox.serve.response import FRAMES
 from echox.serve.sound import Speech, whole
-from echox.serve.worker import Ask
 
 WHOLE_SAMPLES = 6  # bytes: three samples, which are whole characters of base64
 
@@ -94,7 +94,7 @@ def routes(house: House) -> APIRouter:
     @router.post("/chat/completions")
     async def completions(body: ChatRequest, request: Request) -> Response:
         _check(body)
-        house.engine(body.model)
+        house.worker(body.model)
         ask, limits = asked(body, house), house.settings.limits
         if isinstance(ask.question, bytes):
             ask = replace(
@@ -166,7 +166,7 @@ class Completion:
 
     def __init__(self, body: ChatRequest, ask: Ask, house: House) -> None:
         self.body, self.ask, self.settings = body, ask, house.settings
-        self.rate = house.engine(body.model).sample_rate
+        self.rate = house.worker(body.model).sample_rate
         self.head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": body.model}
         self.expires = int(time.time()) + house.settings.limits.audio_id_seconds
         self.most = body.max_completion_tokens or body.max_tokens

@@ -9,14 +9,14 @@ import uvicorn
 
 from echox.errors import EndpointError
 from echox.serve.app import make_app
-from echox.serve.run import OPTIONS, load_engines
+from echox.serve.run import OPTIONS, load_workers
 from echox.serve.settings import Settings
 
 
 @contextmanager
 def served_here(settings: Settings) -> Iterator[str]:
-    """Load the models, serve them until the block is left, and yield the address; ModelError as in `load_engines`."""
-    server = uvicorn.Server(uvicorn.Config(make_app(load_engines(settings), settings), port=0, **OPTIONS))
+    """Load the models, serve them until the block is left, and yield the address; ModelError as in `load_workers`."""
+    server = uvicorn.Server(uvicorn.Config(make_app(load_workers(settings), settings), port=0, **OPTIONS))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

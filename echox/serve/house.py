@@ -1,4 +1,4 @@
-"""What every route of one server shares: its engines, settings and counters, and who is let in."""
+"""What every route of one server shares: its workers, settings and counters, and who is let in."""
 
 import hmac
 import time
@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 
 from starlette.requests import HTTPConnection
 
+from echox.generate.engine import Ask
 from echox.generate.types import Piece
 from echox.serve.answers import pieces
 from echox.serve.metrics import Metrics
 from echox.serve.refusals import Refusal, draining
 from echox.serve.settings import Settings
-from echox.serve.worker import Ask, Engine
+from echox.serve.worker import Worker
 
 MOST_CALLERS = 10_000  # of whom the rate limit keeps count
 
@@ -21,7 +22,7 @@ MOST_CALLERS = 10_000  # of whom the rate limit keeps count
 class House:
     """The shared state of one application."""
 
-    engines: dict[str, Engine]
+    workers: dict[str, Worker]
     settings: Settings
     metrics: Metrics = field(default_factory=Metrics)
     draining: bool = False  # told to end: what is new is refused
@@ -29,19 +30,19 @@ class House:
     under_way: int = 0  # answers being made or waiting
     calls: dict[str, tuple[float, float]] = field(default_factory=dict)  # caller: (calls left, at this time)
 
-    def engine(self, model: str) -> Engine:
-        """Return the engine of a model's name; Refusal 404 that names those that are here."""
-        if model not in self.engines:
-            known = ", ".join(self.engines)
+    def worker(self, model: str) -> Worker:
+        """Return the worker of a model's name; Refusal 404 that names those that are here."""
+        if model not in self.workers:
+            known = ", ".join(self.workers)
             raise Refusal(404, f"the model {model!r} is not here: choose {known}.", "model_not_found", "model")
-        return self.engines[model]
+        return self.workers[model]
 
     async def answer(self, model: str, ask: Ask) -> AsyncIterator[Piece]:
         """Yield the pieces of an answer; errors as in `answers.pieces`."""
-        engine, patience = self.engine(model), self.settings.limits.answer_seconds
+        worker, patience = self.worker(model), self.settings.limits.answer_seconds
         self.under_way += 1
         try:
-            async for piece in pieces(engine, ask, self.metrics, patience):
+            async for piece in pieces(worker, ask, self.metrics, patience):
                 yield piece
         finally:
             self.under_way -= 1

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from echox.generate.engine import Ask
 from echox.serve.session_config import ServerVad
-from echox.serve.worker import Ask
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 socket ─► JSON ─► (beta.py) ─► Session ─► events ─► outbox ─► (beta.py) ─► socket
                                  │  ▲
                           orders ▼  │ pieces
-                        engine, ear (turns.py)
+                        worker, ear (turns.py)
 """
 
 import asyncio
@@ -46,7 +46,7 @@ def routes(house: House, detectors: Detectors) -> APIRouter:
         offered = socket.scope.get("subprotocols") or []
         await socket.accept("realtime" if "realtime" in offered else None)
         key = next((one.removeprefix(KEY_PROTOCOL) for one in offered if one.startswith(KEY_PROTOCOL)), None)
-        model = socket.query_params.get("model") or next(iter(house.engines))
+        model = socket.query_params.get("model") or next(iter(house.workers))
         talk = Talk(socket, house, detectors, model)
         try:
             _admit(house, socket, model, key)
@@ -71,7 +71,7 @@ def _admit(house: House, socket: WebSocket, model: str, key: str | None) -> None
     known = {"*", origin} & set(house.settings.origins)
     if origin is not None and origin.partition("://")[2] != host and not known:
         raise Refusal(403, f"pages of {origin} may not talk here: start with --origin {origin}.", "origin_not_allowed")
-    house.engine(model)
+    house.worker(model)
     if house.sessions >= house.settings.limits.sessions:
         message = f"{house.sessions} conversations are open already: try again in a moment."
         raise Refusal(429, message, "too_many_sessions", kind="rate_limit_error")
@@ -203,7 +203,7 @@ class Talk:
         try:
             if self.house.draining:
                 raise draining()
-            speech = Speech(self.house.engine(self.model).sample_rate, order.form)
+            speech = Speech(self.house.worker(self.model).sample_rate, order.form)
             async for piece in self.house.answer(self.model, order.ask):
                 self._piece(order, piece, speech)
                 finish = piece.finish or finish

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from echox.generate.engine import Ask
 from echox.serve.conversation import Conversation, Item
-from echox.serve.worker import Ask
 
 FRAMES = 50  # of 20 ms, a second: what the sound of a question counts as
 

@@ -1,4 +1,4 @@
-"""Starting a server: models to engines, then one process or several behind one port."""
+"""Starting a server: models to workers, then one process or several behind one port."""
 
 import os
 import tempfile
@@ -10,12 +10,12 @@ import uvicorn
 from fastapi import FastAPI
 
 from echox.errors import ConfigError
+from echox.generate.engine import Engine, InTurn
 from echox.generate.fake import FakeAssistant
-from echox.generate.types import Assistant
 from echox.serve.app import make_app
 from echox.serve.metrics import MULTIPROCESS
 from echox.serve.settings import VARIABLE, Settings
-from echox.serve.worker import Engine, Worker
+from echox.serve.worker import Worker
 
 FRAME_BYTES = 24 << 20  # of one websocket message: 15 MiB of sound as base64, and its JSON
 OPTIONS: dict[str, Any] = {
@@ -29,36 +29,37 @@ OPTIONS: dict[str, Any] = {
 FAKE = "fake"  # the assistant without weights, for clients' own tests
 
 
-def load_engines(settings: Settings) -> dict[str, Engine]:
-    """Return a running engine for each model, by the name that clients use; ModelError as in `SpeechAssistant.load`."""
-    engines: dict[str, Engine] = {}
+def load_workers(settings: Settings) -> dict[str, Worker]:
+    """Return a running worker for each model, by the name that clients use; ModelError as in `SpeechAssistant.load`."""
+    workers: dict[str, Worker] = {}
     for model in settings.models:
         name = os.path.basename(os.path.realpath(model)) if os.path.isdir(model) else model
-        if name in engines:
+        if name in workers:
             raise ConfigError(f"two models are called {name}: rename one of the folders.")
-        engines[name] = Worker(_load(model, settings), settings.limits.active, settings.limits.waiting)
-    return engines
+        workers[name] = Worker(_engine(model, settings), settings.limits.slots, settings.limits.waiting)
+    return workers
 
 
-def _load(model: str, settings: Settings) -> Assistant:
+def _engine(model: str, settings: Settings) -> Engine:
     if model == FAKE:
-        return FakeAssistant()
+        return InTurn(FakeAssistant())
     from echox.assistant import SpeechAssistant
+    from echox.generate.batched import Batched
 
-    return SpeechAssistant.load(model, settings.device, settings.dtype, settings.llm)
+    return Batched(SpeechAssistant.load(model, settings.device, settings.dtype, settings.llm))
 
 
 def app_of_environment() -> FastAPI:
     """Return the application of one of several processes, whose settings stand in the environment."""
     settings = Settings.from_text(os.environ[VARIABLE])
-    return make_app(load_engines(settings), settings)
+    return make_app(load_workers(settings), settings)
 
 
 def serve(settings: Settings, host: str, port: int, processes: int = 1) -> None:
     """Serve until told to end; each process loads the models for itself, and a session lives in the one that took it."""
     shared = {"host": host, "port": port, **OPTIONS}
     if processes == 1:
-        uvicorn.run(make_app(load_engines(settings), settings), **shared)
+        uvicorn.run(make_app(load_workers(settings), settings), **shared)
         return
     with _environment(settings):
         uvicorn.run("echox.serve.run:app_of_environment", factory=True, workers=processes, **shared)

@@ -10,6 +10,7 @@ A deep copy of a session goes on exactly as the session does: the tests rely on 
 from collections.abc import Callable
 from typing import Any
 
+from echox.generate.engine import Ask
 from echox.serve.conversation import Conversation, Item, question_of
 from echox.serve.items import item_of, metadata_of
 from echox.serve.orders import Answer, Hear, Listen, Stop
@@ -19,7 +20,6 @@ from echox.serve.session_config import SessionConfig, shown, updated
 from echox.serve.settings import Limits
 from echox.serve.sound_buffer import SoundBuffer
 from echox.serve.wire import rate_of, samples_of
-from echox.serve.worker import Ask
 
 SHORTEST_MS = 100.0  # of sound in a turn
 SLACK_MS = 1000.0  # by which the finding of a turn may be late

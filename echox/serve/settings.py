@@ -14,7 +14,7 @@ VARIABLE = "ECHOX_SERVE"  # settings of a worker process, as JSON
 class Limits:
     """Where a server says no, or stops waiting; times in seconds."""
 
-    active: int = 4  # answers made at once, piece by piece in turn
+    slots: int = 8  # answers made at once, a model: rows of its batches (docs/serving.md says why so many)
     waiting: int = 32  # answers that may wait for a place, a model
     sessions: int = 64  # open realtime connections
     requests_a_minute: int = 0  # of one key, or one address where there are no keys; 0: any number

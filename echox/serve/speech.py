@@ -11,12 +11,12 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response, Streami
 from pydantic import BaseModel, Field
 
 from echox.audio import SAMPLE_RATE, read_question
+from echox.generate.engine import Ask
 from echox.generate.types import Piece
 from echox.serve.answers import while_connected
 from echox.serve.house import House
 from echox.serve.refusals import Refusal, refusal_of
 from echox.serve.sound import MEDIA_TYPES, Speech
-from echox.serve.worker import Ask
 
 Format = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
 
@@ -40,7 +40,7 @@ def routes(house: House) -> APIRouter:
         if body.speed != 1.0:
             raise Refusal(400, "this voice has one speed: leave out speed.", "unsupported_value", "speed")
         answer = house.answer(body.model, Ask(say=body.input))
-        said = Speech(house.engine(body.model).sample_rate, body.response_format)
+        said = Speech(house.worker(body.model).sample_rate, body.response_format)
         first = await anext(answer)  # what fails before a sound fails as a request
         if body.stream_format == "sse":
             return StreamingResponse(_events(said, first, answer, body.input), media_type="text/event-stream")
@@ -58,7 +58,7 @@ def routes(house: House) -> APIRouter:
         if "word" in (granularities or ()):
             message = "this model does not say when each word was said: leave out timestamp_granularities."
             raise Refusal(400, message, "unsupported_value", "timestamp_granularities")
-        house.engine(model)
+        house.worker(model)
         data, longest = await file.read(), house.settings.limits.question_seconds
         wave = await asyncio.to_thread(read_question, data, None, longest)
         text = await while_connected(request, _heard(house.answer(model, Ask(wave, hear_only=True))))

@@ -10,6 +10,7 @@ openai = pytest.importorskip("openai", reason="pip install openai[realtime] to r
 
 import uvicorn  # noqa: E402
 
+from echox.generate.engine import InTurn  # noqa: E402
 from echox.generate.fake import FakeAssistant  # noqa: E402
 from echox.serve.app import make_app  # noqa: E402
 from echox.serve.run import OPTIONS  # noqa: E402
@@ -20,9 +21,9 @@ from echox.serve.worker import Worker  # noqa: E402
 class Running:
     """A server in a thread."""
 
-    def __init__(self, engines, settings, detectors=None):
-        self.engines, self.settings = engines, settings
-        self.app = make_app(engines, settings, detectors)
+    def __init__(self, workers, settings, detectors=None):
+        self.workers, self.settings = workers, settings
+        self.app = make_app(workers, settings, detectors)
         self.house = self.app.state.house
         self.uvicorn = uvicorn.Server(uvicorn.Config(self.app, host="127.0.0.1", port=0, **OPTIONS))
         self.thread = threading.Thread(target=self.uvicorn.run, daemon=True)
@@ -44,7 +45,7 @@ class Running:
         """Wait until no answer is under way, and say whether that came to be."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            if not self.house.under_way and all(engine.load() == (0, 0) for engine in self.engines.values()):
+            if not self.house.under_way and all(worker.load() == (0, 0) for worker in self.workers.values()):
                 return True
             time.sleep(0.01)
         return False
@@ -62,8 +63,8 @@ def start():
 
     def started(assistant=None, limits=None, detectors=None, **settings):
         limits = limits or Limits()
-        engine = Worker(assistant or FakeAssistant(), limits.active, limits.waiting)
-        running.append(Running({"fake": engine}, Settings(models=("fake",), limits=limits, **settings), detectors))
+        worker = Worker(InTurn(assistant or FakeAssistant()), limits.slots, limits.waiting)
+        running.append(Running({"fake": worker}, Settings(models=("fake",), limits=limits, **settings), detectors))
         return running[-1]
 
     yield started
@@ -74,6 +75,6 @@ def start():
 @pytest.fixture(scope="module")
 def server():
     """One server for the tests that change nothing about it."""
-    running = Running({"fake": Worker(FakeAssistant())}, Settings(models=("fake",)))
+    running = Running({"fake": Worker(InTurn(FakeAssistant()))}, Settings(models=("fake",)))
     yield running
     running.stop()

@@ -264,7 +264,7 @@ def test_rates_and_sizes(start):
 
 def test_a_full_queue_refuses_politely_and_goes_on(start):
     assistant = Held()
-    server = start(assistant, Limits(active=1, waiting=0))
+    server = start(assistant, Limits(slots=1, waiting=0))
     asked = {"model": "fake", "messages": [{"role": "user", "content": "tea"}]}
     client = server.client()
     waiting = threading.Thread(target=lambda: client.chat.completions.create(**asked))
@@ -281,7 +281,7 @@ def test_a_full_queue_refuses_politely_and_goes_on(start):
 
 def test_a_client_that_hangs_up_frees_its_place(start):
     assistant = Held()
-    server = start(assistant, Limits(active=1))
+    server = start(assistant, Limits(slots=1))
     for streamed in (True, False):
         client = server.client().with_options(timeout=0.3)
         with pytest.raises(openai.APITimeoutError):

@@ -477,7 +477,7 @@ def test_a_full_queue_fails_politely(start):
             assert (await two.ask())[-1]["response"]["status"] == "completed"
 
     assistant = Held()
-    run(story, start(assistant, Limits(active=1, waiting=0)))
+    run(story, start(assistant, Limits(slots=1, waiting=0)))
 
 
 def test_who_is_turned_away(start):

@@ -15,7 +15,7 @@ import openai
 import pytest
 
 from echox.errors import ConfigError
-from echox.serve.run import load_engines
+from echox.serve.run import load_workers
 from echox.serve.settings import Limits, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,15 +93,15 @@ def test_a_process_that_dies_is_replaced_and_the_others_count_with_it():
 
 
 def test_settings_survive_their_way_to_a_process():
-    settings = Settings(("a", "b"), keys=("k",), origins=("https://x",), limits=Limits(active=2))
+    settings = Settings(("a", "b"), keys=("k",), origins=("https://x",), limits=Limits(slots=2))
     assert Settings.from_text(settings.to_text()) == settings and json.loads(settings.to_text())
-    with pytest.raises(ConfigError, match="active is 0"):
-        Limits(active=0)
+    with pytest.raises(ConfigError, match="slots is 0"):
+        Limits(slots=0)
 
 
-def test_engines_are_called_by_their_models(tmp_path):
-    engines = load_engines(Settings(models=("fake",)))
-    assert list(engines) == ["fake"] and engines["fake"].alive()
-    engines["fake"].close()
+def test_workers_are_called_by_their_models(tmp_path):
+    workers = load_workers(Settings(models=("fake",)))
+    assert list(workers) == ["fake"] and workers["fake"].alive()
+    workers["fake"].close()
     with pytest.raises(ConfigError, match="two models are called fake"):
-        load_engines(Settings(models=("fake", "fake")))
+        load_workers(Settings(models=("fake", "fake")))

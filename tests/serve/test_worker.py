@@ -6,9 +6,10 @@ import time
 import pytest
 from serve_players import Failing, Held, Remembering, Stepped
 
+from echox.generate.engine import Ask, InTurn, pieces_of
 from echox.generate.fake import FakeAssistant
 from echox.serve.refusals import Refusal
-from echox.serve.worker import UNREAD, Ask, Worker
+from echox.serve.worker import UNREAD, Worker
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def working():
     workers = []
 
     def make(assistant, **options):
-        workers.append(Worker(assistant, **options))
+        workers.append(Worker(InTurn(assistant), **options))
         return workers[-1]
 
     yield make
@@ -89,7 +90,7 @@ def test_who_has_heard_nothing_goes_before_who_has_sound_to_spare(working):
 
 def test_a_full_queue_refuses_and_a_place_that_is_freed_is_taken(working):
     assistant = Held()
-    worker = working(assistant, active=1, waiting=1)
+    worker = working(assistant, slots=1, waiting=1)
     first, _ = submit(worker, Ask(typed="a"))
     until(lambda: assistant.begun)
     _, second = submit(worker, Ask(typed="b"))
@@ -145,7 +146,7 @@ def test_history_goes_to_a_model_that_takes_it_and_to_no_other(working):
 def test_closing_ends_what_is_under_way():
     assistant = Held()
     assistant.go.set()
-    worker = Worker(assistant)
+    worker = Worker(InTurn(assistant))
     submit(worker, Ask(typed="word " * 300), read=False)
     worker.close()
     assert not worker.alive() and assistant.ended == assistant.begun
@@ -160,10 +161,9 @@ def test_a_loaded_models_own_stream_takes_what_the_worker_gives():
 
     taken = set(inspect.signature(SpeechAssistant.stream).parameters)
     assert {"question", "typed", "text_only", "sample_rate", "history"} <= taken
-    worker = Worker.__new__(Worker)
-    worker.assistant, worker.takes = Spy(), taken
-    list(worker._pieces(Ask(typed="x", history=(("user", "Hi"), ("assistant", "Hello")))))
-    seen = [_read_turn(turn) for turn in worker.assistant.history]
+    spy = Spy()
+    list(pieces_of(spy, Ask(typed="x", history=(("user", "Hi"), ("assistant", "Hello")))))
+    seen = [_read_turn(turn) for turn in spy.history]
     assert seen == [Turn("user", "Hi"), Turn("assistant", "Hello")]
 
 

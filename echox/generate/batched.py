@@ -1,0 +1,73 @@
+"""The engine of a loaded model: the rows of all live answers decode together; the vocoder is each answer's own.
+
+    answers    a ─ speaks ─ WAIT    b ─ WAIT      c ─ WAIT          each the assistant's own stream, told how to decode
+                             |           |             |
+    batches    echo decoder [a]         LLM [b c] <────'            one forward pass a step over the rows that are live
+
+A step runs the batches that somebody waits for, and in them every row: one whose answer is not waiting goes along, and what it
+says is kept until it is asked for. So an answer alone does exactly what it does without an engine, and company costs it no
+forward pass of its own. The twin is `InTurn` (generate/engine.py).
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from functools import partial
+from typing import Protocol
+
+from echox.generate.engine import Ask, pieces_of
+from echox.generate.types import Assistant, Piece
+from echox.models.decoding import Batch, Decoder, Decoding, Line, Said
+
+
+class Sharing(Assistant, Protocol):
+    """An assistant that can be told how its streams decode."""
+
+    def decoding_by(self, decoding: Decoding) -> Assistant:
+        """Return an assistant on the same parts whose streams decode by `decoding`."""
+        ...
+
+
+class Batched:
+    """Makes all answers together: a step is one forward pass of each decoder that is waited for."""
+
+    def __init__(self, assistant: Sharing) -> None:
+        self.assistant, self.sample_rate = assistant, assistant.sample_rate
+        self.batches: dict[int, Batch] = {}  # by the identity of the model that they run
+        self.unread: dict[Line, deque[Said]] = {}
+        self.wanted: dict[int, Batch] = {}  # those that somebody waits for
+
+    def open(self, ask: Ask) -> Iterator[Piece]:
+        """See `Engine.open`."""
+        lines: list[Line] = []
+        try:
+            yield from pieces_of(self.assistant.decoding_by(partial(self._decode, lines)), ask)
+        finally:
+            self._leave(lines)
+
+    def step(self) -> None:
+        """See `Engine.step`."""
+        wanted, self.wanted = self.wanted, {}
+        for batch in wanted.values():
+            made = batch.step()
+            for line, said in zip(made.lines, zip(made.tokens, made.states_BW, strict=True), strict=True):
+                self.unread[line].append(said)
+
+    def _decode(self, lines: list[Line], model: Decoder, line: Line) -> Iterator[Said | None]:
+        """Yield what a line says in company, and note it among its answer's `lines`; a Decoding."""
+        batch = self.batches.setdefault(id(model), Batch(model))
+        said = self.unread[line] = deque()
+        line.number = id(model)
+        lines.append(line)
+        batch.join(line)
+        while said or not line.ended:
+            if not said:
+                self.wanted[id(model)] = batch
+            yield said.popleft() if said else None
+        if line.error:
+            raise line.error
+
+    def _leave(self, lines: list[Line]) -> None:
+        """Free everything that the lines of an answer hold."""
+        for line in lines:
+            del self.unread[line]
+            self.batches[line.number].leave(line)

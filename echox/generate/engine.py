@@ -1,0 +1,85 @@
+"""What makes many answers on one model: the interface, and the slow, obvious engine that makes each by itself.
+
+    open(ask) ─► pieces ... WAIT ... pieces     an answer, advanced a piece at a time; closing it frees all that it holds
+    step()                                      one more token for all that wait; afterwards every WAIT has been served
+
+One thread calls an engine. Who goes next, who queues and who is given up is for its caller (serve/worker.py) to say.
+"""
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from echox.generate.types import Assistant, Piece
+from echox.text.prompt import Turn
+from echox.text.speakable import read_line, said_lines, sentences
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One thing to answer, or to say aloud: exactly one of `question`, `typed` and `say`."""
+
+    question: np.ndarray | bytes | None = None  # mono samples at `sample_rate`, or a file's bytes
+    sample_rate: int | None = None
+    typed: str | None = None
+    say: str | None = None
+    text_only: bool = False
+    hear_only: bool = False  # the answer ends with what was heard
+    history: tuple[tuple[str, str], ...] = ()  # (user or assistant, text) of earlier turns, oldest first
+    instructions: str = ""
+
+
+class Engine(Protocol):
+    """Makes answers that are advanced in any order; an answer that fails raises its own error and leaves the others alone."""
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second of its speech."""
+        ...
+
+    def open(self, ask: Ask) -> Iterator[Piece]:
+        """Begin an answer; WAIT among its pieces says that there is no more before the next `step`."""
+        ...
+
+    def step(self) -> None:
+        """Make what the answers that wait are waiting for."""
+        ...
+
+
+class InTurn:
+    """Makes every answer by itself, as the assistant streams it: nothing waits, nothing is shared."""
+
+    def __init__(self, assistant: Assistant) -> None:
+        self.assistant, self.sample_rate = assistant, assistant.sample_rate
+
+    def open(self, ask: Ask) -> Iterator[Piece]:
+        """See `Engine.open`."""
+        return pieces_of(self.assistant, ask)
+
+    def step(self) -> None:
+        """See `Engine.step`."""
+
+
+def pieces_of(assistant: Assistant, ask: Ask) -> Iterator[Piece]:
+    """Yield the pieces of one answer, told beyond the question whatever this assistant can be told."""
+    if ask.say is not None:
+        yield from _said(assistant, ask.say)
+        return
+    takes = inspect.signature(assistant.stream).parameters
+    history = tuple(Turn(role, text) for role, text in ask.history)
+    more: dict[str, Any] = {"history": history, "instructions": ask.instructions}
+    more = {name: value for name, value in more.items() if value and name in takes}
+    yield from assistant.stream(ask.question, ask.typed, text_only=ask.text_only, sample_rate=ask.sample_rate, **more)
+
+
+def _said(assistant: Assistant, text: str) -> Iterator[Piece]:
+    """Yield the speech of a text, a sentence at a time: the reader's time grows with the square of what it is given."""
+    for line in said_lines(text):
+        for part in sentences(line):
+            for sentence in sentences(read_line(part).text):
+                for piece in assistant.speak(sentence):
+                    yield replace(piece, finish="") if piece.finish else piece
+    yield Piece(finish="stop")

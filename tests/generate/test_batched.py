@@ -1,0 +1,164 @@
+"""Many answers on one model: in company, whoever comes, goes or fails, each is what the engine makes that takes them in turn."""
+
+import random
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+
+from echox import InputError, ModelError, SpeechAssistant
+from echox.errors import EchoxError
+from echox.generate import answer
+from echox.generate.batched import Batched
+from echox.generate.engine import Ask, Engine, InTurn
+from echox.generate.types import WAIT, Piece
+from echox.train.toy import sound_of
+from tests.toy_model import toy_model  # noqa: F401 - a fixture
+
+HISTORY = (("user", "Who is the king?"), ("assistant", "The king is Paris."))
+ASKS = (
+    Ask(sound_of("What is the capital of France?")),
+    Ask(sound_of("Who is the king?"), text_only=True),
+    Ask(typed="Is it?", history=HISTORY),
+    Ask(say="The answer is Paris. A big red city."),
+    Ask(typed="What is the capital of France?"),
+    Ask(sound_of("Is it?"), instructions="Be red."),
+)
+
+
+@dataclass(eq=False)
+class Talk:
+    """An answer under way, and what came of it."""
+
+    ask: Ask
+    pieces: object = None
+    made: list[Piece] = field(default_factory=list)
+    error: Exception | None = None
+    over: bool = False
+
+    def go_on(self, engine: Engine) -> Piece | None:
+        self.pieces = self.pieces or engine.open(self.ask)
+        try:
+            piece = next(self.pieces, None)
+        except EchoxError as error:
+            self.error, piece = error, None
+        self.over = piece is None
+        if piece is not None and piece is not WAIT:
+            self.made.append(piece)
+        return piece
+
+    def result(self) -> tuple:
+        waves = [np.zeros(0, np.float32), *(piece.audio for piece in self.made if piece.audio is not None)]
+        units = [unit for piece in self.made for unit in piece.units]
+        text, heard = ("".join(getattr(piece, name) for piece in self.made) for name in ("text", "heard"))
+        return text, heard, units, np.concatenate(waves).tolist(), self.made[-1].finish if self.made else ""
+
+
+def run(engine: Engine, talks: list[Talk], order: random.Random, cancelled: frozenset[int] = frozenset()) -> None:
+    """Open, advance, step and give up in an order drawn at random, until all have ended."""
+    coming, going, turns = [*talks], list[Talk](), 0
+    while coming or going:
+        turns += 1
+        assert turns < 20_000
+        if coming and order.random() < 0.2:
+            going.append(coming.pop(order.randrange(len(coming))))
+        elif going and order.random() < 0.6:
+            order.choice(going).go_on(engine)
+        else:
+            engine.step()
+        for talk in [one for one in going if talks.index(one) in cancelled and len(one.made) == 2]:
+            talk.pieces.close()
+            talk.over = True
+        going = [talk for talk in going if not talk.over]
+
+
+@pytest.fixture(scope="module")
+def assistant(toy_model):  # noqa: F811
+    return SpeechAssistant.load(str(toy_model), device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def wanted(assistant):
+    """What the obvious engine makes of every question, one after the other."""
+    talks, engine = [Talk(ask) for ask in ASKS], InTurn(assistant)
+    for talk in talks:
+        while not talk.over:
+            talk.go_on(engine)
+        assert talk.error is None
+    assert all(talk.result()[2] for talk in talks if not talk.ask.text_only)
+    return [talk.result() for talk in talks]
+
+
+def rows(engine: Batched) -> int:
+    """Return how many rows hold keys and values, or wait to be read."""
+    return sum(len(batch.slots or ()) + len(batch.joining) for batch in engine.batches.values())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_in_any_interleaving_text_units_and_samples_are_those_of_one_after_the_other(assistant, wanted, seed):
+    engine, talks = Batched(assistant), [Talk(ask) for ask in ASKS]
+    run(engine, talks, random.Random(seed))
+    assert [talk.result() for talk in talks] == wanted
+    assert rows(engine) == 0 and not engine.unread
+
+
+def test_a_step_is_one_forward_pass_for_all_that_wait(assistant, monkeypatch):
+    """Four equal questions: the LLM runs as often as for one of them, four rows a time."""
+    sizes, s2t = [], type(assistant.parts.s2t)
+    monkeypatch.setattr(s2t, "token_logits", lambda self, hidden: sizes.append(len(hidden)) or self.logits(hidden))
+    list(InTurn(assistant).open(ASKS[1]))
+    assert len(sizes) > 1 and set(sizes) == {1}
+    engine, talks, times = Batched(assistant), [Talk(ASKS[1]) for _ in range(4)], len(sizes)
+    sizes.clear()
+    while not all(talk.over for talk in talks):
+        for talk in talks:
+            while not talk.over and talk.go_on(engine) is not WAIT:
+                pass
+        engine.step()
+    assert sizes == [4] * times
+
+
+def test_one_that_is_given_up_frees_its_row_and_disturbs_nobody(assistant, wanted):
+    engine, talks = Batched(assistant), [Talk(ask) for ask in ASKS]
+    run(engine, talks, random.Random(7), cancelled=frozenset({0, 3}))
+    assert len(talks[0].made) == 2 and len(talks[3].made) == 2
+    assert [talks[n].result() for n in (1, 2, 4, 5)] == [wanted[n] for n in (1, 2, 4, 5)]
+    assert rows(engine) == 0 and not engine.unread
+
+
+def test_a_row_is_free_the_moment_its_answer_is_closed(assistant):
+    engine, talks = Batched(assistant), [Talk(Ask(typed="Is it?", text_only=True)) for _ in range(3)]
+    for _ in range(3):
+        for talk in talks:
+            talk.go_on(engine)
+        engine.step()
+    assert rows(engine) == 3
+    talks[1].pieces.close()
+    assert rows(engine) == 2 and len(engine.unread) == 2
+
+
+@pytest.mark.parametrize(
+    ("ask", "kind"),
+    [
+        (Ask(np.zeros(0, np.float32)), InputError),
+        (Ask(b"no recording"), InputError),
+        (Ask(typed=" "), InputError),
+        (Ask(typed="overflow"), ModelError),
+    ],
+    ids=["no samples", "no recording", "no words", "no numbers"],
+)
+def test_an_error_ends_its_own_answer_alone(assistant, wanted, monkeypatch, ask, kind):
+    def understand(parts, conversations, system=""):
+        asked = heard(parts, conversations, system)
+        if conversations[0][-1].text == "overflow":
+            asked[0].row.inputs_NW = asked[0].row.inputs_NW * torch.nan
+        return asked
+
+    heard = answer.understand
+    monkeypatch.setattr(answer, "understand", understand)
+    engine, talks = Batched(assistant), [*map(Talk, ASKS[:3]), Talk(ask)]
+    run(engine, talks, random.Random(3))
+    assert isinstance(talks[3].error, kind)
+    assert [talk.result() for talk in talks[:3]] == wanted[:3] and not any(talk.error for talk in talks[:3])
+    assert rows(engine) == 0 and not engine.unread
