@@ -1,6 +1,7 @@
 """SpeechTranslator and `echox translate`: any recording form, batches, beams, limits, and refusals in one sentence."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -153,3 +154,23 @@ def test_the_command_writes_json_for_several_and_goes_on_after_a_bad_one(folder,
 def test_wrong_usage_ends_with_two(folder, wav, tmp_path):
     assert run(wav, wav, "--model", folder).exit_code == 2
     assert run(wav, "--model", folder, "-o", wav).exit_code == 2
+
+
+def test_a_recording_comes_and_speech_goes_through_pipes(folder, wav, tmp_path):
+    by_name = run(wav, "--model", folder, "-o", tmp_path / "a.wav", "--dtype", "float32")
+    words = ["translate", "-", "-o", "-", "--model", str(folder), "--dtype", "float32"]
+    piped = CliRunner().invoke(app, words, input=wav.read_bytes())
+    assert by_name.exit_code == piped.exit_code == 0
+    assert piped.stdout_bytes == (tmp_path / "a.wav").read_bytes() and "recording: standard input" in piped.stderr
+    empty = CliRunner().invoke(app, ["translate", "-", "--model", str(folder)], input=b"")
+    assert empty.exit_code == 1 and "is empty" in empty.stderr
+
+
+def test_the_translation_of_a_pipe_has_a_name_of_its_own(folder, wav, tmp_path):
+    end, begin = os.pipe()
+    os.write(begin, wav.read_bytes()[: 1 << 15])
+    os.close(begin)
+    done = run(f"/dev/fd/{end}", wav, "--model", folder, "--out-dir", tmp_path / "out", "--json")
+    os.close(end)
+    assert [json.loads(line)["question"] for line in done.stdout.splitlines()] == [f"/dev/fd/{end}", str(wav)]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["habla.wav", "translation.wav"]

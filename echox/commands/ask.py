@@ -9,15 +9,16 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from os.path import isdir, realpath  # unlike those of Path, no loop of links or long name ends them
+from os.path import realpath  # unlike those of Path, no loop of links or long name ends them
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
 
-from echox.audio import QUESTION_SECONDS, check_output, load_audio, save_wav
-from echox.commands.sound import SOUND_FILES, play, record
+from echox.audio import QUESTION_SECONDS, check_output, load_audio, save_wav, to_pcm16
+from echox.commands.recordings import STANDARD, expanded, is_pipe, shown, sound_of
+from echox.commands.sound import play, record
 from echox.errors import EchoxError, InputError, OutputError
 from echox.generate.checks import check_text
 
@@ -46,8 +47,6 @@ Output = Annotated[
     Path | None, typer.Option("--output", "-o", help="WAV file to write, - for standard output; default answer.wav.")
 ]
 Play = Annotated[bool, typer.Option("--play", help="Play the answer, too (needs the extra `audio`).")]
-STANDARD = "-"  # standard input as a recording, standard output as the place of the speech
-STDIN_BYTES = 200 << 20
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def ask(
     check_seconds(max_seconds)
     _check_together(text_only, max_seconds, as_json, output)
     try:
-        sounds = [name for given in recordings or [] for name in expanded(given)] + (["microphone"] if mic else [])
+        sounds = expanded(recordings or []) + (["microphone"] if mic else [])
     except EchoxError as error:
         (json_error if as_json else plain_error)("", error)
         raise typer.Exit(1) from error
@@ -183,7 +182,7 @@ def plan(
 def stem_of(name: str, typed: bool) -> str:
     """Return the file name, without ending, of the answer to a question: the recording's own, or words of the text."""
     if not typed:
-        return Path(name).stem or "answer"
+        return "answer" if is_pipe(name) else Path(name).stem or "answer"
     return "-".join(re.findall(r"\w+", name.lower()))[:40].strip("-") or "typed"
 
 
@@ -289,7 +288,7 @@ def write_standard(wave: np.ndarray, sample_rate: int) -> None:
     if sys.stdout.isatty():
         raise OutputError("standard output is a terminal: send the speech into a pipe or a file (-o FILE).")
     buffer = io.BytesIO()
-    soundfile.write(buffer, np.clip(wave, -1, 1), sample_rate, subtype="PCM_16", format="WAV")
+    soundfile.write(buffer, np.frombuffer(to_pcm16(wave), "<i2"), sample_rate, format="WAV")  # as in a file
     try:
         sys.stdout.buffer.write(buffer.getvalue())
         sys.stdout.buffer.flush()
@@ -303,31 +302,14 @@ def _asked(question: Question) -> dict[str, Any]:
     return {"question": question.name if question.sound is None else question.sound}
 
 
-def expanded(given: str) -> list[str]:
-    """Return a recording's own name, or those of the recordings in a folder; InputError for a folder without any."""
-    if given == STANDARD or not isdir(given):
-        return [given]
-    folder = Path(given)
-    names = sorted(str(path) for path in folder.iterdir() if path.suffix.lower() in SOUND_FILES)
-    if not names:
-        raise InputError(f"{folder} holds no recording ({' '.join(SOUND_FILES)}): give another folder.")
-    return names
-
-
 def _with_sound(question: Question, mic: float) -> Question:
-    """Return the question with what standard input or the microphone gives, where it is one of these."""
-    if question.typed or question.name not in (STANDARD, "microphone"):
+    """Return the question with what a pipe or the microphone gives, where it is one of these."""
+    if question.typed:
         return question
     if question.name == "microphone" and mic:
         return replace(question, sound=record(mic))
-    if question.name != STANDARD:
-        return question
-    if sys.stdin is None or sys.stdin.isatty():
-        raise InputError("there is nothing on standard input: send a recording through a pipe.")
-    content = sys.stdin.buffer.read(STDIN_BYTES + 1)
-    if len(content) > STDIN_BYTES:
-        raise InputError(f"standard input holds more than {STDIN_BYTES >> 20} MB: cut the recording shorter.")
-    return replace(question, name="standard input", sound=content)
+    sound = sound_of(question.name)
+    return replace(question, name=shown(question.name), sound=sound) if isinstance(sound, bytes) else question
 
 
 def _check(question: Question) -> None:

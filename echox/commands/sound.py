@@ -7,8 +7,6 @@ import numpy as np
 from echox.audio import SAMPLE_RATE
 from echox.errors import InputError, OutputError, require
 
-SOUND_FILES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".mp4", ".aac", ".webm", ".aif", ".aiff")
-
 
 def record(seconds: float) -> np.ndarray:
     """Return `seconds` from the default microphone, float32 [samples] at 16 kHz; InputError where there is none."""

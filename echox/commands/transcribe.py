@@ -11,6 +11,7 @@ import typer
 
 from echox.audio import load_audio
 from echox.commands import ask
+from echox.commands.recordings import expanded, shown, sound_of
 from echox.errors import EchoxError
 
 LONGEST_SECONDS = 600.0
@@ -19,7 +20,10 @@ Beam = Annotated[int, typer.Option("--beam", min=1, max=100, help="Texts in view
 
 
 def transcribe(
-    recordings: Annotated[list[str], typer.Argument(help="Recordings (WAV, FLAC, OGG, MP3, M4A, WebM), or folders.")],
+    recordings: Annotated[
+        list[str],
+        typer.Argument(help="Recordings (WAV, FLAC, OGG, MP3, M4A, WebM), folders of them, or - for a pipe."),
+    ],
     model: Model = "mini",
     as_json: ask.Json = False,
     beam: Beam = 1,
@@ -29,16 +33,17 @@ def transcribe(
     """Write down what is said; exit status 1 when a recording cannot be heard."""
     show_error = ask.json_error if as_json else ask.plain_error
     try:
-        names = [name for given in recordings for name in ask.expanded(given)]
+        names = expanded(recordings)
+        sounds = [sound_of(name) for name in names]
     except EchoxError as error:
         show_error("", error)
         raise typer.Exit(1) from error
-    problems = [ask.attempt(_check, name) for name in names]
+    names = [shown(name) for name in names]
     ask.answer_each(
         names,
-        problems,
+        [ask.attempt(_check, sound) for sound in sounds],
         lambda: load_hearing(model, device, llm, beam),
-        lambda hear, number: _answer(hear, names[number], as_json),
+        lambda hear, number: _answer(hear, names[number], sounds[number], as_json),
         show_error,
     )
 
@@ -55,15 +60,15 @@ def load_hearing(model: str, device: str, llm: Any, beam: int) -> Any:
     with quiet_transformers():
         if is_translator(resolve_model(model)):
             translator = SpeechTranslator.load(model, device=device)
-            return lambda name: translator.transcribe(name, beam=beam)
+            return lambda sound: translator.transcribe(sound, beam=beam)
         assistant = SpeechAssistant.load(model, device=device, llm=llm)
-    return lambda name: next(iter(assistant.stream(name, text_only=True))).heard  # it hears before it answers
+    return lambda sound: next(iter(assistant.stream(sound, text_only=True))).heard  # it hears before it answers
 
 
-def _check(name: str) -> None:
-    load_audio(name, max_seconds=LONGEST_SECONDS)
+def _check(sound: str | bytes) -> None:
+    load_audio(sound, max_seconds=LONGEST_SECONDS)
 
 
-def _answer(hear: Any, name: str, as_json: bool) -> None:
-    text = hear(name)
+def _answer(hear: Any, name: str, sound: str | bytes, as_json: bool) -> None:
+    text = hear(sound)
     typer.echo(json.dumps({"recording": name, "text": text}, ensure_ascii=False) if as_json else text)

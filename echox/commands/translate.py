@@ -13,6 +13,7 @@ import typer
 
 from echox.audio import check_output, load_audio
 from echox.commands import ask
+from echox.commands.recordings import STANDARD, expanded, is_pipe, shown, sound_of
 from echox.errors import EchoxError, ModelError
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ Beam = Annotated[int | None, typer.Option("--beam", min=1, max=100, help="Hypoth
 
 def translate(
     recordings: Annotated[
-        list[str] | None, typer.Argument(help="Recordings (WAV, FLAC, OGG, MP3, M4A, WebM), or folders.")
+        list[str] | None,
+        typer.Argument(help="Recordings (WAV, FLAC, OGG, MP3, M4A, WebM), folders of them, or - for a pipe."),
     ] = None,
     model: Model = "",
     typed: Annotated[list[str] | None, typer.Option("--typed", help="Text to translate instead; repeat it.")] = None,
@@ -41,29 +43,32 @@ def translate(
     """Translate speech into speech, or speech and typed text into text; exit status 1 where there is no translation."""
     ask.check_seconds(max_seconds)
     _check_usage(bool(recordings), bool(typed), to, model)
-    if as_json and output == Path(ask.STANDARD):
+    if as_json and output == Path(STANDARD):
         raise typer.BadParameter("--json and -o - both want standard output: give -o a file.")
     if to == "text" and (output or out_dir):
         raise typer.BadParameter("--to text prints: leave -o and --out-dir out.")
     show_error = ask.json_error if as_json else ask.plain_error
     try:
-        names = [name for given in recordings or [] for name in ask.expanded(given)] + list(typed or [])
+        names = expanded(recordings or []) + list(typed or [])
         places = plan(names, output, out_dir) if to == "speech" else [None] * len(names)
+        given = names if typed else [sound_of(name) for name in names]
         if out_dir is not None:
             ask.make_folder(out_dir)
     except EchoxError as error:
         show_error("", error)
         raise typer.Exit(1) from error
     check = _check_typed if typed else _check
-    problems = [ask.attempt(check, name, place) for name, place in zip(names, places, strict=True)]
+    problems = [ask.attempt(check, one, place) for one, place in zip(given, places, strict=True)]
+    names = names if typed else [shown(name) for name in names]
     options = {"beams": beam, "max_seconds": max_seconds}
 
     def answer(translator: Any, number: int) -> None:
         name, place = names[number], places[number]
+        found = translator.translate(**{"typed" if typed else "sound": given[number]}, **options)
         if place is None:
-            _answer_text(translator, {"typed": name} if typed else {"sound": name}, options, as_json)
+            _show_text(found, {"typed": name} if typed else {"recording": name, "heard": found.heard}, as_json)
         else:
-            _answer(translator, name, place, options, as_json)
+            _show_speech(found, name, place, translator.load_seconds, as_json)
 
     ask.answer_each(names, problems, lambda: load_translator(model, device, dtype, to), answer, show_error)
 
@@ -88,11 +93,12 @@ def plan(names: list[str], output: Path | None, out_dir: Path | None) -> list[Pa
         raise typer.BadParameter(f"there are {len(names)} recordings: give --out-dir.")
     if out_dir is None:
         place = output or Path("translation.wav")
-        if realpath(place) in {realpath(name) for name in names}:
+        if str(place) != STANDARD and realpath(place) in {realpath(name) for name in names}:
             raise typer.BadParameter(f"{place} is the recording itself: write the translation elsewhere with -o.")
         return [place]
     taken = {realpath(name).lower() for name in names}  # a translation never replaces a recording
-    return [ask.free_name(out_dir, Path(name).stem or "translation", taken) for name in names]
+    stems = ["" if is_pipe(name) else Path(name).stem for name in names]
+    return [ask.free_name(out_dir, stem or "translation", taken) for stem in stems]
 
 
 def load_translator(model: str, device: str, dtype: str | None, to: str = "speech") -> Any:
@@ -110,10 +116,10 @@ def load_translator(model: str, device: str, dtype: str | None, to: str = "speec
     return translator
 
 
-def _check(name: str, place: Path | None) -> None:
-    if place is not None and str(place) != ask.STANDARD:
+def _check(sound: str | bytes, place: Path | None) -> None:
+    if place is not None and str(place) != STANDARD:
         check_output(place)
-    load_audio(name, max_seconds=LONGEST_SECONDS)
+    load_audio(sound, max_seconds=LONGEST_SECONDS)
 
 
 def _check_typed(text: str, place: Path | None) -> None:
@@ -122,24 +128,21 @@ def _check_typed(text: str, place: Path | None) -> None:
     check_text(text, "the text to translate")
 
 
-def _answer_text(translator: Any, given: dict[str, str], options: dict[str, Any], as_json: bool) -> None:
-    found: Translation = translator.translate(**given, **options)
+def _show_text(found: "Translation", source: dict[str, str], as_json: bool) -> None:
     if as_json:
-        source = {"recording": given["sound"], "heard": found.heard} if "sound" in given else given
         typer.echo(json.dumps(source | {"text": found.text, "finish": found.finish}, ensure_ascii=False))
     else:
         typer.echo(found.text)
 
 
-def _answer(translator: Any, name: str, place: Path, options: dict[str, Any], as_json: bool) -> None:
-    found: Translation = translator.translate(name, **options)
-    to_pipe = str(place) == ask.STANDARD
+def _show_speech(found: "Translation", name: str, place: Path, load_seconds: float, as_json: bool) -> None:
+    to_pipe = str(place) == STANDARD
     if to_pipe and found.audio is not None:
         ask.write_standard(found.audio, found.sample_rate)
     else:
         found.save(place)
     if as_json:
-        record = json.loads(ask.json_line(name, found, place, translator.load_seconds, unit_words=found.unit_words))
+        record = json.loads(ask.json_line(name, found, place, load_seconds, unit_words=found.unit_words))
         typer.echo(json.dumps(record | {"text": found.text or None}, ensure_ascii=False))
         return
     cut = " [cut at the limit]" if found.finish == "length" else ""

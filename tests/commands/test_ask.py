@@ -202,6 +202,25 @@ def test_a_recording_comes_and_speech_goes_through_pipes(loads, tmp_path, monkey
     assert b"question: standard input" in err and b"You asked about 0.5 seconds." in err
 
 
+def test_a_recording_comes_through_the_pipe_of_a_shell(run, tmp_path):
+    for content, words in (
+        (record(tmp_path / "question.wav").read_bytes(), "0.5 seconds"),
+        (b"no sound", "cannot be read"),
+    ):
+        end, begin = os.pipe()
+        os.write(begin, content)
+        os.close(begin)
+        status, out, err = run("ask", f"/dev/fd/{end}", "--text-only")
+        os.close(end)
+        assert status == (words == "cannot be read") and words in out + err
+
+
+def test_a_pipe_in_a_folder_is_refused_and_nobody_waits(run, tmp_path):
+    os.mkfifo(tmp_path / "pipe.wav")
+    status, _, err = run("ask", tmp_path / "pipe.wav", "--text-only")
+    assert status == 1 and "is a pipe" in err
+
+
 def test_an_empty_or_broken_pipe_is_one_sentence(run, monkeypatch):
     for content, words in ((b"", "is empty"), (b"no sound at all", "cannot be read as audio")):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))

@@ -126,6 +126,9 @@ def test_verbs_print_text(folder, translator, tmp_path):
     done = invoke("translate", "--typed", TEXT, "--typed", "", "--to", "text", *model)
     assert done.exit_code == 1 and done.stdout.splitlines()[0] == translator.translate(typed=TEXT).text
     assert "the text to translate is empty" in done.stderr
+    words = ["transcribe", "-", "--json", *map(str, model)]
+    piped = json.loads(CliRunner().invoke(app, words, input=(tmp_path / "a.wav").read_bytes()).stdout)
+    assert piped == {"recording": "standard input", "text": translator.transcribe(tmp_path / "a.wav")}
     done = invoke("transcribe", tmp_path / "a.wav", tmp_path / "none.wav", *model)
     assert (
         done.exit_code == 1
