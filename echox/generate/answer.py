@@ -87,7 +87,7 @@ def answer_stream(
     text, segmenter, said = TextStream(parts.tokenizer), parts.segmenter.fresh(), _Said()
     budget, first = Budget(limits.samples), 0
     sampling = replace(parts.sampling, seed=limits.seed)
-    line = Line(asked.row, parts.stop, lambda ids: len(ids) >= limits.new_tokens, sampling)
+    line = Line(asked.row, parts.stop, lambda ids: len(ids) >= limits.new_tokens, sampling, recurs=True)
     for made in decoding(parts.s2t, line):
         if made is None:
             yield WAIT

@@ -17,6 +17,7 @@ from typing import Protocol
 from echox.generate.engine import Ask, pieces_of
 from echox.generate.types import Assistant, Piece
 from echox.models.decoding import Batch, Decoder, Decoding, Line, Said
+from echox.models.kept import Kept
 
 
 class Sharing(Assistant, Protocol):
@@ -30,7 +31,9 @@ class Sharing(Assistant, Protocol):
 class Batched:
     """Makes all answers together: a step is one forward pass of each decoder that is waited for."""
 
-    def __init__(self, assistant: Sharing) -> None:
+    def __init__(self, assistant: Sharing, keep: int = 0) -> None:
+        """Begin without answers; what the text model has read of `keep` conversations stays for their next turns."""
+        self.keep = keep
         self.assistant, self.sample_rate = assistant, assistant.sample_rate
         self.batches: dict[int, Batch] = {}  # by the identity of the model that they run
         self.unread: dict[Line, deque[Said]] = {}
@@ -54,7 +57,7 @@ class Batched:
 
     def _decode(self, lines: list[Line], model: Decoder, line: Line) -> Iterator[Said | None]:
         """Yield what a line says in company, and note it among its answer's `lines`; a Decoding."""
-        batch = self.batches.setdefault(id(model), Batch(model))
+        batch = self.batches.setdefault(id(model), Batch(model, Kept(self.keep)))
         said = self.unread[line] = deque()
         line.number = id(model)
         lines.append(line)

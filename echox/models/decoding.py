@@ -17,8 +17,9 @@ from typing import Any, Protocol
 import torch
 
 from echox.errors import ModelError
+from echox.models.kept import Kept
 from echox.models.sampling import GREEDY, Sampling, repeats, sample
-from echox.models.slots import Row, Slots, prefill, step
+from echox.models.slots import Row, Slots, prefill, resume, step
 
 log = logging.getLogger(__name__)
 OVERFLOW = -1  # stands for the token of a row whose scores are no numbers
@@ -51,6 +52,7 @@ class Line:
     is_over: Callable[[list[int]], bool]
     sampling: Sampling = GREEDY
     number: int = 0  # its reader's own
+    recurs: bool = False  # others may begin as it did: what is read of it is worth keeping
     said: list[int] = field(default_factory=list)
     ended: bool = False
     error: Exception | None = None
@@ -80,8 +82,9 @@ class Step:
 class Batch:
     """Lines of one model that decode together; whatever a line does or meets, the others go on as if they were alone."""
 
-    def __init__(self, model: Decoder) -> None:
-        self.model = model
+    def __init__(self, model: Decoder, kept: Kept | None = None) -> None:
+        """Begin without lines; `kept` holds what has been read of those that recur."""
+        self.model, self.kept = model, kept
         self.joining: list[Line] = []
         self.lines: list[Line] = []  # as the rows of `slots`
         self.slots: Slots | None = None
@@ -130,8 +133,17 @@ class Batch:
         self.joining = [line for line in self.joining if not line.ended]
         on = [place for place, line in enumerate(self.lines) if not line.ended]
         if len(on) < len(self.lines):
+            self._keep()
             self.slots = self.slots.keep(on) if on and self.slots else None
             self.lines = [self.lines[place] for place in on]
+
+    def _keep(self) -> None:
+        """Keep what has been read of lines that end and recur."""
+        for place, line in enumerate(self.lines):
+            if self.kept and self.slots and line.ended and line.recurs and line.row.plain and not line.error:
+                slots, said = self.slots.keep([place]), torch.tensor(line.said, device=self.hidden_BW.device)
+                inputs_NW = torch.cat([line.row.inputs_NW, self.model.embed_tokens(said.long())])
+                self.kept.put(inputs_NW[: slots.seen_BN.shape[1]], slots)
 
     def _advance(self) -> None:
         """Give every row the token that it said last."""
@@ -165,7 +177,7 @@ class Batch:
             self._read(joining)
         except Exception:
             log.debug("rows could not be read together", exc_info=True)
-            for line in joining:
+            for line in [line for line in joining if line not in self.lines]:
                 try:
                     self._read([line])
                 except Exception as error:
@@ -173,9 +185,17 @@ class Batch:
                     log.debug("a row could not be read", exc_info=True)
 
     def _read(self, lines: list[Line]) -> None:
-        if not lines:
-            return
-        slots, hidden_BW = prefill(self.model.body, [line.row for line in lines])
+        new: list[Line] = []
+        for line in lines:
+            past = self.kept.find(line.row) if self.kept and line.recurs else None
+            if past is None:
+                new.append(line)
+            else:
+                self._take_in([line], *resume(self.model.body, past, line.row))
+        if new:
+            self._take_in(new, *prefill(self.model.body, [line.row for line in new]))
+
+    def _take_in(self, lines: list[Line], slots: Slots, hidden_BW: torch.Tensor) -> None:
         if self.slots is not None:
             slots, hidden_BW = self.slots.join(slots), torch.cat([self.hidden_BW, hidden_BW])
         self.slots, self.hidden_BW, self.lines = slots, hidden_BW, [*self.lines, *lines]

@@ -1,6 +1,7 @@
 """Rows in the middle of decoding as a value: what a decoder has read of them, kept, joined and continued.
 
     prefill: rows of inputs --decoder--> Slots, the state that predicts each row's next token
+    resume:  the same for a row whose beginning has been read
     step:    Slots, one input a row --decoder--> Slots, the next states
 
 A decoder is any Hugging Face body that takes `inputs_embeds`. Rows are padded on the left, every row counts its own places, so a
@@ -32,6 +33,11 @@ class Row:
     next_place: int | None = None
     seen_N: torch.Tensor | None = None
 
+    @property
+    def plain(self) -> bool:
+        """Whether its places are 0, 1, 2 ... and everything may be looked at."""
+        return self.places_N is None and self.next_place is None and self.seen_N is None
+
 
 @dataclass
 class Slots:
@@ -56,6 +62,11 @@ class Slots:
         cache = _cache([(layer.keys[index, :, first:], layer.values[index, :, first:]) for layer in self.cache.layers])
         seen_BN = seen_BN[:, first:]
         return Slots(cache, seen_BN, self.next_B[index], self.plain or bool(seen_BN.all()))
+
+    def first(self, count: int) -> "Slots":
+        """Return the slots of the first places of one plain row."""
+        cache = _cache([(layer.keys[:, :, :count], layer.values[:, :, :count]) for layer in self.cache.layers])
+        return Slots(cache, self.seen_BN[:, :count], torch.full_like(self.next_B, count), self.plain)
 
     def join(self, other: "Slots") -> "Slots":
         """Return these rows and those of `other` in one batch, the shorter ones padded on the left."""
@@ -96,6 +107,15 @@ def prefill(body: Any, rows: Sequence[Row]) -> tuple[Slots, torch.Tensor]:
     following = [int(n) if row.next_place is None else row.next_place for row, n in zip(rows, lengths_B, strict=True)]
     slots = Slots(DynamicCache(), seen_BN, torch.tensor(following, device=real_BN.device), bool(seen_BN.all()))
     return _run(body, slots, inputs_BNW, places_BN)
+
+
+def resume(body: Any, past: Slots, row: Row) -> tuple[Slots, torch.Tensor]:
+    """Return what `prefill` returns of one plain row, `past` being the slots of its first places, which are used up."""
+    done, count = past.seen_BN.shape[1], len(row.inputs_NW)
+    places_BN = torch.arange(done, count, device=row.inputs_NW.device)[None]
+    seen_BN = nn.functional.pad(past.seen_BN, (0, count - done), value=True)
+    slots = Slots(past.cache, seen_BN, torch.full_like(past.next_B, count), past.plain)
+    return _run(body, slots, row.inputs_NW[None, done:], places_BN)
 
 
 def step(body: Any, slots: Slots, inputs_BW: torch.Tensor) -> tuple[Slots, torch.Tensor]:

@@ -46,7 +46,7 @@ def _engine(model: str, settings: Settings) -> Engine:
     from echox.assistant import SpeechAssistant
     from echox.generate.batched import Batched
 
-    return Batched(SpeechAssistant.load(model, settings.device, settings.dtype, settings.llm))
+    return Batched(SpeechAssistant.load(model, settings.device, settings.dtype, settings.llm), settings.limits.slots)
 
 
 def app_of_environment() -> FastAPI:

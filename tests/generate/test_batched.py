@@ -13,6 +13,7 @@ from echox.generate import answer
 from echox.generate.batched import Batched
 from echox.generate.engine import Ask, Engine, InTurn
 from echox.generate.types import WAIT, Piece
+from echox.models import kept
 from echox.train.toy import sound_of
 from tests.toy_model import toy_model  # noqa: F401 - a fixture
 
@@ -162,3 +163,26 @@ def test_an_error_ends_its_own_answer_alone(assistant, wanted, monkeypatch, ask,
     assert isinstance(talks[3].error, kind)
     assert [talk.result() for talk in talks[:3]] == wanted[:3] and not any(talk.error for talk in talks[:3])
     assert rows(engine) == 0 and not engine.unread
+
+
+def test_a_conversation_kept_over_its_turns_gets_the_answers_of_one_that_is_not(assistant, monkeypatch):
+    """Two conversations beside each other; from their second turns on the text model reads what is new alone."""
+    monkeypatch.setattr(kept, "LEAST", 4)
+    found, find = [], kept.Kept.find
+    monkeypatch.setattr(kept.Kept, "find", lambda self, row: found.append(find(self, row)) or found[-1])
+    engine, plain = Batched(assistant, keep=2), InTurn(assistant)
+    histories: list[tuple] = [(), ()]
+    for turn in range(3):
+        asks = [
+            Ask(typed=text, history=one) for text, one in zip(("Who is the king?", "Is it?"), histories, strict=True)
+        ]
+        talks, twins = [Talk(ask) for ask in asks], [Talk(ask) for ask in asks]
+        run(engine, talks, random.Random(turn))
+        run(plain, twins, random.Random(0))
+        assert [talk.result() for talk in talks] == [twin.result() for twin in twins]
+        histories = [
+            (*one.ask.history, ("user", one.ask.typed), ("assistant", one.result()[0].strip() or "Paris."))
+            for one in talks
+        ]
+    assert all(found[2:]) and max(len(slots.seen_BN[0]) for slots in found[2:]) > 20
+    assert len(engine.batches[id(assistant.parts.s2t)].kept.rows) == 2 and rows(engine) == 0

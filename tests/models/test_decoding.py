@@ -6,9 +6,10 @@ from transformers import NoRepeatNGramLogitsProcessor
 
 from echox.errors import ConfigError, ModelError
 from echox.models.decoding import OVERFLOW, Batch, Line, alone, choose, decode
+from echox.models.kept import Kept
 from echox.models.llama import Llama, LlamaConfig
 from echox.models.sampling import GREEDY, Sampling, repeats
-from echox.models.slots import Row, prefill, step
+from echox.models.slots import Row, prefill, resume, step
 
 WIDTH, WORDS = 16, 30
 
@@ -183,3 +184,50 @@ def test_a_line_that_fails_ends_alone():
     model.embed_tokens = None
     batch.step()
     assert isinstance(again.error, TypeError) and not len(batch) and batch.slots is None
+
+
+@torch.inference_mode()
+def test_a_row_whose_beginning_was_read_goes_on_as_if_it_were_read_whole():
+    model, row = Tiny(), rows()[2]
+    past = prefill(model.body, [Row(row.inputs_NW[:9])])[0]
+    for count in (9, 5):
+        slots, hidden_BW = resume(model.body, past.first(count), row)
+        whole, expected_BW = prefill(model.body, [row])
+        torch.testing.assert_close(hidden_BW, expected_BW)
+        assert slots.next_B.tolist() == whole.next_B.tolist() == [12] and slots.seen_BN.equal(whole.seen_BN)
+    assert past.cache.layers[0].keys.shape[2] == 9  # what was lent is as it was
+
+
+def test_a_conversation_is_read_from_where_it_was_left():
+    """Turn after turn in a batch with others; the body is given what is new, and says what it says of the whole."""
+    model, kept = Tiny(), Kept(2)
+    batch, fresh, read = Batch(model, kept), torch.randn(7, 40, WIDTH), []
+    forward = model.body.forward
+
+    def counted(inputs_embeds, **given):
+        read.append(inputs_embeds.shape[1])
+        return forward(inputs_embeds, **given)
+
+    model.body.forward = counted
+    beside = Line(rows()[1], (), lambda said: False)
+    batch.join(beside)
+    inputs_NW = fresh[0]
+    for turn in range(1, 4):
+        talk = Line(Row(inputs_NW), {0}, lambda said: len(said) >= 4, recurs=True)
+        batch.join(talk)
+        read.clear()
+        while not talk.ended:
+            batch.step()
+        assert max(read) == (40 if turn == 1 else 41), turn  # the last word said is read with what follows
+        assert talk.said == slowly(model, talk.row, 4) and len(talk.said) == 4
+        batch.step()
+        inputs_NW = torch.cat([inputs_NW, model.table[talk.said], fresh[turn]])
+        assert len(kept.rows) == 1  # a turn takes the place of the one before it
+    for other in fresh[4:]:
+        batch.join(Line(Row(other), {0}, lambda said: len(said) >= 2, recurs=True))
+    while len(batch) > 1:
+        batch.step()
+    batch.step()
+    assert len(kept.rows) == 2 and kept.find(Row(inputs_NW)) is None and kept.find(Row(fresh[6])) is not None
+    assert kept.find(Row(fresh[6], seen_N=torch.ones(40, dtype=torch.bool))) is None
+    assert kept.find(Row(fresh[6] + 1e-6)) is None and len(beside.said) > 8

@@ -3,6 +3,7 @@ import queue
 import threading
 import time
 
+import numpy as np
 import pytest
 from serve_players import Failing, Held, Remembering, Stepped
 
@@ -10,14 +11,15 @@ from echox.generate.engine import Ask, InTurn, pieces_of
 from echox.generate.fake import FakeAssistant
 from echox.serve.refusals import Refusal
 from echox.serve.worker import UNREAD, Worker
+from tests.toy_model import toy_model  # noqa: F401 - a fixture
 
 
 @pytest.fixture
 def working():
     workers = []
 
-    def make(assistant, **options):
-        workers.append(Worker(InTurn(assistant), **options))
+    def make(assistant, engine=None, **options):
+        workers.append(Worker(engine or InTurn(assistant), **options))
         return workers[-1]
 
     yield make
@@ -42,7 +44,7 @@ def submit(worker, ask, read=True):
 
 
 def until(true):
-    end = time.monotonic() + 5
+    end = time.monotonic() + 20
     while not true():
         assert time.monotonic() < end
         time.sleep(0.002)
@@ -50,7 +52,7 @@ def until(true):
 
 def drained(arrived):
     pieces = []
-    while (piece := arrived.get(timeout=5)) is not None:
+    while (piece := arrived.get(timeout=60)) is not None:
         pieces.append(piece)
         if isinstance(piece, Exception):
             break
@@ -134,6 +136,34 @@ def test_a_text_is_said_sentence_by_sentence_and_hearing_ends_with_what_was_hear
     tone = FakeAssistant().say("one two three").audio
     heard = drained(submit(worker, Ask(tone, hear_only=True))[1])
     assert [piece.heard for piece in heard] == ["0.6 seconds"]
+
+
+def test_many_at_once_on_a_loaded_model_say_what_each_says_alone(working, toy_model):  # noqa: F811
+    """Two slots, a queue of two, somebody who leaves in mid-answer, and somebody who finds no place."""
+    from echox.assistant import SpeechAssistant
+    from echox.generate.batched import Batched
+
+    assistant = SpeechAssistant.load(str(toy_model), device="cpu", dtype="float32")
+    engine, asks = (
+        Batched(assistant, 2),
+        [Ask(typed="Who is the king?"), Ask(typed="Is it?"), Ask(say="A big red city.")],
+    )
+    worker = working(assistant, engine, slots=2, waiting=2)
+    with worker.changed:  # the thread waits until all are queued
+        leaving, left = submit(worker, Ask(typed="What is the capital of France?"), read=False)
+        submitted = [submit(worker, ask) for ask in asks]
+        with pytest.raises(Refusal, match="wait already"):
+            submit(worker, asks[0])
+    left.get(timeout=20)
+    leaving.cancel()
+    for ask, (_, arrived) in zip(asks, submitted, strict=True):
+        pieces, alone = drained(arrived), list(pieces_of(assistant, ask))
+        for name in ("text", "units"):
+            assert [getattr(one, name) for one in pieces] == [getattr(one, name) for one in alone]
+        waves = [[one.audio for one in some if one.audio is not None] for some in (pieces, alone)]
+        assert np.array_equal(*map(np.concatenate, waves))
+    until(lambda: worker.load() == (0, 0) and not engine.unread)
+    assert all(batch.slots is None and not batch.joining for batch in engine.batches.values())
 
 
 def test_history_goes_to_a_model_that_takes_it_and_to_no_other(working):
