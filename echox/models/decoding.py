@@ -34,11 +34,11 @@ class Decoder(Protocol):
         """The Hugging Face decoder."""
         ...
 
-    def embed_tokens(self, tokens_B: torch.Tensor) -> torch.Tensor:
+    def embed_tokens(self, tokens_B: torch.Tensor, /) -> torch.Tensor:
         """Return the decoder's inputs (B, W) of tokens (B,)."""
         ...
 
-    def token_logits(self, hidden_BW: torch.Tensor) -> torch.Tensor:
+    def token_logits(self, hidden_BW: torch.Tensor, /) -> torch.Tensor:
         """Return scores (B, V) of the next token; one that may never come has minus infinity."""
         ...
 
