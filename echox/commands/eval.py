@@ -189,6 +189,9 @@ def translation(
     language: Annotated[str, typer.Option(help="Language that is spoken, for the judge.")] = "en",
     cascade: Annotated[str, typer.Option(help="A Whisper that translates into English; mini says its text.")] = "",
     source_language: Annotated[str, typer.Option(help="Language of the recordings, for the cascade.")] = "es",
+    unit_encoder: Annotated[
+        str, typer.Option(help="Encoder of the models' units, where they do not share a shipped voice: for unit BLEU.")
+    ] = "",
     networks: Annotated[str, typer.Option(help="dnsmos, distillmos.")] = "",
     tasks: Annotated[
         str, typer.Option(help="st, mt, asr, cascade, spaces: what models that write do, in place of a judge.")
@@ -212,7 +215,7 @@ def translation(
         return
     options = TranslationOptions(out, load_judge(judge, device, judge_window, language), pairs.name, scores)
     hears = load_judge(cascade, device, judge_window, source_language, translates=True) if cascade else None
-    _show(run_translation(found, load_arms(model or [], hears, device, dtype, beam), options))
+    _show(run_translation(found, load_arms(model or [], hears, device, dtype, beam, unit_encoder), options))
 
 
 @app.command()

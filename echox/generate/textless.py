@@ -73,6 +73,7 @@ class Textless:
     longest: int  # samples of a piece
     encoder: SpeechEncoder | None = None
     layer: int = 0
+    voice: Path | None = None  # folder of its vocoder and units
 
     @property
     def sample_rate(self) -> int:
@@ -162,6 +163,7 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> Textless:
         config["longest_seconds"] * SAMPLE_RATE,
         encoder,
         config["encoder_layer"],
+        voice,
     )
     check_parts(found, folder)
     translator.to(device, dtype)

@@ -11,6 +11,7 @@ from echox.generate.textless import KIND, MODEL_TYPE
 from echox.hub import SHIPPED
 from echox.models.encoder import SpeechEncoder
 from echox.train.pack import UNIT_FILES, copy_part
+from echox.units.extractor import CENTROIDS_FILE
 
 
 class Recipe(Settings):
@@ -34,6 +35,10 @@ class Recipe(Settings):
     int8: bool = False
 
 
+MEASURING = (
+    "config.json",
+    CENTROIDS_FILE,
+)  # of the units, where they are there: reference speech becomes units by them
 SAID = (
     "source",
     "target",
@@ -67,6 +72,9 @@ def run(recipe: Recipe) -> Path:
                 if not (recipe.units / name).exists():
                     raise ModelError(f"{recipe.units / name} is missing: train the units first.")
                 copy_file(recipe.units / name, folder / "units" / name)
+            for name in MEASURING:
+                if (recipe.units / name).exists():
+                    copy_file(recipe.units / name, folder / "units" / name)
         config = {"model_type": MODEL_TYPE, "kind": KIND} | {name: getattr(recipe, name) for name in SAID}
         write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
 

@@ -38,6 +38,7 @@ def test_the_packed_folder_translates(world):
     assert json.loads((world / "translator" / "config.json").read_text())["kind"] == "textless"
     kept = sorted(path.name for path in (world / "translator").iterdir() if not path.name.startswith("."))
     assert kept == ["config.json", "translator", "units", "vocoder"]
+    assert (world / "translator" / "units" / "centroids.safetensors").is_file()
 
 
 def test_what_is_logged_and_kept(world):

@@ -5,7 +5,7 @@
     recording ──recogniser that translates──► text ──voice──► speech      the cascade that a user would take instead
 
 An arm is a model, `reference` or `cascade`; all hear the same recordings, and each later model is compared with the first one by
-sacrebleu's paired bootstrap. Units are scored only where an arm makes them.
+sacrebleu's paired bootstrap. Units are scored where an arm makes them and the references' units are known (unit_references.py).
 """
 
 import time
@@ -27,15 +27,29 @@ from echox.eval.scorers.opinions import distillmos, dnsmos
 from echox.eval.scorers.translation import Translation, bleu, chrf, compare
 from echox.eval.scorers.word_errors import errors_between
 from echox.eval.tables import Items, Table, pooled_rate
+from echox.eval.tasks.latency import peak_memory
+from echox.eval.tasks.unit_references import UnitsOf, units_of
+from echox.text.bleu import unit_bleu
 from echox.text.normalize import whisper_basic
 
 CEILING, CASCADE = "reference", "cascade"
 BATCH = 8
+MEANING = (
+    "RTF: seconds of work a second of the source. Unit BLEU: against the reference speech as units of the model's own. "
+    "Peak MiB: of the process so far, judge and all models included; measure a model alone for its own."
+)
 LENGTHS = ((1, 5), (6, 9), (10, 10_000))  # words of a reference: rows of the table by length
 Spoken = tuple[np.ndarray, int, float, list[int]]
 """Speech (float32 [samples]), its rate, the seconds it took to make, and its units."""
-Translate = Callable[[Path], Spoken]
 Score = Callable[[np.ndarray], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What translates a recording, and for units what writes reference speech in them."""
+
+    translate: Callable[[Path], Spoken]
+    units_of: UnitsOf | None = None
 
 
 @dataclass(frozen=True)
@@ -48,17 +62,17 @@ class TranslationOptions:
     opinions: tuple[Score, ...] = ()
 
 
-def model_arm(translator: Any, beams: int | None) -> Translate:
+def model_arm(translator: Any, beams: int | None, units_of: UnitsOf | None = None) -> Arm:
     """Return an arm that asks a `SpeechTranslator`."""
 
     def translate(path: Path) -> Spoken:
         found = translator.translate(path, beams=beams)
         return found.audio, found.sample_rate, found.wall_seconds, found.units
 
-    return translate
+    return Arm(translate, units_of)
 
 
-def cascade_arm(recogniser: Judge, assistant: Any) -> Translate:
+def cascade_arm(recogniser: Judge, assistant: Any) -> Arm:
     """Return the arm of a recogniser that translates into text, which `assistant` says."""
 
     def translate(path: Path) -> Spoken:
@@ -69,13 +83,16 @@ def cascade_arm(recogniser: Judge, assistant: Any) -> Translate:
         reply = assistant.say(text)
         return reply.audio, reply.sample_rate, time.perf_counter() - started, reply.units
 
-    return translate
+    return Arm(translate)
 
 
 def load_arms(
-    models: Sequence[str], cascade: Judge | None, device: str, dtype: str | None, beams: int | None
-) -> dict[str, Translate]:
-    """Return an arm of every model, by its folder's name, and of the cascade; ConfigError for two of one name, or none at all."""
+    models: Sequence[str], cascade: Judge | None, device: str, dtype: str | None, beams: int | None, encoder: str = ""
+) -> dict[str, Arm]:
+    """Return an arm of every model, by its folder's name, and of the cascade; ConfigError for two of one name, or none at all.
+
+    `encoder` is that of the models' units, where they do not bring it.
+    """
     from echox.assistant import SpeechAssistant
     from echox.translator import SpeechTranslator
 
@@ -86,10 +103,8 @@ def load_arms(
         )
     if not names and cascade is None:
         raise ConfigError("there is nothing to measure: give --model or --cascade.")
-    arms = {
-        name: model_arm(SpeechTranslator.load(model, device, dtype), beams)
-        for name, model in zip(names, models, strict=True)
-    }
+    loaded = {name: SpeechTranslator.load(model, device, dtype) for name, model in zip(names, models, strict=True)}
+    arms = {name: model_arm(one, beams, units_of(one, encoder)) for name, one in loaded.items()}
     return arms if cascade is None else arms | {CASCADE: cascade_arm(cascade, SpeechAssistant.load("mini", device))}
 
 
@@ -103,9 +118,7 @@ def opinions_of(networks: str) -> tuple[Score, ...]:
     return tuple(known[name]() for name in names)
 
 
-def run_translation(
-    pairs: Sequence[SpokenPair], arms: dict[str, Translate], options: TranslationOptions
-) -> list[Table]:
+def run_translation(pairs: Sequence[SpokenPair], arms: dict[str, Arm], options: TranslationOptions) -> list[Table]:
     """Return the tables of all arms over all pairs, writing translation.jsonl and the speech; a run that was stopped goes on."""
     require("sacrebleu", "eval")
     arms = {CEILING: _reference_of({pair.audio: pair for pair in pairs})} | arms if _all_spoken(pairs) else arms
@@ -116,25 +129,23 @@ def run_translation(
         "judge": options.judge.name,
     }
     with Results(options.out / "translation.jsonl", settings) as results:
-        for arm, translate in arms.items():
-            (options.out / "audio" / arm).mkdir(parents=True, exist_ok=True)
-            todo = [pair for pair in pairs if (arm, pair.id) not in results.done]
+        for name, arm in arms.items():
+            (options.out / "audio" / name).mkdir(parents=True, exist_ok=True)
+            todo = [pair for pair in pairs if (name, pair.id) not in results.done]
             for first in range(0, len(todo), BATCH):
-                _hear(todo[first : first + BATCH], arm, translate, options, results)
+                _hear(todo[first : first + BATCH], name, arm, options, results)
         return translation_tables(results.settings, list(results.items.values()))
 
 
-def _hear(
-    pairs: Sequence[SpokenPair], arm: str, translate: Translate, options: TranslationOptions, results: Results
-) -> None:
+def _hear(pairs: Sequence[SpokenPair], name: str, arm: Arm, options: TranslationOptions, results: Results) -> None:
     """Translate some pairs and write down what the judge hears; a recording that fails counts as nothing said."""
     made: list[tuple[np.ndarray, dict[str, Any]]] = []
     for pair in pairs:
         seconds = len(load_audio(pair.audio)) / SAMPLE_RATE
         try:
-            wave, rate, wall, units = translate(pair.audio)
-            if arm != CEILING and len(wave):
-                save_wav(options.out / "audio" / arm / f"{pair.id}.wav", wave, rate)
+            wave, rate, wall, units = arm.translate(pair.audio)
+            if name != CEILING and len(wave):
+                save_wav(options.out / "audio" / name / f"{pair.id}.wav", wave, rate)
             facts = {
                 "seconds": len(wave) / rate,
                 "wall_seconds": wall,
@@ -152,12 +163,25 @@ def _hear(
                 "error": str(error)[:200],
             }
             made.append((np.zeros(0, np.float32), facts))
+    memory, wanted = peak_memory(), _reference_units(pairs, arm)
     heard = options.judge.transcribe([wave for wave, _ in made])
-    for pair, (wave, facts), text in zip(pairs, made, heard, strict=True):
-        record = {"arm": arm, "id": pair.id, "reference": pair.target_text, "transcript": text} | facts
+    for pair, (wave, facts), text, units in zip(pairs, made, heard, wanted, strict=True):
+        record = {"arm": name, "id": pair.id, "reference": pair.target_text, "transcript": text} | facts | memory
+        record |= {} if units is None else {"reference_units": units}
         for score in options.opinions:
             record |= score(wave) if len(wave) else {}
         results.append(record | asdict(errors_between(pair.target_text, text)))
+
+
+def _reference_units(pairs: Sequence[SpokenPair], arm: Arm) -> list[list[int] | None]:
+    """Return the units of each pair's reference speech, where there is any and the arm can write them."""
+    spoken = [number for number, pair in enumerate(pairs) if pair.target_audio is not None]
+    found: list[list[int] | None] = [None] * len(pairs)
+    if arm.units_of is not None and spoken:
+        waves = [load_audio(pair.target_audio) for pair in pairs if pair.target_audio is not None]
+        for number, units in zip(spoken, arm.units_of(waves), strict=True):
+            found[number] = units
+    return found
 
 
 def translation_tables(settings: dict[str, Any], items: Items) -> list[Table]:
@@ -172,9 +196,9 @@ def translation_tables(settings: dict[str, Any], items: Items) -> list[Table]:
             (arm, str(len(mine)), f"{score.score:.1f} [{_interval(mine)}]", f"{letters.score:.1f}", *_facts(mine))
         )
     extra = [name for name in ("dnsmos", "distillmos") if any(name in item for item in items)]
-    head = ("arm", "n", "ASR-BLEU", "ASR-chrF", "WER %", "words/s", "RTF", "failed")
+    head = ("arm", "n", "ASR-BLEU", "ASR-chrF", "WER %", "words/s", "RTF", "unit BLEU", "peak MiB", "failed")
     judge = f"Judge {settings['judge']}; both sides normalised (whisper-basic); {notes}"
-    found = [Table("Translation", head, tuple(rows), f"{judge}. RTF: seconds of work a second of the source.")]
+    found = [Table("Translation", head, tuple(rows), f"{judge}. {MEANING}")]
     if extra:
         means = [(arm, *(_mean([i[n] for i in items if i["arm"] == arm and n in i]) for n in extra)) for arm in arms]
         found.append(Table("Voice", ("arm", *extra), tuple(means)))
@@ -210,13 +234,19 @@ def _interval(items: Items, resamples: int = 1000) -> str:
     return f"{mean - half:.1f}, {mean + half:.1f}"
 
 
-def _facts(items: Items) -> tuple[str, str, str, str]:
+def _facts(items: Items) -> tuple[str, ...]:
     spoken = sum(item["seconds"] for item in items)
     words = sum(len(item["transcript"].split()) for item in items)
     work, source = (sum(item[name] for item in items) for name in ("wall_seconds", "source_seconds"))
     failed = sum(bool(item["error"]) for item in items)
     pace = f"{words / spoken:.2f}" if spoken else "-"
-    return pooled_rate(items, "word_edits", "words"), pace, f"{work / source:.3f}" if work else "-", str(failed)
+    written = [item for item in items if "reference_units" in item]
+    units = unit_bleu([i["units"] for i in written], [i["reference_units"] for i in written]) if written else None
+    memory = max((item.get("peak_cuda_mib", item.get("peak_rss_mib", 0.0)) for item in items), default=0.0)
+    return (
+        pooled_rate(items, "word_edits", "words"), pace, f"{work / source:.3f}" if work else "-",
+        "-" if units is None else f"{units:.1f}", f"{memory:.0f}" if memory else "-", str(failed),
+    )  # fmt: skip
 
 
 def _by_length(items: Items) -> Callable[[str], tuple[str, ...]]:
@@ -258,9 +288,9 @@ def _all_spoken(pairs: Sequence[SpokenPair]) -> bool:
     return all(pair.target_audio is not None for pair in pairs)
 
 
-def _reference_of(pairs: dict[Path, SpokenPair]) -> Translate:
+def _reference_of(pairs: dict[Path, SpokenPair]) -> Arm:
     def translate(path: Path) -> Spoken:
         target = pairs[path].target_audio
         return (load_audio(target) if target is not None else np.zeros(0, np.float32)), SAMPLE_RATE, 0.0, []
 
-    return translate
+    return Arm(translate)

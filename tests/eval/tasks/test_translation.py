@@ -9,7 +9,11 @@ from echox.data.pairs import SpokenPair
 from echox.errors import InputError
 from echox.eval.report.summary import tables_of
 from echox.eval.results import read_results
-from echox.eval.tasks.translation import TranslationOptions, cascade_arm, model_arm, run_translation
+from echox.eval.tasks.translation import Arm, TranslationOptions, cascade_arm, model_arm, run_translation
+from echox.eval.tasks.unit_references import units_of
+from echox.models.encoder import SpeechEncoder
+from echox.units.extractor import UnitExtractor, load_centroids
+from tests.tiny_translator import write_translator
 
 SENTENCES = [
     f"the {colour} house is near the {place} of {name}"
@@ -102,4 +106,33 @@ def test_the_reference_speech_is_the_ceiling_and_a_cascade_says_its_text(pairs, 
     tables = run_translation(with_speech, arms, TranslationOptions(tmp_path / "o", Judge(), "t"))
     rows = {row[0]: row for row in tables[0].rows}
     assert float(rows["reference"][2].split()[0]) == pytest.approx(100) and float(rows["cascade"][2].split()[0]) < 20
-    assert rows["reference"][6] == "-"
+    assert rows["reference"][6] == rows["reference"][7] == "-" and int(rows["cascade"][8]) > 10
+
+
+def test_units_are_scored_against_those_of_the_reference_speech(pairs, tmp_path):
+    spoken = [SpokenPair(pair.id, pair.audio, pair.target_text, "", pair.audio) for pair in pairs]
+
+    def arm(units):
+        return Arm(lambda path: (voice("red"), RATE, 0.1, units), lambda waves: [[1, 2, 3, 4, 5, 6] for _ in waves])
+
+    arms = {"same": arm([1, 2, 3, 4, 5, 6]), "half": arm([1, 2, 3, 4, 9, 8]), "none": Arm(arm([1]).translate)}
+    table = run_translation(spoken, arms, TranslationOptions(tmp_path / "o", Judge(), "t"))[0]
+    found = {row[0]: row[table.head.index("unit BLEU")] for row in table.rows}
+    assert found["same"] == "100.0" and 20 < float(found["half"]) < 70 and found["none"] == found["reference"] == "-"
+
+
+def test_a_model_that_shares_minis_voice_writes_references_in_its_units(tmp_path):
+    from types import SimpleNamespace
+
+    from echox.hub import resolve_model
+
+    mini = resolve_model("mini")
+    wave = (0.3 * np.sin(np.arange(8000) ** 1.5 / 90)).astype(np.float32)
+    (units,) = units_of(SimpleNamespace(model=SimpleNamespace(voice=mini)))([wave])
+    _, meta = load_centroids(mini / "units")
+    (states,) = SpeechEncoder.from_pretrained(mini / "encoder").encode([wave], (meta.layer,))
+    (alone,) = UnitExtractor.load(mini / "units", lambda _: [states[meta.layer].half().numpy()]).extract([wave])
+    assert units == alone.ids.tolist() and len(set(units)) > 1
+    assert units_of(SimpleNamespace(model=SimpleNamespace())) is None
+    textless = write_translator(tmp_path / "own")
+    assert units_of(SimpleNamespace(model=SimpleNamespace(voice=textless))) is None
