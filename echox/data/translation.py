@@ -4,11 +4,12 @@
     speech + transcript                  recognition, alignment
     transcript + translation             text translation
 
-Encoder states are read once, as written by prepare/encode.py, and stay in memory in float16. It knows no model.
+Encoder states are read once, as written by prepare/encode.py, and stay in memory in float16; where an encoder is part of the model
+(`states` none), rows hold where their sound is, and it is read when it is used. It knows no model.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,18 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from echox.audio import SAMPLE_RATE
 from echox.config.load import Settings
 from echox.data.batching import BucketedBatches
 from echox.data.example import tell_dropped
-from echox.data.manifest import read_jsonl
-from echox.data.states import read_ragged
+from echox.data.manifest import read_audio, read_jsonl, read_manifest
+from echox.data.states import manifests_of, read_ragged
 from echox.errors import ConfigError, InputError
 from echox.models.ragged import pad_right
 from echox.text.cleaning import SOURCE, Cleaning, clean
 from echox.text.pieces import Pieces
 
+FRAMES_A_SECOND = 50
 FRAMES_A_TOKEN = 12  # of encoder frames: what a row without speech counts in a batch
 
 
@@ -48,18 +51,37 @@ class TripleData(Settings):
 
 @dataclass
 class Triple:
-    """Tokens of both sides without their end, and encoder states (T, D); what is not known is empty, or none."""
+    """Tokens of both sides without their end, and encoder states (T, D) or a recording; what is not known is empty, or none."""
 
     id: str
     transcript: list[int]
     translation: list[int]
     states_TD: np.ndarray | None = None
+    record: dict[str, Any] | None = None  # of a manifest
+    corpus: Path | None = None
+
+    @property
+    def spoken(self) -> bool:
+        """Whether there is speech."""
+        return self.states_TD is not None or self.record is not None
+
+    @property
+    def frames(self) -> int:
+        """How long the speech is, in frames; 50 a second where no encoder has heard it yet."""
+        if self.record is not None:
+            return FRAMES_A_SECOND * int(self.record["samples"]) // int(self.record["sample_rate"])
+        return 0 if self.states_TD is None else len(self.states_TD)
 
     @property
     def cost(self) -> int:
         """What the row counts in a batch, in frames."""
         tokens = max(len(self.transcript), len(self.translation)) + 1
-        return FRAMES_A_TOKEN * tokens if self.states_TD is None else len(self.states_TD)
+        return self.frames if self.spoken else FRAMES_A_TOKEN * tokens
+
+    def wave(self) -> np.ndarray:
+        """Return the recording, float32 [samples] at 16 kHz; InputError where it cannot be read."""
+        assert self.record is not None and self.corpus is not None  # noqa: S101  rows with states have no sound here
+        return read_audio(self.record, self.corpus, SAMPLE_RATE)
 
 
 @dataclass
@@ -96,16 +118,22 @@ def _picker(rows: Sequence[Triple]) -> Callable[[list[int], np.random.Generator]
 
 
 def read_triples(
-    corpora: Sequence[Path], states: Sequence[Path], data: TripleData, pieces: Pieces, translated: bool = False
+    corpora: Sequence[Path], states: Sequence[Path] | None, data: TripleData, pieces: Pieces, translated: bool = False
 ) -> list[Triple]:
-    """Return the usable utterances of corpora; InputError for one without transcript, or, if `translated`, without translation."""
-    if len(corpora) != len(states):
+    """Return the usable utterances of corpora; InputError for one without transcript, or, if `translated`, without translation.
+
+    Where `states` is none they are heard by an encoder of the model.
+    """
+    if states is not None and len(corpora) != len(states):
         raise ConfigError(f"{len(states)} folders of states are named for {len(corpora)} corpora: give one to each.")
     rows, dropped = [], Counter[str]()
-    for corpus, folder in zip(corpora, states, strict=True):
-        for record, states_TD in read_ragged(folder, corpus):
+    for number, corpus in enumerate(corpora):
+        for record, states_TD in _records(corpus) if states is None else read_ragged(states[number], corpus):
             row = triple_of(record, str(corpus), data, pieces, translated)
-            row.states_TD = states_TD.copy()
+            if states_TD is None:
+                row.record, row.corpus = record, corpus
+            else:
+                row.states_TD = states_TD.copy()
             problem = _problem(row, data)
             dropped[problem] += bool(problem)
             if not problem:
@@ -113,6 +141,12 @@ def read_triples(
     if corpora:
         tell_dropped(+dropped, len(rows), "utterances")
     return rows
+
+
+def _records(corpus: Path) -> Iterator[tuple[dict[str, Any], None]]:
+    for manifest in manifests_of(corpus):
+        for record in read_manifest(manifest):
+            yield record, None
 
 
 def read_pairs(paths: Iterable[Path], data: TripleData, pieces: Pieces) -> list[Triple]:
@@ -146,7 +180,7 @@ def triple_of(
 
 def _problem(row: Triple, data: TripleData) -> str:
     """Return why a row is left out, or nothing."""
-    if row.states_TD is not None and len(row.states_TD) > data.max_frames:
+    if row.frames > data.max_frames:
         return f"longer than {data.max_frames} frames"
     if max(len(row.transcript), len(row.translation)) > data.max_tokens:
         return f"longer than {data.max_tokens} tokens"

@@ -35,7 +35,7 @@ class HiddenStates:
     does not exist.
     """
 
-    def __init__(self, model: PreTrainedModel, layer: int, normalize: bool = False) -> None:
+    def __init__(self, model: PreTrainedModel, layer: int, normalize: bool = False, extractor: Any = None) -> None:
         encoder: Any = model.encoder
         self.is_whisper = model.config.model_type == "whisper"
         self.num_layers = len(encoder.layers)
@@ -46,8 +46,9 @@ class HiddenStates:
         encoder.layers = encoder.layers[: max(layer, 1)]  # later blocks would be wasted work
         self.blocks: Any = encoder.layers
         self.layer = layer
-        self.normalize = normalize
+        self.normalize, self.extractor = normalize, extractor
         self.config = model.config
+        self.width: int = model.config.hidden_size
         self.hop = WHISPER_HOP if self.is_whisper else int(np.prod(model.config.conv_stride))
 
     @classmethod
@@ -56,14 +57,21 @@ class HiddenStates:
         try:
             model = AutoModel.from_pretrained(name, revision=revision, dtype=torch.float32)
             extractor = AutoFeatureExtractor.from_pretrained(name, revision=revision)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ModelError(f"{name} is not a speech encoder that can be loaded ({reason}).") from error
         if getattr(extractor, "sampling_rate", SAMPLE_RATE) != SAMPLE_RATE:
             raise ModelError(f"{name} expects {extractor.sampling_rate} Hz; give an encoder for {SAMPLE_RATE} Hz.")
         if not hasattr(model, "encoder") or not hasattr(model.encoder, "layers"):
             raise ModelError(f"{name} is a {model.config.model_type} model without an encoder of layers.")
-        return cls(model, layer, normalize=bool(getattr(extractor, "do_normalize", False)))
+        return cls(model, layer, bool(getattr(extractor, "do_normalize", False)), extractor)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the blocks that are run, in float16, and the feature extractor, to `folder`."""
+        self.config.num_hidden_layers = len(self.blocks)
+        half = {name: value.detach().half() for name, value in self.model.state_dict().items()}
+        self.model.save_pretrained(folder, state_dict=half)
+        self.extractor.save_pretrained(folder)
 
     def to(self, device: str | torch.device) -> "HiddenStates":
         """Move the weights to `device` and return self."""
@@ -73,6 +81,10 @@ class HiddenStates:
     @torch.no_grad()
     def __call__(self, waves: list[np.ndarray]) -> list[np.ndarray]:
         """Return frames, float32 [T, D], of each mono wave [S]; raises InputError for one shorter than a frame."""
+        return [frames_TD.cpu().numpy() for frames_TD in self.states(waves)]
+
+    def states(self, waves: list[np.ndarray]) -> list[torch.Tensor]:
+        """Return the same frames as tensors, with gradients where the weights learn."""
         for wave in waves:
             if wave.ndim != 1 or self._frame_count(len(wave)) < 1:
                 raise InputError(f"a wave of shape {wave.shape} is too short to encode: give at least 400 samples.")
@@ -83,13 +95,13 @@ class HiddenStates:
         if self.config.feat_extract_norm != "group":
             return self._encode_raw(waves)
         order = sorted(range(len(waves)), key=lambda i: len(waves[i]))
-        frames: dict[int, np.ndarray] = {}
+        frames: dict[int, torch.Tensor] = {}
         for _, group in groupby(order, key=lambda i: len(waves[i])):
             batch = list(group)
             frames.update(zip(batch, self._encode_raw([waves[i] for i in batch]), strict=True))
         return [frames[i] for i in range(len(waves))]
 
-    def _encode_raw(self, waves: list[np.ndarray]) -> list[np.ndarray]:
+    def _encode_raw(self, waves: list[np.ndarray]) -> list[torch.Tensor]:
         """Encode waves in one padded batch; the mask is left out where all lengths agree."""
         lengths_B = torch.tensor([len(wave) for wave in waves])
         tensors = [torch.from_numpy(np.ascontiguousarray(wave, np.float32)) for wave in waves]
@@ -98,9 +110,9 @@ class HiddenStates:
         device = self.model.device
         padded = not bool(mask_BS.all())
         hidden_BTD = self._run(waves_BS.to(device), attention_mask=mask_BS.long().to(device) if padded else None)
-        return [hidden_BTD[b, : self._frame_count(len(wave))].cpu().numpy() for b, wave in enumerate(waves)]
+        return [hidden_BTD[b, : self._frame_count(len(wave))] for b, wave in enumerate(waves)]
 
-    def _encode_whisper(self, wave: np.ndarray) -> np.ndarray:
+    def _encode_whisper(self, wave: np.ndarray) -> torch.Tensor:
         """Encode one wave in windows of 30 s, each padded with silence, and cut the frames of the padding."""
         window = self.config.max_source_positions * WHISPER_HOP
         pieces = [wave[start : start + window] for start in range(0, len(wave), window)]
@@ -109,8 +121,8 @@ class HiddenStates:
             silence = np.zeros(window - len(piece), np.float32)
             mel_BFT, _ = log_mel([np.concatenate([piece.astype(np.float32), silence])], self.config.num_mel_bins)
             hidden_BTD = self._run(mel_BFT[..., : window // WHISPER_MEL_HOP].to(self.model.device))
-            frames.append(hidden_BTD[0, : len(piece) // WHISPER_HOP].cpu().numpy())
-        return np.concatenate(frames)
+            frames.append(hidden_BTD[0, : len(piece) // WHISPER_HOP])
+        return torch.cat(frames)
 
     def _run(self, inputs: torch.Tensor, **kwargs: torch.Tensor | None) -> torch.Tensor:
         """Run the encoder and return what enters the first block (layer 0) or leaves the last one kept, [B, T, D]."""

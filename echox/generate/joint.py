@@ -23,7 +23,7 @@ from echox.generate.checks import check_text
 from echox.generate.translation import Said, Wanted
 from echox.generate.written import write_best, write_stream
 from echox.models.bounds import Factor, Layers, Small, Text, Tokens, check_values
-from echox.models.encoder import SpeechEncoder
+from echox.models.hearing import Hearing
 from echox.models.io import read_config
 from echox.models.ragged import pad_right
 from echox.models.speech_translator import BLANK, END, PAD, Heard, Positioned, SpeechTranslatorModel
@@ -49,7 +49,7 @@ class JointConfig:
     about: Text
 
 
-DEFAULTS = {"longest_seconds": 20, "beams": 8, "length_penalty": 1.0}
+DEFAULTS = {"encoder_layer": 0, "longest_seconds": 20, "beams": 8, "length_penalty": 1.0}
 
 
 @dataclass
@@ -58,8 +58,7 @@ class JointTranslator:
 
     model: SpeechTranslatorModel
     pieces: Pieces
-    encoder: SpeechEncoder | None  # none: it reads text only
-    layer: int = 0
+    encoder: Hearing | None  # none: it reads text only
     longest: int = 20 * SAMPLE_RATE  # samples of a piece
     beams: int = 8
     length_penalty: float = 1.0
@@ -74,8 +73,7 @@ class JointTranslator:
         """Return adapted frames and CTC logits of waves, none longer than `longest`."""
         if self.encoder is None:
             raise InputError("this model reads text only and hears nothing: give it typed text.")
-        states = [found[self.layer].float() for found in self.encoder.encode(list(waves), (self.layer,))]
-        frames_BTD, mask_BT = pad_right([row.to(self.model.device) for row in states])
+        frames_BTD, mask_BT = pad_right([row.float().to(self.model.device) for row in self.encoder(waves)])
         return self.model.hear(frames_BTD, mask_BT.sum(1))
 
     def speech_states(self, waves: Sequence[np.ndarray]) -> tuple[Positioned, Heard]:
@@ -181,10 +179,10 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> JointTransla
     check_values(JointConfig, values, path)
     settings = DEFAULTS | values
     model = SpeechTranslatorModel.load(Path(folder) / "translator")
-    encoder = SpeechEncoder.from_pretrained(Path(folder) / "encoder") if model.speech is not None else None
-    if encoder is not None:
-        encoder.whisper.to(device)
+    encoder = None
+    if model.speech is not None:
+        encoder = Hearing.from_pretrained(Path(folder) / "encoder", settings["encoder_layer"]).to(device)
     return JointTranslator(
-        model.to(device), Pieces.load(Path(folder) / "translator"), encoder, settings["encoder_layer"],
+        model.to(device), Pieces.load(Path(folder) / "translator"), encoder,
         settings["longest_seconds"] * SAMPLE_RATE, settings["beams"], settings["length_penalty"],
     )  # fmt: skip

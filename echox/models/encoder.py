@@ -1,8 +1,9 @@
-"""A frozen Whisper encoder on windows of any length up to 30 s; it knows nothing about units or language models.
+"""A Whisper encoder on windows of any length up to 30 s, frozen unless a model lets it learn.
 
 Hugging Face's encoder takes 30-second windows only, at ten times the cost of the few seconds that a question lasts. Here
 positions are sliced, and padded frames are masked in both convolutions and in attention, so that an utterance gets the same
-states alone and in any batch. Shorter windows move the states of deep layers: train and serve with the same rule.
+states alone and in any batch. Shorter windows move the states of deep layers: train and serve with the same rule. It knows nothing
+about units or language models.
 
     samples  |----320----|----320----|----320----|
     mel      |  0  |  1  |  2  |  3  |  4  |  5  |      100 a second
@@ -82,7 +83,6 @@ class SpeechEncoder(nn.Module):
         """Write the encoder alone to `folder`."""
         save_part(folder, self.whisper)
 
-    @torch.no_grad()
     def forward(
         self, mel_BFT: torch.Tensor, lengths_B: torch.Tensor, layers: tuple[int, ...]
     ) -> tuple[dict[int, torch.Tensor], torch.Tensor]:

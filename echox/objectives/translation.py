@@ -7,6 +7,7 @@ Every term is a mean over tokens (spec divides the sum of all by all tokens, whi
 Legend: B rows, L tokens with their end, V vocabulary.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -15,6 +16,7 @@ from torch import nn
 
 from echox.config.load import Settings
 from echox.data.translation import Triple, TripleBatch
+from echox.models.hearing import Hearing
 from echox.models.modality import Discriminator
 from echox.models.ragged import pad_right
 from echox.models.speech_translator import BLANK, END, PAD, Heard, Positioned, SpeechTranslatorModel
@@ -98,9 +100,10 @@ class JointPass(nn.Module):
         weights: TranslationWeights,
         alignment: AlignmentSettings,
         schedule: Schedule,
+        encoder: Hearing | None = None,  # reads the sound of rows without states
     ) -> None:
         super().__init__()
-        self.model, self.starts_word = model, starts_word
+        self.model, self.starts_word, self.encoder = model, starts_word, encoder
         self.weights, self.alignment, self.schedule = weights, alignment, schedule
         if alignment.target != "none":
             self.discriminator = Discriminator(model.config.width, alignment.level, alignment.window, alignment.stride)
@@ -112,14 +115,23 @@ class JointPass(nn.Module):
         typed = [row for row in batch.rows if row.translation]
         if typed and self.weights.mt:
             found.mt = self.write(self.model.read(*self.padded([row.transcript for row in typed])), typed)
-        spoken = [row for row in batch.rows if row.states_TD is not None]
+        spoken = [row for row in batch.rows if row.spoken]
         if spoken:
-            self._hear(found, batch, spoken)
+            self._hear(found, spoken)
         return found
 
-    def _hear(self, found: Joint, batch: TripleBatch, spoken: list[Triple]) -> None:
+    def frames(self, spoken: Sequence[Triple]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the encoder states (B, T, D) of rows with speech, as they were cached or heard now, and their lengths (B,)."""
+        if self.encoder is None:
+            frames_BTD, lengths_B = TripleBatch(spoken).frames()
+        else:
+            states = self.encoder([row.wave() for row in spoken])
+            frames_BTD, lengths_B = pad_right(states)[0], torch.tensor([len(row) for row in states])
+        return frames_BTD.to(self.device), lengths_B.to(self.device)
+
+    def _hear(self, found: Joint, spoken: list[Triple]) -> None:
         """Add what comes of speech: CTC, and from their steps on shrinking, translation and alignment."""
-        frames_BTD, lengths_B = (value.to(self.device) for value in batch.frames())
+        frames_BTD, lengths_B = self.frames(spoken)
         if self.training:
             frames_BTD = hide_spans(frames_BTD, lengths_B, self.weights.masks, self.weights.mask_frames)
         found.heard, found.said = self.model.hear(frames_BTD, lengths_B), [row.transcript for row in spoken]

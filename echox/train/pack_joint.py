@@ -1,22 +1,23 @@
 """A trained joint model, its vocabulary and the encoder that it hears with become one model folder for `echox translate`."""
 
 import json
+from math import ceil
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
+from echox.audio import SAMPLE_RATE
 from echox.config.load import Settings
 from echox.errors import ConfigError
 from echox.files import copy_file, write_folder, write_text
 from echox.generate.joint import KIND, MODEL_TYPE
-from echox.models.encoder import SpeechEncoder
+from echox.models.hearing import Hearing
 from echox.models.io import load_config
 from echox.models.speech_translator import TranslatorConfig
 from echox.text.pieces import VOCABULARY
 from echox.train.pack import copy_part
-
-FRAMES_A_SECOND = 50  # of Whisper's encoder
+from echox.train.stage_translate import ENCODER
 
 
 class Recipe(Settings):
@@ -25,7 +26,9 @@ class Recipe(Settings):
     stage: Literal["pack_joint"]
     out: Path
     translator: Path  # final/ of stage `translate`
-    encoder: Path | None = None  # the Whisper whose states it was trained on; none: a text model
+    encoder: Path | None = (
+        None  # whose states it was trained on; none: that of `translator`, where it learnt, or a text model
+    )
     encoder_layer: int = 0
     longest_seconds: int = Field(default=20, ge=1, le=30)
     beams: int = Field(default=8, ge=1, le=64)
@@ -37,16 +40,20 @@ class Recipe(Settings):
 def run(recipe: Recipe) -> Path:
     """Write the model folder and return it; ModelError names a part that is not there, ConfigError an encoder of another width."""
     config = load_config(recipe.translator, TranslatorConfig)
-    encoder = SpeechEncoder.from_pretrained(recipe.encoder) if recipe.encoder else None
-    width, layers = (encoder.width, encoder.num_layers) if encoder else (0, 0)
-    if width != config.encoder_width or not min(1, layers) <= recipe.encoder_layer <= layers:
+    own = recipe.translator / ENCODER
+    if recipe.encoder and own.is_dir() and recipe.encoder.resolve() != own.resolve():
+        raise ConfigError(f"{recipe.translator} learnt together with an encoder of its own: set encoder to {own}.")
+    place = own if own.is_dir() else recipe.encoder
+    encoder = Hearing.from_pretrained(place, recipe.encoder_layer) if place else None
+    width = encoder.width if encoder else 0
+    if width != config.encoder_width:
         raise ConfigError(
-            f"{recipe.translator} reads states of width {config.encoder_width}; the encoder has {width} and {layers} layers, "
-            f"of which {recipe.encoder_layer} is named: name the one that it was trained with."
+            f"{recipe.translator} reads states of width {config.encoder_width}; the encoder has {width}: "
+            "name the one that it was trained with."
         )
-
-    positions = -(-recipe.longest_seconds * FRAMES_A_SECOND // 2**config.convolutions)
-    if encoder and positions > config.max_positions:
+    rate = SAMPLE_RATE / encoder.frame_samples if encoder else 0  # frames a second
+    positions = ceil(recipe.longest_seconds * rate / 2**config.convolutions)
+    if positions > config.max_positions:
         raise ConfigError(
             f"{recipe.longest_seconds} s become {positions} positions, more than the model's {config.max_positions}: "
             "lower longest_seconds."

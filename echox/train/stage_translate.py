@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, model_validator
+from torch import nn
 
 from echox.config.load import Settings, known
 from echox.data.batching import runs_under
@@ -16,6 +17,7 @@ from echox.data.translation import Triple, TripleBatch, TripleBatches, TripleDat
 from echox.errors import ConfigError
 from echox.generate.ctc import greedy
 from echox.generate.written import write_best
+from echox.models.hearing import Hearing
 from echox.models.io import settings_from
 from echox.models.speech_translator import BLANK, SpeechTranslatorModel, TranslatorConfig
 from echox.objectives.modality import AlignmentSettings, Schedule
@@ -28,6 +30,8 @@ from echox.train.loop import OptimSettings, Player, Stage, TrainSettings
 from echox.train.ranks import Ranks
 from echox.train.stage_align import edit_distance
 
+ENCODER = "encoder"  # folder of an encoder that learnt, beside the model's own files
+
 
 class TextSelection(Selection):
     """Which held-out number chooses the weights that are averaged, and on how many rows it is measured."""
@@ -35,6 +39,14 @@ class TextSelection(Selection):
     by: Literal["bleu", "loss"] = "bleu"  # BLEU of what is made of speech, or of text where no speech is held out
     rows: int = Field(default=200, ge=1)  # of each, translated
     beams: int = Field(default=1, ge=1)
+
+
+class EncoderSettings(Settings):
+    """A speech encoder that is part of the model and reads sound, instead of states that were cached."""
+
+    folder: Path  # of any Hugging Face speech encoder
+    layer: int = Field(ge=1)  # 1 is the first block's output
+    trainable: bool = True
 
 
 class Recipe(Settings):
@@ -47,6 +59,7 @@ class Recipe(Settings):
     start: Path | None = None  # a text model to begin with
     model: Annotated[dict[str, Any], known(TranslatorConfig)] = {}
     data: TripleData
+    encoder: EncoderSettings | None = None  # none: data.states
     weights: TranslationWeights = TranslationWeights()
     alignment: AlignmentSettings = AlignmentSettings()
     schedule: Schedule = Schedule()
@@ -63,6 +76,10 @@ class Recipe(Settings):
             raise ValueError("data names neither corpora nor pairs")
         if self.alignment.asked and not self.data.corpora:
             raise ValueError("alignment needs speech: name data.corpora")
+        if self.encoder and (self.data.states or self.data.held_out_states):
+            raise ValueError("an encoder hears the corpora itself: leave data.states and data.held_out_states out")
+        if self.encoder and not self.data.corpora:
+            raise ValueError("an encoder needs speech: name data.corpora")
         if self.best and not (self.data.held_out or self.data.held_out_pairs):
             raise ValueError("best is measured on held-out rows: name data.held_out or data.held_out_pairs")
         if self.best and self.train.average > 1:
@@ -74,18 +91,20 @@ def build(recipe: Recipe) -> Stage:
     """Return the stage; data is read once into memory."""
     torch.manual_seed(recipe.seed)
     pieces, data = load_pieces(recipe), recipe.data
-    spoken = read_triples(data.corpora, data.states, data, pieces)
+    hears = Hearing.from_pretrained(recipe.encoder.folder, recipe.encoder.layer) if recipe.encoder else None
+    spoken = read_triples(data.corpora, None if hears else data.states, data, pieces)
     typed = read_pairs(data.pairs, data, pieces)
-    held_out = read_triples(data.held_out, data.held_out_states, data, pieces) + read_pairs(
-        data.held_out_pairs, data, pieces
-    )
+    held_out = read_triples(data.held_out, None if hears else data.held_out_states, data, pieces)
+    held_out += read_pairs(data.held_out_pairs, data, pieces)
     width = spoken[0].states_TD.shape[1] if spoken and spoken[0].states_TD is not None else 0
-    model = build_model(recipe, pieces, width)
-    joint = JointPass(model, pieces.starts_word, recipe.weights, recipe.alignment, recipe.schedule)
+    model = build_model(recipe, pieces, hears.width if hears else width)
+    joint = JointPass(model, pieces.starts_word, recipe.weights, recipe.alignment, recipe.schedule, hears)
     a_step = recipe.train.accumulate * Ranks.here().world
     batches = TripleBatches([spoken, typed], data.max_cost, recipe.seed, a_step)
 
-    best = Best(recipe.out, recipe.best, model) if recipe.best else None
+    learning = hears if recipe.encoder and recipe.encoder.trainable else None
+    learns = nn.ModuleDict({"model": model} | ({"encoder": learning} if learning else {}))
+    best = Best(recipe.out, recipe.best, learns) if recipe.best else None
     if recipe.best and recipe.best.by == "bleu" and not any(row.translation for row in held_out):
         raise ConfigError("best.by is bleu and no held-out row has a translation: choose by loss, or hold out others.")
 
@@ -94,6 +113,8 @@ def build(recipe: Recipe) -> Stage:
             best.take_mean()
         model.save(folder)
         pieces.save(folder)
+        if learning:
+            learning.save(folder / ENCODER)
 
     def evaluate() -> dict[str, float]:
         numbers = measure(joint, held_out, data.max_cost)
@@ -109,7 +130,8 @@ def build(recipe: Recipe) -> Stage:
 
 def players_of(recipe: Recipe, joint: JointPass) -> list[Player]:
     """Return the discriminator, where one learns, and then the model."""
-    players = [Player("model", TranslatorObjective(joint), ("model.*",), recipe.train.optim)]
+    names = ("model.*", "encoder.*") if recipe.encoder and recipe.encoder.trainable else ("model.*",)
+    players = [Player("model", TranslatorObjective(joint), names, recipe.train.optim)]
     if recipe.alignment.target != "none" and recipe.alignment.learns:
         judge = Player("discriminator", DiscriminatorObjective(joint), ("discriminator.*",), recipe.discriminator)
         players.insert(0, judge)
@@ -156,10 +178,9 @@ def measure(joint: JointPass, rows: list[Triple], max_cost: int) -> dict[str, fl
     errors = total = 0
     joint.eval()
     for batch in batches:
-        spoken = [row for row in batch.rows if row.states_TD is not None]
+        spoken = [row for row in batch.rows if row.spoken]
         if spoken:
-            frames_BTD, lengths_B = batch.frames()
-            heard = joint.model.hear(frames_BTD.to(joint.device), lengths_B.to(joint.device))
+            heard = joint.model.hear(*joint.frames(spoken))
             for row, tokens in zip(spoken, greedy(heard.logits_BTV, heard.frames_B, BLANK), strict=True):
                 errors += edit_distance(tokens, row.transcript)
                 total += len(row.transcript)
@@ -172,7 +193,7 @@ def measure_bleu(
 ) -> dict[str, float]:
     """Return BLEU of the first translated texts (`mt_bleu`) and recordings (`st_bleu`), and as `bleu` the one to choose by."""
     typed = [row for row in rows if row.translation]
-    kinds = {"mt_bleu": typed, "st_bleu": [row for row in typed if row.states_TD is not None]}
+    kinds = {"mt_bleu": typed, "st_bleu": [row for row in typed if row.spoken]}
     joint.eval()
     numbers = {}
     for name, some in kinds.items():
@@ -192,10 +213,7 @@ def _written(joint: JointPass, rows: list[Triple], spoken: bool, beams: int, max
     for run in runs_under([row.cost for row in rows], max_cost):
         some = [rows[number] for number in run]
         if spoken:
-            frames_BTD, lengths_B = TripleBatch(some).frames()
-            states = model.shared_layers(
-                model.shrink(model.hear(frames_BTD.to(joint.device), lengths_B.to(joint.device)))
-            )
+            states = model.shared_layers(model.shrink(model.hear(*joint.frames(some))))
         else:
             states = model.read(*joint.padded([row.transcript for row in some]))
         most = max(2 * len(row.translation) + 10 for row in some)

@@ -7,12 +7,14 @@ from safetensors.torch import load_file
 from echox.data.manifest import read_jsonl, write_manifest
 from echox.data.translation import TripleBatch
 from echox.errors import ConfigError, InputError
+from echox.models.hearing import Hearing
 from echox.models.speech_translator import SpeechTranslatorModel
 from echox.text.pieces import Pieces
 from echox.train.checkpoint import mean_of
 from echox.train.run import run_recipe
 from echox.train.stage_translate import TextSelection, build, measure_bleu
 from echox.train.stages import load_recipe
+from echox.train.toy import sound_of
 from tests.toy_model import RECIPES, run_stages
 
 STAGES = ("encode", "text_pairs", "vocabulary", "translate_text", "translate")
@@ -76,7 +78,7 @@ def test_weights_are_chosen_by_bleu_of_held_out_text_and_speech(world):
 def test_what_is_written_is_the_mean_of_the_best(world):
     mean = mean_of([load_file(path) for path in (world / "translate" / "best").glob("*/model.safetensors")])
     written = SpeechTranslatorModel.load(world / "translate" / "final").state_dict()
-    assert all(torch.equal(written[name], value.half().float()) for name, value in mean.items())
+    assert all(torch.equal(written[name.removeprefix("model.")], value.half().float()) for name, value in mean.items())
 
 
 def test_text_that_is_known_by_heart_scores_100(world):
@@ -92,6 +94,41 @@ def test_text_that_is_known_by_heart_scores_100(world):
     assert measure_bleu(joint, [row], pieces, TextSelection(), 4000)["bleu"] == pytest.approx(100)
 
 
+HEARS = ["data.states=[]", "encoder.folder=out/debug/encoder", "encoder.layer=2"]
+
+
+def test_a_frozen_encoder_of_the_model_is_as_its_cached_states(world):
+    cached = build(load_recipe(RECIPES / "translate.yaml"))
+    heard = build(load_recipe(RECIPES / "translate.yaml", [*HEARS, "encoder.trainable=false"]))
+    assert not [name for names in heard.names() for name in names if name.startswith("encoder.")]
+    first = [row for row in cached.batches[0].rows if row.spoken][:3]
+    ids = {row.id: row for number in range(4) for row in heard.batches[number].rows if row.spoken}
+    other = [ids.get(row.id) for row in first if row.id in ids]
+    first = [row for row in first if row.id in ids]
+    assert first and [row.cost for row in first] == [row.cost for row in other]
+    for one, two in zip(cached.model.frames(first), heard.model.frames(other), strict=True):
+        torch.testing.assert_close(one, two, atol=2e-3, rtol=2e-3)
+
+
+def test_an_encoder_that_learns_is_saved_packed_and_loaded(world):
+    from echox.translator import SpeechTranslator
+
+    out = ["out=out/debug/hearing", "train.steps=2", "train.save_every=2"]
+    run_recipe(RECIPES / "translate.yaml", [*HEARS, *out])
+    learnt, given = (
+        Hearing.from_pretrained(folder, 2).state_dict()
+        for folder in (world / "hearing/final/encoder", world / "encoder")
+    )
+    assert any((value - given[name]).abs().max() > 1e-3 for name, value in learnt.items())
+    pack = ["out=out/debug/hears", "translator=out/debug/hearing/final"]
+    with pytest.raises(ConfigError, match="an encoder of its own"):
+        run_recipe(RECIPES / "pack_joint.yaml", pack)
+    run_recipe(RECIPES / "pack_joint.yaml", [*pack, "encoder=null"])
+    packed = SpeechTranslator.load(world / "hears")
+    assert all(torch.equal(value, learnt[name]) for name, value in packed.model.encoder.state_dict().items())
+    assert packed.translate(sound_of("the river"), beams=1).finish in ("stop", "length", "empty")
+
+
 def test_a_random_discriminator_takes_no_step(world):
     stage = build(load_recipe(RECIPES / "translate.yaml", ["alignment.learns=false"]))
     assert [player.name for player in stage.players] == ["model"]
@@ -105,6 +142,7 @@ def test_a_random_discriminator_takes_no_step(world):
         (["start=null"], "name a vocabulary"),
         (["data.states=[]"], "0 folders of states"),
         (["train.keep=2", "train.average=2"], "set train.average to 1"),
+        (HEARS[1:], "leave data.states and data.held_out_states out"),
         (["data.held_out_pairs=[]"], "best is measured on held-out rows"),
         (["vocabulary=out/debug/other"], "another vocabulary"),
     ],

@@ -15,7 +15,7 @@ from echox.errors import ConfigError, InputError
 from echox.eval.scorers.spaces import Spaces, length_probe, modality_probe, plane, retrieval
 from echox.eval.tasks.three_tasks import TasksOptions, parse_tasks, run_tasks
 from echox.generate.joint import JointTranslator
-from echox.models.encoder import SpeechEncoder
+from echox.models.hearing import Hearing
 from echox.models.speech_translator import SpeechTranslatorModel, TranslatorConfig
 from echox.text.pieces import Pieces
 from echox.train.toy import PAIRS, toy_translation, write_encoder
@@ -166,4 +166,4 @@ def test_the_plane_shows_what_parts_them():
 def test_the_model_folder_is_a_translator(folder):
     from echox import SpeechTranslator
 
-    assert isinstance(SpeechTranslator.load(str(folder / "joint")).model.encoder, SpeechEncoder)
+    assert isinstance(SpeechTranslator.load(str(folder / "joint")).model.encoder, Hearing)
