@@ -7,11 +7,12 @@
 Legend: N sentences, W width.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from echox.errors import InputError
+from echox.errors import InputError, require
 from echox.eval import stats
 from echox.eval.scorers.likeness import ridge_right
 from echox.eval.stats import Interval
@@ -33,6 +34,10 @@ class Spaces:
             raise InputError(
                 f"{len(self.speech_NW)} utterances and {len(self.text_NW)} transcripts: give at least {2 * FOLDS} pairs."
             )
+
+
+Place = Callable[[Spaces], tuple[np.ndarray, np.ndarray]]
+"""Both sides [N, 2] on a plane."""
 
 
 def modality_probe(found: Spaces) -> Interval:
@@ -62,6 +67,21 @@ def plane(found: Spaces) -> tuple[np.ndarray, np.ndarray]:
     axes = axes * np.sign(axes[np.arange(2), np.abs(axes).argmax(axis=1)])[:, None]  # the same picture every time
     placed = centred @ axes.T
     return placed[: len(found.speech_NW)], placed[len(found.speech_NW) :]
+
+
+def umap_plane() -> Place:
+    """Return what places both sides [N, 2] by UMAP of all states together; MissingDependency without umap-learn.
+
+    UMAP keeps neighbours and not distances (McInnes et al., arXiv 1802.03426): read the probes for how far the sides are apart.
+    """
+    umap = require("umap", install="pip install umap-learn")
+
+    def place(found: Spaces) -> tuple[np.ndarray, np.ndarray]:
+        both = np.concatenate([found.speech_NW, found.text_NW]).astype(float)
+        placed = np.asarray(umap.UMAP(n_components=2, random_state=0).fit_transform(both))
+        return placed[: len(found.speech_NW)], placed[len(found.speech_NW) :]
+
+    return place
 
 
 def _probe(speech: np.ndarray, text: np.ndarray) -> Interval:

@@ -2,6 +2,9 @@
 
 import csv
 import json
+import re
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +15,8 @@ from echox.audio import save_wav
 from echox.cli import app
 from echox.data.pairs import read_pairs
 from echox.errors import ConfigError, InputError
-from echox.eval.scorers.spaces import Spaces, length_probe, modality_probe, plane, retrieval
+from echox.eval.report.spaces import draw_spaces
+from echox.eval.scorers.spaces import Spaces, length_probe, modality_probe, plane, retrieval, umap_plane
 from echox.eval.tasks.three_tasks import TasksOptions, parse_tasks, run_tasks
 from echox.generate.joint import JointTranslator
 from echox.models.hearing import Hearing
@@ -161,6 +165,29 @@ def test_the_plane_shows_what_parts_them():
     speech, text = plane(spaces(20.0))
     assert speech.shape == text.shape == (60, 2)
     assert abs(speech[:, 0].mean() - text[:, 0].mean()) > 15
+
+
+def test_umap_is_drawn_beside_the_principal_axes_where_it_is_installed(monkeypatch):
+    asked, told = [], []
+
+    class Umap:
+        def __init__(self, **settings):
+            asked.append(settings)
+
+        def fit_transform(self, states):
+            return states[:, 1:3]
+
+    monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=Umap))
+    found = spaces(20.0)
+    speech, text = umap_plane()(found)
+    assert np.array_equal(speech, found.speech_NW[:, 1:3]) and np.array_equal(text, found.text_NW[:, 1:3])
+    both = draw_spaces([("a", found), ("b", found)], told.append)
+    assert told == [] and asked == [{"n_components": 2, "random_state": 0}] * 3
+    monkeypatch.setitem(sys.modules, "umap", None)
+    alone = draw_spaces([("a", found), ("b", found)], told.append)
+    assert len(told) == 1 and "principal axes alone" in told[0] and "pip install umap-learn" in told[0]
+    heights = [float(re.search(r'height="([\d.]+)pt"', one)[1]) for one in (both, alone)]
+    assert heights[0] > 1.9 * heights[1]
 
 
 def test_the_model_folder_is_a_translator(folder):
