@@ -17,7 +17,7 @@ from echox.errors import ModelError, OutputError
 from echox.files import locked, write_folder
 from echox.hub_source import LLM_VARIABLE, LlmSource, is_complete, write_marker
 
-SHIPPED = ("mini",)  # folders inside the package
+SHIPPED = ("mini", "mini-st")  # folders inside the package
 
 
 def resolve_model(name: str | Path) -> Path:
@@ -37,6 +37,16 @@ def resolve_model(name: str | Path) -> Path:
             f"unknown model {text!r}: give {', '.join(SHIPPED)}, a model folder, or a hub name owner/model."
         )
     return _checked_model(fetch_snapshot(text), text)
+
+
+def sharing(folder: Path, shares: str) -> Path:
+    """Return the folder that holds the parts which the model in `folder` does not carry: that of the shipped model `shares`.
+
+    Without a name it is `folder` itself. ModelError for a name that is no shipped model.
+    """
+    if shares and shares not in SHIPPED:
+        raise ModelError(f"{folder / 'config.json'} shares parts of {shares!r}: choose {', '.join(SHIPPED)}.")
+    return resolve_model(shares) if shares else folder
 
 
 def _checked_model(folder: Path, name: str) -> Path:

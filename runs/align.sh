@@ -38,6 +38,7 @@ PY
 train recipes/align/pairs.yaml
 speak() { "$PYTHON" -m echox.cli prepare speak recipes/align/data.yaml "$1" --texts "$OUT/texts" --out "$OUT/data" "${@:2}"; }
 speak train
+speak natural --kokoro "${KOKORO:?}"
 speak dev
 speak test --kokoro "${KOKORO:?}"
 "$PYTHON" - "$OUT" <<'PY'
@@ -58,7 +59,7 @@ PY
 train recipes/align/encode.yaml
 train recipes/align/vocabulary.yaml
 train recipes/align/text.yaml
-train recipes/align/pack.yaml out="$OUT/models/specialist" translator="$OUT/text/final" encoder=null encoder_layer=0
+train recipes/align/pack.yaml out="$OUT/models/specialist" translator="$OUT/text/final" shares= encoder_layer=0
 models=(--model "$OUT/models/specialist")
 for seed in $SEEDS; do
   for arm in $ARMS; do

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from echox.generate.translation import Translation
 
 LONGEST_SECONDS = 600.0
-Model = Annotated[str, typer.Option("--model", help="A model folder, or a hub name owner/model.")]
+WRITER = "mini-st"  # writes Spanish
+Model = Annotated[
+    str, typer.Option("--model", help=f"A model folder, or a hub name owner/model; with --to text {WRITER} if not given.")
+]
 Beam = Annotated[int | None, typer.Option("--beam", min=1, max=100, help="Hypotheses in view; default: the model's.")]
 
 
@@ -42,6 +45,7 @@ def translate(
 ) -> None:
     """Translate speech into speech, or speech and typed text into text; exit status 1 where there is no translation."""
     ask.check_seconds(max_seconds)
+    model = model or WRITER * (to == "text")
     _check_usage(bool(recordings), bool(typed), to, model)
     if as_json and output == Path(STANDARD):
         raise typer.BadParameter("--json and -o - both want standard output: give -o a file.")

@@ -4,7 +4,8 @@
                                                   └─shrink─► shared layers ─┐
     text ─clean─► pieces ─────────────────────────► shared layers ──────────┴─► beam search ─► translation
 
-A model folder holds translator/ with its vocabulary and, where it hears, encoder/, beside one config.json.
+A model folder holds translator/ with its vocabulary and, where it hears, encoder/ (or shares that of a shipped model), beside one
+config.json.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from echox.generate import ctc
 from echox.generate.checks import check_text
 from echox.generate.translation import Said, Wanted
 from echox.generate.written import write_best, write_stream
+from echox.hub import sharing
 from echox.models.bounds import Factor, Layers, Small, Text, Tokens, check_values
 from echox.models.hearing import Hearing
 from echox.models.io import read_config
@@ -42,6 +44,7 @@ class JointConfig:
     kind: Text
     source: Text  # language that it hears and reads
     target: Text  # language that it writes
+    shares: Text  # shipped model whose encoder it hears with; empty: its own
     encoder_layer: Layers
     longest_seconds: Tokens  # a piece of a recording
     beams: Small
@@ -49,7 +52,7 @@ class JointConfig:
     about: Text
 
 
-DEFAULTS = {"encoder_layer": 0, "longest_seconds": 20, "beams": 8, "length_penalty": 1.0}
+DEFAULTS = {"shares": "", "encoder_layer": 0, "longest_seconds": 20, "beams": 8, "length_penalty": 1.0}
 
 
 @dataclass
@@ -181,7 +184,8 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> JointTransla
     model = SpeechTranslatorModel.load(Path(folder) / "translator")
     encoder = None
     if model.speech is not None:
-        encoder = Hearing.from_pretrained(Path(folder) / "encoder", settings["encoder_layer"]).to(device)
+        place = sharing(folder, settings["shares"]) / "encoder"
+        encoder = Hearing.from_pretrained(place, settings["encoder_layer"]).to(device)
     return JointTranslator(
         model.to(device), Pieces.load(Path(folder) / "translator"), encoder,
         settings["longest_seconds"] * SAMPLE_RATE, settings["beams"], settings["length_penalty"],

@@ -21,7 +21,7 @@ from echox.features.logmel import SAMPLE_RATE
 from echox.generate.beam import Hypothesis, Search, beam_search
 from echox.generate.parts import load_vocoder
 from echox.generate.translation import Said, Wanted
-from echox.hub import SHIPPED, resolve_model
+from echox.hub import sharing
 from echox.models.bounds import Factor, Layers, Small, Text, Tokens, check_values
 from echox.models.encoder import SpeechEncoder
 from echox.models.io import read_config
@@ -137,13 +137,8 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> Textless:
     config = read_config(folder)
     check_values(TextlessConfig, config, folder / "config.json")
     config = DEFAULTS | config
-    if config["shares"] and config["shares"] not in SHIPPED:
-        raise ModelError(
-            f"{folder / 'config.json'} shares the voice of {config['shares']!r}: choose {', '.join(SHIPPED)}."
-        )
-    translator, voice = SpeechToUnits.load(folder / "translator"), folder
-    if config["shares"]:
-        voice = resolve_model(config["shares"])
+    voice = sharing(folder, config["shares"])
+    translator = SpeechToUnits.load(folder / "translator")
     encoder = SpeechEncoder.from_pretrained(folder / "encoder") if translator.config.input == "states" else None
     made = translator.config
     search = Search(

@@ -12,6 +12,7 @@ from echox.config.load import Settings
 from echox.errors import ConfigError
 from echox.files import copy_file, write_folder, write_text
 from echox.generate.joint import KIND, MODEL_TYPE
+from echox.hub import sharing
 from echox.models.hearing import Hearing
 from echox.models.io import load_config
 from echox.models.speech_translator import TranslatorConfig
@@ -27,8 +28,9 @@ class Recipe(Settings):
     out: Path
     translator: Path  # final/ of stage `translate`
     encoder: Path | None = (
-        None  # whose states it was trained on; none: that of `translator`, where it learnt, or a text model
+        None  # whose states it was trained on; none: that of `translator`, where it learnt, of `shares`, or a text model
     )
+    shares: str = ""  # a shipped model that holds the same encoder: the folder gets none
     encoder_layer: int = 0
     longest_seconds: int = Field(default=20, ge=1, le=30)
     beams: int = Field(default=8, ge=1, le=64)
@@ -41,9 +43,10 @@ def run(recipe: Recipe) -> Path:
     """Write the model folder and return it; ModelError names a part that is not there, ConfigError an encoder of another width."""
     config = load_config(recipe.translator, TranslatorConfig)
     own = recipe.translator / ENCODER
-    if recipe.encoder and own.is_dir() and recipe.encoder.resolve() != own.resolve():
+    given = sharing(recipe.out, recipe.shares) / ENCODER if recipe.shares else recipe.encoder
+    if given and own.is_dir() and given.resolve() != own.resolve():
         raise ConfigError(f"{recipe.translator} learnt together with an encoder of its own: set encoder to {own}.")
-    place = own if own.is_dir() else recipe.encoder
+    place = own if own.is_dir() else given
     encoder = Hearing.from_pretrained(place, recipe.encoder_layer) if place else None
     width = encoder.width if encoder else 0
     if width != config.encoder_width:
@@ -62,11 +65,11 @@ def run(recipe: Recipe) -> Path:
     def write(folder: Path) -> None:
         copy_part(recipe.translator, folder / "translator", recipe.int8)
         copy_file(recipe.translator / VOCABULARY, folder / "translator" / VOCABULARY)
-        if encoder is not None:
+        if encoder is not None and not recipe.shares:
             encoder.save(folder / "encoder")
         said = {
             name: getattr(recipe, name)
-            for name in ("encoder_layer", "longest_seconds", "beams", "length_penalty", "about")
+            for name in ("shares", "encoder_layer", "longest_seconds", "beams", "length_penalty", "about")
         }
         languages = {"source": config.source, "target": config.target}
         values = {"model_type": MODEL_TYPE, "kind": KIND} | languages | said

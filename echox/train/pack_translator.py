@@ -8,7 +8,7 @@ from echox.config.load import Settings
 from echox.errors import ConfigError, ModelError
 from echox.files import copy_file, write_folder, write_text
 from echox.generate.textless import KIND, MODEL_TYPE
-from echox.hub import SHIPPED
+from echox.hub import sharing
 from echox.models.encoder import SpeechEncoder
 from echox.train.pack import UNIT_FILES, copy_part
 from echox.units.extractor import CENTROIDS_FILE
@@ -54,10 +54,7 @@ SAID = (
 
 def run(recipe: Recipe) -> Path:
     """Write the model folder and return it; ModelError names a part that is not there."""
-    if recipe.shares and recipe.shares not in SHIPPED:
-        raise ConfigError(
-            f"shares {recipe.shares!r} is no shipped model: choose {', '.join(SHIPPED)}, or leave it out."
-        )
+    sharing(recipe.out, recipe.shares)
     if not recipe.shares and (recipe.vocoder is None or recipe.units is None):
         raise ConfigError("give the vocoder and the units, or a shipped model that shares its own.")
 

@@ -10,7 +10,8 @@ from echox import SpeechTranslator
 from echox.audio import save_wav
 from echox.cli import app
 from echox.errors import ConfigError, InputError, ModelError
-from echox.models.speech_translator import SpeechTranslatorModel
+from echox.models.speech_translator import SpeechTranslatorModel, TranslatorConfig
+from echox.text.pieces import Pieces
 from echox.train.run import run_recipe
 from echox.train.toy import sound_of
 from tests.tiny_translator import write_translator
@@ -109,6 +110,19 @@ def test_what_cannot_be_translated_is_said(translator, folder, tmp_path):
     with pytest.raises(ConfigError, match="30 s become 375 positions"), pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder.parents[1])
         run_recipe(RECIPES / "pack_joint.yaml", ["out=out/debug/wrong", "longest_seconds=30"])
+
+
+def test_the_encoder_of_a_shipped_model_is_shared(folder, tmp_path):
+    pieces = Pieces.load(folder / "translate" / "final")
+    sizes = {"width": 8, "ffn": 8, "heads": 2, "encoder_layers": 1, "decoder_layers": 1, "max_positions": 512}
+    SpeechTranslatorModel(TranslatorConfig(vocab_size=pieces.size, encoder_width=384, **sizes)).save(tmp_path / "final")
+    pieces.save(tmp_path / "final")
+    options = [f"out={tmp_path}/packed", f"translator={tmp_path}/final", "encoder=null", "encoder_layer=4"]
+    run_recipe(RECIPES / "pack_joint.yaml", [*options, "shares=mini"])
+    assert not (tmp_path / "packed" / "encoder").exists()
+    assert SpeechTranslator.load(tmp_path / "packed").translate(sounds()[0]).finish in ("stop", "length", "empty")
+    with pytest.raises(ModelError, match="shares parts of 'other': choose mini"):
+        run_recipe(RECIPES / "pack_joint.yaml", [*options, "shares=other"])
 
 
 def invoke(*words):
