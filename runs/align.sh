@@ -38,7 +38,6 @@ PY
 train recipes/align/pairs.yaml
 speak() { "$PYTHON" -m echox.cli prepare speak recipes/align/data.yaml "$1" --texts "$OUT/texts" --out "$OUT/data" "${@:2}"; }
 speak train
-speak natural --kokoro "${KOKORO:?}"
 speak dev
 speak test --kokoro "${KOKORO:?}"
 "$PYTHON" - "$OUT" <<'PY'
