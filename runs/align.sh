@@ -58,7 +58,7 @@ PY
 train recipes/align/encode.yaml
 train recipes/align/vocabulary.yaml
 train recipes/align/text.yaml
-train recipes/align/pack.yaml out="$OUT/models/specialist" translator="$OUT/text/final" shares= encoder_layer=0
+train recipes/align/pack.yaml out="$OUT/models/specialist" translator="$OUT/text/final" "shares=''" encoder_layer=0
 models=(--model "$OUT/models/specialist")
 for seed in $SEEDS; do
   for arm in $ARMS; do
