@@ -106,7 +106,7 @@ def test_each_verb_says_which_one_fits(folder):
     ("change", "sentence"),
     [
         ({"kind": "telepathic"}, "kind 'telepathic'"),
-        ({"shares": "/etc"}, "shares the voice"),
+        ({"shares": "/etc"}, "shares parts of"),
         ({"beams": 10_000}, "beams"),
         ({"surprise": 1}, "unknown setting 'surprise'"),
     ],

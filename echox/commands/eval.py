@@ -205,6 +205,7 @@ def translation(
     """Print ASR-BLEU of spoken translations beside a ceiling and a cascade, or what `--tasks` names of models that write."""
     from echox.data.pairs import read_pairs
     from echox.eval.judges import load_judge
+    from echox.eval.model_under_test import marks_of
     from echox.eval.tasks.translation import TranslationOptions, load_arms, opinions_of, run_translation
 
     found, scores = read_pairs(pairs, audio_dir)[:limit], opinions_of(networks)
@@ -213,7 +214,8 @@ def translation(
 
         _show(three_tasks(found, model or [], tasks, (out, pairs.name, beam), device, dtype))
         return
-    options = TranslationOptions(out, load_judge(judge, device, judge_window, language), pairs.name, scores)
+    hearer, weights = load_judge(judge, device, judge_window, language), marks_of(model or [])
+    options = TranslationOptions(out, hearer, pairs.name, scores, weights)
     hears = load_judge(cascade, device, judge_window, source_language, translates=True) if cascade else None
     _show(run_translation(found, load_arms(model or [], hears, device, dtype, beam, unit_encoder), options))
 

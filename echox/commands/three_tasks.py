@@ -19,6 +19,7 @@ def three_tasks(
     dtype: str | None,
 ) -> list["Table"]:
     """Return the tables of the tasks named; `how` is the folder for results, the pairs' name, and the beam."""
+    from echox.eval.model_under_test import marks_of
     from echox.eval.report.spaces import write_spaces_figure
     from echox.eval.tasks.three_tasks import (
         TasksOptions,
@@ -30,7 +31,7 @@ def three_tasks(
     )
 
     wanted, models = parse_tasks(tasks), load_models(names, device, dtype)
-    tables = run_tasks(pairs, models, TasksOptions(wanted, *how))
+    tables = run_tasks(pairs, models, TasksOptions(wanted, *how, weights=marks_of(names)))
     if "spaces" in wanted:
         spaces = [(name, read_spaces(pairs, one)) for name, one in models.items() if one.model.speech is not None]
         write_spaces_figure(how[0], spaces, typer.echo)

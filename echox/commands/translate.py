@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 LONGEST_SECONDS = 600.0
 WRITER = "mini-st"  # writes Spanish
 Model = Annotated[
-    str, typer.Option("--model", help=f"A model folder, or a hub name owner/model; with --to text {WRITER} if not given.")
+    str,
+    typer.Option("--model", help=f"A model folder, or a hub name owner/model; with --to text {WRITER} if not given."),
 ]
 Beam = Annotated[int | None, typer.Option("--beam", min=1, max=100, help="Hypotheses in view; default: the model's.")]
 

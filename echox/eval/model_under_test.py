@@ -96,6 +96,13 @@ def folder_mark(folder: Path) -> str:
     return digest.hexdigest()[:8]
 
 
+def marks_of(models: Sequence[str]) -> str:
+    """Return the marks of several models' folders: another run's results are not theirs once weights have changed."""
+    from echox.hub import resolve_model
+
+    return ", ".join(folder_mark(resolve_model(name)) for name in models)
+
+
 def machine() -> str:
     """Return one line about the machine, for tables of times."""
     return f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"

@@ -34,12 +34,13 @@ Models = dict[str, JointTranslator]
 
 @dataclass(frozen=True)
 class TasksOptions:
-    """What is measured, where results go, what the pairs are called, and the beam (none: the models' own)."""
+    """What is measured, where results go, what the pairs are called, the beam (none: the models' own), and the weights' marks."""
 
     tasks: tuple[str, ...]
     out: Path
     source: str
     beams: int | None = None
+    weights: str = ""
 
 
 def parse_tasks(text: str) -> tuple[str, ...]:
@@ -77,6 +78,7 @@ def run_tasks(pairs: Sequence[SpokenPair], models: Models, options: TasksOptions
         "model": ", ".join(models),
         "questions": options.source,
         "beams": options.beams or "own",
+        "weights": options.weights,
     }
     with Results(options.out / "tasks.jsonl", settings) as results:
         for name, model in models.items():

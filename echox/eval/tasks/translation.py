@@ -60,6 +60,7 @@ class TranslationOptions:
     judge: Judge
     source: str
     opinions: tuple[Score, ...] = ()
+    weights: str = ""  # the models' marks
 
 
 def model_arm(translator: Any, beams: int | None, units_of: UnitsOf | None = None) -> Arm:
@@ -127,6 +128,7 @@ def run_translation(pairs: Sequence[SpokenPair], arms: dict[str, Arm], options: 
         "model": ", ".join(arms),
         "questions": options.source,
         "judge": options.judge.name,
+        "weights": options.weights,
     }
     with Results(options.out / "translation.jsonl", settings) as results:
         for name, arm in arms.items():

@@ -15,6 +15,7 @@ from echox.audio import save_wav
 from echox.cli import app
 from echox.data.pairs import read_pairs
 from echox.errors import ConfigError, InputError
+from echox.eval.model_under_test import marks_of
 from echox.eval.report.spaces import draw_spaces
 from echox.eval.scorers.spaces import Spaces, length_probe, modality_probe, plane, retrieval, umap_plane
 from echox.eval.tasks.three_tasks import TasksOptions, parse_tasks, run_tasks
@@ -130,6 +131,8 @@ def test_the_command_measures_models_against_the_first(folder, pairs, tmp_path):
         assert name in done.output
     assert "text st" not in done.output and "nrefs:1" in done.output
     assert (tmp_path / "spaces.svg").read_text().startswith("<svg")
+    settings = json.loads((tmp_path / "tasks.jsonl").read_text().splitlines()[0])
+    assert settings["weights"] == marks_of([str(folder / "text"), str(folder / "joint")])  # others are measured anew
 
 
 def test_unknown_tasks_are_refused():
