@@ -45,7 +45,7 @@ def sharing(folder: Path, shares: str) -> Path:
     Without a name it is `folder` itself. ModelError for a name that is no shipped model.
     """
     if shares and shares not in SHIPPED:
-        raise ModelError(f"{folder / 'config.json'} shares parts of {shares!r}: choose {', '.join(SHIPPED)}.")
+        raise ModelError(f"{folder} shares parts of {shares!r}: choose {', '.join(SHIPPED)}.")
     return resolve_model(shares) if shares else folder
 
 

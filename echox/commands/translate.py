@@ -46,7 +46,7 @@ def translate(
 ) -> None:
     """Translate speech into speech, or speech and typed text into text; exit status 1 where there is no translation."""
     ask.check_seconds(max_seconds)
-    model = model or WRITER * (to == "text")
+    model = model or (WRITER if to == "text" else "")
     _check_usage(bool(recordings), bool(typed), to, model)
     if as_json and output == Path(STANDARD):
         raise typer.BadParameter("--json and -o - both want standard output: give -o a file.")

@@ -18,6 +18,7 @@ import numpy as np
 from echox.audio import SAMPLE_RATE
 from echox.errors import ConfigError, EchoxError, EndpointError
 from echox.generate.types import Question, Reply
+from echox.hub import resolve_model
 
 RECORDED = (EchoxError, RuntimeError, ValueError, OSError)
 """Errors of one question that are recorded; anything else is a fault of the program and stops the run."""
@@ -98,8 +99,6 @@ def folder_mark(folder: Path) -> str:
 
 def marks_of(models: Sequence[str]) -> str:
     """Return the marks of several models' folders: another run's results are not theirs once weights have changed."""
-    from echox.hub import resolve_model
-
     return ", ".join(folder_mark(resolve_model(name)) for name in models)
 
 
