@@ -22,7 +22,6 @@ from echox.models.ragged import pad_right
 from echox.text.truecase import Truecaser
 
 log = logging.getLogger(__name__)
-TYPED_COST = 60  # frames that a row without any counts as in a batch
 Encode = Callable[[str], list[int]]
 
 
@@ -33,7 +32,7 @@ class QuestionData(Settings):
     states: list[Path]  # one folder a corpus
     cased: list[Path] = []  # JSONL with `text` or `question`: where usual capitals are learnt
     answers: Path | None = None  # JSONL with `id`, `answer`; none: transcripts alone
-    max_cost: int = Field(default=8000, ge=1)  # encoder frames in a batch, padding included
+    max_cost: int = Field(default=8000, ge=1)  # encoder frames and LLM tokens in a batch, padding included
     max_frames: int = Field(default=750, ge=1)  # longer utterances are left out: 15 s
     held_out: int = Field(default=300, ge=1)  # utterances of the last corpus that are only measured
 
@@ -47,10 +46,9 @@ class Example:
     answer: list[int]
     states_TD: np.ndarray | None = None  # none: it is only ever typed
 
-    @property
-    def cost(self) -> int:
-        """What the row counts in a batch, in frames."""
-        return TYPED_COST if self.states_TD is None else len(self.states_TD)
+    def cost(self, prompt: int = 0) -> int:
+        """Return what the row counts in a batch: frames, or tokens where it is only typed, its answer, and those of the prompt."""
+        return prompt + len(self.transcript if self.states_TD is None else self.states_TD) + len(self.answer)
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 A judge is a folder in CTranslate2's layout (as faster-whisper loads it), a transformers ASR folder, or a name that leads to one.
 It must not be the model's own encoder: that would forgive the sounds only that encoder understands. Decoding is greedy without
-timestamps or fallback temperatures, so a transcript depends on the audio alone.
+timestamps or fallback temperatures, so a transcript depends on the audio alone; its loops are CTranslate2's and transformers' own.
 
 The window. Whisper was trained on 30 s windows and its cost does not depend on how much of them is speech. A judge with
 `window=30` does what faster-whisper does; a shorter window, which faster-whisper cannot have, pads an answer with silence to that

@@ -21,7 +21,7 @@ from echox.generate.pauses import TrimmedSpeech, tail_of, trimmed
 from echox.generate.text_stream import TextStream
 from echox.generate.types import WAIT, Piece
 from echox.models.decoding import Decoding, Line, Said, alone
-from echox.models.llm import token_pieces
+from echox.models.llm import text_of_pieces, token_pieces
 from echox.models.ragged import pad_left
 from echox.models.slots import Row
 from echox.text.prompt import Turn, encode
@@ -160,7 +160,7 @@ def speak_states(parts: Parts, segment: _Segment, decoding: Decoding) -> Iterato
         positions_NH = parts.echo.positions(torch.stack(segment.states), parts.s2t.embed(segment.ids).float())
     t2c = parts.echo.t2c
     words = decoding(t2c, t2c.line(positions_NH, parts.echo.layout(segment.pieces)))
-    yield from voice(parts, words, "".join(segment.pieces))
+    yield from voice(parts, words, text_of_pieces(segment.pieces))
 
 
 def voice(parts: Parts, words: Iterator[Said | None], text: str) -> Iterator[Piece]:
@@ -195,7 +195,7 @@ def say_stream(parts: Parts, text: str, limits: Limits, decoding: Decoding = alo
     for first, end in cut_text(pieces) if parts.trims else [(0, len(ids))]:
         positions_NH = t2c.embed_text(ids[first:end], parts.s2t.embeddings_VH).float()
         words = decoding(t2c, t2c.line(positions_NH, t2c.layout(pieces[first:end])))
-        yield from budget.take(voice(parts, words, "".join(pieces[first:end])))
+        yield from budget.take(voice(parts, words, text_of_pieces(pieces[first:end])))
         if budget.spent:
             break
     yield Piece(text, finish="length" if budget.spent else "stop")
@@ -259,7 +259,7 @@ def speak_batch(parts: Parts, answers: list[Answer], said: list[_Said], samples:
             embeddings_NH = parts.s2t.embed(segment.ids).float()
             positions.append(parts.echo.positions(torch.stack(segment.states), embeddings_NH))
             layouts.append(parts.echo.layout(segment.pieces))
-            texts.append("".join(segment.pieces))
+            texts.append(text_of_pieces(segment.pieces))
     spoken = parts.echo.t2c.generate(positions, layouts) if owners else []
     waves: dict[int, list[np.ndarray]] = {id(answer): [np.zeros(0, np.float32)] for answer in answers}
     for answer, text, words in zip(owners, texts, spoken, strict=True):

@@ -12,20 +12,26 @@ has one of, so that a frame sees itself alone: section 2.1 step 3), `look_back="
 `keep_blanks=True` (a run of blanks is kept, step 5), `ctc_head="own"` (a table of its own whose last row is the blank, step 4),
 `readout="states"`.
 
-Legend: B batch, C CTC classes (blank last), D encoder width, H LLM width, N kept positions, T stacked frames.
+Scores over all CTC classes are never held for more than a few frames at once (`in_parts`): a class is an LLM token, and a
+minute of speech over a whole vocabulary would be gigabytes.
+
+Legend: B batch, C CTC classes (blank last), D encoder width, H LLM width, N kept positions, S classes that are said, T stacked
+frames.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Literal
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from echox.errors import ModelError
 from echox.models.bounds import Classes, Flag, Heads, Layers, Positive, Share, Wide, Width, check_heads
 from echox.models.ragged import pad_right
 
-HEAD_CHUNK = 128  # frames whose scores over an own head are held at once
+SCORES = 2**24  # of frames over CTC classes that are held at once: 64 MiB
 Run = tuple[int, int, int]  # first frame, end frame, CTC class
 
 
@@ -54,10 +60,9 @@ class AdapterConfig:
 
 @dataclass
 class AdapterOutput:
-    """What the adapter heard: states, CTC log-probabilities (where they were needed) and the positions for the LLM."""
+    """What the adapter heard: states and the positions for the LLM."""
 
     states_BTH: torch.Tensor
-    log_probs_BTC: torch.Tensor | None
     frames_B: torch.Tensor
     kept_BNH: torch.Tensor
     mask_BN: torch.Tensor
@@ -111,61 +116,66 @@ class SpeechAdapter(nn.Module):
             hidden = self.transformer(hidden.flatten(0, 1)[:, None]).view_as(hidden)
         return self.norm(hidden) * ~padding_BT[..., None], frames_B
 
-    def ctc_log_probs(self, states_BTH: torch.Tensor, rows_CH: torch.Tensor) -> torch.Tensor:
-        """Return float32 log-probabilities (B, T, C + 1) over classes with the given rows (see `ctc_rows`), blank last."""
-        scale = 1.0 if self.config.ctc_head == "own" else self.ctc_scale
-        return (self._logits(states_BTH, rows_CH).float() * scale).log_softmax(-1)
+    def ctc_log_probs(self, states: torch.Tensor, rows_CH: torch.Tensor) -> torch.Tensor:
+        """Return float32 log-probabilities (..., C + 1) over classes with the given rows (see `ctc_rows`), blank last."""
+        return self._scores(states, rows_CH).log_softmax(-1)
+
+    def said_log_probs(self, states_BTH: torch.Tensor, rows_CH: torch.Tensor, said_S: torch.Tensor) -> torch.Tensor:
+        """Return log-probabilities (B, T, S + 2): of the classes `said_S`, of all others together, of the blank.
+
+        CTC of what was said is the same over these as over `ctc_log_probs`, in value and gradient; without others they are those.
+        """
+        own_BTS = self._scores(states_BTH, rows_CH[said_S])
+        if len(said_S) == len(rows_CH):
+            return own_BTS.log_softmax(-1)
+
+        def others(part_NH: torch.Tensor) -> torch.Tensor:
+            return self._scores(part_NH, rows_CH)[:, :-1].index_fill(-1, said_S, -torch.inf).logsumexp(-1)
+
+        others_BT = in_parts(others, states_BTH.flatten(0, 1), len(rows_CH)).view_as(own_BTS[..., 0])
+        return torch.cat([own_BTS[..., :-1], others_BT[..., None], own_BTS[..., -1:]], -1).log_softmax(-1)
 
     def ctc_rows(self, embeddings_VH: torch.Tensor, tokens_C: torch.Tensor) -> torch.Tensor:
         """Return the rows (C, H) that score some tokens: the LLM's embeddings of them, or those of an own head."""
         if self.config.ctc_head == "tied":
-            return embeddings_VH[tokens_C]
+            every = torch.equal(tokens_C, torch.arange(len(embeddings_VH), device=tokens_C.device))
+            return embeddings_VH if every else embeddings_VH[tokens_C]
         every = len(tokens_C) == self.config.classes - 1
         return self.head.weight[:-1] if every else self.head.weight[tokens_C]
 
-    def _logits(self, states: torch.Tensor, rows_CH: torch.Tensor) -> torch.Tensor:
+    def _scores(self, states: torch.Tensor, rows_CH: torch.Tensor) -> torch.Tensor:
         own = self.config.ctc_head == "own"
         blank = states @ self.head.weight[-1] if own else states @ self.blank + self.ctc_bias
-        return torch.cat([states @ rows_CH.t().to(states.dtype), blank[..., None]], dim=-1)
+        scores = torch.cat([states @ rows_CH.t().to(states.dtype), blank[..., None]], dim=-1).float()
+        return scores if own else scores * self.ctc_scale
 
     def forward(self, frames_BSD: torch.Tensor, lengths_B: torch.Tensor, rows_CH: torch.Tensor) -> AdapterOutput:
-        """Return what was heard; `rows_CH` are those of the CTC classes (see `ctc_rows`).
-
-        Log-probabilities are kept where training or the readout needs them: over a whole vocabulary they are large.
-        """
+        """Return what was heard; `rows_CH` are those of the CTC classes (see `ctc_rows`)."""
         states_BTH, frames_B = self.encode(frames_BSD, lengths_B)
-        wanted = self.training or not self.config.keep_blanks or self.config.readout == "mix"
-        log_probs_BTC = self.ctc_log_probs(states_BTH, rows_CH) if wanted else None
-        runs = self._runs(states_BTH, log_probs_BTC, frames_B.tolist(), rows_CH)
-        kept_BNH, mask_BN = self._shrink(states_BTH, log_probs_BTC, frames_B, runs, rows_CH)
-        classes = [[label for _, _, label in row] for row in runs]
-        return AdapterOutput(states_BTH, log_probs_BTC, frames_B, kept_BNH, mask_BN, classes)
+        runs = self.runs(states_BTH, frames_B, rows_CH)
+        kept_BNH, mask_BN = self._shrink(states_BTH, frames_B, runs, rows_CH)
+        return AdapterOutput(states_BTH, frames_B, kept_BNH, mask_BN, [[label for _, _, label in row] for row in runs])
 
-    def _runs(
-        self, states_BTH: torch.Tensor, log_probs_BTC: torch.Tensor | None, frames: list[int], rows_CH: torch.Tensor
-    ) -> list[list[Run]]:
-        """Return the runs of every row; the best classes leave the device once a batch."""
-        if log_probs_BTC is None:
-            best_BT = [self._best(states_TH, rows_CH) for states_TH in states_BTH]
-            return [equal_runs(best_T[:n].tolist()) for best_T, n in zip(best_BT, frames, strict=True)]
-        best = log_probs_BTC.argmax(-1).tolist()
-        found = [
-            equal_runs(row[:n], None if self.config.keep_blanks else log_probs_BTC.shape[2] - 1)
-            for row, n in zip(best, frames, strict=True)
-        ]
-        return [runs or least_blank(log_probs_BTC[row, : frames[row]]) for row, runs in enumerate(found)]
+    @torch.no_grad()
+    def runs(self, states_BTH: torch.Tensor, frames_B: torch.Tensor, rows_CH: torch.Tensor) -> list[list[Run]]:
+        """Return (first frame, end frame, class) of every run of equal best classes of every row (spec section 2.1 step 5).
 
-    def _best(self, states_TH: torch.Tensor, rows_CH: torch.Tensor) -> torch.Tensor:
-        """Return the best CTC class of each frame (T,), holding the scores of a few frames at a time."""
-        return torch.cat([self._logits(part, rows_CH).argmax(-1) for part in states_TH.split(HEAD_CHUNK)])
+        Runs of the blank, the last class, are left out unless `keep_blanks`; when nothing else was heard, the frame least sure of
+        blank stays.
+        """
+        best_N = in_parts(lambda part: self._scores(part, rows_CH).argmax(-1), states_BTH.flatten(0, 1), len(rows_CH))
+        best_BT, without = best_N.view(states_BTH.shape[:2]).tolist(), None if self.config.keep_blanks else len(rows_CH)
+        counts = frames_B.tolist()
+        found = [equal_runs(best[:n], without) for best, n in zip(best_BT, counts, strict=True)]
+        return [runs or self._least_blank(states_BTH[row, : counts[row]], rows_CH) for row, runs in enumerate(found)]
+
+    def _least_blank(self, states_TH: torch.Tensor, rows_CH: torch.Tensor) -> list[Run]:
+        blank_T = in_parts(lambda part: self.ctc_log_probs(part, rows_CH)[:, -1], states_TH, len(rows_CH))
+        t = int(blank_T.argmin())
+        return [(t, t + 1, int(self._scores(states_TH[t], rows_CH)[:-1].argmax()))]
 
     def _shrink(
-        self,
-        states_BTH: torch.Tensor,
-        log_probs_BTC: torch.Tensor | None,
-        frames_B: torch.Tensor,
-        runs: list[list[Run]],
-        rows_CH: torch.Tensor,
+        self, states_BTH: torch.Tensor, frames_B: torch.Tensor, runs: list[list[Run]], rows_CH: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return LLM positions (B, N, H), one a run, and their mask, all rows at once (twin: `shrink_row` in the tests)."""
         device, T = states_BTH.device, states_BTH.shape[1]
@@ -180,31 +190,37 @@ class SpeechAdapter(nn.Module):
             kept_BNH = self.look_back_norm(looked + kept_BNH)
         if self.config.readout == "states":
             return self.scale * kept_BNH * mask_BN[..., None], mask_BN
-        assert log_probs_BTC is not None  # noqa: S101  a mixed readout asks for them
         ends_BN = pad_right([torch.tensor([b for _, b, _ in row]) for row in runs])[0].to(device)
         place_T = torch.arange(T, device=device)
         inside_BNT = (place_T >= first_BN[..., None]) & (place_T < ends_BN[..., None])
-        shares_BNT = inside_BNT / (ends_BN - first_BN).clamp(min=1)[..., None]
-        with torch.autocast(device.type, enabled=False):  # a mean, in float32 as the probabilities are
-            pooled = shares_BNT @ log_probs_BTC.exp()[..., :-1]
-        pooled = (pooled / pooled.sum(-1, keepdim=True).clamp(min=1e-6)).to(rows_CH.dtype)
-        return (pooled @ rows_CH + self.gate * self.scale * kept_BNH) * mask_BN[..., None], mask_BN
+        meant_BNH = self._meant(states_BTH, inside_BNT, rows_CH).to(rows_CH.dtype)
+        return (meant_BNH + self.gate * self.scale * kept_BNH) * mask_BN[..., None], mask_BN
+
+    def _meant(self, states_BTH: torch.Tensor, inside_BNT: torch.Tensor, rows_CH: torch.Tensor) -> torch.Tensor:
+        """Return the expected embedding (B, N, H) of every run, blank left out, from the frames inside runs alone."""
+
+        def expected(part_NH: torch.Tensor) -> torch.Tensor:
+            probs_NC = self.ctc_log_probs(part_NH, rows_CH)[:, :-1].exp()
+            return torch.cat([(probs_NC.to(rows_CH.dtype) @ rows_CH).float(), probs_NC.sum(-1, keepdim=True)], -1)
+
+        spoken_BT = inside_BNT.any(1)
+        expected_BTE = states_BTH.new_zeros(*spoken_BT.shape, rows_CH.shape[1] + 1, dtype=torch.float32)
+        expected_BTE[spoken_BT] = in_parts(expected, states_BTH[spoken_BT], len(rows_CH))
+        shares_BNT = inside_BNT / inside_BNT.sum(-1, keepdim=True).clamp(min=1)
+        with torch.autocast(states_BTH.device.type, enabled=False):  # a mean, in float32 as the probabilities are
+            pooled_BNE = shares_BNT @ expected_BTE
+        return pooled_BNE[..., :-1] / pooled_BNE[..., -1:].clamp(min=1e-6)
 
 
-def least_blank(log_probs_TC: torch.Tensor) -> list[Run]:
-    """Return the one frame least sure of blank, with its best other class, where nothing else was heard."""
-    t = int(log_probs_TC[:, -1].argmin())
-    return [(t, t + 1, int(log_probs_TC[t, :-1].argmax()))]
+def in_parts(score: Callable[[torch.Tensor], torch.Tensor], states_NH: torch.Tensor, classes: int) -> torch.Tensor:
+    """Return `score` of every frame, where scores of all frames over all classes would not fit: a few frames at a time.
 
-
-def ctc_runs(log_probs_TC: torch.Tensor, keep_blanks: bool = False) -> list[Run]:
-    """Return (first frame, end frame, class) of every run of equal best classes (spec section 2.1 step 5).
-
-    Runs of the blank, the last class, are left out unless `keep_blanks`; when nothing else was heard, the frame least sure of blank
-    stays.
+    What a part holds is made again for its gradient.
     """
-    blank = log_probs_TC.shape[1] - 1
-    return equal_runs(log_probs_TC.argmax(-1).tolist(), None if keep_blanks else blank) or least_blank(log_probs_TC)
+    parts = states_NH.split(max(1, SCORES // classes))
+    if len(parts) == 1:
+        return score(states_NH)
+    return torch.cat([checkpoint(score, part, use_reentrant=False, preserve_rng_state=False) for part in parts])
 
 
 def equal_runs(best: list[int], without: int | None = None) -> list[Run]:

@@ -6,6 +6,9 @@ Whisper was only ever trained on 30-second windows: on a shorter one its decoder
 minutes of training on short windows it does (train/stage_listen.py), at a fifth of the cost. Names of tensors are Hugging Face's,
 so a Whisper folder loads as it is. Queries of padded frames are masked, so a row is heard alone as in any batch.
 
+Decoding stays out of decoding.py's loop: slots there hold what rows have written, and here a row owns what it hears; slots with
+both would take more lines than this loop, and batches that shrink have other last bits.
+
 Legend: B batch, D head width, H heads, N text tokens, T frames, V vocabulary, W width.
 """
 

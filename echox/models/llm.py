@@ -3,6 +3,8 @@
 A Llama is loaded into models/llama.py, which needs no model code of transformers; every other kind is loaded by theirs.
 """
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +25,9 @@ from echox.models.weights import WeightFiles
 
 EMBEDDINGS = "model.embed_tokens.weight"
 QUANTIZED = ("int8", "nf4")
+PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]  # bytes that byte-level tokens write as themselves
+HIDDEN = sorted(set(range(256)) - set(PRINTABLE))
+BYTE_OF = {chr(n): n for n in PRINTABLE} | {chr(256 + number): n for number, n in enumerate(HIDDEN)}
 
 
 class LlmSizes:
@@ -212,5 +217,23 @@ def _first_line(error: Exception) -> str:
 
 
 def token_pieces(tokenizer: Any, ids: list[int]) -> list[str]:
-    """Return the text that each token adds, for counting characters."""
-    return tokenizer.batch_decode([[i] for i in ids]) if ids else []
+    """Return the text that each token adds; of a character that spans tokens each has its bytes (`text_of_pieces` joins them)."""
+    pieces = tokenizer.batch_decode([[i] for i in ids]) if ids else []
+    return [
+        _escaped(tokenizer, i) or piece if "\ufffd" in piece else piece for i, piece in zip(ids, pieces, strict=True)
+    ]
+
+
+def text_of_pieces(pieces: Iterable[str]) -> str:
+    """Return the text of neighbouring tokens; what is no whole character becomes U+FFFD."""
+    return "".join(pieces).encode(errors="surrogateescape").decode(errors="replace")
+
+
+def _escaped(tokenizer: Any, token_id: int) -> str:
+    """Return the bytes of a token of a byte-level or byte-fallback tokenizer as surrogate escapes, or '' for another's."""
+    token = tokenizer.convert_ids_to_tokens(token_id)
+    if re.fullmatch("<0x[0-9A-F]{2}>", token):
+        spelt = bytes([int(token[3:5], 16)])
+    else:
+        spelt = bytes(BYTE_OF[letter] for letter in token if letter in BYTE_OF)
+    return spelt.decode(errors="surrogateescape")

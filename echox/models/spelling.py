@@ -46,12 +46,12 @@ class TextLayout:
 
 
 def lay_out(pieces: list[str], spelling: bool, places_per_letter: float | None) -> TextLayout:
-    """Return the layout of tokens given their own texts.
+    """Return the layout of tokens given their own texts, parts of characters as surrogate escapes.
 
     `places_per_letter` puts every position where its sound should be (`aligned_positions`); None counts 0, 1, 2 ... A token
     without text (a special token) spells as one zero byte.
     """
-    spelt = [piece.encode() or b"\0" for piece in pieces]
+    spelt = [piece.encode(errors="surrogateescape") or b"\0" for piece in pieces]
     counts = torch.tensor([len(letters) if spelling else 1 for letters in spelt], dtype=torch.long)
     owners_C = torch.arange(len(pieces)).repeat_interleave(counts)
     if places_per_letter is None:

@@ -3,7 +3,7 @@
 Legend: B batch, C CTC classes (blank last), L answer tokens, T frames.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -31,11 +31,17 @@ def ctc_loss(
 
 @dataclass
 class Heard:
-    """What CTC hears of a batch: log-probabilities over some classes (blank last), frames, and the classes that were said."""
+    """What CTC hears of a batch: log-probabilities over the classes that its rows say, all others as one, and the blank.
+
+    `targets` are rows of those classes; where it is measured, `best` are the classes of all CTC tokens that are heard, `said` those
+    that should be.
+    """
 
     log_probs_BTC: torch.Tensor
     frames_B: torch.Tensor
     targets: list[list[int]]
+    said: list[list[int]]
+    best: list[list[int]] = field(default_factory=list)
 
 
 class AlignPass(nn.Module):
@@ -50,13 +56,12 @@ class AlignPass(nn.Module):
         self.model, self.negatives = model, negatives
         self.class_of = {token: number for number, token in enumerate(model.ctc_tokens.tolist())}
 
-    def classes(self, targets: list[list[int]]) -> torch.Tensor:
-        """Return the sorted class numbers that this step tells apart."""
+    def classes(self, own_S: torch.Tensor) -> torch.Tensor:
+        """Return the sorted class numbers that this step tells apart, those of its own rows among them."""
         total = len(self.class_of)
         if not self.training or not self.negatives or self.negatives >= total:
             return torch.arange(total)
-        own = torch.tensor([number for row in targets for number in row])
-        return torch.cat([own, torch.randint(total, (self.negatives,))]).unique()
+        return torch.cat([own_S, torch.randint(total, (self.negatives,))]).unique()
 
     def forward(self, batch: S2TInputs) -> Heard:
         """Return what is heard of frames of which some are hidden."""
@@ -65,16 +70,26 @@ class AlignPass(nn.Module):
             raise ConfigError(
                 f"token {min(unknown)} is no CTC class: align with its text in extra_tokens, or classes: all."
             )
-        targets = [[self.class_of[token] for token in row] for row in batch.transcripts or []]
-        classes = self.classes(targets)
-        position = {number: index for index, number in enumerate(classes.tolist())}
-        tokens = self.model.ctc_tokens[classes].long()
+        said = [[self.class_of[token] for token in row] for row in batch.transcripts or []]
+        own_S = torch.tensor(sorted({number for row in said for number in row}), dtype=torch.long)
+        classes = self.classes(own_S)
         spans = HIDDEN_SPANS if self.training else 0
         frames_BTD = hide_spans(batch.frames_BTD, batch.lengths_B, spans, HIDDEN_FRAMES)
         adapter = self.model.adapter
         states_BTH, frames_B = adapter.encode(frames_BTD, batch.lengths_B)
-        log_probs_BTC = adapter.ctc_log_probs(states_BTH, adapter.ctc_rows(self.model.embeddings_VH, tokens))
-        return Heard(log_probs_BTC, frames_B, [[position[number] for number in row] for row in targets])
+        rows_CH = adapter.ctc_rows(self.model.embeddings_VH, self.model.ctc_tokens[classes].long())
+        own = torch.searchsorted(classes, own_S).to(rows_CH.device)
+        position = {number: index for index, number in enumerate(own_S.tolist())}
+        heard = Heard(
+            adapter.said_log_probs(states_BTH, rows_CH, own),
+            frames_B,
+            [[position[n] for n in row] for row in said],
+            said,
+        )
+        if not self.training:
+            runs = adapter.runs(states_BTH, frames_B, rows_CH)
+            heard.best = [[label for _, _, label in row if label < len(rows_CH)] for row in runs]
+        return heard
 
 
 class AlignObjective:

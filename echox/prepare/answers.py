@@ -19,7 +19,7 @@ from echox.data.manifest import read_jsonl, write_jsonl
 from echox.errors import InputError
 from echox.files import LINES_BYTES, drop_partial_line, only_one, read_text
 from echox.models.device import pick_device
-from echox.models.llm import Place, load_llm, load_tokenizer, token_pieces
+from echox.models.llm import Place, load_llm, load_tokenizer, text_of_pieces, token_pieces
 from echox.prepare.encode import Shard, check_shard
 from echox.prepare.targets import write_targets
 from echox.prepare.texts import SPEAKABLE
@@ -104,7 +104,7 @@ def segments(answers: list[dict[str, Any]], tokenizer: Any) -> Iterator[dict[str
     for answer in answers:
         pieces = token_pieces(tokenizer, encode(tokenizer, answer["answer"]))
         for number, (first, end) in enumerate(cut_text(pieces)):
-            text = "".join(pieces[first:end]).strip()
+            text = text_of_pieces(pieces[first:end]).strip()
             sayable = SPEAKABLE.fullmatch(text) and not LONG_NUMBER.search(text)
             if len(text) > 1 and text not in seen and sayable:
                 seen.add(text)

@@ -11,7 +11,7 @@ import torch
 from echox.config.load import Settings, known
 from echox.data.batching import BucketedBatches
 from echox.data.example import Example, QuestionData, padded_states, read_examples, texts_of
-from echox.models.adapter import AdapterConfig, ctc_runs
+from echox.models.adapter import AdapterConfig
 from echox.models.io import settings_from
 from echox.models.llm import load_llm, load_tokenizer
 from echox.models.lora import LoraSettings
@@ -70,11 +70,11 @@ def build(recipe: Recipe) -> Stage:
         return S2TInputs(*padded_states(rows, data.width), (), (), [], [row.transcript for row in rows])
 
     def evaluate() -> dict[str, float]:
-        some = some_at_a_time(data.held_out, [row.cost for row in data.held_out], recipe.data.max_cost)
+        some = some_at_a_time(data.held_out, [row.cost() for row in data.held_out], recipe.data.max_cost)
         return token_errors(stage_model, [collate(rows) for rows in some])
 
     batches = BucketedBatches(
-        [row.cost for row in data.train],
+        [row.cost() for row in data.train],
         recipe.data.max_cost,
         lambda n, rng: collate([data.train[i] for i in n]),
         recipe.seed,
@@ -90,10 +90,7 @@ def token_errors(model: AlignPass, batches: list[S2TInputs]) -> dict[str, float]
     model.eval()
     for batch in batches:
         found = model(batch)
-        blank = found.log_probs_BTC.shape[-1] - 1
-        for said, row, frames in zip(found.targets, found.log_probs_BTC, found.frames_B.tolist(), strict=True):
-            heard = [label for _, _, label in ctc_runs(row[:frames]) if label != blank]
-            errors += edit_distance(heard, said)
-            total += len(said)
+        errors += sum(edit_distance(heard, said) for heard, said in zip(found.best, found.said, strict=True))
+        total += sum(map(len, found.said))
     model.train(training)
     return {"token_error": errors / max(1, total)}

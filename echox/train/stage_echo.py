@@ -160,11 +160,17 @@ class EchoBatches:
         self.recipe, self.rows, self.targets = recipe, rows, targets
         self.kept: dict[int, list[EchoPair]] = {}
         self.kept_in = 0
-        costs = [len(row.transcript) + 40 for row in rows]
-        self.batches = BucketedBatches(costs, recipe.data.max_cost, lambda n, rng: n, recipe.seed)
+        self.batches = BucketedBatches(
+            [self.cost(row) for row in rows], recipe.data.max_cost, lambda n, rng: n, recipe.seed
+        )
         taken = recipe.train.steps * recipe.train.accumulate * Ranks.here().world
         self.last_epoch = self.batches.epoch_of(taken - 1)
         self.company = {item: numbers for numbers in self.batches.epoch(0) for item in numbers}
+
+    def cost(self, row: Example) -> int:
+        """Return what a question counts in a batch: the LLM's tokens of prompt and question, and of the longest answer."""
+        prompt = self.targets.prompt
+        return len(prompt.before) + len(row.transcript) + len(prompt.after) + self.recipe.max_new_tokens
 
     def __getitem__(self, number: int) -> EchoBatch | None:
         items, epoch = self.batches[number], self.batches.epoch_of(number)
@@ -244,7 +250,7 @@ def build(recipe: Recipe) -> Stage:
 
     def evaluate() -> dict[str, float]:
         rows = data.held_out[:64]
-        some = some_at_a_time(rows, [len(row.transcript) + 40 for row in rows], recipe.data.max_cost)
+        some = some_at_a_time(rows, [batches.cost(row) for row in rows], recipe.data.max_cost)
         made = (batches.collate(rows, batches.answered(rows)) for rows in some)
         return mean_loss(model, (batch for batch in made if batch is not None), lambda b: objective(model(b)))
 

@@ -68,12 +68,13 @@ def build(recipe: Recipe) -> Stage:
         rows = [data.train[i] for i in items]
         return collate(rows, [r.states_TD is None or bool(rng.random() < recipe.typed_probability) for r in rows])
 
-    batches = BucketedBatches([row.cost for row in data.train], recipe.data.max_cost, mixed, recipe.seed)
+    around = len(prompt.before) + len(prompt.after)
+    batches = BucketedBatches([row.cost(around) for row in data.train], recipe.data.max_cost, mixed, recipe.seed)
     stage_model = AnswerPass(model, AlignPass(model, recipe.negatives) if recipe.ctc_weight else None)
 
     def evaluate() -> dict[str, float]:
         rows = data.held_out[:128]
-        some = some_at_a_time(rows, [row.cost for row in rows], recipe.data.max_cost)
+        some = some_at_a_time(rows, [row.cost(around) for row in rows], recipe.data.max_cost)
         found = {}
         for name, typed in (("spoken", False), ("typed", True)):
             inputs = (collate(rows, [typed] * len(rows)) for rows in some)

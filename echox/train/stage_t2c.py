@@ -1,8 +1,12 @@
-"""Stage II: text to codec (spec section 3); text with the units of its speech in, a T2C part out."""
+"""Stage II: text to codec (spec section 3); text with the units of its speech in, a T2C part out.
+
+A released part goes on with `start` and without `data.units`: its unit tokens are those that the LLM's tokenizer spells, and its
+text embeddings, which are the LLM's, stay still (spec section 3.2).
+"""
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -22,6 +26,7 @@ from echox.train.blend import blend
 from echox.train.evaluate import mean_loss, some_at_a_time
 from echox.train.loop import Player, Stage, TrainSettings
 from echox.units.sequence import deduplicate
+from echox.units.spelled import CODEBOOK, SpelledUnits
 from echox.units.tokenizer import UnitTokenizer
 
 
@@ -30,7 +35,9 @@ class T2CData(Settings):
 
     corpora: list[Path]
     frames: list[Path]  # one folder a corpus: encoded shards of frame-level units
-    units: Path  # the unit language's folder
+    units: Path | None = (
+        None  # the unit language's folder; none: unit tokens of the LLM's tokenizer, for a released `start`
+    )
     max_cost: int = 2048  # positions in a batch, padding included
     max_positions: int = 240
     held_out: int = Field(default=200, ge=1)  # utterances that are only measured
@@ -55,10 +62,11 @@ class Recipe(Settings):
 class SpokenText:
     """Utterances as LLM tokens and unit words, and their collation."""
 
-    def __init__(self, recipe: Recipe, embeddings_VH: torch.Tensor, spelling: bool) -> None:
+    def __init__(self, recipe: Recipe, embeddings_VH: torch.Tensor, start: TextToCodec | None) -> None:
         data = recipe.data
+        spelling = start.config.spelling if start else bool(recipe.model.get("spelling", False))
         self.tokenizer, self.embeddings_VH = load_tokenizer(recipe.llm), embeddings_VH
-        self.unit_tokenizer = UnitTokenizer.load(data.units)
+        self.unit_tokenizer = _unit_tokenizer(recipe, start, self.tokenizer)
         texts, sequences = [], []
         if len(data.corpora) != len(data.frames):
             raise ConfigError(
@@ -68,7 +76,8 @@ class SpokenText:
             for record, row in read_ragged(frames, corpus):
                 texts.append(text_of(record, corpus))
                 sequences.append(deduplicate(row.astype(np.int64)).ids)
-        bos, eos = self.unit_tokenizer.bos_token_id, self.unit_tokenizer.eos_token_id
+        marks = start.config if start else self.unit_tokenizer
+        bos, eos = int(marks.bos_token_id or 0), int(marks.eos_token_id or 0)
         words = [[bos, *row.tolist(), eos] for row in self.unit_tokenizer.encode_batch(sequences)]
         ids = self.tokenizer(texts, add_special_tokens=False).input_ids
         costs = [len(t.encode() if spelling else i) + len(w) for t, i, w in zip(texts, ids, words, strict=True)]
@@ -85,7 +94,7 @@ class SpokenText:
         """Return a batch of the numbered utterances."""
         spaced = rng.random(len(items)) < self.space_probability
         ids = [encode(self.tokenizer, (" " if s else "") + self.texts[i]) for i, s in zip(items, spaced, strict=True)]
-        text = [self.embeddings_VH[torch.tensor(row)] for row in ids]
+        text = [model.embed_text(row, self.embeddings_VH).detach() for row in ids]
         layouts = [model.layout(token_pieces(self.tokenizer, row)) for row in ids]
         return T2CBatch(text, layouts, [self.words[i] for i in items])
 
@@ -95,8 +104,7 @@ def build(recipe: Recipe) -> Stage:
     torch.manual_seed(recipe.seed)
     embeddings_VH = load_embeddings(recipe.llm)
     start = None if recipe.start is None else TextToCodec.load(recipe.start).float()
-    spelling = start.config.spelling if start else bool(recipe.model.get("spelling", False))
-    data = SpokenText(recipe, embeddings_VH, spelling)
+    data = SpokenText(recipe, embeddings_VH, start)
     model = start or TextToCodec(_config(recipe, data))
     if model.config.unit_vocab_size != data.unit_tokenizer.vocab_size:
         raise ConfigError(f"{recipe.start} writes other unit words than {recipe.data.units} holds: train from nothing.")
@@ -116,18 +124,38 @@ def build(recipe: Recipe) -> Stage:
         blend(TextToCodec.load(recipe.start).float(), model, recipe.keep_start).save(folder)
 
     batches = BucketedBatches(data.costs[:first], recipe.data.max_cost, collate, recipe.seed)
-    player = Player("t2c", T2CObjective(recipe.smoothing), ("*",), recipe.train.optim)
+    trains = tuple(name for name, _ in model.named_parameters() if not name.startswith("text_embedding."))
+    player = Player("t2c", T2CObjective(recipe.smoothing), trains, recipe.train.optim)
     return Stage(model, [player], batches, save, evaluate, recipe.train.save_every)
+
+
+def _unit_tokenizer(recipe: Recipe, start: TextToCodec | None, tokenizer: Any) -> UnitTokenizer | SpelledUnits:
+    """Return what writes units as the part's words; ConfigError where units are neither in a language nor spelt."""
+    released = start is not None and start.config.text_vocab_size > 0
+    if recipe.data.units is not None and not released:
+        return UnitTokenizer.load(recipe.data.units)
+    if start is None or not released or recipe.data.units is not None:
+        raise ConfigError(
+            "data.units is the folder of a unit language: a released `start` has none, all others need one."
+        )
+    found = SpelledUnits(tokenizer, start.config.unit_vocab_size, CODEBOOK)
+    if len(found.pieces) != found.vocab_size:
+        raise ConfigError(
+            f"{recipe.llm} spells {len(found.pieces)} unit tokens and {recipe.start} {found.vocab_size}: give its llm."
+        )
+    return found
 
 
 def _config(recipe: Recipe, data: SpokenText) -> T2CConfig:
     """Return the sizes of a new T2C for these texts and units."""
+    units = data.unit_tokenizer
+    assert isinstance(units, UnitTokenizer)  # noqa: S101  what is trained from nothing has a unit language
     sizes = {
         "llm_width": data.embeddings_VH.shape[1],
-        "unit_vocab_size": data.unit_tokenizer.vocab_size,
-        "bos_token_id": data.unit_tokenizer.bos_token_id,
-        "eos_token_id": data.unit_tokenizer.eos_token_id,
-        "pad_token_id": data.unit_tokenizer.pad_token_id,
+        "unit_vocab_size": units.vocab_size,
+        "bos_token_id": units.bos_token_id,
+        "eos_token_id": units.eos_token_id,
+        "pad_token_id": units.pad_token_id,
         "words_per_character": round(data.words_per_character, 4),
     }
     return settings_from(T2CConfig, sizes | recipe.model, "model")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from echox.data.batching import BucketedBatches, runs_under
-from echox.data.example import QuestionData, padded_states, read_examples, typed_examples
+from echox.data.example import Example, QuestionData, padded_states, read_examples, typed_examples
 from echox.data.manifest import write_jsonl, write_manifest
 from echox.data.states import write_ragged
 from echox.errors import ConfigError, InputError
@@ -80,3 +80,12 @@ def test_a_batch_is_a_function_of_its_number():
     one, two = (BucketedBatches([3, 1, 4, 1, 5, 9, 2, 6], 10, items, seed=3) for _ in range(2))
     forth = [one[number] for number in range(12)]
     assert [two[number] for number in reversed(range(12))] == forth[::-1]
+
+
+def test_a_batch_counts_what_the_llm_reads_and_writes_of_a_question(corpus):
+    rows = read_examples(data(corpus), letters, 7, corpus / "answers.jsonl").train
+    assert [row.cost() for row in rows] == [4 + 2, 6 + 2, 8 + 2, 5 + 2, 5 + 2]
+    talkative = Example("x", [1, 2], list(range(300)), rows[0].states_TD)
+    assert talkative.cost(prompt=30) == 30 + 4 + 300
+    costs = [row.cost(30) for row in (*rows, talkative)]
+    assert max(len(run) for run in runs_under(costs, 400) if 5 in run) == 1  # nobody else fits beside a long answer

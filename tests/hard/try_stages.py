@@ -25,8 +25,20 @@ from echox.train.run import run_recipe
 from echox.train.toy import write_world
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes" / "debug"
-TRAINED = ("vocoder", "voice", "align", "listen", "s2t", "t2c", "echo")
-MADE = ("encode", "units", "answers", "teacher")
+TRAINED = (
+    "vocoder",
+    "voice",
+    "align",
+    "listen",
+    "s2t",
+    "t2c",
+    "echo",
+    "normalise",
+    "textless",
+    "translate_text",
+    "translate",
+)
+MADE = ("encode", "units", "answers", "teacher", "text_pairs", "vocabulary")
 LONGER = ["train.steps=12", "train.save_every=3", "train.log_every=1"]
 SMALL = 8192  # bytes that a file may have where the disk is full
 SMALLER = {"units": 1000, "answers": 1000}  # whose files are small

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from echox.models.adapter import AdapterConfig, SpeechAdapter, ctc_runs
+from echox.models.adapter import AdapterConfig, SpeechAdapter, equal_runs
+from echox.objectives.s2t import ctc_loss
 
 
 def adapter(**settings) -> SpeechAdapter:
@@ -12,15 +14,27 @@ def adapter(**settings) -> SpeechAdapter:
     return SpeechAdapter(AdapterConfig(**sizes | settings)).eval()
 
 
-def log_probs(best: list[int], classes: int) -> torch.Tensor:
-    return torch.nn.functional.one_hot(torch.tensor(best), classes).float().mul(8).log_softmax(-1)
+def ctc_runs(log_probs_TC, keep_blanks: bool = False):
+    """The slow twin of `SpeechAdapter.runs`: one row, from all its log-probabilities."""
+    blank = log_probs_TC.shape[1] - 1
+    runs = equal_runs(log_probs_TC.argmax(-1).tolist(), None if keep_blanks else blank)
+    t = int(log_probs_TC[:, -1].argmin())
+    return runs or [(t, t + 1, int(log_probs_TC[t, :-1].argmax()))]
 
 
-def shrunk(model, states_TH, log_probs_TC, table):
+def sure(model, best: list[int], strength: float = 8.0):
+    """States (T, H) and CTC rows (C, H) of a model that is sure of the class `best` in every frame; blank is the last."""
+    with torch.no_grad():
+        model.blank.copy_(strength * torch.eye(16)[5])
+        model.ctc_scale.fill_(1.0)
+    return torch.eye(16)[best], strength * torch.eye(16)[:5]
+
+
+def shrunk(model, states_TH, table):
     """One row through what shrinks a batch: positions (N, H) and their classes."""
-    states, probs, frames = states_TH[None], log_probs_TC[None], torch.tensor([len(states_TH)])
-    runs = model._runs(states, probs, frames.tolist(), table)
-    return model._shrink(states, probs, frames, runs, table)[0][0], [label for _, _, label in runs[0]]
+    states, frames = states_TH[None], torch.tensor([len(states_TH)])
+    runs = model.runs(states, frames, table)
+    return model._shrink(states, frames, runs, table)[0][0], [label for _, _, label in runs[0]]
 
 
 def shrink_row(model, states_TH, log_probs_TC, rows_CH):
@@ -35,6 +49,65 @@ def shrink_row(model, states_TH, log_probs_TC, rows_CH):
     pooled = torch.stack([log_probs_TC.exp()[start:end, :-1].mean(0) for start, end, _ in runs])
     pooled = pooled / pooled.sum(-1, keepdim=True).clamp(min=1e-6)
     return pooled @ rows_CH + model.gate * model.scale * kept_NH
+
+
+class LargestTensor(TorchDispatchMode):
+    """How many numbers the largest tensor has that any operation makes."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **kwargs or {})
+        for one in made if isinstance(made, (tuple, list)) else [made]:
+            if isinstance(one, torch.Tensor):
+                self.numbers = max(self.numbers, one.numel())
+        return made
+
+
+def gradients(model, inputs, loss):
+    model.zero_grad()
+    found = torch.autograd.grad(loss, [inputs, *model.parameters()], allow_unused=True)
+    return [one for one in found if one is not None]
+
+
+@pytest.mark.parametrize("head", ["tied", "own"])
+@pytest.mark.parametrize("said", [[3, 7, 40], [0], list(range(300))])
+def test_ctc_over_a_vocabulary_in_bounded_memory_is_ctc_over_all_its_scores(head, said, monkeypatch):
+    monkeypatch.setattr("echox.models.adapter.SCORES", 300 * 8)
+    settings = {"ctc_head": "own", "classes": 301, "readout": "states"} if head == "own" else {}
+    model = adapter(**settings).train()
+    states = torch.randn(2, 96, 16, requires_grad=True)
+    rows = model.ctc_rows(torch.randn(300, 16), torch.arange(300))
+    targets = [[said[n % len(said)] for n in range(5)], [said[-1]]]
+    counts, own = torch.tensor([96, 40]), torch.tensor(said)
+    plain = ctc_loss(model.ctc_log_probs(states, rows), counts, targets)
+    wanted = gradients(model, states, plain)
+    with LargestTensor() as largest:
+        bounded = ctc_loss(
+            model.said_log_probs(states, rows, own), counts, [[said.index(n) for n in row] for row in targets]
+        )
+        found = gradients(model, states, bounded)
+    torch.testing.assert_close(bounded, plain, rtol=1e-5, atol=1e-6)
+    assert len(found) == len(wanted) >= 2
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+    assert len(said) == 300 or largest.numbers < 2 * 96 * 30
+
+
+def test_hearing_over_a_vocabulary_holds_no_score_of_every_frame(monkeypatch):
+    model, table = adapter().train(), torch.randn(300, 16)
+    model.transformer.eval()
+    frames, lengths = torch.randn(2, 160, 8), torch.tensor([160, 83])
+    before = model(frames, lengths, table)
+    wanted = torch.autograd.grad(before.kept_BNH.square().sum(), model.linear.weight)
+    monkeypatch.setattr("echox.models.adapter.SCORES", 300 * 8)
+    with LargestTensor() as largest:
+        after = model(frames, lengths, table)
+        found = torch.autograd.grad(after.kept_BNH.square().sum(), model.linear.weight)
+    assert after.classes == before.classes
+    torch.testing.assert_close(after.kept_BNH, before.kept_BNH, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4)
+    assert largest.numbers < 2 * 80 * 300
 
 
 @pytest.mark.parametrize("readout", ["mix", "states"])
@@ -57,16 +130,20 @@ def test_all_rows_at_once_are_the_rows_one_by_one(readout, look_back, keep_blank
 
 
 def test_runs_collapse_and_blanks_go():
-    probs = log_probs([2, 0, 0, 2, 0, 1, 1, 2], 3)  # class 2 is the blank
-    assert ctc_runs(probs) == [(1, 3, 0), (4, 5, 0), (5, 7, 1)]
-    kept = ctc_runs(probs, keep_blanks=True)
-    assert [run[2] for run in kept] == [2, 0, 2, 0, 1, 2]
+    states, table = sure(adapter(), [5, 0, 0, 5, 0, 1, 1, 5])
+    frames = torch.tensor([8])
+    for keep_blanks, wanted in ((False, [(1, 3, 0), (4, 5, 0), (5, 7, 1)]), (True, [5, 0, 5, 0, 1, 5])):
+        model = adapter(keep_blanks=keep_blanks)
+        sure(model, [0])
+        runs = model.runs(states[None], frames, table)[0]
+        assert (runs if not keep_blanks else [label for _, _, label in runs]) == wanted
 
 
 def test_all_blank_keeps_one_frame():
-    probs = log_probs([2, 2, 2], 3)
-    probs[1, 2] -= 0.5
-    assert ctc_runs(probs) == [(1, 2, 0)]
+    model = adapter()
+    states, table = sure(model, [5, 5, 5])
+    states[1, 3] = 0.5
+    assert model.runs(states[None], torch.tensor([3]), table) == [[(1, 2, 3)]]
 
 
 @pytest.mark.parametrize("readout", ["mix", "states"])
@@ -83,21 +160,20 @@ def test_company_changes_nothing(readout):
 
 
 def test_mixed_readout_of_a_sure_frame_is_the_tokens_embedding():
-    model, table = adapter(), torch.randn(5, 16)
-    states, probs = torch.randn(4, 16), log_probs([5, 3, 3, 5], 6) * 10
-    kept, classes = shrunk(model, states, probs.log_softmax(-1), table)
+    model = adapter()
+    states, table = sure(model, [5, 3, 3, 5], strength=20.0)
+    kept, classes = shrunk(model, states, table)
     assert classes == [3]
     torch.testing.assert_close(kept[0], table[3], atol=1e-3, rtol=1e-3)
 
 
 def test_look_back_quirk_ignores_dropped_frames():
-    table, probs = torch.randn(5, 16), log_probs([5, 3, 3, 5, 1], 6)
-    states = torch.randn(5, 16)
-    moved = states.clone()
-    moved[3] += 1.0  # a blank: dropped
     for setting, same in (("kept", True), ("all", False)):
         model = adapter(look_back=setting, readout="states")
-        before, after = (shrunk(model, rows, probs, table)[0] for rows in (states, moved))
+        states, table = sure(model, [5, 3, 3, 5, 1])
+        moved = states.clone()
+        moved[3, 9] += 1.0  # a blank: dropped
+        before, after = (shrunk(model, rows, table)[0] for rows in (states, moved))
         assert torch.allclose(before, after) is same
 
 

@@ -29,7 +29,7 @@ from echox.eval.scorers.word_errors import NORMALISER, errors_between
 from echox.eval.tables import Items, Table, pooled_rate
 from echox.eval.tasks.speech import ReferenceVoice, more_errors
 from echox.generate.pauses import trimmed
-from echox.models.llm import token_pieces
+from echox.models.llm import text_of_pieces, token_pieces
 from echox.prepare.voices import Voice
 from echox.text.prompt import encode
 from echox.text.segmenter import cut_text
@@ -71,7 +71,7 @@ class Ladder:
         vocoder, t2c, ids = self.parts.vocoder, self.parts.t2c, encode(self.parts.tokenizer, text)
         pieces = token_pieces(self.parts.tokenizer, ids)
         cut = cut_text(pieces)
-        texts = ["".join(pieces[first:end]) for first, end in cut]
+        texts = [text_of_pieces(pieces[first:end]) for first, end in cut]
         said = [self._speak(one) for one in texts]
         copied = self.extractor.extract([at_16k(wave, self.voice.sample_rate) for wave in said])
         positions = [self.parts.s2t.embed(ids[first:end]).float() for first, end in cut]

@@ -1,0 +1,60 @@
+"""Units as the tokens of a text tokenizer: what is written is read again, in as few tokens as can be."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from echox.errors import InputError
+from echox.units.spelled import SpelledUnits
+
+
+class Vocabulary:
+    """The part of a tokenizer that spelling needs."""
+
+    def __init__(self, pieces):
+        self.names = [f"<|unit_{piece}|>" for piece in pieces]
+
+    def get_vocab(self):
+        return {"<|eot_id|>": 4, **{name: 10 + n for n, name in enumerate(self.names)}}
+
+    def decode(self, ids, **_):
+        return "".join(self.names[n - 10] for n in ids)
+
+
+def units(*pieces):
+    return SpelledUnits(Vocabulary(pieces), len(pieces), 1000)
+
+
+def fewest(text, pieces):
+    """The slow twin: every cut of a text into pieces."""
+    if not text:
+        return 0
+    rests = [fewest(text[len(piece) :], pieces) for piece in pieces if text.startswith(piece)]
+    return (
+        1 + min((rest for rest in rests if rest is not None), default=None)
+        if any(r is not None for r in rests)
+        else None
+    )
+
+
+def test_units_are_written_in_the_fewest_tokens_and_read_again():
+    pieces = ["▁1", "▁12", "2", "▁2", "▁1▁2", "▁12▁1", "1"]
+    tokens = units(*pieces)
+    for row in product((1, 2, 12, 21, 121), repeat=3):
+        ids = tokens.encode(row)
+        assert tokens.decode(ids) == list(row)
+        assert len(ids) == fewest("".join(f"▁{unit}" for unit in row), pieces)
+    assert [ids.tolist() for ids in tokens.encode_batch([np.array([1, 2]), np.array([], int)])] == [[14], []]
+
+
+def test_tokens_of_whole_units_need_no_joiner():
+    tokens = units("0", "12", "7")
+    assert tokens.encode([7, 12, 0]) == [12, 11, 10] and tokens.decode([12]) == [7]
+    with pytest.raises(InputError, match="no unit token spells '8'"):
+        tokens.encode([8])
+
+
+def test_a_unit_that_no_token_spells_is_refused():
+    with pytest.raises(InputError, match="no unit token spells"):
+        units("▁1", "2").encode([1, 32, 1])
