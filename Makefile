@@ -30,7 +30,7 @@ test: .venv/test.stamp
 check: .venv/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/mypy
 
 # A stamp is newer than the pins it was installed from: the second call installs nothing and needs no network.

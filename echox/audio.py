@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias, cast
 
 import numpy as np
 
@@ -136,8 +136,9 @@ def _decode(file: BinaryIO, name: str, max_seconds: float | None) -> tuple[np.nd
     for place, mark, container in CONTAINERS:
         if head[place : place + len(mark)] == mark:
             return _decode_container(file, name, container, max_seconds)
+    steady = cast(BinaryIO, _Steady(file))  # reading, seeking and telling are all that soundfile asks of it
     try:
-        with soundfile.SoundFile(_Steady(file)) as sound:
+        with soundfile.SoundFile(steady) as sound:
             rate, promised = sound.samplerate, sound.frames
             if not LOWEST_RATE <= rate <= HIGHEST_RATE:
                 raise InputError(f"{name} claims {rate} samples a second, which no recording has: export it again.")
@@ -177,12 +178,13 @@ def _decode_container(file: BinaryIO, name: str, kind: str, max_seconds: float |
     """Return what `_decode` does of the first sound track of a container that PyAV reads."""
     try:
         import av
+        from av.error import FFmpegError
     except ImportError as error:
         raise InputError(
             f'{name} is of a kind that needs PyAV: pip install "openechox[formats]", or save it as WAV, FLAC, OGG or MP3.'
         ) from error
     try:
-        with av.open(file, format=kind) as container:
+        with av.open(file, "r", format=kind) as container:
             if not container.streams.audio:
                 raise InputError(f"{name} has no sound track: give a recording.")
             track = container.streams.audio[0]
@@ -197,7 +199,7 @@ def _decode_container(file: BinaryIO, name: str, kind: str, max_seconds: float |
                     count += len(pieces[-1])
                 if count >= limit:
                     break
-    except (av.FFmpegError, ValueError, TypeError) as error:
+    except (FFmpegError, ValueError, TypeError) as error:
         raise InputError(f"{name} cannot be read as audio ({error}): record or copy it again.") from error
     return np.concatenate(pieces)[:limit], rate
 

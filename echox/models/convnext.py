@@ -90,15 +90,12 @@ class AheadStack(nn.ModuleList):
     def __init__(
         self, width: int, aheads: Sequence[int], dilations: Sequence[int], kernel: int, expansion: int
     ) -> None:
-        super().__init__(
+        blocks = [
             ConvNeXtBlock(width, kernel, expansion, ahead, dilation)
             for ahead, dilation in zip(aheads, dilations, strict=True)
-        )
-
-    @property
-    def ahead(self) -> int:
-        """Rows after a row that its output depends on."""
-        return sum(block.depthwise.ahead for block in self)
+        ]
+        super().__init__(blocks)
+        self.ahead = sum(block.depthwise.ahead for block in blocks)  # rows after a row that its output depends on
 
     def tails(self) -> list[Tail]:
         """Return fresh stream state."""

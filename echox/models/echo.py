@@ -81,7 +81,7 @@ class EchoDecoder(Part[EchoConfig]):
 
     def positions(self, states_NH: torch.Tensor, embeddings_NH: torch.Tensor) -> torch.Tensor:
         """Return what the decoder reads, (N, H): from the states that predict tokens, and those tokens' embeddings."""
-        weight = self.denoise[0].weight
+        weight = next(self.denoise.parameters())
         denoised_NH = self.denoise(states_NH.to(weight.device, weight.dtype))
         return embeddings_NH + self.gate * denoised_NH if self.config.tokens else denoised_NH
 

@@ -10,7 +10,7 @@ Legend: B batch, C width, J decoder frames, L latents, S samples, T frames, U un
 """
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -108,9 +108,13 @@ class Stretch:
 class LatentVocoder(Part[LatentVocoderConfig]):
     """Units to latents to the teacher's decoder, with its own durations; the surface is `UnitVocoder`'s."""
 
+    mean_O: torch.Tensor
+    spread_O: torch.Tensor
+
     def __init__(self, config: LatentVocoderConfig) -> None:
         super().__init__(config)
-        sizes = SpectralConfig(**(config.decoder or {}))
+        settings: dict[str, Any] = dict(config.decoder or {})
+        sizes = SpectralConfig(**settings)
         check_config(config, sizes)
         count = len(config.latent_aheads)
         blocks = (config.kernel, config.expansion)

@@ -23,6 +23,7 @@ from transformers import PreTrainedConfig
 from echox.errors import ModelError
 from echox.models.bounds import Classes, Factor, Few, Heads, Layers, Positions, Text, Wide, Width, check_heads
 from echox.models.io import Part, load_config, load_module, save_part
+from echox.models.stack import Stack
 from echox.models.whisper import Attention
 
 WHISPER_DECODER = "model.decoder."
@@ -103,7 +104,7 @@ class Listener(Part[ListenerConfig]):
             raise ModelError(f"{config.model_type} has max_positions {config.max_positions}: no text fits in.")
         self.embed_tokens = nn.Embedding(config.vocab_size, config.width)
         self.embed_positions = nn.Embedding(config.max_positions, config.width)
-        self.layers = nn.ModuleList(ListenerLayer(config) for _ in range(config.layers))
+        self.layers: Stack[ListenerLayer] = Stack(ListenerLayer(config) for _ in range(config.layers))
         self.layer_norm = nn.LayerNorm(config.width)
 
     @classmethod

@@ -145,11 +145,10 @@ class Place:
         require("bitsandbytes", extra="released")
         from transformers import BitsAndBytesConfig
 
-        bits = (
-            {"load_in_8bit": True} if self.quantize == "int8" else {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
-        )
-        compute = {} if self.quantize == "int8" else {"bnb_4bit_compute_dtype": self.dtype}
-        return options | {"quantization_config": BitsAndBytesConfig(**bits, **compute)}
+        bits: dict[str, Any] = {"load_in_8bit": True}
+        if self.quantize == "nf4":
+            bits = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": self.dtype}
+        return options | {"quantization_config": BitsAndBytesConfig(**bits)}
 
 
 CPU = Place()

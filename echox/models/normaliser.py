@@ -12,11 +12,11 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig
 
 from echox.errors import ModelError
 from echox.models.bounds import Classes, Heads, Layers, Share, Wide, Width, check_heads
-from echox.models.io import load_config, load_module, save_part
+from echox.models.io import Part, load_config, load_module, save_part
 from echox.models.speech_to_units import mask_of
 from echox.models.transformer import Block, EncoderLayer, sinusoids
 
@@ -37,10 +37,8 @@ class NormaliserConfig(PreTrainedConfig):
     dropout: Share = 0.1
 
 
-class Normaliser(PreTrainedModel):
+class Normaliser(Part[NormaliserConfig]):
     """Encoder states to log-probabilities over units and the blank."""
-
-    config_class = NormaliserConfig
 
     def __init__(self, config: NormaliserConfig) -> None:
         super().__init__(config)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
 from transformers import PreTrainedConfig
 
 from echox.errors import ModelError
@@ -95,9 +94,10 @@ class Generated:
 class SpeechToText(Part[S2TConfig]):
     """Adapter and LLM; `llm` is any Hugging Face causal LM, shared and not saved."""
 
+    llm: Any
     ctc_tokens: torch.Tensor
 
-    def __init__(self, config: S2TConfig, llm: nn.Module) -> None:
+    def __init__(self, config: S2TConfig, llm: Any) -> None:
         super().__init__(config)
         self.lora = LoraWeights.for_llm(settings_from(LoraSettings, config.lora, "s2t.lora"), llm)
         self.llm = llm
@@ -110,7 +110,7 @@ class SpeechToText(Part[S2TConfig]):
             raise ModelError(f"the adapter is {self.adapter.config.width} wide and the LLM {width}: they do not fit.")
 
     @classmethod
-    def load(cls, folder: str | Path, llm: nn.Module) -> "SpeechToText":
+    def load(cls, folder: str | Path, llm: Any) -> "SpeechToText":
         """Load a part saved by `save`; ModelError names what does not fit."""
         config, path = load_config(folder, S2TConfig), Path(folder) / CONFIG
         check_values(AdapterConfig, config.adapter or {}, f"{path}, adapter,")

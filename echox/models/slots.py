@@ -12,7 +12,7 @@ Legend: B rows, N positions, W decoder width.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -54,26 +54,33 @@ class Slots:
     def __len__(self) -> int:
         return len(self.next_B)
 
+    @property
+    def layers(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Keys and values of every layer."""
+        return [
+            (layer.keys, layer.values) for layer in cast("list[Any]", self.cache.layers)
+        ]  # none is of the linear kind
+
     def keep(self, rows: Sequence[int]) -> "Slots":
         """Return the slots of some rows, in the order given, without the places in front that none of them looks at."""
         index = torch.tensor(list(rows), device=self.next_B.device)
         seen_BN = self.seen_BN[index]
         first = 0 if self.plain else int(seen_BN.any(0).int().argmax())
-        cache = _cache([(layer.keys[index, :, first:], layer.values[index, :, first:]) for layer in self.cache.layers])
+        cache = _cache([(keys[index, :, first:], values[index, :, first:]) for keys, values in self.layers])
         seen_BN = seen_BN[:, first:]
         return Slots(cache, seen_BN, self.next_B[index], self.plain or bool(seen_BN.all()))
 
     def first(self, count: int) -> "Slots":
         """Return the slots of the first places of one plain row."""
-        cache = _cache([(layer.keys[:, :, :count], layer.values[:, :, :count]) for layer in self.cache.layers])
+        cache = _cache([(keys[:, :, :count], values[:, :, :count]) for keys, values in self.layers])
         return Slots(cache, self.seen_BN[:, :count], torch.full_like(self.next_B, count), self.plain)
 
     def join(self, other: "Slots") -> "Slots":
         """Return these rows and those of `other` in one batch, the shorter ones padded on the left."""
         longest = max(self.seen_BN.shape[1], other.seen_BN.shape[1])
         layers = []
-        for mine, theirs in zip(self.cache.layers, other.cache.layers, strict=True):
-            pairs = zip((mine.keys, mine.values), (theirs.keys, theirs.values), strict=True)
+        for mine, theirs in zip(self.layers, other.layers, strict=True):
+            pairs = zip(mine, theirs, strict=True)
             layers.append(tuple(torch.cat([_grown(a, longest, 2), _grown(b, longest, 2)]) for a, b in pairs))
         seen_BN = torch.cat([_grown(self.seen_BN, longest, 1), _grown(other.seen_BN, longest, 1)])
         return Slots(_cache(layers), seen_BN, torch.cat([self.next_B, other.next_B]), bool(seen_BN.all()))

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig
 
 from echox.errors import ModelError
 from echox.models.bounds import (
@@ -35,7 +35,7 @@ from echox.models.bounds import (
     Width,
     check_heads,
 )
-from echox.models.io import load_config, load_module, save_part
+from echox.models.io import Part, load_config, load_module, save_part
 from echox.models.transformer import Block, DecoderState, EncoderLayer, TransformerDecoder, sinusoids
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -128,10 +128,8 @@ class Subsampler(nn.Module):
         return x_BFT.transpose(1, 2), lengths_B
 
 
-class SpeechToUnits(PreTrainedModel):
+class SpeechToUnits(Part[SpeechToUnitsConfig]):
     """Speech features to the units, or unit words, of their translation."""
-
-    config_class = SpeechToUnitsConfig
 
     def __init__(self, config: SpeechToUnitsConfig) -> None:
         super().__init__(config)

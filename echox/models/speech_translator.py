@@ -21,13 +21,13 @@ import torch
 from pydantic import Field
 from torch import nn
 from torch.nn.functional import linear
-from transformers import M2M100Config, M2M100ForConditionalGeneration, PreTrainedConfig, PreTrainedModel
+from transformers import M2M100Config, M2M100ForConditionalGeneration, PreTrainedConfig
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import BaseModelOutput
 
 from echox.errors import InputError
 from echox.models.bounds import Classes, Flag, Heads, Layers, Odd, Positions, Positive, Share, Text, Wide, check_heads
-from echox.models.io import load_config, load_module, save_part
+from echox.models.io import Part, load_config, load_module, save_part
 
 BLANK, PAD, END, UNKNOWN = (
     0,
@@ -106,11 +106,8 @@ class SpeechSide(nn.Module):
         return self.dropout(x_BWT.transpose(1, 2)), lengths_B
 
 
-class SpeechTranslatorModel(PreTrainedModel):
+class SpeechTranslatorModel(Part[TranslatorConfig]):
     """Text encoder and decoder, and the way of speech into them."""
-
-    config_class = TranslatorConfig
-    config: TranslatorConfig
 
     def __init__(self, config: TranslatorConfig) -> None:
         super().__init__(config)
@@ -212,7 +209,7 @@ def text_config(config: TranslatorConfig) -> M2M100Config:
         dropout=config.dropout, attention_dropout=config.dropout, activation_dropout=config.dropout,
         encoder_layerdrop=0.0, decoder_layerdrop=0.0, max_position_embeddings=config.max_positions,
         init_std=config.width**-0.5, scale_embedding=True, bos_token_id=BLANK, pad_token_id=PAD, eos_token_id=END,
-        decoder_start_token_id=BLANK, forced_eos_token_id=None,
+        decoder_start_token_id=BLANK,
     )  # fmt: skip
 
 

@@ -82,8 +82,8 @@ class T2CConfig(PreTrainedConfig):
     kv_heads: Heads = 6
     ffn: Wide = 1024
     unit_vocab_size: Classes = 0  # unit words and specials, from the unit tokenizer
-    bos_token_id: TokenId | None = 0
-    eos_token_id: TokenId | None = 1
+    bos_token_id: TokenId = 0
+    eos_token_id: TokenId = 1
     pad_token_id: TokenId | None = 2
     normalize_inputs: Flag = True  # text positions to unit mean square; False: spec section 3.1
     aligned_positions: Flag = True  # False: spec section 3.1, positions 0, 1, 2 ...
@@ -331,7 +331,7 @@ def loops(words: list[int], times: int) -> bool:
 
 def _decoder(config: T2CConfig) -> Any:
     """Return the decoder's body without a token table: our Llama, or transformers' where places are scaled."""
-    sizes = dict(
+    sizes: dict[str, Any] = dict(
         vocab_size=1, hidden_size=config.width, intermediate_size=config.ffn, num_hidden_layers=config.layers,
         num_attention_heads=config.heads, num_key_value_heads=config.kv_heads, rms_norm_eps=config.norm_eps,
         head_dim=config.head_dim or config.width // config.heads,
@@ -341,10 +341,10 @@ def _decoder(config: T2CConfig) -> Any:
         return Llama(LlamaConfig(**sizes, rope_theta=rope.get("rope_theta", 10_000.0)), embedded=False)
     import transformers
 
-    tokens = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
     theirs = transformers.LlamaConfig(
-        **sizes, max_position_embeddings=config.max_positions, rope_parameters=rope, **tokens
-    )
+        **sizes, max_position_embeddings=config.max_positions, rope_parameters=rope,
+        bos_token_id=None, eos_token_id=None, pad_token_id=None,
+    )  # fmt: skip
     body = transformers.LlamaModel(theirs)
     body._modules["embed_tokens"] = None
     return body

@@ -18,6 +18,8 @@ import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from echox.models.stack import Stack
+
 Keys = tuple[torch.Tensor, torch.Tensor]  # keys and values, (rows, H, N, E)
 
 
@@ -130,7 +132,7 @@ class TransformerDecoder(nn.Module):
         self.embedding = nn.Embedding(vocabulary, block.width, pad)
         nn.init.normal_(self.embedding.weight, std=block.width**-0.5)
         self.dropout = nn.Dropout(block.dropout)
-        self.layers = nn.ModuleList(DecoderLayer(block) for _ in range(layers))
+        self.layers: Stack[DecoderLayer] = Stack(DecoderLayer(block) for _ in range(layers))
         self.norm = nn.LayerNorm(block.width)
 
     def forward(self, tokens_BU: torch.Tensor, memory_BTD: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:

@@ -93,6 +93,8 @@ class Joint:
 class JointPass(nn.Module):
     """Rows in, everything the two players learn from out; with text rows alone it is the text model's pass."""
 
+    recognition: torch.Tensor
+
     def __init__(
         self,
         model: SpeechTranslatorModel,
@@ -155,9 +157,9 @@ class JointPass(nn.Module):
         if settings.target == "none":
             return
         speech, speech_label_B = (found.runs if bottom else states), torch.zeros(len(said), device=self.device)
-        mixes = found.step >= self.schedule.mixing_from and found.runs.tokens_BN is not None
-        if self.training and mixes and float(torch.rand(())) < settings.mixing:
-            runs, speech_label_B = mix(found.runs, self.model.embed(found.runs.tokens_BN))
+        tokens_BN, mixes = found.runs.tokens_BN, self.training and found.step >= self.schedule.mixing_from
+        if mixes and tokens_BN is not None and float(torch.rand(())) < settings.mixing:
+            runs, speech_label_B = mix(found.runs, self.model.embed(tokens_BN))
             speech = runs if bottom else self.model.shared_layers(runs)
         noisy = [
             with_blanks(row, self.starts_word, BLANK, settings.noise * self.training, settings.noise_most)

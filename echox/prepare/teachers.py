@@ -5,7 +5,7 @@ Legend: F frames of the decoder, I decoder inputs, L latents, S samples.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from echox.errors import ModelError, require
 from echox.models.spectral import Sound, SpectralConfig, SpectralDecoder, as_inputs
 from echox.prepare.onnx_graph import read_weights, with_output
 
-TINY = {"latents": 8, "width": 16, "layers": 1, "kernel": 3}
+TINY: dict[str, Any] = {"latents": 8, "width": 16, "layers": 1, "kernel": 3}
 
 
 @dataclass

@@ -84,7 +84,7 @@ def t2c_values(config: ReleasedConfig, tokens: EchoXTokens | None = None) -> dic
         "llm_width": config.llm.hidden_size, "width": own.hidden_size, "layers": own.num_hidden_layers,
         "heads": own.num_attention_heads, "kv_heads": own.num_key_value_heads, "ffn": own.intermediate_size,
         "max_positions": own.max_position_embeddings,
-        "head_dim": own.head_dim, "norm_eps": own.rms_norm_eps, "rope": dict(own.rope_parameters),
+        "head_dim": own.head_dim, "norm_eps": own.rms_norm_eps, "rope": dict(own.rope_parameters or {}),
         "unit_vocab_size": config.units, "text_vocab_size": config.llm.vocab_size, "pad_token_id": None,
         "normalize_inputs": False, "aligned_positions": False, "loops": 0, "longest": 2048,
         "bos_token_id": 0, "eos_token_id": 0,
@@ -112,9 +112,9 @@ def expected_shapes(config: ReleasedConfig) -> Shapes:
         llm = LlamaForCausalLM(config.llm)
         parts: dict[str, nn.Module] = {"llm": llm, "s2t": SpeechToText(s2t_config(config), llm)}
         if config.t2c is not None:
-            parts["t2c"] = TextToCodec(T2CConfig(**t2c_values(config)))
-        if config.has_aligner:
-            parts["echo"] = EchoDecoder(echo_config(config), parts["t2c"])
+            parts["t2c"] = t2c = TextToCodec(T2CConfig(**t2c_values(config)))
+            if config.has_aligner:
+                parts["echo"] = EchoDecoder(echo_config(config), t2c)
     for part, module in parts.items():
         elsewhere = {"s2t": "llm.", "echo": "t2c."}.get(part, "\0")
         own = {n: v for n, v in module.state_dict().items() if not n.startswith((elsewhere, *OF_OURS))}

@@ -10,6 +10,7 @@ from typing import Any
 
 from echox.errors import ModelError
 from echox.hub import fetch_snapshot
+from echox.models.latent_vocoder import LatentVocoder
 from echox.models.vocoder import UnitVocoder
 from echox.released.config import ReleasedConfig
 
@@ -46,7 +47,7 @@ def find_encoder(folder: Path, config: ReleasedConfig, given: str | Path | None 
         ) from error
 
 
-def find_vocoder(folder: Path, given: str | Path | None = None) -> UnitVocoder:
+def find_vocoder(folder: Path, given: str | Path | None = None) -> UnitVocoder | LatentVocoder:
     """Load the vocoder of a checkpoint, ours or fairseq's; ModelError when there is none."""
     from echox.generate.parts import load_vocoder
     from echox.released.fairseq_vocoder import load_fairseq_vocoder

@@ -58,7 +58,7 @@ def load_torch(path: str | Path) -> Any:
     path = Path(path)
     check_size(path)
     _check_zip(path)
-    records = [(type(name.rpartition(".")[2], (Record,), {}), name) for name in _TORCH_RECORDS]
+    records: list[Any] = [(type(name.rpartition(".")[2], (Record,), {}), name) for name in _TORCH_RECORDS]
     try:
         with torch.serialization.safe_globals(records):
             return torch.load(path, map_location="cpu", weights_only=True)

@@ -42,7 +42,7 @@ def clip_gradients(parameters: list[nn.Parameter], most: float) -> float:
     cut = [[p for p in parameters if p.grad is not None and is_cut(p.grad) == kind] for kind in (False, True)]
     if not cut[1]:
         return float(nn.utils.clip_grad_norm_(parameters, most))
-    norms = [whole(nn.utils.get_total_norm([p.grad for p in some])) for some in cut if some]
+    norms = [whole(nn.utils.get_total_norm([p.grad for p in some if p.grad is not None])) for some in cut if some]
     total = torch.stack([norm.square() for norm in norms]).sum().sqrt()
     for some in cut:
         nn.utils.clip_grads_with_norm_(some, most, total)

@@ -10,8 +10,11 @@ from typing import Any
 
 import torch
 from torch import distributed, nn
-from torch.distributed import checkpoint
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -62,19 +65,23 @@ def save_pieces(folder: Path | None, state: State) -> None:
     """Write a state into a folder that the first process names; all processes take part."""
     place = [str(folder)]
     distributed.broadcast_object_list(place)
-    checkpoint.save(dict(_flat(state)), checkpoint_id=place[0])
+    save(dict(_flat(state)), checkpoint_id=place[0])
 
 
 def load_pieces(folder: Path, parameters: dict[str, nn.Parameter]) -> State:
     """Return the state that `save_pieces` wrote, cut as the parameters are; ConfigError when it is not whole."""
     try:
-        held = checkpoint.FileSystemReader(str(folder)).read_metadata().state_dict_metadata
+        held = FileSystemReader(str(folder)).read_metadata().state_dict_metadata
         flat = {}
         for key, kind in held.items():
             like = parameters.get(key.split("/")[1]) if "/" in key else None
-            same = like is not None and is_cut(like) and tuple(like.shape) == tuple(kind.size)
-            flat[key] = torch.empty_like(like) if same else torch.empty(kind.size, dtype=kind.properties.dtype)
-        checkpoint.load(flat, checkpoint_id=str(folder), no_dist=not distributed.is_initialized())
+            if not isinstance(kind, TensorStorageMetadata):
+                raise ValueError(f"{key} is no tensor")
+            if like is not None and is_cut(like) and like.shape == kind.size:
+                flat[key] = torch.empty_like(like)
+            else:
+                flat[key] = torch.empty(kind.size, dtype=kind.properties.dtype)
+        load(flat, checkpoint_id=str(folder), no_dist=not distributed.is_initialized())
     except (OSError, ValueError, KeyError, EOFError, AttributeError, RuntimeError, CheckpointException) as error:
         raise ConfigError(f"{folder} is no whole checkpoint of echox ({type(error).__name__}).") from error
     state: State = {"model": {}, "moments": {}}

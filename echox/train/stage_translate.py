@@ -153,7 +153,7 @@ def build_model(recipe: Recipe, pieces: Pieces, encoder_width: int) -> SpeechTra
     """Return a new model, with the text weights of `start` where there is one; ConfigError when its sizes differ."""
     rule = recipe.data.source
     written = {"source_lower": rule.lower, "source_punctuation": rule.punctuation}
-    sizes = dict(recipe.model) | written | {"vocab_size": pieces.size, "encoder_width": encoder_width}
+    sizes: dict[str, Any] = dict(recipe.model) | written | {"vocab_size": pieces.size, "encoder_width": encoder_width}
     if recipe.start is None:
         settings_from(TranslatorConfig, sizes, "model")
         return SpeechTranslatorModel(TranslatorConfig(**sizes))

@@ -56,10 +56,11 @@ def write_llm(folder: Path, width: int = 32, layers: int = 2, seed: int = 0) -> 
     fast.chat_template = TEMPLATE
     fast.save_pretrained(folder)
     torch.manual_seed(seed)
+    end = tokenizer.token_to_id("<|im_end|>")
     config = LlamaConfig(
         vocab_size=len(fast), hidden_size=width, intermediate_size=2 * width, num_hidden_layers=layers,
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512, tie_word_embeddings=True,
-        bos_token_id=None, eos_token_id=fast.eos_token_id, pad_token_id=fast.pad_token_id,
+        bos_token_id=None, eos_token_id=end, pad_token_id=end,
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
