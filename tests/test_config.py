@@ -59,3 +59,11 @@ def test_recipes_are_small_regular_files(tmp_path):
     for name in ("/dev/zero", tmp_path / "pipe.yaml", tmp_path / "big.yaml", tmp_path / ("n" * 300), tmp_path):
         with pytest.raises(ConfigError):
             load_recipe(name)
+
+
+@pytest.mark.parametrize("stage", ["teacher", "t2c", "textless"])
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_a_seed_is_what_numpy_and_torch_both_take(stage, seed):
+    with pytest.raises(ConfigError, match="seed"):
+        load_recipe(f"recipes/debug/{stage}.yaml", [f"seed={seed}"])
+    assert load_recipe(f"recipes/debug/{stage}.yaml", [f"seed={2**63 - 1}"]).seed == 2**63 - 1

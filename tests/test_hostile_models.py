@@ -141,6 +141,12 @@ def test_configs_that_are_no_settings_are_refused(model, file, text):
     refused(model)
 
 
+@pytest.mark.parametrize("text", ["[]", "7", '"x"', "null"])
+def test_generation_settings_that_are_none_are_refused(model, text):
+    (model / "llm" / "generation_config.json").write_text(text)
+    refused(model)
+
+
 PARTS = ["encoder", "s2t", "t2c", "echo", "vocoder", "llm"]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
 
 from echox.errors import ConfigError
 from echox.files import read_text
@@ -23,6 +23,14 @@ class Settings(BaseModel):
     """Base of all settings: unknown keys are refused and values cannot change after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("seed", check_fields=False)
+    @classmethod
+    def _seed(cls, value: int) -> int:
+        """Hold the seed of whoever has one to what torch and numpy both take."""
+        if not 0 <= value < 2**63:
+            raise ValueError("a seed is a whole number from 0 to 2**63 - 1")
+        return value
 
     @classmethod
     def parse(cls, values: dict[str, Any], source: str) -> Self:

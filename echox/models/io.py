@@ -20,6 +20,7 @@ from echox.errors import ModelError, OutputError
 from echox.files import CONFIG_BYTES, read_header, read_json, write_file, write_text
 from echox.models.bounds import check_values
 from echox.models.int8 import dequantize, header_behind
+from echox.models.weights import is_finite
 
 T = TypeVar("T")
 Config = TypeVar("Config", bound=PreTrainedConfig)
@@ -89,7 +90,7 @@ def _half(name: str, value: torch.Tensor) -> torch.Tensor:
     """Return a tensor in float16 where it is real; ModelError when it holds what float16 cannot."""
     value = value.detach().cpu()
     half = value.to(torch.float16) if value.is_floating_point() else value
-    if half.is_floating_point() and not torch.isfinite(half).all():
+    if not is_finite(half):
         raise ModelError(
             f"tensor {name} holds {float(value.abs().max()):g}, which float16 cannot (65504 at most): lower the learning rate."
         )
@@ -101,10 +102,15 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = Path(folder) / CONFIG
     if not path.exists():
         raise ModelError(f"{folder} is not a model part: {CONFIG} is missing; fetch the model again.")
-    config = read_json(path, CONFIG_BYTES, ModelError)
-    if not isinstance(config, dict):
+    return read_settings(path)
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Return the settings in a JSON file; ModelError when it cannot be read or holds something else."""
+    settings = read_json(path, CONFIG_BYTES, ModelError)
+    if not isinstance(settings, dict):
         raise ModelError(f"{path} does not hold settings: fetch the model again.")
-    return config
+    return settings
 
 
 def load_module(folder: str | Path, build: Callable[[], Module], absent: tuple[str, ...] = ()) -> Module:
@@ -170,7 +176,7 @@ def read_weights(path: Path, prefix: str = "") -> dict[str, torch.Tensor]:
         raise ModelError(f"{path} cannot be read as safetensors ({error}): fetch the model again.") from error
     state = dequantize(state)
     for name, value in state.items():
-        if value.is_floating_point() and not torch.isfinite(value).all():
+        if not is_finite(value):
             raise ModelError(f"{path}: tensor {name} holds NaN or infinity: fetch the model again.")
     return state
 

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from echox.errors import ConfigError, ModelError, require
 from echox.files import JSON_BYTES, read_json, read_text
 from echox.models.bounds import Classes, Heads, Layers, Wide, Width, check_values
-from echox.models.io import CONFIG, Unfilled, check_tensors, read_config
+from echox.models.io import CONFIG, Unfilled, check_tensors, read_config, read_settings
 from echox.models.llama import LlamaConfig, LlamaLm
 from echox.models.weights import WeightFiles
 
@@ -197,7 +197,7 @@ def _load_llama(folder: Path, sizes: LlamaConfig, dtype: torch.dtype) -> LlamaLm
     llm.load_state_dict(state, assign=True)
     llm.tie()
     generation = folder / "generation_config.json"
-    values = read_json(generation, error=ModelError) if generation.exists() else read_config(folder)
+    values = read_settings(generation) if generation.exists() else read_config(folder)
     llm.generation_config = SimpleNamespace(eos_token_id=values.get("eos_token_id"))
     return llm
 

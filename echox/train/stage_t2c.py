@@ -77,7 +77,8 @@ class SpokenText:
                 texts.append(text_of(record, corpus))
                 sequences.append(deduplicate(row.astype(np.int64)).ids)
         marks = start.config if start else self.unit_tokenizer
-        bos, eos = int(marks.bos_token_id or 0), int(marks.eos_token_id or 0)
+        assert not isinstance(marks, SpelledUnits)  # noqa: S101  only a released `start` spells its units
+        bos, eos = marks.bos_token_id, marks.eos_token_id
         words = [[bos, *row.tolist(), eos] for row in self.unit_tokenizer.encode_batch(sequences)]
         ids = self.tokenizer(texts, add_special_tokens=False).input_ids
         costs = [len(t.encode() if spelling else i) + len(w) for t, i, w in zip(texts, ids, words, strict=True)]
