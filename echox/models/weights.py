@@ -1,8 +1,8 @@
 """Safetensors folders read lazily and written shard by shard; it knows files and tensor names, no model.
 
-A tensor is read when it is asked for, so loading needs little more memory than the weights themselves. A folder that
-is not whole is refused before anything is read: an index that names absent files, a shard cut short, a Git LFS
-pointer.
+A tensor is read when it is asked for, so loading needs little more memory than the weights themselves; one in int8 comes back in
+float16. A folder that is not whole is refused before anything is read: an index that names absent files, a shard cut short, a Git
+LFS pointer.
 """
 
 import json
@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from echox.errors import ModelError
 from echox.files import JSON_BYTES, read_header, read_text, write_files, write_text
+from echox.models.int8 import SCALE, dequantize, header_behind
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARD_BYTES = 5_000_000_000
@@ -69,7 +70,7 @@ class WeightFiles:
         return {name: shape for name, (_, shape) in self.headers.items()}
 
     def _add(self, path: Path, header: dict[str, tuple[str, tuple[int, ...]]], prefix: str) -> None:
-        for name, described in header.items():
+        for name, described in header_behind(header).items():
             if prefix + name in self.headers:
                 raise ModelError(f"{path} repeats {name}, which another file of the folder holds.")
             self.headers[prefix + name] = described
@@ -87,7 +88,10 @@ class WeightFiles:
             try:
                 with safe_open(path, framework="pt", device=device) as file:
                     for name in group:
-                        tensor = file.get_tensor(self._own_names[name])
+                        own = self._own_names[name]
+                        tensor = file.get_tensor(own)
+                        if tensor.dtype == torch.int8 and self.headers[name][0] != "I8":
+                            tensor = dequantize({own: tensor, own + SCALE: file.get_tensor(own + SCALE)})[own]
                         if not is_finite(tensor):
                             raise ModelError(f"{path}: tensor {name} holds NaN or infinity: fetch the model again.")
                         yield name, tensor

@@ -117,7 +117,19 @@ def copy_part(source: Path, target: Path, int8: bool) -> None:
     target.mkdir()
     copy_file(source / "config.json", target / "config.json")
     state = {k: v.to(torch.float16) if v.is_floating_point() else v for k, v in load_file(source / WEIGHTS).items()}
-    save_file(quantize(state) if int8 else state, target / WEIGHTS, metadata={"format": "pt"})
+    _save(state, target, int8)
+
+
+def copy_encoder(source: Path, target: Path, int8: bool) -> None:
+    """Write the encoder of the Whisper folder `source`, in float16 or int8."""
+    encoder = SpeechEncoder.from_pretrained(source)
+    encoder.save(target)
+    if int8:
+        _save(load_file(target / WEIGHTS), target, int8)
+
+
+def _save(state: dict[str, torch.Tensor], folder: Path, int8: bool) -> None:
+    save_file(quantize(state) if int8 else state, folder / WEIGHTS, metadata={"format": "pt"})
 
 
 def _write_plain(folder: Path, recipe: Recipe) -> None:

@@ -9,8 +9,7 @@ from echox.errors import ConfigError, ModelError
 from echox.files import copy_file, write_folder, write_text
 from echox.generate.textless import KIND, MODEL_TYPE
 from echox.hub import sharing
-from echox.models.encoder import SpeechEncoder
-from echox.train.pack import UNIT_FILES, copy_part
+from echox.train.pack import UNIT_FILES, copy_encoder, copy_part
 from echox.units.extractor import CENTROIDS_FILE
 
 
@@ -32,7 +31,7 @@ class Recipe(Settings):
     length_penalty: float = 1.0
     no_repeat_ngram: int = 0
     about: str = ""
-    int8: bool = False
+    int8: bool = False  # large matrices as int8 with a scale a row
 
 
 MEASURING = (
@@ -61,7 +60,7 @@ def run(recipe: Recipe) -> Path:
     def write(folder: Path) -> None:
         copy_part(recipe.translator, folder / "translator", recipe.int8)
         if recipe.encoder is not None:
-            SpeechEncoder.from_pretrained(recipe.encoder).save(folder / "encoder")
+            copy_encoder(recipe.encoder, folder / "encoder", recipe.int8)
         if recipe.vocoder is not None and recipe.units is not None:
             copy_part(recipe.vocoder, folder / "vocoder", recipe.int8)
             (folder / "units").mkdir()

@@ -11,6 +11,8 @@ from transformers import WhisperFeatureExtractor, WhisperModel
 from echox.errors import ModelError
 from echox.features.logmel import log_mel
 from echox.models.encoder import SpeechEncoder
+from echox.models.int8 import dequantize
+from echox.train.pack import copy_encoder
 from echox.train.toy import write_encoder
 
 
@@ -89,3 +91,18 @@ def test_an_encoder_with_other_tensors_is_refused(folder, tmp_path, change, mess
     save_file(state, tmp_path / "encoder" / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError, match=message):
         SpeechEncoder.from_pretrained(tmp_path / "encoder")
+
+
+def test_packed_in_int8_it_is_what_its_tensors_say(folder, tmp_path):
+    copy_encoder(folder, tmp_path / "small", int8=True)
+    assert any(value.dtype == torch.int8 for value in load_file(tmp_path / "small" / "model.safetensors").values())
+    (tmp_path / "plain").mkdir()
+    shutil.copy(tmp_path / "small" / "config.json", tmp_path / "plain")
+    save_file(dequantize(load_file(tmp_path / "small" / "model.safetensors")), tmp_path / "plain" / "model.safetensors")
+    wave = waves(16_000)
+    small, plain, whole = (
+        SpeechEncoder.from_pretrained(place).encode(wave, (2,))[0][2]
+        for place in (tmp_path / "small", tmp_path / "plain", folder)
+    )
+    assert torch.equal(small, plain) and not torch.equal(small, whole)
+    torch.testing.assert_close(small, whole, atol=0.05, rtol=0.05)
