@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import torch
+from memory import SIZES, llm_step_bytes, t2c_step_bytes
 from transformers import LlamaForCausalLM
 
 from echox.assistant import DTYPES
@@ -30,7 +31,6 @@ from echox.models.vocoder import UnitVocoder, VocoderConfig
 from echox.models.weights import WeightFiles, write_shards
 from echox.released.config import ReleasedConfig
 from echox.released.keymap import echo_config, expected_shapes, fill, s2t_config, t2c_values
-from echox.released.memory import SIZES, llm_step_bytes, t2c_step_bytes
 from echox.released.open import TextModel, fresh
 
 STAND_IN = {

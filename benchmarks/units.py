@@ -2,7 +2,7 @@
 
     python benchmarks/units.py [--units 3000000] [--vocabulary 4000]
 
-The corpus is artificial (echox/units/toy.py), so nothing is downloaded; slow twins run on a small part of it.
+The corpus is artificial (benchmarks/toy_units.py), so nothing is downloaded; slow twins run on a small part of it.
 """
 
 import argparse
@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
+from toy_units import boundary_f1, toy_corpus
 
 from echox.units.bpe import train_bpe
 from echox.units.estimate import LexiconConfig, train_with_report
 from echox.units.ngrams import count_ngrams, count_ngrams_reference
 from echox.units.segment import Segmenter, segment_bigram_reference, segment_unigram_reference
 from echox.units.tokenizer import UnitTokenizer
-from echox.units.toy import boundary_f1, toy_corpus
 
 SLOW_UNITS = 20_000  # of the corpus that the plain Python twins read
 MIN_COUNT = 5

@@ -7,7 +7,8 @@ import io
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from os.path import realpath  # unlike those of Path, no loop of links or long name ends them
 from pathlib import Path
@@ -170,13 +171,23 @@ def plan(
         raise typer.BadParameter(f"there are {len(names)} questions: give --out-dir, or --text-only.")
     if text_only:
         return [Question(name, is_typed, None) for name, is_typed in names]
+    stems = [stem_of(name, is_typed) for name, is_typed in names]
+    places = places_of(stems, recordings, output, out_dir, ("answer", "question"))
+    return [Question(name, is_typed, place) for (name, is_typed), place in zip(names, places, strict=True)]
+
+
+def places_of(
+    stems: Sequence[str], recordings: Sequence[str], output: Path | None, out_dir: Path | None, words: tuple[str, str]
+) -> list[Path]:
+    """Return where the speech made of each thing goes, never over a recording; `words` are what is made, and of what."""
+    made, source = words
     if out_dir is None:
-        place = output or Path("answer.wav")
+        place = output or Path(f"{made}.wav")
         if str(place) != STANDARD and realpath(place) in {realpath(name) for name in recordings}:
-            raise typer.BadParameter(f"{place} is the question itself: write the answer elsewhere with -o.")
-        return [Question(*names[0], place)]
-    taken = {realpath(name).lower() for name in recordings}  # an answer never replaces a question
-    return [Question(name, is_typed, free_name(out_dir, stem_of(name, is_typed), taken)) for name, is_typed in names]
+            raise typer.BadParameter(f"{place} is the {source} itself: write the {made} elsewhere with -o.")
+        return [place]
+    taken = {realpath(name).lower() for name in recordings}
+    return [free_name(out_dir, stem, taken) for stem in stems]
 
 
 def stem_of(name: str, typed: bool) -> str:
@@ -202,14 +213,22 @@ def check_seconds(max_seconds: float | None) -> None:
         raise typer.BadParameter(f"{max_seconds:g} is not a positive number of seconds.", param_hint="--max-seconds")
 
 
-def load_assistant(model: str, llm: Path | None, device: str, dtype: str | None, **places: Any) -> Any:
-    """Return the loaded assistant, `places` as in `SpeechAssistant.load`; says on a terminal that this takes a while."""
+@contextmanager
+def loading(model: str) -> Iterator[None]:
+    """Say on a terminal that loading takes a while, and keep transformers quiet meanwhile."""
     if sys.stderr.isatty():
         typer.echo(f"loading {model} ...", err=True)
-    from echox import SpeechAssistant
     from echox.hub_llm import quiet_transformers
 
     with quiet_transformers():
+        yield
+
+
+def load_assistant(model: str, llm: Path | None, device: str, dtype: str | None, **places: Any) -> Any:
+    """Return the loaded assistant, `places` as in `SpeechAssistant.load`."""
+    with loading(model):
+        from echox import SpeechAssistant
+
         return SpeechAssistant.load(model, device=device, dtype=dtype, llm=llm, **places)
 
 

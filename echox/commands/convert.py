@@ -26,61 +26,46 @@ def convert(
     """Convert other people's weights. Pickled files are read by a restricted reader that runs nothing in them."""
     from echox.errors import ConfigError
     from echox.files import write_folder
-    from echox.released import convert as conversion
 
     if to not in ("echox", "released"):
         raise ConfigError(f"--to {to!r} is unknown: choose echox or released.")
-    told = "the released layout"
+    told = ""
 
     def write(folder: Path) -> None:
         nonlocal told
         if to == "released":
-            conversion.restore_checkpoint(source, folder)
+            from echox.released.convert import restore_checkpoint
+
+            restore_checkpoint(source, folder)
+            told = "the released layout"
         else:
-            kind = conversion.kind_of(source, config)
-            told = _CONVERTERS[kind](source, folder, config, speaker, encoder, layer, reference)
+            told = _convert(source, folder, config, speaker, encoder, layer, reference)
 
     write_folder(output, write)  # whole or not at all, and never over what somebody else put there
     typer.echo(f"{output}: {told}")
 
 
-def _checkpoint(
-    source: str, output: Path, _config: object, _speaker: object, encoder: str, _layer: object, reference: bool
+def _convert(
+    source: str, folder: Path, config: Path | None, speaker: int | None, encoder: str, layer: int | None, bare: bool
 ) -> str:
-    from echox.released.convert import convert_checkpoint
+    """Write ours of whatever `source` is into `folder`, and return what that was."""
+    from echox.released.convert import convert_checkpoint, kind_of
 
-    done = convert_checkpoint(source, output, encoder or None, reference)
+    kind = kind_of(source, config)
+    if kind == "vocoder":
+        from echox.released.fairseq_vocoder import convert_vocoder
+
+        voice = convert_vocoder(source, config or Path(source).parent / "config.json", folder, speaker).config
+        return f"vocoder of {voice.num_units} units at {voice.sample_rate} Hz"
+    if kind == "hubert":
+        from echox.released.fairseq_hubert import convert_hubert
+
+        sizes = convert_hubert(source, folder)
+        return f"HuBERT of {sizes['num_hidden_layers']} layers, {sizes['hidden_size']} wide"
+    if kind == "kmeans":
+        from echox.released.kmeans_bin import convert_kmeans
+
+        meta = convert_kmeans(source, folder, encoder, layer)
+        return f"{meta.k} units from layer {meta.layer}"
+    done = convert_checkpoint(source, folder, encoder or None, bare)
     return f"{done.kind}, {done.llm.num_hidden_layers} layers, {done.units} unit tokens"
-
-
-def _vocoder(source: str, output: Path, config: Path | None, speaker: int | None, *_rest: object) -> str:
-    from echox.released.fairseq_vocoder import convert_vocoder
-
-    place = config or Path(source).parent / "config.json"
-    done = convert_vocoder(source, place, output, speaker)
-    return f"vocoder of {done.config.num_units} units at {done.config.sample_rate} Hz"
-
-
-def _hubert(source: str, output: Path, *_rest: object) -> str:
-    from echox.released.fairseq_hubert import convert_hubert
-
-    done = convert_hubert(source, output)
-    return f"HuBERT of {done['num_hidden_layers']} layers, {done['hidden_size']} wide"
-
-
-def _kmeans(
-    source: str, output: Path, _config: object, _speaker: object, encoder: str, layer: int | None, _reference: object
-) -> str:
-    from echox.released.kmeans_bin import convert_kmeans
-
-    done = convert_kmeans(source, output, encoder, layer)
-    return f"{done.k} units from layer {done.layer}"
-
-
-_CONVERTERS = {
-    "checkpoint": _checkpoint,
-    "ours": _checkpoint,
-    "vocoder": _vocoder,
-    "hubert": _hubert,
-    "kmeans": _kmeans,
-}

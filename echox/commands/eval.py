@@ -210,9 +210,9 @@ def translation(
 
     found, scores = read_pairs(pairs, audio_dir)[:limit], opinions_of(networks)
     if tasks:
-        from echox.commands.three_tasks import three_tasks
+        from echox.eval.report.spaces import measure_tasks
 
-        _show(three_tasks(found, model or [], tasks, (out, pairs.name, beam), device, dtype))
+        _show(measure_tasks(found, model or [], tasks, (out, pairs.name, beam), (device, dtype), typer.echo))
         return
     hearer, weights = load_judge(judge, device, judge_window, language), marks_of(model or [])
     options = TranslationOptions(out, hearer, pairs.name, scores, weights)

@@ -4,7 +4,6 @@ Parses options and prints; hearing is the model's. Nothing heavy is imported bef
 """
 
 import json
-import sys
 from typing import Annotated, Any
 
 import typer
@@ -50,14 +49,11 @@ def transcribe(
 
 def load_hearing(model: str, device: str, llm: Any, beam: int) -> Any:
     """Return what writes down a recording: a translator's or an assistant's `transcribe`."""
-    if sys.stderr.isatty():
-        typer.echo(f"loading {model} ...", err=True)
-    from echox.assistant import SpeechAssistant
-    from echox.hub import resolve_model
-    from echox.hub_llm import quiet_transformers
-    from echox.translator import SpeechTranslator, is_translator
+    with ask.loading(model):
+        from echox.assistant import SpeechAssistant
+        from echox.hub import resolve_model
+        from echox.translator import SpeechTranslator, is_translator
 
-    with quiet_transformers():
         if is_translator(resolve_model(model)):
             translator = SpeechTranslator.load(model, device=device)
             return lambda sound: translator.transcribe(sound, beam=beam)

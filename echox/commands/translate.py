@@ -4,8 +4,6 @@ Parses options, names files and prints; every translation is the translator's. N
 """
 
 import json
-import sys
-from os.path import realpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -96,24 +94,15 @@ def plan(names: list[str], output: Path | None, out_dir: Path | None) -> list[Pa
         raise typer.BadParameter("give -o for one translation or --out-dir for several, not both.")
     if len(names) > 1 and not out_dir:
         raise typer.BadParameter(f"there are {len(names)} recordings: give --out-dir.")
-    if out_dir is None:
-        place = output or Path("translation.wav")
-        if str(place) != STANDARD and realpath(place) in {realpath(name) for name in names}:
-            raise typer.BadParameter(f"{place} is the recording itself: write the translation elsewhere with -o.")
-        return [place]
-    taken = {realpath(name).lower() for name in names}  # a translation never replaces a recording
-    stems = ["" if is_pipe(name) else Path(name).stem for name in names]
-    return [ask.free_name(out_dir, stem or "translation", taken) for stem in stems]
+    stems = ["translation" if is_pipe(name) else Path(name).stem or "translation" for name in names]
+    return ask.places_of(stems, names, output, out_dir, ("translation", "recording"))
 
 
 def load_translator(model: str, device: str, dtype: str | None, to: str = "speech") -> Any:
-    """Return the loaded translator; says on a terminal that this takes a while."""
-    if sys.stderr.isatty():
-        typer.echo(f"loading {model} ...", err=True)
-    from echox.hub_llm import quiet_transformers
-    from echox.translator import SpeechTranslator
+    """Return the loaded translator."""
+    with ask.loading(model):
+        from echox.translator import SpeechTranslator
 
-    with quiet_transformers():
         translator = SpeechTranslator.load(model, device=device, dtype=dtype)
     if translator.writes != (to == "text"):
         other = "writes text: add --to text" if translator.writes else "speaks and writes no text: leave --to out"

@@ -21,15 +21,9 @@ Run = tuple[dict[str, Any], list[dict[str, Any]]]
 """The settings and the items of one run."""
 OURS = b'{"type": "settings"'  # how a results file begins
 BESIDE = (
-    "speech.jsonl",
-    "joins.jsonl",
-    "latency.jsonl",
-    "ladder.jsonl",
-    "asr.jsonl",
-    "hearing.jsonl",
-    "translation.jsonl",
-    "gap.json",
-)
+    "speech.jsonl", "joins.jsonl", "latency.jsonl", "ladder.jsonl", "asr.jsonl", "hearing.jsonl",
+    "translation.jsonl", "gap.json",
+)  # fmt: skip
 
 
 def _line(record: dict[str, Any]) -> str:

@@ -46,23 +46,12 @@ def draw_counts(n: int, resamples: int = RESAMPLES, seed: int = SEED) -> np.ndar
 def resample_means(scores_NA: np.ndarray, resamples: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
     """Return float64 [resamples, A]: the arms' means over questions drawn with replacement, the same for every arm.
 
-    Equal to `resample_means_reference`, but multiplies counts of the draws, which are kept, instead of gathering rows.
+    Counts of the draws, which are kept, are multiplied instead of gathering rows (twin: `resample_means_reference` in the tests).
     """
     n = len(scores_NA)
     counts_RN = draw_counts(n, resamples, seed)
     parts = [counts_RN[start : start + _CHUNK].astype(np.float64) @ scores_NA for start in range(0, resamples, _CHUNK)]
     return np.concatenate(parts) / n
-
-
-def resample_means_reference(scores_NA: np.ndarray, resamples: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
-    """Return what `resample_means` does, one resample at a time; the twin that the tests compare it with."""
-    n = len(scores_NA)
-    generator = np.random.default_rng(seed)
-    means = []
-    for start in range(0, resamples, _CHUNK):
-        for draw in generator.integers(0, n, size=(min(_CHUNK, resamples - start), n)):
-            means.append([sum(scores_NA[i, arm] for i in draw) / n for arm in range(scores_NA.shape[1])])
-    return np.array(means)
 
 
 def paired_bootstrap(

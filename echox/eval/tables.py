@@ -64,5 +64,13 @@ def percent(found: Interval) -> str:
     return f"{100 * found.value:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
 
 
+def decimals(found: Interval, signed: bool = False) -> str:
+    """Return an interval with two decimals, and their signs where it is of a difference; a dash where there is none."""
+    form = "+.2f" if signed else ".2f"
+    if not np.isfinite(found.value):
+        return "-"
+    return f"{found.value:{form}} [{found.low:{form}}, {found.high:{form}}]"
+
+
 def _row(cells: tuple[str, ...]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -128,12 +128,6 @@ def load_module(folder: str | Path, build: Callable[[], Module], absent: tuple[s
     return module
 
 
-def load_part(folder: str | Path, module: nn.Module, absent: tuple[str, ...] = ()) -> None:
-    """Fill `module` from `folder`, checked as in `load_module`; for modules that are small whatever their config says."""
-    check_header(Path(folder) / WEIGHTS, module.state_dict(), absent)
-    module.load_state_dict(read_weights(Path(folder) / WEIGHTS), strict=False)
-
-
 def check_header(
     path: Path, own: dict[str, torch.Tensor], absent: tuple[str, ...] = (), skip: tuple[str, ...] = ()
 ) -> None:

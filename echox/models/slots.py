@@ -135,10 +135,7 @@ def step(body: Any, slots: Slots, inputs_BW: torch.Tensor) -> tuple[Slots, torch
 def _run(body: Any, slots: Slots, inputs_BNW: torch.Tensor, places_BN: torch.Tensor) -> tuple[Slots, torch.Tensor]:
     mask = None if slots.plain else slots.seen_BN.long()
     output = body(
-        inputs_embeds=inputs_BNW,
-        attention_mask=mask,
-        position_ids=places_BN,
-        past_key_values=slots.cache,
+        inputs_embeds=inputs_BNW, attention_mask=mask, position_ids=places_BN, past_key_values=slots.cache,
         use_cache=True,
-    )
+    )  # fmt: skip
     return slots, output.last_hidden_state[:, -1]

@@ -40,7 +40,7 @@ class Attention(nn.Module):
 
     def __init__(self, block: Block) -> None:
         super().__init__()
-        self.heads, self.dropout = block.heads, block.attention_dropout
+        self.heads, self.dropout = block.heads, nn.Dropout(block.attention_dropout)
         self.query, self.key, self.value, self.out = (nn.Linear(block.width, block.width) for _ in range(4))
 
     def keys(self, memory_BTD: torch.Tensor) -> Keys:
@@ -49,9 +49,23 @@ class Attention(nn.Module):
 
     def forward(self, x_BUD: torch.Tensor, keys: Keys, mask: torch.Tensor | None, causal: bool = False) -> torch.Tensor:
         """Return (B, U, D); `mask` is true where a key may be seen, broadcast to (B, H, U, T)."""
-        dropout = self.dropout if self.training else 0.0
-        seen = scaled_dot_product_attention(self._split(self.query(x_BUD)), *keys, mask, dropout, is_causal=causal)
+        query_BHUE = self._split(self.query(x_BUD))
+        if self.training and self.dropout.p:
+            seen = self._with_dropout(query_BHUE, keys, mask, causal)
+        else:
+            seen = scaled_dot_product_attention(query_BHUE, *keys, mask, is_causal=causal)
         return self.out(seen.transpose(1, 2).flatten(2))
+
+    def _with_dropout(
+        self, query_BHUE: torch.Tensor, keys: Keys, mask: torch.Tensor | None, causal: bool
+    ) -> torch.Tensor:
+        """Return what torch's attention does, its weights dropped by a module, whose masks the loop makes cheap."""
+        scores_BHUT = query_BHUE @ keys[0].mT / math.sqrt(query_BHUE.shape[-1])
+        if causal:
+            mask = torch.ones(scores_BHUT.shape[-2:], dtype=torch.bool, device=scores_BHUT.device).tril()
+        if mask is not None:
+            scores_BHUT = scores_BHUT.masked_fill(~mask, -torch.inf)
+        return self.dropout(scores_BHUT.softmax(-1)) @ keys[1]
 
     def _split(self, x_BTD: torch.Tensor) -> torch.Tensor:
         return x_BTD.unflatten(-1, (self.heads, -1)).transpose(1, 2)

@@ -6,9 +6,8 @@ training data. Knows recognisers through their Protocol alone.
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +17,8 @@ from echox.data.manifest import read_audio, read_manifest, write_manifest
 from echox.errors import InputError, require
 from echox.files import write_text
 from echox.prepare.texts import fraction
+from echox.text.normalize import whisper_english
+from echox.units.distance import edit_distance
 
 MAX_REAL_SECONDS = 28.0
 SOUND_FILES = (".flac", ".wav", ".ogg", ".mp3")
@@ -61,23 +62,10 @@ class WhisperRecogniser:
         return Heard(text, total / sum(spans) if spans else -math.inf)
 
 
-@lru_cache(maxsize=1)
-def _normaliser() -> Callable[[str], str]:
-    from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
-
-    return EnglishTextNormalizer({})
-
-
 def word_errors(reference: str, heard: str) -> tuple[int, int]:
     """Return (edit distance in words, reference words) after Whisper's English normalisation."""
-    expected, found = (_normaliser()(text).split() for text in (reference, heard))
-    row = list(range(len(found) + 1))
-    for i, word in enumerate(expected, start=1):
-        diagonal, row[0] = row[0], i
-        for j, other in enumerate(found, start=1):
-            best = min(row[j] + 1, row[j - 1] + 1, diagonal + (word != other))
-            diagonal, row[j] = row[j], best
-    return row[-1], len(expected)
+    expected, found = (whisper_english()(text).split() for text in (reference, heard))
+    return edit_distance(found, expected), len(expected)
 
 
 def measure(manifest: Path, recogniser: Recogniser, sample: int | None = None, seed: int = 0) -> list[dict[str, Any]]:
@@ -148,15 +136,10 @@ def transcribe_real(
         if heard.log_probability < min_log_probability or not heard.text:
             continue
         record = {
-            "id": path.stem,
-            "samples": len(wave),
-            "sample_rate": SAMPLE_RATE,
-            "text": heard.text,
-            "speaker": f"real-{speaker_of(path)}",
-            "role": "user",
-            "split": "train",
+            "id": path.stem, "samples": len(wave), "sample_rate": SAMPLE_RATE, "text": heard.text,
+            "speaker": f"real-{speaker_of(path)}", "role": "user", "split": "train",
             "log_probability": round(heard.log_probability, 4),
-        }
+        }  # fmt: skip
         said.append((np.round(np.clip(wave, -1, 1) * 32767).astype(np.int16), record))
     if said:
         out.mkdir(parents=True, exist_ok=True)

@@ -60,7 +60,7 @@ def read_voxpopuli(root: Path, source: str, target: str) -> Iterator[Published]:
         raise InputError(
             f"{tables[1]} is missing: run voxpopuli.get_asr_data and get_s2s_data for {source} and {target} first."
         )
-    for row in _rows(table, ("src_id", "tgt_id")):
+    for row in table_rows(table, ("src_id", "tgt_id")):
         one, other = row["src_id"], row["tgt_id"]
         yield Published(
             one,
@@ -79,8 +79,8 @@ def read_cvss(root: Path, common_voice: Path, split: str) -> Iterator[Published]
         raise InputError(f"{clips} is missing: give the Common Voice 4 folder of the source language.")
     said = {}
     if os.path.isfile(Path(common_voice) / "validated.tsv"):
-        said = {row["path"]: row for row in _rows(Path(common_voice) / "validated.tsv", ("path", "sentence"))}
-    for number, line in enumerate(_text(table).splitlines(), start=1):
+        said = {row["path"]: row for row in table_rows(Path(common_voice) / "validated.tsv", ("path", "sentence"))}
+    for number, line in enumerate(read_text(table, LINES_BYTES).splitlines(), start=1):
         clip, tab, translation = line.partition("\t")
         if not tab:
             raise InputError(f"{table} line {number} is not a clip and its translation, tab separated: fetch it again.")
@@ -149,12 +149,10 @@ def _lengths(pair: Published, limits: Limits) -> tuple[list[int], str]:
     return lengths, ""
 
 
-def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
-    rows = csv.DictReader(_text(path).splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
-    if not set(columns) <= set(rows.fieldnames or ()):
-        raise InputError(f"{path} has no columns {', '.join(columns)}: fetch it again.")
-    yield from rows
-
-
-def _text(path: Path) -> str:
-    return read_text(path, LINES_BYTES, InputError)
+def table_rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    """Return the rows of a tab-separated table; InputError where a column is missing."""
+    rows = csv.DictReader(read_text(path, LINES_BYTES).splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
+    missing = set(columns) - set(rows.fieldnames or ())
+    if missing:
+        raise InputError(f"{path} has no column {min(missing)}: fetch it again.")
+    return list(rows)

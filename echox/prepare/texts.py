@@ -22,17 +22,9 @@ NOT_AN_ANSWER = re.compile(
 )
 SPEAKABLE = re.compile(r"[^\W_](?:[^\W_]|[ ,.'’?!:;&%$+/\-–\"()])*")
 CARRIERS = (
-    "{}.",
-    "The answer is {}.",
-    "It was {}.",
-    "It is {}.",
-    "I believe it is {}.",
-    "That would be {}.",
-    "I think it was {}.",
-    "The correct answer is {}.",
-    "That was {}, as far as I know.",
-    "It is called {}.",
-)
+    "{}.", "The answer is {}.", "It was {}.", "It is {}.", "I believe it is {}.", "That would be {}.",
+    "I think it was {}.", "The correct answer is {}.", "That was {}, as far as I know.", "It is called {}.",
+)  # fmt: skip
 NUMBER_CARRIERS = (*CARRIERS[:6], "It happened in {}.", "There are {} of them.", "He was born in {}.", "About {}.")
 NUMBER_UNITS = ("", "", " years", " miles", " days", " people", " percent", " dollars", " feet", " million", " degrees")
 MONTHS = tuple("January February March April May June July August September October November December".split())
@@ -86,19 +78,11 @@ def lowest(questions: Sequence[Question], count: int, salt: str) -> list[Questio
     return sorted(questions, key=lambda entry: fraction(salt, " ".join(words(entry.question))))[:count]
 
 
-def near_repeats_reference(questions: Sequence[Question], held_out: Sequence[Question], limit: float) -> set[str]:
-    """Return ids of questions whose word set has Jaccard similarity >= `limit` with a held-out one (all pairs)."""
-    test_sets = [frozenset(words(entry.question)) for entry in held_out]
-    found = set()
-    for entry in questions:
-        own = frozenset(words(entry.question))
-        if any(len(own & other) >= limit * len(own | other) for other in test_sets):
-            found.add(entry.id)
-    return found
-
-
 def near_repeats(questions: Sequence[Question], held_out: Sequence[Question], limit: float = 0.8) -> set[str]:
-    """Equal `near_repeats_reference`, through an index of words: only pairs that share a word are compared."""
+    """Return ids of questions whose word set has Jaccard similarity >= `limit` with a held-out one.
+
+    Through an index of words, only pairs that share one are compared (twin: `near_repeats_reference` in the tests).
+    """
     test_sets = [frozenset(words(entry.question)) for entry in held_out]
     holders: dict[str, list[int]] = defaultdict(list)
     for index, own in enumerate(test_sets):

@@ -7,7 +7,6 @@ Every utterance becomes int16 at 16 kHz in a shard, with its `text`, `translatio
 those (prepare/encode.py). A shard is written whole or not at all, and those that are there are not made again.
 """
 
-import csv
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from echox.config.load import Settings
 from echox.config.record import Record, check_same, write_run
 from echox.errors import InputError
 from echox.files import LINES_BYTES, read_text
+from echox.prepare.pairs import table_rows
 from echox.prepare.speak import join_shards, save_shard, shards
 
 log = logging.getLogger(__name__)
@@ -108,9 +108,9 @@ def read_must_c(root: Path, source: str, target: str, split: str) -> Iterator[Ut
 
 def read_covost(root: Path, source: str, target: str, split: str) -> Iterator[Utterance]:
     """Yield the utterances of one CoVoST 2 split, in the order of its table; `train` is the authors' larger train_covost too."""
-    said = {row["path"]: row for row in _table(Path(root) / "validated.tsv", ("path", "sentence", "client_id"))}
+    said = {row["path"]: row for row in table_rows(Path(root) / "validated.tsv", ("path", "sentence", "client_id"))}
     wanted = {split, "train_covost"} if split == "train" else {split}
-    for row in _table(Path(root) / f"covost_v2.{source}_{target}.tsv", ("path", "translation", "split")):
+    for row in table_rows(Path(root) / f"covost_v2.{source}_{target}.tsv", ("path", "translation", "split")):
         if row["split"] in wanted and row["path"] in said:
             own = said[row["path"]]
             clip = Path(root) / "clips" / row["path"]
@@ -136,15 +136,6 @@ def said_by(one: Utterance, recipe: Recipe) -> tuple[np.ndarray, dict[str, Any]]
 def _talk(path: Path) -> np.ndarray:
     """Return a whole talk: its utterances come one after the other."""
     return load_audio(path)
-
-
-def _table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """Return the rows of a tab-separated table; InputError where a column is missing."""
-    rows = csv.DictReader(read_text(path, LINES_BYTES).splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
-    missing = set(columns) - set(rows.fieldnames or ())
-    if missing:
-        raise InputError(f"{path} has no column {min(missing)}: download it again.")
-    return list(rows)
 
 
 def _fast_loader() -> Any:

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
@@ -123,15 +124,8 @@ class FliteVoice:
 
     def speak(self, text: str, style: str, speed: float, seed: int) -> np.ndarray:
         """See `Voice.speak`; raises InputError when flite fails."""
-        soundfile = require("soundfile", extra="prepare")
-        with tempfile.TemporaryDirectory() as place:
-            name = f"{place}/said.wav"
-            command = ["flite", "-voice", style, "--setf", f"duration_stretch={1 / speed:.3f}", "-t", text, "-o", name]
-            done = subprocess.run(command, capture_output=True, check=False, text=True)
-            if done.returncode:
-                raise InputError(f"flite could not say {text!r}: {done.stderr.strip()}.")
-            wave, rate = soundfile.read(name, dtype="float32")
-        return wave if rate == self.sample_rate else resample(wave, rate, self.sample_rate)
+        flite = ("flite", "-voice", style, "--setf", f"duration_stretch={1 / speed:.3f}", "-t", text, "-o")
+        return _from_file(lambda path: _run(text, *flite, path), self.sample_rate)
 
 
 class EspeakVoice:
@@ -147,13 +141,8 @@ class EspeakVoice:
 
     def speak(self, text: str, style: str, speed: float, seed: int) -> np.ndarray:
         """See `Voice.speak`; raises InputError when espeak-ng fails."""
-        soundfile = require("soundfile", extra="prepare")
-        with tempfile.TemporaryDirectory() as place:
-            name = f"{place}/said.wav"
-            pace = str(round(self.words_a_minute * speed))
-            _espeak(text, "-v", style.replace(".", "+"), "-s", pace, "-w", name)
-            wave, rate = soundfile.read(name, dtype="float32")
-        return wave if rate == self.sample_rate else resample(wave, rate, self.sample_rate)
+        pace, name = str(round(self.words_a_minute * speed)), style.replace(".", "+")
+        return _from_file(lambda path: _espeak(text, "-v", name, "-s", pace, "-w", path), self.sample_rate)
 
 
 def spanish_phonemes(text: str) -> str:
@@ -182,10 +171,24 @@ def spanish_phonemes(text: str) -> str:
 
 def _espeak(text: str, *options: str) -> str:
     """Return what espeak-ng prints of a text; raises InputError when it fails."""
-    done = subprocess.run(["espeak-ng", *options, "--stdin"], input=text, capture_output=True, check=False, text=True)
+    return _run(text, "espeak-ng", *options, "--stdin")
+
+
+def _run(text: str, *command: str) -> str:
+    """Return what a program prints that is to say a text, which it has on its standard input, too."""
+    done = subprocess.run(command, input=text, capture_output=True, check=False, text=True)
     if done.returncode:
-        raise InputError(f"espeak-ng could not say {text!r}: {done.stderr.strip().rstrip('.')}.")
+        raise InputError(f"{command[0]} could not say {text!r}: {done.stderr.strip().rstrip('.')}.")
     return done.stdout.strip()
+
+
+def _from_file(write: Callable[[str], str], sample_rate: int) -> np.ndarray:
+    """Return the samples, at a rate, of the sound file that `write` makes under a name."""
+    soundfile = require("soundfile", extra="prepare")
+    with tempfile.TemporaryDirectory() as place:
+        write(f"{place}/said.wav")
+        wave, rate = soundfile.read(f"{place}/said.wav", dtype="float32")
+    return wave if rate == sample_rate else resample(wave, rate, sample_rate)
 
 
 class PiperVoice:
@@ -225,12 +228,8 @@ def make_voice(choice: VoiceChoice, kokoro: Path | None = None) -> Voice:
             raise ConfigError("kokoro voices need --kokoro FOLDER (model, vocab.json and voices/).")
         return KokoroVoice(kokoro)
     made: dict[str, type] = {
-        "hibari": HibariVoice,
-        "flite": FliteVoice,
-        "piper": PiperVoice,
-        "espeak": EspeakVoice,
-        "tones": ToneVoice,
-    }
+        "hibari": HibariVoice, "flite": FliteVoice, "piper": PiperVoice, "espeak": EspeakVoice, "tones": ToneVoice,
+    }  # fmt: skip
     return made[choice.kind]()
 
 

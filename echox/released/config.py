@@ -82,17 +82,13 @@ class ReleasedConfig:
             raise ModelError(f"{name} has unit_vocab_size {raw.get('unit_vocab_size')!r}; expected a positive integer.")
         tower = raw.get("audio_tower")
         return cls(
-            kind=kind,
-            llm=_llama(settings, name),
-            t2c=_llama(t2c_settings(settings, raw, units), name) if has_t2c else None,
-            units=units,
-            adapter_size=int(raw.get("adapter_size", 1280)),
-            tied=bool(raw.get("tie_word_embeddings", False)),
+            kind=kind, llm=_llama(settings, name),
+            t2c=_llama(t2c_settings(settings, raw, units), name) if has_t2c else None, units=units,
+            adapter_size=int(raw.get("adapter_size", 1280)), tied=bool(raw.get("tie_word_embeddings", False)),
             has_aligner=has_t2c and raw["unit_output"] in ALIGNER_STAGES,
             audio_tower=tower if isinstance(tower, str) else None,
-            segment_prefix_id=int(raw.get("segment_prefix_id", SEGMENT_PREFIX_ID)),
-            raw=dict(raw),
-        )
+            segment_prefix_id=int(raw.get("segment_prefix_id", SEGMENT_PREFIX_ID)), raw=dict(raw),
+        )  # fmt: skip
 
     @classmethod
     def load(cls, folder: str | Path) -> "ReleasedConfig":

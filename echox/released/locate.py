@@ -25,21 +25,14 @@ def find_encoder(folder: Path, config: ReleasedConfig, given: str | Path | None 
         return Path(given) if Path(given).is_dir() else fetch_snapshot(str(given), _ENCODER_FILES)
     named = config.audio_tower or "whisper-large-v3"
     tail = Path(named).name
-    places = [
-        folder / "encoder",
-        folder / named,
-        folder / tail,
-        folder.parent / named,
-        folder.parent / tail,
-        Path(named),
-    ]
+    near = [home / name for home in (folder, folder.parent) for name in (named, tail)]
+    places = [folder / "encoder", *near, Path(named)]
     for place in places:
         if (place / "config.json").is_file():
             return place
+    published = named if named.count("/") == 1 and named[0] not in "./~" else f"openai/{tail}"
     try:
-        return fetch_snapshot(
-            named if named.count("/") == 1 and named[0] not in "./~" else f"openai/{tail}", _ENCODER_FILES
-        )
+        return fetch_snapshot(published, _ENCODER_FILES)
     except ModelError as error:
         raise ModelError(
             f"the encoder {named} of {folder} is not there: put it at {folder / 'encoder'} or {folder.parent / tail}, "
@@ -73,11 +66,8 @@ def whisper_settings(shapes: dict[str, tuple[int, ...]], prefix: str = "model.au
         int(n.removeprefix(f"{prefix}layers.").split(".")[0]) for n in shapes if n.startswith(f"{prefix}layers.")
     )
     return {
-        "d_model": width,
-        "num_mel_bins": mels,
-        "encoder_layers": layers,
+        "d_model": width, "num_mel_bins": mels, "encoder_layers": layers,
         "encoder_attention_heads": max(1, width // 64),
         "encoder_ffn_dim": shapes[f"{prefix}layers.0.fc1.weight"][0],
-        "max_source_positions": shapes[f"{prefix}embed_positions.weight"][0],
-        "pad_token_id": None,
-    }
+        "max_source_positions": shapes[f"{prefix}embed_positions.weight"][0], "pad_token_id": None,
+    }  # fmt: skip

@@ -20,31 +20,18 @@ import numpy as np
 from echox.errors import InputError
 
 _TORCH_RECORDS = (
-    "argparse.Namespace",
-    "fairseq.data.dictionary.Dictionary",
-    "omegaconf.base.ContainerMetadata",
-    "omegaconf.base.Metadata",
-    "omegaconf.dictconfig.DictConfig",
-    "omegaconf.listconfig.ListConfig",
-    "omegaconf.nodes.AnyNode",
-    "omegaconf.nodes.BooleanNode",
-    "omegaconf.nodes.FloatNode",
-    "omegaconf.nodes.IntegerNode",
-    "omegaconf.nodes.StringNode",
-    "typing.Any",
-)
+    "argparse.Namespace", "fairseq.data.dictionary.Dictionary", "omegaconf.base.ContainerMetadata",
+    "omegaconf.base.Metadata", "omegaconf.dictconfig.DictConfig", "omegaconf.listconfig.ListConfig",
+    "omegaconf.nodes.AnyNode", "omegaconf.nodes.BooleanNode", "omegaconf.nodes.FloatNode",
+    "omegaconf.nodes.IntegerNode", "omegaconf.nodes.StringNode", "typing.Any",
+)  # fmt: skip
 _JOBLIB_RECORDS = (
-    ("sklearn.cluster._kmeans", "KMeans"),
-    ("sklearn.cluster._kmeans", "MiniBatchKMeans"),
-    ("sklearn.cluster.k_means_", "KMeans"),
-    ("sklearn.cluster.k_means_", "MiniBatchKMeans"),
-    ("numpy.random._pickle", "__randomstate_ctor"),
-    ("numpy.random._pickle", "__bit_generator_ctor"),
-    ("numpy.random._mt19937", "MT19937"),
-    ("numpy.random", "__RandomState_ctor"),
-    ("numpy.random.mtrand", "RandomState"),
-    ("_codecs", "encode"),
-)
+    ("sklearn.cluster._kmeans", "KMeans"), ("sklearn.cluster._kmeans", "MiniBatchKMeans"),
+    ("sklearn.cluster.k_means_", "KMeans"), ("sklearn.cluster.k_means_", "MiniBatchKMeans"),
+    ("numpy.random._pickle", "__randomstate_ctor"), ("numpy.random._pickle", "__bit_generator_ctor"),
+    ("numpy.random._mt19937", "MT19937"), ("numpy.random", "__RandomState_ctor"),
+    ("numpy.random.mtrand", "RandomState"), ("_codecs", "encode"),
+)  # fmt: skip
 _WRAPPERS = (("joblib.numpy_pickle", "NumpyArrayWrapper"),)
 _ARRAYS = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray")
 _NUMBERS = re.compile(r"^[<>|=]?[fiub](1|2|4|8)$")

@@ -12,8 +12,6 @@ from functools import lru_cache
 
 import regex
 
-from echox.files import read_json
-
 _TOKEN = regex.compile(r"[\p{L}\p{N}\p{M}]+|[^\p{Z}\p{C}]")
 _ARTICLES = regex.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = frozenset(string.punctuation)
@@ -27,44 +25,18 @@ def simple_tokens(text: str) -> list[str]:
     return [token.lower() for token in _TOKEN.findall(unicodedata.normalize("NFD", text))]
 
 
-def simple_tokens_reference(text: str) -> list[str]:
-    """Return what `simple_tokens` does, one character at a time; the twin that the tests compare it with."""
-    tokens: list[str] = []
-    open_word = False
-    for character in unicodedata.normalize("NFD", text):
-        kind = unicodedata.category(character)[0]
-        if kind in "LNM":
-            if open_word:
-                tokens[-1] += character
-            else:
-                tokens.append(character)
-            open_word = True
-            continue
-        open_word = False
-        if kind not in "ZC":
-            tokens.append(character)
-    return [token.lower() for token in tokens]
-
-
 def squad_normalize(text: str) -> str:
     """Return lower-cased text without ASCII punctuation, English articles and repeated blanks (the SQuAD rule)."""
     bare = "".join(character for character in text.lower() if character not in _PUNCTUATION)
     return " ".join(_ARTICLES.sub(" ", bare).split())
 
 
-@lru_cache(maxsize=4)
-def whisper_english(spellings: str = "") -> Callable[[str], str]:
-    """Return Whisper's English normaliser: numbers to digits, contractions out, fillers dropped.
-
-    `spellings` names a `normalizer.json` of British to American spellings; without one spellings stay as they are.
-    Raises InputError when that file cannot be read.
-    """
+@lru_cache(maxsize=1)
+def whisper_english() -> Callable[[str], str]:
+    """Return Whisper's English normaliser without its spelling table: numbers to digits, contractions out, fillers dropped."""
     from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
-    mapping: dict[str, str] = {}
-    if spellings:
-        mapping = read_json(spellings)
-    return EnglishTextNormalizer(mapping)
+    return EnglishTextNormalizer({})
 
 
 @lru_cache(maxsize=1)

@@ -15,39 +15,16 @@ from echox.errors import InputError, require
 
 LONGEST = 240  # characters said at once
 UNITS = {
-    "km/h": "kilometers per hour",
-    "kmh": "kilometers per hour",
-    "m/s": "meters per second",
-    "kWh": "kilowatt hours",
-    "kHz": "kilohertz",
-    "KB": "kilobytes",
-    "kB": "kilobytes",
-    "MB": "megabytes",
-    "GB": "gigabytes",
-    "mm": "millimeters",
-    "m": "meters",
-    "L": "liters",
-    "min": "minutes",
-    "¢": "cents",
-}
+    "km/h": "kilometers per hour", "kmh": "kilometers per hour", "m/s": "meters per second",
+    "kWh": "kilowatt hours", "kHz": "kilohertz", "KB": "kilobytes", "kB": "kilobytes", "MB": "megabytes",
+    "GB": "gigabytes", "mm": "millimeters", "m": "meters", "L": "liters", "min": "minutes", "¢": "cents",
+}  # fmt: skip
 SHORT = {
-    "approx.": "approximately",
-    "Prof.": "Professor",
-    "Inc.": "Incorporated",
-    "Gen.": "General",
-    "Gov.": "Governor",
-    "Sen.": "Senator",
-    "Capt.": "Captain",
-    "Rev.": "Reverend",
-    "Ave.": "Avenue",
-    "Blvd.": "Boulevard",
-    "Mon.": "Monday",
-    "Tues.": "Tuesday",
-    "Wed.": "Wednesday",
-    "Thurs.": "Thursday",
-    "Fri.": "Friday",
-    "pp.": "pages",
-}
+    "approx.": "approximately", "Prof.": "Professor", "Inc.": "Incorporated", "Gen.": "General",
+    "Gov.": "Governor", "Sen.": "Senator", "Capt.": "Captain", "Rev.": "Reverend", "Ave.": "Avenue",
+    "Blvd.": "Boulevard", "Mon.": "Monday", "Tues.": "Tuesday", "Wed.": "Wednesday", "Thurs.": "Thursday",
+    "Fri.": "Friday", "pp.": "pages",
+}  # fmt: skip
 RULES = [
     (re.compile(r"!?\[([^\]]*)\]\([^)]*\)"), r"\1"),  # what Markdown marks is not said
     (re.compile(r"^\s*(?:#+|[-*+>])\s+"), ""),
@@ -68,18 +45,9 @@ UNIT = re.compile(rf"(?<=\d)\s?({'|'.join(map(re.escape, UNITS))})(?![\w/'’])"
 ABBREVIATION = re.compile(rf"(?<!\w)({'|'.join(map(re.escape, SHORT))})(?=\s+\w)")
 MARKS = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "…": "...", "\u00a0": " ", "\u2011": "-"})
 LETTERS = {
-    "ß": "ss",
-    "æ": "ae",
-    "Æ": "Ae",
-    "œ": "oe",
-    "ø": "o",
-    "Ø": "O",
-    "ł": "l",
-    "Ł": "L",
-    "đ": "d",
-    "ð": "th",
+    "ß": "ss", "æ": "ae", "Æ": "Ae", "œ": "oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "ð": "th",
     "þ": "th",
-}
+}  # fmt: skip
 NEVER_SAID = ("\u200d", "\ufe0e", "\ufe0f")  # joiners and variants of emoji: left out with what they belong to
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[.!?][\"')\]])\s+")
 CAREFUL_END = re.compile(r"(?<=[a-z]{3}[.!?])\s+(?=[\"'A-Z])")  # not behind "Dr." or "Sept."

@@ -33,6 +33,7 @@ from echox.train.checkpoint import (
     moments_of,
     trained_state,
 )
+from echox.train.dropout import use_cheap_masks
 from echox.train.flops import flops_per_token, peak_of, rates
 from echox.train.log import MetricsLog
 from echox.train.optim import OptimSettings, build_optimizer, clip_gradients, rate_at
@@ -151,6 +152,7 @@ def train(stage: Stage, settings: TrainSettings, out: Path, seed: int = 0, recip
         for module in (stage.model, *stage.frozen):
             module.to(ranks.device).requires_grad_(False)
         stage.model.train()
+        use_cheap_masks(stage.model)
         cut = ranks.world > 1 and settings.parallel == "shard"
         if cut:
             check_shardable(stage, settings)

@@ -1,6 +1,7 @@
 """Trained parts become one model folder: encoder/ s2t/ t2c/ echo/ vocoder/ units/ beside a config.json; nothing is trained here."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,6 +22,7 @@ from echox.models.io import WEIGHTS
 from echox.models.lora import LoraSettings
 from echox.models.s2t import S2TConfig, SpeechToText
 from echox.models.t2c import TextToCodec
+from echox.units.extractor import CENTROIDS_FILE
 
 UNIT_FILES = ("tokenizer.json", "tokenizer_config.json", "unit_language.json", "bigrams.safetensors")
 
@@ -69,15 +71,8 @@ def run(recipe: Recipe) -> Path:
             echo = EchoDecoder.from_t2c(TextToCodec.load(recipe.t2c), tokens=True)
             echo.config.shares_decoder = True
             echo.save(folder / "echo")
-        (folder / "units").mkdir()
-        for source, names in (
-            (recipe.units, ("config.json", "centroids.safetensors")),
-            (recipe.unit_language, UNIT_FILES),
-        ):
-            for name in names:
-                if not (source / name).exists():
-                    raise ModelError(f"{source / name} is missing: train the units first.")
-                copy_file(source / name, folder / "units" / name)
+        copy_units(recipe.units, folder / "units", ("config.json", CENTROIDS_FILE))
+        copy_units(recipe.unit_language, folder / "units", UNIT_FILES)
         if recipe.llm_folder is not None:
             for path in sorted(recipe.llm_folder.iterdir()):
                 copy_file(path, inside(folder, str(recipe.llm.get("folder"))) / path.name)
@@ -107,6 +102,14 @@ def check_layer(recipe: Recipe) -> None:
                 raise ModelError(
                     f"{part} learnt from layer {layer} of the encoder, not {recipe.encoder_layer}: correct it."
                 )
+
+
+def copy_units(source: Path, target: Path, names: Sequence[str]) -> None:
+    """Copy files of a units folder; ModelError for one that is missing."""
+    for name in names:
+        if not (source / name).exists():
+            raise ModelError(f"{source / name} is missing: train the units first.")
+        copy_file(source / name, target / name)
 
 
 def copy_part(source: Path, target: Path, int8: bool) -> None:

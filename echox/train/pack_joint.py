@@ -28,7 +28,7 @@ class Recipe(Settings):
     out: Path
     translator: Path  # final/ of stage `translate`
     encoder: Path | None = (
-        None  # whose states it was trained on; none: that of `translator`, where it learnt, of `shares`, or a text model
+        None  # whose states it was trained on; none: its own, where it learnt, that of `shares`, or none
     )
     shares: str = ""  # a shipped model that holds the same encoder: the folder gets none
     encoder_layer: int = 0
@@ -67,10 +67,8 @@ def run(recipe: Recipe) -> Path:
         copy_file(recipe.translator / VOCABULARY, folder / "translator" / VOCABULARY)
         if encoder is not None and not recipe.shares:
             encoder.save(folder / "encoder")
-        said = {
-            name: getattr(recipe, name)
-            for name in ("shares", "encoder_layer", "longest_seconds", "beams", "length_penalty", "about")
-        }
+        names = ("shares", "encoder_layer", "longest_seconds", "beams", "length_penalty", "about")
+        said = {name: getattr(recipe, name) for name in names}
         languages = {"source": config.source, "target": config.target}
         values = {"model_type": MODEL_TYPE, "kind": KIND} | languages | said
         write_text(folder / "config.json", json.dumps(values, indent=2) + "\n")

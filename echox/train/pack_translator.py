@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Literal
 
 from echox.config.load import Settings
-from echox.errors import ConfigError, ModelError
-from echox.files import copy_file, write_folder, write_text
+from echox.errors import ConfigError
+from echox.files import write_folder, write_text
 from echox.generate.textless import KIND, MODEL_TYPE
 from echox.hub import sharing
-from echox.train.pack import UNIT_FILES, copy_encoder, copy_part
+from echox.train.pack import UNIT_FILES, copy_encoder, copy_part, copy_units
 from echox.units.extractor import CENTROIDS_FILE
 
 
@@ -37,18 +37,8 @@ class Recipe(Settings):
 MEASURING = (
     "config.json",
     CENTROIDS_FILE,
-)  # of the units, where they are there: reference speech becomes units by them
-SAID = (
-    "source",
-    "target",
-    "shares",
-    "encoder_layer",
-    "longest_seconds",
-    "beams",
-    "length_penalty",
-    "no_repeat_ngram",
-    "about",
-)
+)  # of the units, where they are there: by them reference speech becomes units
+SAID = "source target shares encoder_layer longest_seconds beams length_penalty no_repeat_ngram about".split()
 
 
 def run(recipe: Recipe) -> Path:
@@ -63,14 +53,8 @@ def run(recipe: Recipe) -> Path:
             copy_encoder(recipe.encoder, folder / "encoder", recipe.int8)
         if recipe.vocoder is not None and recipe.units is not None:
             copy_part(recipe.vocoder, folder / "vocoder", recipe.int8)
-            (folder / "units").mkdir()
-            for name in UNIT_FILES:
-                if not (recipe.units / name).exists():
-                    raise ModelError(f"{recipe.units / name} is missing: train the units first.")
-                copy_file(recipe.units / name, folder / "units" / name)
-            for name in MEASURING:
-                if (recipe.units / name).exists():
-                    copy_file(recipe.units / name, folder / "units" / name)
+            own = recipe.units
+            copy_units(own, folder / "units", [*UNIT_FILES, *(name for name in MEASURING if (own / name).exists())])
         config = {"model_type": MODEL_TYPE, "kind": KIND} | {name: getattr(recipe, name) for name in SAID}
         write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
 

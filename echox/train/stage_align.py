@@ -56,12 +56,9 @@ def build(recipe: Recipe) -> Stage:
     sizes = {"encoder_width": data.width, "width": embeddings.embedding_dim}
     settings = settings_from(AdapterConfig, sizes | recipe.adapter, "adapter")
     config = S2TConfig(
-        adapter=settings.to_dict(),
-        lora=settings_from(LoraSettings, recipe.lora, "lora").to_dict(),
-        llm=recipe.llm_source,
-        system=recipe.system,
-        ctc_classes=len(tokens),
-    )
+        adapter=settings.to_dict(), lora=settings_from(LoraSettings, recipe.lora, "lora").to_dict(),
+        llm=recipe.llm_source, system=recipe.system, ctc_classes=len(tokens),
+    )  # fmt: skip
     model = SpeechToText(config, llm)
     model.ctc_tokens.copy_(torch.tensor(tokens))
     stage_model = AlignPass(model, recipe.negatives)

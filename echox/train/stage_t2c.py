@@ -152,11 +152,8 @@ def _config(recipe: Recipe, data: SpokenText) -> T2CConfig:
     units = data.unit_tokenizer
     assert isinstance(units, UnitTokenizer)  # noqa: S101  what is trained from nothing has a unit language
     sizes = {
-        "llm_width": data.embeddings_VH.shape[1],
-        "unit_vocab_size": units.vocab_size,
-        "bos_token_id": units.bos_token_id,
-        "eos_token_id": units.eos_token_id,
-        "pad_token_id": units.pad_token_id,
+        "llm_width": data.embeddings_VH.shape[1], "unit_vocab_size": units.vocab_size,
+        "bos_token_id": units.bos_token_id, "eos_token_id": units.eos_token_id, "pad_token_id": units.pad_token_id,
         "words_per_character": round(data.words_per_character, 4),
-    }
+    }  # fmt: skip
     return settings_from(T2CConfig, sizes | recipe.model, "model")

@@ -46,18 +46,8 @@ class Recipe(EncoderSettings):
 
 
 MADE_OF = (
-    "stage",
-    "encoder",
-    "layer",
-    "window",
-    "precision",
-    "seed",
-    "corpus",
-    "given",
-    "k",
-    "iterations",
-    "fit_shards",
-)
+    "stage", "encoder", "layer", "window", "precision", "seed", "corpus", "given", "k", "iterations", "fit_shards",
+)  # fmt: skip
 
 
 def run(recipe: Recipe) -> Path:

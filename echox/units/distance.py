@@ -1,9 +1,9 @@
-"""How far two unit sequences are apart."""
+"""How far two sequences are apart."""
 
 from collections.abc import Sequence
 
 
-def edit_distance(a: Sequence[int], b: Sequence[int]) -> int:
+def edit_distance(a: Sequence[object], b: Sequence[object]) -> int:
     """Return the Levenshtein distance of two sequences."""
     row = list(range(len(b) + 1))
     for i, x in enumerate(a, start=1):

@@ -88,7 +88,7 @@ MUTATIONS = (
         "dry_at += chunk.samples / sample_rate",
         "dry_at = chunk.arrival + chunk.samples / sample_rate",
     ),
-    player("only the last stall is kept", "stalled + gap, max", "gap, max"),
+    player("only the last stall is kept", "underruns + 1, stalled + gap", "underruns + 1, gap"),
     player("at most one underrun", "underruns + 1, stalled", "1, stalled"),
     player("the player starts at the question", "first = dry_at = chunk.arrival", "first, dry_at = 0.0, chunk.arrival"),
     player(

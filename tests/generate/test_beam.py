@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from echox.generate.beam import Search, beam_search, beam_search_reference
+from echox.generate.beam import Search, beam_search
 from echox.models.transformer import Block, DecoderState, TransformerDecoder
+from tests.generate.slow_beam import beam_search_reference
 
 V, BOS, EOS, PAD = 9, 1, 2, 0
 

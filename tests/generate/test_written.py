@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from echox.generate.beam import Search, beam_search_reference
+from echox.generate.beam import Search
 from echox.generate.written import NEVER, write_best, write_stream
 from echox.models.speech_translator import BLANK, END, SpeechTranslatorModel, TranslatorConfig
+from tests.generate.slow_beam import beam_search_reference
 
 
 @pytest.fixture

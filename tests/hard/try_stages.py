@@ -41,7 +41,7 @@ TRAINED = (
 MADE = ("encode", "units", "answers", "teacher", "text_pairs", "vocabulary")
 LONGER = ["train.steps=12", "train.save_every=3", "train.log_every=1"]
 SMALL = 8192  # bytes that a file may have where the disk is full
-SMALLER = {"units": 1000, "answers": 1000}  # whose files are small
+SMALLER = {"units": 1000, "answers": 1000, "text_pairs": 1000}  # whose files are small
 
 
 def start(stage: str, out: Path, limit: int | None = None) -> int:
@@ -102,7 +102,7 @@ def result(stage: str, out: Path) -> dict[str, np.ndarray]:
         elif path.suffix == ".npz":
             with np.load(path) as arrays:
                 found |= {f"{name}:{key}": arrays[key] for key in arrays}
-        elif path.suffix == ".jsonl":
+        elif path.suffix in (".jsonl", ".model"):
             found[name] = np.frombuffer(path.read_bytes(), np.uint8)
     return found
 

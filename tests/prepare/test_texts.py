@@ -13,10 +13,21 @@ from echox.prepare.texts import (
     is_askable,
     lowest,
     near_repeats,
-    near_repeats_reference,
     plain_sentences,
+    words,
 )
 from echox.prepare.write_texts import split_questions, write_texts
+
+
+def near_repeats_reference(questions, held_out, limit):
+    """Return ids of questions whose word set has Jaccard similarity >= `limit` with a held-out one (all pairs)."""
+    test_sets = [frozenset(words(entry.question)) for entry in held_out]
+    found = set()
+    for entry in questions:
+        own = frozenset(words(entry.question))
+        if any(len(own & other) >= limit * len(own | other) for other in test_sets):
+            found.add(entry.id)
+    return found
 
 
 def ask(question: str, *answers: str) -> Question:

@@ -7,12 +7,12 @@ import struct
 import pytest
 import torch
 
+from benchmarks.memory import ECHOX_3B, ECHOX_8B, SIZES, count_memory, memory_table
 from echox.errors import ConfigError, ModelError
 from echox.models.llm import CPU, Place
 from echox.models.weights import WeightFiles, write_shards
 from echox.released.config import ReleasedConfig
 from echox.released.keymap import allowed_extra, expected_shapes, ours, theirs
-from echox.released.memory import ECHOX_3B, ECHOX_8B, SIZES, count_memory, memory_table
 from echox.released.open import open_parts
 from tests.released import tiny
 from tests.released.test_fairseq import write_vocoder

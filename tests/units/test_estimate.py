@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.toy_units import ToyCorpus, boundary_f1, toy_corpus
 from echox.errors import ConfigError, InputError
 from echox.units.bpe import train_bpe
 from echox.units.estimate import (
@@ -19,7 +20,6 @@ from echox.units.estimate import (
 from echox.units.lexicon import Bigrams, Lexicon
 from echox.units.ngrams import count_ngrams, count_ngrams_reference
 from echox.units.segment import Segmenter
-from echox.units.toy import ToyCorpus, boundary_f1, toy_corpus
 
 CONFIG = LexiconConfig(max_length=9, vocabulary_size=200, units=60)
 

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from benchmarks.toy_units import toy_corpus
 from echox.errors import ConfigError, InputError, ModelError, OutputError
 from echox.units.estimate import LexiconConfig
 from echox.units.extractor import UnitsMeta, save_centroids
 from echox.units.lexicon import Bigrams, Lexicon
 from echox.units.segment import to_text
 from echox.units.tokenizer import UnitTokenizer
-from echox.units.toy import toy_corpus
 
 UNITS = 20
 DECODERS = ["unigram", "bigram", "bpe"]

@@ -141,11 +141,7 @@ def _item_row(item: dict[str, Any], with_audio: bool) -> str:
         question += f'<br><span class="note">heard: {html.escape(item["heard"])}</span>'
     said = "" if item.get("transcript") is None else html.escape(item["transcript"])
     cells = (
-        html.escape(item["id"]),
-        question,
-        html.escape(" | ".join(item["answers"])),
-        html.escape(item["text"]),
-        said,
-        mark,
-    )
+        html.escape(item["id"]), question, html.escape(" | ".join(item["answers"])), html.escape(item["text"]),
+        said, mark,
+    )  # fmt: skip
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

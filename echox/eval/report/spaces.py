@@ -1,12 +1,37 @@
-"""The picture of both spaces, one column a model: speech and transcripts on two principal axes and, with umap-learn, by UMAP."""
+"""The three tasks measured, with a picture of both spaces, one column a model: two principal axes and, with umap-learn, UMAP."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from echox.data.pairs import SpokenPair
 from echox.errors import MissingDependency
+from echox.eval.model_under_test import marks_of
 from echox.eval.report.plots import COLOURS, new_figure, to_svg
 from echox.eval.scorers.spaces import Place, Spaces, plane, umap_plane
+from echox.eval.tables import Table
+from echox.eval.tasks.three_tasks import TasksOptions, load_models, parse_tasks, read_spaces, run_tasks, spaces_table
 from echox.files import write_text
+
+
+def measure_tasks(
+    pairs: Sequence[SpokenPair],
+    names: Sequence[str],
+    tasks: str,
+    how: tuple[Path, str, int | None],
+    place: tuple[str, str | None],
+    tell: Callable[[str], None],
+) -> list[Table]:
+    """Return the tables of the tasks named, comma-separated, and write the picture of spaces where they are among them.
+
+    `how` is the folder for results, the pairs' name and the beam; `place` the device and the dtype.
+    """
+    wanted, models = parse_tasks(tasks), load_models(names, *place)
+    tables = run_tasks(pairs, models, TasksOptions(wanted, *how, weights=marks_of(names)))
+    if "spaces" not in wanted:
+        return tables
+    spaces = [(name, read_spaces(pairs, one)) for name, one in models.items() if one.model.speech is not None]
+    write_spaces_figure(how[0], spaces, tell)
+    return [*tables, spaces_table(spaces)]
 
 
 def write_spaces_figure(folder: Path, models: Sequence[tuple[str, Spaces]], tell: Callable[[str], None]) -> None:

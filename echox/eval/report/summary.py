@@ -19,16 +19,9 @@ from echox.eval.tasks.speech import speech_tables
 from echox.eval.tasks.translation import translation_tables
 
 TABLES: dict[str, Callable[[dict[str, Any], Items], list[Table]]] = {
-    "qa": qa_tables,
-    "asr": asr_tables,
-    "hearing": hearing_tables,
-    "speech": speech_tables,
-    "joins": joins_tables,
-    "latency": latency_tables,
-    "ladder": ladder_tables,
-    "gap": gap_tables,
-    "translation": translation_tables,
-}
+    "qa": qa_tables, "asr": asr_tables, "hearing": hearing_tables, "speech": speech_tables, "joins": joins_tables,
+    "latency": latency_tables, "ladder": ladder_tables, "gap": gap_tables, "translation": translation_tables,
+}  # fmt: skip
 
 
 def tables_of(settings: dict[str, Any], items: Items) -> list[Table]:

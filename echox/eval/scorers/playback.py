@@ -8,7 +8,7 @@
 the question was put; audio is counted in samples.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from echox.errors import InputError
@@ -34,7 +34,6 @@ class Playback:
     first_audio: float
     underruns: int
     stalled: float
-    longest_stall: float
     delay_needed: float
     ended: float
     audio_seconds: float
@@ -46,7 +45,7 @@ def play(chunks: Iterable[Chunk], sample_rate: int) -> Playback | None:
     A chunk that arrives at the very moment the buffer ends is in time. Chunks without samples are skipped; without any
     others the result is None. Raises InputError when arrivals go backwards or a length is negative.
     """
-    first = dry_at = stalled = longest = needed = last_arrival = 0.0
+    first = dry_at = stalled = needed = last_arrival = 0.0
     underruns = played = 0
     for chunk in chunks:
         if chunk.samples < 0 or chunk.arrival < last_arrival:
@@ -61,32 +60,10 @@ def play(chunks: Iterable[Chunk], sample_rate: int) -> Playback | None:
         needed = max(needed, chunk.arrival - first - played / sample_rate)
         gap = chunk.arrival - dry_at
         if gap * sample_rate > STALL_SAMPLES:
-            underruns, stalled, longest = underruns + 1, stalled + gap, max(longest, gap)
+            underruns, stalled = underruns + 1, stalled + gap
             dry_at = chunk.arrival
         dry_at += chunk.samples / sample_rate
         played += chunk.samples
     if not played:
         return None
-    return Playback(first, underruns, stalled, longest, needed, dry_at, played / sample_rate)
-
-
-def play_reference(chunks: Sequence[Chunk], sample_rate: int, ticks: int) -> tuple[float, int, float]:
-    """Return (first audio, underruns, seconds stalled) of the same player, moved on one sample at a time for `ticks`.
-
-    The obvious twin of `play` for arrivals that fall on sample times.
-    """
-    waiting = sorted((round(chunk.arrival * sample_rate), chunk.samples) for chunk in chunks if chunk.samples)
-    total = sum(samples for _, samples in waiting)
-    buffered = heard = stalls = dry_ticks = 0
-    first, dry = -1, False
-    for tick in range(ticks):
-        while waiting and waiting[0][0] <= tick:
-            buffered += waiting.pop(0)[1]
-            first = tick if first < 0 else first
-        if first < 0 or heard == total:
-            continue
-        if buffered:
-            buffered, heard, dry = buffered - 1, heard + 1, False
-        else:
-            stalls, dry_ticks, dry = stalls + (not dry), dry_ticks + 1, True
-    return first / sample_rate, stalls, dry_ticks / sample_rate
+    return Playback(first, underruns, stalled, needed, dry_at, played / sample_rate)

@@ -1,19 +1,10 @@
-"""Translation scores with their signatures: BLEU and chrF by sacrebleu, ASR-BLEU of spoken translations, paired tests.
-
-ASR-BLEU (Lee et al. 2022, arXiv 2107.05604) hears the speech with a recogniser, normalises both sides with Whisper's
-normaliser and takes BLEU; it means nothing without the recogniser, the normaliser and sacrebleu's signature, so all
-three are in the result. Knows nothing about models.
-"""
+"""Translation scores with their signatures: BLEU and chrF by sacrebleu, and its paired tests; knows nothing about models."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from echox.errors import InputError, require
-from echox.eval.judges import Judge
-from echox.text.normalize import whisper_basic
 
 RESAMPLES = 1_000  # sacrebleu's own default; each draw rescores the corpus
 SEED = 12345
@@ -23,13 +14,8 @@ SEED = 12345
 class Translation:
     """A corpus score with what is needed to repeat it."""
 
-    metric: str
     score: float
     signature: str
-    n: int
-
-    def __str__(self) -> str:
-        return f"{self.metric} {self.score:.2f} ({self.signature}, n={self.n})"
 
 
 def bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Translation:
@@ -40,16 +26,6 @@ def bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Tran
 def chrf(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Translation:
     """Return corpus chrF against one or more `references` a sentence; raise InputError on unequal lengths."""
     return _corpus("chrF", hypotheses, references)
-
-
-def asr_bleu(waves: Sequence[np.ndarray], references: Sequence[Sequence[str]], judge: Judge) -> Translation:
-    """Return BLEU of what `judge` hears in `waves` (16 kHz), both sides normalised; the judge is in the signature."""
-    normalise = whisper_basic()
-    heard = [normalise(text).strip() for text in judge.transcribe(list(waves))]
-    wanted = [[normalise(text).strip() for text in options] for options in references]
-    found = bleu(heard, wanted)
-    signature = f"{found.signature}|norm:whisper-basic|asr:{judge.name}"
-    return Translation("ASR-BLEU", found.score, signature, found.n)
 
 
 def compare(
@@ -68,12 +44,9 @@ def compare(
     test = significance.PairedTest(systems, {metric: scorer}, None, "bs", RESAMPLES)
     first, second = test()[1][metric]
     return {
-        "baseline": float(first.score),
-        "system": float(second.score),
-        "baseline_half_width": float(first.ci),
-        "system_half_width": float(second.ci),
-        "p": float(second.p_value),
-    }
+        "baseline": float(first.score), "system": float(second.score), "baseline_half_width": float(first.ci),
+        "system_half_width": float(second.ci), "p": float(second.p_value),
+    }  # fmt: skip
 
 
 def _corpus(metric: str, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Translation:
@@ -81,7 +54,7 @@ def _corpus(metric: str, hypotheses: Sequence[str], references: Sequence[Sequenc
     _check(hypotheses, references)
     scorer: Any = getattr(sacrebleu, metric.upper())()
     found = scorer.corpus_score(list(hypotheses), _columns(references))
-    return Translation(metric, float(found.score), str(scorer.get_signature()), len(hypotheses))
+    return Translation(float(found.score), str(scorer.get_signature()))
 
 
 def _columns(references: Sequence[Sequence[str]]) -> list[list[str]]:

@@ -198,13 +198,6 @@ def gap_table(views: Sequence[View], note: str) -> Table:
             share = f"{100 * choice.value:.0f} [{100 * choice.low:.0f}, {100 * choice.high:.0f}]"
             probes = (f"{100 * view.sound_probe_L[layer]:.0f}", f"{100 * view.meaning_probe_L[layer]:.0f}")
             rows.append((view.name, str(view.sets), f"{layer} of {last}", *cosines, share, *probes))
-    head = (
-        "view",
-        "sets",
-        "layer",
-        *(f"cos {name}" for name in COSINES),
-        "sound nearer than meaning %",
-        "probe sound %",
-        "probe meaning %",
-    )
+    cosines = (f"cos {name}" for name in COSINES)
+    head = ("view", "sets", "layer", *cosines, "sound nearer than meaning %", "probe sound %", "probe meaning %")
     return Table("Acoustic-semantic gap", head, tuple(rows), note)

@@ -21,7 +21,7 @@ from echox.eval.no_speech import KINDS, no_speech
 from echox.eval.questions import Item, fingerprint, load_question, take
 from echox.eval.results import Results, results_path
 from echox.eval.scorers.word_errors import NORMALISER, errors_between
-from echox.eval.tables import Items, Table, percent
+from echox.eval.tables import Items, Table, decimals, percent
 from echox.eval.tasks.spoken_set import read_set
 from echox.files import JSON_BYTES, read_text
 from echox.generate.types import Question
@@ -33,15 +33,6 @@ UNKNOWN = ""
 """The words of a clip that nobody has written down yet."""
 NOTHING = "nothing said: "
 """Arms of sounds without speech begin with this."""
-
-
-@dataclass(frozen=True)
-class Sound:
-    """A sound without speech, by its kind and number."""
-
-    id: str
-    kind: str
-    number: int
 
 
 @dataclass(frozen=True)
@@ -74,7 +65,7 @@ class HearingOptions:
 
 def gather(
     spoken: Path | None, conditions: Sequence[str], clips: Sequence[Path], only: Path | None, nothing: int
-) -> tuple[dict[str, list[Item]], dict[str, list[Sound]]]:
+) -> tuple[dict[str, list[Item]], dict[str, list[Item]]]:
     """Return utterances by condition or folder, and `nothing` sounds of each kind.
 
     Raises ConfigError when there is nothing to hear, InputError for a set that is not whole or a folder without clips.
@@ -87,8 +78,9 @@ def gather(
         found[folder.resolve().name] = read_clips(folder, only)
     if not found and not nothing:
         raise ConfigError("there is nothing to hear: give --set, --clips or --nothing.")
-    sounds = {kind: [Sound(f"{kind}-{n}", kind, n) for n in range(nothing)] for kind in KINDS if nothing}
-    return found, sounds
+    return found, {
+        kind: [Item(f"{kind}-{n}", UNKNOWN, (), kind=kind) for n in range(nothing)] for kind in KINDS if nothing
+    }
 
 
 def read_clips(folder: Path, only: Path | None = None) -> list[Item]:
@@ -130,7 +122,7 @@ def run_hearing(
     subject: Any,
     name: str,
     utterances: dict[str, list[Item]],
-    sounds: dict[str, list[Sound]],
+    sounds: dict[str, list[Item]],
     recognisers: Recognisers,
     options: HearingOptions,
     tell: Callable[[str], None],
@@ -152,29 +144,29 @@ def run_hearing(
     return hearing_tables(settings, done)
 
 
-def _hear_arm(subject: Any, arm: str, items: Sequence[Any], recognisers: Recognisers, results: Results) -> None:
+def _hear_arm(subject: Any, arm: str, items: Sequence[Item], recognisers: Recognisers, results: Results) -> None:
     from rich.progress import track
 
+    silent = arm.startswith(NOTHING)
     todo = [item for item in items if (arm, item.id) not in results.done]
     for start in track(range(0, len(todo), BATCH), description=arm, disable=not todo):
         batch = todo[start : start + BATCH]
         loaded = [
-            no_speech(item.kind, item.number) if isinstance(item, Sound) else load_question(item) for item in batch
+            no_speech(item.kind, int(item.id.rpartition("-")[2])) if silent else load_question(item) for item in batch
         ]
         waves = [np.zeros(0, np.float32) if isinstance(wave, Failure) else wave for wave in loaded]
         whole = [index for index, wave in enumerate(loaded) if not isinstance(wave, Failure)]
         heard = dict(zip(whole, hear_all(subject, [waves[index] for index in whole]) if whole else (), strict=True))
         recognised = recognisers.reference.transcribe(waves)
-        texts = _texts(batch, waves, recognisers)
+        texts = [""] * len(batch) if silent else _texts(batch, waves, recognisers)
         for index, item in enumerate(batch):
             results.append(_record(arm, item.id, texts[index], heard.get(index, loaded[index]), recognised[index]))
 
 
-def _texts(batch: Sequence[Any], waves: list[np.ndarray], recognisers: Recognisers) -> list[str]:
-    """Return the true words: those of a question, none of a sound, the labeller's of a clip."""
-    unknown = [not isinstance(item, Sound) and item.question == UNKNOWN for item in batch]
-    if not any(unknown) or recognisers.labeller is None:
-        return ["" if isinstance(item, Sound) else item.question for item in batch]
+def _texts(batch: Sequence[Item], waves: list[np.ndarray], recognisers: Recognisers) -> list[str]:
+    """Return the true words: those of a question, the labeller's of a clip."""
+    if recognisers.labeller is None or not any(item.question == UNKNOWN for item in batch):
+        return [item.question for item in batch]
     return recognisers.labeller.transcribe(waves)
 
 
@@ -212,10 +204,9 @@ def _errors(arm: str, items: Items) -> tuple[str, ...]:
     words, own, other = (
         np.array([item[name] for item in items], float) for name in ("words", "word_edits", "recognised_edits")
     )
-    found = stats.ratio(own, other)
-    times = f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]" if np.isfinite(found.value) else "-"
     rates = (percent(stats.rate(edits, words)) for edits in (own, other))
-    return (arm, str(len(items)), str(int(words.sum())), *rates, times, str(sum(bool(item["error"]) for item in items)))
+    failed = sum(bool(item["error"]) for item in items)
+    return (arm, str(len(items)), str(int(words.sum())), *rates, decimals(stats.ratio(own, other)), str(failed))
 
 
 def _share(items: Items, name: str) -> str:

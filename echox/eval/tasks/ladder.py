@@ -26,7 +26,7 @@ from echox.eval.model_under_test import Failure, at_16k, attempt
 from echox.eval.probes import parts_of
 from echox.eval.results import Results
 from echox.eval.scorers.word_errors import NORMALISER, errors_between
-from echox.eval.tables import Items, Table, pooled_rate
+from echox.eval.tables import Items, Table, decimals, pooled_rate
 from echox.eval.tasks.speech import ReferenceVoice, more_errors
 from echox.generate.pauses import trimmed
 from echox.models.llm import text_of_pieces, token_pieces
@@ -166,5 +166,4 @@ def _added(before: dict[str, Any], own: dict[str, Any]) -> str:
     counts_N3 = np.array([(a["word_edits"], b["word_edits"], b["words"]) for a, b in shared], float)
     if not len(counts_N3) or not counts_N3[:, 2].sum():
         return "-"
-    change = stats.paired_bootstrap(counts_N3, more_errors)
-    return f"{change.value:+.2f} [{change.low:+.2f}, {change.high:+.2f}]"
+    return decimals(stats.paired_bootstrap(counts_N3, more_errors), signed=True)

@@ -93,14 +93,9 @@ def load_table(answers: Sequence[dict[str, Any]], server: Server, load: Load, se
     times = [f"{np.percentile(first, share):.3f}" if len(first) else "-" for share in SHARES]
     who = f"one every {1 / load.rate:.3g} s" if load.rate else f"{load.talkers} at once"
     row = (
-        who,
-        str(len(answers)),
-        *times,
-        f"{sum(one['underruns'] > 0 for one in good)}",
-        f"{sum(one['stalled'] for one in good):.2f}",
-        f"{len(answers) - len(good)}",
-        f"{spoken / seconds:.2f}",
-    )
+        who, str(len(answers)), *times, f"{sum(one['underruns'] > 0 for one in good)}",
+        f"{sum(one['stalled'] for one in good):.2f}", f"{len(answers) - len(good)}", f"{spoken / seconds:.2f}",
+    )  # fmt: skip
     head = ("talkers", "answers", *(f"first audio p{share}, s" for share in SHARES))
     head += ("answers with underruns", "stalled, s", "errors", "seconds of speech a second")
     note = f"{server.model} at {server.endpoint}; from the commit of a question that was sent whole; {seconds:.0f} s in all."
@@ -195,14 +190,10 @@ def _met(response: dict[str, Any], chunks: list[Chunk], total: float, text: str)
         return _failed((details.get("error") or {}).get("message") or "failed")
     heard = play(chunks, RATE)
     return {
-        "first_audio": heard.first_audio if heard else None,
-        "total": total,
-        "audio_seconds": heard.audio_seconds if heard else 0.0,
-        "underruns": heard.underruns if heard else 0,
-        "stalled": heard.stalled if heard else 0.0,
-        "text": text,
-        "error": None,
-    }
+        "first_audio": heard.first_audio if heard else None, "total": total,
+        "audio_seconds": heard.audio_seconds if heard else 0.0, "underruns": heard.underruns if heard else 0,
+        "stalled": heard.stalled if heard else 0.0, "text": text, "error": None,
+    }  # fmt: skip
 
 
 def _failed(error: str) -> dict[str, Any]:

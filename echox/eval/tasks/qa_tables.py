@@ -67,12 +67,8 @@ def accuracy_table(items: Items, note: str) -> Table:
         for kind, part in parts:
             if part:
                 rows.append((arm, kind, str(len(part)), percent(stats.mean(_scores(part))), *_shares(part)))
-    return Table(
-        "Accuracy",
-        ("arm", "questions", "n", "accuracy %", "own text %", "empty %", "cut %", "failed %"),
-        tuple(rows),
-        note,
-    )
+    head = ("arm", "questions", "n", "accuracy %", "own text %", "empty %", "cut %", "failed %")
+    return Table("Accuracy", head, tuple(rows), note)
 
 
 def gap_table(items: Items, note: str) -> Table:

@@ -21,7 +21,7 @@ from echox.eval.model_under_test import Failure, at_16k, attempt
 from echox.eval.results import Results, qa_runs, read_all, title_of
 from echox.eval.scorers.opinions import distillmos, dnsmos, speaker_similarity
 from echox.eval.scorers.word_errors import NORMALISER
-from echox.eval.tables import Items, Table, arms_of, percent
+from echox.eval.tables import Items, Table, arms_of, decimals, percent
 from echox.eval.tasks.spoken_answers import errors_note, speech_table, spoken_record, with_words
 from echox.prepare.voices import Voice
 
@@ -159,8 +159,7 @@ def opinions_table(items: Items, judge: str) -> Table:
         own = [item["measures"] for item in items if item["arm"] == arm]
         cells = []
         for name in names:
-            found = stats.mean(np.array([measures[name] for measures in own if name in measures]))
-            cells.append(f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]" if found.n else "-")
+            cells.append(decimals(stats.mean([measures[name] for measures in own if name in measures])))
         rows.append((arm, str(sum(bool(measures) for measures in own)), *cells))
     note = (
         "Means over answers with sound, 95 % bootstrap; no transcript is used. DNSMOS hardly separates voices; read it "
@@ -177,12 +176,8 @@ def reference_table(items: Items) -> Table:
         if kind:
             rows += _compared(own, kind, *_paired(items, own, arm))
     note = "Paired over the answers that both have, 95 % bootstrap. Speaking rate: words a second of speech, ours over theirs."
-    return Table(
-        "Beside the reference voice",
-        ("answers", "measure", "n", "ours", "reference", "ours against it"),
-        tuple(rows),
-        note,
-    )
+    head = ("answers", "measure", "n", "ours", "reference", "ours against it")
+    return Table("Beside the reference voice", head, tuple(rows), note)
 
 
 def _paired(items: Items, arm: str, other: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -225,11 +220,4 @@ def more_errors(means: np.ndarray) -> np.ndarray:
 
 
 def _row(arm: str, name: str, n: int, ours: float, theirs: float, change: stats.Interval) -> tuple[str, ...]:
-    return (
-        arm,
-        name,
-        str(n),
-        f"{ours:.2f}",
-        f"{theirs:.2f}",
-        f"{change.value:+.2f} [{change.low:+.2f}, {change.high:+.2f}]",
-    )
+    return (arm, name, str(n), f"{ours:.2f}", f"{theirs:.2f}", decimals(change, signed=True))

@@ -43,12 +43,8 @@ HELD_OUT = VoiceChoice(kind="kokoro", styles=HELD_OUT_VOICES)
 def _only(**changes: Any) -> Perturbation:
     """Return a perturbation that does one thing to every recording, at one level."""
     nothing = {
-        "noise_share": 0,
-        "room_share": 0,
-        "telephone_share": 0,
-        "silence_seconds": (0, 0),
-        "peak_dbfs": (-6, -6),
-    }
+        "noise_share": 0, "room_share": 0, "telephone_share": 0, "silence_seconds": (0, 0), "peak_dbfs": (-6, -6),
+    }  # fmt: skip
     return Perturbation.model_validate(nothing | changes)
 
 

@@ -74,12 +74,9 @@ def run_tasks(pairs: Sequence[SpokenPair], models: Models, options: TasksOptions
                 f"{options.source}: {pair.id} has no source_text or no target_text: three tasks need both."
             )
     settings = {
-        "task": "tasks",
-        "model": ", ".join(models),
-        "questions": options.source,
-        "beams": options.beams or "own",
+        "task": "tasks", "model": ", ".join(models), "questions": options.source, "beams": options.beams or "own",
         "weights": options.weights,
-    }
+    }  # fmt: skip
     with Results(options.out / "tasks.jsonl", settings) as results:
         for name, model in models.items():
             for task in options.tasks:

@@ -26,7 +26,7 @@ from echox.eval.results import Results
 from echox.eval.scorers.opinions import distillmos, dnsmos
 from echox.eval.scorers.translation import Translation, bleu, chrf, compare
 from echox.eval.scorers.word_errors import errors_between
-from echox.eval.tables import Items, Table, pooled_rate
+from echox.eval.tables import Items, Table, decimals, pooled_rate
 from echox.eval.tasks.latency import peak_memory
 from echox.eval.tasks.unit_references import UnitsOf, units_of
 from echox.text.bleu import unit_bleu
@@ -122,14 +122,10 @@ def opinions_of(networks: str) -> tuple[Score, ...]:
 def run_translation(pairs: Sequence[SpokenPair], arms: dict[str, Arm], options: TranslationOptions) -> list[Table]:
     """Return the tables of all arms over all pairs, writing translation.jsonl and the speech; a run that was stopped goes on."""
     require("sacrebleu", "eval")
-    arms = {CEILING: _reference_of({pair.audio: pair for pair in pairs})} | arms if _all_spoken(pairs) else arms
-    settings = {
-        "task": "translation",
-        "model": ", ".join(arms),
-        "questions": options.source,
-        "judge": options.judge.name,
-        "weights": options.weights,
-    }
+    if all(pair.target_audio is not None for pair in pairs):
+        arms = {CEILING: _reference_of({pair.audio: pair for pair in pairs})} | arms
+    settings = {"task": "translation", "model": ", ".join(arms), "questions": options.source}
+    settings |= {"judge": options.judge.name, "weights": options.weights}
     with Results(options.out / "translation.jsonl", settings) as results:
         for name, arm in arms.items():
             (options.out / "audio" / name).mkdir(parents=True, exist_ok=True)
@@ -143,31 +139,21 @@ def _hear(pairs: Sequence[SpokenPair], name: str, arm: Arm, options: Translation
     """Translate some pairs and write down what the judge hears; a recording that fails counts as nothing said."""
     made: list[tuple[np.ndarray, dict[str, Any]]] = []
     for pair in pairs:
-        seconds = len(load_audio(pair.audio)) / SAMPLE_RATE
+        facts: dict[str, Any] = {"seconds": 0.0, "wall_seconds": 0.0, "units": [], "error": ""}
+        facts["source_seconds"] = len(load_audio(pair.audio)) / SAMPLE_RATE
+        heard = np.zeros(0, np.float32)
         try:
             wave, rate, wall, units = arm.translate(pair.audio)
             if name != CEILING and len(wave):
                 save_wav(options.out / "audio" / name / f"{pair.id}.wav", wave, rate)
-            facts = {
-                "seconds": len(wave) / rate,
-                "wall_seconds": wall,
-                "source_seconds": seconds,
-                "units": list(units),
-                "error": "",
-            }
-            made.append((at_16k(wave, rate), facts))
+            facts |= {"seconds": len(wave) / rate, "wall_seconds": wall, "units": list(units)}
+            heard = at_16k(wave, rate)
         except (*RECORDED, EchoxError) as error:
-            facts = {
-                "seconds": 0.0,
-                "wall_seconds": 0.0,
-                "source_seconds": seconds,
-                "units": [],
-                "error": str(error)[:200],
-            }
-            made.append((np.zeros(0, np.float32), facts))
+            facts["error"] = str(error)[:200]
+        made.append((heard, facts))
     memory, wanted = peak_memory(), _reference_units(pairs, arm)
-    heard = options.judge.transcribe([wave for wave, _ in made])
-    for pair, (wave, facts), text, units in zip(pairs, made, heard, wanted, strict=True):
+    texts = options.judge.transcribe([wave for wave, _ in made])
+    for pair, (wave, facts), text, units in zip(pairs, made, texts, wanted, strict=True):
         record = {"arm": name, "id": pair.id, "reference": pair.target_text, "transcript": text} | facts | memory
         record |= {} if units is None else {"reference_units": units}
         for score in options.opinions:
@@ -202,13 +188,13 @@ def translation_tables(settings: dict[str, Any], items: Items) -> list[Table]:
     judge = f"Judge {settings['judge']}; both sides normalised (whisper-basic); {notes}"
     found = [Table("Translation", head, tuple(rows), f"{judge}. {MEANING}")]
     if extra:
-        means = [(arm, *(_mean([i[n] for i in items if i["arm"] == arm and n in i]) for n in extra)) for arm in arms]
+        means = [
+            (arm, *(decimals(stats.mean([i[n] for i in items if i["arm"] == arm and n in i])) for n in extra))
+            for arm in arms
+        ]
         found.append(Table("Voice", ("arm", *extra), tuple(means)))
-    found.append(
-        Table(
-            "By length", ("arm", *(_length(bounds) for bounds in LENGTHS)), tuple(map(_by_length(items), arms)), judge
-        )
-    )
+    head = ("arm", *(f"{low} words and more" if high > 1000 else f"{low}-{high} words" for low, high in LENGTHS))
+    found.append(Table("By length", head, tuple(_by_length(items, arm) for arm in arms), judge))
     models = [arm for arm in arms if arm not in (CEILING, CASCADE)]
     if len(models) > 1:
         found.append(_comparisons(items, models, judge))
@@ -251,20 +237,12 @@ def _facts(items: Items) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _by_length(items: Items) -> Callable[[str], tuple[str, ...]]:
-    def row(arm: str) -> tuple[str, ...]:
-        cells = []
-        for low, high in LENGTHS:
-            some = [i for i in items if i["arm"] == arm and low <= len(i["reference"].split()) <= high]
-            cells.append(f"{_scores(some)[0].score:.1f} (n={len(some)})" if some else "-")
-        return (arm, *cells)
-
-    return row
-
-
-def _length(bounds: tuple[int, int]) -> str:
-    low, high = bounds
-    return f"{low} words and more" if high > 1000 else f"{low}-{high} words"
+def _by_length(items: Items, arm: str) -> tuple[str, ...]:
+    cells = []
+    for low, high in LENGTHS:
+        some = [i for i in items if i["arm"] == arm and low <= len(i["reference"].split()) <= high]
+        cells.append(f"{_scores(some)[0].score:.1f} (n={len(some)})" if some else "-")
+    return (arm, *cells)
 
 
 def _comparisons(items: Items, models: Sequence[str], judge: str) -> Table:
@@ -276,18 +254,8 @@ def _comparisons(items: Items, models: Sequence[str], judge: str) -> Table:
         (base, wanted), (system, _) = (normalised([by_arm[arm][one] for one in ids]) for arm in (models[0], other))
         found = compare(base, system, wanted)
         rows.append((other, str(len(ids)), f"{found['system'] - found['baseline']:+.2f}", f"{found['p']:.3f}"))
-    return Table(
-        f"Against {models[0]}", ("arm", "n", "BLEU difference", "p"), tuple(rows), f"{judge}; paired bootstrap."
-    )
-
-
-def _mean(values: Sequence[float]) -> str:
-    found = stats.mean(values)
-    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
-
-
-def _all_spoken(pairs: Sequence[SpokenPair]) -> bool:
-    return all(pair.target_audio is not None for pair in pairs)
+    head = ("arm", "n", "BLEU difference", "p")
+    return Table(f"Against {models[0]}", head, tuple(rows), f"{judge}; paired bootstrap.")
 
 
 def _reference_of(pairs: dict[Path, SpokenPair]) -> Arm:

@@ -9,7 +9,7 @@ import pytest
 from echox.errors import ConfigError, InputError
 from echox.eval.report.plots import write_gap_figure
 from echox.eval.scorers.likeness import measure_view, probe, rotated, typed_against_spoken, word_states
-from echox.eval.scorers.translation import asr_bleu, bleu, chrf, compare
+from echox.eval.scorers.translation import bleu, chrf, compare
 from echox.eval.tasks.gap import (
     LENGTH_ONLY,
     available,
@@ -212,17 +212,6 @@ def test_translation_scores_carry_their_signatures():
     assert bleu(["a b c d"], [["x", "a b c d"]]).score == pytest.approx(100)  # any reference
     with pytest.raises(InputError, match="one for each"):
         bleu(GOOD[:2], REFERENCES)
-
-
-def test_asr_bleu_normalises_and_names_the_recogniser():
-    class Ears:
-        name = "ears"
-
-        def transcribe(self, waves):
-            return [text.upper() + "!" for text in GOOD]
-
-    found = asr_bleu([np.zeros(4)] * 6, REFERENCES, Ears())
-    assert found.score == pytest.approx(100) and "asr:ears" in found.signature and "whisper-basic" in found.signature
 
 
 def test_the_paired_bootstrap_tells_systems_apart():
