@@ -84,6 +84,7 @@ class Run:
 
     def __post_init__(self) -> None:
         check_schedule(self.stage, self.settings.schedule)
+        use_cheap_masks(self.stage.model)
         self.names = self.stage.names()
         self.parameters = dict(self.stage.model.named_parameters())
         self.optimizers = [
@@ -152,7 +153,6 @@ def train(stage: Stage, settings: TrainSettings, out: Path, seed: int = 0, recip
         for module in (stage.model, *stage.frozen):
             module.to(ranks.device).requires_grad_(False)
         stage.model.train()
-        use_cheap_masks(stage.model)
         cut = ranks.world > 1 and settings.parallel == "shard"
         if cut:
             check_shardable(stage, settings)
