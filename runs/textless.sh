@@ -5,6 +5,8 @@
 #   WHISPER=folder   whisper-base in transformers' layout: units of the Spanish side
 #   JUDGE=name       recogniser that hears the translations (default whisper-base, CTranslate2)
 #   SENTENCES=n      how many pairs are spoken (default: all)
+#   LONGEST=n        words of the longest sentences (default: 14)
+#   STATES=1         read states of the frozen Whisper instead of filterbanks: phrases.yaml, meant with SENTENCES=26000 LONGEST=6
 # Needs: pip install "openechox[prepare,eval]"; apt-get install espeak-ng
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -21,12 +23,14 @@ ln -sfn "$(realpath "${WHISPER:?a folder of whisper-base in the layout of transf
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 echox() { "$PYTHON" -m echox.cli "$@"; }
 
-echox train recipes/textless/pairs.yaml
+echox train recipes/textless/pairs.yaml "words=[2,${LONGEST:-14}]"
 if [ -n "${SENTENCES:-}" ]; then
   head -n "$SENTENCES" "$OUT/texts/spoken.jsonl" > "$OUT/texts/some.jsonl" && mv "$OUT/texts/some.jsonl" "$OUT/texts/spoken.jsonl"
 fi
 speak() { echox prepare speak recipes/textless/data.yaml "$1" --texts "$OUT/texts" --out "$DATA" --kokoro "${KOKORO:?}" --shard "$2"; }
-for corpus in english_dev english_test spanish_dev spanish_test english spanish spanish_natural; do
+corpora="english_dev english_test spanish_dev spanish_test english spanish"
+[ -n "${STATES:-}" ] || corpora="$corpora spanish_natural"
+for corpus in $corpora; do
   speak "$corpus" 0/2 &
   speak "$corpus" 1/2
   wait $!
@@ -34,9 +38,15 @@ for corpus in english_dev english_test spanish_dev spanish_test english spanish 
 done
 echox prepare pair-table "$DATA/spanish_test" "$DATA/english_test" --out "$OUT/test"
 echox train recipes/textless/units.yaml
-echox train recipes/textless/units_source.yaml
-echox train recipes/textless/small.yaml
-echox train recipes/textless/prompts.yaml
-echox train recipes/textless/pack.yaml
+if [ -n "${STATES:-}" ]; then
+  echox train recipes/textless/encode.yaml
+  echox train recipes/textless/phrases.yaml
+  echox train recipes/textless/pack.yaml translator="$OUT/phrases/final" encoder="$OUT/whisper-base" encoder_layer=6 int8=true
+else
+  echox train recipes/textless/units_source.yaml
+  echox train recipes/textless/small.yaml
+  echox train recipes/textless/prompts.yaml
+  echox train recipes/textless/pack.yaml
+fi
 echox eval translation --pairs "$OUT/test/pairs.tsv" --model "$OUT/mini-es-en" --judge "${JUDGE:-whisper-base}" \
   --cascade "${JUDGE:-whisper-base}" --out "$OUT/report"
