@@ -49,11 +49,11 @@ class Attention(nn.Module):
 
     def forward(self, x_BUD: torch.Tensor, keys: Keys, mask: torch.Tensor | None, causal: bool = False) -> torch.Tensor:
         """Return (B, U, D); `mask` is true where a key may be seen, broadcast to (B, H, U, T)."""
-        query_BHUE = self._split(self.query(x_BUD))
-        if self.training and self.dropout.p:
+        query_BHUE, dropout = self._split(self.query(x_BUD)), self.dropout.p if self.training else 0.0
+        if dropout and x_BUD.device.type == "cpu":
             seen = self._with_dropout(query_BHUE, keys, mask, causal)
         else:
-            seen = scaled_dot_product_attention(query_BHUE, *keys, mask, is_causal=causal)
+            seen = scaled_dot_product_attention(query_BHUE, *keys, mask, dropout, is_causal=causal)
         return self.out(seen.transpose(1, 2).flatten(2))
 
     def _with_dropout(
