@@ -18,7 +18,10 @@ from echox.audio import SAMPLE_RATE, Sound, read_question
 from echox.errors import ConfigError
 from echox.generate import answer
 from echox.generate.checks import check_question, check_text, samples_of
+from echox.generate.ears import Drafts
+from echox.generate.engine import Ask
 from echox.generate.fake import FakeAssistant
+from echox.generate.listening import Listening
 from echox.generate.parts import Parts, load_parts
 from echox.generate.types import Piece, Question, Reply, collect
 from echox.hub import resolve_model
@@ -32,8 +35,10 @@ from echox.text.prompt import Turn
 class SpeechAssistant:
     """A loaded model that answers spoken and typed questions aloud."""
 
-    def __init__(self, parts: Parts, load_seconds: float = 0.0, decoding: Decoding = alone) -> None:
-        self.parts, self.load_seconds, self.decoding = parts, load_seconds, decoding
+    def __init__(
+        self, parts: Parts, load_seconds: float = 0.0, decoding: Decoding = alone, drafts: Drafts | None = None
+    ) -> None:
+        self.parts, self.load_seconds, self.decoding, self.drafts = parts, load_seconds, decoding, drafts
         self.sample_rate: int = parts.vocoder.config.sample_rate if parts.voice else SAMPLE_RATE
 
     @classmethod
@@ -91,8 +96,7 @@ class SpeechAssistant:
         text, `seed` settles what a model draws that samples.
         """
         limits = self._limits(max_seconds, seed, text_only)
-        turns = [*map(_read_turn, history), _user_turn(Question.of(question, typed, sample_rate))]
-        asked = answer.understand(self.parts, [turns], instructions)[0]
+        asked = self._understood(Question.of(question, typed, sample_rate), history, instructions)
         yield Piece(heard=asked.heard)
         yield from answer.answer_stream(self.parts, asked, limits, not text_only, self.decoding)
 
@@ -152,13 +156,37 @@ class SpeechAssistant:
             for turns, one, a in zip(read, asked, answers, strict=True)
         ]
 
+    def listen(self, sample_rate: int | None = None, **options: Any) -> Listening:
+        """Return a question to come: it is heard while it is asked, its answer is that of `stream` to the whole of it.
+
+        Options are `text_only`, `history` as (role, text), and `instructions`.
+        """
+        from echox.generate.batched import Batched
+
+        return Listening(Batched(self, keep=2), Ask(sample_rate=sample_rate, **options))
+
+    def overhear(
+        self,
+        question: Sound,
+        sample_rate: int | None = None,
+        history: Sequence[Turn] = (),
+        instructions: str = "",
+    ) -> Iterator[Piece]:
+        """Hear a question as far as it has come and begin its answer in silence, for an engine that keeps both; yield WAIT."""
+        asked = self._understood(Question.of(question, None, sample_rate), history, instructions)
+        yield from answer.begin_stream(self.parts, asked, self.decoding)
+
     def with_settings(self, **changes: Any) -> "SpeechAssistant":
         """Return an assistant on the same weights whose parts differ in `changes` (generate/parts.py: `Parts.changed`)."""
-        return type(self)(self.parts.changed(**changes), self.load_seconds, self.decoding)
+        return type(self)(self.parts.changed(**changes), self.load_seconds, self.decoding, self.drafts)
 
-    def decoding_by(self, decoding: Decoding) -> "SpeechAssistant":
-        """Return an assistant on the same parts whose streams decode in another way (generate/batched.py)."""
-        return type(self)(self.parts, self.load_seconds, decoding)
+    def decoding_by(self, decoding: Decoding, drafts: Drafts | None = None) -> "SpeechAssistant":
+        """Return an assistant on the same parts whose streams decode and hear in another way (generate/batched.py)."""
+        return type(self)(self.parts, self.load_seconds, decoding, drafts)
+
+    def _understood(self, question: Question, history: Sequence[Turn], instructions: str) -> answer.Asked:
+        turns = [*map(_read_turn, history), _user_turn(question)]
+        return answer.understand(self.parts, [turns], instructions, self.drafts)[0]
 
     def _limits(self, max_seconds: float | None, seed: int = 0, text_only: bool = True) -> answer.Limits:
         if not text_only:

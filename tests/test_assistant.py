@@ -61,7 +61,7 @@ def test_stream_equals_ask_and_batch(assistant):
 
 
 def test_where_nothing_was_understood_there_is_no_answer(assistant, monkeypatch):
-    def hear(waves):
+    def hear(waves, drafts=None):
         heard = ear.hear(waves)
         return [
             Heard(one.positions_NH[:0], "") if np.abs(wave).max() < 0.01 else one

@@ -286,6 +286,7 @@ def latency(
     out: Out = Path("report"),
     limit: Limit = 30,
     warmup: Annotated[int, typer.Option(help="Questions asked once without measuring.")] = 2,
+    live: shared.Live = False,
     device: Device = "auto",
     llm: Llm = None,
     system: Annotated[str, typer.Option(help="Instruction sent to an endpoint with every question.")] = "",
@@ -299,7 +300,7 @@ def latency(
 
     items, _ = load_questions(questions, audio_dir, suite, data, True, form)
     subject, name = load_subject(ModelChoice(model, endpoint, device, llm, timeout, system=system))
-    _show(run_latency(subject, name, take(items, limit), out, warmup, {}))
+    _show(run_latency(subject, name, take(items, limit), out, warmup, {"live": True} if live else {}))
 
 
 @app.command()
@@ -314,18 +315,21 @@ def load(
         float, typer.Option(min=0, help="Instead, so many new talkers a second, each with one question.")
     ] = 0,
     think: Annotated[float, typer.Option(min=0, help="Seconds between an answer's end and the next question.")] = 1.0,
+    live: shared.Live = False,
     limit: Annotated[int, typer.Option(min=1, help="Only the first N recordings.")] = 100,
     out: Out = Path("report"),
 ) -> None:
-    """Talk to a server with many voices at once and print first audio, underruns and errors."""
+    """Talk to a server with many voices at once, print first audio, underruns and errors, and draw them."""
     from tqdm import tqdm
 
+    from echox.eval.report.load_plot import write_load_figure
     from echox.eval.tasks.load import Load, Server, read_recordings, run_load
 
     sounds = read_recordings(recordings, limit)
-    plan = Load(sessions, answers, rate, think)
+    plan = Load(sessions, answers, rate, think, live)
     with tqdm(desc="load", total=answers, unit=" answers") as bar:
         tables = run_load(Server(endpoint, model, key), plan, sounds, out, bar.update)
+    write_load_figure(out, typer.echo)
     _show(tables)
 
 

@@ -19,6 +19,7 @@ Shard = Annotated[str, typer.Option(help="i/n: every n-th question from the i-th
 Retention = Annotated[
     Path | None, typer.Option(help="A spoken set instead: what is kept of what the text model knows.")
 ]
+Live = Annotated[bool, typer.Option("--live", help="Say the questions in real time: they are heard meanwhile.")]
 TypedFrom = Annotated[
     Path | None, typer.Option(help="results.jsonl that has the typed answers already, of another condition.")
 ]

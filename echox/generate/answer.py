@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from echox.generate.ears import Drafts
 from echox.generate.parts import Parts
 from echox.generate.pauses import TrimmedSpeech, tail_of, trimmed
 from echox.generate.text_stream import TextStream
@@ -28,6 +29,7 @@ from echox.text.prompt import Turn, encode
 from echox.text.segmenter import cut_text
 
 FIRST_CHUNK, CHUNK = 12, 40  # unit words between two pieces of audio: the first is short, so that speech starts early
+AHEAD = 8  # tokens of an answer that are made before the question has ended: about what its first segment takes
 
 
 @dataclass(frozen=True)
@@ -54,16 +56,18 @@ def read(parts: Parts, question: str) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def understand(parts: Parts, conversations: Sequence[Sequence[Turn]], system: str = "") -> list[Asked]:
+def understand(
+    parts: Parts, conversations: Sequence[Sequence[Turn]], system: str = "", drafts: Drafts | None = None
+) -> list[Asked]:
     """Return conversations as the LLM reads them; their sounds, waves at 16 kHz, are heard together.
 
-    `system` stands in place of the model's own system text if it is given. InputError for a conversation that does not end with
-    the user.
+    `system` stands in place of the model's own system text if it is given, `drafts` are of what was heard before. InputError for
+    a conversation that does not end with the user.
     """
     dialect = parts.dialect.under(system) if system else parts.dialect
     prompts = [dialect.prompt(turns) for turns in conversations]
     waves = [wave for prompt in prompts for wave in prompt.sounds]
-    heard = iter(parts.ear.hear(waves) if waves else ())
+    heard = iter(parts.ear.hear(waves, drafts) if waves else ())
     asked = []
     for turns, prompt in zip(conversations, prompts, strict=True):
         found = [next(heard) for _ in prompt.sounds]
@@ -108,6 +112,13 @@ def answer_stream(
         yield from budget.take(speak_states(parts, said.cut(first, len(said)), decoding))
     length = budget.spent or len(said) == limits.new_tokens
     yield Piece(finish="length" if length else "stop" if len(said) else "empty")
+
+
+def begin_stream(parts: Parts, asked: Asked, decoding: Decoding) -> Iterator[Piece]:
+    """Begin an answer in silence, to be gone on with by whoever keeps what is read (`Batch.begun`); yield WAIT as it goes."""
+    if asked.understood:
+        line = Line(asked.row, parts.stop, lambda ids: len(ids) >= AHEAD, parts.sampling, recurs=True, draft=True)
+        yield from (WAIT for made in decoding(parts.s2t, line) if made is None)
 
 
 @dataclass

@@ -7,24 +7,33 @@
 A step runs the batches that somebody waits for, and in them every row: one whose answer is not waiting goes along, and what it
 says is kept until it is asked for. So an answer alone does exactly what it does without an engine, and company costs it no
 forward pass of its own. The twin is `InTurn` (generate/engine.py).
+
+A question that is still being asked (`Ask.so_far`) is heard as far as it has come, and the first words of an answer to that are
+made in silence. The whole question then checks the words that were heard of its beginning in one pass of the listener, the text
+model reads what is new, and where nothing is, the answer goes on from the words that are there. What is said is the same.
 """
 
 from collections import deque
 from collections.abc import Iterator
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
-from echox.generate.engine import Ask, pieces_of
+from echox.generate.ears import Drafts
+from echox.generate.engine import Ask, pieces_of, turns_of
 from echox.generate.types import Assistant, Piece
 from echox.models.decoding import Batch, Decoder, Decoding, Line, Said
 from echox.models.kept import Kept
 
 
 class Sharing(Assistant, Protocol):
-    """An assistant that can be told how its streams decode."""
+    """An assistant that can be told how its streams decode, and hear a question that is still being asked."""
 
-    def decoding_by(self, decoding: Decoding) -> Assistant:
-        """Return an assistant on the same parts whose streams decode by `decoding`."""
+    def decoding_by(self, decoding: Decoding, drafts: Drafts) -> "Sharing":
+        """Return an assistant on the same parts whose streams decode by `decoding` and hear with `drafts`."""
+        ...
+
+    def overhear(self, question: Any, *, sample_rate: int | None, history: Any, instructions: str) -> Iterator[Piece]:
+        """Hear a question as far as it has come and begin an answer to it; yield nothing but WAIT."""
         ...
 
 
@@ -32,8 +41,8 @@ class Batched:
     """Makes all answers together: a step is one forward pass of each decoder that is waited for."""
 
     def __init__(self, assistant: Sharing, keep: int = 0) -> None:
-        """Begin without answers; what the text model has read of `keep` conversations stays for their next turns."""
-        self.keep = keep
+        """Begin without answers; what was heard and read of `keep` conversations stays for their next turns."""
+        self.keep, self.drafts = keep, Drafts(2 * keep)
         self.assistant, self.sample_rate = assistant, assistant.sample_rate
         self.batches: dict[int, Batch] = {}  # by the identity of the model that they run
         self.unread: dict[Line, deque[Said]] = {}
@@ -42,8 +51,13 @@ class Batched:
     def open(self, ask: Ask) -> Iterator[Piece]:
         """See `Engine.open`."""
         lines: list[Line] = []
+        assistant = self.assistant.decoding_by(partial(self._decode, lines), self.drafts)
         try:
-            yield from pieces_of(self.assistant.decoding_by(partial(self._decode, lines)), ask)
+            if not ask.so_far:
+                yield from pieces_of(assistant, ask)
+            elif self.keep:
+                told = {"history": turns_of(ask), "instructions": ask.instructions}
+                yield from assistant.overhear(ask.question, sample_rate=ask.sample_rate, **told)
         finally:
             self._leave(lines)
 
@@ -58,7 +72,7 @@ class Batched:
     def _decode(self, lines: list[Line], model: Decoder, line: Line) -> Iterator[Said | None]:
         """Yield what a line says in company, and note it among its answer's `lines`; a Decoding."""
         batch = self.batches.setdefault(id(model), Batch(model, Kept(self.keep)))
-        said = self.unread[line] = deque()
+        said = self.unread[line] = deque(batch.begun(line))
         line.number = id(model)
         lines.append(line)
         batch.join(line)

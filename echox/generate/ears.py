@@ -27,6 +27,7 @@ TAIL = SAMPLE_RATE // 2  # samples of silence after the last word: where a liste
 WINDOW = SAMPLE_RATE  # windows are whole seconds: few shapes, which CPUs' kernels are prepared for once
 LONGEST = 28 * SAMPLE_RATE  # samples heard at once
 PAUSE = SAMPLE_RATE // 5  # samples over which a pause is looked for
+EDGE = SAMPLE_RATE // 10  # samples at the end of a sound that change when more of it comes
 
 
 @dataclass
@@ -37,11 +38,41 @@ class Heard:
     text: str
 
 
+class Drafts:
+    """What the last `most` sounds were taken for, so that one that goes on from them is heard sooner, and none is heard twice.
+
+    They are found by their samples, not by a name, and change nothing but the time.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.found: list[tuple[np.ndarray, list[int]]] = []  # a wave, and the tokens of its words; oldest first
+
+    def put(self, wave_S: np.ndarray, ids: list[int]) -> None:
+        """Keep what a wave was taken for."""
+        self.found = [*self.found, (wave_S, ids)][-self.most :] if self.most else []
+
+    def whole(self, wave_S: np.ndarray) -> list[int] | None:
+        """Return what this very wave was taken for, None if it was not heard before."""
+        return next((ids for known_S, ids in self.found if np.array_equal(known_S, wave_S)), None)
+
+    def begun(self, wave_S: np.ndarray) -> list[int]:
+        """Return what the longest known beginning of a wave was taken for; nothing for none."""
+        begins = [one for one in self.found if _begins(one[0], wave_S)]
+        return max(begins, key=lambda one: len(one[0]))[1] if begins else []
+
+
+def _begins(known_S: np.ndarray, wave_S: np.ndarray) -> bool:
+    """Say whether a wave goes on from a known one, but for its end, which resampling leaves unsettled."""
+    settled = len(known_S) - EDGE
+    return 0 < settled <= len(wave_S) and np.array_equal(known_S[:settled], wave_S[:settled])
+
+
 class Ear(Protocol):
     """Hears 16 kHz mono float32 waves."""
 
-    def hear(self, waves: list[np.ndarray]) -> list[Heard]:
-        """Return what each wave was taken for."""
+    def hear(self, waves: list[np.ndarray], drafts: Drafts | None = None) -> list[Heard]:
+        """Return what each wave was taken for; `drafts` of what was heard before, where an ear can use them, save time."""
         ...
 
 
@@ -58,7 +89,7 @@ class CtcEar:
     tokenizer: Any
     longest: int | None = None
 
-    def hear(self, waves: list[np.ndarray]) -> list[Heard]:
+    def hear(self, waves: list[np.ndarray], drafts: Drafts | None = None) -> list[Heard]:
         """See `Ear.hear`."""
         pieces = [self._windows(wave) for wave in waves]
         heard = iter(self._hear([piece for some in pieces for piece in some]))
@@ -99,22 +130,32 @@ class AttentionEar:
     def __post_init__(self) -> None:
         self.begin, self.end = special_ids(self.listener_tokenizer, self.listener.config)
 
-    def hear(self, waves: list[np.ndarray]) -> list[Heard]:
+    def hear(self, waves: list[np.ndarray], drafts: Drafts | None = None) -> list[Heard]:
         """See `Ear.hear`; more than 28 s are heard in pieces, cut at pauses."""
         pieces = [split_at_pauses(wave) for wave in waves]
-        texts = iter(self.transcribe([piece for some in pieces for piece in some]))
+        texts = iter(self.transcribe([piece for some in pieces for piece in some], drafts))
         words = [" ".join(text for _ in some if (text := next(texts))) for some in pieces]
         return [Heard(self.s2t.embed(encode(self.tokenizer, text)), text) for text in words]
 
     @torch.inference_mode()
-    def transcribe(self, waves: list[np.ndarray]) -> list[str]:
-        """Return the words of each wave of at most 28 s."""
+    def transcribe(self, waves: list[np.ndarray], drafts: Drafts | None = None) -> list[str]:
+        """Return the words of each wave of at most 28 s; `drafts` of what was heard before save time."""
+        drafts = drafts or Drafts(0)
+        known = [drafts.whole(wave) for wave in waves]
+        new = [wave for wave, ids in zip(waves, known, strict=True) if ids is None]
+        heard = iter(self._tokens(new, [drafts.begun(wave) for wave in new]) if new else ())
+        rows = [next(heard) if ids is None else ids for ids in known]
+        for wave, row, ids in zip(waves, rows, known, strict=True):
+            if ids is None:
+                drafts.put(wave, row)
+        return [self.listener_tokenizer.decode(row, skip_special_tokens=True).strip() for row in rows]
+
+    def _tokens(self, waves: list[np.ndarray], guesses: list[list[int]]) -> list[list[int]]:
         found = self.encoder.encode([fill_window(wave) for wave in waves], (self.layer,))
         weight = self.listener.layer_norm.weight
         states_BTW, mask_BT = pad_right([row[self.layer].to(weight.device, weight.dtype) for row in found])
         seconds = [len(wave) / SAMPLE_RATE for wave in waves]
-        ids = self.listener.generate(states_BTW, mask_BT.sum(1), self.begin, self.end, seconds)
-        return [self.listener_tokenizer.decode(row, skip_special_tokens=True).strip() for row in ids]
+        return self.listener.generate(states_BTW, mask_BT.sum(1), self.begin, self.end, seconds, guesses)
 
 
 def special_ids(tokenizer: Any, config: ListenerConfig) -> tuple[list[int], int]:

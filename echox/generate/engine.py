@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from echox.generate.types import Assistant, Piece
+from echox.generate.types import WAIT, Assistant, Piece
 from echox.text.prompt import Turn
 from echox.text.speakable import read_line, said_lines, sentences
 
@@ -28,6 +28,9 @@ class Ask:
     say: str | None = None
     text_only: bool = False
     hear_only: bool = False  # the answer ends with what was heard
+    so_far: bool = (
+        False  # the question is still being asked: nothing is answered, what is found out now is kept for later
+    )
     history: tuple[tuple[str, str], ...] = ()  # (user or assistant, text) of earlier turns, oldest first
     instructions: str = ""
 
@@ -68,11 +71,26 @@ def pieces_of(assistant: Assistant, ask: Ask) -> Iterator[Piece]:
     if ask.say is not None:
         yield from _said(assistant, ask.say)
         return
+    if ask.so_far:
+        return
     takes = inspect.signature(assistant.stream).parameters
-    history = tuple(Turn(role, text) for role, text in ask.history)
-    more: dict[str, Any] = {"history": history, "instructions": ask.instructions}
+    more: dict[str, Any] = {"history": turns_of(ask), "instructions": ask.instructions}
     more = {name: value for name, value in more.items() if value and name in takes}
     yield from assistant.stream(ask.question, ask.typed, text_only=ask.text_only, sample_rate=ask.sample_rate, **more)
+
+
+def turns_of(ask: Ask) -> tuple[Turn, ...]:
+    """Return the earlier turns as an assistant takes them."""
+    return tuple(Turn(role, text) for role, text in ask.history)
+
+
+def made_by(engine: Engine, ask: Ask) -> Iterator[Piece]:
+    """Yield the pieces of one answer with nobody beside it."""
+    for piece in engine.open(ask):
+        if piece is WAIT:
+            engine.step()
+        else:
+            yield piece
 
 
 def _said(assistant: Assistant, text: str) -> Iterator[Piece]:

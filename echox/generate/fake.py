@@ -7,6 +7,8 @@ import numpy as np
 
 from echox.audio import SAMPLE_RATE, Sound, read_question
 from echox.generate.checks import check_question, check_text, samples_of
+from echox.generate.engine import Ask, InTurn
+from echox.generate.listening import Listening
 from echox.generate.types import Piece, Question, Reply, collect
 
 WORD_SAMPLES = 3200  # 0.2 s a word
@@ -45,6 +47,10 @@ class FakeAssistant:
     def ask_many(self, questions: Sequence[Sound | Question], **options: Any) -> list[Reply]:
         """Return the answers to many questions."""
         return [self.ask(question, **options) for question in questions]
+
+    def listen(self, sample_rate: int | None = None, **options: Any) -> Listening:
+        """Return a question to come, answered when it has been asked."""
+        return Listening(InTurn(self), Ask(sample_rate=sample_rate, **options))
 
     def speak(self, text: str, max_seconds: float | None = None) -> Iterator[Piece]:
         """Yield `text` as tones."""

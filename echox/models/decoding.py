@@ -10,14 +10,14 @@ Legend: B rows, V vocabulary, W decoder width.
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
 import torch
 
 from echox.errors import ModelError
-from echox.models.kept import Kept
+from echox.models.kept import Begun, Kept, Read
 from echox.models.sampling import GREEDY, Sampling, repeats, sample
 from echox.models.slots import Row, Slots, prefill, resume, step
 
@@ -53,12 +53,19 @@ class Line:
     sampling: Sampling = GREEDY
     number: int = 0  # its reader's own
     recurs: bool = False  # others may begin as it did: what is read of it is worth keeping
+    draft: bool = False  # the same row may come again and go on from what was said: nobody reads it yet
     said: list[int] = field(default_factory=list)
+    states: list[torch.Tensor] = field(default_factory=list)  # of a draft: what predicts each token (W,)
     ended: bool = False
     error: Exception | None = None
 
     def __post_init__(self) -> None:
         self.generator = self.sampling.generator()
+
+    @property
+    def way(self) -> object:
+        """How it chooses, to be compared."""
+        return frozenset(self.stops), self.sampling
 
     def fail(self, error: Exception) -> None:
         """End with an error."""
@@ -107,6 +114,17 @@ class Batch:
         self._drop_ended()
 
     @torch.inference_mode()
+    def begun(self, line: Line) -> list["Said"]:
+        """Return what a draft has said to the very same row; a line that has not joined yet goes on from there."""
+        greedy = not line.sampling.temperature  # who draws would have to draw again
+        for token, state_W in self.kept.begun(line.row, line.way) if self.kept and line.recurs and greedy else ():
+            if line.is_over(line.said):
+                break
+            line.said.append(token)
+            line.states.append(state_W)
+        return list(zip(line.said, line.states, strict=True))
+
+    @torch.inference_mode()
     def step(self) -> Step:
         """Return one more token of every line that goes on; one that fails has its error and ends."""
         self._drop_ended()
@@ -121,6 +139,8 @@ class Batch:
             else:
                 line.said.append(token)
                 places.append(place)
+                if line.draft:
+                    line.states.append(self.hidden_BW[place])
         going = [self.lines[place] for place in places]
         made = Step(going, [tokens[place] for place in places], self.hidden_BW[places])
         for line in made.lines:
@@ -141,9 +161,17 @@ class Batch:
         """Keep what has been read of lines that end and recur."""
         for place, line in enumerate(self.lines):
             if self.kept and self.slots and line.ended and line.recurs and line.row.plain and not line.error:
-                slots, said = self.slots.keep([place]), torch.tensor(line.said, device=self.hidden_BW.device)
-                inputs_NW = torch.cat([line.row.inputs_NW, self.model.embed_tokens(said.long())])
-                self.kept.put(inputs_NW[: slots.seen_BN.shape[1]], slots)
+                slots = self.slots.keep([place])
+                said = list(zip(line.said, line.states, strict=True)) if line.draft else []
+                begun = Begun(len(line.row.inputs_NW), line.way, said) if line.draft else None
+                self.kept.put(Read(self._row(line).inputs_NW[: slots.seen_BN.shape[1]], slots, begun))
+
+    def _row(self, line: Line) -> Row:
+        """Return what is read of a line: its row, and what it has said."""
+        if not line.said:
+            return line.row
+        said = torch.tensor(line.said, device=line.row.inputs_NW.device)
+        return replace(line.row, inputs_NW=torch.cat([line.row.inputs_NW, self.model.embed_tokens(said)]))
 
     def _advance(self) -> None:
         """Give every row the token that it said last."""
@@ -187,13 +215,13 @@ class Batch:
     def _read(self, lines: list[Line]) -> None:
         new: list[Line] = []
         for line in lines:
-            past = self.kept.find(line.row) if self.kept and line.recurs else None
+            past = self.kept.find(self._row(line)) if self.kept and line.recurs else None
             if past is None:
                 new.append(line)
             else:
-                self._take_in([line], *resume(self.model.body, past, line.row))
+                self._take_in([line], *resume(self.model.body, past, self._row(line)))
         if new:
-            self._take_in(new, *prefill(self.model.body, [line.row for line in new]))
+            self._take_in(new, *prefill(self.model.body, [self._row(line) for line in new]))
 
     def _take_in(self, lines: list[Line], slots: Slots, hidden_BW: torch.Tensor) -> None:
         if self.slots is not None:

@@ -2,44 +2,75 @@
 
     turn 1   [system, question 1, answer 1]                           kept when it ends
     turn 2   [system, question 1, answer 1, question 2, answer 2]     reads from question 2 on, then takes its place
+    draft    [system, half a question, begun answer]                  what is understood while somebody speaks
 
 They are found by their inputs, not by a name: nobody says whose turn it is, and what differs in one number is read anew.
 
 Legend: N positions, W decoder width.
 """
 
+from dataclasses import dataclass
+
 import torch
 
 from echox.models.slots import Row, Slots
 
-LEAST = 32  # positions that are worth finding: more than a system text, which is as soon read with its company
+LEAST = 8  # positions that are worth finding: a system text is
+
+
+@dataclass(frozen=True)
+class Begun:
+    """An answer that was begun in silence: how many inputs it answers, how it chose, and its tokens with their states (W,)."""
+
+    count: int
+    way: object
+    said: list[tuple[int, torch.Tensor]]
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """Inputs (N, W) and the slots of as many places; of a draft also the answer that was begun."""
+
+    inputs_NW: torch.Tensor
+    slots: Slots
+    begun: Begun | None = None
+
+    def shared(self, inputs_NW: torch.Tensor) -> int:
+        """Return how many inputs it begins with as these do."""
+        count = min(len(self.inputs_NW), len(inputs_NW))
+        return int((self.inputs_NW[:count] == inputs_NW[:count]).all(1).cumprod(0).sum())
 
 
 class Kept:
-    """At most `most` rows, those that were used last."""
+    """At most `most` rows, those that were used last, and as many drafts, the newest."""
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self.rows: list[tuple[torch.Tensor, Slots]] = []  # inputs (N, W), and the slots of as many places; oldest first
+        self.rows: list[Read] = []  # oldest first
+        self.drafts: list[Read] = []
 
-    def put(self, inputs_NW: torch.Tensor, slots: Slots) -> None:
+    def put(self, one: Read) -> None:
         """Keep a row; one that it goes on from is given up, and the oldest if there are too many."""
-        left = [one for one in self.rows if _shared(one[0], inputs_NW) < len(one[0])]
-        self.rows = [*left, (inputs_NW, slots)][-self.most :] if self.most else []
+        kept = self.rows if one.begun is None else self.drafts
+        left = [other for other in kept if other.shared(one.inputs_NW) < len(other.inputs_NW)]
+        kept[:] = [*left, one][-self.most :] if self.most else []
 
     def find(self, row: Row) -> Slots | None:
         """Return slots of as many of the row's first inputs as were read before, all but the last at most; None for few."""
-        if not row.plain or not self.rows:
+        if not row.plain or not (self.rows or self.drafts):
             return None
-        best = max(self.rows, key=lambda one: _shared(one[0], row.inputs_NW))
-        count = min(_shared(best[0], row.inputs_NW), len(row.inputs_NW) - 1)
+        best = max((*self.rows, *self.drafts), key=lambda one: one.shared(row.inputs_NW))
+        count = min(best.shared(row.inputs_NW), len(row.inputs_NW) - 1)
         if count < LEAST:
             return None
-        self.rows = [*(one for one in self.rows if one is not best), best]
-        return best[1].first(count)
+        self.rows.sort(key=lambda one: one is best)  # the others stay in their order
+        return best.slots.first(count)
 
-
-def _shared(a_NW: torch.Tensor, b_NW: torch.Tensor) -> int:
-    """Return how many inputs two rows begin with alike."""
-    count = min(len(a_NW), len(b_NW))
-    return int((a_NW[:count] == b_NW[:count]).all(1).cumprod(0).sum())
+    def begun(self, row: Row, way: object) -> list[tuple[int, torch.Tensor]]:
+        """Return what a draft has said to this very row, chosen in the same way; nothing for none."""
+        for one in reversed(self.drafts) if row.plain else ():
+            begun = one.begun
+            if begun and begun.count == len(row.inputs_NW) and begun.way == way:
+                if one.shared(row.inputs_NW) == begun.count:
+                    return begun.said
+        return []

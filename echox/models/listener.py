@@ -12,6 +12,7 @@ both would take more lines than this loop, and batches that shrink have other la
 Legend: B batch, D head width, H heads, N text tokens, T frames, V vocabulary, W width.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -93,6 +94,12 @@ class ListenerState:
     past: list[tuple[torch.Tensor, torch.Tensor] | None]
     length: int = 0
 
+    def forget(self, count: int) -> None:
+        """Take the last `count` tokens of the text back."""
+        if count:
+            self.length -= count
+            self.past = [kept and (kept[0][:, :, :-count], kept[1][:, :, :-count]) for kept in self.past]
+
 
 class Listener(Part[ListenerConfig]):
     """Whisper's decoder: encoder states to text tokens."""
@@ -162,25 +169,41 @@ class Listener(Part[ListenerConfig]):
 
     @torch.inference_mode()
     def generate(
-        self, states_BTW: torch.Tensor, frames_B: torch.Tensor, begin: list[int], end: int, seconds: list[float]
+        self,
+        states_BTW: torch.Tensor,
+        frames_B: torch.Tensor,
+        begin: list[int],
+        end: int,
+        seconds: list[float],
+        guesses: Sequence[list[int]] = (),
     ) -> list[list[int]]:
-        """Return the greedy text tokens of each row, between `begin` and `end`; `seconds` of speech limit their number."""
+        """Return the greedy text tokens of each row, between `begin` and `end`; `seconds` of speech limit their number.
+
+        `guesses` of the rows change nothing but the time: tokens guessed right are read in one pass instead of one each.
+        """
         room = self.config.max_positions - len(begin)
         limits = [min(room, 8 + int(self.config.tokens_per_second * length)) for length in seconds]
-        state = self.start(states_BTW, frames_B)
-        tokens_BN = torch.tensor([begin] * len(limits), device=states_BTW.device)
+        state, place = self.start(states_BTW, frames_B), len(begin) - 1
+        guessed = _even(guesses or [[]] * len(limits), end, min(limits))
+        tokens_BN = torch.tensor([[*begin, *guess] for guess in guessed], device=states_BTW.device)
         rows: list[list[int]] = [[] for _ in limits]
         running = set(range(len(limits)))
         while running:
-            best_B, token_B = self.logits(self(tokens_BN, state)[:, -1]).max(-1)
-            if not torch.isfinite(best_B).all():
+            best_BN, found_BN = self.logits(self(tokens_BN, state)[:, place:]).max(-1)
+            right = int((tokens_BN[:, place + 1 :] == found_BN[:, :-1]).all(0).cumprod(0).sum())
+            if not torch.isfinite(best_BN[:, : right + 1]).all():
                 raise ModelError("the listener's numbers overflow (NaN or infinity): fetch the model again.")
-            for row, token in enumerate(token_B.tolist()):
-                if row not in running:
-                    continue
-                if token == end or len(rows[row]) == limits[row]:
+            for token_B in found_BN[:, : right + 1].T.tolist():
+                for row in [row for row in running if token_B[row] == end or len(rows[row]) == limits[row]]:
                     running.discard(row)
-                else:
-                    rows[row].append(token)
-            tokens_BN = token_B[:, None]
+                for row in running:
+                    rows[row].append(token_B[row])
+            state.forget(found_BN.shape[1] - 1 - right)
+            tokens_BN, place = found_BN[:, right : right + 1], 0
         return rows
+
+
+def _even(guesses: Sequence[list[int]], end: int, most: int) -> list[list[int]]:
+    """Return guesses of one length, at most `most` tokens, the shorter ones filled up with `end`."""
+    longest = min(max(map(len, guesses)), most)
+    return [[*guess, *[end] * longest][:longest] for guess in guesses]

@@ -16,6 +16,13 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Overhear:
+    """Listen to a turn as far as it has come, if there is time; a later one, or an answer, takes its place."""
+
+    ask: Ask
+
+
+@dataclass(frozen=True)
 class Stop:
     """Give up an answer, or a transcript."""
 

@@ -22,17 +22,20 @@ from echox.errors import EchoxError
 from echox.generate.types import Piece
 from echox.serve import beta
 from echox.serve.house import House
-from echox.serve.orders import Answer, Hear, Listen, Stop
+from echox.serve.orders import Answer, Hear, Listen, Overhear, Stop
 from echox.serve.refusals import Refusal, draining, refusal_of
 from echox.serve.session import Out, Session
 from echox.serve.sound import Speech
 from echox.serve.turns import Detectors, Ear, Found
 from echox.serve.wire import bytes_of, decoded, ms_of
+from echox.serve.worker import Job
 
 log = logging.getLogger("echox.serve")
 KEY_PROTOCOL = "openai-insecure-api-key."  # how a browser, which cannot set headers, sends its key
 SLICE_MS = 100  # of sound given to the session at once
 HEAR_AFTER = 0.2  # seconds in which an answer may be asked for, which brings the transcript with it
+OVERHEAR_AFTER = 0.05  # seconds in which a turn may end, so that nobody waits who sends it at once
+OVERHEARD = "overheard"  # the name of that task
 SLOW_CLIENT = 256  # events that may wait for a client before its answers wait, too
 POLICY, AGAIN, OVER = 1008, 1013, 1000  # close codes: refused, come back later, the end
 
@@ -90,6 +93,7 @@ class Talk:
         self.tasks: dict[str, asyncio.Task[None]] = {}  # answers and transcripts under way
         self.listen: Listen | None = None
         self.ear: Ear | None = None
+        self.ahead: Job | None = None  # what is found out of the turn under way
         self.half = b""  # of a sample, whose other half is still to come
 
     async def turn_away(self, refusal: Refusal) -> None:
@@ -112,6 +116,7 @@ class Talk:
             over = Refusal(408, "this conversation has lasted, or rested, as long as it may.", "session_expired")
             self._apply(self.session.refuse(over))
         finally:
+            self._hush()
             for task in self.tasks.values():
                 task.cancel()
             self._forget_ear()
@@ -182,9 +187,13 @@ class Talk:
             if isinstance(out, dict):
                 self.outbox.put_nowait(out)
             elif isinstance(out, Answer):
+                self._hush()
                 self._begin(out.response_id, self._answer(out))
             elif isinstance(out, Hear):
                 self._begin(out.item_id, self._hear(out))
+            elif isinstance(out, Overhear):
+                self._hush()
+                self._begin(OVERHEARD, self._overhear(out))
             elif isinstance(out, Stop):
                 if task := self.tasks.pop(out.id, None):
                     task.cancel()
@@ -226,6 +235,19 @@ class Talk:
         if data and not order.ask.text_only:
             ms = ms_of(len(data), order.form)
             self._apply(self.session.spoke(order.response_id, base64.b64encode(data).decode(), ms, units))
+
+    async def _overhear(self, order: Overhear) -> None:
+        await asyncio.sleep(OVERHEAR_AFTER)
+        if not self.house.draining:
+            self.ahead = self.house.worker(self.model).overhear(order.ask)
+
+    def _hush(self) -> None:
+        """Give up listening ahead: what was found is found."""
+        if task := self.tasks.pop(OVERHEARD, None):
+            task.cancel()
+        if self.ahead is not None:
+            self.ahead.cancel()
+            self.ahead = None
 
     async def _hear(self, order: Hear) -> None:
         """Tell the session what was understood, unless an answer to it is asked for meanwhile."""

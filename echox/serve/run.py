@@ -10,7 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from echox.errors import ConfigError
-from echox.generate.engine import Engine, InTurn
+from echox.generate.engine import Ask, Engine, InTurn, made_by
 from echox.generate.fake import FakeAssistant
 from echox.serve.app import make_app
 from echox.serve.metrics import MULTIPROCESS
@@ -46,7 +46,16 @@ def _engine(model: str, settings: Settings) -> Engine:
     from echox.assistant import SpeechAssistant
     from echox.generate.batched import Batched
 
-    return Batched(SpeechAssistant.load(model, settings.device, settings.dtype, settings.llm), settings.limits.slots)
+    assistant = SpeechAssistant.load(model, settings.device, settings.dtype, settings.llm)
+    engine = Batched(assistant, settings.limits.slots)
+    warm(engine, speaks=assistant.parts.voice is not None)
+    return engine
+
+
+def warm(engine: Engine, speaks: bool) -> None:
+    """Let an engine begin an answer that nobody hears: what is slow once is over, and the system text has been read."""
+    pieces = made_by(engine, Ask(typed="Hello.", text_only=not speaks))
+    next((piece for piece in pieces if piece.finish or (piece.audio is not None if speaks else piece.text)), None)
 
 
 def app_of_environment() -> FastAPI:

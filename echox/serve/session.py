@@ -8,15 +8,16 @@ A deep copy of a session goes on exactly as the session does: the tests rely on 
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from echox.generate.engine import Ask
 from echox.serve.conversation import Conversation, Item, question_of
 from echox.serve.items import item_of, metadata_of
-from echox.serve.orders import Answer, Hear, Listen, Stop
+from echox.serve.orders import Answer, Hear, Listen, Overhear, Stop
 from echox.serve.refusals import Refusal
 from echox.serve.response import Event, Response
-from echox.serve.session_config import SessionConfig, shown, updated
+from echox.serve.session_config import SessionConfig, as_session, shown, updated
 from echox.serve.settings import Limits
 from echox.serve.sound_buffer import SoundBuffer
 from echox.serve.wire import rate_of, samples_of
@@ -26,7 +27,7 @@ SLACK_MS = 1000.0  # by which the finding of a turn may be late
 MOST_ASIDE = 4  # answers outside of the conversation at once
 
 
-Out = Event | Answer | Stop | Hear | Listen
+Out = Event | Answer | Stop | Hear | Overhear | Listen
 
 
 class Session:
@@ -72,7 +73,7 @@ class Session:
         if turns is not None and self.turn_id is None:
             self.sound.keep_last(turns.prefix_padding_ms + SLACK_MS)
         if self.sound.end_ms - self.sound.start_ms <= longest:
-            return []
+            return self._taken(self._overhear)
         if self.turn_id is not None:
             return self.speech_stopped(self.sound.start_ms + longest)
         del self.sound.data[self.sound.until(self.sound.start_ms + longest) :]
@@ -242,7 +243,7 @@ class Session:
             raise Refusal(400, "a response is under way: cancel it first.", "conversation_already_has_active_response")
         if aside and len(self.responses) > MOST_ASIDE:
             raise Refusal(400, "too many responses are under way: wait for one.", "too_many_responses")
-        config = updated(self.config, _as_session(asked), "response")
+        config = updated(self.config, as_session(asked), "response")
         items = self._items(asked["input"]) if "input" in asked else self.conversation.items
         question = question_of(items, config.instructions, self.limits.history_chars, asked.get("instructions") or "")
         self.answer_next = False
@@ -308,6 +309,17 @@ class Session:
             wave, rate = samples_of(item.sound, item.form), rate_of(item.form)
             self.out.append(Hear(item.id, Ask(wave, rate, hear_only=True)))
 
+    def _overhear(self) -> None:
+        """Order that the turn under way is listened to, once enough of it is new."""
+        silent = self.turn_id is None and self.config.audio.input.turn_detection is not None
+        if silent or self._active() or not self.sound.is_due():
+            return
+        item = Item("", "user", sound=bytes(self.sound.data), form=self.sound.form, spoken=True)
+        items = [*self.conversation.items, item]
+        question = question_of(items, self.config.instructions, self.limits.history_chars)
+        ask = self._ask(item, None, True, question.before, question.system)
+        self.out.append(Overhear(replace(ask, so_far=True)))
+
     def _unhear(self, item: Item | None) -> None:
         """Take an order for a transcript back: its answer brings one."""
         if item is not None and item.id in self.hearing:
@@ -372,12 +384,6 @@ class Session:
             return self.refuse(refusal, event)
         out, self.out = self.out, []
         return out
-
-
-def _as_session(asked: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of a response that stand for fields of the session."""
-    names = ("instructions", "output_modalities", "max_output_tokens", "tools", "tool_choice", "audio")
-    return {name: asked[name] for name in names if asked.get(name) is not None}
 
 
 CLIENT: dict[str, Callable[[Session, Event], None]] = {

@@ -122,6 +122,12 @@ def _merged(values: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def as_session(asked: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a response that stand for fields of the session."""
+    names = ("instructions", "output_modalities", "max_output_tokens", "tools", "tool_choice", "audio")
+    return {name: asked[name] for name in names if asked.get(name) is not None}
+
+
 def shown(config: SessionConfig, session_id: str, model: str, expires_at: int) -> dict[str, Any]:
     """Return the session object as it is sent."""
     values = config.model_dump()

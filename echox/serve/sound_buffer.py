@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from echox.generate.listening import is_due
 from echox.serve.wire import bytes_of, ms_of
 
 
@@ -12,6 +13,7 @@ class SoundBuffer:
     form: str = "pcm16"
     start_ms: float = 0.0
     data: bytearray = field(default_factory=bytearray)
+    heard_ms: float = 0.0  # up to where it was listened to
 
     @property
     def end_ms(self) -> float:
@@ -21,6 +23,13 @@ class SoundBuffer:
     def append(self, data: bytes) -> None:
         """Take more sound."""
         self.data += data
+
+    def is_due(self) -> bool:
+        """Say whether enough has come since it was last listened to, and count it as listened to if so."""
+        heard = max(self.heard_ms, self.start_ms) - self.start_ms
+        due = is_due((self.end_ms - self.start_ms) / 1000, heard / 1000)
+        self.heard_ms = self.end_ms if due else self.heard_ms
+        return due
 
     def keep_last(self, ms: float) -> None:
         """Forget all but the last `ms`."""

@@ -5,10 +5,11 @@
 
 The answer whose listener would run out of sound first goes first, so that nobody's speech breaks off for somebody else's, and an
 answer that has not begun goes before one that has sound to spare. Whoever needs a token waits; once all do, the engine makes one
-for each in a step.
+for each in a step. A question that is still being asked is overheard only while nothing else is to be done.
 """
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -48,7 +49,7 @@ class Job:
 
     def due(self) -> float:
         """Return when its listener has nothing more to hear or read."""
-        return self.since + self.ahead
+        return math.inf if self.ask.so_far else self.since + self.ahead
 
     def count(self, piece: Piece) -> None:
         """Note what a piece gives to its listener."""
@@ -78,17 +79,30 @@ class Worker:
     def submit(self, ask: Ask, deliver: Deliver) -> Job:
         """Queue a question; `deliver` gets its pieces, then None or the error, from another thread; Refusal when full."""
         with self.changed:
-            if len(self.waiting) + len(self.active) >= self.slots + self.queue_length or self.closed:
+            if len(self.waiting) + self._answers() >= self.slots + self.queue_length or self.closed:
                 raise busy(len(self.waiting))
             job = Job(ask, deliver, self)
             self.waiting.append(job)
             self.changed.notify()
         return job
 
+    def overhear(self, ask: Ask) -> Job | None:
+        """Hear a question that is still being asked in time that nobody needs; None while others are answered."""
+        with self.changed:
+            if self.closed or self._answers() or self.waiting:
+                return None
+            job = Job(ask, _ignore, self)
+            self.active.append(job)
+            self.changed.notify()
+        return job
+
     def load(self) -> tuple[int, int]:
         """Return how many answers are being made and how many wait."""
         with self.changed:
-            return len(self.active), len(self.waiting)
+            return self._answers(), len(self.waiting)
+
+    def _answers(self) -> int:
+        return sum(not job.ask.so_far for job in self.active)
 
     def alive(self) -> bool:
         """Say whether questions are still being answered."""
@@ -132,7 +146,7 @@ class Worker:
             self.active.remove(job)
             _end(job)
         self.waiting = deque(job for job in self.waiting if not job.cancelled)
-        while self.waiting and len(self.active) < self.slots:
+        while self.waiting and self._answers() < self.slots:
             self.active.append(self.waiting.popleft())
 
     def _advance(self, job: Job) -> None:
@@ -160,6 +174,10 @@ class Worker:
                 job.deliver(None)
         if over:
             _end(job)
+
+
+def _ignore(piece: "Piece | Exception | None") -> None:
+    """Take what nobody reads."""
 
 
 def _end(job: Job) -> None:

@@ -150,8 +150,8 @@ def test_a_row_is_free_the_moment_its_answer_is_closed(assistant):
     ids=["no samples", "no recording", "no words", "no numbers"],
 )
 def test_an_error_ends_its_own_answer_alone(assistant, wanted, monkeypatch, ask, kind):
-    def understand(parts, conversations, system=""):
-        asked = heard(parts, conversations, system)
+    def understand(parts, conversations, *given):
+        asked = heard(parts, conversations, *given)
         if conversations[0][-1].text == "overflow":
             asked[0].row.inputs_NW = asked[0].row.inputs_NW * torch.nan
         return asked

@@ -231,3 +231,34 @@ def test_a_conversation_is_read_from_where_it_was_left():
     assert len(kept.rows) == 2 and kept.find(Row(inputs_NW)) is None and kept.find(Row(fresh[6])) is not None
     assert kept.find(Row(fresh[6], seen_N=torch.ones(40, dtype=torch.bool))) is None
     assert kept.find(Row(fresh[6] + 1e-6)) is None and len(beside.said) > 8
+
+
+def test_an_answer_begun_in_silence_is_gone_on_with():
+    """Tokens and states are those of the row alone; another row, other stops or another way to choose find nothing."""
+    model, row = Tiny(), Row(torch.randn(20, WIDTH, generator=torch.Generator().manual_seed(3)))
+    batch = Batch(model, Kept(1))
+
+    def line(limit, prompt=row, stops=(), **options):
+        return Line(prompt, stops, lambda said: len(said) >= limit, recurs=True, **options)
+
+    def run(one):
+        batch.join(one)
+        while len(batch):
+            yield from batch.step().states_BW
+
+    draft, whole = line(3, draft=True), line(7)
+    list(run(draft))
+    begun = batch.begun(whole)
+    assert [token for token, _ in begun] == draft.said == whole.said and len(draft.said) == 3
+    states = [*(state_W for _, state_W in begun), *run(whole)]
+    expected = list(alone(model, line(7)))
+    assert whole.said == [token for token, _ in expected]
+    torch.testing.assert_close(torch.stack(states), torch.stack([state_W for _, state_W in expected]))
+    short, longer = line(2), line(5, draft=True)
+    assert len(batch.begun(short)) == 2 and list(run(short)) == []  # it ends where it would have
+    assert len(batch.begun(longer)) == 3 and len(list(run(longer))) == 2  # a draft goes on from a draft
+    assert len(batch.begun(line(7))) == 5 and len(batch.kept.drafts) == 1
+    others = [line(7, Row(row.inputs_NW[:-1])), line(7, stops={0}), line(7, sampling=Sampling(no_repeat_ngram=2))]
+    others += [line(7, sampling=Sampling(temperature=1.0)), Line(row, (), lambda said: False)]
+    others += [line(7, Row(row.inputs_NW, seen_N=torch.ones(20, dtype=torch.bool)))]
+    assert not any(batch.begun(other) for other in others) and not any(other.said for other in others)

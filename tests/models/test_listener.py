@@ -48,6 +48,28 @@ def test_a_row_is_heard_alone_as_in_a_batch_and_step_by_step_as_at_once(tmp_path
         assert best[1 : 1 + len(alone)] == alone  # greedy again, all at once
 
 
+def test_guesses_change_nothing_but_the_number_of_passes(tmp_path, monkeypatch):
+    tiny_whisper(tmp_path)
+    listener = Listener.from_whisper(tmp_path).eval()
+    torch.manual_seed(100)
+    states_BTW, frames_B, passes = 100 * torch.randn(2, 20, 16), torch.tensor([20, 14]), []
+    forward = listener.forward
+    monkeypatch.setattr(listener, "forward", lambda *given: passes.append(1) or forward(*given))
+
+    def heard(rows, *guesses):
+        passes.clear()
+        return listener.generate(states_BTW[rows], frames_B[rows], [1, 3], 2, [0.5] * len(rows), guesses)
+
+    wanted = [heard([0])[0], heard([1])[0]]
+    assert wanted[0] != wanted[1] and min(map(len, wanted)) > 4
+    slow = max(map(len, wanted)) + 1
+    for guesses in ([wanted[0][:3], []], [wanted[1], wanted[0]], [[5] * 40, wanted[1]], [[], []]):
+        assert heard([0, 1], *guesses) == wanted and len(passes) <= slow
+    for row, text in enumerate(wanted):
+        assert heard([row], text) == [text] and len(passes) <= 2
+        assert heard([row], [*text[:2], 7, *text[3:]]) == [text] and len(passes) <= len(text)
+
+
 def test_a_text_that_outgrows_its_speech_is_cut(tmp_path):
     tiny_whisper(tmp_path)
     listener = Listener.from_whisper(tmp_path).eval()

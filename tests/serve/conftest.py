@@ -61,9 +61,9 @@ def start():
     """Return a function that starts a server with settings and an assistant of the test's own."""
     running = []
 
-    def started(assistant=None, limits=None, detectors=None, **settings):
+    def started(assistant=None, limits=None, detectors=None, engine=None, **settings):
         limits = limits or Limits()
-        worker = Worker(InTurn(assistant or FakeAssistant()), limits.slots, limits.waiting)
+        worker = Worker(engine or InTurn(assistant or FakeAssistant()), limits.slots, limits.waiting)
         running.append(Running({"fake": worker}, Settings(models=("fake",), limits=limits, **settings), detectors))
         return running[-1]
 

@@ -1,4 +1,5 @@
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from typer.testing import CliRunner
 
 from echox.commands.eval import app
 from echox.errors import ConfigError, EndpointError
+from echox.eval.report.load_plot import draw_load
 from echox.eval.tasks.load import Load, Server, read_recordings, run_load
 from echox.serve.settings import Limits
 
@@ -25,7 +27,9 @@ def talk(server, out, *options):
     return CliRunner().invoke(app, [*arguments, "--key", "k", *options])
 
 
-@pytest.mark.parametrize("options", [("--sessions", "3", "--think", "0"), ("--rate", "20")])
+@pytest.mark.parametrize(
+    "options", [("--sessions", "3", "--think", "0"), ("--rate", "20"), ("--sessions", "6", "--live")]
+)
 def test_many_voices_are_all_answered(start, tmp_path, options):
     server = start(keys=("k",))
     found = talk(server, tmp_path, "--answers", "6", *options)
@@ -36,6 +40,19 @@ def test_many_voices_are_all_answered(start, tmp_path, options):
     assert all(one["audio_seconds"] == 1.0 and 0 < one["first_audio"] < one["total"] for one in answers)
     table = (tmp_path / "load.md").read_text()
     assert "first audio p95" in table and "| 6 |" in table and server.settled()
+    assert ("said in real time" in table) == ("--live" in options)
+    assert (tmp_path / "load.svg").read_text().startswith("<svg") or not find_spec("matplotlib")
+
+
+def test_the_plot_counts_what_broke_off_and_what_failed():
+    pytest.importorskip("matplotlib")
+    good, failed = {"first_audio": 0.2, "underruns": 0, "error": None}, {"underruns": 0, "error": "x"}
+    answers = [good, good | {"first_audio": 0.6}, good | {"underruns": 2}, failed | {"first_audio": None}]
+    drawn = draw_load(answers)
+    assert drawn == draw_load(answers)  # the same bytes
+    for words in ("in one go: 2", "broke off: 1", "failed: 1", "p50: 0.200 s", "p95: 0.560 s"):
+        assert words in drawn, words
+    assert "failed: 1" in draw_load([failed | {"first_audio": None}])
 
 
 def test_what_is_refused_is_counted_as_an_error(start, tmp_path):

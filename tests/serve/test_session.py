@@ -12,7 +12,7 @@ from serve_players import classes
 from echox.serve import beta
 from echox.serve.conversation import Item
 from echox.serve.history import fitting
-from echox.serve.orders import Answer, Hear, Stop
+from echox.serve.orders import Answer, Hear, Overhear, Stop
 from echox.serve.refusals import Refusal
 from echox.serve.session import CLIENT, SLACK_MS, Session
 from echox.serve.settings import Limits
@@ -230,6 +230,26 @@ def test_a_transcript_is_ordered_only_where_no_answer_brings_it():
     assert [type(out) for out in outs if not isinstance(out, dict)][-1] is Hear
     outs = apply(session, ("create",))
     assert [type(out) for out in outs if not isinstance(out, dict)] == [Stop, Answer]
+
+
+def test_a_turn_is_listened_to_as_it_grows_and_nothing_else_is():
+    def overheard(outs):
+        return [len(out.ask.question) for out in outs if isinstance(out, Overhear) and out.ask.so_far]
+
+    session, outs = session_with(("turns", None), ("say", 1), ("append", 300))
+    assert overheard(outs) == []
+    assert overheard(apply(session, ("append", 200))) == [500 * 24]
+    assert overheard(apply(session, ("append", 300))) == []
+    again = apply(session, ("append", 100))
+    assert overheard(again) == [900 * 24] and again[0].ask.history == (("user", "Hi there"),)
+    apply(session, ("commit",))
+    assert overheard(apply(session, ("append", 400))) == [400 * 24]  # the next turn
+    apply(session, ("create",))
+    assert overheard(apply(session, ("append", 900))) == []  # while it answers
+    session, outs = session_with(("append", 900))
+    assert overheard(outs) == []  # nobody speaks
+    apply(session, ("started", 200))
+    assert overheard(apply(session, ("append", 100))) == [600 * 24]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from serve_players import Failing, Held, Remembering, Stepped
 
 from echox.generate.engine import Ask, InTurn, pieces_of
 from echox.generate.fake import FakeAssistant
+from echox.generate.types import WAIT
 from echox.serve.refusals import Refusal
 from echox.serve.worker import UNREAD, Worker
 from tests.toy_model import toy_model  # noqa: F401 - a fixture
@@ -164,6 +165,46 @@ def test_many_at_once_on_a_loaded_model_say_what_each_says_alone(working, toy_mo
         assert np.array_equal(*map(np.concatenate, waves))
     until(lambda: worker.load() == (0, 0) and not engine.unread)
     assert all(batch.slots is None and not batch.joining for batch in engine.batches.values())
+
+
+class Overhearing(InTurn):
+    """An engine that listens ahead for ever, and notes what it was asked and what it gave up."""
+
+    def __init__(self, assistant):
+        super().__init__(assistant)
+        self.asked, self.given_up, self.steps = [], 0, 0
+
+    def open(self, ask):
+        self.asked.append(ask)
+        if not ask.so_far:
+            yield from super().open(ask)
+            return
+        try:
+            while True:
+                yield WAIT
+        finally:
+            self.given_up += 1
+
+    def step(self):
+        self.steps += 1
+
+
+def test_a_question_is_overheard_while_nothing_else_is_to_be_done(working):
+    engine = Overhearing(FakeAssistant())
+    worker, ask = working(engine.assistant, engine, slots=1, waiting=0), Ask(typed="tea", so_far=True)
+    job = worker.overhear(ask)
+    until(lambda: engine.steps > 2)
+    assert worker.load() == (0, 0)  # it takes nobody's place
+    assert drained(submit(worker, Ask(typed="tea"))[1])[-1].finish == "stop" and not engine.given_up
+    job.cancel()
+    until(lambda: engine.given_up == 1)
+    steps = engine.steps
+    assistant = Held()
+    engine.assistant = assistant
+    submit(worker, Ask(typed="tea"))
+    until(lambda: assistant.begun)
+    assert worker.overhear(ask) is None and engine.steps == steps
+    assistant.go.set()
 
 
 def test_history_goes_to_a_model_that_takes_it_and_to_no_other(working):

@@ -2,7 +2,8 @@
 
 Answers are streamed one at a time and played in simulated real time (scorers/playback.py). Seconds inside each part of a model
 are taken by hooks, which cost a little themselves, in answers of their own that never mix with the latency that is reported.
-Time belongs to the innermost part that is running: the adapter's excludes the LLM's.
+Time belongs to the innermost part that is running: the adapter's excludes the LLM's. A question is given whole, or (`Live`) said
+in real time to a model that listens meanwhile; either way the clock starts at its last sample.
 """
 
 import resource
@@ -14,7 +15,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
+
 from echox.audio import SAMPLE_RATE
+from echox.errors import ConfigError
 from echox.eval import stats
 from echox.eval.model_under_test import Failure, asked_as, attempt, timed_on
 from echox.eval.questions import Item, fingerprint, load_question
@@ -47,6 +51,7 @@ def run_latency(
     """
     from rich.progress import track
 
+    subject = Live(subject) if options.get("live") else subject
     asked = [(item, load_question(item) if item.audio is not None else item.question) for item in questions]
     parts = _part_tables(subject, [q for _, q in asked[:warmup] if not isinstance(q, Failure)], options)
     settings = {"task": "latency", "model": name, "questions_mark": fingerprint(questions), "shard": "0/1", **options}
@@ -64,6 +69,9 @@ def run_latency(
     return tables
 
 
+SPOKEN_SAMPLES = SAMPLE_RATE // 10  # of a question said in real time, that come together
+
+
 def measure(
     subject: Any, question: Any, clock: Callable[[], float] = time.perf_counter, **options: Any
 ) -> dict[str, Any]:
@@ -72,11 +80,14 @@ def measure(
     A model without `stream` is one whose only chunk comes at the end. Keys: first_text, first_audio, total, audio_seconds,
     tokens_before_audio, underruns, stalled, delay_needed, real_time_factor, chunks, arrivals, text.
     """
-    asked = Question(typed=question) if isinstance(question, str) else Question(question)
-    started, rate = clock(), SAMPLE_RATE
-    chunks: list[Chunk] = []
+    if isinstance(subject, Live) and not isinstance(question, str):
+        pieces, started = subject.answer(question)
+    else:
+        asked = Question(typed=question) if isinstance(question, str) else Question(question)
+        pieces, started = _pieces(subject, asked_as(asked) | options), clock()
+    rate, chunks = SAMPLE_RATE, list[Chunk]()
     said, said_before, first_text = "", "", None
-    for piece in _pieces(subject, asked_as(asked) | options):
+    for piece in pieces:
         now = clock() - started
         rate = int(getattr(piece, "sample_rate", None) or getattr(subject, "sample_rate", None) or rate)
         if piece.text:
@@ -92,6 +103,30 @@ def measure(
         found |= {name: value for name, value in asdict(heard).items() if name in kept}
         found["real_time_factor"] = total / heard.audio_seconds
     return found | {"chunks": len(chunks), "arrivals": [[c.arrival, c.samples] for c in chunks]}
+
+
+class Live:
+    """A model that listens while questions are said to it in real time."""
+
+    def __init__(self, model: Any, clock: Callable[[], float] = time.perf_counter, sleep: Any = time.sleep) -> None:
+        """Begin to listen; ConfigError for a model that cannot."""
+        if not hasattr(model, "listen"):
+            raise ConfigError("this model cannot listen while somebody speaks: leave --live out.")
+        self.model, self.listening, self.clock, self.sleep = model, model.listen(SAMPLE_RATE), clock, sleep
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
+
+    def answer(self, wave: np.ndarray) -> tuple[Iterable[Any], float]:
+        """Say a question; return the pieces of its answer, and when its last sample was said, however long listening took."""
+        began = self.clock()
+        for start in range(0, len(wave), SPOKEN_SAMPLES):
+            end = min(start + SPOKEN_SAMPLES, len(wave))
+            self.sleep(max(0.0, began + end / SAMPLE_RATE - self.clock()))
+            if end < len(wave):
+                self.listening.push(wave[start:end])
+        last = wave[(len(wave) - 1) // SPOKEN_SAMPLES * SPOKEN_SAMPLES :]
+        return self.listening.answer(last), began + len(wave) / SAMPLE_RATE
 
 
 def peak_memory() -> dict[str, float]:
@@ -114,7 +149,8 @@ def latency_tables(settings: dict[str, Any], items: Items, memory: dict[str, flo
     """Return the times of a latency run; failed answers are counted in the note and left out of the percentiles."""
     done = [item for item in items if not item["error"]]
     where = f"{settings.get('timed_on', '?')}, device {settings.get('device', '?')}"
-    note = f"{title_of(settings)} on {where}; one answer at a time; {len(items) - len(done)} failed. "
+    put = "questions said in real time" if settings.get("live") else "questions given whole"
+    note = f"{title_of(settings)} on {where}; one answer at a time, {put}; {len(items) - len(done)} failed. "
     note += (
         "A player starts at the first chunk; stalled and delay are what a listener would notice. No scorer, no judge."
     )

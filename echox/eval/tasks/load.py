@@ -2,8 +2,9 @@
 
     closed: n talkers, each asks, listens to the end, thinks, asks again         open: a new talker every 1/rate s, who asks once
 
-A question is sent whole and committed; the clock starts there. Answers are played in simulated real time
-(scorers/playback.py), so that an underrun is what a listener would hear. Knows the wire, and nothing of the server's inside.
+A question is sent whole, or said in real time (`live`), and committed; the clock starts there. Answers are played in simulated
+real time (scorers/playback.py), so that an underrun is what a listener would hear. Knows the wire, and nothing of the server's
+inside.
 """
 
 import asyncio
@@ -26,6 +27,7 @@ from echox.eval.tables import Table
 from echox.files import write_text
 
 RATE = 24_000  # of the wire
+SPOKEN_BYTES = RATE // 5  # of a question said in real time, that are sent together: 0.1 s
 PATIENCE = 120.0  # seconds without an event after which an answer counts as lost
 SHARES = (50, 95, 99)
 KINDS = (".wav", ".flac", ".ogg", ".mp3")
@@ -40,6 +42,7 @@ class Load:
     answers: int
     rate: float = 0.0  # arrivals a second; 0: the talkers stay and go on asking
     think_seconds: float = 0.0
+    live: bool = False  # questions are said in real time
 
     def __post_init__(self) -> None:
         if self.talkers < 1 or self.answers < 1 or self.rate < 0 or self.think_seconds < 0:
@@ -98,7 +101,8 @@ def load_table(answers: Sequence[dict[str, Any]], server: Server, load: Load, se
     )  # fmt: skip
     head = ("talkers", "answers", *(f"first audio p{share}, s" for share in SHARES))
     head += ("answers with underruns", "stalled, s", "errors", "seconds of speech a second")
-    note = f"{server.model} at {server.endpoint}; from the commit of a question that was sent whole; {seconds:.0f} s in all."
+    how = "said in real time" if load.live else "sent whole"
+    note = f"{server.model} at {server.endpoint}; from the commit of a question that was {how}; {seconds:.0f} s in all."
     return Table("Load", head, (row,), note)
 
 
@@ -110,7 +114,7 @@ async def _everybody(server: Server, load: Load, sounds: Any, tell: Callable[[],
         tell()
 
     if load.rate:
-        arrivals = [_visitor(server, number / load.rate, next(sounds), note) for number in range(load.answers)]
+        arrivals = [_visitor(server, load, number / load.rate, next(sounds), note) for number in range(load.answers)]
         await asyncio.gather(*arrivals)
         return answers
     left = iter(range(load.answers))  # one count for all talkers
@@ -118,11 +122,13 @@ async def _everybody(server: Server, load: Load, sounds: Any, tell: Callable[[],
     return answers
 
 
-async def _visitor(server: Server, after: float, sound: bytes, note: Callable[[dict[str, Any]], None]) -> None:
+async def _visitor(
+    server: Server, load: Load, after: float, sound: bytes, note: Callable[[dict[str, Any]], None]
+) -> None:
     await asyncio.sleep(after)
     try:
         async with _connected(server) as socket:
-            note(await _answer(socket, sound))
+            note(await _answer(socket, sound, load.live))
     except (OSError, EndpointError) as error:
         note(_failed(str(error)))
 
@@ -134,7 +140,7 @@ async def _talker(server: Server, load: Load, left: Any, sounds: Any, note: Call
         try:
             async with _connected(server) as socket:
                 while asking:
-                    one = await _answer(socket, next(sounds))
+                    one = await _answer(socket, next(sounds), load.live)
                     note(one)
                     await asyncio.sleep(max(0.0, one["audio_seconds"] - one["total"]) + load.think_seconds)
                     asking = next(left, None) is not None
@@ -160,10 +166,14 @@ async def _connected(server: Server) -> AsyncIterator[Any]:
         raise EndpointError(f"{server.address}: {error}.") from error
 
 
-async def _answer(socket: Any, sound: bytes) -> dict[str, Any]:
+async def _answer(socket: Any, sound: bytes, live: bool) -> dict[str, Any]:
     """Return what a listener met with: times since the commit, underruns, and the error if there was one."""
-    for at in range(0, len(sound), RATE * 2):
-        chunk = base64.b64encode(sound[at : at + RATE * 2]).decode()
+    began, size = time.perf_counter(), SPOKEN_BYTES if live else 2 * RATE
+    for at in range(0, len(sound), size):
+        if live:
+            said = min(at + size, len(sound)) / (2 * RATE)
+            await asyncio.sleep(max(0.0, began + said - time.perf_counter()))
+        chunk = base64.b64encode(sound[at : at + size]).decode()
         await socket.send(json.dumps({"type": "input_audio_buffer.append", "audio": chunk}))
     await socket.send('{"type": "input_audio_buffer.commit"}')
     started, chunks, text = time.perf_counter(), [], ""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from echox.errors import ConfigError, InputError
 from echox.eval.questions import Item
 from echox.eval.scorers.playback import Chunk, play
-from echox.eval.tasks.latency import latency_table, measure, peak_memory, run_latency
+from echox.eval.tasks.latency import Live, latency_table, measure, peak_memory, run_latency
 
 
 def play_reference(chunks, sample_rate, ticks):
@@ -146,6 +146,39 @@ def test_a_stream_is_timed_and_played():
     assert found["underruns"] == 1 and found["stalled"] == pytest.approx(1.1)  # dry at 3.0, back at 4.1
     assert found["total"] == pytest.approx(4.1) and found["real_time_factor"] == pytest.approx(2.05)
     assert found["text"] == "It is Paris now" and found["arrivals"] == [[2.0, 10], [pytest.approx(4.1), 10]]
+
+
+class Listener:
+    """Listens to a tenth of a second in 0.3 s at the fifth push, and answers after 0.2 s."""
+
+    def __init__(self, clock):
+        self.clock, self.pushed = clock, []
+
+    def listen(self, rate):
+        assert rate == 16_000
+        return self
+
+    def push(self, wave):
+        self.pushed.append((round(self.clock.now, 6), len(wave)))
+        self.clock.now += 0.3 if len(self.pushed) == 5 else 0.0
+
+    def answer(self, wave):
+        self.pushed.append((round(self.clock.now, 6), len(wave)))
+        self.clock.now += 0.2
+        yield SimpleNamespace(text="Yes", audio=np.zeros(10), sample_rate=RATE)
+
+
+def test_a_question_said_in_real_time_is_timed_from_its_last_sample():
+    """0.65 s are said by 0.65 s of the clock; the model, late by listening, has them at 0.8 s and sounds at 1.0 s."""
+    clock = Clock()
+    model = Listener(clock)
+    live = Live(model, clock, sleep=lambda seconds: setattr(clock, "now", clock.now + seconds))
+    found = measure(live, np.zeros(10_400, np.float32), clock)
+    assert [time for time, _ in model.pushed] == [0.1, 0.2, 0.3, 0.4, 0.5, 0.8, 0.8]
+    assert [size for _, size in model.pushed] == [1600] * 6 + [800]
+    assert found["first_audio"] == pytest.approx(0.35) and found["text"] == "Yes"
+    with pytest.raises(ConfigError, match="cannot listen"):
+        Live(SimpleNamespace())
 
 
 def test_a_model_without_a_stream_is_one_late_chunk():
