@@ -17,6 +17,7 @@ from echox.train import toy
 from tests.toy_model import toy_model  # noqa: F401 - a fixture
 
 QUESTION = "What is the capital of France?"
+ENDS = ("completed", "incomplete")  # said to the end, or to the limit of tokens
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def assistant(toy_model):  # noqa: F811
 
 
 class Gated(Batched):
-    """Makes a step when it is let to, and counts what it was asked to overhear."""
+    """Makes a step where it is let to, and counts what it was asked to overhear."""
 
     def __init__(self, assistant):
         super().__init__(assistant, keep=4)
@@ -36,7 +37,7 @@ class Gated(Batched):
         return super().open(ask)
 
     def step(self):
-        if self.gate.acquire(timeout=20):
+        if self.gate.acquire(timeout=0.02):  # else who waits is asked again, and who comes may join
             super().step()
 
     def rows(self):
@@ -92,11 +93,12 @@ def test_clients_that_hang_up_in_mid_answer_free_their_rows_and_the_others_go_on
         async with talking(server) as talk:
             await asks(talk)
             alone = await talk.until("response.done", 60)
-        assert together[-1]["response"]["status"] == alone[-1]["response"]["status"] == "completed"
+        assert together[-1]["response"]["status"] == alone[-1]["response"]["status"] in ENDS
         assert text_of(together) == text_of(alone) and sound_of(together) == sound_of(alone) != b""
+        await until(lambda: not server.house.sessions)
 
     asyncio.run(asyncio.wait_for(story(), 240))
-    assert server.settled() and server.house.sessions == 0
+    assert server.settled()
     assert engine.rows() == 0 and not engine.unread and not any(batch.joining for batch in engine.batches.values())
 
 
@@ -122,4 +124,4 @@ def test_a_question_heard_while_it_is_asked_is_answered_as_one_that_comes_whole(
         engine.gate.release(10_000)
         found.append(asyncio.run(asyncio.wait_for(answered(start(engine=engine), engine, slices), 240)))
         assert bool(engine.overheard) == (not patience)
-    assert found[0] == found[1] and found[0][1] and found[0][2] == "completed"
+    assert found[0] == found[1] and found[0][1] and found[0][2] in ENDS
