@@ -1,7 +1,7 @@
 """A question that is heard while it is asked: samples come in as they are recorded, then the answer is streamed.
 
-    push   0.4 s ──► heard so far ──► the answer begun, a token a push ... 0.4 s more ──► heard again ...
-    answer ───────► the whole heard, words and answer checked against what was found before ──► pieces
+    push   0.4 s, or a pause ──► heard so far ──► the answer begun, a token a push ... 0.4 s more ──► heard again ...
+    answer ──────────────────► the whole heard, words and answer checked against what was found before ──► pieces
 
 Between two pushes nothing runs: a push does at most one piece of work, so that the next one is not kept waiting. The answer is that
 to the whole question (generate/batched.py).
@@ -9,7 +9,7 @@ to the whole question (generate/batched.py).
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,6 +20,34 @@ from echox.generate.types import WAIT, Piece
 
 EVERY_SECONDS = 0.4  # of new sound after which what was understood is looked at again
 EVERY_SHARE = 0.1  # of what has been said, for long questions: hearing takes longer the more there is
+PAUSE_SECONDS, PAUSE_SHARE = 0.15, 0.1  # a pause is so long, and so quiet beside the loudest that was said
+
+
+@dataclass
+class Pace:
+    """When a growing sound is worth hearing again: after a while, and at once where somebody has spoken and pauses."""
+
+    fresh: float = 0.0  # seconds that came since it was last listened to
+    quiet: float = 0.0  # seconds of pause at its end
+    loudest: float = 0.0
+    spoken: bool = False  # since it was last listened to
+
+    def push(self, samples: np.ndarray, rate: int) -> None:
+        """Take note of more of the sound; what comes together counts as one, loud or quiet."""
+        seconds, peak = len(samples) / rate, float(np.abs(np.asarray(samples, np.float32)).max(initial=0.0))
+        self.loudest = max(self.loudest, peak)
+        loud = peak >= PAUSE_SHARE * self.loudest
+        self.fresh += seconds
+        self.quiet = 0.0 if loud else self.quiet + seconds
+        self.spoken |= loud
+
+    def is_due(self, seconds: float) -> bool:
+        """Say whether a sound of `seconds` is worth hearing again, and count it as heard if so."""
+        paused = self.spoken and self.quiet >= PAUSE_SECONDS and seconds >= EVERY_SECONDS
+        if not paused and min(self.fresh, seconds) < max(EVERY_SECONDS, EVERY_SHARE * seconds):
+            return False
+        self.fresh, self.spoken = 0.0, False
+        return True
 
 
 class Listening:
@@ -31,16 +59,16 @@ class Listening:
 
     def _begin(self) -> None:
         self.pieces: list[np.ndarray] = []
-        self.count = self.heard = 0  # samples that came, and those of them that were listened to
+        self.count, self.pace = 0, Pace()  # samples that came
         self.ahead: Iterator[Piece] = iter(())
 
     def push(self, samples: np.ndarray) -> None:
         """Take samples, float in [-1, 1] or int16, of one kind throughout, and go on listening or thinking by one piece of work."""
         self.pieces.append(np.asarray(samples))
         self.count += len(samples)
-        if is_due(self.count / self.rate, self.heard / self.rate):
+        self.pace.push(samples, self.rate)
+        if self.pace.is_due(self.count / self.rate):
             self._hush()
-            self.heard = self.count
             self.ahead = self.engine.open(self._ask(so_far=True))
         with suppress(InputError):  # what cannot be heard yet, a quiet beginning
             if next(self.ahead, None) is WAIT:
@@ -65,8 +93,3 @@ class Listening:
         close = getattr(self.ahead, "close", None)
         if close is not None:
             close()
-
-
-def is_due(seconds: float, heard: float) -> bool:
-    """Say whether so much has been said since it was last listened to that it is worth listening again."""
-    return seconds - heard >= max(EVERY_SECONDS, EVERY_SHARE * seconds)

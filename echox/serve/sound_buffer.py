@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from echox.generate.listening import is_due
-from echox.serve.wire import bytes_of, ms_of
+from echox.generate.listening import Pace
+from echox.serve.wire import bytes_of, ms_of, rate_of, samples_of
 
 
 @dataclass
@@ -13,7 +13,7 @@ class SoundBuffer:
     form: str = "pcm16"
     start_ms: float = 0.0
     data: bytearray = field(default_factory=bytearray)
-    heard_ms: float = 0.0  # up to where it was listened to
+    pace: Pace = field(default_factory=Pace)  # at which it is listened to
 
     @property
     def end_ms(self) -> float:
@@ -23,13 +23,11 @@ class SoundBuffer:
     def append(self, data: bytes) -> None:
         """Take more sound."""
         self.data += data
+        self.pace.push(samples_of(data, self.form), rate_of(self.form))
 
     def is_due(self) -> bool:
-        """Say whether enough has come since it was last listened to, and count it as listened to if so."""
-        heard = max(self.heard_ms, self.start_ms) - self.start_ms
-        due = is_due((self.end_ms - self.start_ms) / 1000, heard / 1000)
-        self.heard_ms = self.end_ms if due else self.heard_ms
-        return due
+        """Say whether it is worth listening again, and count it as listened to if so."""
+        return self.pace.is_due((self.end_ms - self.start_ms) / 1000)
 
     def keep_last(self, ms: float) -> None:
         """Forget all but the last `ms`."""
@@ -53,4 +51,4 @@ class SoundBuffer:
     def restart(self, form: str) -> None:
         """Forget everything and go on in another format."""
         self.take()
-        self.form = form
+        self.form, self.pace = form, Pace()

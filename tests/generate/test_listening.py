@@ -9,7 +9,7 @@ from echox import InputError, SpeechAssistant
 from echox.generate.batched import Batched
 from echox.generate.ears import EDGE, Drafts
 from echox.generate.engine import Ask, made_by
-from echox.generate.listening import EVERY_SECONDS, is_due
+from echox.generate.listening import EVERY_SECONDS, Pace
 from echox.generate.types import WAIT
 from echox.train.toy import sound_of
 from tests.toy_model import listening_model, toy_model  # noqa: F401 - fixtures
@@ -97,9 +97,24 @@ def test_an_assistant_without_weights_listens_too():
     assert told(listening.answer(np.full(4_000, -0.1, np.float32)))[0] == "You asked about 1.0 seconds."
 
 
-def test_listening_is_due_by_time_and_for_long_questions_by_share():
-    assert not is_due(0.39, 0.0) and is_due(0.4, 0.0) and not is_due(0.7, 0.4) and is_due(0.8, 0.4)
-    assert not is_due(20.0, 18.5) and is_due(20.0, 18.0)
+def due(*sounds, rate=1000):
+    """Return the times, in seconds, at which a sound of pieces (seconds, level) is worth hearing again."""
+    pace, now, found = Pace(), 0.0, []
+    for seconds, level in sounds:
+        now += seconds
+        pace.push(level * np.array([1, -1] * round(seconds * rate / 2)), rate)
+        found += [round(now, 3)] if pace.is_due(now) else []
+    return found
+
+
+def test_listening_is_due_by_time_for_long_questions_by_share_and_at_once_in_a_pause():
+    speech, pause, step = 0.5, 0.02, 0.1
+    assert due(*[(step, speech)] * 12) == [0.4, 0.8, 1.2]
+    assert due((18.0, speech), *[(0.25, speech)] * 9) == [18.0, 20.0]
+    assert due(*[(step, speech)] * 5, *[(step, pause)] * 3) == [0.4, 0.7]  # 0.2 s of pause, not 0.3 s later
+    assert due(*[(step, speech)] * 5, *[(step, pause)] * 8) == [0.4, 0.7, 1.1]  # once a pause
+    assert due((step, speech), *[(step, pause)] * 2) == []  # a click is no question
+    assert due(*[(step, 0.3 * speech)] * 6) == [0.4] and due(*[(step, 0.0)] * 6) == [0.4]
 
 
 def test_drafts_are_found_by_their_samples():
