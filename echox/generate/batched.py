@@ -56,8 +56,9 @@ class Batched:
             if not ask.so_far:
                 yield from pieces_of(assistant, ask)
             elif self.keep:
-                told = {"history": turns_of(ask), "instructions": ask.instructions}
-                yield from assistant.overhear(ask.question, sample_rate=ask.sample_rate, **told)
+                yield from assistant.overhear(
+                    ask.question, sample_rate=ask.sample_rate, history=turns_of(ask), instructions=ask.instructions
+                )
         finally:
             self._leave(lines)
 
