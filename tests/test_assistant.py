@@ -13,6 +13,7 @@ from echox.errors import OutputError
 from echox.generate import answer
 from echox.generate.ears import Heard
 from echox.text.prompt import Turn
+from echox.text.segmenter import PhraseSegmenter
 from echox.train.run import run_recipe
 from echox.train.toy import sound_of
 from tests.toy_model import RECIPES, listening_model, toy_model  # noqa: F401 - fixtures
@@ -175,7 +176,7 @@ def test_bad_questions(assistant, tmp_path):
         assistant.ask(typed="Hi", max_seconds=0)
 
 
-def test_bad_models(toy_model, tmp_path):  # noqa: F811
+def test_models_are_what_their_files_say_or_refused(toy_model, tmp_path):  # noqa: F811
     with pytest.raises(ModelError, match="nowhere"):
         SpeechAssistant.load("nowhere")
     with pytest.raises(ConfigError, match="device"):
@@ -185,6 +186,9 @@ def test_bad_models(toy_model, tmp_path):  # noqa: F811
     broken = tmp_path / "debug" / "model"
     shutil.copytree(toy_model, broken)
     shutil.copytree(toy_model.parent / "llm", tmp_path / "debug" / "llm")
+    config = json.loads((broken / "config.json").read_text())
+    (broken / "config.json").write_text(json.dumps(config | {"phrases": {"first_phrase": 3, "first_longest": 5}}))
+    assert SpeechAssistant.load(str(broken)).parts.segmenter == PhraseSegmenter(first_phrase=3, first_longest=5)
     config = json.loads((broken / "echo" / "config.json").read_text())
     (broken / "echo" / "config.json").write_text(json.dumps(config | {"unit_vocab_size": 3}))
     with pytest.raises(ModelError, match="echo"):

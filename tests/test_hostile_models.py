@@ -80,6 +80,7 @@ CONFIGS = [
     ("config.json", {"encoder_layer": True}),
     ("config.json", {"encoder_layer": "4"}),
     ("config.json", {"surprise": 1}),
+    ("config.json", {"phrases": {"early": -1}}),
     ("encoder/config.json", {"d_model": 10**9}),
     ("encoder/config.json", {"encoder_layers": 1_000_000}),
     ("encoder/config.json", {"encoder_attention_heads": 0}),

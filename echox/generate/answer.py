@@ -203,7 +203,7 @@ def say_stream(parts: Parts, text: str, limits: Limits, decoding: Decoding = alo
     ids = encode(parts.tokenizer, text)
     pieces, t2c = token_pieces(parts.tokenizer, ids), parts.t2c
     budget = Budget(limits.samples)
-    for first, end in cut_text(pieces) if parts.trims else [(0, len(ids))]:
+    for first, end in cut_text(pieces, parts.segmenter) if parts.trims else [(0, len(ids))]:
         positions_NH = t2c.embed_text(ids[first:end], parts.s2t.embeddings_VH).float()
         words = decoding(t2c, t2c.line(positions_NH, t2c.layout(pieces[first:end])))
         yield from budget.take(voice(parts, words, text_of_pieces(pieces[first:end])))

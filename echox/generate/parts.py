@@ -37,6 +37,7 @@ from echox.units.spelled import SpelledUnits
 from echox.units.tokenizer import UnitTokenizer
 
 MODEL_TYPE = "echox_assistant"
+Tokens = Annotated[int, Field(strict=True, ge=1, le=1000)]
 
 
 class TriggerSettings:
@@ -45,7 +46,18 @@ class TriggerSettings:
     threshold: Annotated[float, Field(ge=-1, le=1)]
     window: Annotated[int, Field(strict=True, ge=0, le=100)]
     shortest: Annotated[int, Field(strict=True, ge=0, le=1000)]
-    longest: Annotated[int, Field(strict=True, ge=1, le=1000)]
+    longest: Tokens
+
+
+class PhraseSettings:
+    """What a config.json may say of the phrase rule (text/segmenter.py)."""
+
+    shortest: Tokens
+    clause: Tokens
+    longest: Tokens
+    first_phrase: Annotated[int, Field(strict=True, ge=0, le=1000)]
+    first_longest: Tokens
+    early: Annotated[int, Field(strict=True, ge=0, le=1000)]
 
 
 class ModelConfig:
@@ -57,6 +69,7 @@ class ModelConfig:
     llm: dict[str, str | int]  # a published file (hub_source.LlmSource), or {"folder": name of a folder in this one}
     about: Text
     trigger: dict[str, Any]  # TriggerSettings: cut by trigger score instead of phrases (spec section 6.2)
+    phrases: dict[str, Any]  # PhraseSettings: where phrases end a segment, if not where they do by default
     spelled_units: Classes  # unit tokens that the LLM's tokenizer spells; 0: units/ holds a unit language
 
 
@@ -132,7 +145,7 @@ class Parts:
     def changed(
         self,
         dialect: dict[str, Any] | None = None,
-        trigger: dict[str, Any] | None = None,
+        segments: dict[str, Any] | None = None,
         decoding: dict[str, Any] | None = None,
         speech: dict[str, Any] | None = None,
         stop: set[int] | None = None,
@@ -140,12 +153,12 @@ class Parts:
     ) -> "Parts":
         """Return the same weights under other settings; ConfigError names one that does not exist.
 
-        `dialect` are fields of the dialect, `trigger` of the segmenter, `decoding` of `S2TConfig`, `speech` of the T2C's config;
+        `dialect` are fields of the dialect, `segments` of the segmenter, `decoding` of `S2TConfig`, `speech` of the T2C's config;
         `stop` ends an answer, `longest_windows` is how many windows of full length are heard.
         """
         try:
             dialect_ = replace(self.dialect, **dialect or {})  # type: ignore[type-var]
-            segmenter = replace(self.segmenter, **trigger or {})  # type: ignore[type-var]
+            segmenter = replace(self.segmenter, **segments or {})  # type: ignore[type-var]
         except TypeError as error:
             raise ConfigError(f"{error}: it is no setting of this model.") from error
         voice = self.voice
@@ -203,6 +216,7 @@ def load_parts(
         raise ModelError(f"{path} describes a {config.get('model_type')!r}, not a {MODEL_TYPE!r}.")
     check_values(ModelConfig, config, path)
     check_values(TriggerSettings, config.get("trigger") or {}, f"{path}, trigger,")
+    check_values(PhraseSettings, config.get("phrases") or {}, f"{path}, phrases,")
     whisper = SpeechEncoder.from_pretrained(encoder or folder / "encoder", config.get("encoder_windows") == "full")
     layer = config.get("encoder_layer", 0)
     if not 1 <= layer <= whisper.num_layers:
@@ -241,7 +255,7 @@ def assemble(
         voice=None,
         dialect=dialect,
         stop=stop,
-        segmenter=PhraseSegmenter() if trigger is None else TriggerSegmenter(**trigger),
+        segmenter=PhraseSegmenter(**config.get("phrases") or {}) if trigger is None else TriggerSegmenter(**trigger),
         trims=trigger is None,
         trigger_H=None if trigger is None else s2t.llm.get_output_embeddings().weight[period],
     )

@@ -40,7 +40,8 @@ class PhraseSegmenter:
     """Cuts before a token that starts a word: after a sentence end, after a clause of some length, or at `longest`.
 
     Nothing is heard before the first segment is whole, so that one is shorter: it may also end where a phrase does, which is
-    before a function word that follows another kind of word ("The capital of France | is Paris").
+    before a function word that follows another kind of word ("The capital of France | is Paris"). With several `early` segments
+    the second may be twice as long, the third three times, so that each is ready when the one before has been heard.
     """
 
     shortest: int = 3  # tokens before a sentence end may cut
@@ -50,6 +51,7 @@ class PhraseSegmenter:
         6  # tokens of the first segment before the end of a phrase may cut; 0: the first is as the others
     )
     first_longest: int = 10  # tokens of the first segment after which any word boundary cuts
+    early: int = 1  # segments that end so, the second after twice as many tokens, the third after three times as many
     text: str = field(default="", init=False)
     count: int = field(default=0, init=False)
     segments: int = field(default=0, init=False)  # that have ended
@@ -73,8 +75,9 @@ class PhraseSegmenter:
         text = self.text.rstrip(" ")
         if text.endswith(SENTENCE_ENDS):
             return self.count >= self.shortest
-        if self.first_phrase and self.segments == 0:
-            if self.count >= self.first_longest or (self.count >= self.first_phrase and _starts_phrase(text, piece)):
+        if self.first_phrase and self.segments < self.early:
+            size = self.count / (self.segments + 1)
+            if size >= self.first_longest or (size >= self.first_phrase and _starts_phrase(text, piece)):
                 return True
         return self.count >= self.longest or (text.endswith(CLAUSE_ENDS) and self.count >= self.clause)
 

@@ -27,7 +27,7 @@ from tests.released.test_fairseq import write_vocoder
 SETTINGS = {
     "decoding": {"temperature": 0.0, "max_new_tokens": 40},
     "speech": {"longest": 12},
-    "trigger": {"window": 2, "shortest": 6, "longest": 9},
+    "segments": {"window": 2, "shortest": 6, "longest": 9},
 }
 
 

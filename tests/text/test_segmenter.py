@@ -27,6 +27,17 @@ def test_the_first_segment_ends_with_its_phrase_and_the_others_do_not():
     assert cut_text(words) == [(0, 8)]  # never between two function words
 
 
+def test_early_segments_of_three_to_five_tokens_grow():
+    early = {"first_phrase": 3, "first_longest": 5}
+    words = [" word"] * 60
+    assert cut_text(words, PhraseSegmenter(**early)) == [(0, 5), (5, 25), (25, 45), (45, 60)]
+    assert cut_text(words, PhraseSegmenter(**early, early=3)) == [(0, 5), (5, 15), (15, 30), (30, 50), (50, 60)]
+    pieces = "The| capital| city| of| France| and| the| largest| one| of| them| all| is| Paris|.".split("|")
+    assert cut_text(pieces, PhraseSegmenter(**early, early=2)) == [(0, 3), (3, 9), (9, 15)]
+    word = ["S", "im", "fer", "o", "pol", "itan", " is", " here"]
+    assert cut_text(word, PhraseSegmenter(**early)) == [(0, 6), (6, 8)]  # a word is never cut
+
+
 def reference(scores, threshold, window, shortest, longest):
     """The rule written a second time, over the whole list at once."""
     cuts, start = [], 0

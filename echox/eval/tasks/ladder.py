@@ -70,7 +70,7 @@ class Ladder:
         """Return the speech of a text by arm, float32 at 16 kHz."""
         vocoder, t2c, ids = self.parts.vocoder, self.parts.t2c, encode(self.parts.tokenizer, text)
         pieces = token_pieces(self.parts.tokenizer, ids)
-        cut = cut_text(pieces)
+        cut = cut_text(pieces, self.parts.segmenter if self.parts.trims else None)
         texts = [text_of_pieces(pieces[first:end]) for first, end in cut]
         said = [self._speak(one) for one in texts]
         copied = self.extractor.extract([at_16k(wave, self.voice.sample_rate) for wave in said])
