@@ -48,6 +48,9 @@ Output = Annotated[
     Path | None, typer.Option("--output", "-o", help="WAV file to write, - for standard output; default answer.wav.")
 ]
 Play = Annotated[bool, typer.Option("--play", help="Play the answer, too (needs the extra `audio`).")]
+SOUNDS = "Recordings (WAV, FLAC, OGG, MP3, M4A, WebM), folders of them, or - for a pipe."
+Recordings = Annotated[list[str] | None, typer.Argument(help=SOUNDS)]
+Show = Callable[[str, EchoxError], None]
 
 
 @dataclass(frozen=True)
@@ -64,10 +67,7 @@ class Question:
 
 
 def ask(
-    recordings: Annotated[
-        list[str] | None,
-        typer.Argument(help="Recordings (WAV, FLAC, OGG, MP3, M4A, WebM), folders of them, or - for a pipe."),
-    ] = None,
+    recordings: Recordings = None,
     typed: Annotated[list[str] | None, typer.Option("--typed", help="A question in writing; may be repeated.")] = None,
     output: Output = None,
     out_dir: Annotated[Path | None, typer.Option("--out-dir", help="Folder for several answers.")] = None,
@@ -92,14 +92,13 @@ def ask(
     Exit status 1 when a question got no answer, also where nothing was understood in a recording.
     """
     check_seconds(max_seconds)
-    _check_together(text_only, max_seconds, as_json, output)
-    try:
-        sounds = expanded(recordings or []) + (["microphone"] if mic else [])
-    except EchoxError as error:
-        (json_error if as_json else plain_error)("", error)
-        raise typer.Exit(1) from error
-    questions = plan(sounds, typed or [], output, out_dir, text_only)
+    if text_only and max_seconds is not None:
+        raise typer.BadParameter("--text-only makes no speech to limit: leave out --max-seconds.")
+    check_standard(as_json, output)
     answer, show_error = (_answer_json, json_error) if as_json else (_answer_plain, plain_error)
+    with refused(show_error):
+        sounds = expanded(recordings or []) + (["microphone"] if mic else [])
+    questions = plan(sounds, typed or [], output, out_dir, text_only)
     options = {"text_only": text_only, "max_seconds": max_seconds, "seed": seed}
     place = None if text_only or out_dir is None else attempt(make_folder, out_dir)
     try:
@@ -124,7 +123,7 @@ def answer_each(
     problems: Sequence[EchoxError | None],
     load: Callable[[], Any],
     answer: Callable[[Any, int], None],
-    show_error: Callable[[str, EchoxError], None],
+    show_error: Show,
 ) -> None:
     """Answer, by their numbers, all that have no problem yet, with what `load` returns; it is not called where there are none.
 
@@ -146,10 +145,18 @@ def answer_each(
         raise typer.Exit(1)
 
 
-def _check_together(text_only: bool, max_seconds: float | None, as_json: bool, output: Path | None) -> None:
-    """Raise a usage error where two options cannot both be meant."""
-    if text_only and max_seconds is not None:
-        raise typer.BadParameter("--text-only makes no speech to limit: leave out --max-seconds.")
+@contextmanager
+def refused(show_error: Show, name: str = "") -> Iterator[None]:
+    """Show an error that a user can put right, and end with exit status 1."""
+    try:
+        yield
+    except EchoxError as error:
+        show_error(name, error)
+        raise typer.Exit(1) from error
+
+
+def check_standard(as_json: bool, output: Path | None) -> None:
+    """Raise a usage error where both JSON and speech would go to standard output."""
     if as_json and output == Path(STANDARD):
         raise typer.BadParameter("--json and -o - both want standard output: give -o a file.")
 

@@ -83,9 +83,8 @@ def qa(
         default_scorer(suite) if scorer is None else scorer, scorer_endpoint, scorer_model, scorer_prompt
     )
     choice = ModelChoice(model, endpoint, device, llm, timeout, retries, system)
-    options = QaOptions(
-        arms, judge, judge_window, recogniser, out, limit, shard, batch, seed, max_seconds, retry_failed, marks, typed_from,
-    )  # fmt: skip
+    heard = (arms, judge, judge_window, recogniser)
+    options = QaOptions(*heard, out, limit, shard, batch, seed, max_seconds, retry_failed, marks, typed_from)
     path = run_qa(items, source, choice, scorers, options, typer.echo)
     _show(write_report([path], out, typer.echo))
     typer.echo(f"report: {out / 'report.html'}")
@@ -109,11 +108,12 @@ def spoken_set(
     """Choose questions by their typed answers and speak them in held-out voices, clean and spoilt."""
     from tqdm import tqdm
 
+    from echox.eval.questions import names_in
     from echox.eval.scorers.answers import find_scorer
     from echox.eval.tasks.spoken_set import KINDS, held_out_voice, make_set, read_typed
 
     found = read_typed(typed, find_scorer(scorer))
-    names = [name.strip() for name in conditions.split(",") if name.strip()]
+    names = names_in(conditions)
     with tqdm(desc="spoken", unit=" questions") as bar:
         chosen = make_set(out, found, (right, wrong), lambda: held_out_voice(kokoro), names, shard, seed, bar.update)
     counts = {kind: sum(item.kind == kind for item in chosen) for kind in KINDS}
@@ -145,14 +145,13 @@ def hearing(
 ) -> None:
     """Print the word errors of what a model heard, beside a recogniser's, and whether it hears words in no speech."""
     from echox.eval.model_under_test import ModelChoice, load_subject
-    from echox.eval.tasks.hearing import HearingOptions, Recognisers, gather, run_hearing
+    from echox.eval.questions import names_in
+    from echox.eval.tasks.hearing import Recognisers, gather, run_hearing
 
-    names = [name.strip() for name in conditions.split(",") if name.strip()]
-    spoken_items, nothings = gather(spoken, names, clips or [], only, nothing)
+    arms = gather(spoken, names_in(conditions), clips or [], only, nothing)
     recognisers = Recognisers.load(reference, reference_beam, judge if clips else "", judge_beam, device)
     subject, name = load_subject(ModelChoice(model, "", device, llm))
-    options = HearingOptions(out, limit, shard)
-    _show(run_hearing(subject, name, spoken_items, nothings, recognisers, options, typer.echo))
+    _show(run_hearing(subject, name, arms, recognisers, out, typer.echo, limit, shard))
 
 
 @app.command()
@@ -237,12 +236,12 @@ def speech(
 ) -> None:
     """Print opinion scores, word errors and signal checks of spoken answers, beside a reference voice if there is one."""
     from echox.eval.model_under_test import ModelChoice, load_subject
+    from echox.eval.questions import names_in
     from echox.eval.tasks.joins import run_joins
     from echox.eval.tasks.speech import ReferenceVoice, run_speech
 
-    names = [name.strip() for name in networks.split(",") if name.strip()]
     beside = ReferenceVoice.load(reference, judge, judge_window) if reference else None
-    tables = run_speech(results, names, voice, out, typer.echo, beside, limit)
+    tables = run_speech(results, names_in(networks), voice, out, typer.echo, beside, limit)
     if joins:
         subject, name = load_subject(ModelChoice(model, "", device, llm))
         tables += run_joins(subject, name, results, joins, out)

@@ -20,7 +20,7 @@ from echox.audio import check_output, to_pcm16, wav_writer
 from echox.commands import ask
 from echox.commands.progress import shown
 from echox.commands.sound import play
-from echox.errors import EchoxError, InputError, OutputError
+from echox.errors import InputError, OutputError
 from echox.files import read_text
 
 if TYPE_CHECKING:
@@ -51,10 +51,9 @@ def say(
     ask.check_seconds(max_seconds)
     if (text is None) == (file is None):
         raise typer.BadParameter("give a text, - or --file.", param_hint="TEXT")
-    if as_json and output == Path(ask.STANDARD):
-        raise typer.BadParameter("--json and -o - both want standard output: give -o a file.")
+    ask.check_standard(as_json, output)
     name = text if text not in (None, ask.STANDARD) else str(file or "standard input")
-    try:
+    with ask.refused(ask.json_error if as_json else ask.plain_error, name):
         lines = _lines(text, file)
         if output != Path(ask.STANDARD):
             check_output(output)
@@ -62,9 +61,6 @@ def say(
             play(None, 0)
         assistant = ask.load_assistant(model, llm, device, dtype)
         reply, seconds, left_out = _speak(assistant, lines, output, max_seconds, play_it)
-    except EchoxError as error:
-        (ask.json_error if as_json else ask.plain_error)(name, error)
-        raise typer.Exit(1) from error
     if left_out and not as_json:
         typer.echo(f"echox: left out, since this voice cannot say it: {left_out}", err=True)
     cut = " [cut at the limit]" if reply.finish == "length" else ""

@@ -4,6 +4,7 @@ Parses options and prints; hearing is the model's. Nothing heavy is imported bef
 """
 
 import json
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -11,19 +12,14 @@ import typer
 from echox.audio import load_audio
 from echox.commands import ask
 from echox.commands.recordings import expanded, shown, sound_of
-from echox.errors import EchoxError
 
 LONGEST_SECONDS = 600.0
-Model = Annotated[str, typer.Option("--model", help="mini, a model folder, or a hub name owner/model.")]
 Beam = Annotated[int, typer.Option("--beam", min=1, max=100, help="Texts in view, for models that hear by CTC.")]
 
 
 def transcribe(
-    recordings: Annotated[
-        list[str],
-        typer.Argument(help="Recordings (WAV, FLAC, OGG, MP3, M4A, WebM), folders of them, or - for a pipe."),
-    ],
-    model: Model = "mini",
+    recordings: Annotated[list[str], typer.Argument(help=ask.SOUNDS)],
+    model: ask.Model = "mini",
     as_json: ask.Json = False,
     beam: Beam = 1,
     device: ask.Device = "auto",
@@ -31,16 +27,13 @@ def transcribe(
 ) -> None:
     """Write down what is said; exit status 1 when a recording cannot be heard."""
     show_error = ask.json_error if as_json else ask.plain_error
-    try:
+    with ask.refused(show_error):
         names = expanded(recordings)
         sounds = [sound_of(name) for name in names]
-    except EchoxError as error:
-        show_error("", error)
-        raise typer.Exit(1) from error
     names = [shown(name) for name in names]
     ask.answer_each(
         names,
-        [ask.attempt(_check, sound) for sound in sounds],
+        [ask.attempt(partial(load_audio, sound, max_seconds=LONGEST_SECONDS)) for sound in sounds],
         lambda: load_hearing(model, device, llm, beam),
         lambda hear, number: _answer(hear, names[number], sounds[number], as_json),
         show_error,
@@ -59,10 +52,6 @@ def load_hearing(model: str, device: str, llm: Any, beam: int) -> Any:
             return lambda sound: translator.transcribe(sound, beam=beam)
         assistant = SpeechAssistant.load(model, device=device, llm=llm)
     return lambda sound: next(iter(assistant.stream(sound, text_only=True))).heard  # it hears before it answers
-
-
-def _check(sound: str | bytes) -> None:
-    load_audio(sound, max_seconds=LONGEST_SECONDS)
 
 
 def _answer(hear: Any, name: str, sound: str | bytes, as_json: bool) -> None:

@@ -12,7 +12,7 @@ import typer
 from echox.audio import check_output, load_audio
 from echox.commands import ask
 from echox.commands.recordings import STANDARD, expanded, is_pipe, shown, sound_of
-from echox.errors import EchoxError, ModelError
+from echox.errors import ModelError
 
 if TYPE_CHECKING:
     from echox.generate.translation import Translation
@@ -27,10 +27,7 @@ Beam = Annotated[int | None, typer.Option("--beam", min=1, max=100, help="Hypoth
 
 
 def translate(
-    recordings: Annotated[
-        list[str] | None,
-        typer.Argument(help="Recordings (WAV, FLAC, OGG, MP3, M4A, WebM), folders of them, or - for a pipe."),
-    ] = None,
+    recordings: ask.Recordings = None,
     model: Model = "",
     typed: Annotated[list[str] | None, typer.Option("--typed", help="Text to translate instead; repeat it.")] = None,
     to: Annotated[str, typer.Option("--to", help="speech, or text for models that write.")] = "speech",
@@ -46,20 +43,16 @@ def translate(
     ask.check_seconds(max_seconds)
     model = model or (WRITER if to == "text" else "")
     _check_usage(bool(recordings), bool(typed), to, model)
-    if as_json and output == Path(STANDARD):
-        raise typer.BadParameter("--json and -o - both want standard output: give -o a file.")
+    ask.check_standard(as_json, output)
     if to == "text" and (output or out_dir):
         raise typer.BadParameter("--to text prints: leave -o and --out-dir out.")
     show_error = ask.json_error if as_json else ask.plain_error
-    try:
+    with ask.refused(show_error):
         names = expanded(recordings or []) + list(typed or [])
         places = plan(names, output, out_dir) if to == "speech" else [None] * len(names)
         given = names if typed else [sound_of(name) for name in names]
         if out_dir is not None:
             ask.make_folder(out_dir)
-    except EchoxError as error:
-        show_error("", error)
-        raise typer.Exit(1) from error
     check = _check_typed if typed else _check
     problems = [ask.attempt(check, one, place) for one, place in zip(given, places, strict=True)]
     names = names if typed else [shown(name) for name in names]

@@ -7,7 +7,8 @@ Parses options, reads and writes the files; the work is in echox/units.  Nothing
 A line of units.jsonl holds `id`, `units` (runs written once) and `durations` (frames of each run).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -65,18 +66,16 @@ def extract(
     out: Annotated[str, typer.Option("--out", "-o", help="File to write.")] = "units.jsonl",
 ) -> None:
     """Write the de-duplicated units of sound files, one JSON object a line."""
-    from echox.data.manifest import write_jsonl
     from echox.units.extractor import UnitExtractor, load_centroids
 
     centroids, meta = load_centroids(units)
     encode, _, _ = load_encoder(encoder, meta.layer, meta.window)
     extractor = UnitExtractor(encode, centroids, meta)
-    records: list[dict[str, Any]] = []
-    for waves in batches(shown(read_sounds(sounds), "encoding")):
-        for (name, _), found in zip(waves, extractor.extract([wave for _, wave in waves]), strict=True):
-            records.append({"id": name, "units": found.ids.tolist(), "durations": found.durations.tolist()})
-    write_jsonl(out, records)
-    typer.echo(f"{out}: {len(records)} sequences, {sum(len(record['units']) for record in records)} units")
+
+    def units_of(waves: "list[np.ndarray]") -> list[dict[str, Any]]:
+        return [{"units": one.ids.tolist(), "durations": one.durations.tolist()} for one in extractor.extract(waves)]
+
+    write_units(out, sounds, units_of)
 
 
 @app.command()
@@ -90,20 +89,18 @@ def normalise(
     """Write the units that one reference voice would have said, one JSON object a line; they have no durations."""
     import torch
 
-    from echox.data.manifest import write_jsonl
     from echox.models.normaliser import Normaliser
     from echox.models.ragged import pad_right
 
     model = Normaliser.load(normaliser).float().eval()
     encode, _, _ = load_encoder(encoder, model.config.encoder_layer, window)
-    records: list[dict[str, Any]] = []
-    for waves in batches(shown(read_sounds(sounds), "encoding")):
-        states_BTD, mask_BT = pad_right([torch.as_tensor(row) for row in encode([wave for _, wave in waves])])
+
+    def units_of(waves: "list[np.ndarray]") -> list[dict[str, Any]]:
+        states_BTD, mask_BT = pad_right([torch.as_tensor(row) for row in encode(waves)])
         model.check_width(states_BTD.shape[2])
-        for (name, _), found in zip(waves, model.units(states_BTD, mask_BT.sum(1)), strict=True):
-            records.append({"id": name, "units": found})
-    write_jsonl(out, records)
-    typer.echo(f"{out}: {len(records)} sequences, {sum(len(record['units']) for record in records)} units")
+        return [{"units": found} for found in model.units(states_BTD, mask_BT.sum(1))]
+
+    write_units(out, sounds, units_of)
 
 
 @app.command()
@@ -150,18 +147,27 @@ def speak(
 ) -> None:
     """Speak units.jsonl files through a vocoder, one WAV a line."""
     from echox.audio import save_wav
-    from echox.errors import OutputError
+    from echox.commands.ask import make_folder
     from echox.generate.parts import load_vocoder
 
     model = load_vocoder(Path(vocoder)).eval()
-    try:
-        Path(out_dir).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{out_dir} cannot be made ({error.strerror}): choose another folder.") from error
+    make_folder(Path(out_dir))
     for name, ids, durations in shown(read_units(files), "speaking"):
         path = Path(out_dir) / f"{name}.wav"
         save_wav(path, model.speak(ids.tolist(), durations if keep_durations else None), model.config.sample_rate)
         typer.echo(str(path))
+
+
+def write_units(out: str, sounds: list[str], units_of: "Callable[[list[np.ndarray]], list[dict[str, Any]]]") -> None:
+    """Write a line for every sound, with its id and what `units_of` says of some waves; raises OutputError."""
+    from echox.data.manifest import write_jsonl
+
+    records: list[dict[str, Any]] = []
+    for some in batches(shown(read_sounds(sounds), "encoding")):
+        found = units_of([wave for _, wave in some])
+        records += [{"id": name, **one} for (name, _), one in zip(some, found, strict=True)]
+    write_jsonl(out, records)
+    typer.echo(f"{out}: {len(records)} sequences, {sum(len(record['units']) for record in records)} units")
 
 
 def load_encoder(name: str, layer: int, window: str) -> "tuple[Encode, str, int]":
@@ -169,23 +175,13 @@ def load_encoder(name: str, layer: int, window: str) -> "tuple[Encode, str, int]
 
     "short" is Whisper on windows as long as the audio; every other window is the encoder's own. Raises ModelError.
     """
-    if window == "short":
-        from echox.models.encoder import FRAME_SAMPLES, SpeechEncoder
+    from echox.files import sha256_of
+    from echox.prepare.encode import layer_of
 
-        whisper = SpeechEncoder.from_pretrained(name)
-        if not 1 <= layer <= whisper.num_layers:
-            from echox.errors import ModelError
-
-            raise ModelError(f"layer {layer} does not exist: {name} has layers 1 to {whisper.num_layers}.")
-
-        def encode(waves: "list[np.ndarray]") -> "list[np.ndarray]":
-            return [states[layer].cpu().numpy() for states in whisper.encode(waves, (layer,))]
-
-        return encode, _revision(name, None), FRAME_SAMPLES
-    from echox.features.ssl import HiddenStates
-
-    states = HiddenStates.from_pretrained(name, layer)
-    return states, _revision(name, getattr(states.config, "_commit_hash", None)), states.hop
+    encode, hop = layer_of(name, layer, window == "short")
+    weights = Path(name) / "model.safetensors"
+    known = getattr(getattr(encode, "config", None), "_commit_hash", None) or "unknown"  # of a hub name
+    return encode, f"sha256:{sha256_of(weights)}" if weights.is_file() else known, hop
 
 
 def read_sounds(names: list[str]) -> "Iterator[tuple[str, np.ndarray]]":
@@ -231,13 +227,8 @@ def read_units(files: list[str]) -> "Iterator[tuple[str, np.ndarray, list[int] |
 
 def batches(sounds: "Iterator[tuple[str, np.ndarray]]") -> "Iterator[list[tuple[str, np.ndarray]]]":
     """Yield lists of BATCH sounds, the last one shorter."""
-    batch = []
-    for sound in sounds:
-        batch.append(sound)
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
+    sounds = iter(sounds)
+    while batch := list(islice(sounds, BATCH)):
         yield batch
 
 
@@ -249,11 +240,3 @@ def _unique(name: str, seen: set[str]) -> str:
         found = f"{name}-{count}"
     seen.add(found)
     return found
-
-
-def _revision(name: str, commit: str | None) -> str:
-    """Return the commit of a hub name or the sha256 of a folder's weights."""
-    from echox.files import sha256_of
-
-    weights = Path(name) / "model.safetensors"
-    return f"sha256:{sha256_of(weights)}" if weights.is_file() else commit or "unknown"

@@ -22,6 +22,7 @@ from echox.hub import resolve_model
 
 RECORDED = (EchoxError, RuntimeError, ValueError, OSError)
 """Errors of one question that are recorded; anything else is a fault of the program and stops the run."""
+NO_SOUND = np.zeros(0, np.float32)
 SILENCE = Reply("", "", None, SAMPLE_RATE, finish="empty")
 """The answer of a model that had nothing to say: it is empty, which is wrong but no failure."""
 
@@ -58,8 +59,6 @@ class ModelChoice:
     @property
     def folder(self) -> Path | None:
         """The folder of a local model, None for a server's and the fake."""
-        from echox.hub import resolve_model
-
         return None if self.endpoint or self.model == "fake" else resolve_model(self.model)
 
 
@@ -166,6 +165,11 @@ def _accepted(call: Callable[..., Any], options: dict[str, Any]) -> dict[str, An
     if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in known.values()):
         return options
     return {name: value for name, value in options.items() if name in known}
+
+
+def sounds_of(found: Sequence[Any]) -> list[np.ndarray]:
+    """Return waves for a recogniser, no sound where one could not be had."""
+    return [NO_SOUND if isinstance(wave, Failure) else wave for wave in found]
 
 
 def attempt(call: Callable[[], Any], what: str = "") -> Any:

@@ -81,6 +81,11 @@ def check_questions(
         raise InputError(f"{source} holds no questions.")
 
 
+def names_in(text: str) -> list[str]:
+    """Return the names of a comma-separated list."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def take(questions: Sequence[T], limit: int | None = None, shard: str = "0/1") -> list[T]:
     """Return every n-th question from the i-th of the first `limit`, for a shard written `i/n` counted from 0.
 
@@ -124,15 +129,12 @@ def write_questions(path: str | Path, questions: Sequence[Item]) -> None:
 
 def fingerprint(questions: Sequence[Item]) -> str:
     """Return 16 hexadecimal digits that change when any id, question, answer or recording does."""
-    content = [[item.id, item.question, list(item.answers), _audio_mark(item.audio)] for item in questions]
+
+    def mark(path: Path | None) -> str:
+        return "" if path is None or not os.path.isfile(path) else sha256_of(path)
+
+    content = [[item.id, item.question, list(item.answers), mark(item.audio)] for item in questions]
     return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()[:16]
-
-
-def _audio_mark(path: Path | None) -> str:
-    """Return the hash of a recording's bytes, nothing when there is none."""
-    if path is None or not os.path.isfile(path):
-        return ""
-    return sha256_of(path)
 
 
 def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:

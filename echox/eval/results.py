@@ -8,7 +8,6 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from echox.data.manifest import read_jsonl
@@ -20,10 +19,7 @@ FREE = frozenset({"arms", "limit", "shard", "started", "machine", "load_seconds"
 Run = tuple[dict[str, Any], list[dict[str, Any]]]
 """The settings and the items of one run."""
 OURS = b'{"type": "settings"'  # how a results file begins
-BESIDE = (
-    "speech.jsonl", "joins.jsonl", "latency.jsonl", "ladder.jsonl", "asr.jsonl", "hearing.jsonl",
-    "translation.jsonl", "gap.json",
-)  # fmt: skip
+BESIDE = ("speech", "joins", "latency", "ladder", "asr", "hearing", "translation")  # tasks whose results stand beside
 
 
 def _line(record: dict[str, Any]) -> str:
@@ -41,13 +37,14 @@ class Results:
         self.path = Path(path)
         self.settings = json.loads(_line(settings))
         self.items: dict[tuple[str, str], dict[str, Any]] = {}
-        if self.path.is_file() and self.path.stat().st_size:
+        if self.path.is_file():
             drop_partial_line(self.path, OURS)
-        if self.path.is_file() and self.path.stat().st_size:
-            earlier, items = read_results(self.path)
-            _refuse_changes(self.path, earlier, self.settings)
-            self.items = {(item["arm"], item["id"]): item for item in items}
-        self._done = {key for key, item in self.items.items() if not (retry_failed and item.get("error"))}
+            if self.path.stat().st_size:
+                earlier, items = read_results(self.path)
+                _refuse_changes(self.path, earlier, self.settings)
+                self.items = {(item["arm"], item["id"]): item for item in items}
+        self.done = {key for key, item in self.items.items() if not (retry_failed and item.get("error"))}
+        """The (arm, id) pairs that need no more work."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("a", encoding="utf-8")
@@ -60,12 +57,17 @@ class Results:
         """Write one finished item, through to the disk; raise OutputError when the disk is full or gone."""
         self._write({"type": "item", **item})
         self.items[item["arm"], item["id"]] = item
-        self._done.add((item["arm"], item["id"]))
+        self.done.add((item["arm"], item["id"]))
 
     @property
-    def done(self) -> set[tuple[str, str]]:
-        """The (arm, id) pairs that need no more work."""
-        return self._done
+    def rows(self) -> list[dict[str, Any]]:
+        """Every item, in the order of the file."""
+        return list(self.items.values())
+
+    def batches(self, arm: str, items: Iterable[Any], size: int) -> list[list[Any]]:
+        """Return what is still to do of an arm, `size` items with an `id` at a time."""
+        todo = [item for item in items if (arm, item.id) not in self.done]
+        return [todo[start : start + size] for start in range(0, len(todo), size)]
 
     def _write(self, record: dict[str, Any]) -> None:
         try:
@@ -80,7 +82,7 @@ class Results:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         self._file.close()
 
 
@@ -90,13 +92,16 @@ def results_path(out: Path, shard: str, stem: str = "results") -> Path:
     return out / (f"{stem}.jsonl" if count == "1" else f"{stem}.{index}of{count}.jsonl")
 
 
-def read_results(path: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def read_results(path: str | Path) -> Run:
     """Return the settings and the items of a results file, a later line for the same arm and id replacing an earlier.
 
     Raises InputError when the file is missing, empty, not ours or torn in the middle.
     """
     if Path(path).suffix == ".json":
-        return _read_gap(Path(path)), []
+        content = read_json(path)
+        if not isinstance(content, dict) or content.get("task") != "gap":
+            raise InputError(f"{path} is not a gap.json of this version of `echox eval gap`: run it again.")
+        return content, []
     lines = read_jsonl(path)
     if not lines or lines[0].get("type") != "settings":
         raise InputError(f"{path} is not a results file of `echox eval`: its first line holds no settings.")
@@ -108,15 +113,7 @@ def read_results(path: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]
     return lines[0], list(items.values())
 
 
-def _read_gap(path: Path) -> dict[str, Any]:
-    """Return the content of a gap.json as settings; raise InputError when it is not one."""
-    content = read_json(path)
-    if not isinstance(content, dict) or content.get("task") != "gap":
-        raise InputError(f"{path} is not a gap.json of this version of `echox eval gap`: run it again.")
-    return content
-
-
-def read_beside(paths: Iterable[str | Path]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+def read_beside(paths: Iterable[str | Path]) -> list[Run]:
     """Return the runs of `read_all` and those of asr, speech, latency and gap that lie beside a given file.
 
     What lies beside and cannot be read is left out; a file that was given must be whole.
@@ -124,10 +121,10 @@ def read_beside(paths: Iterable[str | Path]) -> list[tuple[dict[str, Any], list[
     given = [Path(path) for path in paths]
     known = {path.resolve() for path in given}
     folders = list(dict.fromkeys(path.resolve().parent for path in given))
-    beside = [folder / name for folder in folders for name in BESIDE if (folder / name).is_file()]
+    names = (*(f"{task}.jsonl" for task in BESIDE), "gap.json")
     runs = read_all(given)
-    for path in beside:
-        if path not in known:
+    for path in (folder / name for folder in folders for name in names):
+        if path.is_file() and path not in known:
             try:
                 runs += read_all([path])
             except InputError:
@@ -135,17 +132,16 @@ def read_beside(paths: Iterable[str | Path]) -> list[tuple[dict[str, Any], list[
     return runs
 
 
-def read_all(paths: Iterable[str | Path]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+def read_all(paths: Iterable[str | Path]) -> list[Run]:
     """Return (settings, items) per run, files of one run's shards joined, an item that is there twice counted once.
 
     Raises InputError without a single file, or when two files of a run hold different results for one arm and id.
     """
-    runs: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
+    runs: list[Run] = []
     for path in paths:
         settings, items = read_results(path)
-        settings["folder"] = str(Path(path).resolve().parent)
-        for item in items:
-            item["folder"] = str(Path(path).resolve().parent)
+        for record in (settings, *items):
+            record["folder"] = str(Path(path).resolve().parent)
         same = next((run for run in runs if "shard" in settings and not _changes(run[0], settings)), None)
         if same is None:
             runs.append((settings, items))

@@ -27,9 +27,6 @@ class Interval:
     high: float
     n: int
 
-    def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}] n={self.n}"
-
 
 @lru_cache(maxsize=8)
 def draw_counts(n: int, resamples: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
@@ -55,10 +52,7 @@ def resample_means(scores_NA: np.ndarray, resamples: int = RESAMPLES, seed: int 
 
 
 def paired_bootstrap(
-    scores_NA: np.ndarray,
-    statistic: Callable[[np.ndarray], np.ndarray],
-    resamples: int = RESAMPLES,
-    seed: int = SEED,
+    scores_NA: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], resamples: int = RESAMPLES, seed: int = SEED
 ) -> Interval:
     """Return `statistic` of the arms' means with its 95 % interval.
 
@@ -87,26 +81,20 @@ def mean(scores_N: ArrayLike, resamples: int = RESAMPLES, seed: int = SEED) -> I
     return paired_bootstrap(np.asarray(scores_N, dtype=np.float64)[:, None], lambda m: m[..., 0], resamples, seed)
 
 
-def difference(scores_N: ArrayLike, minus_N: ArrayLike, resamples: int = RESAMPLES, seed: int = SEED) -> Interval:
+def difference(scores_N: ArrayLike, minus_N: ArrayLike) -> Interval:
     """Return mean(scores) - mean(minus) over the same questions, with its interval."""
-    pair = np.stack([np.asarray(scores_N, float), np.asarray(minus_N, float)], axis=1)
-    return paired_bootstrap(pair, lambda m: m[..., 0] - m[..., 1], resamples, seed)
+    return paired_bootstrap(np.stack([scores_N, minus_N], axis=1), lambda m: m[..., 0] - m[..., 1])
 
 
-def ratio(scores_N: ArrayLike, over_N: ArrayLike, resamples: int = RESAMPLES, seed: int = SEED) -> Interval:
-    """Return mean(scores) / mean(over) over the same questions, with its interval; NaN when `over` is all zero."""
+def ratio(scores_N: ArrayLike, over_N: ArrayLike) -> Interval:
+    """Return mean(scores) / mean(over) over the same questions, with its interval; NaN when `over` is all zero.
 
-    def divide(means: np.ndarray) -> np.ndarray:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(means[..., 1] > 0, means[..., 0] / means[..., 1], np.nan)
-
-    pair = np.stack([np.asarray(scores_N, float), np.asarray(over_N, float)], axis=1)
-    return paired_bootstrap(pair, divide, resamples, seed)
+    Of errors and lengths it is sum(errors) / sum(lengths), as a word error rate is formed.
+    """
+    return paired_bootstrap(np.stack([scores_N, over_N], axis=1), lambda m: divided(m[..., 0], m[..., 1]))
 
 
-def stratified_ratio(
-    strata: Sequence[tuple[float, np.ndarray]], resamples: int = RESAMPLES, seed: int = SEED
-) -> Interval:
+def stratified_ratio(strata: Sequence[tuple[float, np.ndarray]]) -> Interval:
     """Return the ratio of two totals over a population sampled by strata, each resampled by itself.
 
     A stratum is (its size in the population, float [n, 2] of its sample). NaN when the second total is zero.
@@ -114,16 +102,16 @@ def stratified_ratio(
     if not strata:
         return Interval(float("nan"), float("nan"), float("nan"), 0)
     value_2 = np.sum([size * scores_N2.mean(axis=0) for size, scores_N2 in strata], axis=0)
-    drawn = [resample_means(scores_N2, resamples, seed + place) for place, (_, scores_N2) in enumerate(strata)]
-    totals_R2 = np.sum([size * means_R2 for (size, _), means_R2 in zip(strata, drawn, strict=True)], axis=0)
+    drawn = [size * resample_means(scores_N2, seed=SEED + place) for place, (size, scores_N2) in enumerate(strata)]
+    totals_R2 = np.sum(drawn, axis=0)
+    values_R = divided(totals_R2[:, 0], totals_R2[:, 1])
+    return _interval(float(divided(*value_2)), values_R, sum(len(scores_N2) for _, scores_N2 in strata))
+
+
+def divided(values: np.ndarray, over: np.ndarray) -> np.ndarray:
+    """Return quotients, NaN where there is nothing to divide by."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        value, values_R = value_2[0] / value_2[1], totals_R2[:, 0] / totals_R2[:, 1]
-    return _interval(float(value), values_R, sum(len(scores_N2) for _, scores_N2 in strata))
-
-
-def rate(errors_N: ArrayLike, lengths_N: ArrayLike, resamples: int = RESAMPLES, seed: int = SEED) -> Interval:
-    """Return sum(errors) / sum(lengths), as a word error rate is formed, with its interval over utterances."""
-    return ratio(errors_N, lengths_N, resamples, seed)
+        return np.where(over > 0, values / over, np.nan)
 
 
 def percentile(values: ArrayLike, q: float) -> float:

@@ -39,11 +39,26 @@ def names_note(settings: dict[str, Any]) -> str:
     return f"{scorer}; judge {settings.get('judge') or 'none'}"
 
 
+def by_arm(items: Items) -> dict[str, list[dict[str, Any]]]:
+    """Return the items of each arm, arms in the order in which they come."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for item in items:
+        found.setdefault(item["arm"], []).append(item)
+    return found
+
+
+def shared(first: Items, second: Items) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Return the items of two arms or runs that answer one question, in the order of the first."""
+    others = {item["id"]: item for item in second}
+    return [(item, others[item["id"]]) for item in first if item["id"] in others]
+
+
 def pair(items: Items, first: str, second: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the scores of two arms on the questions that both hold, in one order."""
-    by_id = [{item["id"]: float(item["score"]) for item in items if item["arm"] == arm} for arm in (first, second)]
-    shared = sorted(by_id[0].keys() & by_id[1].keys())
-    return np.array([by_id[0][id] for id in shared]), np.array([by_id[1][id] for id in shared])
+    """Return the scores of two arms on the questions that both hold, in the order of their ids."""
+    arms = by_arm(sorted(items, key=lambda item: item["id"]))
+    both = [(one["score"], other["score"]) for one, other in shared(arms.get(first, []), arms.get(second, []))]
+    scores_2N = np.array(both, float).reshape(-1, 2).T
+    return scores_2N[0], scores_2N[1]
 
 
 def arms_of(items: Items) -> list[str]:
@@ -52,9 +67,22 @@ def arms_of(items: Items) -> list[str]:
     return [arm for arm in ORDER if arm in found] + sorted(found - set(ORDER))
 
 
+def failures(items: Items) -> int:
+    """Return how many items failed."""
+    return sum(bool(item["error"]) for item in items)
+
+
 def pooled_rate(items: Items, edits: str, lengths: str) -> str:
     """Return all edits over all lengths of the items as percent, with its interval."""
-    return percent(stats.rate([item[edits] for item in items], [item[lengths] for item in items]))
+    return percent(stats.ratio([item[edits] for item in items], [item[lengths] for item in items]))
+
+
+def rates_between(both: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> Interval:
+    """Return how many more word errors the first of each two has, as percent of the words; NaN without words."""
+    counts_N3 = np.array([(one["word_edits"], other["word_edits"], other["words"]) for one, other in both], float)
+    return stats.paired_bootstrap(
+        counts_N3.reshape(-1, 3), lambda m: stats.divided(100 * (m[..., 0] - m[..., 1]), m[..., 2])
+    )
 
 
 def percent(found: Interval) -> str:

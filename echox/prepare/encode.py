@@ -74,29 +74,40 @@ def check_shard(shard: Shard) -> None:
         raise ConfigError(f"shard {shard[0]} of {shard[1]} does not exist: count from 0.")
 
 
-def load_whisper(folder: Path, precision: str, device: str = "auto") -> SpeechEncoder:
+def load_whisper(folder: str | Path, precision: str, device: str = "auto") -> SpeechEncoder:
     """Return a frozen Whisper encoder in the named precision."""
     encoder = SpeechEncoder.from_pretrained(folder)
     encoder.whisper.to(pick_device(device), getattr(torch, precision))
     return encoder
 
 
-def load_encode(settings: EncoderSettings) -> tuple[Encode, int]:
-    """Return a function from 16 kHz waves to float16 states (T, D), batched by seconds of audio, and the samples of a frame."""
-    layer, device = settings.layer, pick_device(settings.device)
-    if settings.window == "own":
+def layer_of(
+    encoder: str | Path, layer: int, short: bool, precision: str = "float32", device: str = "cpu"
+) -> tuple[Encode, int]:
+    """Return a function from 16 kHz waves to the states (T, D) of a layer and the samples of a frame.
+
+    `short`: Whisper without padding to 30 s; other encoders have their own rule, and float32. ModelError for no such layer.
+    """
+    if not short:
         from echox.features.ssl import HiddenStates
 
-        states = HiddenStates.from_pretrained(settings.encoder, layer).to(device)
-        return in_batches(states, settings.batch_seconds), states.hop
-    whisper = load_whisper(settings.encoder, settings.precision, settings.device)
+        states = HiddenStates.from_pretrained(encoder, layer).to(pick_device(device))
+        return states, states.hop
+    whisper = load_whisper(encoder, precision, device)
     if not 1 <= layer <= whisper.num_layers:
-        raise ModelError(f"layer {layer} does not exist: {settings.encoder} has layers 1 to {whisper.num_layers}.")
+        raise ModelError(f"layer {layer} does not exist: {encoder} has layers 1 to {whisper.num_layers}.")
 
     def encode(waves: list[np.ndarray]) -> list[np.ndarray]:
-        return [found[layer].to(torch.float16).cpu().numpy() for found in whisper.encode(waves, (layer,))]
+        return [found[layer].float().cpu().numpy() for found in whisper.encode(waves, (layer,))]
 
-    return in_batches(encode, settings.batch_seconds), FRAME_SAMPLES
+    return encode, FRAME_SAMPLES
+
+
+def load_encode(settings: EncoderSettings) -> tuple[Encode, int]:
+    """Return a function from 16 kHz waves to float16 states (T, D), batched by seconds of audio, and the samples of a frame."""
+    short = settings.window == "short"
+    encode, hop = layer_of(settings.encoder, settings.layer, short, settings.precision, settings.device)
+    return in_batches(encode, settings.batch_seconds), hop
 
 
 def in_batches(encode: Callable[[list[np.ndarray]], Any], seconds: float) -> Encode:

@@ -133,7 +133,7 @@ MUTATIONS = (
         "gap",
         "words without states are stacked",
         "eval/scorers/likeness.py",
-        "if all(found[word].shape == shape for word in item.words())",
+        "if all(found[word].shape == shape for word in item)",
         "",
         "gap",
     ),
@@ -153,17 +153,17 @@ MUTATIONS = (
     qa("no path of the question's recording", "None if item.audio is None else str(item.audio)", "None"),
     qa(
         "silent answers flatter WER",
-        'item.get("transcript") is not None]\n        if own',
-        'item.get("signal")]\n        if own',
+        'item.get("transcript") is not None])\n    for',
+        'item.get("signal")])\n    for',
         "eval/tasks/spoken_answers.py",
         "report",
     ),
     qa("failed answers flatter WER", 'texts.get(item["id"], "")', '""', "eval/tasks/spoken_answers.py", "report"),
-    qa("a recording is not in the mark", ", _audio_mark(item.audio)]", "]", "eval/questions.py", "questions"),
+    qa("a recording is not in the mark", ", mark(item.audio)]", "]", "eval/questions.py", "questions"),
     qa(
         "only the length of a recording is in the mark",
-        "return sha256_of(path)",
-        "return str(path.stat().st_size)",
+        "else sha256_of(path)",
+        "else str(path.stat().st_size)",
         "eval/questions.py",
         "questions",
     ),
@@ -292,14 +292,14 @@ MUTATIONS = (
         "report",
     ),
     Mutation(
-        "tables", "what lies beside is not shown", "eval/results.py", "if path not in known:", "if False:", "report"
+        "tables", "what lies beside is not shown", "eval/results.py", "and path not in known:", "and False:", "report"
     ),
     Mutation(
         "tables",
         "runs are compared by place, not by id",
         "eval/report/summary.py",
-        'pair([*left, *right], "other", "first")',
-        "[x['score'] for x in right], [x['score'] for x in left][: len(right)]",
+        'shared(sorted(other, key=lambda item: item["id"]), first)',
+        "list(zip(other, first))",
         "report",
     ),
     Mutation(
@@ -356,7 +356,7 @@ MUTATIONS = (
     ears("the ratio turned round", "stats.ratio(own, other)", "stats.ratio(other, own)", "eval/tasks/hearing.py"),
     ears("the recogniser labels the clips", "recognisers.labeller.transcribe", "recognisers.reference.transcribe"),
     ears("--only is not asked", "wanted is None or path.stem in wanted", "True"),
-    ears("shards hear everything", "take(items, options.limit, options.shard)", "take(items, options.limit)"),
+    ears("shards hear everything", "take(items, limit, shard)", "take(items, limit)"),
     Mutation(
         "voices",
         "the speaking rate upside down",

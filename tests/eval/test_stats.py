@@ -48,7 +48,7 @@ def test_differences_and_ratios_by_hand():
     first, second = np.array([1, 1, 0, 0.0]), np.array([1, 0, 0, 0.0])
     assert stats.difference(second, first).value == -0.25
     assert stats.ratio(second, first).value == 0.5
-    assert stats.rate(np.array([1, 0]), np.array([2, 8])).value == pytest.approx(
+    assert stats.ratio(np.array([1, 0]), np.array([2, 8])).value == pytest.approx(
         0.1
     )  # pooled, not the mean of 0.5 and 0
 

@@ -5,7 +5,7 @@ inference_for_eval.py. Knows nothing about models.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +75,11 @@ def write_voicebench(folder: Path, items: Sequence[Mapping[str, Any]], model: st
     for item in items:
         timings = {"first_audio_ms": item.get("first_audio_seconds"), "total_ms": item.get("wall_seconds")}
         latency = {name: None if value is None else round(1000 * value, 1) for name, value in timings.items()}
+        heard = item.get("transcript")  # of a spoken answer: what was scored of it
         record = {"prompt": item["question"], "reference": item["answers"][0] if item["answers"] else ""}
-        record |= {"response": prediction(item), "response_audio": item.get("audio"), "latency": latency}
-        records.append(record | {"transcript": item.get("transcript"), "meta": {"id": item["id"], "arm": item["arm"]}})
+        record |= {"response": str(item["text"] if heard is None else heard), "response_audio": item.get("audio")}
+        record |= {"latency": latency, "transcript": heard, "meta": {"id": item["id"], "arm": item["arm"]}}
+        records.append(record)
     write_jsonl(path, records)
     return path
 
@@ -102,24 +104,18 @@ def write_ultraeval(path: Path, items: Sequence[Mapping[str, Any]], root: Path, 
 
 def write_uro(folder: Path, items: Sequence[Mapping[str, Any]], root: Path) -> Path:
     """Write URO-Bench's output folder: pred_text, question_text, gt_text, asr_text and audio/0000.wav; return it."""
-    keys = [str(number).zfill(4) for number in range(len(items))]
-    columns: dict[str, list[str]] = {
-        "pred_text": [item["text"] for item in items],
-        "question_text": [item["question"] for item in items],
-        "gt_text": [" / ".join(item["answers"]) for item in items],
-        "asr_text": [item.get("transcript") or " " for item in items],
+    columns: dict[str, Callable[[Mapping[str, Any]], str]] = {
+        "pred_text": lambda item: item["text"],
+        "question_text": lambda item: item["question"],
+        "gt_text": lambda item: " / ".join(item["answers"]),
+        "asr_text": lambda item: item.get("transcript") or " ",
     }
-    for name, values in columns.items():
-        write_jsonl(folder / f"{name}.jsonl", [{key: value} for key, value in zip(keys, values, strict=True)])
-    for key, item in zip(keys, items, strict=True):
+    for name, value in columns.items():
+        write_jsonl(folder / f"{name}.jsonl", [{f"{n:04d}": value(item)} for n, item in enumerate(items)])
+    for number, item in enumerate(items):
         if item.get("audio"):
-            copy_file(_folder(item, root) / item["audio"], folder / "audio" / f"{key}.wav")
+            copy_file(_folder(item, root) / item["audio"], folder / "audio" / f"{number:04d}.wav")
     return folder
-
-
-def prediction(item: Mapping[str, Any]) -> str:
-    """Return what was scored of an item: the judge's transcript of a spoken answer, else its text."""
-    return str(item["text"] if item.get("transcript") is None else item["transcript"])
 
 
 def _folder(item: Mapping[str, Any], root: Path) -> Path:

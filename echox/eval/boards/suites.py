@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from echox.errors import ConfigError, InputError, OutputError, require
-from echox.eval.boards.formats import LAYOUTS, read_items
+from echox.eval.boards.formats import LAYOUTS, read_items, to_question
 from echox.eval.questions import Item, check_questions, read_questions, write_questions
 from echox.files import write_bytes
 
@@ -71,13 +71,11 @@ def find_local(folder: Path, suite: str) -> Path:
     Raises InputError naming what was looked for.
     """
     plain = suite.replace("-", "_")
-    openaudio = {"trivia_qa": "trivia_qa", "web_questions": "web_questions", "llama_questions": "llama_questions"}
     names = [f"{stem}.{ending}" for ending in ("tsv", "jsonl", "csv") for stem in (suite, plain, "questions", "test")]
-    places = [folder, folder / suite, folder / plain, folder / "eval_datas" / openaudio.get(plain, plain)]
-    for place in places:
-        for name in names:
-            if (place / name).is_file():
-                return place / name
+    places = [folder, folder / suite, folder / plain, folder / "eval_datas" / plain]
+    found = next((place / name for place in places for name in names if (place / name).is_file()), None)
+    if found is not None:
+        return found
     raise InputError(f"{folder} holds no copy of {suite}: looked for {', '.join(names[:4])} and the like in it.")
 
 
@@ -108,8 +106,6 @@ def _fetch(name: str, suite: Suite) -> Path:
 
 
 def _store(record: Mapping[str, Any], suite: Suite, column: str, number: int, folder: Path) -> Item:
-    from echox.eval.boards.formats import to_question
-
     ending = Path(record[column].get("path") or "x.wav").suffix or ".wav"
     name = f"{number:05d}{ending}"
     write_bytes(folder / name, record[column]["bytes"])

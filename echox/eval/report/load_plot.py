@@ -1,26 +1,21 @@
 """The drawing of a load run: when each answer began to sound, and which of them broke off or failed."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from echox.errors import MissingDependency
-from echox.eval.report.plots import COLOURS, new_figure, to_svg
-from echox.files import write_text
+from echox.data.manifest import read_jsonl
+from echox.eval.report.plots import COLOURS, new_figure, to_svg, write_figure
 
 MARKS = ((50, "-"), (95, "--"), (99, ":"))  # shares of answers that are marked, and how
 
 
 def write_load_figure(folder: Path, tell: Callable[[str], None]) -> None:
     """Write load.svg beside a folder's load.jsonl, or tell why there is none."""
-    answers = [json.loads(line) for line in (folder / "load.jsonl").read_text(encoding="utf-8").splitlines()]
-    try:
-        write_text(folder / "load.svg", draw_load(answers))
-    except MissingDependency as error:
-        tell(f"no figure: {error}")
+    answers = read_jsonl(folder / "load.jsonl")
+    write_figure(folder / "load.svg", lambda: draw_load(answers), tell)
 
 
 def draw_load(answers: Sequence[Mapping[str, Any]]) -> str:

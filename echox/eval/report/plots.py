@@ -11,7 +11,7 @@ from echox.errors import MissingDependency, require
 from echox.eval import stats
 from echox.eval.results import Run, read_results
 from echox.eval.scorers.likeness import COSINES, RELATIONS
-from echox.eval.tables import arms_of, pair
+from echox.eval.tables import arms_of, by_arm, pair
 from echox.eval.tasks.gap import LENGTH_ONLY
 from echox.files import write_text
 
@@ -35,14 +35,12 @@ def draw_accuracy(runs: Sequence[Run]) -> str:
     figure, [[axes]] = new_figure(max(5.0, 1.2 * len(arms) + 2), 3.4)
     width = 0.8 / len(runs)
     for place, (settings, items) in enumerate(runs):
-        found = [(i, [float(x["score"]) for x in items if x["arm"] == arm]) for i, arm in enumerate(arms)]
-        found = [(i, stats.mean(np.array(scores))) for i, scores in found if scores]
-        values = np.array([100 * interval.value for _, interval in found])
-        low = values - np.array([100 * interval.low for _, interval in found])
-        high = np.array([100 * interval.high for _, interval in found]) - values
-        at = np.array([i for i, _ in found]) + (place - (len(runs) - 1) / 2) * width
-        colour = COLOURS[place % len(COLOURS)]
-        axes.bar(at, values, width * 0.9, yerr=[low, high], color=colour, capsize=3, label=str(settings.get("model")))
+        own = by_arm(items)
+        at = [i + (place - (len(runs) - 1) / 2) * width for i, arm in enumerate(arms) if arm in own]
+        found = [stats.mean([item["score"] for item in own[arm]]) for arm in arms if arm in own]
+        values, low, high = 100 * np.array([(one.value, one.low, one.high) for one in found]).reshape(-1, 3).T
+        colour, label = COLOURS[place % len(COLOURS)], str(settings.get("model"))
+        axes.bar(at, values, width * 0.9, yerr=[values - low, high - values], color=colour, capsize=3, label=label)
     axes.set_xticks(range(len(arms)), arms)
     axes.set_ylabel(f"accuracy %, {runs[0][0].get('scorer', '')}")
     if len(runs) > 1:
@@ -50,13 +48,18 @@ def draw_accuracy(runs: Sequence[Run]) -> str:
     return to_svg(figure)
 
 
+def write_figure(path: Path, draw: Callable[[], str], tell: Callable[[str], None]) -> None:
+    """Write a drawing, or tell why there is none."""
+    try:
+        write_text(path, draw())
+    except MissingDependency as error:
+        tell(f"no figure: {error}")
+
+
 def write_gap_figure(folder: Path, tell: Callable[[str], None]) -> None:
     """Write gap.svg beside a folder's gap.json, or tell why there is none."""
     settings, _ = read_results(folder / "gap.json")
-    try:
-        write_text(folder / "gap.svg", draw_gap(settings["views"]))
-    except MissingDependency as error:
-        tell(f"no figure: {error}")
+    write_figure(folder / "gap.svg", lambda: draw_gap(settings["views"]), tell)
 
 
 def draw_gaps(runs: Sequence[Run]) -> str:
@@ -70,10 +73,10 @@ def draw_gaps(runs: Sequence[Run]) -> str:
             if not len(scores):
                 continue
             found = stats.difference(scores, others)
-            at = row + (place - (len(runs) - 1) / 2) * 0.2
+            at, colour = row + (place - (len(runs) - 1) / 2) * 0.2, COLOURS[place % len(COLOURS)]
             label = None if drawn and len(runs) == 1 else str(settings.get("model"))
-            axes.plot([100 * found.low, 100 * found.high], [at, at], color=COLOURS[place % len(COLOURS)], linewidth=2)
-            axes.plot([100 * found.value], [at], "o", color=COLOURS[place % len(COLOURS)], label=label)
+            axes.plot([100 * found.low, 100 * found.high], [at, at], color=colour, linewidth=2)
+            axes.plot([100 * found.value], [at], "o", color=colour, label=label)
             drawn = True
     axes.axvline(0, color="#888", linewidth=0.8)
     axes.set_yticks(range(len(names)), [f"{first} - {second}" for first, second in names])

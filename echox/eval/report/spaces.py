@@ -6,11 +6,10 @@ from pathlib import Path
 from echox.data.pairs import SpokenPair
 from echox.errors import MissingDependency
 from echox.eval.model_under_test import marks_of
-from echox.eval.report.plots import COLOURS, new_figure, to_svg
+from echox.eval.report.plots import COLOURS, new_figure, to_svg, write_figure
 from echox.eval.scorers.spaces import Place, Spaces, plane, umap_plane
 from echox.eval.tables import Table
 from echox.eval.tasks.three_tasks import TasksOptions, load_models, parse_tasks, read_spaces, run_tasks, spaces_table
-from echox.files import write_text
 
 
 def measure_tasks(
@@ -30,16 +29,8 @@ def measure_tasks(
     if "spaces" not in wanted:
         return tables
     spaces = [(name, read_spaces(pairs, one)) for name, one in models.items() if one.model.speech is not None]
-    write_spaces_figure(how[0], spaces, tell)
+    write_figure(how[0] / "spaces.svg", lambda: draw_spaces(spaces, tell), tell)
     return [*tables, spaces_table(spaces)]
-
-
-def write_spaces_figure(folder: Path, models: Sequence[tuple[str, Spaces]], tell: Callable[[str], None]) -> None:
-    """Write spaces.svg into `folder`, or tell why there is none, or none by UMAP."""
-    try:
-        write_text(folder / "spaces.svg", draw_spaces(models, tell))
-    except MissingDependency as error:
-        tell(f"no figure: {error}")
 
 
 def draw_spaces(models: Sequence[tuple[str, Spaces]], tell: Callable[[str], None]) -> str:
@@ -52,9 +43,7 @@ def draw_spaces(models: Sequence[tuple[str, Spaces]], tell: Callable[[str], None
     figure, axes = new_figure(3.2 * len(models), 3.2 * len(ways), len(ways), len(models))
     for row, (way, place) in zip(axes, ways.items(), strict=True):
         for panel, (name, found) in zip(row, models, strict=True):
-            for colour, (side, points) in zip(
-                COLOURS, zip(("speech", "text"), place(found), strict=True), strict=False
-            ):
+            for colour, side, points in zip(COLOURS[:2], ("speech", "text"), place(found), strict=True):
                 panel.scatter(points[:, 0], points[:, 1], s=4, alpha=0.6, color=colour, label=side)
             panel.set(title=f"{name}, {way}", xticks=[], yticks=[])
     axes[0][0].legend(fontsize=7)

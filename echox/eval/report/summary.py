@@ -1,13 +1,12 @@
 """The tables of any results files: each task of `echox eval` has its own, and runs of one task stand side by side."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
-
-import numpy as np
 
 from echox.eval import stats
 from echox.eval.results import Run, qa_runs, title_of
-from echox.eval.tables import Items, Table, arms_of, pair, percent
+from echox.eval.tables import Items, Table, arms_of, by_arm, percent, shared
 from echox.eval.tasks.asr import asr_tables
 from echox.eval.tasks.gap import gap_tables
 from echox.eval.tasks.hearing import hearing_tables
@@ -19,9 +18,16 @@ from echox.eval.tasks.speech import speech_tables
 from echox.eval.tasks.translation import translation_tables
 
 TABLES: dict[str, Callable[[dict[str, Any], Items], list[Table]]] = {
-    "qa": qa_tables, "asr": asr_tables, "hearing": hearing_tables, "speech": speech_tables, "joins": joins_tables,
-    "latency": latency_tables, "ladder": ladder_tables, "gap": gap_tables, "translation": translation_tables,
-}  # fmt: skip
+    "qa": qa_tables,
+    "asr": asr_tables,
+    "hearing": hearing_tables,
+    "speech": speech_tables,
+    "joins": joins_tables,
+    "latency": latency_tables,
+    "ladder": ladder_tables,
+    "gap": gap_tables,
+    "translation": translation_tables,
+}
 
 
 def tables_of(settings: dict[str, Any], items: Items) -> list[Table]:
@@ -34,10 +40,7 @@ def all_tables(runs: Sequence[Run]) -> list[Table]:
     """Return the tables of several runs, titled by their models, after the one that sets them side by side."""
     found = [] if len(qa_runs(runs)) < 2 else [side_by_side(runs)]
     for settings, items in runs:
-        name = title_of(settings)
-        found += [
-            Table(f"{name}: {table.title}", table.head, table.rows, table.note) for table in tables_of(settings, items)
-        ]
+        found += [replace(one, title=f"{title_of(settings)}: {one.title}") for one in tables_of(settings, items)]
     return found
 
 
@@ -45,30 +48,24 @@ def side_by_side(runs: Sequence[Run]) -> Table:
     """Return accuracy by arm and run, and each later run minus the first one over the questions that both have."""
     own = qa_runs(runs)
     names = [f"{chr(ord('A') + place)}: {title_of(settings)}" for place, (settings, _) in enumerate(own)]
-    arms = arms_of([item for _, items in own for item in items])
     rows = []
-    for arm in arms:
-        scores = [np.array([float(item["score"]) for item in items if item["arm"] == arm]) for _, items in own]
-        cells = [f"{percent(stats.mean(each))}, n={len(each)}" if len(each) else "-" for each in scores]
-        rows.append((arm, *cells, *(_minus_first(own[0], other, arm) for other in own[1:])))
+    for arm in arms_of([item for _, items in own for item in items]):
+        answers = [by_arm(items).get(arm, []) for _, items in own]
+        scores = [[item["score"] for item in each] for each in answers]
+        cells = [f"{percent(stats.mean(each))}, n={len(each)}" if each else "-" for each in scores]
+        rows.append((arm, *cells, *(_minus(other, answers[0]) for other in answers[1:])))
     head = ("arm", *(f"{name}, %" for name in names), *(f"{name[0]} - A, points" for name in names[1:]))
     rules = {(run[0].get("scorer"), run[0].get("normaliser"), run[0].get("judge")) for run in own}
     named = [f"scorer {a or '?'} (normaliser: {b or '?'}), judge {c or 'none'}" for a, b, c in sorted(rules, key=str)]
-    note = (
-        f"{'; '.join(named)}. Differences: the questions with the same id, text and answers in both, paired bootstrap."
-    )
+    note = f"{'; '.join(named)}. "
+    note += "Differences: the questions with the same id, text and answers in both, paired bootstrap."
     note += "" if len(rules) == 1 else " The runs were scored by different rules or judges: do not compare them."
     return Table("Side by side", head, tuple(rows), note)
 
 
-def _minus_first(first: Run, other: Run, arm: str) -> str:
+def _minus(other: Items, first: Items) -> str:
     """Return the paired difference of one arm between two runs, or a dash when they share no question."""
-    asked = {item["id"]: (item["question"], tuple(item["answers"])) for item in first[1] if item["arm"] == arm}
-    left = [{**item, "arm": "first"} for item in first[1] if item["arm"] == arm]
-    right = [
-        {**item, "arm": "other"}
-        for item in other[1]
-        if item["arm"] == arm and asked.get(item["id"]) == (item["question"], tuple(item["answers"]))
-    ]
-    scores, base = pair([*left, *right], "other", "first")
-    return f"{percent(stats.difference(scores, base))}, n={len(scores)}" if len(scores) else "-"
+    both = shared(sorted(other, key=lambda item: item["id"]), first)
+    same = [(a, b) for a, b in both if (a["question"], a["answers"]) == (b["question"], b["answers"])]
+    scores, base = ([pair[side]["score"] for pair in same] for side in (0, 1))
+    return f"{percent(stats.difference(scores, base))}, n={len(scores)}" if scores else "-"

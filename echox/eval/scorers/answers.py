@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from echox.errors import ConfigError, EndpointError
+from echox.eval.questions import names_in
 from echox.files import JSON_BYTES, read_text
 from echox.text.normalize import simple_tokens, squad_normalize
 
@@ -33,19 +34,15 @@ VOTES = 3
 _VERDICT = re.compile(r"\[\s*(correct|incorrect)\s*\]", re.IGNORECASE)
 _RATING = re.compile(r"^\s*(?:\[\[)?\s*([1-5](?:\.\d+)?)\s*(?:\]\])?\s*\.?\s*$")
 _LETTER = r"[\s\"'(\[*\\{]*(?:text\{|boxed\{)?([a-d])(?!'?[a-z])"
-_LETTER_PATTERNS = tuple(
-    re.compile(pattern)
-    for pattern in (
-        rf"answer (?:to [^.:]{{0,60}})?(?:is|would be|should be)(?: most)?(?: likely)?:?\s*(?:the )?(?:option)?"
-        rf"{_LETTER}",
-        rf"(?:select|choose|pick|go with)(?: the)?(?: option)?{_LETTER}[\s.,:;)*\"']",
-        rf"\boption{_LETTER}",
-        r"\b([a-d])\)? (?:is|would be) (?:the )?(?:best|correct|right)",
-        rf"\b(?:is|be|as|with)(?: likely| most likely| typically)?:?\s+{_LETTER}[.,:)*\"']",
-        r"[\s\"(*]([a-d])[.,:)\"]",
-        r"^\W*([a-d])\W*$",
-        r"^([a-d])[.,:)]",
-    )
+_LETTER_PATTERNS = (
+    rf"answer (?:to [^.:]{{0,60}})?(?:is|would be|should be)(?: most)?(?: likely)?:?\s*(?:the )?(?:option)?{_LETTER}",
+    rf"(?:select|choose|pick|go with)(?: the)?(?: option)?{_LETTER}[\s.,:;)*\"']",
+    rf"\boption{_LETTER}",
+    r"\b([a-d])\)? (?:is|would be) (?:the )?(?:best|correct|right)",
+    rf"\b(?:is|be|as|with)(?: likely| most likely| typically)?:?\s+{_LETTER}[.,:)*\"']",
+    r"[\s\"(*]([a-d])[.,:)\"]",
+    r"^\W*([a-d])\W*$",
+    r"^([a-d])[.,:)]",
 )
 
 PROMPTS = {
@@ -116,11 +113,8 @@ def substring_match(prediction: str, answers: Sequence[str], question: str = "")
 def option_letter(prediction: str) -> str | None:
     """Return the option A to D that an answer names, or None; the clearest wording is looked for first."""
     text = prediction.strip().lower()
-    for pattern in _LETTER_PATTERNS:
-        found = pattern.search(text)
-        if found:
-            return found.group(1).upper()
-    return None
+    found = (re.search(pattern, text) for pattern in _LETTER_PATTERNS)
+    return next((letter.group(1).upper() for letter in found if letter), None)
 
 
 def option_match(prediction: str, answers: Sequence[str], question: str = "") -> float:
@@ -137,15 +131,11 @@ def majority_yes(votes: Sequence[str]) -> float:
 
 def mean_rating(votes: Sequence[str]) -> float:
     """Return the mean of ratings 1 to 5, bare or as `[[4]]`; raise EndpointError when a vote holds none."""
-    ratings = []
-    for vote in votes:
-        found = _RATING.match(vote)
-        if found is None:
-            raise EndpointError(
-                f"the judge answered {vote[:80]!r} where a rating from 1 to 5 was asked for; try again."
-            )
-        ratings.append(float(found.group(1)))
-    return sum(ratings) / len(ratings)
+    found = [_RATING.match(vote) for vote in votes]
+    if None in found:
+        wrong = votes[found.index(None)][:80]
+        raise EndpointError(f"the judge answered {wrong!r} where a rating from 1 to 5 was asked for; try again.")
+    return sum(float(rating.group(1)) for rating in found if rating) / len(found)
 
 
 def verdict(reply: str) -> float:
@@ -209,7 +199,7 @@ def choose_scorers(names: str, endpoint: str, model: str, prompt: Path | None) -
     """
     from echox.eval.endpoint import chat_function
 
-    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    wanted = names_in(names)
     if not wanted:
         raise ConfigError(f"--scorer is empty: give at least one of {', '.join(NAMES)}.")
     text = read_text(prompt, JSON_BYTES) if prompt else None

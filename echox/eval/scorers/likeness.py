@@ -14,7 +14,7 @@ Legend: W words, L layers, H width, N sets, R relations.
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -27,12 +27,6 @@ RELATIONS = ("sound", "meaning", "neither")
 COSINES = (*RELATIONS, "another's sound", "another's meaning")
 FOLDS = 6
 RIDGE = 10.0
-
-
-class Words(Protocol):
-    """A set of words: an anchor, one alike in sound, one alike in meaning, one alike in neither."""
-
-    def words(self) -> tuple[str, str, str, str]: ...
 
 
 @dataclass(frozen=True)
@@ -53,20 +47,21 @@ class View:
         return {"sets": self.sets, "cosines": self.cosines_LR.tolist(), "sound_nearer": choices, "probes": probes}
 
 
-def measure_view(name: str, read: Callable[[str], np.ndarray], sets: Sequence[Words]) -> View:
+def measure_view(name: str, read: Callable[[str], np.ndarray], sets: Sequence[tuple[str, str, str, str]]) -> View:
     """Return one view's numbers; `read` maps a word to its states [L, H] and is called once a word.
 
-    Sets with a word whose states have another shape (no units, so no embeddings) are left out; `sets` of the result
-    says how many remain. Raises InputError when there are fewer than two for every fold.
+    A set is an anchor, a word alike in sound, one alike in meaning and one alike in neither. Sets with a word whose states
+    have another shape (no units, so no embeddings) are left out; `sets` of the result says how many remain. Raises
+    InputError when there are fewer than two for every fold.
     """
-    found = {word: read(word) for word in dict.fromkeys(word for item in sets for word in item.words())}
+    found = {word: read(word) for word in dict.fromkeys(word for item in sets for word in item)}
     shape = Counter(states.shape for states in found.values()).most_common(1)[0][0]
-    whole = [item for item in sets if all(found[word].shape == shape for word in item.words())]
+    whole = [item for item in sets if all(found[word].shape == shape for word in item)]
     if len(whole) < 2 * FOLDS:
         raise InputError(f"{name} has states for {len(whole)} word sets only: give at least {2 * FOLDS}.")
-    words = list(dict.fromkeys(word for item in whole for word in item.words()))
+    words = list(dict.fromkeys(word for item in whole for word in item))
     place = {word: i for i, word in enumerate(words)}
-    index_N4 = np.array([[place[word] for word in item.words()] for item in whole])
+    index_N4 = np.array([[place[word] for word in item] for item in whole])
     states_WLH = np.stack([found[word] for word in words])
     centred_WLH = states_WLH - states_WLH.mean(axis=0)
     others = [*index_N4[:, 1:].T, rotated(index_N4, 1), rotated(index_N4, 2)]

@@ -35,6 +35,10 @@ class Spaces:
                 f"{len(self.speech_NW)} utterances and {len(self.text_NW)} transcripts: give at least {2 * FOLDS} pairs."
             )
 
+    def together(self) -> np.ndarray:
+        """Return the states [2N, W] of both sides, speech first."""
+        return np.concatenate([self.speech_NW, self.text_NW]).astype(float)
+
 
 Place = Callable[[Spaces], tuple[np.ndarray, np.ndarray]]
 """Both sides [N, 2] on a plane."""
@@ -61,12 +65,11 @@ def retrieval(found: Spaces) -> Interval:
 
 def plane(found: Spaces) -> tuple[np.ndarray, np.ndarray]:
     """Return both sides [N, 2] on the first two principal axes of all states together."""
-    both = np.concatenate([found.speech_NW, found.text_NW]).astype(float)
+    both = found.together()
     centred = both - both.mean(axis=0)
     axes = np.linalg.svd(centred, full_matrices=False)[2][:2]
     axes = axes * np.sign(axes[np.arange(2), np.abs(axes).argmax(axis=1)])[:, None]  # the same picture every time
-    placed = centred @ axes.T
-    return placed[: len(found.speech_NW)], placed[len(found.speech_NW) :]
+    return _sides(centred @ axes.T)
 
 
 def umap_plane() -> Place:
@@ -77,11 +80,13 @@ def umap_plane() -> Place:
     umap = require("umap", install="pip install umap-learn")
 
     def place(found: Spaces) -> tuple[np.ndarray, np.ndarray]:
-        both = np.concatenate([found.speech_NW, found.text_NW]).astype(float)
-        placed = np.asarray(umap.UMAP(n_components=2, random_state=0).fit_transform(both))
-        return placed[: len(found.speech_NW)], placed[len(found.speech_NW) :]
+        return _sides(np.asarray(umap.UMAP(n_components=2, random_state=0).fit_transform(found.together())))
 
     return place
+
+
+def _sides(both: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return both[: len(both) // 2], both[len(both) // 2 :]
 
 
 def _probe(speech: np.ndarray, text: np.ndarray) -> Interval:

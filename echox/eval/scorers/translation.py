@@ -7,7 +7,6 @@ from typing import Any
 from echox.errors import InputError, require
 
 RESAMPLES = 1_000  # sacrebleu's own default; each draw rescores the corpus
-SEED = 12345
 
 
 @dataclass(frozen=True)
@@ -18,53 +17,51 @@ class Translation:
     signature: str
 
 
-def bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Translation:
-    """Return corpus BLEU against one or more `references` a sentence; raise InputError on unequal lengths."""
+def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> Translation:
+    """Return corpus BLEU against one reference a sentence; raise InputError on unequal lengths."""
     return _corpus("BLEU", hypotheses, references)
 
 
-def chrf(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Translation:
-    """Return corpus chrF against one or more `references` a sentence; raise InputError on unequal lengths."""
-    return _corpus("chrF", hypotheses, references)
+def chrf(hypotheses: Sequence[str], references: Sequence[str]) -> Translation:
+    """Return corpus chrF against one reference a sentence; raise InputError on unequal lengths."""
+    return _corpus("CHRF", hypotheses, references)
 
 
-def compare(
-    baseline: Sequence[str], system: Sequence[str], references: Sequence[Sequence[str]], metric: str = "BLEU"
-) -> dict[str, float]:
-    """Return both scores, their 95 % half-widths and the p-value of their difference by sacrebleu's paired bootstrap.
+def bleu_interval(hypotheses: Sequence[str], references: Sequence[str]) -> tuple[float, float]:
+    """Return the 95 % interval of BLEU: corpus scores of sentences drawn with replacement, seeded."""
+    found = _scorer("BLEU").corpus_score(list(hypotheses), [list(references)], n_bootstrap=RESAMPLES)
+    mean, half = getattr(found, "_mean", found.score), getattr(found, "_ci", 0.0)
+    return mean - half, mean + half
+
+
+def compare(baseline: Sequence[str], system: Sequence[str], references: Sequence[str]) -> dict[str, float]:
+    """Return both BLEU scores, their 95 % half-widths and the p-value of their difference by sacrebleu's paired bootstrap.
 
     Raises InputError on unequal lengths.
     """
-    sacrebleu = require("sacrebleu", "eval")
     significance = require("sacrebleu.significance", "eval")
     _check(baseline, references)
     _check(system, references)
-    scorer = getattr(sacrebleu, metric.upper())(references=_columns(references))
     systems = [("baseline", list(baseline)), ("system", list(system))]
-    test = significance.PairedTest(systems, {metric: scorer}, None, "bs", RESAMPLES)
-    first, second = test()[1][metric]
-    return {
-        "baseline": float(first.score), "system": float(second.score), "baseline_half_width": float(first.ci),
-        "system_half_width": float(second.ci), "p": float(second.p_value),
-    }  # fmt: skip
+    test = significance.PairedTest(systems, {"BLEU": _scorer("BLEU", references)}, None, "bs", RESAMPLES)
+    first, second = test()[1]["BLEU"]
+    scores = {"baseline": first.score, "system": second.score, "p": second.p_value}
+    scores |= {"baseline_half_width": first.ci, "system_half_width": second.ci}
+    return {name: float(value) for name, value in scores.items()}
 
 
-def _corpus(metric: str, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Translation:
-    sacrebleu = require("sacrebleu", "eval")
+def _scorer(metric: str, references: Sequence[str] | None = None) -> Any:
+    given = {} if references is None else {"references": [list(references)]}
+    return getattr(require("sacrebleu", "eval"), metric)(**given)
+
+
+def _corpus(metric: str, hypotheses: Sequence[str], references: Sequence[str]) -> Translation:
     _check(hypotheses, references)
-    scorer: Any = getattr(sacrebleu, metric.upper())()
-    found = scorer.corpus_score(list(hypotheses), _columns(references))
+    scorer = _scorer(metric)
+    found = scorer.corpus_score(list(hypotheses), [list(references)])
     return Translation(float(found.score), str(scorer.get_signature()))
 
 
-def _columns(references: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Return references turned from one list a sentence to one list a column, as sacrebleu takes them."""
-    width = max(len(options) for options in references)
-    return [[options[i] if i < len(options) else options[0] for options in references] for i in range(width)]
-
-
-def _check(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+def _check(hypotheses: Sequence[str], references: Sequence[str]) -> None:
     if not hypotheses or len(hypotheses) != len(references):
         raise InputError(f"{len(hypotheses)} translations for {len(references)} references: give one for each.")
-    if not all(references):
-        raise InputError("a sentence has no reference: give at least one.")

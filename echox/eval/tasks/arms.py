@@ -22,9 +22,9 @@ import numpy as np
 
 from echox.errors import ConfigError, EndpointError
 from echox.eval.judges import Judge
-from echox.eval.model_under_test import SILENCE, Failure, Subject, ask_all, at_16k, say_all
+from echox.eval.model_under_test import NO_SOUND, SILENCE, Failure, Subject, ask_all, at_16k, say_all, sounds_of
 from echox.eval.probes import can_turn_off, untouched
-from echox.eval.questions import Item, load_question
+from echox.eval.questions import Item, load_question, names_in
 from echox.eval.results import Results
 from echox.eval.scorers.answers import Scorer
 from echox.eval.tasks.spoken_answers import spoken_record
@@ -68,7 +68,7 @@ def choose_arms(names: str, subject_can_turn_off: bool = True) -> tuple[str, ...
 
     Raises ConfigError for an unknown name.
     """
-    wanted = {name.strip() for name in names.split(",") if name.strip()}
+    wanted = set(names_in(names))
     unknown = wanted - set(ARMS)
     if unknown or not wanted:
         raise ConfigError(f"--arms {names!r}: choose from {', '.join(ARMS)}, separated by commas.")
@@ -84,10 +84,10 @@ def run_arms(run: QaRun, questions: Sequence[Item], arms: Sequence[str], results
     cheaper than waiting.
     """
     off = [arm for arm in arms if arm in ADAPTERS_OFF and (arm == "t2t-off" or can_turn_off(run.subject))]
-    for chosen, on in (([arm for arm in arms if arm not in off], True), (off, False)):
+    for chosen in ([arm for arm in arms if arm not in off], off):
         if all((arm, item.id) in results.done for arm in chosen for item in questions):
             continue
-        one, start = run if on else replace(run, subject=untouched(run.subject)), 0
+        one, start = replace(run, subject=untouched(run.subject)) if chosen is off else run, 0
         while start < len(questions):
             end = start + _batch_size(one)
             replies: dict[str, Any] = {}
@@ -115,7 +115,7 @@ def _run_batch(run: QaRun, arm: str, batch: Sequence[Item], results: Results, re
         heard, answers = _cascade(run, batch)
     else:
         answers = _spoken(run, batch, arm == "s2t", replies)
-        heard = [_heard(answer) for answer in answers]
+        heard = [getattr(answer, "heard", None) or None for answer in answers]
     if arm in SPOKEN_ANSWER:
         answers = [_whole(answer) for answer in answers]
     words = _transcribe(run, answers) if arm in SPOKEN_ANSWER else [None] * len(batch)
@@ -156,9 +156,8 @@ def _cascade(run: QaRun, batch: Sequence[Item]) -> tuple[list[str | None], list[
     if run.recogniser is None:
         raise ConfigError("the cascade needs a recogniser: give --recogniser or --judge.")
     loaded = [load_question(item) for item in batch]
-    waves = [np.zeros(0, np.float32) if isinstance(wave, Failure) else wave for wave in loaded]
     started = time.perf_counter()
-    heard = run.recogniser.transcribe(waves)
+    heard = run.recogniser.transcribe(sounds_of(loaded))
     hearing = time.perf_counter() - started
     typed = ask_all(run.subject, [Question(typed=words or "...") for words in heard], True, **run.options)
     own = [wave if isinstance(wave, Failure) else answer for wave, answer in zip(loaded, typed, strict=True)]
@@ -200,8 +199,7 @@ def _after(own: Any, said: Any, seconds: float) -> Any:
 def _transcribe(run: QaRun, answers: Sequence[Any]) -> list[str | None]:
     if run.judge is None:
         raise ConfigError("spoken answers need a judge: give --judge with a recogniser.")
-    silent = np.zeros(0, np.float32)
-    waves = [silent if _audio(a) is None else at_16k(a.audio, a.sample_rate) for a in answers]
+    waves = [NO_SOUND if _audio(a) is None else at_16k(a.audio, a.sample_rate) for a in answers]
     return list(run.judge.transcribe(waves))
 
 
@@ -221,7 +219,9 @@ def item_record(run: QaRun, arm: str, item: Item, answer: Any, transcript: str |
     record["finish"] = "error" if failed else str(getattr(answer, "finish", "stop"))
     record["cut"] = not failed and record["finish"] in CUT
     if not failed:
-        record |= _timings(answer)
+        for name in ("wall_seconds", "first_audio_seconds"):
+            seconds = getattr(answer, name)
+            record[name] = None if seconds is None else float(seconds)
     if transcript is not None and not failed:
         record |= spoken_record(record, _audio(answer), answer.sample_rate, run.folder, arm)
     return record
@@ -239,11 +239,6 @@ def _score(scorers: Sequence[Scorer], prediction: str, item: Item) -> tuple[dict
     return scores, fault
 
 
-def _timings(answer: Any) -> dict[str, Any]:
-    seconds = {"wall_seconds": answer.wall_seconds, "first_audio_seconds": answer.first_audio_seconds}
-    return {name: None if value is None else float(value) for name, value in seconds.items()}
-
-
 def _audio(answer: Any) -> np.ndarray | None:
     audio = None if isinstance(answer, Failure) else answer.audio
     return None if audio is None or not len(audio) else audio
@@ -254,8 +249,3 @@ def _whole(answer: Any) -> Any:
     if audio is not None and not np.isfinite(audio).all():
         return Failure("the answer's audio holds samples that are not finite numbers", str(answer.text))
     return answer
-
-
-def _heard(answer: Any) -> str | None:
-    question = getattr(answer, "heard", None)
-    return question if isinstance(question, str) and question else None

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,33 +12,47 @@ from echox.audio import load_audio
 from echox.data.manifest import read_audio, read_manifest
 from echox.errors import ConfigError
 from echox.eval.judges import Judge
-from echox.eval.model_under_test import Failure, at_16k, attempt
+from echox.eval.model_under_test import at_16k, attempt, sounds_of
 from echox.eval.questions import Item, check_questions, read_questions
 from echox.eval.results import Results
 from echox.eval.scorers.word_errors import NORMALISER, errors_between
-from echox.eval.tables import Items, Table, pooled_rate
+from echox.eval.tables import Items, Table, failures, pooled_rate
 
-Reference = tuple[str, str, Callable[[], np.ndarray]]
-"""The id of a recording, its words, and what loads its wave at 16 kHz."""
 BATCH = 16
+
+
+class Reference(NamedTuple):
+    """A recording whose words are known, and what loads its wave at 16 kHz."""
+
+    id: str
+    text: str
+    load: Callable[[], np.ndarray]
 
 
 def read_references(
     questions: Path | None, audio_dir: Path | None, manifest: Path | None
 ) -> tuple[list[Reference], str]:
-    """Return (id, words, function that loads the wave at 16 kHz) of a questions file or a manifest, and its name.
+    """Return the recordings of a questions file or a manifest, and its name.
 
     Raises ConfigError unless exactly one is given, InputError for faults or missing wavs.
     """
     if questions is not None and manifest is None:
         items = read_questions(questions, audio_dir, need_audio=True)
-        return [(item.id, item.question, partial(load_audio, item.audio or "")) for item in items], questions.name
+        return [
+            Reference(item.id, item.question, partial(load_audio, item.audio or "")) for item in items
+        ], questions.name
     if manifest is None or questions is not None:
         raise ConfigError("give either --questions FILE or --manifest FILE.")
     records = [record for record in read_manifest(manifest) if record.get("text")]
     found = [Item(str(r["id"]), r["text"], ("-",), manifest.parent / r["audio"]) for r in records]
     check_questions(found, manifest, need_audio=True)
-    return [(str(r["id"]), r["text"], partial(_from_manifest, r, manifest.parent)) for r in records], manifest.name
+    return [
+        Reference(str(r["id"]), r["text"], partial(_from_manifest, r, manifest.parent)) for r in records
+    ], manifest.name
+
+
+def _from_manifest(record: dict[str, Any], folder: Path) -> np.ndarray:
+    return at_16k(read_audio(record, folder), record["sample_rate"])
 
 
 def run_asr(items: Sequence[Reference], judge: Judge, source: str, out: Path) -> list[Table]:
@@ -48,27 +62,19 @@ def run_asr(items: Sequence[Reference], judge: Judge, source: str, out: Path) ->
     """
     settings = {"task": "asr", "model": judge.name, "questions": source, "wer_normaliser": NORMALISER, "shard": "0/1"}
     with Results(out / "asr.jsonl", settings) as results:
-        todo = [item for item in items if ("asr", item[0]) not in results.done]
-        for start in range(0, len(todo), BATCH):
-            batch = todo[start : start + BATCH]
-            waves = [attempt(load, "audio: ") for _, _, load in batch]
-            heard = judge.transcribe([np.zeros(0, np.float32) if isinstance(w, Failure) else w for w in waves])
-            for (name, text, _), wave, words in zip(batch, waves, heard, strict=True):
-                record = {"arm": "asr", "id": name, "text": text, "transcript": words}
-                results.append(record | asdict(errors_between(text, words)) | {"error": getattr(wave, "reason", "")})
-        done = list(results.items.values())
-    return asr_tables(settings, done)
-
-
-def _from_manifest(record: dict[str, Any], folder: Path) -> np.ndarray:
-    return at_16k(read_audio(record, folder), record["sample_rate"])
+        for batch in results.batches("asr", items, BATCH):
+            waves = [attempt(item.load, "audio: ") for item in batch]
+            for item, wave, words in zip(batch, waves, judge.transcribe(sounds_of(waves)), strict=True):
+                record = {"arm": "asr", "id": item.id, "text": item.text, "transcript": words}
+                record |= asdict(errors_between(item.text, words)) | {"error": getattr(wave, "reason", "")}
+                results.append(record)
+    return asr_tables(settings, results.rows)
 
 
 def asr_tables(settings: dict[str, Any], items: Items) -> list[Table]:
     """Return the word and character error rates of a recogniser."""
     rates = [pooled_rate(items, f"{what}_edits", f"{what}s") for what in ("word", "character")]
-    failed = sum(bool(item["error"]) for item in items)
-    row = (str(settings["model"]), str(settings["questions"]), str(len(items)), *rates, str(failed))
+    row = (str(settings["model"]), str(settings["questions"]), str(len(items)), *rates, str(failures(items)))
     note = (
         f"Recogniser {settings['model']}; {settings['wer_normaliser']}; a file that cannot be read counts as deleted."
     )

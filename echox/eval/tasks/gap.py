@@ -9,11 +9,11 @@ compares the same question typed and spoken, layer by layer.
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,18 +29,13 @@ from echox.files import write_text
 LENGTH_ONLY = "length alone (letters, syllables)"
 
 
-@dataclass(frozen=True)
-class WordSet:
+class WordSet(NamedTuple):
     """An anchor with one word alike in sound, one alike in meaning and one alike in neither."""
 
     anchor: str
     sound: str
     meaning: str
     neither: str
-
-    def words(self) -> tuple[str, str, str, str]:
-        """Return the four words, the anchor first."""
-        return self.anchor, self.sound, self.meaning, self.neither
 
 
 @dataclass(frozen=True)
@@ -52,8 +47,14 @@ class Source:
 
 
 def run_gap(
-    model: Any, name: str, sets: Sequence[WordSet], wave_of: Any, questions: Sequence[Any], out: Path, voice: str = "no voice"
-) -> list[Table]:  # fmt: skip
+    model: Any,
+    name: str,
+    sets: Sequence[WordSet],
+    wave_of: Any,
+    questions: Sequence[Any],
+    out: Path,
+    voice: str = "no voice",
+) -> list[Table]:
     """Return the tables of the gap benchmark and write gap.json and gap.md into `out`.
 
     `wave_of` speaks a word (or is None) in what `voice` names; `questions` is what `typed_against_spoken` takes (or empty). Raises
@@ -114,18 +115,19 @@ def available(model: Any, wave_of: Callable[[str], np.ndarray] | None) -> dict[s
     The text LLM is read with its adapters off, and once more with them on where there are any. `wave_of` gives a word's
     speech at 16 kHz; without it the S2T LLM is left out.
     """
-    reader, views = states_of(model), {}
-    if hasattr(reader, "typed_states"):
-        off = can_turn_off(model)
-        views["text LLM"] = Source(lambda reader, word: word_states(reader.typed_states(word)), adapters=not off)
-        if off:
-            views["text LLM, adapters on"] = replace(views["text LLM"], adapters=True)
-    if hasattr(reader, "spoken_states") and wave_of is not None:
-        views["S2T LLM"] = Source(lambda reader, word: word_states(reader.spoken_states(wave_of(word))))
-    if hasattr(reader, "echo_states"):
-        views["echo decoder"] = Source(lambda reader, word: word_states(reader.echo_states(word)))
-    if hasattr(reader, "unit_states"):
-        views["units"] = Source(lambda reader, word: word_states(reader.unit_states(word)))
+    reader, views, off = states_of(model), {}, can_turn_off(model)
+
+    def add(view: str, method: str, adapters: bool = True, given: Callable[[str], Any] = str) -> None:
+        if hasattr(reader, method):
+            views[view] = Source(lambda reader, word: word_states(getattr(reader, method)(given(word))), adapters)
+
+    add("text LLM", "typed_states", adapters=not off)
+    if off:
+        add("text LLM, adapters on", "typed_states")
+    if wave_of is not None:
+        add("S2T LLM", "spoken_states", given=wave_of)
+    add("echo decoder", "echo_states")
+    add("units", "unit_states")
     return views
 
 
@@ -144,28 +146,22 @@ def word_speaker(folder: Path | None, sets: Sequence[Any]) -> Callable[[Any], Ca
 
     Raises InputError when the folder lacks a word.
     """
-    words = {word for item in sets for word in item.words()}
-    if folder is not None:
-        missing = sorted(word for word in words if not (folder / f"{word}.wav").is_file())
-        if missing:
-            raise InputError(
-                f"{folder} lacks {', '.join(missing[:8])} ({len(missing)} of {len(words)} words) as .wav files."
-            )
-        return lambda model: lambda word: load_audio(folder / f"{word}.wav")
+    if folder is None:
+        return lambda model: partial(_said_by, model) if hasattr(model, "say") else None
+    words = {word for item in sets for word in item}
+    missing = sorted(word for word in words if not (folder / f"{word}.wav").is_file())
+    if missing:
+        raise InputError(
+            f"{folder} lacks {', '.join(missing[:8])} ({len(missing)} of {len(words)} words) as .wav files."
+        )
+    return lambda model: lambda word: load_audio(folder / f"{word}.wav")
 
-    def own_voice(model: Any) -> Callable[[str], np.ndarray] | None:
-        if not hasattr(model, "say"):
-            return None
 
-        def speak(word: str) -> np.ndarray:
-            reply = model.say(word)
-            if reply.audio is None:
-                raise InputError(f"the model has no voice to say {word!r}: give --wavs.")
-            return at_16k(reply.audio, reply.sample_rate)
-
-        return speak
-
-    return own_voice
+def _said_by(model: Any, word: str) -> np.ndarray:
+    reply = model.say(word)
+    if reply.audio is None:
+        raise InputError(f"the model has no voice to say {word!r}: give --wavs.")
+    return at_16k(reply.audio, reply.sample_rate)
 
 
 def voice_name(folder: Path | None) -> str:

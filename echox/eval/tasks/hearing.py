@@ -7,7 +7,6 @@ a model invents. No answer is made: a model with an ear is asked for its hearing
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,12 @@ import numpy as np
 from echox.errors import ConfigError, InputError
 from echox.eval import stats
 from echox.eval.judges import FULL_WINDOW, Judge, load_judge
-from echox.eval.model_under_test import RECORDED, Failure, ask_all, attempt
+from echox.eval.model_under_test import RECORDED, Failure, ask_all, attempt, sounds_of
 from echox.eval.no_speech import KINDS, no_speech
 from echox.eval.questions import Item, fingerprint, load_question, take
 from echox.eval.results import Results, results_path
 from echox.eval.scorers.word_errors import NORMALISER, errors_between
-from echox.eval.tables import Items, Table, decimals, percent
+from echox.eval.tables import Items, Table, by_arm, decimals, failures, percent
 from echox.eval.tasks.spoken_set import read_set
 from echox.files import JSON_BYTES, read_text
 from echox.generate.types import Question
@@ -54,19 +53,10 @@ class Recognisers:
         return cls(found, load_judge(labeller, where, FULL_WINDOW, beam=labeller_beam) if labeller else None)
 
 
-@dataclass(frozen=True)
-class HearingOptions:
-    """Where results go and which recordings are heard."""
-
-    out: Path
-    limit: int | None = None
-    shard: str = "0/1"
-
-
 def gather(
     spoken: Path | None, conditions: Sequence[str], clips: Sequence[Path], only: Path | None, nothing: int
-) -> tuple[dict[str, list[Item]], dict[str, list[Item]]]:
-    """Return utterances by condition or folder, and `nothing` sounds of each kind.
+) -> dict[str, list[Item]]:
+    """Return utterances by condition or folder, and `nothing` sounds of each kind, by the arms that they make.
 
     Raises ConfigError when there is nothing to hear, InputError for a set that is not whole or a folder without clips.
     """
@@ -78,9 +68,9 @@ def gather(
         found[folder.resolve().name] = read_clips(folder, only)
     if not found and not nothing:
         raise ConfigError("there is nothing to hear: give --set, --clips or --nothing.")
-    return found, {
-        kind: [Item(f"{kind}-{n}", UNKNOWN, (), kind=kind) for n in range(nothing)] for kind in KINDS if nothing
-    }
+    for kind in KINDS if nothing else ():
+        found[NOTHING + kind] = [Item(f"{kind}-{n}", UNKNOWN, (), kind=kind) for n in range(nothing)]
+    return found
 
 
 def read_clips(folder: Path, only: Path | None = None) -> list[Item]:
@@ -111,63 +101,50 @@ def hear_all(subject: Any, waves: Sequence[np.ndarray]) -> list[Any]:
     try:
         return [one.text for one in ear.hear(list(waves))]
     except RECORDED:  # one of them cannot be heard: find which
-        return [attempt(partial(_hear_one, ear, wave)) for wave in waves]
-
-
-def _hear_one(ear: Any, wave: np.ndarray) -> str:
-    return ear.hear([wave])[0].text
+        return [attempt(lambda wave=wave: ear.hear([wave])[0].text) for wave in waves]
 
 
 def run_hearing(
     subject: Any,
     name: str,
-    utterances: dict[str, list[Item]],
-    sounds: dict[str, list[Item]],
+    arms: dict[str, list[Item]],
     recognisers: Recognisers,
-    options: HearingOptions,
+    out: Path,
     tell: Callable[[str], None],
+    limit: int | None = None,
+    shard: str = "0/1",
 ) -> list[Table]:
     """Hear what `hearing.jsonl` does not hold yet and return its tables."""
-    everything = [item for items in utterances.values() for item in items]
+    spoken = [item for arm, items in arms.items() if not arm.startswith(NOTHING) for item in items]
     settings: dict[str, Any] = {"task": "hearing", "model": name, "reference": recognisers.reference.name}
     settings |= {"labels": recognisers.labeller.name if recognisers.labeller else "", "wer_normaliser": NORMALISER}
-    settings |= {"questions_mark": fingerprint(everything), "arms": [*utterances, *sounds], "shard": options.shard}
-    with Results(results_path(options.out, options.shard, "hearing"), settings) as results:
-        for arm, items in utterances.items():
-            _hear_arm(subject, arm, take(items, options.limit, options.shard), recognisers, results)
-        for kind, some in sounds.items():
-            _hear_arm(subject, NOTHING + kind, take(some, options.limit, options.shard), recognisers, results)
-        done = list(results.items.values())
-    failed = sum(bool(item["error"]) for item in done)
-    if failed:
+    settings |= {"questions_mark": fingerprint(spoken), "arms": [arm.removeprefix(NOTHING) for arm in arms]}
+    settings |= {"shard": shard}
+    with Results(results_path(out, shard, "hearing"), settings) as results:
+        for arm, items in arms.items():
+            _hear_arm(subject, arm, take(items, limit, shard), recognisers, results)
+    if failed := failures(results.rows):
         tell(f"{failed} recordings were not heard; {results.path} says why")
-    return hearing_tables(settings, done)
+    return hearing_tables(settings, results.rows)
 
 
 def _hear_arm(subject: Any, arm: str, items: Sequence[Item], recognisers: Recognisers, results: Results) -> None:
     from rich.progress import track
 
-    silent = arm.startswith(NOTHING)
-    todo = [item for item in items if (arm, item.id) not in results.done]
-    for start in track(range(0, len(todo), BATCH), description=arm, disable=not todo):
-        batch = todo[start : start + BATCH]
+    silent, batches = arm.startswith(NOTHING), results.batches(arm, items, BATCH)
+    for batch in track(batches, arm, disable=not batches):
         loaded = [
             no_speech(item.kind, int(item.id.rpartition("-")[2])) if silent else load_question(item) for item in batch
         ]
-        waves = [np.zeros(0, np.float32) if isinstance(wave, Failure) else wave for wave in loaded]
+        waves = sounds_of(loaded)
         whole = [index for index, wave in enumerate(loaded) if not isinstance(wave, Failure)]
         heard = dict(zip(whole, hear_all(subject, [waves[index] for index in whole]) if whole else (), strict=True))
         recognised = recognisers.reference.transcribe(waves)
-        texts = [""] * len(batch) if silent else _texts(batch, waves, recognisers)
+        texts = [item.question for item in batch]
+        if recognisers.labeller is not None and UNKNOWN in texts and not silent:
+            texts = recognisers.labeller.transcribe(waves)
         for index, item in enumerate(batch):
             results.append(_record(arm, item.id, texts[index], heard.get(index, loaded[index]), recognised[index]))
-
-
-def _texts(batch: Sequence[Item], waves: list[np.ndarray], recognisers: Recognisers) -> list[str]:
-    """Return the true words: those of a question, the labeller's of a clip."""
-    if recognisers.labeller is None or not any(item.question == UNKNOWN for item in batch):
-        return [item.question for item in batch]
-    return recognisers.labeller.transcribe(waves)
 
 
 def _record(arm: str, id: str, text: str, heard: Any, recognised: str) -> dict[str, Any]:
@@ -182,14 +159,13 @@ def _record(arm: str, id: str, text: str, heard: Any, recognised: str) -> dict[s
 
 def hearing_tables(settings: dict[str, Any], items: Items) -> list[Table]:
     """Return the word errors over speech and the share of sounds without speech in which words were heard."""
-    arms = list(dict.fromkeys(item["arm"] for item in items))
-    by_arm = {arm: [item for item in items if item["arm"] == arm] for arm in arms}
+    arms = by_arm(items)
     note = f"{settings['model']} beside {settings['reference']}. "
     labels = f"Clips without transcripts: the words of {settings['labels']}. " if settings.get("labels") else ""
     how = f"{settings['wer_normaliser']}; pooled over utterances, what failed counts as deleted; 95 % paired bootstrap."
-    spoken = tuple(_errors(arm, own) for arm, own in by_arm.items() if not arm.startswith(NOTHING))
+    spoken = tuple(_errors(arm, own) for arm, own in arms.items() if not arm.startswith(NOTHING))
     head = ("recordings", "n", "words", "model WER %", "recogniser WER %", "model / recogniser", "failed")
-    quiet = {arm.removeprefix(NOTHING): own for arm, own in by_arm.items() if arm.startswith(NOTHING)}
+    quiet = {arm.removeprefix(NOTHING): own for arm, own in arms.items() if arm.startswith(NOTHING)}
     quiet |= {"all": [item for own in quiet.values() for item in own]} if len(quiet) > 1 else {}
     heard = tuple((kind, str(len(own)), _share(own, "heard"), _share(own, "recognised")) for kind, own in quiet.items())
     columns = ("sound", "n", "model hears words %", "recogniser hears words %")
@@ -204,9 +180,9 @@ def _errors(arm: str, items: Items) -> tuple[str, ...]:
     words, own, other = (
         np.array([item[name] for item in items], float) for name in ("words", "word_edits", "recognised_edits")
     )
-    rates = (percent(stats.rate(edits, words)) for edits in (own, other))
-    failed = sum(bool(item["error"]) for item in items)
-    return (arm, str(len(items)), str(int(words.sum())), *rates, decimals(stats.ratio(own, other)), str(failed))
+    rates = (percent(stats.ratio(edits, words)) for edits in (own, other))
+    counts = (str(len(items)), str(int(words.sum())))
+    return (arm, *counts, *rates, decimals(stats.ratio(own, other)), str(failures(items)))
 
 
 def _share(items: Items, name: str) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from echox.eval import stats
 from echox.eval.model_under_test import RECORDED
 from echox.eval.results import Results, qa_runs, read_all
-from echox.eval.tables import Items, Table, percent
+from echox.eval.tables import Items, Table, failures, percent
 
 MEASURES = ("step, times", "energy, dB", "pitch, st")
 LEVEL_SECONDS, PITCH_SECONDS, GRID_SECONDS = 0.01, 0.04, 0.05
@@ -66,27 +66,21 @@ def measure_joins(pieces: Sequence[np.ndarray], rate: int) -> dict[str, Any]:
     margin, grid = int(PITCH_SECONDS * rate), int(GRID_SECONDS * rate)
     joins = [int(place) for place in np.cumsum([len(piece) for piece in pieces])[:-1]]
     inside = [place for place in joins if margin <= place <= len(wave) - margin]
-    other = [
-        place
-        for place in range(margin, len(wave) - margin, grid)
-        if all(abs(place - join) > margin for join in joins)
-    ]  # fmt: skip
-    return {
-        name: _columns([changes(wave, p, rate) for p in where])
-        for name, where in (("at", inside), ("elsewhere", other))
-    }
+    steps = range(margin, len(wave) - margin, grid)
+    other = [place for place in steps if all(abs(place - join) > margin for join in joins)]
 
+    def columns(places: Sequence[int]) -> dict[str, list[float]]:
+        found = [changes(wave, place, rate) for place in places]
+        return {name: [round(one[name], 4) for one in found if name in one] for name in MEASURES}
 
-def _columns(found: list[dict[str, float]]) -> dict[str, list[float]]:
-    return {name: [round(one[name], 4) for one in found if name in one] for name in MEASURES}
+    return {"at": columns(inside), "elsewhere": columns(other)}
 
 
 def streamed(subject: Any, question: str) -> dict[str, Any]:
     """Return the joins of the answer to a typed question as it is streamed, with `error` where there is none."""
     try:
-        pieces = [
-            piece.audio for piece in subject.stream(typed=question) if piece.audio is not None and len(piece.audio)
-        ]
+        sounds = [piece.audio for piece in subject.stream(typed=question)]
+        pieces = [sound for sound in sounds if sound is not None and len(sound)]
         return measure_joins(pieces, subject.sample_rate) | {"error": ""}
     except RECORDED as error:
         return {"at": {}, "elsewhere": {}, "error": f"{type(error).__name__}: {error}"}
@@ -105,8 +99,7 @@ def run_joins(subject: Any, name: str, paths: Sequence[Path], count: int, out: P
         for id, question in track(list(asked.items())[:count], "joins"):
             if ("joins", id) not in results.done:
                 results.append({"arm": "joins", "id": id, "question": question, **streamed(subject, question)})
-        done = list(results.items.values())
-    return joins_tables(settings, done)
+    return joins_tables(settings, results.rows)
 
 
 def joins_tables(settings: dict[str, Any], items: Items) -> list[Table]:
@@ -118,8 +111,11 @@ def joins_tables(settings: dict[str, Any], items: Items) -> list[Table]:
             limit = float(np.percentile(other, BEYOND))
             medians = [f"{np.median(values):.2f}" for values in (at, other)]
             rows.append((name, str(len(at)), *medians, f"{limit:.2f}", percent(stats.mean((at > limit).astype(float)))))
-    failed = sum(bool(item["error"]) for item in items)
-    note = f"{settings['model']}; {len(items)} streamed answers, {failed} failed; joins: where two pieces meet. Beyond: by "
-    note += "chance 1 %. Step: largest step between samples over the 99th percentile of the 10 ms on both sides."
+    note = (
+        f"{settings['model']}; {len(items)} streamed answers, {failures(items)} failed; joins: where two pieces meet. "
+    )
+    note += (
+        "Beyond: by chance 1 %. Step: largest step between samples over the 99th percentile of the 10 ms on both sides."
+    )
     head = ("measure", "joins", "median at joins", "median elsewhere", "99 % elsewhere", "joins beyond %")
     return [Table("Joins", head, tuple(rows), note)] if rows else []

@@ -13,21 +13,21 @@ So the difference between two neighbours is what the step between them costs.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from echox.data.manifest import read_jsonl
 from echox.errors import ConfigError, InputError
-from echox.eval import stats
 from echox.eval.judges import Judge
-from echox.eval.model_under_test import Failure, at_16k, attempt
+from echox.eval.model_under_test import Failure, at_16k, attempt, sounds_of
 from echox.eval.probes import parts_of
 from echox.eval.results import Results
 from echox.eval.scorers.word_errors import NORMALISER, errors_between
-from echox.eval.tables import Items, Table, decimals, pooled_rate
-from echox.eval.tasks.speech import ReferenceVoice, more_errors
+from echox.eval.tables import Items, Table, by_arm, decimals, pooled_rate, rates_between, shared
+from echox.eval.tasks.speech import ReferenceVoice
 from echox.generate.pauses import trimmed
 from echox.models.llm import text_of_pieces, token_pieces
 from echox.prepare.voices import Voice
@@ -97,73 +97,64 @@ def _joined(waves: Sequence[np.ndarray], texts: Sequence[str], rate: int) -> np.
     return at_16k(np.concatenate([trimmed(wave, rate, text) for wave, text in zip(waves, texts, strict=True)]), rate)
 
 
-def read_texts(path: Path, field: str, limit: int | None) -> list[tuple[str, str]]:
-    """Return (id, text) of the first rows of a JSONL file; InputError names a row without them."""
+class Text(NamedTuple):
+    """What is said, and its id."""
+
+    id: str
+    text: str
+
+
+def read_texts(path: Path, field: str, limit: int | None) -> list[Text]:
+    """Return the texts of the first rows of a JSONL file; InputError names a row without them."""
     found = []
     for number, row in enumerate(read_jsonl(path)[:limit], start=1):
         text = row.get(field)
         if not row.get("id") or not isinstance(text, str) or not text.strip():
             raise InputError(f"{path} line {number} has no `id` or no `{field}`: name the field of the text.")
-        found.append((str(row["id"]), text))
+        found.append(Text(str(row["id"]), text))
     if not found:
         raise InputError(f"{path} holds no texts.")
     return found
 
 
 def run_ladder(
-    texts: Sequence[tuple[str, str]], ladder: Ladder, beside: ReferenceVoice, names: dict[str, str], out: Path
+    texts: Sequence[Text], ladder: Ladder, beside: ReferenceVoice, names: dict[str, str], out: Path
 ) -> list[Table]:
-    """Return the word errors of every arm over (id, text), writing ladder.jsonl; `names` are those of model and texts."""
+    """Return the word errors of every arm over texts, writing ladder.jsonl; `names` are those of model and texts."""
     from rich.progress import track
 
     settings = {"task": "ladder", **names, "voice": beside.kind, "judge": beside.judge.name}
     settings |= {"wer_normaliser": NORMALISER, "shard": "0/1"}
     with Results(out / "ladder.jsonl", settings) as results:
-        todo = [pair for pair in texts if any((arm, pair[0]) not in results.done for arm in ARMS)]
-        for start in track(range(0, len(todo), BATCH), "ladder"):
-            some = todo[start : start + BATCH]
-            waves = [attempt(lambda text=text: ladder.say(text)) for _, text in some]
+        last = list(ARMS)[-1]  # whoever has it has all of them
+        for some in track(results.batches(last, texts, BATCH), "ladder"):
+            waves = [attempt(partial(ladder.say, one.text)) for one in some]
             for arm in ARMS:
-                for record in heard(arm, some, waves, beside.judge):
-                    results.append(record)
-        done = list(results.items.values())
-    return ladder_tables(settings, done)
+                _hear(arm, some, waves, beside.judge, results)
+    return ladder_tables(settings, results.rows)
 
 
-def heard(
-    arm: str, some: Sequence[tuple[str, str]], waves: Sequence[dict[str, np.ndarray] | Failure], judge: Judge
-) -> list[dict[str, Any]]:
-    """Return the records of one arm; a text that could not be said has no words in any arm."""
-    sounds = [np.zeros(0, np.float32) if isinstance(found, Failure) else found[arm] for found in waves]
-    records = []
-    for (name, text), found, words in zip(some, waves, judge.transcribe(sounds), strict=True):
-        record = {"arm": arm, "id": name, "text": text}
-        if isinstance(found, Failure):
-            records.append(record | {"words": 0, "word_edits": 0, "error": found.reason})
+def _hear(arm: str, some: Sequence[Text], waves: Sequence[Any], judge: Judge, results: Results) -> None:
+    """Write down what is heard in one arm; a text that could not be said has no words in any arm."""
+    sounds = [found if isinstance(found, Failure) else found[arm] for found in waves]
+    for one, sound, words in zip(some, sounds, judge.transcribe(sounds_of(sounds)), strict=True):
+        record = {"arm": arm, "id": one.id, "text": one.text}
+        if isinstance(sound, Failure):
+            results.append(record | {"words": 0, "word_edits": 0, "error": sound.reason})
         else:
-            records.append(record | {"transcript": words} | asdict(errors_between(text, words)) | {"error": ""})
-    return records
+            results.append(record | {"transcript": words} | asdict(errors_between(one.text, words)) | {"error": ""})
 
 
 def ladder_tables(settings: dict[str, Any], items: Items) -> list[Table]:
     """Return the word error of every arm, and what it adds to that of the arm before."""
-    rows, before = [], None
+    said, before, rows = by_arm([item for item in items if not item["error"]]), [], []
     for arm, step in ARMS.items():
-        own = {item["id"]: item for item in items if item["arm"] == arm and not item["error"]}
-        added = "-" if before is None else _added(before, own)
-        rows.append((arm, step, str(len(own)), pooled_rate(list(own.values()), "word_edits", "words"), added))
+        own = said.get(arm, [])
+        added = decimals(rates_between(shared(own, before)), signed=True)
+        rows.append((arm, step, str(len(own)), pooled_rate(own, "word_edits", "words"), added))
         before = own
     failed = len({item["id"] for item in items if item["error"]})
-    note = (
-        f"Judge {settings['judge']}; {settings['wer_normaliser']}; voice {settings['voice']}. Paired, 95 % bootstrap. "
-    )
+    note = f"Judge {settings['judge']}; {settings['wer_normaliser']}; voice {settings['voice']}. "
+    note += "Paired, 95 % bootstrap. "
     note += f"Texts that could not be said and are left out: {failed}."
     return [Table("Words lost on the way", ("arm", "step", "n", "WER %", "added, points"), tuple(rows), note)]
-
-
-def _added(before: dict[str, Any], own: dict[str, Any]) -> str:
-    shared = [(own[id], before[id]) for id in own if id in before]
-    counts_N3 = np.array([(a["word_edits"], b["word_edits"], b["words"]) for a, b in shared], float)
-    if not len(counts_N3) or not counts_N3[:, 2].sum():
-        return "-"
-    return decimals(stats.paired_bootstrap(counts_N3, more_errors), signed=True)

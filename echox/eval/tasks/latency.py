@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -61,10 +60,9 @@ def run_latency(
         for item, question in track(asked, "latency"):
             if ("latency", item.id) not in results.done:
                 results.append({"arm": "latency", "id": item.id, **_timed(subject, question, options)})
-        done = list(results.items.values())
     load = getattr(subject, "load_seconds", None)
     memory = peak_memory() | ({"load_seconds": float(load)} if load else {})
-    tables = [*latency_tables(settings, done, memory), *parts]
+    tables = [*latency_tables(settings, results.rows, memory), *parts]
     write_text(out / "latency.md", "\n".join(each.markdown() for each in tables))
     return tables
 
@@ -151,9 +149,8 @@ def latency_tables(settings: dict[str, Any], items: Items, memory: dict[str, flo
     where = f"{settings.get('timed_on', '?')}, device {settings.get('device', '?')}"
     put = "questions said in real time" if settings.get("live") else "questions given whole"
     note = f"{title_of(settings)} on {where}; one answer at a time, {put}; {len(items) - len(done)} failed. "
-    note += (
-        "A player starts at the first chunk; stalled and delay are what a listener would notice. No scorer, no judge."
-    )
+    note += "A player starts at the first chunk; stalled and delay are what a listener would notice. "
+    note += "No scorer, no judge."
     return [latency_table(done, memory or {}, note)]
 
 
@@ -192,17 +189,16 @@ class PartClock:
         self._hooks: list[Any] = []
 
     def __enter__(self) -> Self:
-        claimed: set[int] = set()
+        owners: dict[Any, str] = {}
         for name, part in self._parts.items():
             for module in part.modules():
-                if id(module) in claimed:
-                    continue
-                claimed.add(id(module))
-                self._hooks.append(module.register_forward_pre_hook(lambda *_, name=name: self._enter(name)))
-                self._hooks.append(module.register_forward_hook(lambda *_: self._leave(), always_call=True))
+                owners.setdefault(module, name)
+        for module, name in owners.items():
+            self._hooks.append(module.register_forward_pre_hook(lambda *_, name=name: self._enter(name)))
+            self._hooks.append(module.register_forward_hook(lambda *_: self._leave(), always_call=True))
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()

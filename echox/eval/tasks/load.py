@@ -31,6 +31,7 @@ SPOKEN_BYTES = RATE // 5  # of a question said in real time, that are sent toget
 PATIENCE = 120.0  # seconds without an event after which an answer counts as lost
 SHARES = (50, 95, 99)
 KINDS = (".wav", ".flac", ".ogg", ".mp3")
+NOTHING = {"first_audio": None, "total": 0.0, "audio_seconds": 0.0, "underruns": 0, "stalled": 0.0, "text": ""}
 UNTIMED = {"type": "realtime", "audio": {"input": {"turn_detection": None}}}
 
 
@@ -95,10 +96,9 @@ def load_table(answers: Sequence[dict[str, Any]], server: Server, load: Load, se
     spoken = sum(one["audio_seconds"] for one in good)
     times = [f"{np.percentile(first, share):.3f}" if len(first) else "-" for share in SHARES]
     who = f"one every {1 / load.rate:.3g} s" if load.rate else f"{load.talkers} at once"
-    row = (
-        who, str(len(answers)), *times, f"{sum(one['underruns'] > 0 for one in good)}",
-        f"{sum(one['stalled'] for one in good):.2f}", f"{len(answers) - len(good)}", f"{spoken / seconds:.2f}",
-    )  # fmt: skip
+    broken, stalled = sum(one["underruns"] > 0 for one in good), sum(one["stalled"] for one in good)
+    counts = (str(broken), f"{stalled:.2f}", str(len(answers) - len(good)), f"{spoken / seconds:.2f}")
+    row = (who, str(len(answers)), *times, *counts)
     head = ("talkers", "answers", *(f"first audio p{share}, s" for share in SHARES))
     head += ("answers with underruns", "stalled, s", "errors", "seconds of speech a second")
     how = "said in real time" if load.live else "sent whole"
@@ -199,13 +199,9 @@ def _met(response: dict[str, Any], chunks: list[Chunk], total: float, text: str)
     if response["status"] == "failed":
         return _failed((details.get("error") or {}).get("message") or "failed")
     heard = play(chunks, RATE)
-    return {
-        "first_audio": heard.first_audio if heard else None, "total": total,
-        "audio_seconds": heard.audio_seconds if heard else 0.0, "underruns": heard.underruns if heard else 0,
-        "stalled": heard.stalled if heard else 0.0, "text": text, "error": None,
-    }  # fmt: skip
+    kept = ("first_audio", "audio_seconds", "underruns", "stalled") if heard else ()
+    return NOTHING | {name: getattr(heard, name) for name in kept} | {"total": total, "text": text, "error": None}
 
 
 def _failed(error: str) -> dict[str, Any]:
-    nothing = {"first_audio": None, "total": 0.0, "audio_seconds": 0.0, "underruns": 0, "stalled": 0.0, "text": ""}
-    return nothing | {"error": error}
+    return NOTHING | {"error": error}

@@ -16,14 +16,12 @@ it stands for: net = (kept + gains of all wrong ones) / right ones. Resampling k
 
 import re
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from echox.eval import stats
-from echox.eval.stats import Interval
-from echox.eval.tables import Items, Table, arms_of, names_note, pair, percent
+from echox.eval.tables import Items, Table, arms_of, by_arm, names_note, pair, percent, shared
 from echox.eval.tasks.spoken_answers import errors_note, speech_table
 
 GAPS = (
@@ -33,8 +31,8 @@ GAPS = (
     ("teacher - s2t", "teacher", "s2t", "what T2C, vocoder and judge cost"),
     ("s2s - teacher", "s2s", "teacher", "what the echo decoder costs against its teacher"),
     ("s2s - cascade", "s2s", "cascade", "against recogniser, LLM and the same voice"),
+    ("s2s / t2t", "s2s", "t2t", "what is kept of the typed answer"),
 )
-RATIOS = (("s2s / t2t", "s2s", "t2t", "what is kept of the typed answer"),)
 MOST_KINDS = 8
 TYPED_ARMS = ("t2t-off", "t2t")
 """Arms that may be called T2T, the first one there is."""
@@ -58,15 +56,15 @@ def summarise(settings: dict[str, Any], items: Items) -> list[Table]:
 
 def accuracy_table(items: Items, note: str) -> Table:
     """Return accuracy by arm, over everything and by kind of question, with the shares that explain it."""
-    arms = arms_of(items)
-    kinds = kinds_of(items)
-    rows = []
-    for arm in arms:
-        own = [item for item in items if item["arm"] == arm]
-        parts = [("all", own)] + [(kind, [item for item in own if kind_of(item) == kind]) for kind in kinds]
+    arms, rows = by_arm(items), []
+    for arm in arms_of(items):
+        parts = [("all", arms[arm])]
+        parts += [(kind, [item for item in arms[arm] if kind_of(item) == kind]) for kind in kinds_of(items)]
         for kind, part in parts:
             if part:
-                rows.append((arm, kind, str(len(part)), percent(stats.mean(_scores(part))), *_shares(part)))
+                rows.append(
+                    (arm, kind, str(len(part)), percent(stats.mean([item["score"] for item in part])), *_shares(part))
+                )
     head = ("arm", "questions", "n", "accuracy %", "own text %", "empty %", "cut %", "failed %")
     return Table("Accuracy", head, tuple(rows), note)
 
@@ -75,9 +73,9 @@ def gap_table(items: Items, note: str) -> Table:
     """Return the differences and the ratio between arms, over the questions that both have."""
     rows = []
     for name, first, second, meaning in GAPS:
-        rows += _gap_row(items, name, first, second, meaning, stats.difference)
-    for name, first, second, meaning in RATIOS:
-        rows += _gap_row(items, name, first, second, meaning, stats.ratio)
+        scores, others = pair(items, first, second)
+        form = stats.ratio if "/" in name else stats.difference
+        rows += [(name, str(len(scores)), percent(form(scores, others)), meaning)] if len(scores) else []
     return Table("The gap", ("gap", "n", "value (points, or % for the ratio)", "what it is"), tuple(rows), note)
 
 
@@ -104,17 +102,6 @@ def worst_first(items: Items) -> list[dict[str, Any]]:
     return sorted(items, key=badness)
 
 
-def _gap_row(
-    items: Items, name: str, first: str, second: str, meaning: str, form: Callable[..., Interval]
-) -> list[tuple[str, ...]]:
-    scores, others = pair(items, first, second)
-    return [(name, str(len(scores)), percent(form(scores, others)), meaning)] if len(scores) else []
-
-
-def _scores(items: Items) -> np.ndarray:
-    return np.array([float(item["score"]) for item in items])
-
-
 def _shares(items: Items) -> tuple[str, ...]:
     shares = [[float(item.get("text_score", item["score"])) for item in items]]
     shares += [[bool(item.get(name)) for item in items] for name in ("empty", "cut", "error")]
@@ -130,27 +117,24 @@ def retention_table(settings: dict[str, Any], items: Items) -> Table:
     arms = arms_of(items)
     base = next((arm for arm in TYPED_ARMS if arm in arms), None)
     rows = [_kept_row(items, arm, base, pool) for arm in arms if base and arm != base]
-    note = (
-        f"{names_note(settings)}; T2T: {base}. Set {settings.get('questions', '?')}: of a pool of {sum(pool.values())} "
-    )
-    note += (
-        f"questions, {', '.join(f'{count} {kind}' for kind, count in pool.items())}. Net: accuracy over the pool as "
-    )
-    note += "a share of T2T's, the wrong ones of the set standing for all of them. 95 % bootstrap within each kind."
+    note = f"{names_note(settings)}; T2T: {base}. Set {settings.get('questions', '?')}: of a pool of "
+    note += f"{sum(pool.values())} questions, {', '.join(f'{count} {kind}' for kind, count in pool.items())}. "
+    note += "Net: accuracy over the pool as a share of T2T's, the wrong ones of the set standing for all of them. "
+    note += "95 % bootstrap within each kind."
     head = ("arm", "n", "right by T2T", "kept %", "wrong by T2T", "gained %", "same text %", "net of gains %")
     return Table("Retention", head, tuple(rows), note)
 
 
 def _kept_row(items: Items, arm: str, base: str, pool: dict[str, int]) -> tuple[str, ...]:
-    own, typed = ({item["id"]: item for item in items if item["arm"] == name} for name in (arm, base))
-    shared = [id for id in typed if id in own]
-    scores_N2 = np.array([[float(own[id]["score"]), float(typed[id]["score"])] for id in shared]).reshape(-1, 2)
-    same = [own[id]["text"].strip() == typed[id]["text"].strip() for id in shared]
+    arms = by_arm(items)
+    both = [(own, typed) for typed, own in shared(arms[base], arms[arm])]
+    scores_N2 = np.array([[own["score"], typed["score"]] for own, typed in both], float).reshape(-1, 2)
+    same = [own["text"].strip() == typed["text"].strip() for own, typed in both]
     right = scores_N2[:, 1] > 0
-    kinds = np.array([typed[id].get("kind", "") for id in shared])
+    kinds = np.array([typed.get("kind", "") for _, typed in both])
     strata = [(float(count), scores_N2[kinds == kind]) for kind, count in pool.items() if (kinds == kind).any()]
     shares = [stats.mean(scores_N2[right, 0]), stats.mean(scores_N2[~right, 0]), stats.mean(np.array(same, float))]
     kept, gained, alike = map(percent, shares)
-    counts = (str(len(shared)), str(int(right.sum())), str(int((~right).sum())))
+    counts = (str(len(both)), str(int(right.sum())), str(int((~right).sum())))
     net = percent(stats.stratified_ratio(strata)) if sum(count > 0 for count in pool.values()) == len(strata) else "-"
     return (arm, counts[0], counts[1], kept, counts[2], gained, alike, net)

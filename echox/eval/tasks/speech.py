@@ -5,7 +5,7 @@ reference voice every measure is taken of both over the same texts, and the diff
 nor hard names can flatter one of them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from echox.eval.model_under_test import Failure, at_16k, attempt
 from echox.eval.results import Results, qa_runs, read_all, title_of
 from echox.eval.scorers.opinions import distillmos, dnsmos, speaker_similarity
 from echox.eval.scorers.word_errors import NORMALISER
-from echox.eval.tables import Items, Table, arms_of, decimals, percent
+from echox.eval.tables import Items, Table, arms_of, by_arm, decimals, failures, percent, rates_between, shared
 from echox.eval.tasks.spoken_answers import errors_note, speech_table, spoken_record, with_words
 from echox.prepare.voices import Voice
 
@@ -88,7 +88,7 @@ def run_speech(
             "speaker similarity needs a recording of the voice that answers should have: give --voice FILE."
         )
     runs = qa_runs(read_all(paths))
-    spoken = [(title_of(run[0]), item) for run in runs for item in _spoken_answers(run[1], limit)]
+    spoken = [(title_of(settings), item) for settings, items in runs for item in _spoken_answers(items, limit)]
     if not any(item.get("audio") for _, item in spoken):
         raise InputError(f"{paths[0]} holds no spoken answers: run `echox eval qa` with the arm s2s first.")
     makers: dict[str, Callable[[], Measure]] = {"dnsmos": dnsmos, "distillmos": distillmos}
@@ -112,18 +112,16 @@ def run_speech(
             if reference is not None and (beside, item["id"]) not in results.done:
                 said = reference.say(item, out)
                 results.append({"arm": beside, "id": item["id"], **_measured(said, measures)})
-        done = list(results.items.values())
-    if any(item["error"] for item in done):
-        tell(f"{sum(bool(item['error']) for item in done)} answers were not measured; {out / 'speech.jsonl'} says why")
-    return speech_tables(settings, done)
+    if failed := failures(results.rows):
+        tell(f"{failed} answers were not measured; {results.path} says why")
+    return speech_tables(settings, results.rows)
 
 
 def _spoken_answers(items: list[dict[str, Any]], limit: int | None = None) -> list[dict[str, Any]]:
     """Return the answers that a judge heard, silent and failed ones among them, with their counts of words."""
     texts = {item["id"]: item["text"] for item in items if item["arm"] == "s2t"}
-    heard = [with_words(item, texts) for item in items if item.get("transcript") is not None]
-    arms = dict.fromkeys(item["arm"] for item in heard)
-    return [item for arm in arms for item in [one for one in heard if one["arm"] == arm][:limit]]
+    heard = by_arm([with_words(item, texts) for item in items if item.get("transcript") is not None])
+    return [item for own in heard.values() for item in own[:limit]]
 
 
 def _measured(item: dict[str, Any], measures: Sequence[Measure]) -> dict[str, Any]:
@@ -156,68 +154,48 @@ def opinions_table(items: Items, judge: str) -> Table:
     names = list(dict.fromkeys(name for item in items for name in item["measures"]))
     rows = []
     for arm in arms_of(items):
-        own = [item["measures"] for item in items if item["arm"] == arm]
-        cells = []
-        for name in names:
-            cells.append(decimals(stats.mean([measures[name] for measures in own if name in measures])))
-        rows.append((arm, str(sum(bool(measures) for measures in own)), *cells))
-    note = (
-        "Means over answers with sound, 95 % bootstrap; no transcript is used. DNSMOS hardly separates voices; read it "
-    )
-    note += f"beside DistillMOS and WER. {judge}."
+        own = [item["measures"] for item in items if item["arm"] == arm and item["measures"]]
+        means = (stats.mean([measures[name] for measures in own if name in measures]) for name in names)
+        rows.append((arm, str(len(own)), *map(decimals, means)))
+    note = "Means over answers with sound, 95 % bootstrap; no transcript is used. DNSMOS hardly separates voices; "
+    note += f"read it beside DistillMOS and WER. {judge}."
     return Table("Speech quality", ("run and arm", "n", *names), tuple(rows), note)
 
 
 def reference_table(items: Items) -> Table:
     """Return differences and ratios between each arm and the reference voice over the same texts, with intervals."""
-    rows = []
-    for arm in dict.fromkeys(item["arm"] for item in items):
+    rows, arms = [], by_arm(items)
+    for arm, others in arms.items():
         own, _, kind = arm.partition(SAYS)
         if kind:
-            rows += _compared(own, kind, *_paired(items, own, arm))
+            rows += _compared(own, kind, shared(arms.get(own, []), others))
     note = "Paired over the answers that both have, 95 % bootstrap. Speaking rate: words a second of speech, ours over theirs."
     head = ("answers", "measure", "n", "ours", "reference", "ours against it")
     return Table("Beside the reference voice", head, tuple(rows), note)
 
 
-def _paired(items: Items, arm: str, other: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    by_id = [{item["id"]: item for item in items if item["arm"] == name} for name in (arm, other)]
-    shared = [id for id in by_id[0] if id in by_id[1]]
-    return [by_id[0][id] for id in shared], [by_id[1][id] for id in shared]
+def _compared(arm: str, kind: str, both: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
 
+    def add(name: str, n: int, means: Iterable[float], change: str) -> None:
+        ours, theirs = means
+        rows.append((arm, name, str(n), f"{ours:.2f}", f"{theirs:.2f} ({kind})", change))
 
-def _compared(arm: str, kind: str, own: Items, other: Items) -> list[tuple[str, ...]]:
-    rows = []
-    names = dict.fromkeys(name for item in (*own, *other) for name in item["measures"])
-    for name in names:
-        both = [(a["measures"][name], b["measures"][name]) for a, b in zip(own, other, strict=True)
-                if name in a["measures"] and name in b["measures"]]  # fmt: skip
-        if both:
-            ours, theirs = np.array(both).T
-            rows.append(_row(arm, name, len(both), ours.mean(), theirs.mean(), stats.difference(ours, theirs)))
-    counts_N3 = np.array(
-        [(a["word_edits"], b["word_edits"], b["words"]) for a, b in zip(own, other, strict=True)], float
-    )
-    if len(counts_N3) and counts_N3[:, 2].sum():
-        ours, theirs, words = counts_N3.sum(axis=0)
-        change = stats.paired_bootstrap(counts_N3, more_errors)
-        rows.append(_row(arm, "WER %", len(counts_N3), 100 * ours / words, 100 * theirs / words, change))
-    spoken = [
-        (a["signal"], b["signal"]) for a, b in zip(own, other, strict=True) if a.get("signal") and b.get("signal")
-    ]
-    if spoken:
-        ours, theirs = (np.array([pair[side]["speech_seconds"] for pair in spoken]) for side in (0, 1))
-        rates = [float(np.mean([pair[side]["words_per_second"] for pair in spoken])) for side in (0, 1)]
-        rows.append((arm, "speaking rate", str(len(spoken)), *(f"{rate:.2f}" for rate in rates),
-                     f"{percent(stats.ratio(theirs, ours))} %"))  # fmt: skip
-    return [(row[0], row[1], row[2], row[3], f"{row[4]} ({kind})", row[5]) for row in rows]
+    def values(key: str, name: str) -> np.ndarray:
+        found = [[one[key][name] for one in two] for two in both if all(name in (one.get(key) or {}) for one in two)]
+        return np.array(found, float).reshape(-1, 2).T
 
-
-def more_errors(means: np.ndarray) -> np.ndarray:
-    """Return our word errors less theirs, as percent of the words; NaN where a resample holds no words."""
-    words = np.where(means[..., 2] > 0, means[..., 2], np.nan)
-    return 100 * (means[..., 0] - means[..., 1]) / words
-
-
-def _row(arm: str, name: str, n: int, ours: float, theirs: float, change: stats.Interval) -> tuple[str, ...]:
-    return (arm, name, str(n), f"{ours:.2f}", f"{theirs:.2f}", decimals(change, signed=True))
+    for name in dict.fromkeys(name for side in zip(*both, strict=True) for item in side for name in item["measures"]):
+        measured_2N = values("measures", name)
+        if measured_2N.size:
+            change = decimals(stats.difference(*measured_2N), signed=True)
+            add(name, measured_2N.shape[1], measured_2N.mean(axis=1), change)
+    words = sum(other["words"] for _, other in both)
+    if words:
+        rates = (100 * sum(two[side]["word_edits"] for two in both) / words for side in (0, 1))
+        add("WER %", len(both), rates, decimals(rates_between(both), signed=True))
+    ours, theirs = values("signal", "speech_seconds")
+    if len(ours):
+        rates = values("signal", "words_per_second").mean(axis=1)
+        add("speaking rate", len(ours), rates, f"{percent(stats.ratio(theirs, ours))} %")
+    return rows

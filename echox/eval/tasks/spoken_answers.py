@@ -14,7 +14,7 @@ from echox.audio import save_wav
 from echox.eval.questions import safe_name
 from echox.eval.scorers.signals import DC_LIMIT, signal_checks
 from echox.eval.scorers.word_errors import all_deleted, errors_between
-from echox.eval.tables import Items, Table, arms_of, pooled_rate
+from echox.eval.tables import Items, Table, arms_of, by_arm, pooled_rate
 
 
 def spoken_record(item: dict[str, Any], audio: np.ndarray | None, rate: int, folder: Path, kind: str) -> dict[str, Any]:
@@ -39,9 +39,9 @@ def speech_table(items: Items, note: str) -> Table:
     """Return word and character error rates against the own text, rate, pauses, clipping and DC, by spoken arm."""
     rows = []
     texts = {item["id"]: item["text"] for item in items if item["arm"] == "s2t"}
+    heard = by_arm([item for item in items if item.get("transcript") is not None])
     for arm in arms_of(items):
-        own = [item for item in items if item["arm"] == arm and item.get("transcript") is not None]
-        if own:
+        if own := heard.get(arm):
             counted = [with_words(item, texts) for item in own]
             words, characters = (pooled_rate(counted, f"{what}_edits", f"{what}s") for what in ("word", "character"))
             seconds = sum(item.get("audio_seconds", 0.0) for item in own)

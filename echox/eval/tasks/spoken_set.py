@@ -42,9 +42,8 @@ HELD_OUT = VoiceChoice(kind="kokoro", styles=HELD_OUT_VOICES)
 
 def _only(**changes: Any) -> Perturbation:
     """Return a perturbation that does one thing to every recording, at one level."""
-    nothing = {
-        "noise_share": 0, "room_share": 0, "telephone_share": 0, "silence_seconds": (0, 0), "peak_dbfs": (-6, -6),
-    }  # fmt: skip
+    nothing = {"noise_share": 0, "room_share": 0, "telephone_share": 0}
+    nothing |= {"silence_seconds": (0, 0), "peak_dbfs": (-6, -6)}
     return Perturbation.model_validate(nothing | changes)
 
 
@@ -133,10 +132,8 @@ def make_set(
     made = {"seed": seed, "voices": list(HELD_OUT_VOICES), "pool": {kind: pool[kind] for kind in KINDS}}
     _write_settings(folder, made)
     own, conditions = take(chosen, None, shard), ["clean", *(name for name in conditions if name != "clean")]
-    if any(not _place(folder, "clean", item).is_file() for item in own):
-        corpus = Corpus(
-            texts="", role="user", split="heldout", field="question", seed=seed, voices=(HELD_OUT,)
-        )  # fmt: skip
+    if not all(_place(folder, "clean", item).is_file() for item in own):
+        corpus = Corpus(texts="", role="user", split="heldout", field="question", seed=seed, voices=(HELD_OUT,))
         speaker = Speaker(corpus, lambda choice: voice(), SAMPLE_RATE)
         for item in own:
             if not _place(folder, "clean", item).is_file():

@@ -18,11 +18,12 @@ import numpy as np
 from echox.audio import load_audio
 from echox.data.pairs import SpokenPair
 from echox.errors import ConfigError, InputError, require
+from echox.eval.questions import names_in
 from echox.eval.results import Results
 from echox.eval.scorers.spaces import Spaces, length_probe, modality_probe, retrieval
 from echox.eval.scorers.translation import bleu, chrf, compare
 from echox.eval.scorers.word_errors import errors_between
-from echox.eval.tables import Items, Table, percent, pooled_rate
+from echox.eval.tables import Items, Table, by_arm, percent, pooled_rate, shared
 from echox.generate.joint import JointTranslator
 from echox.generate.translation import Wanted
 
@@ -45,7 +46,7 @@ class TasksOptions:
 
 def parse_tasks(text: str) -> tuple[str, ...]:
     """Return comma-separated tasks; ConfigError for one that is unknown."""
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    names = tuple(names_in(text))
     for name in names:
         if name not in TASKS:
             raise ConfigError(f"task {name!r} is unknown: choose from {', '.join(TASKS)}.")
@@ -73,20 +74,18 @@ def run_tasks(pairs: Sequence[SpokenPair], models: Models, options: TasksOptions
             raise InputError(
                 f"{options.source}: {pair.id} has no source_text or no target_text: three tasks need both."
             )
-    settings = {
-        "task": "tasks", "model": ", ".join(models), "questions": options.source, "beams": options.beams or "own",
-        "weights": options.weights,
-    }  # fmt: skip
+    settings = {"task": "tasks", "model": ", ".join(models), "questions": options.source}
+    settings |= {"beams": options.beams or "own", "weights": options.weights}
     with Results(options.out / "tasks.jsonl", settings) as results:
         for name, model in models.items():
             for task in options.tasks:
                 if task == "spaces" or (task != "mt" and model.model.speech is None):
                     continue
                 answer = answerer(task, model, next(iter(models.values())), Wanted(options.beams))
-                todo = [pair for pair in pairs if (f"{name} {task}", pair.id) not in results.done]
-                for first in range(0, len(todo), BATCH):
-                    _write(todo[first : first + BATCH], f"{name} {task}", answer, results)
-        return tasks_tables(list(models), options.tasks, list(results.items.values()))
+                for some in results.batches(f"{name} {task}", pairs, BATCH):
+                    for pair, text in zip(some, answer(some), strict=True):
+                        results.append(_record(f"{name} {task}", pair, text))
+        return tasks_tables(list(models), options.tasks, results.rows)
 
 
 def answerer(
@@ -111,23 +110,18 @@ def answerer(
     return {"st": st, "mt": mt, "asr": asr, "cascade": cascade}[task]
 
 
-def _write(
-    pairs: Sequence[SpokenPair], arm: str, answer: Callable[[Sequence[SpokenPair]], list[str]], results: Results
-) -> None:
-    for pair, text in zip(pairs, answer(pairs), strict=True):
-        wanted = pair.source_text if arm.endswith(" asr") else pair.target_text
-        record = {"arm": arm, "id": pair.id, "reference": wanted, "text": text, "error": ""}
-        results.append(record | asdict(errors_between(wanted, text)))
+def _record(arm: str, pair: SpokenPair, text: str) -> dict[str, Any]:
+    wanted = pair.source_text if arm.endswith(" asr") else pair.target_text
+    record = {"arm": arm, "id": pair.id, "reference": wanted, "text": text, "error": ""}
+    return record | asdict(errors_between(wanted, text))
 
 
 def tasks_tables(models: Sequence[str], tasks: Sequence[str], items: Items) -> list[Table]:
     """Return scores by model and task, and each later model against the first on the tasks of both."""
-    by_arm: dict[str, list[dict[str, Any]]] = {}
-    for item in sorted(items, key=lambda one: one["id"]):
-        by_arm.setdefault(item["arm"], []).append(item)
+    arms = by_arm(sorted(items, key=lambda one: one["id"]))
     rows, note = [], ""
     for arm in (f"{name} {task}" for name in models for task in tasks):
-        mine = by_arm.get(arm, [])
+        mine = arms.get(arm, [])
         if mine and arm.endswith(" asr"):
             rows.append((arm, str(len(mine)), "-", "-", pooled_rate(mine, "word_edits", "words")))
         elif mine:
@@ -135,32 +129,28 @@ def tasks_tables(models: Sequence[str], tasks: Sequence[str], items: Items) -> l
             note = f"{score.signature}; {letters.signature}; word errors of recognition alone"
             rows.append((arm, str(len(mine)), f"{score.score:.2f}", f"{letters.score:.1f}", "-"))
     found = [Table("Three tasks", ("arm", "n", "BLEU", "chrF", "WER %"), tuple(rows), note)]
-    pairs = [
-        (f"{name} {task}", f"{models[0]} {task}")
-        for name in models[1:]
-        for task in WRITTEN
-        if f"{models[0]} {task}" in by_arm
-    ] + [(f"{name} st", f"{models[0]} mt") for name in models if f"{name} st" in by_arm and f"{models[0]} mt" in by_arm]
-    compared = [_compared(by_arm[one], by_arm[other], (one, other)) for one, other in pairs if one in by_arm]
+    pairs = [(f"{name} {task}", f"{models[0]} {task}") for name in models[1:] for task in WRITTEN]
+    pairs += [(f"{name} st", f"{models[0]} mt") for name in models]
+    compared = [
+        (one, other, *_compared(shared(arms[one], arms[other]))) for one, other in pairs if {one, other} <= arms.keys()
+    ]
     if compared:
         head = ("arm", "against", "BLEU", "its BLEU", "ratio", "p")
         found.append(Table("Against the first model", head, tuple(compared), f"Paired bootstrap of sacrebleu. {note}"))
     return found
 
 
-def _compared(mine: Items, other: Items, names: tuple[str, str]) -> tuple[str, ...]:
-    """Return one row: both scores with their half-widths, their ratio and p, over the pairs of both."""
-    shared = {item["id"] for item in mine} & {item["id"] for item in other}
-    sides = [[item for item in side if item["id"] in shared] for side in (mine, other)]
-    heard, references = _texts(sides[0])
-    found = compare(_texts(sides[1])[0], heard, references)
+def _compared(both: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> tuple[str, ...]:
+    """Return both scores with their half-widths, their ratio and p, over the pairs of both."""
+    heard, references = _texts([one for one, _ in both])
+    found = compare([other["text"] for _, other in both], heard, references)
     scores = [f"{found[side]:.2f} ± {found[f'{side}_half_width']:.2f}" for side in ("system", "baseline")]
     ratio = found["system"] / found["baseline"] if found["baseline"] else float("nan")
-    return (*names, *scores, f"{ratio:.3f}", f"{found['p']:.3f}")
+    return (*scores, f"{ratio:.3f}", f"{found['p']:.3f}")
 
 
-def _texts(items: Items) -> tuple[list[str], list[list[str]]]:
-    return [item["text"] for item in items], [[item["reference"]] for item in items]
+def _texts(items: Items) -> tuple[list[str], list[str]]:
+    return [item["text"] for item in items], [item["reference"] for item in items]
 
 
 def read_spaces(pairs: Sequence[SpokenPair], model: JointTranslator) -> Spaces:

@@ -21,12 +21,13 @@ from echox.data.pairs import SpokenPair
 from echox.errors import ConfigError, EchoxError, require
 from echox.eval import stats
 from echox.eval.judges import Judge
-from echox.eval.model_under_test import RECORDED, at_16k
+from echox.eval.model_under_test import NO_SOUND, RECORDED, at_16k
+from echox.eval.questions import names_in
 from echox.eval.results import Results
 from echox.eval.scorers.opinions import distillmos, dnsmos
-from echox.eval.scorers.translation import Translation, bleu, chrf, compare
+from echox.eval.scorers.translation import bleu, bleu_interval, chrf, compare
 from echox.eval.scorers.word_errors import errors_between
-from echox.eval.tables import Items, Table, decimals, pooled_rate
+from echox.eval.tables import Items, Table, by_arm, decimals, failures, pooled_rate, shared
 from echox.eval.tasks.latency import peak_memory
 from echox.eval.tasks.unit_references import UnitsOf, units_of
 from echox.text.bleu import unit_bleu
@@ -80,7 +81,7 @@ def cascade_arm(recogniser: Judge, assistant: Any) -> Arm:
         started = time.perf_counter()
         text = recogniser.transcribe([load_audio(path)])[0].strip()
         if not text:
-            return np.zeros(0, np.float32), SAMPLE_RATE, time.perf_counter() - started, []
+            return NO_SOUND, SAMPLE_RATE, time.perf_counter() - started, []
         reply = assistant.say(text)
         return reply.audio, reply.sample_rate, time.perf_counter() - started, reply.units
 
@@ -112,7 +113,7 @@ def load_arms(
 def opinions_of(networks: str) -> tuple[Score, ...]:
     """Return the opinion networks called, comma-separated, dnsmos and distillmos; ConfigError for another."""
     known: dict[str, Callable[[], Score]] = {"dnsmos": dnsmos, "distillmos": distillmos}
-    names = [name.strip() for name in networks.split(",") if name.strip()]
+    names = names_in(networks)
     for name in names:
         if name not in known:
             raise ConfigError(f"network {name!r} is unknown: choose {' or '.join(known)}.")
@@ -129,10 +130,9 @@ def run_translation(pairs: Sequence[SpokenPair], arms: dict[str, Arm], options: 
     with Results(options.out / "translation.jsonl", settings) as results:
         for name, arm in arms.items():
             (options.out / "audio" / name).mkdir(parents=True, exist_ok=True)
-            todo = [pair for pair in pairs if (name, pair.id) not in results.done]
-            for first in range(0, len(todo), BATCH):
-                _hear(todo[first : first + BATCH], name, arm, options, results)
-        return translation_tables(results.settings, list(results.items.values()))
+            for some in results.batches(name, pairs, BATCH):
+                _hear(some, name, arm, options, results)
+        return translation_tables(results.settings, results.rows)
 
 
 def _hear(pairs: Sequence[SpokenPair], name: str, arm: Arm, options: TranslationOptions, results: Results) -> None:
@@ -141,7 +141,7 @@ def _hear(pairs: Sequence[SpokenPair], name: str, arm: Arm, options: Translation
     for pair in pairs:
         facts: dict[str, Any] = {"seconds": 0.0, "wall_seconds": 0.0, "units": [], "error": ""}
         facts["source_seconds"] = len(load_audio(pair.audio)) / SAMPLE_RATE
-        heard = np.zeros(0, np.float32)
+        heard = NO_SOUND
         try:
             wave, rate, wall, units = arm.translate(pair.audio)
             if name != CEILING and len(wave):
@@ -174,93 +174,74 @@ def _reference_units(pairs: Sequence[SpokenPair], arm: Arm) -> list[list[int] | 
 
 def translation_tables(settings: dict[str, Any], items: Items) -> list[Table]:
     """Return the scores by arm, by length, and the paired comparisons with the first model."""
-    arms = list(dict.fromkeys(item["arm"] for item in items))
-    rows, notes = [], ""
-    for arm in arms:
-        mine = [item for item in items if item["arm"] == arm]
-        score, letters = _scores(mine)
+    arms, rows, notes = by_arm(items), [], ""
+    for arm, mine in arms.items():
+        heard, wanted = normalised(mine)
+        score, letters, (low, high) = bleu(heard, wanted), chrf(heard, wanted), bleu_interval(heard, wanted)
         notes = f"{score.signature}; {letters.signature}"
-        rows.append(
-            (arm, str(len(mine)), f"{score.score:.1f} [{_interval(mine)}]", f"{letters.score:.1f}", *_facts(mine))
-        )
+        scores = (f"{score.score:.1f} [{low:.1f}, {high:.1f}]", f"{letters.score:.1f}")
+        rows.append((arm, str(len(mine)), *scores, *_facts(mine)))
     extra = [name for name in ("dnsmos", "distillmos") if any(name in item for item in items)]
     head = ("arm", "n", "ASR-BLEU", "ASR-chrF", "WER %", "words/s", "RTF", "unit BLEU", "peak MiB", "failed")
     judge = f"Judge {settings['judge']}; both sides normalised (whisper-basic); {notes}"
     found = [Table("Translation", head, tuple(rows), f"{judge}. {MEANING}")]
     if extra:
         means = [
-            (arm, *(decimals(stats.mean([i[n] for i in items if i["arm"] == arm and n in i])) for n in extra))
-            for arm in arms
+            (arm, *(decimals(stats.mean([item[name] for item in mine if name in item])) for name in extra))
+            for arm, mine in arms.items()
         ]
         found.append(Table("Voice", ("arm", *extra), tuple(means)))
     head = ("arm", *(f"{low} words and more" if high > 1000 else f"{low}-{high} words" for low, high in LENGTHS))
-    found.append(Table("By length", head, tuple(_by_length(items, arm) for arm in arms), judge))
+    found.append(Table("By length", head, tuple(map(_by_length, arms.items())), judge))
     models = [arm for arm in arms if arm not in (CEILING, CASCADE)]
     if len(models) > 1:
-        found.append(_comparisons(items, models, judge))
+        found.append(_comparisons({arm: arms[arm] for arm in models}, judge))
     return found
 
 
-def normalised(items: Items) -> tuple[list[str], list[list[str]]]:
+def normalised(items: Items) -> tuple[list[str], list[str]]:
     """Return what was heard and the references of some items, both as they are scored."""
     normalise = whisper_basic()
-    return [normalise(i["transcript"]).strip() for i in items], [[normalise(i["reference"]).strip()] for i in items]
-
-
-def _scores(items: Items) -> tuple[Translation, Translation]:
-    heard, wanted = normalised(items)
-    return bleu(heard, wanted), chrf(heard, wanted)
-
-
-def _interval(items: Items, resamples: int = 1000) -> str:
-    """Return the 95 % interval of BLEU: corpus scores of sentences drawn with replacement, seeded."""
-    sacrebleu = require("sacrebleu", "eval")
-    heard, wanted = normalised(items)
-    scorer = sacrebleu.BLEU()
-    found = scorer.corpus_score(heard, [[row[0] for row in wanted]], n_bootstrap=resamples)
-    mean, half = getattr(found, "_mean", found.score), getattr(found, "_ci", 0.0)
-    return f"{mean - half:.1f}, {mean + half:.1f}"
+    return [normalise(i["transcript"]).strip() for i in items], [normalise(i["reference"]).strip() for i in items]
 
 
 def _facts(items: Items) -> tuple[str, ...]:
     spoken = sum(item["seconds"] for item in items)
     words = sum(len(item["transcript"].split()) for item in items)
     work, source = (sum(item[name] for item in items) for name in ("wall_seconds", "source_seconds"))
-    failed = sum(bool(item["error"]) for item in items)
     pace = f"{words / spoken:.2f}" if spoken else "-"
     written = [item for item in items if "reference_units" in item]
     units = unit_bleu([i["units"] for i in written], [i["reference_units"] for i in written]) if written else None
     memory = max((item.get("peak_cuda_mib", item.get("peak_rss_mib", 0.0)) for item in items), default=0.0)
-    return (
-        pooled_rate(items, "word_edits", "words"), pace, f"{work / source:.3f}" if work else "-",
-        "-" if units is None else f"{units:.1f}", f"{memory:.0f}" if memory else "-", str(failed),
-    )  # fmt: skip
+    speed = f"{work / source:.3f}" if work else "-"
+    made = ("-" if units is None else f"{units:.1f}", f"{memory:.0f}" if memory else "-")
+    return (pooled_rate(items, "word_edits", "words"), pace, speed, *made, str(failures(items)))
 
 
-def _by_length(items: Items, arm: str) -> tuple[str, ...]:
+def _by_length(arm: tuple[str, Items]) -> tuple[str, ...]:
     cells = []
     for low, high in LENGTHS:
-        some = [i for i in items if i["arm"] == arm and low <= len(i["reference"].split()) <= high]
-        cells.append(f"{_scores(some)[0].score:.1f} (n={len(some)})" if some else "-")
-    return (arm, *cells)
+        some = [item for item in arm[1] if low <= len(item["reference"].split()) <= high]
+        cells.append(f"{bleu(*normalised(some)).score:.1f} (n={len(some)})" if some else "-")
+    return (arm[0], *cells)
 
 
-def _comparisons(items: Items, models: Sequence[str], judge: str) -> Table:
+def _comparisons(arms: dict[str, list[dict[str, Any]]], judge: str) -> Table:
     """Return each later model minus the first one over the pairs that both translated."""
+    (first, own), *others = arms.items()
     rows = []
-    by_arm = {arm: {item["id"]: item for item in items if item["arm"] == arm} for arm in models}
-    for other in models[1:]:
-        ids = sorted(by_arm[models[0]].keys() & by_arm[other].keys())
-        (base, wanted), (system, _) = (normalised([by_arm[arm][one] for one in ids]) for arm in (models[0], other))
-        found = compare(base, system, wanted)
-        rows.append((other, str(len(ids)), f"{found['system'] - found['baseline']:+.2f}", f"{found['p']:.3f}"))
+    for arm, items in others:
+        both = shared(sorted(own, key=lambda item: item["id"]), items)
+        base, wanted = normalised([one for one, _ in both])
+        found = compare(base, normalised([other for _, other in both])[0], wanted)
+        rows.append((arm, str(len(both)), f"{found['system'] - found['baseline']:+.2f}", f"{found['p']:.3f}"))
     head = ("arm", "n", "BLEU difference", "p")
-    return Table(f"Against {models[0]}", head, tuple(rows), f"{judge}; paired bootstrap.")
+    return Table(f"Against {first}", head, tuple(rows), f"{judge}; paired bootstrap.")
 
 
 def _reference_of(pairs: dict[Path, SpokenPair]) -> Arm:
     def translate(path: Path) -> Spoken:
         target = pairs[path].target_audio
-        return (load_audio(target) if target is not None else np.zeros(0, np.float32)), SAMPLE_RATE, 0.0, []
+        return (load_audio(target) if target is not None else NO_SOUND), SAMPLE_RATE, 0.0, []
 
     return Arm(translate)

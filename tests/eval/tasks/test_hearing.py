@@ -17,7 +17,6 @@ from echox.eval.questions import Item, write_questions
 from echox.eval.scorers.word_errors import NORMALISER
 from echox.eval.tasks import hearing as module
 from echox.eval.tasks.hearing import (
-    HearingOptions,
     Recognisers,
     gather,
     hear_all,
@@ -66,26 +65,25 @@ def length(id):
 
 
 def test_word_errors_by_hand_and_what_failed_counts_as_deleted(tmp_path, spoken):
-    utterances, sounds = gather(spoken, ["clean"], [], None, 0)
+    arms = gather(spoken, ["clean"], [], None, 0)
     model = subject({length("a"): "red green blew"})  # one word wrong, one deleted; b cannot be heard
     recognisers = Recognisers(FakeJudge(mishears={"bread": "red"}))
     told = []
-    (table,) = run_hearing(model, "m", utterances, sounds, recognisers, HearingOptions(tmp_path), told.append)
+    (table,) = run_hearing(model, "m", arms, recognisers, tmp_path, told.append)
     (row,) = table.rows
     assert row[:3] == ("set, clean", "2", "6") and row[6] == "1" and "1 recordings were not heard" in told[0]
     assert row[3].startswith("66.7 [") and row[4].startswith("16.7 [") and row[5].startswith("4.00 [")
     assert "fake judge" in table.note and "normaliser" in table.note
     before = (tmp_path / "hearing.jsonl").read_bytes()
-    run_hearing(model, "m", utterances, sounds, recognisers, HearingOptions(tmp_path), told.append)
+    run_hearing(model, "m", arms, recognisers, tmp_path, told.append)
     assert (tmp_path / "hearing.jsonl").read_bytes() == before  # resumed: nothing left to do
 
 
 def test_shards_hear_each_recording_once(tmp_path, spoken):
-    utterances, _ = gather(spoken, ["clean"], [], None, 0)
+    arms = gather(spoken, ["clean"], [], None, 0)
     for shard in ("0/2", "1/2"):
-        options = HearingOptions(tmp_path, shard=shard)
         model = subject({length(id): text for id, text in TEXTS.items()})
-        run_hearing(model, "m", utterances, {}, Recognisers(FakeJudge()), options, print)
+        run_hearing(model, "m", arms, Recognisers(FakeJudge()), tmp_path, print, shard=shard)
     shown = CliRunner().invoke(
         app, ["report", *map(str, sorted(tmp_path.glob("hearing.*of2.jsonl"))), "-o", str(tmp_path / "r.html")]
     )
@@ -98,17 +96,10 @@ def test_clips_without_transcripts_are_written_down_by_the_judge(tmp_path):
     (tmp_path / "held.txt").write_text("9-1\n8-9\n")
     (only,) = read_clips(tmp_path, tmp_path / "held.txt")
     assert only.id == "9-1" and len(read_clips(tmp_path)) == 2
-    utterances, sounds = gather(None, [], [tmp_path], tmp_path / "held.txt", 0)
+    arms = gather(None, [], [tmp_path], tmp_path / "held.txt", 0)
     recognisers = Recognisers(FakeJudge(), FakeJudge("labels", mishears={"b": "c"}))
-    (table,) = run_hearing(
-        subject({len(voice("a b")): "a b"}),
-        "m",
-        utterances,
-        sounds,
-        recognisers,
-        HearingOptions(tmp_path / "out"),
-        print,
-    )
+    model = subject({len(voice("a b")): "a b"})
+    (table,) = run_hearing(model, "m", arms, recognisers, tmp_path / "out", print)
     assert table.rows[0][3].startswith("50.0 [") and "the words of labels" in table.note
     (tmp_path / "held.txt").write_text("none\n")
     with pytest.raises(InputError, match=r"holds no recordings that .*held\.txt lists"):

@@ -9,7 +9,7 @@ from eval_fakes import FakeJudge
 
 from echox import SpeechAssistant
 from echox.errors import ConfigError, InputError
-from echox.eval.tasks.ladder import ARMS, Ladder, ladder_tables, read_texts, run_ladder
+from echox.eval.tasks.ladder import ARMS, Ladder, Text, ladder_tables, read_texts, run_ladder
 from echox.eval.tasks.speech import ReferenceVoice
 from echox.generate.pauses import trimmed
 from echox.prepare.voices import ToneVoice
@@ -67,7 +67,9 @@ def test_table_names_what_each_rung_adds(tmp_path, monkeypatch):
     heard = [" ".join("a" * (4 - wrong) + "x" * wrong) for wrong in range(5)]
     monkeypatch.setattr(judge, "transcribe", lambda waves: [heard[int(w[0])] if len(w) else "" for w in waves])
     beside = ReferenceVoice("tones", ToneVoice(), judge)
-    (table,) = run_ladder([("1", "a a a a"), ("2", "no")], Fixed(), beside, {"model": "m", "questions": "q"}, tmp_path)
+    (table,) = run_ladder(
+        [Text("1", "a a a a"), Text("2", "no")], Fixed(), beside, {"model": "m", "questions": "q"}, tmp_path
+    )
     assert [row[0] for row in table.rows] == list(ARMS) and {row[2] for row in table.rows} == {"1"}
     assert [row[3].split()[0] for row in table.rows] == ["0.0", "25.0", "50.0", "75.0", "100.0"]
     assert [row[4].split()[0] for row in table.rows] == ["-", "+25.00", "+25.00", "+25.00", "+25.00"]
