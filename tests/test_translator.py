@@ -122,6 +122,24 @@ def test_a_config_that_cannot_be_is_refused(folder, change, sentence):
         config.write_text(before)
 
 
+def test_a_shared_voice_says_the_words_of_the_folders_own_unit_language(tmp_path):
+    from echox.train.pack_translator import Recipe, run
+    from tests.tiny_translator import tiny_model, unit_language
+
+    language = unit_language()
+    language.save(tmp_path / "units")
+    tiny_model(says="words", vocabulary=language.vocab_size).save(tmp_path / "translator")
+    parts = {"translator": tmp_path / "translator", "units": tmp_path / "units", "out": tmp_path / "model"}
+    recipe = Recipe(stage="pack_translator", source="es", target="en", shares="mini", beams=1, **parts)
+    packed = SpeechTranslator.load(str(run(recipe)), dtype="float32")
+    reply = packed.translate(sound())
+    tokens = packed.model.tokens([sound()])[0].tokens
+    assert reply.units == language.decode(tokens) and len(reply.audio) and packed.sample_rate == 24_000
+    assert not (tmp_path / "model" / "vocoder").exists() and not (tmp_path / "model" / "units" / "config.json").exists()
+    with pytest.raises(ConfigError, match="hold its own"):
+        run(recipe.model_copy(update={"vocoder": tmp_path}))
+
+
 def test_a_dictionary_that_does_not_fit_the_decoder_is_refused(folder, tmp_path):
     other = write_translator(tmp_path / "other")
     from tests.tiny_translator import tiny_model

@@ -4,7 +4,7 @@
                             (or a frozen encoder's states)                 or unit words
 
 A model folder holds translator/ vocoder/ units/, and encoder/ where the translator reads states, beside one config.json; with
-`shares` the vocoder and the unit language are those of a shipped model, so that they stand on a disk once.
+`shares` the vocoder is that of a shipped model, and so is a unit language that the folder does not hold: they stand on a disk once.
 """
 
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ class TextlessConfig:
     source: Text  # language that it hears
     target: Text  # language that it speaks
     encoder_layer: Layers  # of encoder/, where translator/ reads states
-    shares: Text  # a shipped model whose vocoder and unit language are used
+    shares: Text  # a shipped model whose vocoder is used, and its unit language where this folder holds none
     longest_seconds: Tokens  # a piece of a recording
     beams: Small
     length_penalty: Factor
@@ -153,7 +153,7 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> Textless:
     found = Textless(
         translator,
         load_vocoder(voice / "vocoder"),
-        UnitTokenizer.load(voice / "units"),
+        UnitTokenizer.load((folder if (folder / "units").is_dir() else voice) / "units"),
         search,
         config["longest_seconds"] * SAMPLE_RATE,
         encoder,

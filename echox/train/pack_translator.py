@@ -14,7 +14,7 @@ from echox.units.extractor import CENTROIDS_FILE
 
 
 class Recipe(Settings):
-    """Where the parts are; with `shares` the vocoder and the units are those of a shipped model and are not copied."""
+    """Where the parts are; with `shares` the vocoder is that of a shipped model, and without `units` so is its unit language."""
 
     stage: Literal["pack_translator"]
     out: Path
@@ -44,6 +44,10 @@ SAID = "source target shares encoder_layer longest_seconds beams length_penalty 
 def run(recipe: Recipe) -> Path:
     """Write the model folder and return it; ModelError names a part that is not there."""
     sharing(recipe.out, recipe.shares)
+    if recipe.shares and recipe.vocoder is not None:
+        raise ConfigError(
+            f"{recipe.out} would share the vocoder of {recipe.shares} and hold its own: give one of the two."
+        )
     if not recipe.shares and (recipe.vocoder is None or recipe.units is None):
         raise ConfigError("give the vocoder and the units, or a shipped model that shares its own.")
 
@@ -51,10 +55,11 @@ def run(recipe: Recipe) -> Path:
         copy_part(recipe.translator, folder / "translator", recipe.int8)
         if recipe.encoder is not None:
             copy_encoder(recipe.encoder, folder / "encoder", recipe.int8)
-        if recipe.vocoder is not None and recipe.units is not None:
+        if recipe.vocoder is not None:
             copy_part(recipe.vocoder, folder / "vocoder", recipe.int8)
-            own = recipe.units
-            copy_units(own, folder / "units", [*UNIT_FILES, *(name for name in MEASURING if (own / name).exists())])
+        if (own := recipe.units) is not None:
+            measuring = () if recipe.shares else (name for name in MEASURING if (own / name).exists())
+            copy_units(own, folder / "units", [*UNIT_FILES, *measuring])
         config = {"model_type": MODEL_TYPE, "kind": KIND} | {name: getattr(recipe, name) for name in SAID}
         write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
 
