@@ -1,7 +1,7 @@
 """Turns text collections into the four text files of a corpus: train and held-out questions, a reserve, sentences.
 
 Knows nothing about audio. Every choice is a hash of the text, so the same sources give the same files in any order
-and on any machine (issue of record: questions that are measured are never trained on, nor nearly repeated).
+and on any machine (questions that are measured are never trained on, nor nearly repeated).
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """The vocoder stage: frame units and their speech -> a UnitVocoder folder; it knows files, losses are elsewhere.
 
-Follows spec section 5 and issue 2, point 4: `hifigan` with all discriminators is a recipe for GPUs, `istft` with a quarter of
+Follows spec section 5: `hifigan` with all discriminators is a recipe for GPUs, `istft` with a quarter of
 their width one for CPUs. Players: the discriminator first, then the generator.
 
 Legend: K units, T frames.

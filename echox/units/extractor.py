@@ -3,7 +3,7 @@
     waves ──encode──► frames [T, D] ──assign──► ids [T] ──deduplicate──► Units
 
 The encoder is any callable, so this file knows no model class; which one the centroids were fitted on is recorded
-in `UnitsMeta` (spec A2.1; issue 2 point 2), because centroids mean nothing for another layer, revision or window.
+in `UnitsMeta` (spec A2.1), because centroids mean nothing for another layer, revision or window.
 
 On disk: `config.json` (the meta) and `centroids.safetensors` (float32 [K, D], the meta repeated in its header).
 """

@@ -1,4 +1,4 @@
-"""fairseq's vocoder and HuBERT files against their slow twins (issue 4, converters)."""
+"""fairseq's vocoder and HuBERT files against their slow twins."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""Hostile and broken pickles: refused by name, nothing run (issue 4, "untrusted files")."""
+"""Hostile and broken pickles: refused by name, nothing run."""
 
 import argparse
 import builtins
