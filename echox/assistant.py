@@ -29,7 +29,7 @@ from echox.models.decoding import Decoding, alone
 from echox.models.device import pick_device, pick_dtype
 from echox.models.io import read_config
 from echox.models.llm import Place
-from echox.text.prompt import Turn
+from echox.text.prompt import Tool, Turn
 
 
 class SpeechAssistant:
@@ -143,6 +143,8 @@ class SpeechAssistant:
 
     def _answers(self, read: list[list[Turn]], limits: answer.Limits, text_only: bool, started: float) -> list[Reply]:
         """Return the answers to conversations whose sounds are read."""
+        if self.parts.dialect.tools:
+            raise ConfigError("tools are called in one conversation at a time: use stream or ask.")
         if not read:
             return []
         asked = answer.understand(self.parts, read)
@@ -184,8 +186,20 @@ class SpeechAssistant:
         """Return an assistant on the same parts whose streams decode and hear in another way (generate/batched.py)."""
         return type(self)(self.parts, self.load_seconds, decoding, drafts)
 
+    def calling(self, tools: Sequence[Tool]) -> "SpeechAssistant":
+        """Return an assistant on the same weights that may call `tools`; ConfigError when its model does not know how.
+
+        A tool is {"type": "function", "function": {"name", "description", "parameters"}}, the last of them a JSON schema. What it
+        returned is told as `history` that ends with Turn("call", JSON of name and arguments) and Turn("tool", text), without a
+        question.
+        """
+        parts = replace(self.parts, dialect=self.parts.dialect.calling(tools))
+        return type(self)(parts, self.load_seconds, self.decoding, self.drafts)
+
     def _understood(self, question: Question, history: Sequence[Turn], instructions: str) -> answer.Asked:
-        turns = [*map(_read_turn, history), _user_turn(question)]
+        turns = [*map(_read_turn, history)]
+        if question.sound is not None or question.typed is not None or not turns or turns[-1].role != "tool":
+            turns.append(_user_turn(question))
         return answer.understand(self.parts, [turns], instructions, self.drafts)[0]
 
     def _limits(self, max_seconds: float | None, seed: int = 0, text_only: bool = True) -> answer.Limits:

@@ -45,3 +45,22 @@ def listening_model(toy_model: Path) -> Path:
         run_recipe(RECIPES / "listen.yaml")
         run_recipe(RECIPES / "pack.yaml", [*overrides, "encoder=out/debug/whisper"])
     return toy_model.parent / "listening"
+
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "Say how the weather is.",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Paris"}}\n</tool_call>'
+CALLING = (  # a chat template that tells of tools, as Hermes and Qwen write them
+    "{% if tools %}<|im_start|>system\n{{ messages[0].content if messages[0].role == 'system' }}"
+    "{% for tool in tools %}{{ '\n' + (tool | tojson) }}{% endfor %}<|im_end|>\n{% endif %}"
+    "{% for m in messages if not (tools and m.role == 'system') %}<|im_start|>{{ m.role }}\n{{ m.content }}"
+    '{% for call in m.tool_calls %}{{ \'\n<tool_call>\n{"name": "\' + call.function.name + \'", "arguments": \' }}'
+    "{{ call.function.arguments | tojson }}}\n</tool_call>{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)

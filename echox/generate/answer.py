@@ -16,11 +16,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from echox.generate.calls import sorted_calls
 from echox.generate.ears import Drafts
 from echox.generate.parts import Parts
 from echox.generate.pauses import TrimmedSpeech, tail_of, trimmed
 from echox.generate.text_stream import TextStream
-from echox.generate.types import WAIT, Piece
+from echox.generate.types import WAIT, Call, Piece
 from echox.models.decoding import Decoding, Line, Said, alone
 from echox.models.llm import text_of_pieces, token_pieces
 from echox.models.ragged import pad_left
@@ -72,7 +73,8 @@ def understand(
     for turns, prompt in zip(conversations, prompts, strict=True):
         found = [next(heard) for _ in prompt.sounds]
         last = found[len(found) - len(turns[-1].sounds) :]
-        understood = bool(turns[-1].text.strip()) or any(len(one.positions_NH) for one in last)
+        told = turns[-1].role == "tool" or bool(turns[-1].text.strip())
+        understood = told or any(len(one.positions_NH) for one in last)
         text = " ".join(one.text for one in last if one.text)
         asked.append(Asked(parts.s2t.row(prompt, [one.positions_NH for one in found]), text, understood))
     return asked
@@ -83,7 +85,7 @@ def answer_stream(
 ) -> Iterator[Piece]:
     """Yield text and audio of one answer as they are made; the last piece says why it ended.
 
-    A question in which nothing was understood gets no answer.
+    A question in which nothing was understood gets no answer; calls of tools come last, when all words are said.
     """
     if not asked.understood:
         yield Piece(finish="unheard")
@@ -92,9 +94,16 @@ def answer_stream(
     budget, first = Budget(limits.samples), 0
     sampling = replace(parts.sampling, seed=limits.seed)
     line = Line(asked.row, parts.stop, lambda ids: len(ids) >= limits.new_tokens, sampling, recurs=True)
-    for made in decoding(parts.s2t, line):
+    made_of: Iterator[Said | Call | None] = decoding(parts.s2t, line)
+    if parts.dialect.tools:
+        made_of = sorted_calls(parts.tokenizer, parts.dialect.tools, parts.prompt.after, made_of)
+    calls: list[Call] = []
+    for made in made_of:
         if made is None:
             yield WAIT
+            continue
+        if isinstance(made, Call):
+            calls.append(made)
             continue
         token, state_H = made
         said.add(token_pieces(parts.tokenizer, [token])[0], token, state_H.float())
@@ -110,8 +119,9 @@ def answer_stream(
         yield Piece(piece)
     if speak and first < len(said) and not budget.spent:
         yield from budget.take(speak_states(parts, said.cut(first, len(said)), decoding))
-    length = budget.spent or len(said) == limits.new_tokens
-    yield Piece(finish="length" if length else "stop" if len(said) else "empty")
+    yield from (Piece(call=call) for call in calls)
+    length = budget.spent or len(line.said) == limits.new_tokens
+    yield Piece(finish="length" if length else "stop" if len(said) or calls else "empty")
 
 
 def begin_stream(parts: Parts, asked: Asked, decoding: Decoding) -> Iterator[Piece]:

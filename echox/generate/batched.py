@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from echox.generate.ears import Drafts
-from echox.generate.engine import Ask, pieces_of, turns_of
+from echox.generate.engine import Ask, can_call, pieces_of, turns_of, with_tools
 from echox.generate.types import Assistant, Piece
 from echox.models.decoding import Batch, Decoder, Decoding, Line, Said
 from echox.models.kept import Kept
@@ -43,7 +43,7 @@ class Batched:
     def __init__(self, assistant: Sharing, keep: int = 0) -> None:
         """Begin without answers; what was heard and read of `keep` conversations stays for their next turns."""
         self.keep, self.drafts = keep, Drafts(2 * keep)
-        self.assistant, self.sample_rate = assistant, assistant.sample_rate
+        self.assistant, self.sample_rate, self.calls = assistant, assistant.sample_rate, can_call(assistant)
         self.batches: dict[int, Batch] = {}  # by the identity of the model that they run
         self.unread: dict[Line, deque[Said]] = {}
         self.wanted: dict[int, Batch] = {}  # those that somebody waits for
@@ -56,7 +56,7 @@ class Batched:
             if not ask.so_far:
                 yield from pieces_of(assistant, ask)
             elif self.keep:
-                yield from assistant.overhear(
+                yield from with_tools(assistant, ask.tools).overhear(
                     ask.question, sample_rate=ask.sample_rate, history=turns_of(ask), instructions=ask.instructions
                 )
         finally:

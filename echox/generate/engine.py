@@ -13,14 +13,17 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from echox.errors import ConfigError
 from echox.generate.types import WAIT, Assistant, Piece
-from echox.text.prompt import Turn
+from echox.text.prompt import Tool, Turn
 from echox.text.speakable import read_line, said_lines, sentences
+
+PROBE: Tool = {"type": "function", "function": {"name": "tool_probe", "description": "", "parameters": {}}}
 
 
 @dataclass(frozen=True)
 class Ask:
-    """One thing to answer, or to say aloud: exactly one of `question`, `typed` and `say`."""
+    """One thing to answer, or to say aloud: one of `question`, `typed` and `say`; none where `history` ends with a tool."""
 
     question: np.ndarray | bytes | None = None  # mono samples at `sample_rate`, or a file's bytes
     sample_rate: int | None = None
@@ -31,8 +34,9 @@ class Ask:
     so_far: bool = (
         False  # the question is still being asked: nothing is answered, what is found out now is kept for later
     )
-    history: tuple[tuple[str, str], ...] = ()  # (user or assistant, text) of earlier turns, oldest first
+    history: tuple[tuple[str, str], ...] = ()  # (role, text) of earlier turns, oldest first (text/prompt.py: Turn)
     instructions: str = ""
+    tools: tuple[Tool, ...] = ()  # that the model may call
 
 
 class Engine(Protocol):
@@ -41,6 +45,11 @@ class Engine(Protocol):
     @property
     def sample_rate(self) -> int:
         """Samples per second of its speech."""
+        ...
+
+    @property
+    def calls(self) -> bool:
+        """Whether its model can call tools."""
         ...
 
     def open(self, ask: Ask) -> Iterator[Piece]:
@@ -56,7 +65,7 @@ class InTurn:
     """Makes every answer by itself, as the assistant streams it: nothing waits, nothing is shared."""
 
     def __init__(self, assistant: Assistant) -> None:
-        self.assistant, self.sample_rate = assistant, assistant.sample_rate
+        self.assistant, self.sample_rate, self.calls = assistant, assistant.sample_rate, can_call(assistant)
 
     def open(self, ask: Ask) -> Iterator[Piece]:
         """See `Engine.open`."""
@@ -66,8 +75,25 @@ class InTurn:
         """See `Engine.step`."""
 
 
+def with_tools(assistant: Any, tools: tuple[Tool, ...]) -> Any:
+    """Return an assistant that may call `tools`; ConfigError when its model cannot."""
+    if tools and not hasattr(assistant, "calling"):
+        raise ConfigError("this model cannot call tools: leave them out.")
+    return assistant.calling(tools) if tools else assistant
+
+
+def can_call(assistant: Any) -> bool:
+    """Say whether the model of an assistant can call tools."""
+    try:
+        with_tools(assistant, (PROBE,))
+    except ConfigError:
+        return False
+    return True
+
+
 def pieces_of(assistant: Assistant, ask: Ask) -> Iterator[Piece]:
     """Yield the pieces of one answer, told beyond the question whatever this assistant can be told."""
+    assistant = with_tools(assistant, ask.tools)
     if ask.say is not None:
         yield from _said(assistant, ask.say)
         return

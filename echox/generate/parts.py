@@ -113,8 +113,8 @@ class Parts:
 
     @property
     def sampling(self) -> Sampling:
-        """How answer tokens are chosen."""
-        return self.s2t.sampling
+        """How answer tokens are chosen; calls of tools begin alike, so runs may be said again where there are any."""
+        return replace(self.s2t.sampling, no_repeat_ngram=0) if self.dialect.tools else self.s2t.sampling
 
     def speaking(self) -> Voice:
         """Return the voice; ModelError when the model has none."""

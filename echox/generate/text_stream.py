@@ -6,8 +6,8 @@ from typing import Any
 class TextStream:
     """Decodes a growing run of tokens; the pieces together equal decoding the whole run."""
 
-    def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer: Any, spells_specials: bool = False) -> None:
+        self.tokenizer, self.skips = tokenizer, not spells_specials
         self.ids: list[int] = []
         self.shown = 0  # characters already returned
 
@@ -22,7 +22,7 @@ class TextStream:
         return self._new(self._decode())
 
     def _decode(self) -> str:
-        return self.tokenizer.decode(self.ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return self.tokenizer.decode(self.ids, skip_special_tokens=self.skips, clean_up_tokenization_spaces=False)
 
     def _new(self, text: str) -> str:
         piece, self.shown = text[self.shown :], max(self.shown, len(text))

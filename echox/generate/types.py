@@ -76,6 +76,14 @@ class Assistant(Protocol):
 
 
 @dataclass(frozen=True)
+class Call:
+    """A tool that the model wants to be called: its name, and its arguments as the text of a JSON object."""
+
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
 class Piece:
     """A bit of an answer as it is made: new text, or new samples (float32 [S]), or the reason why it ended."""
 
@@ -84,6 +92,7 @@ class Piece:
     units: tuple[int, ...] = ()  # de-duplicated units behind `audio`
     heard: str = ""  # what a spoken question was taken for, with the first piece
     finish: str = ""  # stop, length, empty, or unheard (nothing was understood); "" while the answer goes on
+    call: Call | None = None
 
 
 WAIT = Piece()  # stands in a stream where more takes a step of the engine that it shares
@@ -102,6 +111,7 @@ class Reply:
     wall_seconds: float = 0.0
     first_audio_seconds: float | None = None
     finish: str = "stop"
+    calls: list[Call] = field(default_factory=list)
 
     @property
     def audio_seconds(self) -> float | None:
@@ -119,6 +129,7 @@ def collect(question: str, pieces: Iterator[Piece], sample_rate: int, with_audio
     """Return the whole answer that `pieces` make up, timed from this call."""
     started, first = time.perf_counter(), None
     text, heard, waves, units, finish = "", "", [np.zeros(0, np.float32)], [], "stop"
+    calls: list[Call] = []
     for piece in pieces:
         text, heard = text + piece.text, heard or piece.heard
         finish = piece.finish or finish
@@ -126,6 +137,7 @@ def collect(question: str, pieces: Iterator[Piece], sample_rate: int, with_audio
             first = first if first is not None else time.perf_counter() - started
             waves.append(piece.audio)
         units += piece.units
-    reply = Reply(question, text, np.concatenate(waves) if with_audio else None, sample_rate, units, heard)
+        calls += [piece.call] if piece.call else []
+    reply = Reply(question, text, np.concatenate(waves) if with_audio else None, sample_rate, units, heard, calls=calls)
     reply.wall_seconds, reply.first_audio_seconds, reply.finish = time.perf_counter() - started, first, finish
     return reply

@@ -21,11 +21,12 @@ from echox.audio import SAMPLE_RATE, read_question
 from echox.generate.engine import Ask
 from echox.generate.types import Piece
 from echox.serve.answers import while_connected
-from echox.serve.history import fitting
+from echox.serve.history import call_of, fitting, in_order
 from echox.serve.house import House
-from echox.serve.refusals import Refusal, refusal_of
+from echox.serve.refusals import Refusal, no_tools, refusal_of
 from echox.serve.replies import reply_id, reply_text
 from echox.serve.response import FRAMES
+from echox.serve.session_config import MOST_TOOLS, Tool
 from echox.serve.sound import Speech, whole
 
 WHOLE_SAMPLES = 6  # bytes: three samples, which are whole characters of base64
@@ -58,12 +59,35 @@ class Part(BaseModel):
     input_audio: Sound | None = None
 
 
+class Function(BaseModel):
+    """`function` of a call."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(BaseModel):
+    """A call in an earlier message of the assistant."""
+
+    id: str
+    function: Function
+
+
 class Message(BaseModel):
     """One message."""
 
-    role: Literal["system", "developer", "user", "assistant"]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[Part] | None = None
     audio: ReplyReference | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str = ""
+
+
+class ToolOption(BaseModel):
+    """One of the `tools` of a request."""
+
+    type: Literal["function"]
+    function: Tool
 
 
 class StreamOptions(BaseModel):
@@ -82,7 +106,8 @@ class ChatRequest(BaseModel):
     stream: bool = False
     stream_options: StreamOptions | None = None
     n: int | None = None
-    tools: list[Any] | None = None
+    tools: list[ToolOption] | None = Field(None, max_length=MOST_TOOLS)
+    tool_choice: Literal["auto", "none"] | None = None
     max_completion_tokens: int | None = Field(None, ge=1)
     max_tokens: int | None = Field(None, ge=1)
 
@@ -93,8 +118,7 @@ def routes(house: House) -> APIRouter:
 
     @router.post("/chat/completions")
     async def completions(body: ChatRequest, request: Request) -> Response:
-        _check(body)
-        house.worker(body.model)
+        _check(body, house.worker(body.model).calls)
         ask, limits = asked(body, house), house.settings.limits
         if isinstance(ask.question, bytes):
             ask = replace(
@@ -110,7 +134,7 @@ def routes(house: House) -> APIRouter:
     return router
 
 
-def _check(body: ChatRequest) -> None:
+def _check(body: ChatRequest, calls: bool) -> None:
     """Refuse what no model here can do, rather than do something else."""
     if "audio" in (body.modalities or ()) and body.audio is None:
         raise Refusal(400, "modalities ask for audio: say its format in `audio`.", "missing_audio", "audio")
@@ -119,30 +143,45 @@ def _check(body: ChatRequest) -> None:
         raise Refusal(400, message, "unsupported_value", "audio.format")
     if body.n not in (None, 1):
         raise Refusal(400, "one answer a request: leave out n.", "unsupported_value", "n")
-    if body.tools:
-        raise Refusal(400, "this model cannot call tools: leave them out.", "unsupported_value", "tools")
+    known = {call.id for message in body.messages for call in message.tool_calls or ()}
+    if calls and any(message.role == "tool" and message.tool_call_id not in known for message in body.messages):
+        raise Refusal(400, "a message's tool_call_id is that of no call before it.", "invalid_value", "messages")
+    if not calls and (body.tools or any(one.tool_calls or one.role == "tool" for one in body.messages)):
+        raise no_tools("tools" if body.tools else "messages")
 
 
 def asked(body: ChatRequest, house: House) -> Ask:
     """Return the question of a request with what came before it; Refusal when the last message is none."""
-    *before, last = body.messages
-    if last.role != "user":
+    last = body.messages[-1]
+    if last.role not in ("user", "tool"):
         raise Refusal(400, "the last message is not the user's: end with a question.", "invalid_value", "messages")
+    before = body.messages[:-1] if last.role == "user" else body.messages
     system = [_text(message) for message in before if message.role in ("system", "developer")]
     turns = [
-        (message.role, reply_text(message.audio.id, house.settings.secret) if message.audio else _text(message))
-        for message in before
-        if message.role in ("user", "assistant")
+        turn for message in before for turn in _turns(message, house.settings.secret) if turn[1] or turn[0] == "tool"
     ]
-    history, _ = fitting([turn for turn in turns if turn[1]], house.settings.limits.history_chars)
-    sound = [part.input_audio for part in _parts(last) if part.input_audio is not None]
+    history, _ = fitting(in_order(turns), house.settings.limits.history_chars)
     text, text_only = _text(last), "audio" not in (body.modalities or ())
+    tools = [one.function.shown() for one in body.tools or () if body.tool_choice != "none"]
+    ask = Ask(text_only=text_only, history=history, instructions="\n".join(system), tools=tuple(tools))
+    if last.role == "tool":
+        return ask
+    sound = [part.input_audio for part in _parts(last) if part.input_audio is not None]
     if len(sound) > 1:
         raise Refusal(400, "the last message holds several recordings: send one.", "invalid_value", "messages")
     if sound:
-        instructions = "\n".join([*system, text]).strip()
-        return Ask(_decoded(sound[0].data), text_only=text_only, history=history, instructions=instructions)
-    return Ask(typed=text, text_only=text_only, history=history, instructions="\n".join(system))
+        return replace(ask, question=_decoded(sound[0].data), instructions="\n".join([*system, text]).strip())
+    return replace(ask, typed=text)
+
+
+def _turns(message: Message, secret: str) -> list[tuple[str, str, str]]:
+    """Return (role, text, id of a call) of a message; one of the system has none."""
+    if message.role in ("system", "developer"):
+        return []
+    text = reply_text(message.audio.id, secret) if message.audio else _text(message)
+    calls = [(one.id, one.function) for one in message.tool_calls or ()]
+    called = [("call", call_of(one.name, one.arguments, "messages.tool_calls"), name) for name, one in calls]
+    return [(message.role, text, message.tool_call_id), *called]
 
 
 def _parts(message: Message) -> list[Part]:
@@ -171,6 +210,7 @@ class Completion:
         self.expires = int(time.time()) + house.settings.limits.audio_id_seconds
         self.most = body.max_completion_tokens or body.max_tokens
         self.text, self.finish, self.words, self.units = "", "stop", 0, 0
+        self.calls: list[dict[str, Any]] = []
 
     async def taken(self, answer: AsyncIterator[Piece]) -> AsyncIterator[Piece]:
         """Yield the pieces up to the limit of the request, counted; Refusal when nothing was understood."""
@@ -178,6 +218,10 @@ class Completion:
             text = piece.text if self.text else piece.text.lstrip()
             self.text, self.words, self.units = self.text + text, self.words + bool(text), self.units + len(piece.units)
             self.finish = piece.finish or self.finish
+            if piece.call:
+                self.words += 1
+                function = {"name": piece.call.name, "arguments": piece.call.arguments}
+                self.calls.append({"id": f"call_{uuid.uuid4().hex}", "type": "function", "function": function})
             if self.finish == "unheard":
                 raise Refusal(400, "nothing was understood in the recording: speak up, or record it again.", "unheard")
             yield replace(piece, text=text)
@@ -193,7 +237,9 @@ class Completion:
                 waves.append(piece.audio)
         text = self.text.strip()
         message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
-        if self.body.audio is not None and not self.ask.text_only:
+        if self.calls:
+            message |= {"content": text or None, "tool_calls": self.calls}
+        if self.body.audio is not None and not self.ask.text_only and (text or not self.calls):
             data = await asyncio.to_thread(whole, np.concatenate(waves), self.rate, self.body.audio.format)
             sound = {"data": base64.b64encode(data).decode(), "transcript": text}
             message |= {"content": None, "audio": self._named(text) | sound}
@@ -218,7 +264,10 @@ class Completion:
             if not self.ask.text_only:
                 if rest := rest + speech.flush():
                     yield self._sound(rest)
-                yield self._chunk({"audio": self._named(self.text.strip())})
+                if self.text or not self.calls:
+                    yield self._chunk({"audio": self._named(self.text.strip())})
+            for index, call in enumerate(self.calls):
+                yield self._chunk({"tool_calls": [{"index": index, **call}]})
             yield self._chunk({}, self._reason())
             if self.body.stream_options and self.body.stream_options.include_usage:
                 yield _line(self._chunk_head() | {"choices": [], "usage": self._usage()})
@@ -231,7 +280,7 @@ class Completion:
         return {"id": reply_id(text, self.settings.secret, self.expires), "expires_at": self.expires}
 
     def _reason(self) -> str:
-        return "length" if self.finish == "length" else "stop"
+        return "length" if self.finish == "length" else "tool_calls" if self.calls else "stop"
 
     def _chunk_head(self) -> dict[str, Any]:
         return self.head | {"object": "chat.completion.chunk"}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from echox.serve.history import Turns, fitting
+from echox.serve.history import Turns, call_of, fitting, in_order
 from echox.serve.refusals import Refusal
 
 ROOT = "root"  # `previous_item_id` of what shall stand first
@@ -13,10 +13,13 @@ MOST_ITEMS = 1000
 
 @dataclass
 class Item:
-    """One message. `sound` is what was recorded, until it has been answered; `heard` is its transcript once there is one."""
+    """One message, one call of a tool (role call, its arguments as text), or what that returned (role tool).
+
+    `sound` is what was recorded, until it has been answered; `heard` is its transcript once there is one.
+    """
 
     id: str
-    role: str  # user, assistant or system
+    role: str  # user, assistant, system, call or tool
     text: str = ""
     sound: bytes | None = None  # raw, in the session's input format
     form: str = "pcm16"
@@ -26,10 +29,18 @@ class Item:
     status: str = "completed"
     marks: list[tuple[int, float]] = field(default_factory=list)  # (characters, ms) at the end of each segment's speech
     spoken_ms: float = 0.0
+    name: str = ""  # of the tool that is called
+    call_id: str = ""
 
     def shown(self) -> dict[str, Any]:
         """Return the item as it is sent, its sound left out."""
-        head = {"id": self.id, "object": "realtime.item", "type": "message", "status": self.status, "role": self.role}
+        head: dict[str, Any] = {"id": self.id, "object": "realtime.item", "status": self.status}
+        if self.role == "call":
+            said = "" if self.status == "in_progress" else self.text
+            return head | {"type": "function_call", "call_id": self.call_id, "name": self.name, "arguments": said}
+        if self.role == "tool":
+            return head | {"type": "function_call_output", "call_id": self.call_id, "output": self.text}
+        head |= {"type": "message", "role": self.role}
         if self.role == "assistant":
             if self.status == "in_progress":
                 return head | {"content": []}
@@ -41,7 +52,9 @@ class Item:
         return head | {"content": [part]}
 
     def words(self) -> str:
-        """Return what it says, as far as that is known."""
+        """Return what it says, as far as that is known; a call as a model reads it."""
+        if self.role == "call":
+            return call_of(self.name, self.text, "item.arguments")
         return (self.heard or "") if self.role == "user" and self.spoken else self.text
 
     def cut(self, ms: float) -> None:
@@ -73,6 +86,8 @@ class Conversation:
         """Put an item at the end, or after another (`root`: first); return the id it stands behind; Refusal when it cannot."""
         if any(one.id == item.id for one in self.items):
             raise Refusal(400, f"there is an item {item.id!r} already.", "invalid_value", "item.id")
+        if item.role == "tool" and not any(one.call_id == item.call_id for one in self.items):
+            raise Refusal(400, f"no tool was called as {item.call_id[:60]!r}.", "invalid_value", "item.call_id")
         place = len(self.items) if after is None else 0 if after == ROOT else self._place(after) + 1
         self.items.insert(place, item)
         return self.items[place - 1].id if place else None
@@ -110,7 +125,7 @@ class Conversation:
 
 @dataclass(frozen=True)
 class Question:
-    """What to answer: the last item of the user, and what came before it."""
+    """What to answer: the last item of the user, and what came before it; neither item nor text where a tool spoke last."""
 
     item: Item | None
     typed: str | None
@@ -123,15 +138,21 @@ def question_of(items: Sequence[Item], instructions: str, most_chars: int, greet
     """Return the question that `items` end with, or `greeting` where nobody has asked; Refusal when there is neither."""
     users = [place for place, item in enumerate(items) if item.role == "user"]
     last = users[-1] if users else -1
-    answered = any(item.role == "assistant" and item.text for item in items[last + 1 :])
+    after = [
+        item.role
+        for item in items[last + 1 :]
+        if item.role in ("call", "tool") or item.role == "assistant" and item.text
+    ]
     system = "\n".join([instructions, *(item.text for item in items if item.role == "system")]).strip()
-    if last < 0 or answered:
+    if users and after[-1:] == ["tool"]:
+        before, item, typed = items, None, None
+    elif last < 0 or after:
         if not greeting:
             raise Refusal(400, "there is nothing to answer: add a message of the user first.", "nothing_to_answer")
         before, item, typed = items, None, greeting
     else:
         before, item = items[:last], items[last]
         typed = None if item.sound is not None else item.words()
-    turns = [(one.role, one.words()) for one in before if one.role != "system" and one.words()]
-    history, dropped = fitting(turns, most_chars)
+    turns = [(one.role, one.words(), one.call_id) for one in before if one.role != "system"]
+    history, dropped = fitting(in_order([turn for turn in turns if turn[1] or turn[0] == "tool"]), most_chars)
     return Question(item, typed, history, dropped, system)

@@ -11,21 +11,30 @@ PARTS = {
     "assistant": ("output_text", "output_audio"),
     "system": ("input_text",),
 }
+TOOLS = {
+    "function_call": ("call", "arguments"),
+    "function_call_output": ("tool", "output"),
+}  # role here, field of the text
 LONGEST_ID = 64  # characters
 
 
-def item_of(given: Any, default_id: str, form: str) -> Item:
-    """Return a client's item, its sound in the session's input format; Refusal that names what is wrong with it."""
+def item_of(given: Any, default_id: str, form: str, calls: bool = False) -> Item:
+    """Return a client's item, its sound in the session's input format; Refusal that names what is wrong with it.
+
+    Calls of tools, and what they returned, are read where the model `calls`.
+    """
     if not isinstance(given, dict):
         raise Refusal(400, "item is missing or no object.", "invalid_value", "item")
-    if given.get("type") != "message":
-        message = f"items of type {str(given.get('type'))[:40]!r} are not read here: send a message."
+    kind, role, parts, name = given.get("type"), given.get("role"), given.get("content"), given.get("id") or default_id
+    if kind != "message" and (kind not in TOOLS or not calls):
+        message = f"items of type {str(kind)[:40]!r} are not read here: send a message."
         raise Refusal(400, message, "unsupported_value", "item.type")
-    role, parts, name = given.get("role"), given.get("content"), given.get("id") or default_id
-    if not isinstance(role, str) or role not in PARTS:
-        raise Refusal(400, "item.role is none of user, assistant and system.", "invalid_value", "item.role")
     if not isinstance(name, str) or len(name) > LONGEST_ID:
         raise Refusal(400, f"item.id is no text of at most {LONGEST_ID} characters.", "invalid_value", "item.id")
+    if kind in TOOLS:
+        return _called(given, name)
+    if not isinstance(role, str) or role not in PARTS:
+        raise Refusal(400, "item.role is none of user, assistant and system.", "invalid_value", "item.role")
     if not isinstance(parts, list) or not parts or not all(isinstance(part, dict) for part in parts):
         raise Refusal(400, "item.content is no list of parts.", "invalid_value", "item.content")
     for part in parts:
@@ -47,6 +56,16 @@ def _recorded(name: str, parts: list[dict[str, Any]], form: str) -> Item:
     sound = decoded(parts[0].get("audio"), "item.content.audio")
     samples_of(sound, form)
     return Item(name, "user", sound=sound, form=form, spoken=True, seconds=ms_of(len(sound), form) / 1000)
+
+
+def _called(given: dict[str, Any], name: str) -> Item:
+    role, field = TOOLS[given["type"]]
+    for one in ("call_id", field, *(("name",) if role == "call" else ())):
+        if not isinstance(given.get(one), str):
+            raise Refusal(400, f"item.{one} is missing or no text.", "invalid_value", f"item.{one}")
+    item = Item(name, role, given[field], name=given.get("name") or "", call_id=given["call_id"])
+    item.words()  # refused where its arguments are none
+    return item
 
 
 def metadata_of(asked: dict[str, Any]) -> dict[str, str]:

@@ -3,7 +3,17 @@
 from dataclasses import dataclass
 
 from echox.generate.engine import Ask
-from echox.serve.session_config import ServerVad
+from echox.serve.conversation import Question
+from echox.serve.session_config import ServerVad, SessionConfig
+from echox.serve.wire import rate_of, samples_of
+
+
+def ask_of(question: Question, config: SessionConfig) -> Ask:
+    """Return a question of a conversation as an engine takes it."""
+    item, rest = question.item, (config.text_only, False, False, question.before, question.system, config.callable)
+    if question.typed is not None or item is None or item.sound is None:
+        return Ask(None, None, question.typed, None, *rest)
+    return Ask(samples_of(item.sound, item.form), rate_of(item.form), None, None, *rest)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
 from echox.errors import EchoxError
-from echox.generate.types import Piece
+from echox.generate.types import Call, Piece
 from echox.serve import beta
 from echox.serve.house import House
 from echox.serve.orders import Answer, Hear, Listen, Overhear, Stop
@@ -88,7 +88,8 @@ class Talk:
         self.limits = house.settings.limits
         self.old = _wants_beta(socket)
         expires = int(time.time() + self.limits.session_seconds)
-        self.session = Session(secrets.token_hex(8), model, self.limits, expires)
+        calls = model in house.workers and house.workers[model].calls
+        self.session = Session(secrets.token_hex(8), model, self.limits, expires, calls)
         self.outbox: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
         self.tasks: dict[str, asyncio.Task[None]] = {}  # answers and transcripts under way
         self.listen: Listen | None = None
@@ -209,6 +210,7 @@ class Talk:
     async def _answer(self, order: Answer) -> None:
         """Tell the session what the engine makes of a question."""
         session, name, finish = self.session, order.response_id, "stop"
+        calls: list[Call] = []
         try:
             if self.house.draining:
                 raise draining()
@@ -216,9 +218,12 @@ class Talk:
             async for piece in self.house.answer(self.model, order.ask):
                 self._piece(order, piece, speech)
                 finish = piece.finish or finish
+                calls += [piece.call] if piece.call else []
                 while self.outbox.qsize() > SLOW_CLIENT:
                     await asyncio.sleep(0.02)
             self._sound(order, speech.flush(), 0)
+            for call in calls:
+                self._apply(session.called(name, call.name, call.arguments))
             self._apply(session.ended(name, finish))
         except (Refusal, TimeoutError) as error:
             self._apply(session.failed(name, refusal_of(error)))

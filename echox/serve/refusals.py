@@ -39,6 +39,12 @@ def busy(waiting: int) -> Refusal:
     return Refusal(429, message, code="queue_full", kind="rate_limit_error")
 
 
+def no_tools(param: str) -> Refusal:
+    """Return the refusal of a model that cannot call."""
+    message = "this model cannot call tools: leave them out, or choose a model whose chat template knows them."
+    return Refusal(400, message, "unsupported_value", param)
+
+
 def draining() -> Refusal:
     """Return the refusal of a server that is about to end."""
     return Refusal(503, "this server is shutting down: try again, another one will answer.", code="draining")

@@ -2,7 +2,8 @@
 
     response.created ─ output_item.added ─ item.added ─ content_part.added ─ deltas ─ dones ─ item.done ─ response.done
 
-What was begun is always ended: an answer that is cancelled sends the same `done` events as one that was finished.
+What was begun is always ended: an answer that is cancelled sends the same `done` events as one that was finished. Calls of tools
+are items of their own, after what was said.
 """
 
 from dataclasses import dataclass, field
@@ -55,7 +56,7 @@ class Response:
     def said(self, text: str) -> list[Event]:
         """Return the events of new text."""
         text = text if self.item.text else text.lstrip()
-        if not text:
+        if not text or self.output:
             return []
         events = self._open()
         self.item.text += text
@@ -65,6 +66,8 @@ class Response:
 
     def spoke(self, data: str, ms: float, units: int) -> list[Event]:
         """Return the events of new sound, base64 in `data`."""
+        if self.output:
+            return []
         events = self._open()
         self.units += units
         self.item.spoken_ms += ms
@@ -74,6 +77,17 @@ class Response:
         else:
             self.item.marks.append(mark)
         return [*events, {"type": "response.output_audio.delta", **self._place(), "delta": data}]
+
+    def called(self, item: Item) -> list[Event]:
+        """Return the events of a call, which comes whole; what was said before it ends there."""
+        events = self._close("completed") if self.opened else []
+        self.opened, self.words, item.status = False, self.words + 1, "in_progress"
+        place = {"response_id": self.id, "item_id": item.id, "output_index": len(self.output), "call_id": item.call_id}
+        events += self._announced("added", item)
+        events.append({"type": "response.function_call_arguments.delta", **place, "delta": item.text})
+        done = {"type": "response.function_call_arguments.done", **place, "name": item.name, "arguments": item.text}
+        item.status = "completed"
+        return [*events, done, *self._announced("done", item)]
 
     def done(self, status: str, details: dict[str, Any] | None = None) -> list[Event]:
         """Return the last events; `details` says why it did not complete."""
@@ -107,23 +121,25 @@ class Response:
             return []
         self.opened = True
         part = {"type": "text", "text": ""} if self.text_only else {"type": "audio", "transcript": ""}
-        added = {
-            "type": "response.output_item.added",
-            "response_id": self.id,
-            "output_index": 0,
-            "item": self.item.shown(),
-        }
-        events = [added]
-        if self.conversation is not None:
-            before = self.conversation.add(self.item)
-            events.append({"type": "conversation.item.added", "previous_item_id": before, "item": self.item.shown()})
-        return [*events, {"type": "response.content_part.added", **self._place(), "part": part}]
+        begun = {"type": "response.content_part.added", **self._place(), "part": part}
+        return [*self._announced("added", self.item), begun]
+
+    def _announced(self, stage: str, item: Item) -> list[Event]:
+        """Return the events of an item that is `added` to the output and the conversation, or `done`."""
+        shown, place = item.shown(), {"response_id": self.id, "output_index": len(self.output)}
+        ours = {"type": f"response.output_item.{stage}", **place, "item": shown}
+        if stage == "done":
+            self.output = [*self.output, shown]  # what was sent holds the list of its time
+        if self.conversation is None:
+            return [ours]
+        before = self.conversation.add(item) if stage == "added" else self.conversation.before(item)
+        theirs = {"type": f"conversation.item.{stage}", "previous_item_id": before, "item": shown}
+        return [ours, theirs] if stage == "added" else [theirs, ours]
 
     def _close(self, status: str) -> list[Event]:
         """Return the ends of everything that was opened."""
         self.item.status = status
-        text, place, item = self.item.text, self._place(), self.item.shown()
-        self.output = [item]
+        text, place = self.item.text, self._place()
         if self.text_only:
             events = [{"type": "response.output_text.done", **place, "text": text}]
         else:
@@ -133,11 +149,7 @@ class Response:
             ]
         part = {"type": "text", "text": text} if self.text_only else {"type": "audio", "transcript": text}
         events.append({"type": "response.content_part.done", **place, "part": part})
-        if self.conversation is not None:
-            place_before = self.conversation.before(self.item)
-            events.append({"type": "conversation.item.done", "previous_item_id": place_before, "item": item})
-        done = {"type": "response.output_item.done", "response_id": self.id, "output_index": 0, "item": item}
-        return [*events, done]
+        return [*events, *self._announced("done", self.item)]
 
     def _usage(self) -> dict[str, Any]:
         """Return counts, not prices: words read, 20 ms frames heard, pieces of text and units said."""

@@ -14,7 +14,7 @@ from typing import Any
 from echox.generate.engine import Ask
 from echox.serve.conversation import Conversation, Item, question_of
 from echox.serve.items import item_of, metadata_of
-from echox.serve.orders import Answer, Hear, Listen, Overhear, Stop
+from echox.serve.orders import Answer, Hear, Listen, Overhear, Stop, ask_of
 from echox.serve.refusals import Refusal
 from echox.serve.response import Event, Response
 from echox.serve.session_config import SessionConfig, as_session, shown, updated
@@ -33,8 +33,9 @@ Out = Event | Answer | Stop | Hear | Overhear | Listen
 class Session:
     """The state of one conversation; every method returns what follows from what it is told."""
 
-    def __init__(self, key: str, model: str, limits: Limits, expires_at: int = 0) -> None:
-        self.key, self.model, self.limits, self.expires_at = key, model, limits, expires_at
+    def __init__(self, key: str, model: str, limits: Limits, expires_at: int = 0, calls: bool = False) -> None:
+        """Begin with a `model` that `calls` tools or does not."""
+        self.key, self.model, self.limits, self.expires_at, self.calls = key, model, limits, expires_at, calls
         self.config = SessionConfig()
         self.conversation = Conversation()
         self.sound = SoundBuffer()
@@ -137,6 +138,14 @@ class Session:
             self._forward(response.spoke(data, ms, units))
         return self._taken(lambda: None)
 
+    def called(self, response_id: str, name: str, arguments: str) -> list[Out]:
+        """Take a call of a tool, which comes after all that is said."""
+        response = self.responses.get(response_id)
+        if response is not None:
+            item = Item(self._id("item"), "call", arguments, name=name, call_id=self._id("call"))
+            self._forward(response.called(item))
+        return self._taken(lambda: None)
+
     def ended(self, response_id: str, finish: str) -> list[Out]:
         """Take the end of an answer: stop, length, empty, or unheard (nothing was understood)."""
         response = self.responses.get(response_id)
@@ -173,7 +182,7 @@ class Session:
 
     def _update(self, event: Event) -> None:
         before = self.config.audio.input
-        self.config = updated(self.config, event.get("session"))
+        self.config = updated(self.config, event.get("session"), "session", self.calls)
         after = self.config.audio.input
         if after.format != before.format:
             self.sound.restart(after.format.form)
@@ -196,7 +205,7 @@ class Session:
 
     def _create_item(self, event: Event) -> None:
         self.conversation.check_room()
-        item = item_of(event.get("item"), self._id("item"), self.sound.form)
+        item = self._item(event.get("item"))
         before = self.conversation.add(item, event.get("previous_item_id"))
         self._announce(item, before)
 
@@ -243,13 +252,11 @@ class Session:
             raise Refusal(400, "a response is under way: cancel it first.", "conversation_already_has_active_response")
         if aside and len(self.responses) > MOST_ASIDE:
             raise Refusal(400, "too many responses are under way: wait for one.", "too_many_responses")
-        config = updated(self.config, as_session(asked), "response")
+        config = updated(self.config, as_session(asked), "response", self.calls)
         items = self._items(asked["input"]) if "input" in asked else self.conversation.items
         question = question_of(items, config.instructions, self.limits.history_chars, asked.get("instructions") or "")
         self.answer_next = False
-        metadata = metadata_of(asked)
-        if question.dropped:
-            metadata["dropped_turns"] = str(question.dropped)
+        metadata = metadata_of(asked) | ({"dropped_turns": str(question.dropped)} if question.dropped else {})
         most, form = config.max_output_tokens, config.audio.output.format.form
         item = Item(self._id("item"), "assistant", spoken=not config.text_only, status="in_progress")
         response = Response(
@@ -258,7 +265,7 @@ class Session:
         )  # fmt: skip
         if not aside:
             response.conversation, response.conversation_id = self.conversation, f"conv_{self.key}"
-        ask = self._ask(question.item, question.typed, config.text_only, question.before, question.system)
+        ask = ask_of(question, config)
         response.count_question(ask)
         self.responses[response.id] = response
         self._unhear(question.item)
@@ -269,19 +276,12 @@ class Session:
         """Return the items that a response shall answer instead of the conversation."""
         if not isinstance(given, list):
             raise Refusal(400, "response.input is no list of items.", "invalid_value", "response.input")
-        items = []
-        for one in given:
-            if isinstance(one, dict) and one.get("type") == "item_reference":
-                items.append(self.conversation.get(one.get("id")))
-            else:
-                items.append(item_of(one, self._id("item"), self.sound.form))
-        return items
+        return [self._item(one, refers=True) for one in given]
 
-    def _ask(self, item: Item | None, typed: str | None, text_only: bool, history: Any = (), system: str = "") -> Ask:
-        if typed is not None or item is None or item.sound is None:
-            return Ask(typed=typed or "", text_only=text_only, history=history, instructions=system)
-        wave, rate = samples_of(item.sound, item.form), rate_of(item.form)
-        return Ask(wave, rate, text_only=text_only, history=history, instructions=system)
+    def _item(self, given: Any, refers: bool = False) -> Item:
+        if refers and isinstance(given, dict) and given.get("type") == "item_reference":
+            return self.conversation.get(given.get("id"))
+        return item_of(given, self._id("item"), self.sound.form, self.calls)
 
     def _commit(self, item_id: str, size: int) -> Item:
         """Make the first `size` bytes of the buffer the user's item."""
@@ -317,8 +317,7 @@ class Session:
         item = Item("", "user", sound=bytes(self.sound.data), form=self.sound.form, spoken=True)
         items = [*self.conversation.items, item]
         question = question_of(items, self.config.instructions, self.limits.history_chars)
-        ask = self._ask(item, None, True, question.before, question.system)
-        self.out.append(Overhear(replace(ask, so_far=True)))
+        self.out.append(Overhear(replace(ask_of(question, self.config), so_far=True)))
 
     def _unhear(self, item: Item | None) -> None:
         """Take an order for a transcript back: its answer brings one."""

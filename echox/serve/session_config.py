@@ -7,8 +7,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from echox.serve.refusals import Refusal
+from echox.serve.refusals import Refusal, no_tools
 from echox.serve.wire import FORMS
+
+MOST_TOOLS = 128
 
 
 class PcmFormat(BaseModel):
@@ -59,6 +61,24 @@ class Audio(BaseModel):
     output: Output = Output()
 
 
+class Tool(BaseModel):
+    """A function that the model may call."""
+
+    name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
+    description: str = ""
+    parameters: dict[str, Any] = {}
+
+    def shown(self) -> dict[str, Any]:
+        """Return it as chat templates take it."""
+        return {"type": "function", "function": self.model_dump(include={"name", "description", "parameters"})}
+
+
+class NamedTool(Tool):
+    """The same as the realtime protocol writes it."""
+
+    type: Literal["function"]
+
+
 class SessionConfig(BaseModel):
     """The session object."""
 
@@ -68,18 +88,10 @@ class SessionConfig(BaseModel):
     instructions: str = Field(default="", max_length=20_000)
     output_modalities: list[Literal["audio", "text"]] = Field(default=["audio"], min_length=1)
     max_output_tokens: int | Literal["inf"] = "inf"
-    tools: list[Any] = []
-    tool_choice: Any = "auto"
+    tools: list[NamedTool] = Field(default=[], max_length=MOST_TOOLS)
+    tool_choice: Literal["auto", "none"] = "auto"
     truncation: Any = "auto"
     audio: Audio = Audio()
-
-    @field_validator("tools")
-    @classmethod
-    def no_tools(cls, tools: list[Any]) -> list[Any]:
-        """Refuse tools: a model that cannot call says so."""
-        if tools:
-            raise ValueError("this model cannot call tools, leave them out")
-        return tools
 
     @field_validator("max_output_tokens")
     @classmethod
@@ -90,6 +102,11 @@ class SessionConfig(BaseModel):
         return most
 
     @property
+    def callable(self) -> tuple[dict[str, Any], ...]:
+        """What may be called now, as chat templates take it."""
+        return tuple(tool.shown() for tool in self.tools if self.tool_choice == "auto")
+
+    @property
     def text_only(self) -> bool:
         """Whether answers are written and not said."""
         return "audio" not in self.output_modalities
@@ -98,16 +115,22 @@ class SessionConfig(BaseModel):
 NULLABLE = {"transcription", "noise_reduction", "turn_detection"}
 
 
-def updated(config: SessionConfig, change: object, param: str = "session") -> SessionConfig:
-    """Return `config` with the fields that `change` holds; null clears; Refusal that names the first field that is wrong."""
+def updated(config: SessionConfig, change: object, param: str = "session", calls: bool = False) -> SessionConfig:
+    """Return `config` with the fields that `change` holds; null clears; Refusal that names the first field that is wrong.
+
+    Tools are for a model that `calls`.
+    """
     if not isinstance(change, dict):
         raise Refusal(400, f"{param} is missing or no object.", "invalid_value", param)
     try:
-        return SessionConfig.model_validate(_merged(config.model_dump(), change))
+        found = SessionConfig.model_validate(_merged(config.model_dump(), change))
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join([param, *(str(part) for part in first["loc"])])
         raise Refusal(400, f"{name}: {first['msg']}.", "invalid_value", name) from None
+    if found.tools and not calls:
+        raise no_tools(f"{param}.tools")
+    return found
 
 
 def _merged(values: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:

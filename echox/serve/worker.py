@@ -68,7 +68,7 @@ class Worker:
         self, engine: Engine, slots: int = 8, waiting: int = 32, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.engine, self.slots, self.queue_length, self.clock = engine, slots, waiting, clock
-        self.sample_rate = engine.sample_rate
+        self.sample_rate, self.calls = engine.sample_rate, engine.calls
         self.changed = threading.Condition()
         self.waiting: deque[Job] = deque()
         self.active: list[Job] = []

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from echox.errors import InputError, ModelError
-from echox.text.prompt import Prompt, Turn, check_turns
+from echox.errors import ConfigError, InputError, ModelError
+from echox.text.prompt import Prompt, Tool, Turn, check_turns
 
 AUDIO_PATCH, BEGIN = "<audio_patch>", "<|begin_of_text|>"
 SEGMENT_PREFIX_ID = 12_800  # see docs/released.md: a slip for 128000 that the T2C was trained with
@@ -123,9 +123,20 @@ class EchoXDialect:
         """See `Dialect.under`."""
         return replace(self, system=system)
 
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        """See `Dialect.tools`: none."""
+        return ()
+
+    def calling(self, tools: Sequence[Tool]) -> "EchoXDialect":
+        """See `Dialect.calling`."""
+        raise ConfigError("this model cannot call tools, the released prompt has no place for them: leave them out.")
+
     def prompt(self, turns: Sequence[Turn]) -> Prompt:
         """See `Dialect.prompt`."""
         check_turns(turns)
+        if any(turn.role in ("call", "tool") for turn in turns):
+            self.calling(())
         tokens = self.tokens
         ids = [tokens.bos, *tokens.header("system"), *tokens.line, *tokens.text(self.system), tokens.eot]
         for turn in turns:

@@ -5,18 +5,25 @@ the tokenizer's own chat template (`ChatDialect`), so a typed question is exactl
 one differs from it only in the gap. The released checkpoints speak a dialect of their own (text/echox_dialect.py).
 """
 
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from echox.errors import InputError, ModelError
+from echox.errors import ConfigError, InputError, ModelError
 
-_MARK = "\u241e"  # stands for the words of a turn while the template is cut into pieces
+_MARK = re.compile("\u241e(\\d+)\u241e")  # stands for words, by number, while the template is cut into pieces
+ROLES = ("user", "assistant", "call", "tool")
+Tool = dict[str, Any]  # as templates take it: {"type": "function", "function": {"name", "description", "parameters"}}
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One turn of a conversation: `role` user or assistant, its text, and the sounds that a user turn holds."""
+    """One turn of a conversation: `role` user or assistant, its text, and the sounds that a user turn holds.
+
+    A model that calls tools says a `call`, its text JSON of name and arguments, and then reads what a `tool` returned.
+    """
 
     role: str
     text: str = ""
@@ -50,24 +57,33 @@ class Dialect(Protocol):
         """The tokens that every answer starts with, which the LLM says itself."""
         ...
 
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        """What may be called."""
+        ...
+
     def under(self, system: str) -> "Dialect":
         """Return the same dialect under another system text."""
         ...
 
+    def calling(self, tools: Sequence[Tool]) -> "Dialect":
+        """Return the same dialect for a model that may call `tools`; ConfigError when it does not know how."""
+        ...
+
     def prompt(self, turns: Sequence[Turn]) -> Prompt:
-        """Return the prompt of a conversation that ends with a user turn; InputError for other shapes."""
+        """Return the prompt of a conversation that ends with the user or a tool; InputError for other shapes."""
         ...
 
 
 def check_turns(turns: Sequence[Turn]) -> None:
-    """Raise InputError unless a conversation ends with the user, has known roles, and only the user sends sounds."""
-    if not turns or turns[-1].role != "user":
+    """Raise InputError unless a conversation ends with the user or a tool, has known roles, and only the user sends sounds."""
+    if not turns or turns[-1].role not in ("user", "tool"):
         raise InputError("a conversation must end with a user turn: give a question.")
     for turn in turns:
-        if turn.role not in ("user", "assistant"):
-            raise InputError(f"a turn has role {turn.role!r}: expected user or assistant.")
-        if turn.sounds and turn.role == "assistant":
-            raise InputError("an assistant turn cannot hold audio: give its text.")
+        if turn.role not in ROLES:
+            raise InputError(f"a turn has role {turn.role!r}: expected {', '.join(ROLES)}.")
+        if turn.sounds and turn.role != "user":
+            raise InputError(f"a turn of role {turn.role} cannot hold audio: give its text.")
 
 
 @dataclass(frozen=True)
@@ -77,34 +93,90 @@ class ChatDialect:
     tokenizer: Any
     system: str = ""
     opening: tuple[int, ...] = ()
+    tools: tuple[Tool, ...] = ()
 
     def under(self, system: str) -> "ChatDialect":
         """See `Dialect.under`."""
         return replace(self, system=system)
 
+    def calling(self, tools: Sequence[Tool]) -> "ChatDialect":
+        """See `Dialect.calling`: a chat template knows how if it tells the model their names."""
+        told = replace(self, tools=tuple(tools))
+        try:
+            text = told._text(_Marked([Turn("user")]).messages)
+        except ModelError:
+            text = ""
+        if not all(tool["function"]["name"] in text for tool in tools):
+            raise ConfigError("this model cannot call tools, its chat template knows none: leave them out.")
+        return told
+
     def prompt(self, turns: Sequence[Turn]) -> Prompt:
         """See `Dialect.prompt`; ModelError when the tokenizer has no usable chat template."""
         check_turns(turns)
+        marked = _Marked(turns)
+        pieces = _MARK.split(self._text(marked.messages))  # text, number, text, ..., text
+        if sorted(pieces[1::2], key=int) != [str(number) for number in range(len(marked.words))]:
+            raise ModelError("the tokenizer's chat template drops the user's words: use an instruction-tuned LLM.")
         ids: list[list[int]] = [[]]
-        for piece, turn in zip(self._pieces(turns), [*turns, None], strict=True):
-            ids[-1] += self.tokenizer(piece, add_special_tokens=False, split_special_tokens=False).input_ids
-            if turn is not None:
+        sounds: list[Any] = []
+        for place, piece in enumerate(pieces):
+            if place % 2 == 0:
+                ids[-1] += self.tokenizer(piece, add_special_tokens=False, split_special_tokens=False).input_ids
+            else:
+                turn = marked.words[int(piece)]
                 ids += [[] for _ in turn.sounds]
                 ids[-1] += encode(self.tokenizer, turn.text)
-        return Prompt(tuple(map(tuple, ids)), tuple(sound for turn in turns for sound in turn.sounds))
+                sounds += turn.sounds
+        return Prompt(tuple(map(tuple, ids)), tuple(sounds))
 
-    def _pieces(self, turns: Sequence[Turn]) -> list[str]:
-        """Return the template's text around the words of each turn, one piece more than there are turns."""
-        messages = [{"role": "system", "content": self.system}] if self.system else []
-        messages += [{"role": turn.role, "content": _MARK} for turn in turns]
+    def _text(self, messages: list[dict[str, Any]]) -> str:
+        """Return what the template makes of messages."""
+        messages = [{"role": "system", "content": self.system}, *messages] if self.system else messages
+        options: dict[str, Any] = {"tools": list(self.tools)} if self.tools else {}
         try:
-            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **options)
         except Exception as error:  # a template is a program of somebody else
             raise ModelError(f"the tokenizer has no chat template ({error}): use an instruction-tuned LLM.") from error
-        pieces = text.split(_MARK)
-        if len(pieces) != len(turns) + 1:
-            raise ModelError("the tokenizer's chat template drops the user's words: use an instruction-tuned LLM.")
-        return pieces
+
+
+class _Marked:
+    """Turns as the messages of a template, a mark in place of all that somebody said; `words` are what the marks stand for."""
+
+    def __init__(self, turns: Sequence[Turn]) -> None:
+        self.words: list[Turn] = []
+        self.messages: list[dict[str, Any]] = []
+        calls, returned = 0, 0
+        for turn in turns:
+            if turn.role == "call":
+                if not self.messages or self.messages[-1]["role"] != "assistant":
+                    self.messages.append({"role": "assistant", "content": ""})
+                call = {"id": _call_id(calls), "type": "function", "function": self._json(json.loads(turn.text))}
+                self.messages[-1].setdefault("tool_calls", []).append(call)
+                calls += 1
+            else:
+                self.messages.append({"role": turn.role, "content": self._mark(turn)})
+            if turn.role == "tool":
+                self.messages[-1]["tool_call_id"] = _call_id(returned)
+                returned += 1
+
+    def _mark(self, turn: Turn) -> str:
+        self.words.append(turn)
+        return f"\u241e{len(self.words) - 1}\u241e"
+
+    def _json(self, value: Any) -> Any:
+        """Return a JSON value with a mark for each text in it, names included."""
+        if isinstance(value, dict):
+            keys = ("name", "arguments")
+            return {name if name in keys else self._json(name): self._json(one) for name, one in value.items()}
+        if isinstance(value, list):
+            return [self._json(one) for one in value]
+        if not isinstance(value, str):
+            return value
+        return self._mark(Turn("call", json.dumps(value, ensure_ascii=False)[1:-1]))
+
+
+def _call_id(number: int) -> str:
+    return f"call{number:05}"  # nine letters and digits: what the strictest templates take
 
 
 def question_prompt(dialect: Dialect) -> Prompt:

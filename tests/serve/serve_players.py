@@ -6,7 +6,7 @@ from typing import get_args
 import numpy as np
 
 from echox.generate.fake import FakeAssistant
-from echox.generate.types import Piece
+from echox.generate.types import Call, Piece
 
 
 class Held(FakeAssistant):
@@ -60,6 +60,30 @@ class Remembering(FakeAssistant):
         if not text_only:
             yield Piece(audio=np.full(1600, 0.1, np.float32), units=(1,))
         yield Piece(finish="stop")
+
+
+class Calling(FakeAssistant):
+    """Asks for the weather where it has tools, twice where it is asked twice, and says what came back."""
+
+    def __init__(self, tools=()):
+        self.tools = tools
+
+    def calling(self, tools):
+        return Calling(tools)
+
+    def stream(self, question=None, typed=None, *, history=(), text_only=False, **options):
+        if history and history[-1].role == "tool":
+            yield from super().stream(
+                typed="|".join(f"{turn.role}: {turn.text}" for turn in history), text_only=text_only
+            )
+        elif not self.tools:
+            yield from super().stream(question, typed, text_only=text_only)
+        else:
+            yield Piece("Let me look.", heard="" if typed else "what is it")
+            yield Piece(audio=None if text_only else np.full(1600, 0.1, np.float32), units=(1,))
+            name = self.tools[0]["function"]["name"]
+            yield from (Piece(call=Call(name, f'{{"city": "{city}"}}')) for city in (typed or "Paris").split(" and "))
+            yield Piece(finish="stop")
 
 
 class Keeping(FakeAssistant):

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 from openai.types import Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
-from serve_players import Deaf, Failing, Held, Remembering, Unhearing
+from serve_players import Calling, Deaf, Failing, Held, Remembering, Unhearing
 
 from echox.audio import load_audio
 from echox.generate.fake import FakeAssistant
@@ -156,12 +156,54 @@ def test_ids_of_replies_expire_and_are_not_forged(start):
         ({"stream": True}, "unsupported_value", "pcm16"),
         ({"n": 2}, "unsupported_value", "one answer"),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "unsupported_value", "cannot call tools"),
+        (
+            {"messages": [{"role": "tool", "tool_call_id": "c", "content": "x"}]},
+            "unsupported_value",
+            "cannot call tools",
+        ),
     ],
 )
 def test_what_is_refused_of_a_chat(server, change, code, words):
     with pytest.raises(openai.APIStatusError) as caught:
         server.client().chat.completions.create(**{"messages": spoken(), **AUDIO, **change})
     assert caught.value.status_code in (400, 404) and caught.value.code == code and words in caught.value.message
+
+
+def test_tools_are_called_and_what_they_return_is_gone_on_from(start):
+    client, tools = start(Calling()).client(), [{"type": "function", "function": {"name": "weather"}}]
+    asked = [{"role": "user", "content": "Rome and Oslo"}]
+    reply = client.chat.completions.create(model="fake", messages=asked, tools=tools)
+    ChatCompletion.model_validate(reply.to_dict(), strict=True)
+    choice = reply.choices[0]
+    assert choice.finish_reason == "tool_calls" and choice.message.content == "Let me look."
+    assert [one.function.arguments for one in choice.message.tool_calls] == ['{"city": "Rome"}', '{"city": "Oslo"}']
+    with client.chat.completions.stream(model="fake", messages=asked, tools=tools) as stream:
+        for event in stream:
+            if event.type == "chunk":
+                ChatCompletionChunk.model_validate(event.chunk.to_dict(), strict=True)
+        joined = stream.get_final_completion().choices[0]
+    assert joined.finish_reason == "tool_calls" and joined.message.content == "Let me look."
+    same = [(one.type, one.function.name, one.function.arguments) for one in joined.message.tool_calls]
+    assert same == [(one.type, one.function.name, one.function.arguments) for one in choice.message.tool_calls]
+    spoken_too = client.chat.completions.create(messages=asked, tools=tools, **STREAM).choices[0].message
+    assert spoken_too.audio.transcript == "Let me look." and len(spoken_too.tool_calls) == 2
+    rome, oslo = choice.message.tool_calls
+    returned = [
+        {"role": "tool", "tool_call_id": one.id, "content": text} for one, text in ((oslo, "cold"), (rome, "warm"))
+    ]
+    told = [*asked, choice.message.to_dict(), *returned]
+    text = client.chat.completions.create(model="fake", messages=told, tools=tools).choices[0].message.content
+    assert text.startswith("You asked about user: Rome and Oslo|assistant: Let me look.|call: ")
+    assert text.endswith("|tool: warm|tool: cold.")
+    unasked = client.chat.completions.create(model="fake", messages=asked, tools=tools, tool_choice="none").choices[0]
+    assert unasked.message.content == "You asked about Rome and Oslo." and unasked.finish_reason == "stop"
+    for change, param in (
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"messages": told[:1] + returned[:1]}, "messages"),
+    ):
+        with pytest.raises(openai.BadRequestError) as caught:
+            client.chat.completions.create(**{"model": "fake", "messages": asked, "tools": tools} | change)
+        assert caught.value.param == param
 
 
 def test_max_tokens_ends_an_answer_and_frees_its_place(start):

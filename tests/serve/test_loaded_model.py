@@ -1,20 +1,25 @@
 """A loaded model behind the real server: clients that hang up in mid-answer, and questions that are heard while they are asked."""
 
 import asyncio
+import copy
 import json
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import soxr
+import torch
 from test_realtime import Talker, b64, sound_of, talking, text_of
 
 from echox import SpeechAssistant
 from echox.generate.batched import Batched
+from echox.models.decoding import alone
 from echox.serve import realtime
+from echox.text.prompt import encode
 from echox.train import toy
-from tests.toy_model import toy_model  # noqa: F401 - a fixture
+from tests.toy_model import CALL, CALLING, WEATHER, toy_model  # noqa: F401 - a fixture
 
 QUESTION = "What is the capital of France?"
 ENDS = ("completed", "incomplete")  # said to the end, or to the limit of tokens
@@ -100,6 +105,34 @@ def test_clients_that_hang_up_in_mid_answer_free_their_rows_and_the_others_go_on
     asyncio.run(asyncio.wait_for(story(), 240))
     assert server.settled()
     assert engine.rows() == 0 and not engine.unread and not any(batch.joining for batch in engine.batches.values())
+
+
+def test_words_before_a_call_are_spoken_and_the_call_is_not(start, assistant):
+    tokenizer = copy.deepcopy(assistant.parts.tokenizer)
+    tokenizer.chat_template = CALLING
+    parts = replace(assistant.parts, tokenizer=tokenizer, dialect=replace(assistant.parts.dialect, tokenizer=tokenizer))
+
+    def scripted(model, line):
+        """Let the text model say what stands here, and the decoder of unit words what it likes."""
+        if model is not parts.s2t:
+            yield from alone(model, line)
+            return
+        for token in encode(tokenizer, f"The king is red. {CALL}"):
+            line.said.append(token)
+            yield token, torch.zeros(parts.s2t.embeddings_VH.shape[1])
+
+    async def story(server):
+        async with talking(server) as talk:
+            tool = {"type": "function", **WEATHER["function"]}
+            await talk.ws.session.update(session={"type": "realtime", "tools": [tool]})
+            await talk.until("session.updated", 60)
+            await asks(talk)
+            events = await talk.until("response.done", 60)
+            said, called = events[-1]["response"]["output"]
+            assert text_of(events) == said["content"][0]["transcript"] == "The king is red." and sound_of(events)
+            assert (called["name"], called["arguments"]) == ("weather", '{"city": "Paris"}')
+
+    asyncio.run(asyncio.wait_for(story(start(SpeechAssistant(parts, decoding=scripted))), 240))
 
 
 def test_a_question_heard_while_it_is_asked_is_answered_as_one_that_comes_whole(start, assistant, monkeypatch):

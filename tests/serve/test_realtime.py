@@ -13,7 +13,7 @@ import pytest
 import websockets
 from openai.types.beta.realtime import RealtimeServerEvent as OldServerEvent
 from openai.types.realtime import RealtimeServerEvent
-from serve_players import Deaf, Failing, Held, Keeping, Loud, Remembering, classes
+from serve_players import Calling, Deaf, Failing, Held, Keeping, Loud, Remembering, classes
 
 from echox.audio import from_pcm16, to_pcm16
 from echox.errors import MissingDependency
@@ -39,6 +39,17 @@ CLOSED = [
     "response.output_item.done",
     "response.done",
 ]
+CALLED = [
+    "response.output_item.added",
+    "conversation.item.added",
+    "response.function_call_arguments.delta",
+    "response.function_call_arguments.done",
+    "conversation.item.done",
+    "response.output_item.done",
+    "response.done",
+]
+WEATHER = {"type": "function", "name": "weather", "description": "", "parameters": {"type": "object"}}
+ASKED = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Rome and Oslo"}]}
 DELTAS = ("response.output_audio.delta", "response.output_audio_transcript.delta")
 
 
@@ -366,7 +377,8 @@ def test_what_is_wrong_is_an_error_and_the_session_goes_on(server):
             await talk.ws.input_audio_buffer.clear()
             await talk.until("input_audio_buffer.cleared")
             for session in (
-                {"type": "realtime", "tools": [{"type": "function", "name": "f"}]},
+                {"type": "realtime", "tools": [{"type": "function", "name": "no name"}]},
+                {"type": "realtime", "tool_choice": "required"},
                 {"type": "transcription"},
                 {"type": "realtime", "audio": {"output": {"speed": 1.5}}},
                 {"type": "realtime", "audio": {"input": {"format": {"type": "audio/pcm", "rate": 16_000}}}},
@@ -386,9 +398,78 @@ def test_what_is_wrong_is_an_error_and_the_session_goes_on(server):
             ):
                 await talk.send("conversation.item.create", item=item)
                 assert (await talk.next())["type"] == "error"
+            for kind, asked in (("session", {"type": "realtime"}), ("response", {})):
+                event = {"session": "session.update", "response": "response.create"}[kind]
+                await talk.send(event, **{kind: {**asked, "tools": [WEATHER]}})
+                error = await talk.error("unsupported_value")
+                assert error["param"] == f"{kind}.tools" and "cannot call tools" in error["message"]
             assert text_of(await talk.ask()) == "You asked about 1.0 seconds."
 
     run(story)
+
+
+def test_a_model_calls_tools_and_goes_on_from_what_they_return(start):
+    def item(kind, **fields):
+        return {"type": kind, **fields}
+
+    async def story(server):
+        async with talking(server) as talk:
+            await talk.manual(output={"format": {"type": "audio/pcmu"}})
+            await talk.ws.session.update(session={"type": "realtime", "tools": [WEATHER]})
+            session = (await talk.until("session.updated"))[-1]["session"]
+            assert session["tools"] == [WEATHER] and session["tool_choice"] == "auto"
+            events = await talk.ask()
+            order = names(events)
+            assert order[3:7] == OPENED and order[-12:-7] == CLOSED[:5] and order[-7:] == CALLED
+            assert sound_of(events) and text_of(events) == "Let me look."
+            done = next(event for event in events if event["type"] == "response.function_call_arguments.done")
+            said, called = events[-1]["response"]["output"]
+            assert said["type"] == "message" and called["arguments"] == done["arguments"] == '{"city": "Paris"}'
+            assert called["name"] == done["name"] == "weather" and called["call_id"] == done["call_id"]
+            assert done["output_index"] == 1 and done["item_id"] == called["id"] and called["status"] == "completed"
+            await talk.send("response.create")
+            await talk.error("nothing_to_answer")  # the call waits for its output
+            output = item("function_call_output", call_id=done["call_id"], output="warm")
+            await talk.ws.conversation.item.create(item=output | {"call_id": "other"})
+            assert (await talk.error("invalid_value"))["param"] == "item.call_id"
+            await talk.ws.conversation.item.create(item=output)
+            shown = (await talk.until("conversation.item.done"))[-1]
+            assert shown["previous_item_id"] == called["id"] and shown["item"]["output"] == "warm"
+            await talk.ws.response.create()
+            events = await talk.until("response.done")
+            call = json.dumps({"name": "weather", "arguments": {"city": "Paris"}})
+            told = f"user: what is it|assistant: Let me look.|call: {call}|tool: warm"
+            assert text_of(events) == f"You asked about {told}." and sound_of(events)
+            await talk.ws.response.create(response={"tool_choice": "none", "conversation": "none", "input": [ASKED]})
+            assert text_of(await talk.until("response.done")) == "You asked about Rome and Oslo."
+            await talk.ws.response.create(
+                response={"output_modalities": ["text"], "conversation": "none", "input": [ASKED]}
+            )
+            events = await talk.until("response.done")
+            assert not sound_of(events) and "conversation.item.added" not in names(events)
+            assert [one["type"] for one in events[-1]["response"]["output"]] == [
+                "message",
+                "function_call",
+                "function_call",
+            ]
+            returned = [
+                ASKED,
+                *(item("function_call", call_id=name, name="weather", arguments="{}") for name in ("a", "b")),
+                *(item("function_call_output", call_id=name, output=name) for name in ("b", "a")),
+            ]
+            await talk.ws.response.create(response={"conversation": "none", "input": returned})
+            assert text_of(await talk.until("response.done")).endswith("|tool: a|tool: b.")  # in the order of the calls
+            for wrong in ({"arguments": "[1]"}, {"arguments": None}, {"call_id": 5}):
+                await talk.send("conversation.item.create", item=returned[1] | wrong)
+                assert (await talk.error("invalid_value"))["param"] == f"item.{next(iter(wrong))}"
+            await talk.send("conversation.item.create", item=returned[1])
+            await talk.until("conversation.item.done")
+            await talk.send("conversation.item.create", item=returned[-1] | {"output": "x" * 5000})
+            await talk.until("conversation.item.done")
+            await talk.ws.response.create()
+            await talk.error("string_above_max_length")
+
+    run(story, start(Calling()))
 
 
 def test_half_samples_are_joined(start):

@@ -21,7 +21,7 @@ KINDS = [*CLIENT, "unknown"]
 FIELDS = (
     "session response item item_id content_index audio_end_ms response_id previous_item_id event_id type role content id text "
     "audio input output format turn_detection transcription instructions output_modalities modalities metadata tools "
-    "input_audio_format voice max_output_tokens conversation"
+    "input_audio_format voice max_output_tokens conversation call_id arguments name tool_choice"
 ).split()
 KNOWN = classes(RealtimeServerEvent)
 LIMITS = Limits(question_seconds=2.0, history_chars=40)
@@ -49,6 +49,7 @@ ops = st.one_of(
     st.tuples(st.just("form"), st.sampled_from(["audio/pcm", "audio/pcmu"])),
     st.tuples(st.just("transcripts"), st.booleans()),
     st.tuples(st.sampled_from(["heard", "said", "spoke", "failed", "transcribed"]), small),
+    st.tuples(st.sampled_from(["call", "return"]), small),
     st.tuples(st.just("ended"), small, st.sampled_from(["stop", "length", "unheard", "empty"])),
 )
 
@@ -77,17 +78,23 @@ def apply(session, op):
             "ended": tuple(given_[1:]),
         }[name]
         return getattr(session, name)(response_id, *extra)
+    if name == "call":
+        return session.called(pick(session.responses, place), "weather", "{}")
     if name == "transcribed":
         return session.transcribed(pick(sorted(session.hearing), place), "text")
     if name == "ask":  # a typed question and the beginning of its answer
         return [out for one in (("say", 1), ("create",), ("said", 0), ("spoke", 0)) for out in apply(session, one)]
     if name == "turn":  # a spoken one
         return [out for one in (("append", 500), ("started", 400), ("stopped", 0)) for out in apply(session, one)]
-    item_id = pick([item.id for item in session.conversation.items], place if isinstance(place, int) else 0)
+    place_ = place if isinstance(place, int) else 0
+    item_id = pick([item.id for item in session.conversation.items], place_)
     message = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hi there"}]}
     sound = {"turns": {"turn_detection": place}, "form": {"format": {"type": place}}}
     sound["transcripts"] = {"transcription": {"model": "x"} if place else None}
+    call_id = pick([item.call_id for item in session.conversation.items if item.role == "call"], place_)
+    output = {"type": "function_call_output", "call_id": call_id, "output": "warm"}
     events = {
+        "return": {"type": "conversation.item.create", "item": output},
         "commit": {"type": "input_audio_buffer.commit"},
         "clear": {"type": "input_audio_buffer.clear"},
         "create": {"type": "response.create"},
@@ -136,13 +143,13 @@ class Watched:
             assert not self.open.pop(out["response"]["id"], None), "something was left open"
             assert out["response"]["status"] != "in_progress" and out["response"]["usage"]
         elif kind == "response.output_item.added":
-            assert response_id in self.under_way and response_id not in self.open
+            assert response_id in self.under_way and not self.open.get(response_id)
             self.open[response_id] = ["item"]
         elif kind == "response.content_part.added":
             assert self.open[response_id] == ["item"]
             self.open[response_id].append("part")
         elif kind.endswith(".delta") and response_id:
-            assert self.open[response_id] == ["item", "part"] and out["delta"]
+            assert self.open[response_id] == (["item"] if "call_id" in out else ["item", "part"]) and out["delta"]
         elif kind == "response.content_part.done":
             assert self.open[response_id].pop() == "part"
         elif kind == "response.output_item.done":
@@ -152,7 +159,7 @@ class Watched:
 @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(ops, min_size=20, max_size=50), st.integers(0, 50))
 def test_any_interleaving_keeps_the_order_of_events(script, fork):
-    session, watched, twin = Session("k", "fake", LIMITS), Watched(), None
+    session, watched, twin = Session("k", "fake", LIMITS, calls=True), Watched(), None
     appended, answers = 0, set()
     for out in session.start() + apply(session, ("transcripts", True)):
         watched.see(out)
@@ -294,7 +301,7 @@ garbage = st.recursive(
 )
 def test_garbage_in_any_field_is_an_error_event_in_both_dialects(events):
     for translate in (lambda event: event, beta.inbound):
-        session, watched = Session("k", "fake", LIMITS), Watched()
+        session, watched = Session("k", "fake", LIMITS, calls=True), Watched()
         outs = session.start()
         for kind, fields in events:
             event = {**fields, "type": kind}
