@@ -8,6 +8,7 @@ What each keeps of the end-to-end path, and what it costs, is measured in docs/h
 Legend: H LLM width, N positions, S samples.
 """
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -41,31 +42,35 @@ class Heard:
 class Drafts:
     """What the last `most` sounds were taken for, so that one that goes on from them is heard sooner, and none is heard twice.
 
-    They are found by their samples, not by a name, and change nothing but the time.
+    They are found by their samples, not by a name, and change nothing but the time. No sound is kept, only digests: of all its
+    samples, and of those that resampling has settled.
     """
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self.found: list[tuple[np.ndarray, list[int]]] = []  # a wave, and the tokens of its words; oldest first
+        self.found: list[tuple[int, bytes, bytes, list[int]]] = []  # samples settled, digests, tokens; oldest first
 
     def put(self, wave_S: np.ndarray, ids: list[int]) -> None:
         """Keep what a wave was taken for."""
-        self.found = [*self.found, (wave_S, ids)][-self.most :] if self.most else []
+        settled = max(0, len(wave_S) - EDGE)
+        one = (settled, _digest(wave_S[:settled]), _digest(wave_S), ids)
+        self.found = [*self.found, one][-self.most :] if self.most else []
 
     def whole(self, wave_S: np.ndarray) -> list[int] | None:
         """Return what this very wave was taken for, None if it was not heard before."""
-        return next((ids for known_S, ids in self.found if np.array_equal(known_S, wave_S)), None)
+        digest = _digest(wave_S)
+        return next((ids for _, _, known, ids in self.found if known == digest), None)
 
     def begun(self, wave_S: np.ndarray) -> list[int]:
         """Return what the longest known beginning of a wave was taken for; nothing for none."""
-        begins = [one for one in self.found if _begins(one[0], wave_S)]
-        return max(begins, key=lambda one: len(one[0]))[1] if begins else []
+        for settled, known, _, ids in sorted(self.found, key=lambda one: one[0], reverse=True):
+            if 0 < settled <= len(wave_S) and _digest(wave_S[:settled]) == known:
+                return ids
+        return []
 
 
-def _begins(known_S: np.ndarray, wave_S: np.ndarray) -> bool:
-    """Say whether a wave goes on from a known one, but for its end, which resampling leaves unsettled."""
-    settled = len(known_S) - EDGE
-    return 0 < settled <= len(wave_S) and np.array_equal(known_S[:settled], wave_S[:settled])
+def _digest(wave_S: np.ndarray) -> bytes:
+    return hashlib.sha256(np.ascontiguousarray(wave_S)).digest()
 
 
 class Ear(Protocol):

@@ -59,15 +59,14 @@ class Listening:
 
     def _begin(self) -> None:
         self.pieces: list[np.ndarray] = []
-        self.count, self.pace = 0, Pace()  # samples that came
+        self.pace = Pace()
         self.ahead: Iterator[Piece] = iter(())
 
     def push(self, samples: np.ndarray) -> None:
         """Take samples, float in [-1, 1] or int16, of one kind throughout, and go on listening or thinking by one piece of work."""
         self.pieces.append(np.asarray(samples))
-        self.count += len(samples)
         self.pace.push(samples, self.rate)
-        if self.pace.is_due(self.count / self.rate):
+        if self.pace.is_due(sum(map(len, self.pieces)) / self.rate):
             self._hush()
             self.ahead = self.engine.open(self._ask(so_far=True))
         with suppress(InputError):  # what cannot be heard yet, a quiet beginning

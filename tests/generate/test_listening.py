@@ -132,6 +132,9 @@ def test_drafts_are_found_by_their_samples():
     assert drafts.begun(other) == [] and drafts.begun(wave[:2000]) == []
     drafts.put(wave[:12_000], [1, 2, 3])
     assert drafts.whole(wave[:4000]) is None and len(drafts.found) == 2
+    assert not any(
+        isinstance(held, np.ndarray) for one in drafts.found for held in one
+    )  # no sound outlives its question
     empty = Drafts(0)
     empty.put(wave, [1])
     assert empty.whole(wave) is None
