@@ -20,8 +20,8 @@ import torch
 from memory import SIZES, llm_step_bytes, t2c_step_bytes
 from transformers import LlamaForCausalLM
 
-from echox.assistant import DTYPES
 from echox.files import write_text
+from echox.models.device import DTYPES
 from echox.models.echo import EchoDecoder
 from echox.models.llm import Place, load_llm
 from echox.models.s2t import SpeechToText

@@ -164,3 +164,28 @@ def test_the_help_of_a_verb_imports_no_torch(verb):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "Usage" in done.stdout and done.stderr.strip() == "False"
+
+
+def names_of(path: Path) -> set[str]:
+    """Return what a module defines or imports at its top level."""
+    found: set[str] = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            found |= {alias.asname or alias.name for alias in node.names}
+        else:
+            found |= {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+    return found
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "examples"])
+def test_scripts_that_no_test_runs_import_what_is_there(folder):
+    for path in sorted((PACKAGE.parent / folder).glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("echox."):
+                place = PACKAGE.parent / node.module.replace(".", "/")
+                module = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+                missing = {alias.name for alias in node.names} - names_of(module)
+                missing = {name for name in missing if not (place / f"{name}.py").exists()}
+                assert not missing, f"{path.name} imports {missing} of {node.module}, which are not there"
