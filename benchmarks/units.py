@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
+from slow_units import count_ngrams_reference, segment_unigram_reference
 from toy_units import boundary_f1, toy_corpus
 
 from echox.units.bpe import train_bpe
 from echox.units.estimate import LexiconConfig, train_with_report
-from echox.units.ngrams import count_ngrams, count_ngrams_reference
-from echox.units.segment import Segmenter, segment_bigram_reference, segment_unigram_reference
+from echox.units.ngrams import count_ngrams
+from echox.units.segment import Segmenter, segment_bigram_reference
 from echox.units.tokenizer import UnitTokenizer
 
 SLOW_UNITS = 20_000  # of the corpus that the plain Python twins read
@@ -67,7 +68,7 @@ def main() -> None:
     timed("decode tokens to units", few_units, lambda: [tokenizer.decode(row.tolist()) for row in tokens])
 
     found = segmenter.segment(corpus, 2)
-    f1 = boundary_f1([lexicon.spell(numbers) for numbers in found], toy.words)
+    f1 = boundary_f1([[lexicon.words[n] for n in numbers] for numbers in found], toy.words)
     print(f"\nheld-out bits/unit: unigram {report.unigram_bits:.3f}, bigram {report.bigram_bits:.3f}; ", end="")
     print(f"{report.bigram_units_per_word:.2f} units/word; boundary F1 {f1:.3f}")
 

@@ -12,7 +12,8 @@ import sys
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -156,19 +157,14 @@ def _reason(error: BaseException) -> str:
     return " ".join(str(getattr(error, "reason", None) or error).split())[:160].rstrip(". ") or type(error).__name__
 
 
-def _bar(total: int) -> Any:
-    """Return a context that gives a function to count bytes with, and shows a bar on a terminal."""
-    from contextlib import contextmanager
-
+@contextmanager
+def _bar(total: int) -> Iterator[Callable[[int], None]]:
+    """Yield a function to count bytes with, and show a bar on a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
-    @contextmanager
-    def shown() -> Iterator[Any]:
-        console = Console(stderr=True)
-        columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
-        with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-            task = progress.add_task("", total=total or None)
-            yield lambda count: progress.advance(task, count)
-
-    return shown()
+    console = Console(stderr=True)
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task("", total=total or None)
+        yield lambda count: progress.advance(task, count)

@@ -98,7 +98,7 @@ class SpeechTranslator:
             waves = [read_question(one, sample_rate, LONGEST_SECONDS) for one in items]
             said = self.model.translate(waves, wanted) if waves else []
         seconds = time.perf_counter() - started
-        names = [str(one) if typed is not None else _name(one) for one in items]
+        names = [str(one) if isinstance(one, str | Path) else "audio" for one in items]
         found = [self._translation(name, one, seconds) for name, one in zip(names, said, strict=True)]
         return found if isinstance(given, list | tuple) else found[0]
 
@@ -129,9 +129,17 @@ class SpeechTranslator:
 
     def _translation(self, name: str, said: Said, seconds: float) -> Translation:
         return Translation(
-            name, said.text, said.audio, self.sample_rate, list(said.units), said.heard, seconds,
-            None if said.audio is None else seconds, said.finish, list(said.unit_words),
-        )  # fmt: skip
+            name,
+            said.text,
+            said.audio,
+            self.sample_rate,
+            list(said.units),
+            said.heard,
+            seconds,
+            None if said.audio is None else seconds,
+            said.finish,
+            list(said.unit_words),
+        )
 
 
 def is_translator(folder: Path) -> bool:
@@ -155,7 +163,3 @@ def kind_of(folder: Path) -> str:
             f"{folder / 'config.json'} is a translator of kind {config.get('kind')!r}: install a newer echox, or choose another."
         )
     return config["kind"]
-
-
-def _name(sound: Sound) -> str:
-    return str(sound) if isinstance(sound, str | Path) else "audio"

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from os.path import realpath  # unlike those of Path, no loop of links or long name ends them
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import numpy as np
 import typer
@@ -307,19 +307,26 @@ def _refuse_unheard(question: Question, finish: str) -> None:
         raise InputError(f"nothing was understood in {question.name}: speak closer to the microphone, in English.")
 
 
-def write_standard(wave: np.ndarray, sample_rate: int) -> None:
-    """Write a WAV file to standard output; OutputError when that is a terminal, closed or full."""
-    import soundfile
-
+@contextmanager
+def standard_output() -> Iterator[BinaryIO]:
+    """Yield standard output for bytes; OutputError when that is a terminal, closed or full."""
     if sys.stdout.isatty():
         raise OutputError("standard output is a terminal: send the speech into a pipe or a file (-o FILE).")
-    buffer = io.BytesIO()
-    soundfile.write(buffer, np.frombuffer(to_pcm16(wave), "<i2"), sample_rate, format="WAV")  # as in a file
     try:
-        sys.stdout.buffer.write(buffer.getvalue())
+        yield sys.stdout.buffer
         sys.stdout.buffer.flush()
     except OSError as error:
         raise OutputError(f"standard output cannot be written ({error.strerror}).") from error
+
+
+def write_standard(wave: np.ndarray, sample_rate: int) -> None:
+    """Write a WAV file to standard output; OutputError as `standard_output`."""
+    import soundfile
+
+    buffer = io.BytesIO()
+    with standard_output() as out:
+        soundfile.write(buffer, np.frombuffer(to_pcm16(wave), "<i2"), sample_rate, format="WAV")  # as in a file
+        out.write(buffer.getvalue())
 
 
 def _asked(question: Question) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from echox.audio import check_output, to_pcm16, wav_writer
 from echox.commands import ask
 from echox.commands.progress import shown
 from echox.commands.sound import play
-from echox.errors import InputError, OutputError
+from echox.errors import InputError
 from echox.files import read_text
 
 if TYPE_CHECKING:
@@ -140,9 +140,7 @@ def _standard_writer(rate: int) -> Iterator[Write]:
 
     A pipe's header says that the length is unknown, as is usual; in a file it is mended at the end.
     """
-    if sys.stdout.isatty():
-        raise OutputError("standard output is a terminal: send the speech into a pipe or a file (-o FILE).")
-    out, written = sys.stdout.buffer, 0
+    written = 0
 
     def write(samples: np.ndarray) -> None:
         nonlocal written
@@ -151,7 +149,7 @@ def _standard_writer(rate: int) -> Iterator[Write]:
         out.write(pcm)
         out.flush()
 
-    try:
+    with ask.standard_output() as out:
         start = out.tell() if out.seekable() else None
         out.write(wav_header(rate, UNKNOWN - 36))
         yield write
@@ -159,9 +157,6 @@ def _standard_writer(rate: int) -> Iterator[Write]:
             out.seek(start)
             out.write(wav_header(rate, written))
             out.seek(0, 2)
-        out.flush()
-    except OSError as error:
-        raise OutputError(f"standard output cannot be written ({error.strerror}).") from error
 
 
 def wav_header(rate: int, size: int) -> bytes:

@@ -53,9 +53,15 @@ def serve(
     keys = [*(key or []), *filter(None, os.environ.get("ECHOX_API_KEYS", "").split(","))]
     signed = {"secret": secret} if (secret := os.environ.get("ECHOX_SECRET")) else {}
     settings = Settings(
-        tuple(model or ["mini"]), str(llm) if llm else None, device, dtype, tuple(keys), tuple(origin or []),
-        limits=limits, **signed,
-    )  # fmt: skip
+        tuple(model or ["mini"]),
+        str(llm) if llm else None,
+        device,
+        dtype,
+        tuple(keys),
+        tuple(origin or []),
+        limits=limits,
+        **signed,
+    )
     open_to_all = host not in ("127.0.0.1", "localhost", "::1") and not keys
     typer.echo(f"http://{host}:{port}" + (" (no --key: whoever reaches it may ask)" if open_to_all else ""), err=True)
     run(settings, host, port, workers)

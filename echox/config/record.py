@@ -23,16 +23,9 @@ from echox.files import MARKER, read_json, write_text
 RUN = "run.json"
 EDGE = 1 << 16  # bytes at both ends of a file
 OF_RUNS = {RUN, MARKER, "metrics.jsonl", "tensorboard"}  # written while a run goes on
-FREE = (
-    "out",
-    "train.allow",
-    "train.save_every",
-    "train.log_every",
-    "train.keep",
-    "train.threads",
-    "train.parallel",
-    "train.peak_tflops",
-)  # change no number
+FREE = (  # change no number
+    "out train.allow train.save_every train.log_every train.keep train.threads train.parallel train.peak_tflops"
+).split()
 
 
 @dataclass

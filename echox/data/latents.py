@@ -99,19 +99,20 @@ class LatentSegments:
     """Seeded random segments of utterances `first` on, short ones padded; `hops` are samples of a frame and of a row."""
 
     def __init__(
-        self, utterances: Utterances, segment_frames: int, batch_size: int, hops: tuple[int, int],
-        first: int = 0, seed: int = 0, margin: int = 8,
-    ) -> None:  # fmt: skip
+        self,
+        utterances: Utterances,
+        segment_frames: int,
+        batch_size: int,
+        hops: tuple[int, int],
+        first: int = 0,
+        seed: int = 0,
+        margin: int = 8,
+    ) -> None:
         step = hops[1] // math.gcd(*hops)
         if segment_frames % step:
             raise InputError(f"segment_frames {segment_frames} is no multiple of {step}: change it.")
-        self.utterances, self.length, self.size, self.seed, self.margin = (
-            utterances,
-            segment_frames,
-            batch_size,
-            seed,
-            margin,
-        )
+        self.utterances, self.length, self.size = utterances, segment_frames, batch_size
+        self.seed, self.margin = seed, margin
         self.step, self.rows_per_step = step, hops[0] // math.gcd(*hops)
         self.chosen = np.arange(first, len(utterances))
         if not len(self.chosen):
@@ -124,17 +125,14 @@ class LatentSegments:
         random = np.random.default_rng((self.seed, step))
         places = []
         for index in random.choice(self.chosen, self.size, p=self.weights):
-            spare = max(0, self.utterances.frames(index) - self.length) // self.step
+            spare = max(0, self.utterances.frames(index) - self.length)
             # a third of the segments begin or end with the utterance, where the network meets silence and zeros
             edge = random.random()
-            at = (
-                0
-                if edge < 1 / 6
-                else -(-(self.utterances.frames(index) - self.length) // self.step)
-                if edge > 5 / 6
-                else None
-            )
-            places.append((int(index), self.step * max(0, int(random.integers(spare + 1)) if at is None else at)))
+            if 1 / 6 <= edge <= 5 / 6:
+                at = int(random.integers(spare // self.step + 1))
+            else:
+                at = 0 if edge < 1 / 6 else math.ceil(spare / self.step)
+            places.append((int(index), self.step * at))
         return self.collate(places)
 
     def collate(self, places: list[tuple[int, int]]) -> LatentBatch:

@@ -9,7 +9,7 @@ Encoder states are read once, as written by prepare/encode.py, and stay in memor
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,11 @@ class TripleBatches:
 
     def __init__(self, kinds: Sequence[Sequence[Triple]], max_cost: int, seed: int, batches_a_step: int = 1) -> None:
         self.kinds = [
-            BucketedBatches([row.cost for row in rows], max_cost, _picker(rows), seed) for rows in kinds if rows
+            BucketedBatches(
+                [row.cost for row in rows], max_cost, lambda numbers, rng, rows=rows: [rows[n] for n in numbers], seed
+            )
+            for rows in kinds
+            if rows
         ]
         if not self.kinds:
             raise InputError("there is nothing to train on: the data holds no usable row.")
@@ -111,10 +115,6 @@ class TripleBatches:
     def __getitem__(self, number: int) -> TripleBatch:
         rows = [row for kind in self.kinds for row in kind[number]]
         return TripleBatch(rows, number // self.batches_a_step)
-
-
-def _picker(rows: Sequence[Triple]) -> Callable[[list[int], np.random.Generator], list[Triple]]:
-    return lambda numbers, rng: [rows[number] for number in numbers]
 
 
 def read_triples(

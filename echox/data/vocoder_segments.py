@@ -99,6 +99,9 @@ class Segments:
             durations_BU[index, :count] = np.diff(np.r_[begins, length])
             whole_BU[index, : count - 1] = True  # the last unit may go on after the segment
         return SegmentBatch(
-            torch.from_numpy(frames_BT), torch.from_numpy(wave_BS.astype(np.float32) / 32768.0),
-            torch.from_numpy(units_BU), torch.from_numpy(durations_BU), torch.from_numpy(whole_BU),
-        )  # fmt: skip
+            torch.from_numpy(frames_BT),
+            torch.from_numpy(wave_BS.astype(np.float32) / 32768.0),
+            torch.from_numpy(units_BU),
+            torch.from_numpy(durations_BU),
+            torch.from_numpy(whole_BU),
+        )

@@ -42,9 +42,15 @@ class EndpointAssistant:
     """
 
     def __init__(
-        self, base_url: str, model: str, timeout: float = 120.0, retries: int = 3, voice: str = "default",
-        system: str = "", temperature: float = 0.0,
-    ) -> None:  # fmt: skip
+        self,
+        base_url: str,
+        model: str,
+        timeout: float = 120.0,
+        retries: int = 3,
+        voice: str = "default",
+        system: str = "",
+        temperature: float = 0.0,
+    ) -> None:
         if not base_url.startswith(("http://", "https://")):
             raise ConfigError(f"--endpoint {base_url!r} must begin with http:// or https://, such as http://host/v1.")
         self.base_url, self.model, self.voice, self.system = base_url.rstrip("/"), model, voice, system
@@ -80,9 +86,13 @@ class EndpointAssistant:
         return [str(entry.get("id")) for entry in answer.get("data") or [] if isinstance(entry, dict)]
 
     def ask(
-        self, question: Any = None, typed: str | None = None, text_only: bool = False,
-        max_seconds: float | None = None, seed: int = 0,
-    ) -> Reply:  # fmt: skip
+        self,
+        question: Any = None,
+        typed: str | None = None,
+        text_only: bool = False,
+        max_seconds: float | None = None,
+        seed: int = 0,
+    ) -> Reply:
         """Return the server's answer to a wave (float32 at 16 kHz) or a typed text; audio too unless `text_only`."""
         asked, started = Question.of(question, typed), time.perf_counter()
         answer = self._json(

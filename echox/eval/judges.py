@@ -186,8 +186,11 @@ def _in_pieces(waves: list[np.ndarray], decode: Callable[[list[np.ndarray]], lis
     """Return the words of each wave, decoded in batches of pieces of like length, of at most 30 s each, cut at pauses."""
     from echox.generate.ears import split_at_pauses
 
+    def audible(wave: np.ndarray) -> bool:
+        return len(wave) >= SAMPLE_RATE // 20 and float(np.abs(wave).max()) > 1e-4
+
     split = [split_at_pauses(np.asarray(wave, np.float32), FULL_WINDOW * SAMPLE_RATE) for wave in waves]
-    pieces = [(row, place, one) for row, some in enumerate(split) for place, one in enumerate(some) if _audible(one)]
+    pieces = [(row, place, one) for row, some in enumerate(split) for place, one in enumerate(some) if audible(one)]
     pieces.sort(key=lambda piece: len(piece[2]))
     words: dict[tuple[int, int], str] = {}
     for start in range(0, len(pieces), BATCH):
@@ -195,10 +198,6 @@ def _in_pieces(waves: list[np.ndarray], decode: Callable[[list[np.ndarray]], lis
         texts = decode([piece for _, _, piece in batch])
         words |= {(row, place): text.strip() for (row, place, _), text in zip(batch, texts, strict=True)}
     return [" ".join(words[key] for key in sorted(words) if key[0] == row).strip() for row in range(len(waves))]
-
-
-def _audible(wave: np.ndarray) -> bool:
-    return len(wave) >= SAMPLE_RATE // 20 and float(np.abs(wave).max()) > 1e-4
 
 
 def whisper_size(folder: Path) -> str:

@@ -19,10 +19,6 @@ FLOOR_DBFS = (-70.0, -50.0)
 TRIADS = ((0, 4, 7), (0, 3, 7), (0, 5, 9), (0, 4, 7, 10))
 
 
-def _noise(count: int, rng: np.random.Generator) -> np.ndarray:
-    return coloured_noise(count, str(rng.choice(["white", "pink"])), rng)
-
-
 def _hum(count: int, rng: np.random.Generator) -> np.ndarray:
     base, seconds = float(rng.choice([50.0, 60.0])), np.arange(count) / SAMPLE_RATE
     strengths = rng.random(8) / np.arange(1, 9)
@@ -55,7 +51,7 @@ def _clicks(count: int, rng: np.random.Generator) -> np.ndarray:
 
 KINDS: dict[str, Callable[[int, np.random.Generator], np.ndarray]] = {
     "silence": lambda count, rng: rng.standard_normal(count),
-    "noise": _noise,
+    "noise": lambda count, rng: coloured_noise(count, str(rng.choice(["white", "pink"])), rng),
     "hum": _hum,
     "chords": _chords,
     "clicks": _clicks,

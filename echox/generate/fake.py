@@ -22,9 +22,14 @@ class FakeAssistant:
     sample_rate = SAMPLE_RATE
 
     def stream(
-        self, question: Any = None, typed: str | None = None, text_only: bool = False,
-        max_seconds: float | None = None, sample_rate: int | None = None, seed: int = 0,
-    ) -> Iterator[Piece]:  # fmt: skip
+        self,
+        question: Any = None,
+        typed: str | None = None,
+        text_only: bool = False,
+        max_seconds: float | None = None,
+        sample_rate: int | None = None,
+        seed: int = 0,
+    ) -> Iterator[Piece]:
         """Yield one piece of text and one of audio a word; a question quieter than a whisper is not understood."""
         limit, asked = samples_of(max_seconds, SAMPLE_RATE), Question.of(question, typed, sample_rate)
         check_question(asked)

@@ -187,6 +187,10 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> JointTransla
         place = sharing(folder, settings["shares"]) / "encoder"
         encoder = Hearing.from_pretrained(place, settings["encoder_layer"]).to(device)
     return JointTranslator(
-        model.to(device), Pieces.load(Path(folder) / "translator"), encoder,
-        settings["longest_seconds"] * SAMPLE_RATE, settings["beams"], settings["length_penalty"],
-    )  # fmt: skip
+        model.to(device),
+        Pieces.load(Path(folder) / "translator"),
+        encoder,
+        settings["longest_seconds"] * SAMPLE_RATE,
+        settings["beams"],
+        settings["length_penalty"],
+    )

@@ -46,23 +46,37 @@ class Assistant(Protocol):
         ...
 
     def stream(
-        self, question: Sound | Question | None = None, typed: str | None = None, *, text_only: bool = False,
-        max_seconds: float | None = None, sample_rate: int | None = None,
-    ) -> "Iterator[Piece]":  # fmt: skip
+        self,
+        question: Sound | Question | None = None,
+        typed: str | None = None,
+        *,
+        text_only: bool = False,
+        max_seconds: float | None = None,
+        sample_rate: int | None = None,
+    ) -> "Iterator[Piece]":
         """Yield text and audio of one answer as they are made; `sample_rate` is that of a question given as samples."""
         ...
 
     def ask(
-        self, question: Sound | Question | None = None, typed: str | None = None, *, text_only: bool = False,
-        max_seconds: float | None = None, sample_rate: int | None = None,
-    ) -> "Reply":  # fmt: skip
+        self,
+        question: Sound | Question | None = None,
+        typed: str | None = None,
+        *,
+        text_only: bool = False,
+        max_seconds: float | None = None,
+        sample_rate: int | None = None,
+    ) -> "Reply":
         """Return the whole answer to one question."""
         ...
 
     def ask_many(
-        self, questions: Sequence[Sound | Question], *, text_only: bool = False,
-        max_seconds: float | None = None, sample_rate: int | None = None,
-    ) -> "list[Reply]":  # fmt: skip
+        self,
+        questions: Sequence[Sound | Question],
+        *,
+        text_only: bool = False,
+        max_seconds: float | None = None,
+        sample_rate: int | None = None,
+    ) -> "list[Reply]":
         """Return the answers to many questions, recordings and `Question(typed=...)` mixed."""
         ...
 

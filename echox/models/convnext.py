@@ -84,6 +84,14 @@ class ConvNeXtBlock(nn.Module):
         return here_BTC + self.scale * self.down(functional.gelu(self.up(self.norm(mixed_BTC))))
 
 
+def start_small(module: nn.Module) -> None:
+    """Start a convolution or a line near zero, as ConvNeXt does; for `nn.Module.apply`."""
+    if isinstance(module, nn.Conv1d | nn.Linear):
+        nn.init.normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
 class AheadStack(nn.ModuleList):
     """Blocks in a row; `ahead` and `behind` are what the whole stack sees."""
 
@@ -102,9 +110,12 @@ class AheadStack(nn.ModuleList):
         return [Tail() for _ in self]
 
     def run(
-        self, states_BTC: torch.Tensor, tails: list[Tail] | None = None, last: bool = True,
+        self,
+        states_BTC: torch.Tensor,
+        tails: list[Tail] | None = None,
+        last: bool = True,
         mask_BT1: torch.Tensor | None = None,
-    ) -> torch.Tensor:  # fmt: skip
+    ) -> torch.Tensor:
         """Return the states that are ready after all blocks."""
         for block, tail in zip(self, tails or self.tails(), strict=True):
             states_BTC = block(states_BTC, tail, last, mask_BT1)

@@ -28,9 +28,7 @@ class EchoConfig(T2CConfig):
     model_type = "echox_echo"
     denoise_width: Wide = 1536  # spec section 4.3: the LLM's intermediate size
     denoise_dropout: Share = 0.1
-    tokens: Flag = (
-        False  # True: embeddings of the chosen tokens plus gated states; False: spec section 4.3, states alone
-    )
+    tokens: Flag = False  # embeddings of the chosen tokens plus gated states; else states alone, spec section 4.3
     shares_decoder: Flag = False  # True: the decoder is the T2C part beside it, and is not stored again
 
 

@@ -38,9 +38,7 @@ class SpeechEncoder(nn.Module):
 
     def __init__(self, whisper: WhisperEncoder, full_windows: bool = False) -> None:
         super().__init__()
-        self.full_windows = (
-            full_windows  # every window as long as the longest: Whisper's own way, and the released models'
-        )
+        self.full_windows = full_windows  # each as long as the longest: Whisper's own way, and the released models'
         self.whisper = whisper.eval().requires_grad_(False)
         self.config: WhisperConfig = whisper.config
         self.width: int = self.config.d_model

@@ -6,7 +6,7 @@ Tensors of the LLM never ship with a part: they are the allow-list.
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -53,6 +53,22 @@ class Part(nn.Module, Generic[Config]):
     def dtype(self) -> torch.dtype:
         """In what numbers it computes."""
         return next(self.parameters()).dtype
+
+
+class WholePart(Part[Config]):
+    """A part that needs nothing but its folder; `config_class` is what its config.json becomes."""
+
+    config_class: ClassVar[type[PreTrainedConfig]]
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Load a part saved by `save`; ModelError names what does not fit."""
+        config: Any = load_config(folder, cls.config_class)
+        return load_module(folder, lambda: cls(config))
+
+    def save(self, folder: str | Path) -> None:
+        """Write the part to `folder`."""
+        save_part(folder, self)
 
 
 class Unfilled(TorchFunctionMode):

@@ -66,18 +66,14 @@ def _blocks(count: int, width: int, kernel: int, expansion: int) -> nn.ModuleLis
     return nn.ModuleList(ConvNeXtBlock(width, kernel, expansion, scale=1.0 / max(1, count)) for _ in range(count))
 
 
-def _window(n_fft: int, hop: int, device: torch.device) -> torch.Tensor:
-    """Return a Hann window scaled so that its squares, overlapped every `hop`, sum to one."""
-    window = torch.hann_window(n_fft, device=device)
-    return window / (window.square().sum() / hop).sqrt()
-
-
 def inverse_stft(spectrum_BTF: torch.Tensor, n_fft: int, hop: int) -> torch.Tensor:
     """Return samples (B, T * hop) by overlap-add; spectrum t is centred on samples [t * hop, (t + 1) * hop).
 
     `n_fft` is an odd number of hops plus one, so the windows overhang evenly; the overhang at both ends is cut.
     """
-    frames_BTW = torch.fft.irfft(spectrum_BTF, n=n_fft, dim=-1) * _window(n_fft, hop, spectrum_BTF.device)
+    window_W = torch.hann_window(n_fft, device=spectrum_BTF.device)
+    window_W = window_W / (window_W.square().sum() / hop).sqrt()  # its squares, overlapped every `hop`, sum to one
+    frames_BTW = torch.fft.irfft(spectrum_BTF, n=n_fft, dim=-1) * window_W
     B, T, _ = frames_BTW.shape
     parts = n_fft // hop
     pieces = frames_BTW.reshape(B, T, parts, hop)

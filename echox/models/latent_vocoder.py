@@ -19,8 +19,9 @@ from transformers import PreTrainedConfig
 
 from echox.errors import ConfigError, InputError
 from echox.models.bounds import Classes, Few, Odd, Positive, Rate, Samples, Share, Small, Width
-from echox.models.convnext import AheadStack
+from echox.models.convnext import AheadStack, start_small
 from echox.models.io import Part
+from echox.models.ragged import units_tensor
 from echox.models.spectral import Sound, SpectralConfig, SpectralDecoder, as_inputs, sound_ahead
 
 FADE_SECONDS = 0.005  # at both ends of an utterance, so that utterances can be joined anywhere
@@ -127,14 +128,7 @@ class LatentVocoder(Part[LatentVocoderConfig]):
         self.decoder = SpectralDecoder(sizes)
         self.register_buffer("mean_O", torch.zeros(sizes.latents + 2))  # of latents, log pitch and energy
         self.register_buffer("spread_O", torch.ones(sizes.latents + 2))
-        self.apply(self._start)
-
-    def _start(self, module: nn.Module) -> None:
-        """Start small, as ConvNeXt does."""
-        if isinstance(module, nn.Conv1d | nn.Linear):
-            nn.init.normal_(module.weight, std=0.02)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+        self.apply(start_small)
 
     @property
     def look_ahead(self) -> tuple[int, int]:
@@ -179,12 +173,7 @@ class LatentVocoder(Part[LatentVocoderConfig]):
 
     def as_units(self, unit_ids: Sequence[int]) -> torch.Tensor:
         """Return ids as a (1, U) tensor on the model's device; InputError when one is outside the vocabulary."""
-        units_BU = torch.as_tensor([int(unit) for unit in unit_ids], dtype=torch.long, device=self.device)[None]
-        if units_BU.numel() and not 0 <= int(units_BU.min()) <= int(units_BU.max()) < self.config.num_units:
-            raise InputError(
-                f"unit {int(units_BU.max())} is unknown: this vocoder has units 0 to {self.config.num_units - 1}."
-            )
-        return units_BU
+        return units_tensor(unit_ids, self.config.num_units, self.device)
 
 
 class LatentStream:

@@ -23,7 +23,7 @@ from transformers import PreTrainedConfig
 
 from echox.errors import ModelError
 from echox.models.bounds import Classes, Factor, Few, Heads, Layers, Positions, Text, Wide, Width, check_heads
-from echox.models.io import Part, load_config, load_module, save_part
+from echox.models.io import WholePart
 from echox.models.stack import Stack
 from echox.models.whisper import Attention
 
@@ -40,10 +40,7 @@ class ListenerConfig(PreTrainedConfig):
     ffn: Wide = 1536
     vocab_size: Classes = 51864
     max_positions: Positions = 448
-    begin: Annotated[tuple[Text, ...], Few] = (
-        "<|startoftranscript|>",
-        "<|notimestamps|>",
-    )  # the tokens that every text starts with
+    begin: Annotated[tuple[Text, ...], Few] = ("<|startoftranscript|>", "<|notimestamps|>")  # every text begins so
     end: Text = "<|endoftext|>"
     tokens_per_second: Factor = 8.0  # a text that grows faster than speech does is cut: the decoder is looping
 
@@ -101,8 +98,10 @@ class ListenerState:
             self.past = [kept and (kept[0][:, :, :-count], kept[1][:, :, :-count]) for kept in self.past]
 
 
-class Listener(Part[ListenerConfig]):
+class Listener(WholePart[ListenerConfig]):
     """Whisper's decoder: encoder states to text tokens."""
+
+    config_class = ListenerConfig
 
     def __init__(self, config: ListenerConfig) -> None:
         super().__init__(config)
@@ -125,23 +124,17 @@ class Listener(Part[ListenerConfig]):
             raise ModelError(f"{folder} is not a Whisper folder with a decoder ({error}): give a whole one.") from error
         own = whisper.config
         config = ListenerConfig(
-            width=own.d_model, layers=own.decoder_layers, heads=own.decoder_attention_heads, ffn=own.decoder_ffn_dim,
-            vocab_size=own.vocab_size, max_positions=own.max_target_positions,
-        )  # fmt: skip
+            width=own.d_model,
+            layers=own.decoder_layers,
+            heads=own.decoder_attention_heads,
+            ffn=own.decoder_ffn_dim,
+            vocab_size=own.vocab_size,
+            max_positions=own.max_target_positions,
+        )
         state = {k.removeprefix(WHISPER_DECODER): v for k, v in whisper.state_dict().items() if WHISPER_DECODER in k}
         listener = cls(config)
         listener.load_state_dict(state)
         return listener
-
-    @classmethod
-    def load(cls, folder: str | Path) -> "Listener":
-        """Load a part saved by `save`; ModelError names what does not fit."""
-        config = load_config(folder, ListenerConfig)
-        return load_module(folder, lambda: cls(config))
-
-    def save(self, folder: str | Path) -> None:
-        """Write the listener to `folder`."""
-        save_part(folder, self)
 
     def start(self, states_BTW: torch.Tensor, frames_B: torch.Tensor) -> ListenerState:
         """Return the state of hearing encoder states whose first `frames_B` frames are real."""

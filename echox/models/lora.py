@@ -35,9 +35,12 @@ def attach_lora(llm: nn.Module, settings: LoraSettings) -> nn.Module:
     """Put trainable low-rank adapters into `llm` in place (peft) and freeze all else; needs the train extra."""
     peft = require("peft", "train")
     config = peft.LoraConfig(
-        r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, bias="none",
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        bias="none",
         target_modules=list(settings.targets),
-    )  # fmt: skip
+    )
     llm.requires_grad_(False)
     llm = peft.inject_adapter_in_model(config, llm)
     for parameter in llm.parameters():

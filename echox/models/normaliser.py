@@ -8,15 +8,13 @@ it says is de-duplicated, as the unit language reads it (spec A2.1).
 Legend: B batch, C units and the blank (last), D encoder width, T frames, U units.
 """
 
-from pathlib import Path
-
 import torch
 from torch import nn
 from transformers import PreTrainedConfig
 
 from echox.errors import ModelError
 from echox.models.bounds import Classes, Heads, Layers, Share, Wide, Width, check_heads
-from echox.models.io import Part, load_config, load_module, save_part
+from echox.models.io import WholePart
 from echox.models.speech_to_units import mask_of
 from echox.models.transformer import Block, EncoderLayer, sinusoids
 
@@ -37,8 +35,10 @@ class NormaliserConfig(PreTrainedConfig):
     dropout: Share = 0.1
 
 
-class Normaliser(Part[NormaliserConfig]):
+class Normaliser(WholePart[NormaliserConfig]):
     """Encoder states to log-probabilities over units and the blank."""
+
+    config_class = NormaliserConfig
 
     def __init__(self, config: NormaliserConfig) -> None:
         super().__init__(config)
@@ -49,16 +49,6 @@ class Normaliser(Part[NormaliserConfig]):
         self.front = nn.Conv1d(config.encoder_width, config.width, KERNEL, padding=KERNEL // 2)
         self.layers = nn.ModuleList(EncoderLayer(block) for _ in range(config.layers))
         self.norm, self.head = nn.LayerNorm(config.width), nn.Linear(config.width, config.units + 1)
-
-    @classmethod
-    def load(cls, folder: str | Path) -> "Normaliser":
-        """Load a part saved by `save`; ModelError names what does not fit."""
-        config = load_config(folder, NormaliserConfig)
-        return load_module(folder, lambda: cls(config))
-
-    def save(self, folder: str | Path) -> None:
-        """Write the normaliser to `folder`."""
-        save_part(folder, self)
 
     def forward(self, states_BTD: torch.Tensor, lengths_B: torch.Tensor) -> torch.Tensor:
         """Return log-probabilities (B, T, C) of states padded to the right."""

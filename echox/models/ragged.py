@@ -3,7 +3,11 @@
 Legend: B batch, D width, N longest length.
 """
 
+from collections.abc import Sequence
+
 import torch
+
+from echox.errors import InputError
 
 
 def pad_left(pieces: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -26,6 +30,19 @@ def _pad(pieces: list[torch.Tensor], left: bool) -> tuple[torch.Tensor, torch.Te
     batch = pieces[0].new_zeros(len(pieces), longest, *pieces[0].shape[1:])
     batch[mask] = torch.cat(pieces)
     return batch, mask
+
+
+def within(lengths_B: torch.Tensor, longest: int) -> torch.Tensor:
+    """Return the mask (B, longest) of what lies within each length."""
+    return torch.arange(longest, device=lengths_B.device) < lengths_B[:, None]
+
+
+def units_tensor(unit_ids: Sequence[int], units: int, device: torch.device) -> torch.Tensor:
+    """Return ids as a (1, U) tensor; InputError when one is not of a vocoder's 0 to `units` - 1."""
+    units_BU = torch.as_tensor([int(unit) for unit in unit_ids], dtype=torch.long, device=device)[None]
+    if units_BU.numel() and not 0 <= int(units_BU.min()) <= int(units_BU.max()) < units:
+        raise InputError(f"unit {int(units_BU.max())} is unknown: this vocoder has units 0 to {units - 1}.")
+    return units_BU
 
 
 def unpad(batch: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:

@@ -157,16 +157,12 @@ class SpeechToText(Part[S2TConfig]):
             else:
                 heard_NH = heard.kept_BNH[row][heard.mask_BN[row]].to(before_NH.dtype)
             rows.append(torch.cat([before_NH, heard_NH, after_NH, self.embed(answer[:-1])]))
-        hidden_BNH, mask_BN = self._run(*pad_right(rows))
+        embeds_BNH, mask_BN = pad_right(rows)
+        output = self.body(inputs_embeds=embeds_BNH, attention_mask=mask_BN.long(), use_cache=False)
         spans = [(int(n) - len(answer), int(n)) for n, answer in zip(mask_BN.sum(1), inputs.answers, strict=True)]
-        hidden_BLH, mask_BL = pad_right([h[a:b] for h, (a, b) in zip(hidden_BNH, spans, strict=True)])
+        hidden_BLH, mask_BL = pad_right([h[a:b] for h, (a, b) in zip(output.last_hidden_state, spans, strict=True)])
         answers_BL, _ = pad_right([torch.tensor(answer, device=hidden_BLH.device) for answer in inputs.answers])
         return S2TOutput(hidden_BLH, answers_BL, mask_BL, heard)
-
-    def _run(self, embeds_BNH: torch.Tensor, mask_BN: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the LLM's last states (after its final norm) and the mask."""
-        output = self.body(inputs_embeds=embeds_BNH, attention_mask=mask_BN.long(), use_cache=False)
-        return output.last_hidden_state, mask_BN
 
     @property
     def body(self) -> Any:

@@ -57,9 +57,8 @@ class Slots:
     @property
     def layers(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Keys and values of every layer."""
-        return [
-            (layer.keys, layer.values) for layer in cast("list[Any]", self.cache.layers)
-        ]  # none is of the linear kind
+        layers = cast("list[Any]", self.cache.layers)  # none is of the linear kind
+        return [(layer.keys, layer.values) for layer in layers]
 
     def keep(self, rows: Sequence[int]) -> "Slots":
         """Return the slots of some rows, in the order given, without the places in front that none of them looks at."""
@@ -135,7 +134,10 @@ def step(body: Any, slots: Slots, inputs_BW: torch.Tensor) -> tuple[Slots, torch
 def _run(body: Any, slots: Slots, inputs_BNW: torch.Tensor, places_BN: torch.Tensor) -> tuple[Slots, torch.Tensor]:
     mask = None if slots.plain else slots.seen_BN.long()
     output = body(
-        inputs_embeds=inputs_BNW, attention_mask=mask, position_ids=places_BN, past_key_values=slots.cache,
+        inputs_embeds=inputs_BNW,
+        attention_mask=mask,
+        position_ids=places_BN,
+        past_key_values=slots.cache,
         use_cache=True,
-    )  # fmt: skip
+    )
     return slots, output.last_hidden_state[:, -1]

@@ -20,7 +20,7 @@ from transformers import PreTrainedConfig
 
 from echox.errors import ConfigError
 from echox.models.bounds import Layers, Odd, Positive, Rate, Samples, Width
-from echox.models.convnext import AheadConv, AheadStack, Tail
+from echox.models.convnext import AheadConv, AheadStack, Tail, start_small
 from echox.models.io import Part
 
 NOISE_FRAMES = 401  # the table's length: five seconds, then it repeats unheard
@@ -54,14 +54,7 @@ class SpectralDecoder(Part[SpectralConfig]):
         self.blocks = AheadStack(config.width, half, [1] * config.layers, config.kernel, config.expansion)
         self.norm = nn.LayerNorm(config.width)
         self.head = nn.Linear(config.width, 5 * (config.fft // 2 + 1))
-        self.apply(self._start)
-
-    def _start(self, module: nn.Module) -> None:
-        """Start small: a random decoder is only ever a toy."""
-        if isinstance(module, nn.Conv1d | nn.Linear):
-            nn.init.normal_(module.weight, std=0.02)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+        self.apply(start_small)  # a random decoder is only ever a toy
 
     @property
     def ahead(self) -> int:
@@ -109,9 +102,7 @@ class Sound:
         self.pulses_S = torch.zeros(self.fft // 2, device=device)
         self.spectra_TX = torch.zeros(0, 5 * shape[1], device=device)
         self.frame = 0  # absolute number of the first frame of `spectra_TX`
-        self.total_S = torch.zeros(
-            2, self.fft - self.hop, device=device
-        )  # overlapped speech, overlapped squared windows
+        self.total_S = torch.zeros(2, self.fft - self.hop, device=device)  # overlapped: speech, squared windows
         self.skip = self.fft // 2  # half a window lies before the first sample
 
     def push(self, spectra_TX: torch.Tensor, f0_T: torch.Tensor, last: bool = False) -> torch.Tensor:

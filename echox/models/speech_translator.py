@@ -28,18 +28,10 @@ from transformers.modeling_outputs import BaseModelOutput
 from echox.errors import InputError
 from echox.models.bounds import Classes, Flag, Heads, Layers, Odd, Positions, Positive, Share, Text, Wide, check_heads
 from echox.models.io import Part, load_config, load_module, save_part
+from echox.models.ragged import within
 
-BLANK, PAD, END, UNKNOWN = (
-    0,
-    1,
-    2,
-    3,
-)  # `<s>`, where a translation begins and which CTC hears where nothing is said; `<pad>`; `</s>`; `<unk>`
-TIED = (
-    "text.lm_head.",
-    "text.model.encoder.embed_tokens.",
-    "text.model.decoder.embed_tokens.",
-)  # all of them text.model.shared
+BLANK, PAD, END, UNKNOWN = range(4)  # `<s>`, also CTC's blank and where a translation begins; `<pad>`; `</s>`; `<unk>`
+TIED = ("text.lm_head.", "text.model.encoder.embed_tokens.", "text.model.decoder.embed_tokens.")  # text.model.shared
 
 
 class TranslatorConfig(PreTrainedConfig):
@@ -98,11 +90,11 @@ class SpeechSide(nn.Module):
 
     def forward(self, frames_BTD: torch.Tensor, lengths_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return states (B, T', W), zero beyond their lengths (B,): a row is the same alone and in any batch."""
-        x_BWT = (self.linear(frames_BTD) * valid(lengths_B, frames_BTD.shape[1])[..., None]).transpose(1, 2)
+        x_BWT = (self.linear(frames_BTD) * within(lengths_B, frames_BTD.shape[1])[..., None]).transpose(1, 2)
         for convolution in self.convolutions:
             x_BWT = nn.functional.glu(convolution(x_BWT), dim=1)
             lengths_B = (lengths_B + 1) // 2
-            x_BWT = x_BWT * valid(lengths_B, x_BWT.shape[2])[:, None]
+            x_BWT = x_BWT * within(lengths_B, x_BWT.shape[2])[:, None]
         return self.dropout(x_BWT.transpose(1, 2)), lengths_B
 
 
@@ -160,7 +152,7 @@ class SpeechTranslatorModel(Part[TranslatorConfig]):
 
     def unshrunk(self, heard: Heard) -> Positioned:
         """Return every frame: what the shared layers read before shrinking begins (spec B2.7)."""
-        return Positioned(heard.states_BTW, valid(heard.frames_B, heard.states_BTW.shape[1]))
+        return Positioned(heard.states_BTW, within(heard.frames_B, heard.states_BTW.shape[1]))
 
     def shared_layers(self, found: Positioned) -> Positioned:
         """Return the states of speech after positions, the text encoder's own layers, and the norm of speech."""
@@ -203,32 +195,40 @@ class SpeechTranslatorModel(Part[TranslatorConfig]):
 def text_config(config: TranslatorConfig) -> M2M100Config:
     """Return the sizes of the text model in transformers' words."""
     return M2M100Config(
-        vocab_size=config.vocab_size, d_model=config.width, encoder_ffn_dim=config.ffn, decoder_ffn_dim=config.ffn,
-        encoder_layers=config.encoder_layers, decoder_layers=config.decoder_layers,
-        encoder_attention_heads=config.heads, decoder_attention_heads=config.heads,
-        dropout=config.dropout, attention_dropout=config.dropout, activation_dropout=config.dropout,
-        encoder_layerdrop=0.0, decoder_layerdrop=0.0, max_position_embeddings=config.max_positions,
-        init_std=config.width**-0.5, scale_embedding=True, bos_token_id=BLANK, pad_token_id=PAD, eos_token_id=END,
+        vocab_size=config.vocab_size,
+        d_model=config.width,
+        encoder_ffn_dim=config.ffn,
+        decoder_ffn_dim=config.ffn,
+        encoder_layers=config.encoder_layers,
+        decoder_layers=config.decoder_layers,
+        encoder_attention_heads=config.heads,
+        decoder_attention_heads=config.heads,
+        dropout=config.dropout,
+        attention_dropout=config.dropout,
+        activation_dropout=config.dropout,
+        encoder_layerdrop=0.0,
+        decoder_layerdrop=0.0,
+        max_position_embeddings=config.max_positions,
+        init_std=config.width**-0.5,
+        scale_embedding=True,
+        bos_token_id=BLANK,
+        pad_token_id=PAD,
+        eos_token_id=END,
         decoder_start_token_id=BLANK,
-    )  # fmt: skip
-
-
-def valid(lengths_B: torch.Tensor, longest: int) -> torch.Tensor:
-    """Return the mask (B, longest) of what lies within each length."""
-    return torch.arange(longest, device=lengths_B.device) < lengths_B[:, None]
+    )
 
 
 def first_of_runs(tokens_BT: torch.Tensor, lengths_B: torch.Tensor) -> torch.Tensor:
     """Return the mask (B, T) of frames whose token differs from the one before, within each length."""
     changes = torch.ones_like(tokens_BT, dtype=torch.bool)
     changes[:, 1:] = tokens_BT[:, 1:] != tokens_BT[:, :-1]
-    return changes & valid(lengths_B, tokens_BT.shape[1])
+    return changes & within(lengths_B, tokens_BT.shape[1])
 
 
 def take_rows(values_BTX: torch.Tensor, wanted_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the wanted entries of every row in their order, padded with zeros to (B, N, X), and their mask (B, N)."""
     counts_B = wanted_BT.sum(1)
-    mask_BN = valid(counts_B, max(1, int(counts_B.max())))
+    mask_BN = within(counts_B, max(1, int(counts_B.max())))
     packed = values_BTX.new_zeros(*mask_BN.shape, values_BTX.shape[-1])
     packed[mask_BN] = values_BTX[wanted_BT]
     return packed, mask_BN

@@ -25,7 +25,6 @@ Legend: B batch, H LLM width, N text tokens, C text positions, U unit words, V t
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
@@ -51,7 +50,7 @@ from echox.models.bounds import (
     check_values,
 )
 from echox.models.decoding import Line, decode
-from echox.models.io import Part, load_config, load_module, save_part
+from echox.models.io import WholePart
 from echox.models.llama import Llama, LlamaConfig
 from echox.models.ragged import pad_right, unpad
 from echox.models.slots import Row
@@ -132,8 +131,10 @@ class T2CBatch:
     words: list[list[int]]
 
 
-class TextToCodec(Part[T2CConfig]):
+class TextToCodec(WholePart[T2CConfig]):
     """A decoder from text positions to unit words."""
+
+    config_class = T2CConfig
 
     def __init__(self, config: T2CConfig) -> None:
         super().__init__(config)
@@ -149,16 +150,6 @@ class TextToCodec(Part[T2CConfig]):
         self.decoder = _decoder(config)
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(W, config.text_vocab_size + U, bias=False)
-
-    @classmethod
-    def load(cls, folder: str | Path) -> "TextToCodec":
-        """Load a part saved by `save`; ModelError names what does not fit."""
-        config = load_config(folder, T2CConfig)
-        return load_module(folder, lambda: cls(config))
-
-    def save(self, folder: str | Path) -> None:
-        """Write the decoder to `folder`."""
-        save_part(folder, self)
 
     def layout(self, pieces: list[str], frame: T2CConfig | None = None) -> TextLayout:
         """Return where text tokens stand in the decoder, from their own texts, and what stands around them.
@@ -332,19 +323,28 @@ def loops(words: list[int], times: int) -> bool:
 def _decoder(config: T2CConfig) -> Any:
     """Return the decoder's body without a token table: our Llama, or transformers' where places are scaled."""
     sizes: dict[str, Any] = dict(
-        vocab_size=1, hidden_size=config.width, intermediate_size=config.ffn, num_hidden_layers=config.layers,
-        num_attention_heads=config.heads, num_key_value_heads=config.kv_heads, rms_norm_eps=config.norm_eps,
+        vocab_size=1,
+        hidden_size=config.width,
+        intermediate_size=config.ffn,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        num_key_value_heads=config.kv_heads,
+        rms_norm_eps=config.norm_eps,
         head_dim=config.head_dim or config.width // config.heads,
-    )  # fmt: skip
+    )
     rope = config.rope or {}
     if rope.get("rope_type", "default") == "default":
         return Llama(LlamaConfig(**sizes, rope_theta=rope.get("rope_theta", 10_000.0)), embedded=False)
     import transformers
 
     theirs = transformers.LlamaConfig(
-        **sizes, max_position_embeddings=config.max_positions, rope_parameters=rope,
-        bos_token_id=None, eos_token_id=None, pad_token_id=None,
-    )  # fmt: skip
+        **sizes,
+        max_position_embeddings=config.max_positions,
+        rope_parameters=rope,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=None,
+    )
     body = transformers.LlamaModel(theirs)
     body._modules["embed_tokens"] = None
     return body

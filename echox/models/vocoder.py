@@ -21,6 +21,7 @@ from echox.models.convnext import ConvNeXtBlock
 from echox.models.hifigan import HifiganGenerator, add_weight_norm, from_released_names, remove_weight_norm
 from echox.models.io import Part
 from echox.models.istft import IstftGenerator
+from echox.models.ragged import units_tensor
 from echox.models.vocoder_config import VocoderConfig, check_config
 
 LONGEST_UNIT = 500  # frames, ten seconds: no voice holds a sound so long, broken weights do
@@ -120,12 +121,7 @@ class UnitVocoder(Part[VocoderConfig]):
 
     def as_units(self, unit_ids: Sequence[int]) -> torch.Tensor:
         """Return ids as a (1, U) tensor on the model's device; InputError when one is outside the vocabulary."""
-        units_BU = torch.as_tensor([int(unit) for unit in unit_ids], device=self.device)[None]
-        if units_BU.numel() and not 0 <= int(units_BU.min()) <= int(units_BU.max()) < self.config.num_units:
-            raise InputError(
-                f"unit {int(units_BU.max())} is unknown: this vocoder has units 0 to {self.config.num_units - 1}."
-            )
-        return units_BU
+        return units_tensor(unit_ids, self.config.num_units, self.device)
 
     def remove_weight_norm(self) -> None:
         """Fold weight norm into plain weights, for use and for saving."""

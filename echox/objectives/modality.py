@@ -38,9 +38,7 @@ class AlignmentSettings(Settings):
     by_length: bool = True  # long sentences count more
     learns: bool = True  # False: a random discriminator that stays as it is (control)
     shuffled: bool = False  # speech is held against other sentences' transcripts (control)
-    mixing: float = Field(
-        default=0.0, ge=0, le=1
-    )  # share of batches whose speech is mixed with embeddings (spec B2.4: 0.3)
+    mixing: float = Field(default=0.0, ge=0, le=1)  # share of batches mixed with embeddings (spec B2.4: 0.3)
     noise: float = Field(default=0.0, ge=0, le=1)  # share of transcripts with blanks put in (spec B2.4: 0.2)
     noise_most: float = Field(default=0.3, ge=0, le=1)  # blanks a word, at most
     contrast: Literal["none", "sentence", "token", "both"] = "none"  # H-Align

@@ -25,8 +25,14 @@ def ctc_loss(
     lengths_B = torch.tensor([len(row) for row in targets], device=device)
     flat = torch.tensor([token for row in targets for token in row], device=device)
     return nn.functional.ctc_loss(
-        log_probs_BTC.float().transpose(0, 1), flat, frames_B, lengths_B, blank=blank, reduction="mean", zero_infinity=True,
-    )  # fmt: skip
+        log_probs_BTC.float().transpose(0, 1),
+        flat,
+        frames_B,
+        lengths_B,
+        blank=blank,
+        reduction="mean",
+        zero_infinity=True,
+    )
 
 
 @dataclass

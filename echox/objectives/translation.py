@@ -44,9 +44,7 @@ class TranslationWeights(Settings):
     ctc: float = Field(default=0.3, ge=0)
     mt: float = Field(default=0.5, ge=0)
     recognition: float = Field(default=1.0, ge=0)  # CTC of all speech, until `schedule.recognise_until`
-    task_norm_every: int = Field(
-        default=0, ge=0
-    )  # steps after which recognition is weighed anew by gradients; 0: never
+    task_norm_every: int = Field(default=0, ge=0)  # steps until gradients weigh recognition anew; 0: never
     smoothing: float = Field(default=0.2, ge=0, lt=1)
     masks: int = Field(default=2, ge=0)  # spans of frames hidden in training
     mask_frames: int = Field(default=10, ge=1)
@@ -83,9 +81,7 @@ class Joint:
     st: Written | None = None
     heard: Heard | None = None
     said: list[list[int]] = field(default_factory=list)
-    sides: list[Side] = field(
-        default_factory=list
-    )  # as the discriminator sees them: mixed speech, transcripts with blanks
+    sides: list[Side] = field(default_factory=list)  # the discriminator's: mixed speech, transcripts with blanks
     pair: tuple[Positioned, Positioned] | None = None  # encoder states of utterances and of their transcripts
     runs: Positioned | None = None
 

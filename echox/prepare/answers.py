@@ -134,14 +134,10 @@ def answer_file(
     if target.exists():
         drop_partial_line(target, b"{")
     with target.open("a", encoding="utf-8") as out:
-        for some in _chunks(rows, 96):
+        for start in range(0, len(rows), 96):
+            some = rows[start : start + 96]
             answers = answer_typed(llm, tokenizer, [row["question"] for row in some], system, max_new_tokens)
             for row, answer in zip(some, answers, strict=True):
                 line = {"id": row["id"], "question": row["question"], "answer": answer.strip()}
                 out.write(json.dumps(line, ensure_ascii=False) + "\n")
             out.flush()
-
-
-def _chunks(items: list[dict], size: int) -> Iterator[list[dict]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

@@ -136,10 +136,15 @@ def transcribe_real(
         if heard.log_probability < min_log_probability or not heard.text:
             continue
         record = {
-            "id": path.stem, "samples": len(wave), "sample_rate": SAMPLE_RATE, "text": heard.text,
-            "speaker": f"real-{speaker_of(path)}", "role": "user", "split": "train",
+            "id": path.stem,
+            "samples": len(wave),
+            "sample_rate": SAMPLE_RATE,
+            "text": heard.text,
+            "speaker": f"real-{speaker_of(path)}",
+            "role": "user",
+            "split": "train",
             "log_probability": round(heard.log_probability, 4),
-        }  # fmt: skip
+        }
         said.append((np.round(np.clip(wave, -1, 1) * 32767).astype(np.int16), record))
     if said:
         out.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,6 @@ seed and its number alone.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -69,7 +68,8 @@ class JoinedSpeech:
 
     def __getitem__(self, step: int) -> list[Window]:
         rng = np.random.default_rng((self.seed, 1, step))
-        longest = int(rng.choice(list(self.settings.windows), p=_normal(list(self.settings.windows.values()))))
+        shares = np.array(list(self.settings.windows.values()))
+        longest = int(rng.choice(list(self.settings.windows), p=shares / shares.sum()))
         rows = max(1, min(self.settings.most_rows, self.settings.batch_seconds // longest))
         return [self.window(longest, rng) for _ in range(rows)]
 
@@ -141,7 +141,3 @@ def _manifest(folder: Path) -> Path:
     if not path.exists():
         raise InputError(f"{path} is missing: make the corpus first (echox prepare speak, or transcribe).")
     return path
-
-
-def _normal(shares: list[float]) -> Any:
-    return np.array(shares) / sum(shares)

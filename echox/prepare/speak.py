@@ -91,9 +91,14 @@ class Speaker:
             facts["perturbed"] = done
         pcm = np.round(np.clip(wave, -1, 1) * 32767).astype(np.int16)
         record = {
-            "id": row["id"], "samples": len(pcm), "sample_rate": self.sample_rate, "text": row[self.corpus.field],
-            "role": self.corpus.role, "split": self.corpus.split, **facts,
-        }  # fmt: skip
+            "id": row["id"],
+            "samples": len(pcm),
+            "sample_rate": self.sample_rate,
+            "text": row[self.corpus.field],
+            "role": self.corpus.role,
+            "split": self.corpus.split,
+            **facts,
+        }
         if row.get("translation"):
             record["translation"] = row["translation"]
         if row.get("answers"):

@@ -97,17 +97,13 @@ def split(pairs: list[Pair], dev: int, test: int, words: tuple[int, int]) -> dic
             first.setdefault(keys(pair)[0], pair)
     order = sorted(first, key=lambda key: fraction("held-out", key))
     held = [first[key] for key in order[: dev + test]]
-    sides = [{keys(pair)[side] for pair in _linked(pairs, held)} for side in (0, 1)]
+    sources = {keys(pair)[0] for pair in held}
+    linked = [pair for pair in pairs if keys(pair)[0] in sources]  # all translations of a sentence are held out with it
+    sides = [{keys(pair)[side] for pair in linked} for side in (0, 1)]
     train = [pair for pair in pairs if keys(pair)[0] not in sides[0] and keys(pair)[1] not in sides[1]]
     left = {keys(pair)[0] for pair in train}
     spoken = [first[key] for key in order[dev + test :] if key in left and keys(first[key])[1] not in sides[1]]
     return {"train": train, "dev": held[:dev], "test": held[dev:], "spoken": spoken}
-
-
-def _linked(pairs: list[Pair], held: list[Pair]) -> list[Pair]:
-    """Return every pair with a held-out source sentence: all its translations are held out with it."""
-    sources = {keys(pair)[0] for pair in held}
-    return [pair for pair in pairs if keys(pair)[0] in sources]
 
 
 def keys(pair: Pair) -> tuple[str, str]:

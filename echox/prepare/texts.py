@@ -22,9 +22,17 @@ NOT_AN_ANSWER = re.compile(
 )
 SPEAKABLE = re.compile(r"[^\W_](?:[^\W_]|[ ,.'’?!:;&%$+/\-–\"()])*")
 CARRIERS = (
-    "{}.", "The answer is {}.", "It was {}.", "It is {}.", "I believe it is {}.", "That would be {}.",
-    "I think it was {}.", "The correct answer is {}.", "That was {}, as far as I know.", "It is called {}.",
-)  # fmt: skip
+    "{}.",
+    "The answer is {}.",
+    "It was {}.",
+    "It is {}.",
+    "I believe it is {}.",
+    "That would be {}.",
+    "I think it was {}.",
+    "The correct answer is {}.",
+    "That was {}, as far as I know.",
+    "It is called {}.",
+)
 NUMBER_CARRIERS = (*CARRIERS[:6], "It happened in {}.", "There are {} of them.", "He was born in {}.", "About {}.")
 NUMBER_UNITS = ("", "", " years", " miles", " days", " people", " percent", " dollars", " feet", " million", " degrees")
 MONTHS = tuple("January February March April May June July August September October November December".split())

@@ -85,8 +85,9 @@ def run(recipe: Recipe) -> Path:
 def read_must_c(root: Path, source: str, target: str, split: str) -> Iterator[Utterance]:
     """Yield the utterances of one MuST-C split; InputError where the three text files disagree."""
     folder = Path(root) / f"{source}-{target}" / "data" / split
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # a table of 200,000 lines takes minutes without libyaml
     try:
-        places = yaml.load(read_text(folder / "txt" / f"{split}.yaml", LINES_BYTES), Loader=_fast_loader())
+        places = yaml.load(read_text(folder / "txt" / f"{split}.yaml", LINES_BYTES), Loader=loader)
     except yaml.YAMLError as error:
         raise InputError(f"{folder / 'txt' / split}.yaml is not YAML: unpack the corpus again.") from error
     sides = [read_text(folder / "txt" / f"{split}.{name}", LINES_BYTES).splitlines() for name in (source, target)]
@@ -136,8 +137,3 @@ def said_by(one: Utterance, recipe: Recipe) -> tuple[np.ndarray, dict[str, Any]]
 def _talk(path: Path) -> np.ndarray:
     """Return a whole talk: its utterances come one after the other."""
     return load_audio(path)
-
-
-def _fast_loader() -> Any:
-    """Return libyaml's loader where it is built in: a table of 200,000 lines takes minutes without."""
-    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -228,8 +228,12 @@ def make_voice(choice: VoiceChoice, kokoro: Path | None = None) -> Voice:
             raise ConfigError("kokoro voices need --kokoro FOLDER (model, vocab.json and voices/).")
         return KokoroVoice(kokoro)
     made: dict[str, type] = {
-        "hibari": HibariVoice, "flite": FliteVoice, "piper": PiperVoice, "espeak": EspeakVoice, "tones": ToneVoice,
-    }  # fmt: skip
+        "hibari": HibariVoice,
+        "flite": FliteVoice,
+        "piper": PiperVoice,
+        "espeak": EspeakVoice,
+        "tones": ToneVoice,
+    }
     return made[choice.kind]()
 
 

@@ -21,10 +21,10 @@ from echox.text.echox_dialect import SEGMENT_PREFIX_ID
 KINDS = ("EchoX", "Soundwave")
 ALIGNER_STAGES = ("finetune", "finetune_kd", "finetune_kd_online")  # values of unit_output that own a denoising adapter
 _LLAMA_KEYS = (
-    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
-    "hidden_act", "max_position_embeddings", "rms_norm_eps", "rope_theta", "rope_scaling", "rope_parameters",
-    "head_dim", "attention_bias", "mlp_bias", "initializer_range",
-)  # fmt: skip
+    "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads hidden_act "
+    "max_position_embeddings rms_norm_eps rope_theta rope_scaling rope_parameters head_dim attention_bias mlp_bias "
+    "initializer_range"
+).split()
 _T2C_SIZES: dict[str | None, dict[str, int]] = {
     None: {"num_hidden_layers": 6, "hidden_size": 512, "num_attention_heads": 8},
     "small": {"num_hidden_layers": 4, "hidden_size": 512, "num_attention_heads": 8},
@@ -82,13 +82,17 @@ class ReleasedConfig:
             raise ModelError(f"{name} has unit_vocab_size {raw.get('unit_vocab_size')!r}; expected a positive integer.")
         tower = raw.get("audio_tower")
         return cls(
-            kind=kind, llm=_llama(settings, name),
-            t2c=_llama(t2c_settings(settings, raw, units), name) if has_t2c else None, units=units,
-            adapter_size=int(raw.get("adapter_size", 1280)), tied=bool(raw.get("tie_word_embeddings", False)),
+            kind=kind,
+            llm=_llama(settings, name),
+            t2c=_llama(t2c_settings(settings, raw, units), name) if has_t2c else None,
+            units=units,
+            adapter_size=int(raw.get("adapter_size", 1280)),
+            tied=bool(raw.get("tie_word_embeddings", False)),
             has_aligner=has_t2c and raw["unit_output"] in ALIGNER_STAGES,
             audio_tower=tower if isinstance(tower, str) else None,
-            segment_prefix_id=int(raw.get("segment_prefix_id", SEGMENT_PREFIX_ID)), raw=dict(raw),
-        )  # fmt: skip
+            segment_prefix_id=int(raw.get("segment_prefix_id", SEGMENT_PREFIX_ID)),
+            raw=dict(raw),
+        )
 
     @classmethod
     def load(cls, folder: str | Path) -> "ReleasedConfig":

@@ -68,9 +68,13 @@ def convert_checkpoint(
         copy_file(file, dest / ORIGINAL / file.name)
     write_text(dest / ORIGINAL / NAMES, json.dumps(names, indent=1) + "\n")
     settings = {
-        "model_type": MODEL_TYPE, "encoder_layer": layers, "encoder_windows": "full", "llm": {"folder": "llm"},
-        "trigger": TRIGGER, "spelled_units": config.units if config.has_aligner else 0,
-    }  # fmt: skip
+        "model_type": MODEL_TYPE,
+        "encoder_layer": layers,
+        "encoder_windows": "full",
+        "llm": {"folder": "llm"},
+        "trigger": TRIGGER,
+        "spelled_units": config.units if config.has_aligner else 0,
+    }
     write_text(dest / "config.json", json.dumps(settings, indent=2) + "\n")
     return config
 

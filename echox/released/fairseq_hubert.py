@@ -93,7 +93,9 @@ def hubert_config(state: dict[str, torch.Tensor], settings: dict[str, Any]) -> d
     position = state["encoder.pos_conv.0.weight_v"].shape
     stable = bool(settings.get("layer_norm_first", not group))
     return {
-        "model_type": "hubert", "architectures": ["HubertModel"], "hidden_size": hidden,
+        "model_type": "hubert",
+        "architectures": ["HubertModel"],
+        "hidden_size": hidden,
         "num_hidden_layers": layers,
         "num_attention_heads": int(settings.get("encoder_attention_heads") or max(1, hidden // 64)),
         "intermediate_size": state["encoder.layers.0.fc1.weight"].shape[0],
@@ -102,11 +104,14 @@ def hubert_config(state: dict[str, torch.Tensor], settings: dict[str, Any]) -> d
         "conv_stride": _strides([shape[2] for _, shape in convolutions]),
         "num_feat_extract_layers": len(convolutions),
         "conv_bias": "feature_extractor.conv_layers.0.0.bias" in state,
-        "feat_extract_norm": "group" if group else "layer", "feat_proj_layer_norm": "layer_norm.weight" in state,
-        "do_stable_layer_norm": stable, "num_conv_pos_embeddings": position[2],
-        "num_conv_pos_embedding_groups": hidden // position[1], "layer_norm_eps": 1e-5,
+        "feat_extract_norm": "group" if group else "layer",
+        "feat_proj_layer_norm": "layer_norm.weight" in state,
+        "do_stable_layer_norm": stable,
+        "num_conv_pos_embeddings": position[2],
+        "num_conv_pos_embedding_groups": hidden // position[1],
+        "layer_norm_eps": 1e-5,
         "apply_spec_augment": False,
-    }  # fmt: skip
+    }
 
 
 def _strides(kernels: list[int]) -> list[int]:
@@ -137,9 +142,12 @@ def convert_hubert(path: str | Path, folder: str | Path) -> dict[str, Any]:
     write_shards(Path(folder), state.items())
     write_text(Path(folder) / "config.json", json.dumps(config, indent=2) + "\n")
     extractor = {
-        "feature_extractor_type": "Wav2Vec2FeatureExtractor", "feature_size": 1, "sampling_rate": 16_000,
-        "padding_value": 0.0, "do_normalize": bool(settings.get("normalize", False)),
+        "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+        "feature_size": 1,
+        "sampling_rate": 16_000,
+        "padding_value": 0.0,
+        "do_normalize": bool(settings.get("normalize", False)),
         "return_attention_mask": config["feat_extract_norm"] == "layer",
-    }  # fmt: skip
+    }
     write_text(Path(folder) / "preprocessor_config.json", json.dumps(extractor, indent=2) + "\n")
     return config

@@ -68,13 +68,20 @@ def vocoder_settings(raw: dict[str, Any], where: str) -> VocoderConfig:
     try:
         hop = int(torch.tensor(raw["upsample_rates"]).prod())
         settings = VocoderConfig(
-            generator="hifigan", num_units=raw["num_embeddings"], embedding_dim=raw["embedding_dim"],
-            sample_rate=raw.get("sampling_rate", 16_000), hop=hop, upsample_rates=raw["upsample_rates"],
-            upsample_kernels=raw["upsample_kernel_sizes"], upsample_channels=raw["upsample_initial_channel"],
-            resblock_kernels=raw["resblock_kernel_sizes"], resblock_dilations=raw["resblock_dilation_sizes"],
-            duration_width=predictor["var_pred_hidden_dim"], duration_kernel=predictor["var_pred_kernel_size"],
+            generator="hifigan",
+            num_units=raw["num_embeddings"],
+            embedding_dim=raw["embedding_dim"],
+            sample_rate=raw.get("sampling_rate", 16_000),
+            hop=hop,
+            upsample_rates=raw["upsample_rates"],
+            upsample_kernels=raw["upsample_kernel_sizes"],
+            upsample_channels=raw["upsample_initial_channel"],
+            resblock_kernels=raw["resblock_kernel_sizes"],
+            resblock_dilations=raw["resblock_dilation_sizes"],
+            duration_width=predictor["var_pred_hidden_dim"],
+            duration_kernel=predictor["var_pred_kernel_size"],
             duration_dropout=predictor.get("var_pred_dropout", 0.5),
-        )  # fmt: skip
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{where} is not a CodeHiFiGAN configuration ({error!r}).") from error
     if raw.get("code_hop_size", hop) != hop:

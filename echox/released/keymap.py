@@ -64,15 +64,30 @@ def s2t_config(config: ReleasedConfig) -> S2TConfig:
     """Return our settings of the released front end (spec section 2.1) and of its decoding (section 9)."""
     llm = config.llm
     adapter = AdapterConfig(
-        encoder_width=config.adapter_size, width=llm.hidden_size, layers=1, heads=llm.num_attention_heads,
-        ffn=2 * llm.hidden_size, attend_over="turns", keep_blanks=True, look_back="kept", readout="states",
-        ctc_head="own", classes=llm.vocab_size,
-    )  # fmt: skip
+        encoder_width=config.adapter_size,
+        width=llm.hidden_size,
+        layers=1,
+        heads=llm.num_attention_heads,
+        ffn=2 * llm.hidden_size,
+        attend_over="turns",
+        keep_blanks=True,
+        look_back="kept",
+        readout="states",
+        ctc_head="own",
+        classes=llm.vocab_size,
+    )
     return S2TConfig(
-        adapter=adapter.to_dict(), lora=LoraSettings(rank=0).to_dict(), dialect="echox",
-        segment_prefix=config.segment_prefix_id, system=SYSTEM, ctc_classes=llm.vocab_size - 1,
-        max_new_tokens=512, no_repeat_ngram=0, temperature=0.2, top_p=0.9,
-    )  # fmt: skip
+        adapter=adapter.to_dict(),
+        lora=LoraSettings(rank=0).to_dict(),
+        dialect="echox",
+        segment_prefix=config.segment_prefix_id,
+        system=SYSTEM,
+        ctc_classes=llm.vocab_size - 1,
+        max_new_tokens=512,
+        no_repeat_ngram=0,
+        temperature=0.2,
+        top_p=0.9,
+    )
 
 
 def t2c_values(config: ReleasedConfig, tokens: EchoXTokens | None = None) -> dict:
@@ -81,14 +96,26 @@ def t2c_values(config: ReleasedConfig, tokens: EchoXTokens | None = None) -> dic
         raise ModelError(f"this {config.kind} checkpoint has no text-to-codec decoder: ask with text_only=True.")
     own = config.t2c
     values = {
-        "llm_width": config.llm.hidden_size, "width": own.hidden_size, "layers": own.num_hidden_layers,
-        "heads": own.num_attention_heads, "kv_heads": own.num_key_value_heads, "ffn": own.intermediate_size,
+        "llm_width": config.llm.hidden_size,
+        "width": own.hidden_size,
+        "layers": own.num_hidden_layers,
+        "heads": own.num_attention_heads,
+        "kv_heads": own.num_key_value_heads,
+        "ffn": own.intermediate_size,
         "max_positions": own.max_position_embeddings,
-        "head_dim": own.head_dim, "norm_eps": own.rms_norm_eps, "rope": dict(own.rope_parameters or {}),
-        "unit_vocab_size": config.units, "text_vocab_size": config.llm.vocab_size, "pad_token_id": None,
-        "normalize_inputs": False, "aligned_positions": False, "loops": 0, "longest": 2048,
-        "bos_token_id": 0, "eos_token_id": 0,
-    }  # fmt: skip
+        "head_dim": own.head_dim,
+        "norm_eps": own.rms_norm_eps,
+        "rope": dict(own.rope_parameters or {}),
+        "unit_vocab_size": config.units,
+        "text_vocab_size": config.llm.vocab_size,
+        "pad_token_id": None,
+        "normalize_inputs": False,
+        "aligned_positions": False,
+        "loops": 0,
+        "longest": 2048,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+    }
     if tokens is None:
         return values
     before, after = tokens.around_text

@@ -37,9 +37,14 @@ def convert_kmeans(path: str | Path, folder: str | Path, encoder: str, layer: in
     if layer is None:
         raise InputError(f"{path} does not tell its layer by name (_L11_): give --layer.")
     meta = UnitsMeta(
-        encoder=Path(encoder).name if Path(encoder).is_dir() else encoder, revision=_revision(Path(encoder)),
-        layer=layer, window="own", sample_rate=16_000, frame_samples=320, k=len(centroids_KD),
-    )  # fmt: skip
+        encoder=Path(encoder).name if Path(encoder).is_dir() else encoder,
+        revision=_revision(Path(encoder)),
+        layer=layer,
+        window="own",
+        sample_rate=16_000,
+        frame_samples=320,
+        k=len(centroids_KD),
+    )
     save_centroids(folder, centroids_KD, meta)
     return meta
 

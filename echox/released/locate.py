@@ -66,8 +66,11 @@ def whisper_settings(shapes: dict[str, tuple[int, ...]], prefix: str = "model.au
         int(n.removeprefix(f"{prefix}layers.").split(".")[0]) for n in shapes if n.startswith(f"{prefix}layers.")
     )
     return {
-        "d_model": width, "num_mel_bins": mels, "encoder_layers": layers,
+        "d_model": width,
+        "num_mel_bins": mels,
+        "encoder_layers": layers,
         "encoder_attention_heads": max(1, width // 64),
         "encoder_ffn_dim": shapes[f"{prefix}layers.0.fc1.weight"][0],
-        "max_source_positions": shapes[f"{prefix}embed_positions.weight"][0], "pad_token_id": None,
-    }  # fmt: skip
+        "max_source_positions": shapes[f"{prefix}embed_positions.weight"][0],
+        "pad_token_id": None,
+    }

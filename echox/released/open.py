@@ -28,17 +28,8 @@ from echox.released.locate import find_encoder, find_vocoder, whisper_settings
 from echox.text.echox_dialect import AUDIO_PATCH, EchoXTokens
 from echox.units.spelled import SpelledUnits
 
-TRIGGER = {
-    "threshold": 0.1,
-    "window": 5,
-    "shortest": 20,
-    "longest": 50,
-}  # spec section 6.2; the paper's figure shows 0.2
-DTYPES = {
-    "cpu": torch.float32,
-    "cuda": torch.float16,
-    "mps": torch.float16,
-}  # of the authors, whose positions need float16
+TRIGGER = {"threshold": 0.1, "window": 5, "shortest": 20, "longest": 50}  # spec section 6.2; the paper's figure: 0.2
+DTYPES = {"cpu": torch.float32, "cuda": torch.float16, "mps": torch.float16}  # the authors' positions need float16
 
 
 class TextModel(LlamaForCausalLM):

@@ -12,6 +12,8 @@ so that a small file cannot ask for much memory.
 import pickle
 import re
 import zipfile
+from collections.abc import Iterable
+from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
@@ -20,19 +22,16 @@ import numpy as np
 from echox.errors import InputError
 
 _TORCH_RECORDS = (
-    "argparse.Namespace", "fairseq.data.dictionary.Dictionary", "omegaconf.base.ContainerMetadata",
-    "omegaconf.base.Metadata", "omegaconf.dictconfig.DictConfig", "omegaconf.listconfig.ListConfig",
-    "omegaconf.nodes.AnyNode", "omegaconf.nodes.BooleanNode", "omegaconf.nodes.FloatNode",
-    "omegaconf.nodes.IntegerNode", "omegaconf.nodes.StringNode", "typing.Any",
-)  # fmt: skip
+    "argparse.Namespace fairseq.data.dictionary.Dictionary omegaconf.base.ContainerMetadata omegaconf.base.Metadata "
+    "omegaconf.dictconfig.DictConfig omegaconf.listconfig.ListConfig omegaconf.nodes.AnyNode "
+    "omegaconf.nodes.BooleanNode omegaconf.nodes.FloatNode omegaconf.nodes.IntegerNode omegaconf.nodes.StringNode typing.Any"
+).split()
 _JOBLIB_RECORDS = (
-    ("sklearn.cluster._kmeans", "KMeans"), ("sklearn.cluster._kmeans", "MiniBatchKMeans"),
-    ("sklearn.cluster.k_means_", "KMeans"), ("sklearn.cluster.k_means_", "MiniBatchKMeans"),
-    ("numpy.random._pickle", "__randomstate_ctor"), ("numpy.random._pickle", "__bit_generator_ctor"),
-    ("numpy.random._mt19937", "MT19937"), ("numpy.random", "__RandomState_ctor"),
-    ("numpy.random.mtrand", "RandomState"), ("_codecs", "encode"),
-)  # fmt: skip
-_WRAPPERS = (("joblib.numpy_pickle", "NumpyArrayWrapper"),)
+    "sklearn.cluster._kmeans.KMeans sklearn.cluster._kmeans.MiniBatchKMeans sklearn.cluster.k_means_.KMeans "
+    "sklearn.cluster.k_means_.MiniBatchKMeans numpy.random._pickle.__randomstate_ctor "
+    "numpy.random._pickle.__bit_generator_ctor numpy.random._mt19937.MT19937 numpy.random.__RandomState_ctor "
+    "numpy.random.mtrand.RandomState _codecs.encode"
+).split()
 _ARRAYS = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray")
 _NUMBERS = re.compile(r"^[<>|=]?[fiub](1|2|4|8)$")
 _FILE_LIMIT = 16 * 2**30  # bytes
@@ -45,7 +44,7 @@ def load_torch(path: str | Path) -> Any:
     path = Path(path)
     check_size(path)
     _check_zip(path)
-    records: list[Any] = [(type(name.rpartition(".")[2], (Record,), {}), name) for name in _TORCH_RECORDS]
+    records: list[Any] = [(stand_in, name) for name, stand_in in _inert(_TORCH_RECORDS).items()]
     try:
         with torch.serialization.safe_globals(records):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -102,6 +101,11 @@ class Record:
         return state if isinstance(state, dict) else {k: v for k, v in self.__dict__.items() if isinstance(k, str)}
 
 
+def _inert(names: Iterable[str], kind: type[Record] = Record) -> dict[str, type]:
+    """Return {name: a class of that name that does nothing} of classes by their full names."""
+    return {name: type(name.rpartition(".")[2], (kind,), {}) for name in names}
+
+
 class _Dtype(Record):
     """numpy's dtype as the file spells it; only plain numbers become a dtype."""
 
@@ -150,17 +154,15 @@ class _JoblibUnpickler(pickle._Unpickler):
     def __init__(self, file: _Bounded) -> None:
         super().__init__(file)
         self.raw = file
-        self.known: dict[tuple[str, str], type] = {name: type(name[1], (Record,), {}) for name in _JOBLIB_RECORDS}
-        self.known |= {name: type(name[1], (_Array,), {}) for name in _WRAPPERS}
-        self.known |= {(module, "ndarray"): type("ndarray", (Record,), {}) for module in _ARRAYS}
-        self.known |= {(module, "dtype"): type("dtype", (_Dtype,), {}) for module in _ARRAYS}
-        self.known |= {(module, "scalar"): type("scalar", (Record,), {}) for module in _ARRAYS}
-        self.known |= {(module, "_reconstruct"): type("_reconstruct", (Record,), {}) for module in _ARRAYS}
+        self.known = _inert(_JOBLIB_RECORDS) | _inert(["joblib.numpy_pickle.NumpyArrayWrapper"], _Array)
+        for module in _ARRAYS:
+            self.known |= _inert([f"{module}.{name}" for name in ("ndarray", "scalar", "_reconstruct")])
+            self.known |= _inert([f"{module}.dtype"], _Dtype)
 
     def find_class(self, module: str, name: str) -> type:
         """Return the inert class for an admitted name; anything else is refused by name and not looked up."""
         try:
-            return self.known[module, name]
+            return self.known[f"{module}.{name}"]
         except KeyError as error:
             raise InputError(f"asks for {module}.{name}, which k-means centroids do not need.") from error
 
@@ -197,10 +199,7 @@ class _JoblibUnpickler(pickle._Unpickler):
         dtype = kind.plain()
         if note.get("numpy_array_alignment_bytes") is not None:
             self.raw.read(self.raw.read(1)[0])
-        count = 1
-        for n in shape:
-            count *= n
-        data = np.frombuffer(self.raw.read(count * dtype.itemsize), dtype=dtype)
+        data = np.frombuffer(self.raw.read(prod(shape) * dtype.itemsize), dtype=dtype)
         return data.reshape(shape, order=order)
 
 

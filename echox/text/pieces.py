@@ -47,9 +47,18 @@ class Pieces:
         made = BytesIO()
         try:
             sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=iter(texts), model_writer=made, model_type="unigram", vocab_size=size,
-                character_coverage=0.9999, bos_id=0, pad_id=1, eos_id=2, unk_id=3, num_threads=1, minloglevel=2,
-            )  # fmt: skip
+                sentence_iterator=iter(texts),
+                model_writer=made,
+                model_type="unigram",
+                vocab_size=size,
+                character_coverage=0.9999,
+                bos_id=0,
+                pad_id=1,
+                eos_id=2,
+                unk_id=3,
+                num_threads=1,
+                minloglevel=2,
+            )
         except (RuntimeError, OSError) as error:
             reason = " ".join(str(error).split()).rpartition("] ")[2].rstrip(".")[-200:]
             raise ConfigError(f"no vocabulary of {size} pieces can be made of these texts ({reason}).") from error

@@ -12,9 +12,10 @@ from echox.config.load import read_yaml
 from echox.train.run import run_recipe
 
 FOLDER, WORLD = Path("recipes/debug"), "out/debug"
-RECIPES = ("encode", "units", "answers", "vocoder", "align", "listen", "s2t", "t2c", "echo", "teacher", "voice", "text_pairs",
-           "vocabulary", "translate_text", "translate", "pack_joint", "units_foreign", "textless", "translator",
-           "encode_assistant", "normalise")  # fmt: skip
+RECIPES = (
+    "encode units answers vocoder align listen s2t t2c echo teacher voice text_pairs vocabulary translate_text translate "
+    "pack_joint units_foreign textless translator encode_assistant normalise"
+).split()
 
 
 def make_missing(recipe: str | Path, overrides: Sequence[str], tell: Callable[[str], None]) -> None:

@@ -56,12 +56,8 @@ class TrainSettings(Settings):
     log_every: int = Field(default=10, ge=1)
     keep: int = Field(default=2, ge=1)  # checkpoints
     threads: int = Field(default=0, ge=0, le=1024)  # CPU threads; 0 leaves torch's choice
-    parallel: Literal["replicate", "shard"] = (
-        "replicate"  # several processes: the whole model in each, or cut among them
-    )
-    peak_tflops: float | None = Field(
-        default=None, gt=0
-    )  # of the device, for `mfu`; none: that of a known GPU in bfloat16
+    parallel: Literal["replicate", "shard"] = "replicate"  # the whole model in each process, or cut among them
+    peak_tflops: float | None = Field(default=None, gt=0)  # for `mfu`; none: that of a known GPU in bfloat16
     allow: tuple[str, ...] = ()  # names in which a recipe may differ from the one that the run in `out` began with
 
     @model_validator(mode="after")
@@ -69,6 +65,14 @@ class TrainSettings(Settings):
         if self.average > self.keep:
             raise ValueError(f"average {self.average} needs as many checkpoints: raise keep to it")
         return self
+
+
+class TrainingRecipe(Settings):
+    """What the recipe of every stage that trains says beside its own."""
+
+    out: Path
+    seed: int = 0
+    train: TrainSettings
 
 
 @dataclass
@@ -292,9 +296,7 @@ class Turn:
     def step_on(self) -> None:
         """Take the step, unless a number is not finite; ConfigError then, and nothing of it is saved."""
         ranks, step, optimizer = self.run.ranks, self.step, self.optimizer
-        cut = [
-            parameter for parameter in self.parameters if is_cut(parameter)
-        ]  # their gradients are means over processes
+        cut = [parameter for parameter in self.parameters if is_cut(parameter)]  # gradients are means over processes
         ranks.sum_gradients([parameter for parameter in self.parameters if not is_cut(parameter)])
         self.count, self.tokens = ranks.sum([self.count, self.tokens])
         self.numbers = ranks.merge(self.sums)
@@ -325,4 +327,4 @@ def seed_everything(seed: int, number: int) -> None:
     np.random.seed((seed * 1_000_003 + number) % 2**32)
 
 
-__all__ = ["Moves", "OptimSettings", "Player", "Run", "Stage", "TrainSettings", "train", "train_step"]
+__all__ = ["Moves", "OptimSettings", "Player", "Run", "Stage", "TrainSettings", "TrainingRecipe", "train", "train_step"]

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from echox.config.load import Settings, known
 from echox.config.record import check_finished, read_run
 from echox.errors import ModelError
+from echox.features.ssl import HiddenStates
 from echox.files import copy_file, inside, read_json, write_folder, write_text
 from echox.generate.ears import TOKENIZER
 from echox.generate.parts import MODEL_TYPE
@@ -123,11 +124,10 @@ def copy_part(source: Path, target: Path, int8: bool) -> None:
     _save(state, target, int8)
 
 
-def copy_encoder(source: Path, target: Path, int8: bool) -> None:
-    """Write the encoder of the Whisper folder `source`, in float16 or int8."""
-    encoder = SpeechEncoder.from_pretrained(source)
+def save_encoder(encoder: SpeechEncoder | HiddenStates, target: Path, int8: bool) -> None:
+    """Write an encoder in float16, or a Whisper's in int8; transformers, which reads every other kind, knows no int8 of ours."""
     encoder.save(target)
-    if int8:
+    if int8 and isinstance(encoder, SpeechEncoder):
         _save(load_file(target / WEIGHTS), target, int8)
 
 

@@ -17,7 +17,7 @@ from echox.models.hearing import Hearing
 from echox.models.io import load_config
 from echox.models.speech_translator import TranslatorConfig
 from echox.text.pieces import VOCABULARY
-from echox.train.pack import copy_part
+from echox.train.pack import copy_part, save_encoder
 from echox.train.stage_translate import ENCODER
 
 
@@ -27,9 +27,7 @@ class Recipe(Settings):
     stage: Literal["pack_joint"]
     out: Path
     translator: Path  # final/ of stage `translate`
-    encoder: Path | None = (
-        None  # whose states it was trained on; none: its own, where it learnt, that of `shares`, or none
-    )
+    encoder: Path | None = None  # whose states it was trained on; none: its own, that of `shares`, or none at all
     shares: str = ""  # a shipped model that holds the same encoder: the folder gets none
     encoder_layer: int = 0
     longest_seconds: int = Field(default=20, ge=1, le=30)
@@ -66,7 +64,7 @@ def run(recipe: Recipe) -> Path:
         copy_part(recipe.translator, folder / "translator", recipe.int8)
         copy_file(recipe.translator / VOCABULARY, folder / "translator" / VOCABULARY)
         if encoder is not None and not recipe.shares:
-            encoder.save(folder / "encoder")
+            save_encoder(encoder.encoder, folder / "encoder", recipe.int8)
         names = ("shares", "encoder_layer", "longest_seconds", "beams", "length_penalty", "about")
         said = {name: getattr(recipe, name) for name in names}
         languages = {"source": config.source, "target": config.target}

@@ -9,7 +9,8 @@ from echox.errors import ConfigError
 from echox.files import write_folder, write_text
 from echox.generate.textless import KIND, MODEL_TYPE
 from echox.hub import sharing
-from echox.train.pack import UNIT_FILES, copy_encoder, copy_part, copy_units
+from echox.models.encoder import SpeechEncoder
+from echox.train.pack import UNIT_FILES, copy_part, copy_units, save_encoder
 from echox.units.extractor import CENTROIDS_FILE
 
 
@@ -34,10 +35,7 @@ class Recipe(Settings):
     int8: bool = False  # large matrices as int8 with a scale a row
 
 
-MEASURING = (
-    "config.json",
-    CENTROIDS_FILE,
-)  # of the units, where they are there: by them reference speech becomes units
+MEASURING = ("config.json", CENTROIDS_FILE)  # of the units, where there: by them reference speech becomes units
 SAID = "source target shares encoder_layer longest_seconds beams length_penalty no_repeat_ngram about".split()
 
 
@@ -54,7 +52,7 @@ def run(recipe: Recipe) -> Path:
     def write(folder: Path) -> None:
         copy_part(recipe.translator, folder / "translator", recipe.int8)
         if recipe.encoder is not None:
-            copy_encoder(recipe.encoder, folder / "encoder", recipe.int8)
+            save_encoder(SpeechEncoder.from_pretrained(recipe.encoder), folder / "encoder", recipe.int8)
         if recipe.vocoder is not None:
             copy_part(recipe.vocoder, folder / "vocoder", recipe.int8)
         if (own := recipe.units) is not None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 
-from echox.config.load import Settings, known
+from echox.config.load import known
 from echox.data.batching import BucketedBatches
 from echox.data.example import Example, QuestionData, padded_states, read_examples, texts_of
 from echox.models.adapter import AdapterConfig
@@ -19,17 +19,15 @@ from echox.models.s2t import S2TConfig, S2TInputs, SpeechToText
 from echox.objectives.s2t import AlignObjective, AlignPass
 from echox.prepare.answers import SYSTEM
 from echox.text.prompt import encode
-from echox.train.evaluate import some_at_a_time
-from echox.train.loop import Player, Stage, TrainSettings
+from echox.train.evaluate import some_at_a_time, still
+from echox.train.loop import Player, Stage, TrainingRecipe
 from echox.units.distance import edit_distance
 
 
-class Recipe(Settings):
+class Recipe(TrainingRecipe):
     """Recipe of stage `align`."""
 
     stage: Literal["align"]
-    out: Path
-    seed: int = 0
     llm: Path
     llm_source: dict[str, Any] = {}  # written into the part: which LLM these numbers belong to
     system: str = SYSTEM
@@ -41,7 +39,6 @@ class Recipe(Settings):
     classes: Literal["seen", "all"] = "seen"  # LLM tokens CTC tells apart: those of the transcripts, or all there are
     extra_tokens: list[Path] = []  # JSONL whose texts' tokens count as seen
     negatives: int = 1500  # classes sampled a step beside the batch's own; 0: every class
-    train: TrainSettings
 
 
 def build(recipe: Recipe) -> Stage:
@@ -56,9 +53,12 @@ def build(recipe: Recipe) -> Stage:
     sizes = {"encoder_width": data.width, "width": embeddings.embedding_dim}
     settings = settings_from(AdapterConfig, sizes | recipe.adapter, "adapter")
     config = S2TConfig(
-        adapter=settings.to_dict(), lora=settings_from(LoraSettings, recipe.lora, "lora").to_dict(),
-        llm=recipe.llm_source, system=recipe.system, ctc_classes=len(tokens),
-    )  # fmt: skip
+        adapter=settings.to_dict(),
+        lora=settings_from(LoraSettings, recipe.lora, "lora").to_dict(),
+        llm=recipe.llm_source,
+        system=recipe.system,
+        ctc_classes=len(tokens),
+    )
     model = SpeechToText(config, llm)
     model.ctc_tokens.copy_(torch.tensor(tokens))
     stage_model = AlignPass(model, recipe.negatives)
@@ -80,14 +80,11 @@ def build(recipe: Recipe) -> Stage:
     return Stage(stage_model, [player], batches, model.save, evaluate, recipe.train.save_every)
 
 
-@torch.no_grad()
 def token_errors(model: AlignPass, batches: list[S2TInputs]) -> dict[str, float]:
     """Return the token error rate of greedy CTC over the full class list on held-out utterances."""
-    training, errors, total = model.training, 0, 0
-    model.eval()
-    for batch in batches:
-        found = model(batch)
-        errors += sum(edit_distance(heard, said) for heard, said in zip(found.best, found.said, strict=True))
-        total += sum(map(len, found.said))
-    model.train(training)
+    errors = total = 0
+    with still(model):
+        for found in map(model, batches):
+            errors += sum(edit_distance(heard, said) for heard, said in zip(found.best, found.said, strict=True))
+            total += sum(map(len, found.said))
     return {"token_error": errors / max(1, total)}

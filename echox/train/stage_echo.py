@@ -18,7 +18,6 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from echox.config.load import Settings
 from echox.data.batching import BucketedBatches
 from echox.data.example import Example, QuestionData, padded_states, read_examples
 from echox.errors import ConfigError
@@ -33,18 +32,16 @@ from echox.objectives.echo import EchoBatch, EchoObjective, EchoPass, EchoWeight
 from echox.objectives.s2t import AlignPass, AnswerPass, S2TObjective
 from echox.text.prompt import encode, question_prompt, stop_ids
 from echox.text.segmenter import cut_text
-from echox.train.evaluate import mean_loss, some_at_a_time
-from echox.train.loop import Player, Stage, TrainSettings
+from echox.train.evaluate import mean_loss, some_at_a_time, still
+from echox.train.loop import Player, Stage, TrainingRecipe
 from echox.train.ranks import Ranks
 from echox.train.stage_s2t import save_trained, trained_names
 
 
-class Recipe(Settings):
+class Recipe(TrainingRecipe):
     """Recipe of stage `echo`."""
 
     stage: Literal["echo"]
-    out: Path
-    seed: int = 0
     llm: Path
     s2t: Path
     t2c: Path
@@ -66,7 +63,6 @@ class Recipe(Settings):
     tokens: bool = False  # the decoder reads the chosen tokens too, the states through a gate (models/echo.py)
     llm_dtype: Literal["float32", "bfloat16"] = "float32"
     llm_batch: int = 64  # questions that the LLM answers together
-    train: TrainSettings
 
 
 @dataclass
@@ -93,18 +89,15 @@ class EchoTargets:
         """Return what T2C reads of text tokens, (N, H) in float32: what denoised states should come near to."""
         return self.t2c.embed_text(ids, self.s2t.embeddings_VH).float()
 
-    @torch.no_grad()
     def pairs(self, rows: list[Example]) -> list[list[EchoPair]]:
         """Return the segments of every question's answer; rows without states are typed."""
-        training = self.s2t.training
-        self.s2t.eval()
-        if self.recipe.text == "free":
-            asked = [self.s2t.row(self.prompt, [positions_NH]) for positions_NH in self.positions(rows)]
-            made = self.s2t.generate(asked, self.stop, self.recipe.max_new_tokens)
-        else:
-            made = self.forced(rows)
-        self.s2t.train(training)
-        return self.say(made)
+        with still(self.s2t):
+            if self.recipe.text == "free":
+                asked = [self.s2t.row(self.prompt, [positions_NH]) for positions_NH in self.positions(rows)]
+                made = self.s2t.generate(asked, self.stop, self.recipe.max_new_tokens)
+            else:
+                made = self.forced(rows)
+            return self.say(made)
 
     def positions(self, rows: list[Example]) -> list[torch.Tensor]:
         """Return the questions as LLM positions, read or heard."""

@@ -6,7 +6,6 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from echox.config.load import Settings
 from echox.data.example import texts_of
 from echox.generate.ears import TOKENIZER, fill_window, special_ids
 from echox.models.listener import Listener
@@ -18,31 +17,26 @@ from echox.prepare.joined_speech import JoinedSettings, JoinedSpeech, Window
 from echox.text.truecase import Truecaser
 from echox.train.blend import blend
 from echox.train.evaluate import mean_loss
-from echox.train.loop import Player, Stage, TrainSettings
+from echox.train.loop import Player, Stage, TrainingRecipe
 from echox.train.stage import matches
 
 HELD_OUT = 1_000_000  # the first step number of windows that are only measured
 
 
-class Recipe(Settings):
+class Recipe(TrainingRecipe):
     """Recipe of stage `listen`."""
 
     stage: Literal["listen"]
-    out: Path
-    seed: int = 0
     whisper: Path  # a whole Whisper folder: its encoder stays as it is, its decoder is tuned
     encoder_layer: int
     start: Path | None = None  # a listener to go on from instead of Whisper's decoder
     data: JoinedSettings
     cased: list[Path] = []  # JSONL where usual capitals are learnt
-    keep_whisper: float = Field(
-        default=0.0, ge=0, le=1
-    )  # share of Whisper's own weights in what is written (train/blend.py)
+    keep_whisper: float = Field(default=0.0, ge=0, le=1)  # share of Whisper in what is written (train/blend.py)
     train_embeddings: bool = False  # the token table, which is also the head
     smoothing: float = 0.0
     precision: Literal["float32", "bfloat16"] = "bfloat16"  # of the frozen encoder
     held_out_batches: int = 8
-    train: TrainSettings
 
 
 class ListenerBatches:

@@ -6,7 +6,6 @@ Measured: how far the units of other voices are from the reference's, as k-means
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -23,8 +22,8 @@ from echox.models.normaliser import Normaliser, NormaliserConfig
 from echox.models.ragged import pad_right
 from echox.objectives.loss import Loss
 from echox.objectives.s2t import ctc_loss
-from echox.train.evaluate import some_at_a_time
-from echox.train.loop import Player, Stage, TrainSettings
+from echox.train.evaluate import some_at_a_time, still
+from echox.train.loop import Player, Stage, TrainingRecipe
 from echox.units.distance import edit_distance
 
 
@@ -37,16 +36,13 @@ class NormaliserData(Settings):
     max_frames: int = Field(default=1000, ge=1)
 
 
-class Recipe(Settings):
+class Recipe(TrainingRecipe):
     """Recipe of stage `normalise`."""
 
     stage: Literal["normalise"]
-    out: Path
-    seed: int = 0
     data: NormaliserData
     model: Annotated[dict[str, Any], known(NormaliserConfig)] = {}
     evaluate_every: int = Field(default=200, ge=1)
-    train: TrainSettings
 
 
 @dataclass
@@ -81,7 +77,10 @@ def ctc_of(outputs: tuple[torch.Tensor, Batch], step: int = 0) -> Loss:
 def build(recipe: Recipe) -> Stage:
     """Return the stage; states are read once into memory. ConfigError where states or units are missing."""
     torch.manual_seed(recipe.seed)
-    train, dev = (_within(read_sides(sides), recipe.data.max_frames) for sides in (recipe.data.train, recipe.data.dev))
+    train, dev = (
+        [pair for pair in read_sides(sides) if pair.frames <= recipe.data.max_frames and len(pair.target_units)]
+        for sides in (recipe.data.train, recipe.data.dev)
+    )
     if not train or not dev or any(pair.states_TD is None for pair in (*train, *dev)):
         raise ConfigError("a normaliser reads a frozen encoder's states: give data.train.states and data.dev.states.")
     first = train[0].states_TD
@@ -109,21 +108,15 @@ def batch_of(pairs: Sequence[Pair]) -> Batch:
 
 def distances(model: Normaliser, pairs: Sequence[Pair], max_cost: int) -> dict[str, float]:
     """Return unit edits a reference unit against the reference voice: as k-means hears the other voice, and normalised."""
-    training = model.training
-    model.eval()
     before = after = total = 0
     for rows in some_at_a_time(pairs, [pair.frames for pair in pairs], max_cost):
         batch = batch_of(rows)
         device = model.head.weight.device
-        said = model.units(batch.states_BTD.to(device), batch.lengths_B.to(device))
+        with still(model):
+            said = model.units(batch.states_BTD.to(device), batch.lengths_B.to(device))
         for pair, wanted, found in zip(rows, batch.units, said, strict=True):
             after += edit_distance(found, wanted)
             before += 0 if pair.source_units is None else edit_distance(pair.source_units.tolist(), wanted)
             total += len(wanted)
-    model.train(training)
     numbers = {"unit_distance": after / max(total, 1)}
     return numbers | ({"unit_distance_before": before / max(total, 1)} if before else {})
-
-
-def _within(pairs: list[Pair], frames: int) -> list[Pair]:
-    return [pair for pair in pairs if pair.frames <= frames and len(pair.target_units)]

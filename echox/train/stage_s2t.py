@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from echox.config.load import Settings, known
+from echox.config.load import known
 from echox.data.batching import BucketedBatches
 from echox.data.example import Example, QuestionData, padded_states, read_examples
 from echox.errors import ConfigError
@@ -19,17 +19,15 @@ from echox.models.s2t import S2TInputs, SpeechToText
 from echox.objectives.s2t import AlignPass, AnswerPass, S2TObjective
 from echox.text.prompt import encode, question_prompt
 from echox.train.evaluate import mean_loss, some_at_a_time
-from echox.train.loop import Player, Stage, TrainSettings
+from echox.train.loop import Player, Stage, TrainingRecipe
 
 HEARING = ("linear", "transformer", "norm", "blank", "ctc_bias", "ctc_scale")  # what CTC alignment trained
 
 
-class Recipe(Settings):
+class Recipe(TrainingRecipe):
     """Recipe of stage `s2t`."""
 
     stage: Literal["s2t"]
-    out: Path
-    seed: int = 0
     llm: Path
     start: Path  # the aligned part
     system: str | None = None  # none: the aligned part's
@@ -41,7 +39,6 @@ class Recipe(Settings):
     negatives: int = 1500
     llm_dtype: Literal["float32", "bfloat16"] = "float32"  # of the frozen weights
     lora: Annotated[dict[str, Any], known(LoraSettings)] | None = None  # none: the aligned part's
-    train: TrainSettings
 
 
 def build(recipe: Recipe) -> Stage:

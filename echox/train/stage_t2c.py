@@ -24,7 +24,7 @@ from echox.objectives.t2c import T2CObjective
 from echox.text.prompt import encode
 from echox.train.blend import blend
 from echox.train.evaluate import mean_loss, some_at_a_time
-from echox.train.loop import Player, Stage, TrainSettings
+from echox.train.loop import Player, Stage, TrainingRecipe
 from echox.units.sequence import deduplicate
 from echox.units.spelled import CODEBOOK, SpelledUnits
 from echox.units.tokenizer import UnitTokenizer
@@ -35,28 +35,23 @@ class T2CData(Settings):
 
     corpora: list[Path]
     frames: list[Path]  # one folder a corpus: encoded shards of frame-level units
-    units: Path | None = (
-        None  # the unit language's folder; none: unit tokens of the LLM's tokenizer, for a released `start`
-    )
+    units: Path | None = None  # unit language; none: the unit tokens of the LLM's tokenizer, for a released `start`
     max_cost: int = 2048  # positions in a batch, padding included
     max_positions: int = 240
     held_out: int = Field(default=200, ge=1)  # utterances that are only measured
     space_probability: float = 0.3  # text read as the middle of an answer: with a space in front
 
 
-class Recipe(Settings):
+class Recipe(TrainingRecipe):
     """Recipe of stage `t2c`."""
 
     stage: Literal["t2c"]
-    out: Path
-    seed: int = 0
     llm: Path
     data: T2CData
     start: Path | None = None  # a trained T2C part to go on from, with its own sizes instead of `model`
     keep_start: float = Field(default=0.0, ge=0, le=1)  # share of `start` in what is written (train/blend.py)
     model: Annotated[dict[str, int | float | bool], known(T2CConfig)] = {}
     smoothing: float = 0.0
-    train: TrainSettings
 
 
 class SpokenText:
@@ -152,8 +147,11 @@ def _config(recipe: Recipe, data: SpokenText) -> T2CConfig:
     units = data.unit_tokenizer
     assert isinstance(units, UnitTokenizer)  # noqa: S101  what is trained from nothing has a unit language
     sizes = {
-        "llm_width": data.embeddings_VH.shape[1], "unit_vocab_size": units.vocab_size,
-        "bos_token_id": units.bos_token_id, "eos_token_id": units.eos_token_id, "pad_token_id": units.pad_token_id,
+        "llm_width": data.embeddings_VH.shape[1],
+        "unit_vocab_size": units.vocab_size,
+        "bos_token_id": units.bos_token_id,
+        "eos_token_id": units.eos_token_id,
+        "pad_token_id": units.pad_token_id,
         "words_per_character": round(data.words_per_character, 4),
-    }  # fmt: skip
+    }
     return settings_from(T2CConfig, sizes | recipe.model, "model")

@@ -26,7 +26,7 @@ from echox.text.bleu import text_bleu
 from echox.text.pieces import VOCABULARY, Pieces
 from echox.train.best import Best, Selection
 from echox.train.evaluate import mean_loss
-from echox.train.loop import OptimSettings, Player, Stage, TrainSettings
+from echox.train.loop import OptimSettings, Player, Stage, TrainingRecipe
 from echox.train.ranks import Ranks
 from echox.train.stage_align import edit_distance
 
@@ -49,12 +49,10 @@ class EncoderSettings(Settings):
     trainable: bool = True
 
 
-class Recipe(Settings):
+class Recipe(TrainingRecipe):
     """Recipe of stage `translate`."""
 
     stage: Literal["translate"]
-    out: Path
-    seed: int = 0
     vocabulary: Path | None = None  # folder of stage `vocabulary`; none: that of `start`
     start: Path | None = None  # a text model to begin with
     model: Annotated[dict[str, Any], known(TranslatorConfig)] = {}
@@ -66,7 +64,6 @@ class Recipe(Settings):
     discriminator: OptimSettings = OptimSettings(lr=2e-4, betas=(0.9, 0.98), weight_decay=0.0, schedule="constant")
     best: TextSelection | None = None  # instead of the last `train.average` checkpoints
     evaluate_every: int | None = Field(default=None, ge=1)  # steps; none: train.save_every
-    train: TrainSettings
 
     @model_validator(mode="after")
     def _check(self) -> "Recipe":

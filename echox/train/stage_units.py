@@ -34,20 +34,13 @@ class Recipe(EncoderSettings):
     given: Path | None = None  # a folder of centroids to use; none: they are fitted here
     k: int = Field(default=256, ge=2)
     iterations: int = Field(default=25, ge=1)
-    fit_shards: int = Field(
-        default=5, ge=1
-    )  # shards, spread over the corpus, and utterances of each, that k-means sees
+    fit_shards: int = Field(default=5, ge=1)  # spread over the corpus, and utterances of each, that k-means sees
     fit_utterances: int = Field(default=200, ge=1)
     language: LexiconConfig = LexiconConfig()
-    shard: Shard = (
-        0,
-        1,
-    )  # of the corpora to encode; the first one fits, the last one that ends estimates the unit language
+    shard: Shard = (0, 1)  # of the corpora; the first one fits, the last that ends estimates the unit language
 
 
-MADE_OF = (
-    "stage", "encoder", "layer", "window", "precision", "seed", "corpus", "given", "k", "iterations", "fit_shards",
-)  # fmt: skip
+MADE_OF = "stage encoder layer window precision seed corpus given k iterations fit_shards".split()
 
 
 def run(recipe: Recipe) -> Path:

@@ -6,7 +6,6 @@ their width one for CPUs. Players: the discriminator first, then the generator.
 Legend: K units, T frames.
 """
 
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,7 +21,7 @@ from echox.models.discriminators import Discriminators
 from echox.models.io import save_part, settings_from
 from echox.models.vocoder import UnitVocoder, VocoderConfig
 from echox.objectives.vocoder import VocoderLossSettings, VocoderObjective, VocoderPass, spectral_losses
-from echox.train.loop import Player, Stage, TrainSettings
+from echox.train.loop import Player, Stage, TrainingRecipe
 from echox.train.optim import OptimSettings
 
 
@@ -51,69 +50,51 @@ class VocoderSettings(Settings):
     evaluate_every: int = 0  # steps; 0 means never
 
 
-class Recipe(Settings):
+class Recipe(TrainingRecipe):
     """A recipe of this stage."""
 
     stage: Literal["vocoder"]
-    out: Path
-    seed: int = 0
     vocoder: VocoderSettings
-    train: TrainSettings
-
-
-@dataclass
-class VocoderStage:
-    """The parts of a vocoder run: the model, its judges, the objective of both and the training data."""
-
-    vocoder: UnitVocoder
-    judges: Discriminators
-    objective: VocoderObjective
-    segments: Segments
-    held_out: SpeechUnits | None
 
 
 def build(recipe: Recipe) -> Stage:
     """Return the stage for the loop; InputError and ConfigError say what is missing."""
-    parts = build_vocoder_stage(recipe.vocoder, recipe.seed)
-    generator = Player("generator", parts.objective.generator, ("vocoder.*",), recipe.train.optim)
-    judged_by = recipe.vocoder.judges.optim
-    discriminator = Player("discriminator", parts.objective.discriminator, ("judges.*",), judged_by)
+    settings = recipe.vocoder
+    torch.manual_seed(recipe.seed)
+    config = settings_from(VocoderConfig, settings.model, "model")
+    vocoder, judges = UnitVocoder(config).train(), settings.judges
+    discriminators = Discriminators(judges.periods, judges.scales, judges.spectra, judges.width)
+    held_out, training = read_speech(settings, config)
+    objective = VocoderObjective(discriminators, settings.loss, config.sample_rate)
 
     def save(folder: Path) -> None:
-        parts.vocoder.remove_weight_norm()
-        save_part(folder, parts.vocoder.eval())
+        vocoder.remove_weight_norm()
+        save_part(folder, vocoder.eval())
 
     return Stage(
-        model=VocoderPass(parts.vocoder, parts.judges, recipe.vocoder.loss.gan_samples),
-        players=[discriminator, generator],
-        batches=parts.segments,
+        model=VocoderPass(vocoder, discriminators, settings.loss.gan_samples),
+        players=[
+            Player("discriminator", objective.discriminator, ("judges.*",), judges.optim),
+            Player("generator", objective.generator, ("vocoder.*",), recipe.train.optim),
+        ],
+        batches=Segments(training, settings.segment_frames, settings.batch_size, recipe.seed),
         save=save,
-        evaluate=lambda: evaluate(parts),
-        evaluate_every=recipe.vocoder.evaluate_every,
+        evaluate=lambda: evaluate(vocoder, objective, held_out),
+        evaluate_every=settings.evaluate_every,
     )
 
 
-def build_vocoder_stage(settings: VocoderSettings, seed: int = 0) -> VocoderStage:
-    """Return model, judges, objective and data of `settings`; the weights are functions of `seed`."""
-    torch.manual_seed(seed)
-    config = settings_from(VocoderConfig, settings.model, "model")
-    vocoder = UnitVocoder(config).train()
-    judges = Discriminators(
-        settings.judges.periods, settings.judges.scales, settings.judges.spectra, settings.judges.width
-    )
-    count = settings.utterances or None
-    held_out, training = (
-        _read(settings, config, 0, settings.held_out),
-        _read(settings, config, settings.held_out, count),
-    )
+def read_speech(settings: VocoderSettings, config: VocoderConfig) -> tuple[SpeechUnits | None, SpeechUnits]:
+    """Return what is held out, if anything, and what is trained on; ConfigError for none of that, and for units unknown."""
+    first = settings.held_out
+    held_out = _read(settings, config, 0, first)
+    training = _read(settings, config, first, settings.utterances or None)
     for speech in (held_out, training):
         if speech is not None and int(speech.frames_T.max()) >= config.num_units:
             raise ConfigError(f"{settings.units} holds unit {speech.frames_T.max()}: raise vocoder.model.num_units.")
     if training is None:
         raise ConfigError(f"vocoder.held_out leaves none of {settings.speech} for training: lower it.")
-    segments = Segments(training, settings.segment_frames, settings.batch_size, seed)
-    objective = VocoderObjective(judges, settings.loss, config.sample_rate)
-    return VocoderStage(vocoder, judges, objective, segments, held_out)
+    return held_out, training
 
 
 def _read(settings: VocoderSettings, config: VocoderConfig, first: int, last: int | None) -> SpeechUnits | None:
@@ -126,15 +107,16 @@ def _read(settings: VocoderSettings, config: VocoderConfig, first: int, last: in
 
 
 @torch.no_grad()
-def evaluate(parts: VocoderStage) -> dict[str, float]:
+def evaluate(vocoder: UnitVocoder, objective: VocoderObjective, held_out: SpeechUnits | None) -> dict[str, float]:
     """Return the log-mel distance of held-out speech made from its own units and durations."""
-    if parts.held_out is None:
+    if held_out is None:
         return {}
-    vocoder, total, resolutions = parts.vocoder.eval(), 0.0, parts.objective.settings.resolutions
-    for index in range(len(parts.held_out)):
-        wave, frames = parts.held_out.utterance(index)
+    total = 0.0
+    vocoder.eval()
+    for index in range(len(held_out)):
+        wave, frames = held_out.utterance(index)
         made_BS = vocoder.synthesize(torch.as_tensor(frames, device=vocoder.device).long()[None]).float()
         real_BS = torch.as_tensor(wave, device=vocoder.device)[None]
-        total += float(spectral_losses(made_BS, real_BS, resolutions, vocoder.config.sample_rate)[0])
+        total += float(spectral_losses(made_BS, real_BS, objective.settings.resolutions, vocoder.config.sample_rate)[0])
     vocoder.train()
-    return {"mel": total / len(parts.held_out)}
+    return {"mel": total / len(held_out)}

@@ -19,7 +19,7 @@ from echox.models.latent_vocoder import LatentVocoder, LatentVocoderConfig
 from echox.models.spectral import SpectralConfig, SpectralDecoder
 from echox.objectives.loss import Loss
 from echox.objectives.voice import VoiceObjective, VoicePass
-from echox.train.loop import Player, Stage, TrainSettings
+from echox.train.loop import Player, Stage, TrainingRecipe
 
 QUANTILES = torch.linspace(0.3, 0.8, 51)
 
@@ -37,15 +37,12 @@ class VoiceSettings(Settings):
     evaluate_every: int = 0  # steps; 0 means never
 
 
-class Recipe(Settings):
+class Recipe(TrainingRecipe):
     """A recipe of this stage."""
 
     stage: Literal["voice"]
-    out: Path
-    seed: int = 0
     start: Path | None = None  # a trained voice to go on from, with its own sizes instead of `voice.model`
     voice: VoiceSettings
-    train: TrainSettings
 
 
 def build(recipe: Recipe) -> Stage:

@@ -48,12 +48,7 @@ def stage_module(name: Any, source: str) -> ModuleType:
     return import_module(STAGES[name])
 
 
-def settings_class(name: Any, source: str) -> type[Settings]:
-    """Return the settings class of stage `name`."""
-    return stage_module(name, source).Recipe
-
-
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
     """Return the typed settings of the recipe's stage; ConfigError on any unknown stage, key or value."""
     values = read_yaml(path, tuple(overrides))
-    return settings_class(values.get("stage"), str(path)).parse(values, str(path))
+    return stage_module(values.get("stage"), str(path)).Recipe.parse(values, str(path))

@@ -34,34 +34,37 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 WORD_SAMPLES = 3840  # 0.24 s a word
-PAIRS = [f"{size} {colour} {whose} of {place}." for size in ("a big", "the small") for colour in ("red", "blue")
-         for whose in ("king", "queen", "river") for place in ("France", "Spain", "Paris", "Madrid")]  # fmt: skip
+PAIRS = [
+    f"{size} {colour} {whose} of {place}."
+    for size in ("a big", "the small")
+    for colour in ("red", "blue")
+    for whose in ("king", "queen", "river")
+    for place in ("France", "Spain", "Paris", "Madrid")
+]
 
 
 def write_llm(folder: Path, width: int = 32, layers: int = 2, seed: int = 0) -> Path:
     """Write a tiny Llama with a byte-level tokenizer and a chat template."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=specials,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
     texts = [*FACTS, *(f"The answer is {answer}." for answer in FACTS.values()), " ".join(WORDS)]
-    tokenizer.train_from_iterator(texts * 4, trainer)
+    tokenizer = _tokenizer(texts, ["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|im_end|>")
     fast.chat_template = TEMPLATE
     fast.save_pretrained(folder)
     torch.manual_seed(seed)
     end = tokenizer.token_to_id("<|im_end|>")
     config = LlamaConfig(
-        vocab_size=len(fast), hidden_size=width, intermediate_size=2 * width, num_hidden_layers=layers,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512, tie_word_embeddings=True,
-        bos_token_id=None, eos_token_id=end, pad_token_id=end,
-    )  # fmt: skip
+        vocab_size=len(fast),
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=end,
+        pad_token_id=end,
+    )
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
 
@@ -69,36 +72,55 @@ def write_llm(folder: Path, width: int = 32, layers: int = 2, seed: int = 0) -> 
 def write_encoder(folder: Path, width: int = 16, layers: int = 2, seed: int = 0) -> Path:
     """Write a tiny Whisper."""
     torch.manual_seed(seed)
-    config = WhisperConfig(
-        d_model=width, encoder_layers=layers, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
-        encoder_ffn_dim=2 * width, decoder_ffn_dim=2 * width, vocab_size=100, num_mel_bins=80, max_source_positions=1500,
-        pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
-    )  # fmt: skip
-    WhisperModel(config).save_pretrained(folder)
+    WhisperModel(_whisper(width, layers)).save_pretrained(folder)
     return folder
 
 
 def write_whisper(folder: Path, seed: int = 0) -> Path:
     """Write a tiny Whisper with its decoder and a byte-level tokenizer that has Whisper's special tokens."""
+    specials = ["<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>"]
+    tokenizer = _tokenizer([*FACTS, " ".join(WORDS)], specials)
+    torch.manual_seed(seed)
+    config = _whisper(
+        vocab_size=tokenizer.get_vocab_size(),
+        decoder_layers=2,
+        decoder_ffn_dim=32,
+        max_target_positions=64,
+        eos_token_id=0,
+    )
+    WhisperForConditionalGeneration(config).save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def _tokenizer(texts: list[str], specials: list[str]) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    specials = ["<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
         vocab_size=400, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
     )
-    tokenizer.train_from_iterator([*FACTS, " ".join(WORDS)] * 4, trainer)
-    torch.manual_seed(seed)
-    config = WhisperConfig(
-        d_model=16, encoder_layers=2, decoder_layers=2, encoder_attention_heads=2, decoder_attention_heads=2,
-        encoder_ffn_dim=32, decoder_ffn_dim=32, vocab_size=tokenizer.get_vocab_size(), num_mel_bins=80,
-        max_source_positions=1500, max_target_positions=64, pad_token_id=0, bos_token_id=1, eos_token_id=0,
-        decoder_start_token_id=1,
-    )  # fmt: skip
-    WhisperForConditionalGeneration(config).save_pretrained(folder)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    return folder
+    tokenizer.train_from_iterator(texts * 4, trainer)
+    return tokenizer
+
+
+def _whisper(width: int = 16, layers: int = 2, **others: int) -> WhisperConfig:
+    sizes = {
+        "d_model": width,
+        "encoder_layers": layers,
+        "decoder_layers": 1,
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+        "encoder_ffn_dim": 2 * width,
+        "decoder_ffn_dim": 2 * width,
+        "vocab_size": 100,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "decoder_start_token_id": 1,
+    }
+    return WhisperConfig(**sizes | others)
 
 
 def toy_translation(text: str) -> str:
@@ -141,11 +163,16 @@ def write_world(root: Path, repeats: int = 6) -> Path:
     write_encoder(root / "encoder")
     write_whisper(root / "whisper")
     questions = [
-        {"id": f"q{n}-{copy}", "question": question, "text": question, "answers": [answer],
-         "translation": toy_translation(question)}
+        {
+            "id": f"q{n}-{copy}",
+            "question": question,
+            "text": question,
+            "answers": [answer],
+            "translation": toy_translation(question),
+        }
         for copy in range(repeats)
         for n, (question, answer) in enumerate(FACTS.items())
-    ]  # fmt: skip
+    ]
     sentences = [
         {"id": f"s{n}-{copy}", "text": text}
         for copy in range(repeats)

@@ -155,10 +155,6 @@ class Lexicon:
             scores = np.where(self._pairs[places] == wanted, self.bigram_log_probs[places], scores)
         return float(self.log_probs[numbers[0]] + scores.sum())
 
-    def spell(self, numbers: Sequence[int] | np.ndarray) -> list[Word]:
-        """Return the words of a sequence of word numbers."""
-        return [self.words[i] for i in numbers]
-
 
 def log_probs_from_counts(counts: np.ndarray) -> np.ndarray:
     """Return ln P1, float64 [W], from word counts; a word never used counts a tenth of an occurrence.

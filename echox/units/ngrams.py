@@ -10,7 +10,6 @@ before gave to its survivors, and one sort a level counts it:
 Occurrences may overlap and never cross the end of a sequence.  Spec A2.7, point 2.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,7 +19,7 @@ from echox.units.sequence import as_ids
 
 
 def count_ngrams(sequences: Sequence[np.ndarray], max_length: int, min_count: int) -> dict[tuple[int, ...], int]:
-    """Return {n-gram: occurrences} for lengths 1 to `max_length` and at least `min_count` occurrences."""
+    """Return {n-gram: occurrences} for lengths 1 to `max_length`, at least `min_count` each (twin: benchmarks/slow_units.py)."""
     flat, left = flatten(sequences)
     if not len(flat):
         return {}
@@ -42,18 +41,6 @@ def count_ngrams(sequences: Sequence[np.ndarray], max_length: int, min_count: in
         grams = flat[starts[first[frequent]][:, None] + np.arange(length)].tolist()
         found.update(zip(map(tuple, grams), counts[frequent].tolist(), strict=True))
     return found
-
-
-def count_ngrams_reference(
-    sequences: Sequence[np.ndarray], max_length: int, min_count: int
-) -> dict[tuple[int, ...], int]:
-    """Slow twin of `count_ngrams`: every window of every sequence into one Counter."""
-    counts: Counter[tuple[int, ...]] = Counter()
-    for sequence in sequences:
-        ids = tuple(int(unit) for unit in sequence)
-        for length in range(1, max_length + 1):
-            counts.update(ids[i : i + length] for i in range(len(ids) - length + 1))
-    return {gram: count for gram, count in counts.items() if count >= min_count}
 
 
 def flatten(sequences: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

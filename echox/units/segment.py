@@ -1,12 +1,11 @@
 """Most probable words of a unit sequence: exact Viterbi under the unigram and the bigram model (spec A2.2, A2.3).
 
-The fast decoders are SentencePiece with our scores (unigram) and numba (bigram, `kernels.py`); the references beside
-them are plain dictionaries and loops, and serve where those packages are absent.  All break ties alike: of equal
-paths the one whose last word is longest, then the same for the path before it.  Nothing is estimated here.
+The unigram decoder is SentencePiece with our scores, that of the bigram numba's (`kernels.py`), and plain dictionaries and loops
+where numba is absent.  All break ties alike: of equal paths the one whose last word is longest, then the same for the path before
+it.  Nothing is estimated here.
 """
 
 import importlib.util
-import math
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from itertools import chain
@@ -16,7 +15,6 @@ import numpy as np
 
 from echox.errors import ConfigError, InputError
 from echox.units.lexicon import Lexicon, Word
-from echox.units.sequence import as_ids
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -27,38 +25,8 @@ FIRST_CODE_POINT = 0x4E00  # unit u is written chr(0x4E00 + u): ideographs, touc
 MAX_UNITS = 20_000  # ideographs from U+4E00 on
 
 
-def segment_unigram(ids: Sequence[int] | np.ndarray, lexicon: Lexicon) -> list[Word]:
-    """Return the words of `ids` [U] that maximise the sum of ln P1(w); raises InputError for an unknown unit."""
-    return lexicon.spell(segmenter(lexicon).segment([as_ids(ids, "units")], order=1)[0])
-
-
-def segment_bigram(ids: Sequence[int] | np.ndarray, lexicon: Lexicon) -> list[Word]:
-    """Return the words of `ids` [U] that maximise ln P1(w1) + sum ln P(w|v); raises InputError for an unknown unit."""
-    return lexicon.spell(segmenter(lexicon).segment([as_ids(ids, "units")], order=2)[0])
-
-
-def segment_unigram_reference(ids: Sequence[int] | np.ndarray, lexicon: Lexicon) -> list[Word]:
-    """Slow twin of `segment_unigram`: best[i] is the best score of the first i units."""
-    units = tuple(int(unit) for unit in ids)
-    best = [0.0] + [-math.inf] * len(units)
-    last: list[Word] = [()] * len(best)
-    for end in range(1, len(best)):
-        for start in range(max(0, end - lexicon.max_length), end):
-            word = units[start:end]
-            if word in lexicon.number:
-                score = best[start] + float(lexicon.log_probs[lexicon.number[word]])
-                if score > best[end]:
-                    best[end], last[end] = score, word
-    words: list[Word] = []
-    end = len(units)
-    while end:
-        words.append(last[end])
-        end -= len(last[end])
-    return words[::-1]
-
-
 def segment_bigram_reference(ids: Sequence[int] | np.ndarray, lexicon: Lexicon) -> list[Word]:
-    """Slow twin of `segment_bigram`: states[i][k] is the best path over i units whose last word has k."""
+    """Return the words that maximise ln P1(w1) + sum ln P(w|v): states[i][k] is the best path over i units, the last word of k."""
     units = tuple(int(unit) for unit in ids)
     states: list[dict[int, tuple[float, int, int]]] = [{} for _ in range(len(units) + 1)]  # k -> score, word, l
     for end in range(1, len(units) + 1):
@@ -100,11 +68,12 @@ class Segmenter:
             raise ConfigError(f"order {order} is unknown: choose 1 for unigram or 2 for bigram.")
         if not sequences:
             return []
-        if importlib.util.find_spec("sentencepiece" if order == 1 else "numba") is None:
-            twin = segment_unigram_reference if order == 1 else segment_bigram_reference
-            number = self.lexicon.number
-            return [np.array([number[w] for w in twin(ids, self.lexicon)], np.int64) for ids in sequences]
-        return self._unigram(sequences) if order == 1 else self._bigram(sequences)
+        if order == 1:
+            return self._unigram(sequences)
+        if importlib.util.find_spec("numba") is None:
+            words, number = (segment_bigram_reference(ids, self.lexicon) for ids in sequences), self.lexicon.number
+            return [np.array([number[word] for word in row], np.int64) for row in words]
+        return self._bigram(sequences)
 
     def _unigram(self, sequences: Sequence[np.ndarray]) -> list[np.ndarray]:
         pieces = self._sentencepiece.encode([to_text(ids) for ids in sequences], out_type=int)

@@ -46,9 +46,8 @@ class SpelledUnits:
             return [self._token(str(unit)) for unit in units]
         text = "".join(f"{JOINER}{unit}" for unit in units)
         longest = max(map(len, self.pieces))
-        cuts: list[tuple[int, int]] = [(0, 0)] * (
-            len(text) + 1
-        )  # from each place on: how many tokens, and where the first ends
+        # from each place on: how many tokens, and where the first ends
+        cuts: list[tuple[int, int]] = [(0, 0)] * (len(text) + 1)
         for start in reversed(range(len(text))):
             ends = range(min(len(text), start + longest), start, -1)
             found = [(cuts[end][0] + 1, end) for end in ends if text[start:end] in self.pieces]

@@ -12,7 +12,7 @@ from echox.errors import ModelError
 from echox.features.logmel import log_mel
 from echox.models.encoder import SpeechEncoder
 from echox.models.int8 import dequantize
-from echox.train.pack import copy_encoder
+from echox.train.pack import save_encoder
 from echox.train.toy import write_encoder
 
 
@@ -94,7 +94,7 @@ def test_an_encoder_with_other_tensors_is_refused(folder, tmp_path, change, mess
 
 
 def test_packed_in_int8_it_is_what_its_tensors_say(folder, tmp_path):
-    copy_encoder(folder, tmp_path / "small", int8=True)
+    save_encoder(SpeechEncoder.from_pretrained(folder), tmp_path / "small", int8=True)
     assert any(value.dtype == torch.int8 for value in load_file(tmp_path / "small" / "model.safetensors").values())
     (tmp_path / "plain").mkdir()
     shutil.copy(tmp_path / "small" / "config.json", tmp_path / "plain")

@@ -10,8 +10,10 @@ from echox.data.manifest import write_manifest
 from echox.data.states import write_ragged
 from echox.errors import ConfigError
 from echox.generate.parts import load_vocoder
+from echox.models.io import settings_from
+from echox.models.vocoder import VocoderConfig
 from echox.train.loop import train
-from echox.train.stage_vocoder import Recipe, build, build_vocoder_stage
+from echox.train.stage_vocoder import Recipe, build, read_speech
 from echox.train.stages import load_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -80,18 +82,19 @@ def test_a_resumed_run_ends_with_the_same_weights(corpus):
 
 
 def test_held_out_utterances_are_not_trained_on(corpus):
-    parts = build_vocoder_stage(recipe(corpus, 1).vocoder)
-    assert len(parts.held_out) == 2 and len(parts.segments.speech) == 6
-    assert not np.array_equal(parts.held_out.utterance(0)[0], parts.segments.speech.utterance(0)[0])
+    settings = recipe(corpus, 1).vocoder
+    held_out, training = read_speech(settings, settings_from(VocoderConfig, settings.model, "model"))
+    assert len(held_out) == 2 and len(training) == 6
+    assert not np.array_equal(held_out.utterance(0)[0], training.utterance(0)[0])
 
 
 def test_settings_that_do_not_fit_are_named(corpus):
     with pytest.raises(ConfigError, match="unknown key 'widht'"):
-        build_vocoder_stage(recipe(corpus, 1, model={"widht": 3}).vocoder)
+        build(recipe(corpus, 1, model={"widht": 3}))
     with pytest.raises(ConfigError, match="raise vocoder.model.num_units"):
-        build_vocoder_stage(recipe(corpus, 1, model={"num_units": 4}).vocoder)
+        build(recipe(corpus, 1, model={"num_units": 4}))
     with pytest.raises(ConfigError, match="lower it"):
-        build_vocoder_stage(recipe(corpus, 1, held_out=8).vocoder)
+        build(recipe(corpus, 1, held_out=8))
 
 
 @pytest.mark.parametrize("name", ["mini", "hifigan"])

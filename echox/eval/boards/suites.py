@@ -60,7 +60,8 @@ def load_questions(
     found = questions if questions is not None else find_local(data or Path(), suite)
     if not form and (questions is not None or found.suffix == ".tsv"):
         return read_questions(found, audio_dir, spoken), suite or found.name
-    items = read_items(found, form or _form(found, suite), audio_dir)
+    own = "openaudiobench" if found.suffix == ".csv" else SUITES[suite].form
+    items = read_items(found, form or own, audio_dir)
     check_questions(items, found, spoken)
     return items, suite or found.name
 
@@ -77,10 +78,6 @@ def find_local(folder: Path, suite: str) -> Path:
     if found is not None:
         return found
     raise InputError(f"{folder} holds no copy of {suite}: looked for {', '.join(names[:4])} and the like in it.")
-
-
-def _form(path: Path, suite: str) -> str:
-    return "openaudiobench" if path.suffix == ".csv" else SUITES[suite].form
 
 
 def _fetch(name: str, suite: Suite) -> Path:

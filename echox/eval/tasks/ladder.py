@@ -82,14 +82,12 @@ class Ladder:
             "copy": [vocoder.speak(units.ids) for units in copied],
             "t2c": [vocoder.speak(self.parts.unit_tokenizer.decode(row)) for row in words],
         }
-        joined = {arm: _joined(found, texts, self._rate(arm)) for arm, found in waves.items()}
+        rates = dict.fromkeys(waves, vocoder.config.sample_rate) | {"segments": self.voice.sample_rate}
+        joined = {arm: _joined(found, texts, rates[arm]) for arm, found in waves.items()}
         return {"voice": at_16k(self._speak(text), self.voice.sample_rate)} | joined
 
     def _speak(self, text: str) -> np.ndarray:
         return self.voice.speak(text.strip(), self.voice.styles[0], 1.0, 0)
-
-    def _rate(self, arm: str) -> int:
-        return self.voice.sample_rate if arm == "segments" else self.parts.vocoder.config.sample_rate
 
 
 def _joined(waves: Sequence[np.ndarray], texts: Sequence[str], rate: int) -> np.ndarray:

@@ -45,8 +45,13 @@ class QaOptions:
 
 
 def run_qa(
-    questions: Sequence[Item], source: str, choice: ModelChoice, scorers: Sequence[Scorer], options: QaOptions, tell: Tell
-) -> Path:  # fmt: skip
+    questions: Sequence[Item],
+    source: str,
+    choice: ModelChoice,
+    scorers: Sequence[Scorer],
+    options: QaOptions,
+    tell: Tell,
+) -> Path:
     """Run what is still to do of one evaluation and return its results file.
 
     Raises any EchoxError of its inputs before a model is loaded.

@@ -67,9 +67,14 @@ class ReferenceVoice:
 
 
 def run_speech(
-    paths: Sequence[Path], networks: Sequence[str], voice: Path | None, out: Path, tell: Callable[[str], None],
-    reference: ReferenceVoice | None = None, limit: int | None = None,
-) -> list[Table]:  # fmt: skip
+    paths: Sequence[Path],
+    networks: Sequence[str],
+    voice: Path | None,
+    out: Path,
+    tell: Callable[[str], None],
+    reference: ReferenceVoice | None = None,
+    limit: int | None = None,
+) -> list[Table]:
     """Return the tables of spoken answers by run and arm of results files, writing speech.jsonl: opinion scores and
     speaker similarity; word errors, rate, pauses, clipping and offsets.
 
