@@ -205,7 +205,9 @@ class SpeechAssistant:
     def _limits(self, max_seconds: float | None, seed: int = 0, text_only: bool = True) -> answer.Limits:
         if not text_only:
             self.parts.speaking()
-        return answer.Limits(self.parts.s2t.config.max_new_tokens, samples_of(max_seconds, self.sample_rate), seed)
+        config = self.parts.s2t.config
+        samples = samples_of(max_seconds, self.sample_rate)
+        return answer.Limits(config.max_new_tokens, samples, seed, config.enough_tokens)
 
 
 def _user_turn(question: Question) -> Turn:

@@ -12,7 +12,8 @@ from echox.audio import save_wav
 from echox.errors import OutputError
 from echox.generate import answer
 from echox.generate.ears import Heard
-from echox.text.prompt import Turn
+from echox.models.llm import token_pieces
+from echox.text.prompt import Turn, encode
 from echox.text.segmenter import PhraseSegmenter
 from echox.train.run import run_recipe
 from echox.train.toy import sound_of
@@ -119,6 +120,31 @@ def test_say_and_limits(assistant):
     cut = assistant.say("The answer is Paris. A big red city.", max_seconds=0.05)
     assert len(cut.audio) == 800 and cut.finish == "length"
     np.testing.assert_allclose(cut.audio, whole.audio[:800], atol=1e-5)
+
+
+def test_enough_is_a_whole_sentence(assistant):
+    tokenizer = assistant.parts.tokenizer
+    ids = encode(tokenizer, "The king is red. It is big! Is it?")
+    ends = [n for n in range(1, len(ids) + 1) if answer.Limits(99, enough_tokens=1).is_over(tokenizer)(ids[:n])]
+    assert [tokenizer.decode(ids[:n])[-4:] for n in ends] == ["red.", "big!", " it?"]
+    assert not answer.Limits(99, enough_tokens=ends[0] + 1).is_over(tokenizer)(ids[: ends[0]])
+    assert answer.Limits(2).is_over(tokenizer)(ids[:2]) and not answer.Limits(99).is_over(tokenizer)(ids)
+
+
+def test_an_answer_of_enough_tokens_ends_with_its_sentence(assistant, monkeypatch):
+    endless = assistant.parts.changed(stop=set(), decoding={"no_repeat_ngram": 0})
+    asked = answer.understand(endless, [[Turn("user", QUESTIONS[0])]])
+    (long,) = answer.answer_batch(endless, asked, answer.Limits(40), speak=False)
+    pieces = token_pieces(endless.tokenizer, long.ids)
+    monkeypatch.setattr(answer, "ends_sentence", lambda text: text == pieces[6])  # the toy says no full stop
+    whole = [end for end, piece in enumerate(pieces, start=1) if piece == pieces[6]]
+    for enough in (1, 7, 8, None):
+        limits = answer.Limits(40, enough_tokens=enough)
+        (said,) = answer.answer_batch(endless, asked, limits, speak=False)
+        assert len(said.ids) == (40 if enough is None else next((end for end in whole if end >= enough), 40))
+        assert said.ids == long.ids[: len(said.ids)] and said.finish == ("stop" if len(said.ids) < 40 else "length")
+        streamed = list(answer.answer_stream(endless, asked[0], limits, speak=False))
+        assert "".join(piece.text for piece in streamed) == said.text and streamed[-1].finish == said.finish
 
 
 def test_states_are_those_that_predict_the_answer(assistant, monkeypatch):

@@ -12,6 +12,7 @@ Legend: B rows, H LLM width, N text positions, S samples.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,12 +23,12 @@ from echox.generate.parts import Parts
 from echox.generate.pauses import TrimmedSpeech, tail_of, trimmed
 from echox.generate.text_stream import TextStream
 from echox.generate.types import WAIT, Call, Piece
-from echox.models.decoding import Decoding, Line, Said, alone
+from echox.models.decoding import Decoding, IsOver, Line, Said, alone, at_most
 from echox.models.llm import text_of_pieces, token_pieces
 from echox.models.ragged import pad_left
 from echox.models.slots import Row
 from echox.text.prompt import Turn, encode
-from echox.text.segmenter import cut_text
+from echox.text.segmenter import cut_text, ends_sentence
 
 FIRST_CHUNK, CHUNK = 12, 40  # unit words between two pieces of audio: the first is short, so that speech starts early
 AHEAD = 8  # tokens of an answer that are made before the question has ended: about what its first segment takes
@@ -40,6 +41,18 @@ class Limits:
     new_tokens: int
     samples: int | None = None
     seed: int = 0
+    enough_tokens: int | None = (
+        None  # after so many it ends with its sentence, so that it is hardly ever cut in the middle
+    )
+
+    def is_over(self, tokenizer: Any) -> IsOver:
+        """Return the rule that ends an answer of this tokenizer's tokens."""
+
+        def rule(said: list[int]) -> bool:
+            enough = self.enough_tokens is not None and len(said) >= self.enough_tokens
+            return len(said) >= self.new_tokens or (enough and ends_sentence(token_pieces(tokenizer, said[-1:])[0]))
+
+        return rule
 
 
 @dataclass(frozen=True)
@@ -93,7 +106,7 @@ def answer_stream(
     text, segmenter, said = TextStream(parts.tokenizer), parts.segmenter.fresh(), _Said()
     budget, first = Budget(limits.samples), 0
     sampling = replace(parts.sampling, seed=limits.seed)
-    line = Line(asked.row, parts.stop, lambda ids: len(ids) >= limits.new_tokens, sampling, recurs=True)
+    line = Line(asked.row, parts.stop, limits.is_over(parts.tokenizer), sampling, recurs=True)
     made_of: Iterator[Said | Call | None] = decoding(parts.s2t, line)
     if parts.dialect.tools:
         made_of = sorted_calls(parts.tokenizer, parts.dialect.tools, parts.prompt.after, made_of)
@@ -127,7 +140,7 @@ def answer_stream(
 def begin_stream(parts: Parts, asked: Asked, decoding: Decoding) -> Iterator[Piece]:
     """Begin an answer in silence, to be gone on with by whoever keeps what is read (`Batch.begun`); yield WAIT as it goes."""
     if asked.understood:
-        line = Line(asked.row, parts.stop, lambda ids: len(ids) >= AHEAD, parts.sampling, recurs=True, draft=True)
+        line = Line(asked.row, parts.stop, at_most(AHEAD), parts.sampling, recurs=True, draft=True)
         yield from (WAIT for made in decoding(parts.s2t, line) if made is None)
 
 
@@ -238,7 +251,7 @@ def answer_batch(parts: Parts, asked: Sequence[Asked], limits: Limits, speak: bo
     """Return what `answer_stream` would, for many questions at once."""
     rows = [one.row for one in asked if one.understood]
     sampling = replace(parts.sampling, seed=limits.seed)
-    thought = iter(parts.s2t.generate(rows, parts.stop, limits.new_tokens, sampling) if rows else ())
+    thought = iter(parts.s2t.generate(rows, parts.stop, limits.is_over(parts.tokenizer), sampling) if rows else ())
     answers, said = [], []
     for one in asked:
         segment = _Said()

@@ -252,6 +252,14 @@ def decode(
             yield made
 
 
+IsOver = Callable[[list[int]], bool]  # whether a row that has said these tokens ends here
+
+
+def at_most(tokens: int) -> IsOver:
+    """Return the rule that ends a row after so many tokens."""
+    return lambda said: len(said) >= tokens
+
+
 Said = tuple[int, torch.Tensor]  # a token, and the state (W,) that predicts it
 Decoding = Callable[[Decoder, Line], Iterator[Said | None]]  # what a line says; None where that takes another step
 

@@ -19,8 +19,8 @@ from transformers import PreTrainedConfig
 
 from echox.errors import ModelError
 from echox.models.adapter import AdapterConfig, AdapterOutput, SpeechAdapter
-from echox.models.bounds import Classes, Factor, Flag, Share, Small, Text, TokenId, Tokens, check_values
-from echox.models.decoding import decode
+from echox.models.bounds import Classes, Factor, Flag, Positions, Share, Small, Text, TokenId, Tokens, check_values
+from echox.models.decoding import IsOver, decode
 from echox.models.io import CONFIG, Part, load_config, load_module, save_part, settings_from
 from echox.models.lora import LoraSettings, LoraWeights
 from echox.models.ragged import pad_right
@@ -44,7 +44,8 @@ class S2TConfig(PreTrainedConfig):
     system: Text = ""  # system text of every prompt
     hears: Flag = True  # False: no CTC adapter, since a listener hears for it (generate/ears.py)
     ctc_classes: Classes = 0  # LLM tokens that CTC tells apart; the blank comes on top
-    max_new_tokens: Tokens = 48
+    enough_tokens: Positions | None = 48  # an answer of so many tokens ends with its sentence; none: the LLM ends it
+    max_new_tokens: Tokens = 80
     no_repeat_ngram: Small = 4  # no run of so many answer tokens occurs twice (small models loop); 0: no such rule
     temperature: Factor = 0.0  # of answer tokens; 0: greedy
     top_p: Share = 1.0
@@ -200,11 +201,11 @@ class SpeechToText(Part[S2TConfig]):
 
     @torch.inference_mode()
     def generate(
-        self, prompts: Sequence[Row], stops: Collection[int], limit: int, sampling: Sampling | None = None
+        self, prompts: Sequence[Row], stops: Collection[int], is_over: IsOver, sampling: Sampling | None = None
     ) -> list[Generated]:
-        """Return the answers to prompts in LLM width, without their stop tokens, of at most `limit` tokens."""
+        """Return the answers to prompts in LLM width, without their stop tokens; each ends at the latest when it `is_over`."""
         answers = [Generated([], []) for _ in prompts]
-        for step in decode(self, prompts, stops, lambda _, said: len(said) >= limit, sampling or self.sampling):
+        for step in decode(self, prompts, stops, lambda _, said: is_over(said), sampling or self.sampling):
             for row, token, state_H in zip(step.rows, step.tokens, step.states_BW, strict=True):
                 answers[row].ids.append(token)
                 answers[row].states.append(state_H)

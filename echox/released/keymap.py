@@ -83,6 +83,7 @@ def s2t_config(config: ReleasedConfig) -> S2TConfig:
         segment_prefix=config.segment_prefix_id,
         system=SYSTEM,
         ctc_classes=llm.vocab_size - 1,
+        enough_tokens=None,
         max_new_tokens=512,
         no_repeat_ngram=0,
         temperature=0.2,

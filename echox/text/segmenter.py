@@ -15,12 +15,18 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol, Self
 
 SENTENCE_ENDS = (".", "!", "?", ":", ";", '."', "\n")
+FULL_STOPS = (".", "!", "?", '."', '!"', '?"', ".)", "\n")
 CLAUSE_ENDS = (",", " -", ")")
 FUNCTION_WORDS = frozenset(
     "a an the and or but nor of in on at by for from with to into over under about than that which who whose when where "
     "because while if as is are was were be been has have had do does did can could will would may might must should it he "
     "she they we i you this these those its his her their our my your not no".split()
 )
+
+
+def ends_sentence(text: str) -> bool:
+    """Say whether a text ends as a whole sentence does."""
+    return text.rstrip(" ").endswith(FULL_STOPS)
 
 
 class Segmenter(Protocol):

@@ -21,6 +21,7 @@ from torch import nn
 from echox.data.batching import BucketedBatches
 from echox.data.example import Example, QuestionData, padded_states, read_examples
 from echox.errors import ConfigError
+from echox.models.decoding import at_most
 from echox.models.echo import EchoDecoder
 from echox.models.llm import Place, load_llm, load_tokenizer, token_pieces
 from echox.models.lora import LoraSettings, attach_lora, buffer_name, lora_state
@@ -94,7 +95,7 @@ class EchoTargets:
         with still(self.s2t):
             if self.recipe.text == "free":
                 asked = [self.s2t.row(self.prompt, [positions_NH]) for positions_NH in self.positions(rows)]
-                made = self.s2t.generate(asked, self.stop, self.recipe.max_new_tokens)
+                made = self.s2t.generate(asked, self.stop, at_most(self.recipe.max_new_tokens))
             else:
                 made = self.forced(rows)
             return self.say(made)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from echox.errors import ConfigError, ModelError
+from echox.models.decoding import at_most
 from echox.models.llm import load_llm, load_tokenizer
 from echox.models.lora import LoraSettings, attach_lora, lora_state
 from echox.models.s2t import S2TConfig, S2TInputs, SpeechToText
@@ -34,14 +35,14 @@ def test_generation_in_company_and_its_states(folder):
     rows = [row[mask] for row, mask in zip(heard.kept_BNH, heard.mask_BN, strict=True)]
     rows.append(model.embed(encode(tokenizer, "Who is the king?")))
     asked = [model.row(prompt, [row]) for row in rows]
-    together = model.generate(asked, stop, 7)
+    together = model.generate(asked, stop, at_most(7))
     for row, made in zip(asked, together, strict=True):
-        alone = model.generate([row], stop, 7)[0]
+        alone = model.generate([row], stop, at_most(7))[0]
         assert alone.ids == made.ids and len(made.ids) > 0
         torch.testing.assert_close(alone.states_NH(32), made.states_NH(32), atol=1e-4, rtol=1e-3)
     frames = torch.randn(1, 30, 8)
     heard = model.hear(frames, torch.tensor([30]))
-    made = model.generate([model.row(prompt, [heard.kept_BNH[0]])], stop, 5)[0]
+    made = model.generate([model.row(prompt, [heard.kept_BNH[0]])], stop, at_most(5))[0]
     forced = model(S2TInputs(frames, torch.tensor([30]), prompt.before, prompt.after, [made.ids]))
     torch.testing.assert_close(forced.hidden_BLH[0], made.states_NH(32), atol=1e-4, rtol=1e-3)
 
@@ -53,7 +54,7 @@ def test_no_run_of_tokens_is_said_twice(folder, size):
 
     def say(ngram):
         model.config.no_repeat_ngram = ngram
-        return model.generate([model.row(prompt, question)], set(), 24)[0].ids
+        return model.generate([model.row(prompt, question)], set(), at_most(24))[0].ids
 
     plain, said = say(0), say(size)
     runs = [tuple(said[i : i + size]) for i in range(len(said) - size + 1)]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from echox.generate.parts import with_config
-from echox.models.decoding import alone
+from echox.models.decoding import alone, at_most
 from echox.models.llm import CPU
 from echox.models.ragged import unpad
 from echox.models.sampling import GREEDY
@@ -39,7 +39,7 @@ def heard(parts, frames_BTD):
 
 
 def greedy(parts, tokens, rows: list[Row], limit=60):
-    made = parts.s2t.generate(rows, {tokens.eot}, limit, GREEDY)
+    made = parts.s2t.generate(rows, {tokens.eot}, at_most(limit), GREEDY)
     return [one.ids for one in made], [one.states_NH(64) for one in made]
 
 
