@@ -60,8 +60,8 @@ def load_questions(
     found = questions if questions is not None else find_local(data or Path(), suite)
     if not form and (questions is not None or found.suffix == ".tsv"):
         return read_questions(found, audio_dir, spoken), suite or found.name
-    own = "openaudiobench" if found.suffix == ".csv" else SUITES[suite].form
-    items = read_items(found, form or own, audio_dir)
+    form = form or ("openaudiobench" if found.suffix == ".csv" else SUITES[suite].form)
+    items = read_items(found, form, audio_dir)
     check_questions(items, found, spoken)
     return items, suite or found.name
 
