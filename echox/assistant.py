@@ -207,7 +207,8 @@ class SpeechAssistant:
             self.parts.speaking()
         config = self.parts.s2t.config
         samples = samples_of(max_seconds, self.sample_rate)
-        return answer.Limits(config.max_new_tokens, samples, seed, config.enough_tokens)
+        enough = None if self.parts.dialect.tools else config.enough_tokens  # a call may hold a full stop
+        return answer.Limits(config.max_new_tokens, samples, seed, enough)
 
 
 def _user_turn(question: Question) -> Turn:

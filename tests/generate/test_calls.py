@@ -135,6 +135,7 @@ def test_an_answer_says_its_words_then_its_calls_and_goes_on_from_what_came_back
     assert read[1] > read[0]
     assert assistant.decoding_by(scripted).ask(typed=ASKED.text, text_only=True).calls == []
     assert calling.parts.sampling.no_repeat_ngram == 0 and assistant.parts.sampling.no_repeat_ngram == 4
+    assert calling._limits(None).enough_tokens is None and assistant._limits(None).enough_tokens == 48
     real = assistant.decoding_by(alone).calling([WEATHER]).ask(typed=ASKED.text, text_only=True)
     assert real.finish in ("length", "stop", "empty") and real.calls == []
     ask = Ask(history=history, tools=(WEATHER,), text_only=True)
