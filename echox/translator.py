@@ -138,7 +138,7 @@ class SpeechTranslator:
             seconds,
             None if said.audio is None else seconds,
             said.finish,
-            list(said.unit_words),
+            unit_words=list(said.unit_words),
         )
 
 

@@ -354,7 +354,7 @@ def _check(question: Question) -> None:
         load_audio(question.name if question.sound is None else question.sound, max_seconds=QUESTION_SECONDS)
 
 
-def attempt(work: Callable[..., None], *arguments: Any) -> EchoxError | None:
+def attempt(work: Callable[..., Any], *arguments: Any) -> EchoxError | None:
     """Run `work` and return the error that a user can put right, so that other questions still run."""
     try:
         work(*arguments)

@@ -5,6 +5,7 @@ Nothing here is any good; it is for `runs/debug.sh` and the tests, which need re
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -106,7 +107,7 @@ def _tokenizer(texts: list[str], specials: list[str]) -> Tokenizer:
 
 
 def _whisper(width: int = 16, layers: int = 2, **others: int) -> WhisperConfig:
-    sizes = {
+    sizes: dict[str, Any] = {
         "d_model": width,
         "encoder_layers": layers,
         "decoder_layers": 1,
