@@ -30,11 +30,12 @@ QUESTIONS = ["What is the capital of France?", "Who is the king?", "Is it?"]
 
 def test_a_packed_model_may_speak_with_a_teachers_decoder(toy_model, monkeypatch):  # noqa: F811
     monkeypatch.chdir(toy_model.parents[2])
-    changes = ["vocoder=out/debug/voice/final", "out=out/debug/model_voice"]
+    changes = ["vocoder=out/debug/voice/final", "out=out/debug/model_voice", "phrases={first_phrase: 3, early: 3}"]
     model = SpeechAssistant.load(str(run_recipe(RECIPES / "pack.yaml", changes)), device="cpu", dtype="float32")
     reply = model.say("The answer is Paris.")
     assert model.sample_rate == reply.sample_rate == 24_000 and reply.audio.dtype == np.float32
     assert np.isfinite(reply.audio).all()
+    assert (model.parts.segmenter.first_phrase, model.parts.segmenter.early) == (3, 3)
 
 
 def test_spoken_question_to_spoken_answer(assistant, tmp_path):

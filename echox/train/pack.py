@@ -14,7 +14,7 @@ from echox.errors import ModelError
 from echox.features.ssl import HiddenStates
 from echox.files import copy_file, inside, read_json, write_folder, write_text
 from echox.generate.ears import TOKENIZER
-from echox.generate.parts import MODEL_TYPE
+from echox.generate.parts import MODEL_TYPE, PhraseSettings
 from echox.hub_source import LlmSource
 from echox.models.echo import EchoDecoder
 from echox.models.encoder import SpeechEncoder
@@ -51,6 +51,7 @@ class Recipe(Settings):
     unit_language: Path
     llm: Annotated[dict[str, Any], known(LlmSource, LlmFolder)]
     llm_folder: Path | None = None  # copied to the folder that `llm` names
+    phrases: Annotated[dict[str, int], known(PhraseSettings)] = {}  # where phrases end a segment, if not by default
     about: str = ""
     int8: bool = False  # large matrices as int8 with a scale a row
 
@@ -82,7 +83,7 @@ def run(recipe: Recipe) -> Path:
             "encoder_layer": recipe.encoder_layer,
             "llm": recipe.llm,
             "about": recipe.about,
-        }
+        } | ({"phrases": recipe.phrases} if recipe.phrases else {})
         write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
 
     check_layer(recipe)
