@@ -17,7 +17,7 @@ from echox.errors import ModelError, OutputError
 from echox.files import locked, write_folder
 from echox.hub_source import LLM_VARIABLE, LlmSource, is_complete, write_marker
 
-SHIPPED = ("mini", "mini-st")  # folders inside the package
+SHIPPED = ("mini", "mini-st", "mini-es-en")  # folders inside the package
 
 
 def resolve_model(name: str | Path) -> Path:

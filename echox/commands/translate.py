@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from echox.generate.translation import Translation
 
 LONGEST_SECONDS = 600.0
-WRITER = "mini-st"  # writes Spanish
+SPEAKER, WRITER = "mini-es-en", "mini-st"  # the first says Spanish in English, the second writes English in Spanish
 Model = Annotated[
     str,
-    typer.Option("--model", help=f"A model folder, or a hub name owner/model; with --to text {WRITER} if not given."),
+    typer.Option("--model", help=f"A model folder, or a hub name; if not given {SPEAKER}, with --to text {WRITER}."),
 ]
 Beam = Annotated[int | None, typer.Option("--beam", min=1, max=100, help="Hypotheses in view; default: the model's.")]
 
@@ -41,8 +41,8 @@ def translate(
 ) -> None:
     """Translate speech into speech, or speech and typed text into text; exit status 1 where there is no translation."""
     ask.check_seconds(max_seconds)
-    model = model or (WRITER if to == "text" else "")
-    _check_usage(bool(recordings), bool(typed), to, model)
+    model = model or (WRITER if to == "text" else SPEAKER)
+    _check_usage(bool(recordings), bool(typed), to)
     ask.check_standard(as_json, output)
     if to == "text" and (output or out_dir):
         raise typer.BadParameter("--to text prints: leave -o and --out-dir out.")
@@ -69,7 +69,7 @@ def translate(
     ask.answer_each(names, problems, lambda: load_translator(model, device, dtype, to), answer, show_error)
 
 
-def _check_usage(spoken: bool, typed: bool, to: str, model: str) -> None:
+def _check_usage(spoken: bool, typed: bool, to: str) -> None:
     """Raise a usage error for what cannot be meant."""
     if spoken == typed:
         raise typer.BadParameter("give recordings, or --typed text.")
@@ -77,8 +77,6 @@ def _check_usage(spoken: bool, typed: bool, to: str, model: str) -> None:
         raise typer.BadParameter(f"--to {to} is unknown: choose speech or text.")
     if typed and to != "text":
         raise typer.BadParameter("typed text becomes text: add --to text.")
-    if not model:
-        raise typer.BadParameter("name a translator with --model.")
 
 
 def plan(names: list[str], output: Path | None, out_dir: Path | None) -> list[Path]:

@@ -82,7 +82,14 @@ def test_the_tree_names_what_is_there_and_nothing_else():
             entries.add(f"echox/{found[2]}" if inside else found[2])
     assert all((ROOT / entry).exists() for entry in entries), entries
     assert all((ROOT / entry).is_dir() == entry.endswith("/") for entry in entries)
-    hidden = {"echox/__init__.py", "echox/py.typed", "echox/__pycache__/", "echox/mini/", "echox/mini-st/"}
+    hidden = {
+        "echox/__init__.py",
+        "echox/py.typed",
+        "echox/__pycache__/",
+        "echox/mini/",
+        "echox/mini-st/",
+        "echox/mini-es-en/",
+    }
     here = {f"echox/{path.name}{'/' * path.is_dir()}" for path in (ROOT / "echox").iterdir()} - hidden
     assert {entry for entry in entries if entry.startswith("echox/") and entry != "echox/"} == here
 
