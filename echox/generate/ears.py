@@ -70,7 +70,7 @@ class Drafts:
 
 
 def _digest(wave_S: np.ndarray) -> bytes:
-    return hashlib.sha256(np.ascontiguousarray(wave_S)).digest()
+    return hashlib.sha256(wave_S.tobytes()).digest()
 
 
 class Ear(Protocol):
