@@ -106,7 +106,7 @@ def _tokenizer(texts: list[str], specials: list[str]) -> Tokenizer:
     return tokenizer
 
 
-def _whisper(width: int = 16, layers: int = 2, **others: int) -> WhisperConfig:
+def _whisper(width: int = 16, layers: int = 2, **others: Any) -> WhisperConfig:
     sizes: dict[str, Any] = {
         "d_model": width,
         "encoder_layers": layers,
