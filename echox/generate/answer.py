@@ -41,9 +41,7 @@ class Limits:
     new_tokens: int
     samples: int | None = None
     seed: int = 0
-    enough_tokens: int | None = (
-        None  # after so many it ends with its sentence, so that it is hardly ever cut in the middle
-    )
+    enough_tokens: int | None = None  # after so many it ends with its sentence, so that it is hardly ever cut
 
     def is_over(self, tokenizer: Any) -> IsOver:
         """Return the rule that ends an answer of this tokenizer's tokens."""

@@ -31,9 +31,7 @@ class Ask:
     say: str | None = None
     text_only: bool = False
     hear_only: bool = False  # the answer ends with what was heard
-    so_far: bool = (
-        False  # the question is still being asked: nothing is answered, what is found out now is kept for later
-    )
+    so_far: bool = False  # the question is still being asked: nothing is answered, what is found out is kept
     history: tuple[tuple[str, str], ...] = ()  # (role, text) of earlier turns, oldest first (text/prompt.py: Turn)
     instructions: str = ""
     tools: tuple[Tool, ...] = ()  # that the model may call
