@@ -1,7 +1,7 @@
 """One model for three tasks: speech or text in, text of another language out, and what was said by CTC (S-Align, spec B2.1).
 
     encoder frames ─linear─► convolutions (x4) ─┬─► CTC over the joint vocabulary, the decoder's own embeddings
-                                                └─► shrink: first frame of every run ─norm─┐
+                                                └─► shrink: one vector a run ─norm─────────┐
     source tokens ─embeddings────────────────────────────────────────┐                     │
                                                                      ▼                     ▼
                                                        the same transformer layers, each side with its own last norm
@@ -49,6 +49,9 @@ class TranslatorConfig(PreTrainedConfig):
     encoder_width: Annotated[int, Field(strict=True, ge=0, le=16_384)] = 0  # 0: it reads text only
     convolutions: Positive = 2  # each halves the frames
     kernel: Odd = 5
+    runs: Literal["states", "tokens"] = (
+        "states"  # what a run becomes: its first state (the paper), or the embedding it expects
+    )
     mask_after_shrink: Flag = True  # False: padding after shrinking is attended to, as released (spec B2.1 step 5)
     source: Text = "en"
     target: Text = "es"
@@ -87,6 +90,8 @@ class SpeechSide(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.run_norm = nn.LayerNorm(W)  # after shrinking
         self.last_norm = nn.LayerNorm(W)  # after the shared layers
+        if config.runs == "tokens":
+            self.gate = nn.Parameter(torch.zeros(W))  # of the state beside the expected embedding
 
     def forward(self, frames_BTD: torch.Tensor, lengths_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return states (B, T', W), zero beyond their lengths (B,): a row is the same alone and in any batch."""
@@ -144,11 +149,35 @@ class SpeechTranslatorModel(Part[TranslatorConfig]):
         logits = heard.logits_BTV.detach().float()
         if noise:
             logits = logits - torch.empty_like(logits).exponential_().log()
-        runs = first_of_runs(logits.argmax(-1), heard.frames_B)
-        states_BNW, mask_BN = take_rows(heard.states_BTW, runs)
-        tokens_BN = take_rows(logits.argmax(-1)[..., None], runs)[0][..., 0]
+        tokens_BT = logits.argmax(-1)
+        runs_BT = first_of_runs(tokens_BT, heard.frames_B)
+        if self.config.runs == "tokens":
+            return self._expected(heard, tokens_BT, runs_BT & (tokens_BT != BLANK))
+        states_BNW, mask_BN = take_rows(heard.states_BTW, runs_BT)
+        tokens_BN = take_rows(tokens_BT[..., None], runs_BT)[0][..., 0]
         mask_BN = mask_BN if self.config.mask_after_shrink else torch.ones_like(mask_BN)
         return Positioned(self.speech.run_norm(states_BNW), mask_BN, tokens_BN)
+
+    def _expected(self, heard: Heard, tokens_BT: torch.Tensor, runs_BT: torch.Tensor) -> Positioned:
+        """Return for every wanted run the embedding that CTC expects where it speaks, its state behind a gate, and then the end.
+
+        Sure of its tokens and with the gate at zero, speech is to the shared layers what its transcript is.
+        """
+        assert self.speech is not None  # noqa: S101  it was heard
+        logits_BNV, mask_BN = take_rows(heard.logits_BTV, runs_BT)
+        spoken = torch.arange(logits_BNV.shape[-1], device=mask_BN.device) != BLANK
+        shares_BNV = logits_BNV.masked_fill(~spoken, -torch.inf).softmax(-1)
+        scale = self.text.model.encoder.embed_tokens.embed_scale
+        vectors_BNW = shares_BNV @ self.embeddings_VW * scale
+        vectors_BNW = vectors_BNW + self.speech.gate * self.speech.run_norm(take_rows(heard.states_BTW, runs_BT)[0])
+        tokens_BN = take_rows(tokens_BT[..., None], runs_BT)[0][..., 0]
+        tokens_BN = nn.functional.pad(tokens_BN.masked_fill(~mask_BN, PAD), (0, 1), value=PAD)
+        counts_B1 = mask_BN.sum(1, keepdim=True)
+        tokens_BN = tokens_BN.scatter(1, counts_B1, END)
+        vectors_BNW = torch.where(
+            (tokens_BN == END)[..., None], self.embed(tokens_BN), nn.functional.pad(vectors_BNW, (0, 0, 0, 1))
+        )
+        return Positioned(vectors_BNW, within(counts_B1[:, 0] + 1, tokens_BN.shape[1]), tokens_BN)
 
     def unshrunk(self, heard: Heard) -> Positioned:
         """Return every frame: what the shared layers read before shrinking begins (spec B2.7)."""

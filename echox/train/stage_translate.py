@@ -54,7 +54,7 @@ class Recipe(TrainingRecipe):
 
     stage: Literal["translate"]
     vocabulary: Path | None = None  # folder of stage `vocabulary`; none: that of `start`
-    start: Path | None = None  # a text model to begin with
+    start: Path | None = None  # a text model to begin with, or a model that hears already
     model: Annotated[dict[str, Any], known(TranslatorConfig)] = {}
     data: TripleData
     encoder: EncoderSettings | None = None  # none: data.states
@@ -147,7 +147,7 @@ def load_pieces(recipe: Recipe) -> Pieces:
 
 
 def build_model(recipe: Recipe, pieces: Pieces, encoder_width: int) -> SpeechTranslatorModel:
-    """Return a new model, with the text weights of `start` where there is one; ConfigError when its sizes differ."""
+    """Return a new model, with the weights of `start` where there is one; ConfigError when its sizes differ."""
     rule = recipe.data.source
     written = {"source_lower": rule.lower, "source_punctuation": rule.punctuation}
     sizes: dict[str, Any] = dict(recipe.model) | written | {"vocab_size": pieces.size, "encoder_width": encoder_width}
@@ -162,6 +162,10 @@ def build_model(recipe: Recipe, pieces: Pieces, encoder_width: int) -> SpeechTra
     values = {name: getattr(text.config, name) for name in TranslatorConfig.__annotations__ if name != "model_type"}
     model = SpeechTranslatorModel(TranslatorConfig(**(values | sizes)))
     model.text.load_state_dict(text.text.state_dict())
+    if model.speech and text.speech:
+        model.speech.load_state_dict(text.speech.state_dict(), strict=False)  # all but a gate that is new
+    if model.speech and model.config.runs == "tokens" and text.config.runs == "states":
+        model.speech.last_norm.load_state_dict(text.text.model.encoder.layer_norm.state_dict())
     return model
 
 

@@ -1,11 +1,15 @@
 """The model of three tasks: shared layers, shrinking, rows alone and in company, files."""
 
+import math
+
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from echox.errors import InputError, ModelError
 from echox.models.speech_translator import (
+    BLANK,
+    PAD,
     Heard,
     Positioned,
     SpeechTranslatorModel,
@@ -73,7 +77,54 @@ def test_the_released_mask_is_a_setting(model):
     assert model.shrink(heard).mask_BN.all()
 
 
-def test_an_utterance_is_the_same_alone_and_in_a_batch(model):
+@pytest.fixture
+def expecting():
+    torch.manual_seed(0)
+    return SpeechTranslatorModel(TranslatorConfig(**SIZES, encoder_width=8, max_positions=32, runs="tokens")).eval()
+
+
+def test_speech_that_is_sure_of_its_tokens_is_read_as_its_transcript(expecting):
+    heard = heard_of([[0, 5, 5, 0, 6, 7], [0, 0, 8], [0, 0, 0]])
+    heard.logits_BTV *= 9
+    runs = expecting.shrink(heard)
+    assert [row[mask].tolist() for row, mask in zip(runs.tokens_BN, runs.mask_BN, strict=True)] == [
+        [5, 6, 7, 2],
+        [8, 2],
+        [2],
+    ]
+    tokens = runs.tokens_BN.masked_fill(~runs.mask_BN, PAD)
+    said, heard_states = expecting.read(tokens, runs.mask_BN), expecting.shared_layers(runs)
+    torch.testing.assert_close(heard_states.states_BNW[runs.mask_BN], said.states_BNW[runs.mask_BN])
+
+
+def test_a_run_in_doubt_lies_between_its_tokens_and_learns_through_the_doubt(expecting):
+    heard = heard_of([[0, 5, 0]])
+    heard.logits_BTV[0, 1, 9] = 9.0  # as likely as 5; all others e^-9 of them, the blank left out
+    heard.logits_BTV[0, 1, BLANK] = 8.0
+    heard.logits_BTV.requires_grad_()
+    vector = expecting.shrink(heard).states_BNW[0, 0]
+    shares = torch.full((40,), math.exp(-9.0))
+    shares[[5, 9]], shares[BLANK] = 1.0, 0.0
+    everything = expecting.embed(torch.arange(40)[None])[0]
+    everything[PAD] = expecting.embeddings_VW[PAD] * 4  # looked up, padding is the same row
+    torch.testing.assert_close(vector, (shares / shares.sum()) @ everything, atol=1e-5, rtol=1e-4)
+    vector.sum().backward()
+    assert heard.logits_BTV.grad[0, 1].abs().sum() > 0 and heard.logits_BTV.grad[0, 1, BLANK] == 0
+
+
+def test_the_gate_lets_states_in(expecting):
+    heard = heard_of([[0, 5, 5, 6]])
+    before = expecting.shrink(heard).states_BNW
+    with torch.no_grad():
+        expecting.speech.gate.fill_(0.5)
+    more = expecting.shrink(heard).states_BNW - before
+    torch.testing.assert_close(more[0, :2], 0.5 * expecting.speech.run_norm(heard.states_BTW[0, [1, 3]]))
+    assert not more[0, 2].any()  # the end
+
+
+@pytest.mark.parametrize("kind", ["model", "expecting"])
+def test_an_utterance_is_the_same_alone_and_in_a_batch(kind, request):
+    model = request.getfixturevalue(kind)
     frames, lengths = torch.randn(3, 40, 8), torch.tensor([40, 21, 7])
     together = model.shared_layers(model.shrink(model.hear(frames, lengths)))
     for b, length in enumerate(lengths.tolist()):
