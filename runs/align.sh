@@ -4,13 +4,13 @@
 #   TATOEBA=file     spa-eng.zip of manythings.org/anki; otherwise it is downloaded
 #   WHISPER=folder   Whisper tiny.en as a transformers folder; otherwise openai/whisper-tiny.en is fetched from the hub
 #   KOKORO=folder    kokoro-v1.0.int8.onnx, vocab.json, voices/: the held-out voices of the test set
-#   ARMS="..."       arms to train, by default none h_align s_align s_align_mix; SEEDS="0 1 2" trains each so often
+#   ARMS="..."       arms to train, by default none h_align s_align s_align_mix s_align_tokens; SEEDS="0 1 2" trains each so often
 # Needs: pip install "openechox[prepare,train,eval]"; apt-get install flite
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python}
 OUT=out/align
-ARMS=${ARMS:-none h_align s_align s_align_mix}
+ARMS=${ARMS:-none h_align s_align s_align_mix s_align_tokens}
 SEEDS=${SEEDS:-0}
 mkdir -p "$OUT/sources"
 train() { "$PYTHON" -m echox.cli train "$@"; }

@@ -40,7 +40,7 @@ def qa(
     typed_from: shared.TypedFrom = None,
     model: Model = "mini",
     endpoint: Endpoint = "",
-    arms: Annotated[str, typer.Option(help="t2t, t2t-off, s2t, s2s, teacher, cascade.")] = "t2t,s2t,s2s",
+    arms: Annotated[str, typer.Option(help="t2t, t2t-form, t2t-off, s2t, s2s, teacher, cascade.")] = "t2t,s2t,s2s",
     judge: JudgeName = "",
     judge_window: Window = 15,
     recogniser: Annotated[str, typer.Option(help="Recogniser of the cascade; the judge if not given.")] = "",

@@ -12,7 +12,7 @@ import numpy as np
 from echox.eval import stats
 from echox.eval.stats import Interval
 
-ORDER = ("t2t-off", "t2t", "s2t", "s2s", "teacher", "cascade")
+ORDER = ("t2t-off", "t2t", "t2t-form", "s2t", "s2s", "teacher", "cascade")
 
 Items = Sequence[dict[str, Any]]
 

@@ -1,6 +1,7 @@
 """Spoken question answering by arms: what the language model knows, what hearing costs, and what speaking costs.
 
     t2t       typed question -> text                      the language model as it ships (adapters on)
+    t2t-form  the same with a capital and a "?" -> text    shows what form brings: what is heard has it
     t2t-off   typed question -> text, adapters off        the language model before it learned to hear
     s2t       spoken question -> text                     scored on the text
     s2s       spoken question -> speech -> judge          scored on what the judge heard
@@ -30,7 +31,7 @@ from echox.eval.scorers.answers import Scorer
 from echox.eval.tasks.spoken_answers import spoken_record
 from echox.generate.types import Question
 
-ARMS = ("t2t", "t2t-off", "s2s", "s2t", "teacher", "cascade")
+ARMS = ("t2t", "t2t-form", "t2t-off", "s2s", "s2t", "teacher", "cascade")
 """Every arm, in the order in which they run: s2s before s2t and teacher, which use its text."""
 SPOKEN_QUESTION = frozenset({"s2s", "s2t", "teacher", "cascade"})
 SPOKEN_ANSWER = frozenset({"s2s", "teacher", "cascade"})
@@ -107,8 +108,9 @@ def _batch_size(run: QaRun) -> int:
 def _run_batch(run: QaRun, arm: str, batch: Sequence[Item], results: Results, replies: dict[str, Any]) -> None:
     """Run one arm on one batch and append its items; `replies` carries s2s's answers to the arms after it."""
     heard: list[str | None] = [None] * len(batch)
-    if arm in ("t2t", "t2t-off"):
-        answers = ask_all(run.subject, [Question(typed=item.question) for item in batch], True, **run.options)
+    if arm in ("t2t", "t2t-form", "t2t-off"):
+        form = in_form if arm == "t2t-form" else str
+        answers = ask_all(run.subject, [Question(typed=form(item.question)) for item in batch], True, **run.options)
     elif arm == "teacher":
         answers = _teacher(run, batch, results, replies)
     elif arm == "cascade":
@@ -125,6 +127,12 @@ def _run_batch(run: QaRun, arm: str, batch: Sequence[Item], results: Results, re
         results.append(record)
         run.tell(1)
         _count_failures(run, record["error"])
+
+
+def in_form(question: str) -> str:
+    """Return a question as one writes it: a capital first, and at the end a question mark unless the sentence ends otherwise."""
+    question = question.strip()
+    return question[:1].upper() + question[1:] + ("" if question.endswith((".", "?", "!")) else "?")
 
 
 def _count_failures(run: QaRun, error: str) -> None:

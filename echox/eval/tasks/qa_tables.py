@@ -26,6 +26,8 @@ from echox.eval.tasks.spoken_answers import errors_note, speech_table
 
 GAPS = (
     ("s2t - t2t", "s2t", "t2t", "what hearing costs"),
+    ("s2t - t2t-form", "s2t", "t2t-form", "what hearing costs beside form"),
+    ("t2t-form - t2t", "t2t-form", "t2t", "what a capital and a question mark bring"),
     ("s2s - s2t", "s2s", "s2t", "what speaking costs"),
     ("t2t - t2t-off", "t2t", "t2t-off", "what the adapters cost on typed questions"),
     ("teacher - s2t", "teacher", "s2t", "what T2C, vocoder and judge cost"),
@@ -34,6 +36,7 @@ GAPS = (
     ("s2s / t2t", "s2s", "t2t", "what is kept of the typed answer"),
 )
 MOST_KINDS = 8
+FORM = "t2t-form"
 TYPED_ARMS = ("t2t-off", "t2t")
 """Arms that may be called T2T, the first one there is."""
 
@@ -109,7 +112,7 @@ def _shares(items: Items) -> tuple[str, ...]:
 
 
 def retention_table(settings: dict[str, Any], items: Items) -> Table:
-    """Return what every arm keeps of T2T, with intervals, over the questions that both have answered.
+    """Return what every arm keeps of T2T, and the later ones of T2T in form, with intervals, over the questions both have answered.
 
     `settings["retention"]` is {"pool": {kind: questions}}. No rows where no typed arm was run.
     """
@@ -117,6 +120,8 @@ def retention_table(settings: dict[str, Any], items: Items) -> Table:
     arms = arms_of(items)
     base = next((arm for arm in TYPED_ARMS if arm in arms), None)
     rows = [_kept_row(items, arm, base, pool) for arm in arms if base and arm != base]
+    if base and FORM in arms:
+        rows += [_kept_row(items, arm, FORM, pool) for arm in arms if arm not in (*TYPED_ARMS, FORM)]
     note = f"{names_note(settings)}; T2T: {base}. Set {settings.get('questions', '?')}: of a pool of "
     note += f"{sum(pool.values())} questions, {', '.join(f'{count} {kind}' for kind, count in pool.items())}. "
     note += "Net: accuracy over the pool as a share of T2T's, the wrong ones of the set standing for all of them. "
@@ -126,7 +131,7 @@ def retention_table(settings: dict[str, Any], items: Items) -> Table:
 
 
 def _kept_row(items: Items, arm: str, base: str, pool: dict[str, int]) -> tuple[str, ...]:
-    arms = by_arm(items)
+    arms, name = by_arm(items), f"{arm} / {FORM}" if base == FORM else arm
     both = [(own, typed) for typed, own in shared(arms[base], arms[arm])]
     scores_N2 = np.array([[own["score"], typed["score"]] for own, typed in both], float).reshape(-1, 2)
     same = [own["text"].strip() == typed["text"].strip() for own, typed in both]
@@ -137,4 +142,4 @@ def _kept_row(items: Items, arm: str, base: str, pool: dict[str, int]) -> tuple[
     kept, gained, alike = map(percent, shares)
     counts = (str(len(both)), str(int(right.sum())), str(int((~right).sum())))
     net = percent(stats.stratified_ratio(strata)) if sum(count > 0 for count in pool.values()) == len(strata) else "-"
-    return (arm, counts[0], counts[1], kept, counts[2], gained, alike, net)
+    return (name, counts[0], counts[1], kept, counts[2], gained, alike, net)

@@ -15,7 +15,7 @@ from echox.eval.questions import Item, safe_name
 from echox.eval.report.page import write_report
 from echox.eval.results import Results, read_results
 from echox.eval.scorers.answers import find_scorer
-from echox.eval.tasks.arms import ARMS, QaRun, choose_arms, run_arms
+from echox.eval.tasks.arms import ARMS, QaRun, choose_arms, in_form, run_arms
 from echox.eval.tasks.qa_tables import accuracy_table, gap_table, summarise
 
 SETTINGS = {"task": "qa", "model": "fake", "scorer": "qa-exist-match", "judge": "fake judge", "shard": "0/1"}
@@ -66,6 +66,16 @@ def test_every_arm_scores_what_it_should(tmp_path, questions, subject):
     assert spoken["text"] == "It is Paris." and spoken["transcript"] == "It is Harris." and spoken["text_score"] == 1
     assert (spoken["words"], spoken["word_edits"]) == (3, 1)
     assert (tmp_path / "o" / spoken["audio"]).is_file() and "signal" in spoken
+
+
+def test_a_question_in_form_has_a_capital_and_a_mark(tmp_path, subject):
+    questions = [
+        Item(str(n), text, ("Paris",)) for n, text in enumerate(("capital of France", " Capital of France?", "stop."))
+    ]
+    items = run(subject, None, tmp_path, questions, ("t2t", "t2t-form"))
+    assert [items["t2t", q.id]["score"] for q in questions] == [0, 0, 0]
+    assert [items["t2t-form", q.id]["score"] for q in questions] == [1, 1, 0]
+    assert [in_form(text) for text in ("stop.", "Éa va", "")] == ["Stop.", "Éa va?", "?"]
 
 
 def test_one_reply_serves_s2s_s2t_and_teacher(tmp_path, questions, subject):
@@ -273,7 +283,7 @@ def test_arms_are_checked_and_ordered():
 
 
 def test_tables_and_report_hold_the_names_the_gap_and_the_audio(tmp_path, questions, subject):
-    items = list(run(subject, FakeJudge(mishears={"Paris.": "Harris."}), tmp_path, questions, ARMS[:5]).values())
+    items = list(run(subject, FakeJudge(mishears={"Paris.": "Harris."}), tmp_path, questions, ARMS[:6]).values())
     gaps = {row[0]: row[2] for row in gap_table(items, "").rows}
     assert gaps["s2t - t2t"].startswith("-33.3 [") and gaps["s2s / t2t"].startswith("33.3 [")
     assert gaps["s2s - teacher"].startswith("0.0 [0.0, 0.0]")

@@ -156,6 +156,10 @@ def test_retention_by_hand():
     (row,) = retention_table(settings, items[:4] + items[6:10]).rows  # no wrong ones yet: nothing to scale
     assert row[7] == "-"
     assert retention_table(settings, _items("s2s", [1] * 6)).rows == ()
+    formed = items + _items("t2t-form", [1, 1, 0, 0, 0, 0])
+    against = {row[0]: row for row in retention_table(settings, formed).rows}
+    assert list(against) == ["t2t-form", "s2s", "s2s / t2t-form"] and against["t2t-form"][3].startswith("50.0 [")
+    assert against["s2s / t2t-form"][3].startswith("100.0 [") and against["s2s / t2t-form"][7].startswith("400.0 [")
     (row,) = retention_table(settings, _items("t2t", [1, 1, 1, 1, 0, 0]) + _items("s2t", [1, 1, 1, 1, 0, 0])).rows
     assert row[0] == "s2t" and row[7].startswith("100.0")
 
