@@ -5,12 +5,13 @@
 #   make check                   linter, formatter and types
 #
 # PYTHON=...       the interpreter to build .venv with (3.11 to 3.13; python3.11 is preferred)
+# PYTEST=...       options of pytest; by default two workers, a test file always in one of them
 # TORCH_INDEX=...  torch's own index, e.g. https://download.pytorch.org/whl/cpu for a CPU build where PyPI's wants CUDA
 
 QUESTION ?= examples/question.wav
 PYTHON ?=
 TORCH_INDEX ?=
-PYTEST ?= -q
+PYTEST ?= -q -n 2 --dist loadfile
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt

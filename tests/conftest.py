@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports torch: one core a worker
 WEIGHTS = os.environ.get("ECHOX_WEIGHTS")
 LOCAL = ("127.0.0.1", "::1", "localhost")
 

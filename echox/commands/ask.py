@@ -262,7 +262,7 @@ def json_line(name: str, reply: "Reply", place: Path | None, load_seconds: float
 
 def _answer_json(assistant: Any, question: Question, options: dict[str, Any], play_it: bool) -> None:
     reply = assistant.ask(**_asked(question), **options)
-    _refuse_unheard(question, reply.finish)
+    refuse_unheard(question.name, reply.finish)
     if question.output is not None:
         reply.save(question.output)
     typer.echo(json_line(question.name, reply, question.output, assistant.load_seconds))
@@ -280,7 +280,7 @@ def _answer_plain(assistant: Any, question: Question, options: dict[str, Any], p
             if piece.heard:
                 typer.echo(f"heard: {piece.heard}", err=to_pipe)
             finish = piece.finish or finish
-            _refuse_unheard(question, finish)
+            refuse_unheard(question.name, finish)
             if not begun and (piece.text or piece.finish):
                 typer.echo("answer: ", nl=False, err=to_pipe)
                 begun = True
@@ -302,9 +302,10 @@ def _answer_plain(assistant: Any, question: Question, options: dict[str, Any], p
         play(wave, assistant.sample_rate)
 
 
-def _refuse_unheard(question: Question, finish: str) -> None:
+def refuse_unheard(name: str, finish: str) -> None:
+    """Raise InputError where nothing was understood in the recording `name`."""
     if finish == "unheard":
-        raise InputError(f"nothing was understood in {question.name}: speak closer to the microphone, in English.")
+        raise InputError(f"nothing was understood in {name}: speak closer to the microphone, in the model's language.")
 
 
 @contextmanager

@@ -61,6 +61,7 @@ def translate(
     def answer(translator: Any, number: int) -> None:
         name, place = names[number], places[number]
         found = translator.translate(**{"typed" if typed else "sound": given[number]}, **options)
+        ask.refuse_unheard(name, found.finish)
         if place is None:
             _show_text(found, {"typed": name} if typed else {"recording": name, "heard": found.heard}, as_json)
         else:

@@ -35,6 +35,7 @@ from echox.text.pieces import Pieces
 MODEL_TYPE, KIND = "echox_translator", "joint"
 TOGETHER = 16  # pieces encoded and searched at once
 MOST_TOKENS = 256  # of one translation
+UNHEARD = Said(None, "", finish="unheard")  # where CTC finds no word, whatever is written would be invented
 
 
 class JointConfig:
@@ -127,7 +128,8 @@ class JointTranslator:
         """Yield a translation piece by piece as it is written, the likeliest token at every step."""
         parts = [self.text_states([typed])] if wave is None else []
         if wave is not None:
-            parts = [self.speech_states([piece])[0] for piece in cut_at_pauses(wave, self.longest)]
+            heard = [self.speech_states([piece]) for piece in cut_at_pauses(wave, self.longest)]
+            parts = [states for states, frames in heard if self.words(frames)[0]]
         said = ""
         for states in parts:
             tokens: list[int] = []
@@ -145,7 +147,8 @@ class JointTranslator:
             states, heard = self.speech_states(waves[first : first + TOGETHER])
             said, words = self._write(states, wanted), self.words(heard)
             found += [
-                Said(None, one.text, heard=text, finish=one.finish) for one, text in zip(said, words, strict=True)
+                Said(None, one.text, heard=text, finish=one.finish) if text else UNHEARD
+                for one, text in zip(said, words, strict=True)
             ]
         return found
 
@@ -171,6 +174,8 @@ def _joined(pieces: list[Said]) -> Said:
     text, heard = (
         " ".join(filter(None, words)) for words in zip(*((one.text, one.heard) for one in pieces), strict=True)
     )
+    if not heard:
+        return UNHEARD
     finish = "length" if any(one.finish == "length" for one in pieces) else "stop"
     return Said(None, text, heard=heard, finish=finish if text else "empty")
 

@@ -10,6 +10,7 @@ from echox import SpeechTranslator
 from echox.audio import save_wav
 from echox.cli import app
 from echox.errors import ConfigError, InputError, ModelError
+from echox.generate.joint import JointTranslator
 from echox.models.speech_translator import SpeechTranslatorModel, TranslatorConfig
 from echox.text.pieces import Pieces
 from echox.train.run import run_recipe
@@ -71,6 +72,18 @@ def test_long_recordings_are_heard_in_pieces(translator):
     assert translator.translate(long).finish in ("stop", "length") and isinstance(
         translator.transcribe(long, beam=4), str
     )
+
+
+def test_where_nothing_is_heard_nothing_is_invented(folder, translator, tmp_path, monkeypatch):
+    monkeypatch.setattr(JointTranslator, "words", lambda self, heard, beam=1: [""] * len(heard.logits_BTV))
+    for found in translator.translate([sounds()[0], np.tile(sounds()[2], 30)]):
+        assert (found.text, found.heard, found.finish) == ("", "", "unheard")
+    assert list(translator.stream(sounds()[0])) == []
+    save_wav(tmp_path / "a.wav", sounds()[0], RATE)
+    shown = CliRunner().invoke(
+        app, ["translate", str(tmp_path / "a.wav"), "--to", "text", "--model", str(folder / "joint")]
+    )
+    assert shown.exit_code == 1 and "nothing was understood in" in shown.stderr and not shown.stdout
 
 
 def test_int8_is_the_same_model_nearly(folder):
