@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from echox import ConfigError, InputError, ModelError, Question, SpeechAssistant
 from echox.audio import save_wav
@@ -90,6 +91,24 @@ def test_an_attention_ear_and_an_untrained_echo_decoder_answer_too(listening_mod
     assert typed.text == reply.text or not reply.heard  # the LLM reads what was heard as if it had been typed
     said = assistant.say("The answer is Paris.")
     assert assistant.parts.echo.t2c is assistant.parts.t2c and len(said.units)
+
+
+def test_an_echo_decoder_of_tokens_alone_reads_acronyms_as_they_are_said(listening_model):  # noqa: F811
+    model = SpeechAssistant.load(str(listening_model), device="cpu", dtype="float32")
+    parts = model.parts
+    ids = encode(parts.tokenizer, "The FBI.")
+    segment = answer._Segment(
+        token_pieces(parts.tokenizer, ids), ids, [torch.randn(parts.s2t.embeddings_VH.shape[1]) for _ in ids]
+    )
+    said = encode(parts.tokenizer, "The eff-bee-eye.")
+    positions, layout = answer._read(parts, segment)
+    torch.testing.assert_close(positions, parts.s2t.embed(said).float())
+    assert len(layout.owners_C.unique()) == len(said)
+    assert model.say("The FBI.").units == model.say("The eff-bee-eye.").units
+    with torch.no_grad():
+        parts.echo.gate.fill_(0.5)  # states count: their tokens stay
+    positions, layout = answer._read(parts, segment)
+    assert len(positions) == len(layout.owners_C.unique()) == len(ids)
 
 
 def test_typed_batch_equals_typed_alone(assistant):

@@ -27,6 +27,8 @@ from echox.models.decoding import Decoding, IsOver, Line, Said, alone, at_most
 from echox.models.llm import text_of_pieces, token_pieces
 from echox.models.ragged import pad_left
 from echox.models.slots import Row
+from echox.models.spelling import TextLayout
+from echox.text.acronyms import name_letters
 from echox.text.prompt import Turn, encode
 from echox.text.segmenter import cut_text, ends_sentence
 
@@ -188,11 +190,23 @@ class Budget:
 
 def speak_states(parts: Parts, segment: _Segment, decoding: Decoding) -> Iterator[Piece]:
     """Yield the speech of one segment of an answer through the echo decoder."""
-    with torch.inference_mode():
-        positions_NH = parts.echo.positions(torch.stack(segment.states), parts.s2t.embed(segment.ids).float())
     t2c = parts.echo.t2c
-    words = decoding(t2c, t2c.line(positions_NH, parts.echo.layout(segment.pieces)))
+    words = decoding(t2c, t2c.line(*_read(parts, segment)))
     yield from voice(parts, words, text_of_pieces(segment.pieces))
+
+
+@torch.inference_mode()
+def _read(parts: Parts, segment: _Segment) -> tuple[torch.Tensor, TextLayout]:
+    """Return what the echo decoder reads of a segment, (N, H), and its layout.
+
+    One that reads tokens alone may be given others: those of the same words with acronyms spelt as they are said.
+    """
+    text = text_of_pieces(segment.pieces)
+    if parts.echo.reads_tokens_alone and (said := name_letters(text)) != text:
+        ids = encode(parts.tokenizer, said)
+        return parts.s2t.embed(ids).float(), parts.echo.layout(token_pieces(parts.tokenizer, ids))
+    embeddings_NH = parts.s2t.embed(segment.ids).float()
+    return parts.echo.positions(torch.stack(segment.states), embeddings_NH), parts.echo.layout(segment.pieces)
 
 
 def voice(parts: Parts, words: Iterator[Said | None], text: str) -> Iterator[Piece]:
@@ -221,8 +235,9 @@ def _trimmer(parts: Parts, text: str) -> TrimmedSpeech:
 
 def say_stream(parts: Parts, text: str, limits: Limits, decoding: Decoding = alone) -> Iterator[Piece]:
     """Yield the speech of any text through T2C."""
-    ids = encode(parts.tokenizer, text)
-    pieces, t2c = token_pieces(parts.tokenizer, ids), parts.t2c
+    t2c = parts.t2c
+    ids = encode(parts.tokenizer, name_letters(text) if t2c.config.spelling else text)
+    pieces = token_pieces(parts.tokenizer, ids)
     budget = Budget(limits.samples)
     for first, end in cut_text(pieces, parts.segmenter) if parts.trims else [(0, len(ids))]:
         positions_NH = t2c.embed_text(ids[first:end], parts.s2t.embeddings_VH).float()
@@ -288,9 +303,9 @@ def speak_batch(parts: Parts, answers: list[Answer], said: list[_Said], samples:
         for first, end in cut_text(one.pieces, parts.segmenter, scores):
             segment = one.cut(first, end)
             owners.append(answer)
-            embeddings_NH = parts.s2t.embed(segment.ids).float()
-            positions.append(parts.echo.positions(torch.stack(segment.states), embeddings_NH))
-            layouts.append(parts.echo.layout(segment.pieces))
+            positions_NH, layout = _read(parts, segment)
+            positions.append(positions_NH)
+            layouts.append(layout)
             texts.append(text_of_pieces(segment.pieces))
     spoken = parts.echo.t2c.generate(positions, layouts) if owners else []
     waves: dict[int, list[np.ndarray]] = {id(answer): [np.zeros(0, np.float32)] for answer in answers}

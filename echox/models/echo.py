@@ -73,6 +73,11 @@ class EchoDecoder(Part[EchoConfig]):
         """Names with which the tensors begin that another part stores."""
         return ("t2c.",) if self.config.shares_decoder else ()
 
+    @property
+    def reads_tokens_alone(self) -> bool:
+        """Whether nothing of the states comes through: the gate stands where it began."""
+        return self.config.tokens and not float(self.gate)
+
     def layout(self, pieces: list[str]) -> TextLayout:
         """Return where text tokens stand in the decoder, from their own texts, and what stands around their states."""
         return self.t2c.layout(pieces, self.config)

@@ -1,0 +1,29 @@
+"""Acronyms by the names of their letters: "FBI" is said "eff-bee-eye", "NASA" as it stands; it knows no model.
+
+A decoder that spells says "FBI" as it would "fib": capitals are no sign to it. On 30 sentences with acronyms the names more than halve
+the words that a judge mishears (LOG.md).
+"""
+
+import re
+
+ACRONYM = re.compile(r"(?<![\w.&-])[A-Z]{2,5}(?=\d?(?:'s|s)?(?![\w&]))")
+SHOUTED = re.compile(r"\b[A-Z]{2,}(?:\W+[A-Z]{2,}){2}\b")  # a headline
+ROMAN = re.compile(r"[IVX]+")
+NAMES = dict(zip(
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZ",
+    "ay bee see dee ee eff gee aitch eye jay kay ell em en oh pee cue ar ess tee you vee double-you ex why zee".split(),
+    strict=True,
+))  # fmt: skip
+SAID_AS_WORDS = frozenset(
+    "AIDS ASAP ASEAN COVID FIFA GIF JPEG LASER NAFTA NASA NATO OPEC PIN RADAR RAM ROM SARS SCUBA SIM SWAT UEFA ZIP".split()
+)
+
+
+def name_letters(text: str) -> str:
+    """Return `text` with the letters of every acronym as their names; where three words in a row are in capitals, as it is."""
+    return text if SHOUTED.search(text) else ACRONYM.sub(lambda match: _named(match[0]), text)
+
+
+def _named(word: str) -> str:
+    kept = word in SAID_AS_WORDS or ROMAN.fullmatch(word)
+    return word if kept else "-".join(NAMES[letter] for letter in word)
