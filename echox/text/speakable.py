@@ -3,7 +3,7 @@
     text --lines--> fold accents --> our few rules --kitten_text_processing--> words --> what no English voice can say is left out
 
 The library does the work; the rules are what it reads wrong (tests/text/test_speakable.py holds both). Only `echox say` uses
-this: a language model's own answer is spoken from its hidden states, whatever it wrote.
+this: a language model's own answer is spoken as it wrote it, but for acronyms (text/acronyms.py).
 """
 
 import re
