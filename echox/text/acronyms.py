@@ -1,7 +1,7 @@
 """Acronyms by the names of their letters: "FBI" is said "eff-bee-eye", "NASA" as it stands; it knows no model.
 
-A decoder that spells says "FBI" as it would "fib": capitals are no sign to it. On 30 sentences with acronyms the names more than halve
-the words that a judge mishears (LOG.md).
+A decoder that spells says "FBI" as it would "fib": capitals are no sign to it. On 30 sentences with acronyms the names more than
+halve the words that a judge mishears (LOG.md).
 """
 
 import re
