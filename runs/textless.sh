@@ -6,7 +6,7 @@
 #   JUDGE=name       recogniser that hears the translations (default whisper-base, CTranslate2)
 #   SENTENCES=n      how many pairs are spoken (default: all)
 #   LONGEST=n        words of the longest sentences (default: 14)
-#   STATES=1         read states of the frozen Whisper instead of filterbanks: phrases.yaml, meant with SENTENCES=42000 LONGEST=6
+#   STATES=1         read states of the frozen Whisper instead of filterbanks: phrases.yaml, meant with SENTENCES=58000 LONGEST=6
 # Needs: pip install "openechox[prepare,eval]"; apt-get install espeak-ng
 set -euo pipefail
 cd "$(dirname "$0")/.."
