@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Nothing -> a model folder that answers, through every stage at toy size: about a minute on two cores, no network.
+# Nothing -> a model folder that answers, through every stage at toy size: four minutes of one core, no network.
 # Usage: runs/debug.sh      (set PYTHON to choose an interpreter)
 set -euo pipefail
 cd "$(dirname "$0")/.."
