@@ -69,7 +69,7 @@ class SpeechAssistant:
             place = Place(where, pick_dtype(dtype, where, THEIRS[where.type]), device_map, quantize)
             parts = open_parts(folder, place, encoder, vocoder)
         else:
-            place = Place(where, pick_dtype(dtype, where), device_map, quantize)
+            place = Place(where, pick_dtype(dtype, where), device_map, quantize, packed=dtype is None)
             parts = load_parts(folder, llm, place, encoder, vocoder)
         return cls(parts, time.perf_counter() - started)
 

@@ -21,6 +21,7 @@ from echox.errors import InputError, ModelError
 from echox.generate.checks import samples_of
 from echox.generate.translation import Said, Translates, Translation, Wanted, Writes
 from echox.hub import resolve_model
+from echox.models.llm import Place
 
 MODEL_TYPE = "echox_translator"
 KINDS = {"textless": "echox.generate.textless", "joint": "echox.generate.joint"}
@@ -40,7 +41,7 @@ class SpeechTranslator:
         started = time.perf_counter()
         folder, where = resolve_model(model), pick_device(device)
         kind = kind_of(folder)
-        loaded = import_module(KINDS[kind]).load(folder, where, pick_dtype(dtype, where))
+        loaded = import_module(KINDS[kind]).load(folder, Place(where, pick_dtype(dtype, where), packed=dtype is None))
         return cls(loaded, time.perf_counter() - started)
 
     @property

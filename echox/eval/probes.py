@@ -107,6 +107,8 @@ def untouched(model: Any) -> Any:
     parts = parts_of(model)
     if parts is None:
         raise ConfigError("this model has no adapters to turn off: leave the arm t2t-off out.")
+    if not parts.s2t.lora.names:
+        return model
     from echox.models.llm import Place, load_llm
 
     dtype = next(parts.s2t.llm.parameters()).dtype

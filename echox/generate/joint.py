@@ -27,6 +27,8 @@ from echox.hub import sharing
 from echox.models.bounds import Factor, Layers, Small, Text, Tokens, check_values
 from echox.models.hearing import Hearing
 from echox.models.io import read_config
+from echox.models.llm import Place
+from echox.models.packed import pack
 from echox.models.ragged import pad_right
 from echox.models.speech_translator import BLANK, END, PAD, Heard, Positioned, SpeechTranslatorModel
 from echox.text.cleaning import Cleaning, clean
@@ -180,8 +182,8 @@ def _joined(pieces: list[Said]) -> Said:
     return Said(None, text, heard=heard, finish=finish if text else "empty")
 
 
-def load(folder: Path, device: torch.device, dtype: torch.dtype) -> JointTranslator:
-    """Load a model folder of this kind; ModelError names what is missing or does not fit. It runs in float32 whatever `dtype`."""
+def load(folder: Path, place: Place) -> JointTranslator:
+    """Load a model folder of this kind; ModelError names what is missing or does not fit. It runs in float32 in any place."""
     path = Path(folder) / "config.json"
     values = read_config(folder)
     check_values(JointConfig, values, path)
@@ -189,10 +191,13 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> JointTransla
     model = SpeechTranslatorModel.load(Path(folder) / "translator")
     encoder = None
     if model.speech is not None:
-        place = sharing(folder, settings["shares"]) / "encoder"
-        encoder = Hearing.from_pretrained(place, settings["encoder_layer"]).to(device)
+        own = sharing(folder, settings["shares"]) / "encoder"
+        encoder = Hearing.from_pretrained(own, settings["encoder_layer"]).to(place.device)
+    model.to(place.device)
+    if place.packed:
+        pack(model)
     return JointTranslator(
-        model.to(device),
+        model,
         Pieces.load(Path(folder) / "translator"),
         encoder,
         settings["longest_seconds"] * SAMPLE_RATE,

@@ -24,7 +24,8 @@ from echox.models.encoder import SpeechEncoder
 from echox.models.io import NOT_OURS, load_config, load_module, read_config
 from echox.models.latent_vocoder import LatentVocoder, LatentVocoderConfig
 from echox.models.listener import Listener
-from echox.models.llm import Place, check_llm, load_llm, load_text_tokenizer, load_tokenizer
+from echox.models.llm import Place, check_llm, load_llm, load_text_tokenizer, load_tokenizer, pack_llm
+from echox.models.packed import pack
 from echox.models.s2t import SpeechToText
 from echox.models.sampling import Sampling
 from echox.models.spectral import SpectralConfig
@@ -225,6 +226,8 @@ def load_parts(
     tokenizer, language_model = load_tokenizer(llm_folder), load_llm(llm_folder, place)
     s2t = SpeechToText.load(folder / "s2t", language_model)
     s2t.lora.merge_into(language_model)
+    if place.packed and not s2t.lora.names:
+        pack_llm(language_model, llm_folder)
     parts = assemble(folder, config, whisper, layer, s2t, tokenizer)
     parts.llm_folder = llm_folder
     parts.ear = load_ear(folder, whisper, layer, s2t, tokenizer)
@@ -274,6 +277,8 @@ def settle(parts: Parts, place: Place, dtype: torch.dtype) -> None:
         module.eval().requires_grad_(False)
     for module in exact:
         module.to(place.device)
+    for decoder in (*modules[-2:], *exact[:1]) if place.packed and parts.voice else ():
+        pack(decoder)
 
 
 def _llm_folder(folder: Path, source: dict[str, Any], llm: str | Path | None) -> Path:

@@ -26,6 +26,8 @@ from echox.models.bounds import Factor, Layers, Small, Text, Tokens, check_value
 from echox.models.encoder import SpeechEncoder
 from echox.models.io import read_config
 from echox.models.latent_vocoder import LatentVocoder
+from echox.models.llm import Place
+from echox.models.packed import pack
 from echox.models.ragged import pad_right
 from echox.models.speech_to_units import SpeechToUnits
 from echox.models.vocoder import UnitVocoder
@@ -132,8 +134,8 @@ def translate_features(
     )
 
 
-def load(folder: Path, device: torch.device, dtype: torch.dtype) -> Textless:
-    """Load a textless model folder; `dtype` is the translator's, the vocoder's is float32. ModelError names what does not fit."""
+def load(folder: Path, place: Place) -> Textless:
+    """Load a textless model folder; the dtype is the translator's, the vocoder's is float32. ModelError names what does not fit."""
     config = read_config(folder)
     check_values(TextlessConfig, config, folder / "config.json")
     config = DEFAULTS | config
@@ -161,10 +163,12 @@ def load(folder: Path, device: torch.device, dtype: torch.dtype) -> Textless:
         voice,
     )
     check_parts(found, folder)
-    translator.to(device, dtype)
+    translator.to(place.device, place.dtype)
     for module in (translator, found.vocoder, encoder):
         if module is not None:
-            module.to(device).eval().requires_grad_(False)
+            module.to(place.device).eval().requires_grad_(False)
+    if place.packed:
+        pack(translator)
     return found
 
 

@@ -24,6 +24,7 @@ from transformers import PreTrainedConfig
 from echox.errors import ModelError
 from echox.models.bounds import Classes, Factor, Few, Heads, Layers, Positions, Text, Wide, Width, check_heads
 from echox.models.io import WholePart
+from echox.models.packed import Table
 from echox.models.stack import Stack
 from echox.models.whisper import Attention
 
@@ -108,7 +109,7 @@ class Listener(WholePart[ListenerConfig]):
         check_heads(config.width, config.heads, 1, config.model_type)
         if config.max_positions <= len(config.begin):
             raise ModelError(f"{config.model_type} has max_positions {config.max_positions}: no text fits in.")
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.width)
+        self.embed_tokens = Table(config.vocab_size, config.width)
         self.embed_positions = nn.Embedding(config.max_positions, config.width)
         self.layers: Stack[ListenerLayer] = Stack(ListenerLayer(config) for _ in range(config.layers))
         self.layer_norm = nn.LayerNorm(config.width)
@@ -158,7 +159,7 @@ class Listener(WholePart[ListenerConfig]):
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return scores (..., V) of states (..., W): the token table is the head."""
-        return hidden @ self.embed_tokens.weight.t().to(hidden.dtype)
+        return self.embed_tokens.scores(hidden)
 
     @torch.inference_mode()
     def generate(

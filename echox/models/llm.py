@@ -21,6 +21,7 @@ from echox.files import JSON_BYTES, read_json, read_text
 from echox.models.bounds import Classes, Heads, Layers, Wide, Width, check_values
 from echox.models.io import CONFIG, Unfilled, check_tensors, read_config, read_settings
 from echox.models.llama import LlamaConfig, LlamaLm
+from echox.models.packed import pack
 from echox.models.weights import WeightFiles
 
 EMBEDDINGS = "model.embed_tokens.weight"
@@ -117,13 +118,15 @@ class Place:
     """Where a model goes and in what numbers its LLM is held.
 
     `device_map` ("auto", or module names to devices) spreads the LLM over devices through accelerate; `quantize` ("int8", "nf4")
-    holds its linear layers in 8 or 4 bits through bitsandbytes.
+    holds its linear layers in 8 or 4 bits through bitsandbytes. With `packed`, steps of a few rows compute with the 4 or 8 bits that the
+    weights were stored in (models/packed.py).
     """
 
     device: torch.device = torch.device("cpu")
     dtype: torch.dtype = torch.float32
     device_map: str | dict[str, Any] | None = None
     quantize: str | None = None
+    packed: bool = False
 
     @property
     def spread(self) -> bool:
@@ -188,10 +191,7 @@ def _load_llama(folder: Path, sizes: LlamaConfig, dtype: torch.dtype) -> LlamaLm
     """Return our own Llama on the numbers of a folder, mapped from the disk where they are in `dtype` already."""
     with torch.device("meta"), Unfilled():
         llm = LlamaLm(sizes)
-    state = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            state |= {name: file.get_tensor(name).to(dtype) for name in file.keys()}  # noqa: SIM118 - no mapping
+    state = {name: value.to(dtype) for name, value in stored_weights(folder).items()}
     if sizes.tie_word_embeddings and EMBEDDINGS in state:
         state["lm_head.weight"] = state[EMBEDDINGS]
     llm.load_state_dict(state, assign=True)
@@ -200,6 +200,23 @@ def _load_llama(folder: Path, sizes: LlamaConfig, dtype: torch.dtype) -> LlamaLm
     values = read_settings(generation) if generation.exists() else read_config(folder)
     llm.generation_config = SimpleNamespace(eos_token_id=values.get("eos_token_id"))
     return llm
+
+
+def stored_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """Return the weights of an LLM folder by name as they are stored, mapped from the disk."""
+    found = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            found |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is not a mapping
+    return found
+
+
+def pack_llm(llm: Any, folder: Path) -> None:
+    """Let an LLM compute with the bits that the weights in its folder were stored in; it should not have been changed since."""
+    stored = stored_weights(folder)
+    if llm.config.tie_word_embeddings and EMBEDDINGS in stored:
+        stored["lm_head.weight"] = stored[EMBEDDINGS]
+    pack(llm, stored)
 
 
 def load_embeddings(folder: str | Path) -> torch.Tensor:

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from echox.models.packed import Table
 from echox.models.stack import Stack
 
 Keys = tuple[torch.Tensor, torch.Tensor]  # keys and values, (rows, H, N, E)
@@ -143,7 +144,7 @@ class TransformerDecoder(nn.Module):
     def __init__(self, vocabulary: int, layers: int, block: Block, pad: int) -> None:
         super().__init__()
         self.scale, self.width = math.sqrt(block.width), block.width
-        self.embedding = nn.Embedding(vocabulary, block.width, pad)
+        self.embedding = Table(vocabulary, block.width, pad)
         nn.init.normal_(self.embedding.weight, std=block.width**-0.5)
         self.dropout = nn.Dropout(block.dropout)
         self.layers: Stack[DecoderLayer] = Stack(DecoderLayer(block) for _ in range(layers))
@@ -157,7 +158,7 @@ class TransformerDecoder(nn.Module):
         x_BUD = self.dropout(x_BUD)
         for layer in self.layers:
             x_BUD = layer(x_BUD, layer.memory.keys(memory_BTD), mask_BT)
-        return nn.functional.linear(self.norm(x_BUD), self.embedding.weight)
+        return self.embedding.scores(self.norm(x_BUD))
 
     def start(self, memory_BTD: torch.Tensor, mask_BT: torch.Tensor) -> DecoderState:
         """Return the state before the first token."""
@@ -177,7 +178,7 @@ class TransformerDecoder(nn.Module):
         for number, layer in enumerate(self.layers):
             x_BKD, state.said[number] = layer.step(x_BKD, state.memory[number], state.mask_BT, state.said[number])
         state.length += 1
-        return nn.functional.linear(self.norm(x_BKD), self.embedding.weight)
+        return self.embedding.scores(self.norm(x_BKD))
 
 
 def sinusoids(length: int, width: int) -> torch.Tensor:

@@ -1,0 +1,167 @@
+"""Linear layers that compute with weights as they were stored, in 4 or 8 bits, wherever a step reads few rows.
+
+One token passes every weight once, so a step lasts as long as it takes to fetch them: a weight of 4 bits comes four times
+sooner than in bfloat16, eight times sooner than in float32. Nothing is quantised here. Weights that came from a file of 4 or 8
+bits lie on a grid; it is found again, and a matrix on none stays as it is.
+
+    nibbles      16 levels between the least and the greatest of 32 neighbours in a row   (GGUF's Q4_1)
+    bytes        255 levels around zero, one step a row                                   (models/int8.py)
+    two nibbles  255 levels around zero, one step for 32 neighbours                       (GGUF's Q8_0)
+
+Activations and results pass in bfloat16, sums are float32; more than ROWS rows are multiplied in the layer's own numbers, since
+there arithmetic is what lasts. The twin is the layer itself (`nn.Linear`), on the same weights.
+
+Legend: G blocks of 32 neighbours in a row, K inputs, N outputs, R rows.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import cache
+
+import torch
+from torch import nn
+from torch.nn.functional import linear
+
+BLOCK = 32
+ROWS = 16  # beyond, arithmetic in bfloat16 is faster where a processor has it
+PIECE = 512  # rows that are looked at together; torch packs 64 by 64
+LEAST = torch.finfo(torch.float32).tiny  # a step where all weights are zero
+NEAR = 0.125  # of a step: what float16 or bfloat16 may have moved a weight off its grid
+FAST = {"AVX2", "AVX512"}  # what torch has such kernels for; elsewhere it loops over single numbers
+
+Multiply = Callable[[torch.Tensor], torch.Tensor]  # bfloat16 (R, K) to bfloat16 (R, N)
+
+
+class PackedLinear(nn.Linear):
+    """A linear layer with a second way to multiply, taken for few rows."""
+
+    multiply: Multiply
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Return (..., N)."""
+        return few_rows(self.multiply, input, self.weight, self.bias)
+
+
+class Table(nn.Embedding):
+    """A token table that is a head too."""
+
+    multiply: Multiply | None = None
+
+    def scores(self, states: torch.Tensor) -> torch.Tensor:
+        """Return states (..., K) against every row of the table, (..., N)."""
+        return few_rows(self.multiply, states, self.weight)
+
+
+def few_rows(
+    multiply: Multiply | None, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return what `linear` does, by `multiply` where there are at most ROWS rows."""
+    if multiply is None or not 0 < x.numel() <= ROWS * x.shape[-1]:
+        return linear(x, weight.to(x.dtype), bias)
+    found = multiply(x.reshape(-1, x.shape[-1]).to(torch.bfloat16).contiguous()).to(x.dtype).view(*x.shape[:-1], -1)
+    return found if bias is None else found + bias
+
+
+def pack(module: nn.Module, stored: Mapping[str, torch.Tensor] | None = None) -> None:
+    """Give every linear layer and head table of `module` whose weights lie on a grid its second way, in place.
+
+    `stored` holds weights by name as their file has them, where the module's own are rounded. Nothing happens where `module` is on
+    another device than a processor with such kernels. Who changes weights afterwards packs again.
+    """
+    if not fast() or any(p.device.type != "cpu" for p in module.parameters()):
+        return
+    for name, child in module.named_modules():
+        if type(child) not in (nn.Linear, PackedLinear, Table):
+            continue
+        multiply = multiplier((stored or {}).get(f"{name}.weight", child.weight).detach())
+        if isinstance(child, Table):
+            child.multiply = multiply
+        elif multiply is not None:  # the very object stays: others may hold it too
+            child.__class__, child.multiply = PackedLinear, multiply
+        else:
+            child.__class__ = nn.Linear
+
+
+@cache
+def fast() -> bool:
+    """Say whether this processor and this torch multiply packed weights fast."""
+    wanted = ("_weight_int4pack_mm_for_cpu", "_convert_weight_to_int4pack_for_cpu", "_weight_int8pack_mm")
+    return torch.backends.cpu.get_cpu_capability() in FAST and all(hasattr(torch.ops.aten, name) for name in wanted)
+
+
+def multiplier(weight_NK: torch.Tensor) -> Multiply | None:
+    """Return how to multiply by a matrix in the bits that it was stored in; None where it lies on no grid."""
+    if weight_NK.shape[0] % 16 or weight_NK.shape[1] % BLOCK:
+        return None
+    for find, way in ((nibbles, by_nibbles), (bytes_by_row, by_bytes), (two_nibbles, by_two_nibbles)):
+        found = []
+        for rows_MK in weight_NK.split(PIECE):  # whatever stays in the processor's own memory is found fast
+            piece = find(rows_MK.float())
+            if piece is None:
+                break
+            found.append(piece)
+        else:
+            return way(*map(torch.cat, zip(*found, strict=True)))
+    return None
+
+
+def on_grid(levels: torch.Tensor) -> torch.Tensor | None:
+    """Return whole levels, or None where one of them is none."""
+    whole = levels.round()
+    return whole if float((levels - whole).abs_().max()) <= NEAR else None
+
+
+def nibbles(weight_NK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Return sixteen levels between the least and the greatest of 32 neighbours, packed, and what `_scales` returns of them."""
+    blocks_NGB = weight_NK.unflatten(1, (-1, BLOCK))
+    low, high = blocks_NGB.aminmax(dim=-1, keepdim=True)
+    step_NG1 = ((high - low) / 15).clamp_(min=LEAST)
+    level_NGB = on_grid((blocks_NGB - low).div_(step_NG1))
+    return None if level_NGB is None else (_pack(level_NGB), _scales(step_NG1, low + 8 * step_NG1))
+
+
+def by_nibbles(packed: torch.Tensor, scales_NG2: torch.Tensor) -> Multiply:
+    """Return the way through levels from 0 to 15: a weight is its block's middle and so many steps from level 8."""
+    scales_GN2 = scales_NG2.transpose(0, 1).contiguous()
+    return lambda x_RK: torch.ops.aten._weight_int4pack_mm_for_cpu(x_RK, packed, BLOCK, scales_GN2)
+
+
+def two_nibbles(weight_NK: torch.Tensor) -> tuple[torch.Tensor, ...] | None:
+    """Return 255 levels around zero, one step for 32 neighbours, as 16 * high - 128 + low: both packed, and their scales."""
+    blocks_NGB = weight_NK.unflatten(1, (-1, BLOCK))
+    step_NG1 = (blocks_NGB.abs().amax(-1, keepdim=True) / 127).clamp_(min=LEAST)
+    level_NGB = on_grid(blocks_NGB / step_NG1)
+    if level_NGB is None:
+        return None
+    high_NGB = ((level_NGB + 128) / 16).floor_()
+    low_NGB = level_NGB + 128 - 16 * high_NGB
+    scales = _scales(16 * step_NG1, 8 * step_NG1), _scales(step_NG1, torch.zeros_like(step_NG1))
+    return _pack(high_NGB), _pack(low_NGB), *scales
+
+
+def by_two_nibbles(
+    high: torch.Tensor, low: torch.Tensor, high_scales: torch.Tensor, low_scales: torch.Tensor
+) -> Multiply:
+    """Return the way through both nibbles."""
+    by_high, by_low = by_nibbles(high, high_scales), by_nibbles(low, low_scales)
+    return lambda x_RK: by_high(x_RK).float() + by_low(x_RK).float()
+
+
+def bytes_by_row(weight_NK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Return 255 levels around zero as bytes, and one step a row."""
+    step_N1 = (weight_NK.abs().amax(1, keepdim=True) / 127).clamp_(min=LEAST)
+    level_NK = on_grid(weight_NK / step_N1)
+    return None if level_NK is None else (level_NK.to(torch.int8), step_N1[:, 0].to(torch.bfloat16))
+
+
+def by_bytes(levels_NK: torch.Tensor, step_N: torch.Tensor) -> Multiply:
+    """Return the way through bytes."""
+    return lambda x_RK: torch.ops.aten._weight_int8pack_mm(x_RK, levels_NK, step_N)
+
+
+def _pack(level_NGB: torch.Tensor) -> torch.Tensor:
+    return torch.ops.aten._convert_weight_to_int4pack_for_cpu(level_NGB.flatten(1).int(), 1)
+
+
+def _scales(step_NG1: torch.Tensor, middle_NG1: torch.Tensor) -> torch.Tensor:
+    """Return what a level is worth and what level 8 stands for, (N, G, 2)."""
+    return torch.cat([step_NG1, middle_NG1], -1).to(torch.bfloat16)
