@@ -194,7 +194,7 @@ def load(folder: Path, place: Place) -> JointTranslator:
         own = sharing(folder, settings["shares"]) / "encoder"
         encoder = Hearing.from_pretrained(own, settings["encoder_layer"]).to(place.device)
     model.to(place.device)
-    if place.packed:
+    if place.packs:
         pack(model)
     return JointTranslator(
         model,

@@ -223,11 +223,12 @@ def load_parts(
     if not 1 <= layer <= whisper.num_layers:
         raise ModelError(f"{path} hears layer {layer}, encoder/ has layers 1 to {whisper.num_layers}.")
     llm_folder = _llm_folder(folder, config.get("llm") or {}, llm)
-    tokenizer, language_model = load_tokenizer(llm_folder), load_llm(llm_folder, place)
+    tokenizer = load_tokenizer(llm_folder)
+    language_model = load_llm(llm_folder, replace(place, dtype=torch.float32) if place.packs else place)
     s2t = SpeechToText.load(folder / "s2t", language_model)
     s2t.lora.merge_into(language_model)
-    if place.packed and not s2t.lora.names:
-        pack_llm(language_model, llm_folder)
+    if place.packs and (s2t.lora.names or not pack_llm(language_model, llm_folder)):
+        language_model.to(place.dtype)
     parts = assemble(folder, config, whisper, layer, s2t, tokenizer)
     parts.llm_folder = llm_folder
     parts.ear = load_ear(folder, whisper, layer, s2t, tokenizer)
@@ -235,6 +236,8 @@ def load_parts(
         parts.voice = _load_voice(folder, vocoder, config.get("spelled_units", 0), tokenizer)
     check_parts(parts)
     settle(parts, place, torch.float32 if s2t.config.dialect == "chat" else place.dtype)
+    if place.packs:
+        pack_decoders(parts)
     return parts
 
 
@@ -277,8 +280,15 @@ def settle(parts: Parts, place: Place, dtype: torch.dtype) -> None:
         module.eval().requires_grad_(False)
     for module in exact:
         module.to(place.device)
-    for decoder in (*modules[-2:], *exact[:1]) if place.packed and parts.voice else ():
-        pack(decoder)
+
+
+def pack_decoders(parts: Parts) -> None:
+    """Let what decodes step by step compute with the bits that it was stored in."""
+    if isinstance(parts.ear, AttentionEar):
+        pack(parts.ear.listener)
+    if parts.voice is not None:
+        pack(parts.voice.t2c)
+        pack(parts.voice.echo)
 
 
 def _llm_folder(folder: Path, source: dict[str, Any], llm: str | Path | None) -> Path:

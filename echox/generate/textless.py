@@ -163,12 +163,12 @@ def load(folder: Path, place: Place) -> Textless:
         voice,
     )
     check_parts(found, folder)
-    translator.to(place.device, place.dtype)
+    translator.float()
+    if not (place.packs and pack(translator)):
+        translator.to(place.dtype)
     for module in (translator, found.vocoder, encoder):
         if module is not None:
             module.to(place.device).eval().requires_grad_(False)
-    if place.packed:
-        pack(translator)
     return found
 
 

@@ -118,8 +118,8 @@ class Place:
     """Where a model goes and in what numbers its LLM is held.
 
     `device_map` ("auto", or module names to devices) spreads the LLM over devices through accelerate; `quantize` ("int8", "nf4")
-    holds its linear layers in 8 or 4 bits through bitsandbytes. With `packed`, steps of a few rows compute with the 4 or 8 bits that the
-    weights were stored in (models/packed.py).
+    holds its linear layers in 8 or 4 bits through bitsandbytes. With `packed`, what was stored in 4 or 8 bits runs in float32 on a
+    processor and computes with these bits (models/packed.py); `dtype` is for what was not.
     """
 
     device: torch.device = torch.device("cpu")
@@ -132,6 +132,11 @@ class Place:
     def spread(self) -> bool:
         """Whether transformers places the LLM."""
         return self.device_map is not None or self.quantize is not None
+
+    @property
+    def packs(self) -> bool:
+        """Whether weights may be packed here."""
+        return self.packed and self.device.type == "cpu" and not self.spread
 
     def options(self) -> dict[str, Any]:
         """Return what `from_pretrained` is told; ConfigError for a combination that does not exist."""
@@ -211,12 +216,12 @@ def stored_weights(folder: Path) -> dict[str, torch.Tensor]:
     return found
 
 
-def pack_llm(llm: Any, folder: Path) -> None:
-    """Let an LLM compute with the bits that the weights in its folder were stored in; it should not have been changed since."""
+def pack_llm(llm: Any, folder: Path) -> int:
+    """Let an LLM compute with the bits that the weights in its folder were stored in; return how many layers do so."""
     stored = stored_weights(folder)
     if llm.config.tie_word_embeddings and EMBEDDINGS in stored:
         stored["lm_head.weight"] = stored[EMBEDDINGS]
-    pack(llm, stored)
+    return pack(llm, stored)
 
 
 def load_embeddings(folder: str | Path) -> torch.Tensor:

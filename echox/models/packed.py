@@ -8,25 +8,26 @@ bits lie on a grid; it is found again, and a matrix on none stays as it is.
     bytes        255 levels around zero, one step a row                                   (models/int8.py)
     two nibbles  255 levels around zero, one step for 32 neighbours                       (GGUF's Q8_0)
 
-Activations and results pass in bfloat16, sums are float32; more than ROWS rows are multiplied in the layer's own numbers, since
-there arithmetic is what lasts. The twin is the layer itself (`nn.Linear`), on the same weights.
+What comes in and goes out of a layer is rounded to bfloat16, sums are float32; many rows are multiplied in the layer's own
+numbers, since there arithmetic is what lasts. The twin is the layer itself (`nn.Linear`), on the same weights.
 
 Legend: G blocks of 32 neighbours in a row, K inputs, N outputs, R rows.
 """
 
 from collections.abc import Callable, Mapping
 from functools import cache
+from typing import Any, cast
 
 import torch
 from torch import nn
 from torch.nn.functional import linear
 
 BLOCK = 32
-ROWS = 16  # beyond, arithmetic in bfloat16 is faster where a processor has it
+ROWS = {"AVX2": 48, "AVX512": 192}  # what torch has such kernels for, and up to how many rows they beat float32
 PIECE = 512  # rows that are looked at together; torch packs 64 by 64
 LEAST = torch.finfo(torch.float32).tiny  # a step where all weights are zero
+NIBBLE_ROWS = 16  # torch's kernel wants a multiple of so many
 NEAR = 0.125  # of a step: what float16 or bfloat16 may have moved a weight off its grid
-FAST = {"AVX2", "AVX512"}  # what torch has such kernels for; elsewhere it loops over single numbers
 
 Multiply = Callable[[torch.Tensor], torch.Tensor]  # bfloat16 (R, K) to bfloat16 (R, N)
 
@@ -54,45 +55,49 @@ class Table(nn.Embedding):
 def few_rows(
     multiply: Multiply | None, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Return what `linear` does, by `multiply` where there are at most ROWS rows."""
-    if multiply is None or not 0 < x.numel() <= ROWS * x.shape[-1]:
+    """Return what `linear` does, by `multiply` where there are few rows."""
+    if multiply is None or not 0 < x.numel() <= most_rows() * x.shape[-1]:
         return linear(x, weight.to(x.dtype), bias)
     found = multiply(x.reshape(-1, x.shape[-1]).to(torch.bfloat16).contiguous()).to(x.dtype).view(*x.shape[:-1], -1)
     return found if bias is None else found + bias
 
 
-def pack(module: nn.Module, stored: Mapping[str, torch.Tensor] | None = None) -> None:
-    """Give every linear layer and head table of `module` whose weights lie on a grid its second way, in place.
+def pack(module: nn.Module, stored: Mapping[str, torch.Tensor] | None = None) -> int:
+    """Give every linear layer and head table of `module` whose weights lie on a grid its second way; return how many have one.
 
-    `stored` holds weights by name as their file has them, where the module's own are rounded. Nothing happens where `module` is on
-    another device than a processor with such kernels. Who changes weights afterwards packs again.
+    `stored` holds weights by name as their file has them, where the module's own are rounded. Where this machine has no fast
+    kernels none has one. Who changes weights afterwards packs again.
     """
-    if not fast() or any(p.device.type != "cpu" for p in module.parameters()):
-        return
+    count = 0
     for name, child in module.named_modules():
-        if type(child) not in (nn.Linear, PackedLinear, Table):
+        if not isinstance(child, nn.Linear | Table) or type(child) not in (nn.Linear, PackedLinear, Table):
             continue
-        multiply = multiplier((stored or {}).get(f"{name}.weight", child.weight).detach())
+        weight = (stored or {}).get(f"{name}.weight", child.weight).detach()
+        multiply = multiplier(weight) if most_rows() and weight.device.type == "cpu" else None
+        count += multiply is not None
         if isinstance(child, Table):
             child.multiply = multiply
         elif multiply is not None:  # the very object stays: others may hold it too
-            child.__class__, child.multiply = PackedLinear, multiply
+            child.__class__ = PackedLinear
+            cast("PackedLinear", child).multiply = multiply
         else:
             child.__class__ = nn.Linear
+    return count
 
 
 @cache
-def fast() -> bool:
-    """Say whether this processor and this torch multiply packed weights fast."""
+def most_rows() -> int:
+    """Return up to how many rows packed weights are taken; none where torch would loop over single numbers."""
     wanted = ("_weight_int4pack_mm_for_cpu", "_convert_weight_to_int4pack_for_cpu", "_weight_int8pack_mm")
-    return torch.backends.cpu.get_cpu_capability() in FAST and all(hasattr(torch.ops.aten, name) for name in wanted)
+    there = all(hasattr(torch.ops.aten, name) for name in wanted)
+    return ROWS.get(torch.backends.cpu.get_cpu_capability(), 0) if there else 0
 
 
 def multiplier(weight_NK: torch.Tensor) -> Multiply | None:
     """Return how to multiply by a matrix in the bits that it was stored in; None where it lies on no grid."""
-    if weight_NK.shape[0] % 16 or weight_NK.shape[1] % BLOCK:
-        return None
-    for find, way in ((nibbles, by_nibbles), (bytes_by_row, by_bytes), (two_nibbles, by_two_nibbles)):
+    N, K = weight_NK.shape
+    finds: list[Any] = [(nibbles, by_nibbles), (bytes_by_row, by_bytes), (two_nibbles, by_two_nibbles)]
+    for find, way in () if K % BLOCK else finds[1:2] if N % NIBBLE_ROWS else finds:
         found = []
         for rows_MK in weight_NK.split(PIECE):  # whatever stays in the processor's own memory is found fast
             piece = find(rows_MK.float())
