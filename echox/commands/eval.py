@@ -203,7 +203,7 @@ def translation(
 ) -> None:
     """Print ASR-BLEU of spoken translations beside a ceiling and a cascade, or what `--tasks` names of models that write."""
     from echox.data.pairs import read_pairs
-    from echox.eval.judges import load_judge
+    from echox.eval.judges import FULL_WINDOW, load_judge
     from echox.eval.model_under_test import marks_of
     from echox.eval.tasks.translation import TranslationOptions, load_arms, opinions_of, run_translation
 
@@ -215,7 +215,7 @@ def translation(
         return
     hearer, weights = load_judge(judge, device, judge_window, language), marks_of(model or [])
     options = TranslationOptions(out, hearer, pairs.name, scores, weights)
-    hears = load_judge(cascade, device, judge_window, source_language, translates=True) if cascade else None
+    hears = load_judge(cascade, device, FULL_WINDOW, source_language, translates=True) if cascade else None
     _show(run_translation(found, load_arms(model or [], hears, device, dtype, beam, unit_encoder), options))
 
 

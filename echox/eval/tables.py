@@ -12,7 +12,8 @@ import numpy as np
 from echox.eval import stats
 from echox.eval.stats import Interval
 
-ORDER = ("t2t-off", "t2t", "t2t-form", "s2t", "s2s", "teacher", "cascade")
+FORM = "t2t-form"
+ORDER = ("t2t-off", "t2t", FORM, "s2t", "s2s", "teacher", "cascade")
 
 Items = Sequence[dict[str, Any]]
 

@@ -199,10 +199,11 @@ def speak_states(parts: Parts, segment: _Segment, decoding: Decoding) -> Iterato
 def _read(parts: Parts, segment: _Segment) -> tuple[torch.Tensor, TextLayout]:
     """Return what the echo decoder reads of a segment, (N, H), and its layout.
 
-    One that reads tokens alone may be given others: those of the same words with acronyms spelt as they are said.
+    One that reads tokens alone and spells may be given others: those of the same words with acronyms spelt as they are said.
     """
     text = text_of_pieces(segment.pieces)
-    if parts.echo.reads_tokens_alone and (said := name_letters(text)) != text:
+    said = name_letters(text) if parts.echo.reads_tokens_alone and parts.echo.config.spelling else text
+    if said != text:
         ids = encode(parts.tokenizer, said)
         return parts.s2t.embed(ids).float(), parts.echo.layout(token_pieces(parts.tokenizer, ids))
     embeddings_NH = parts.s2t.embed(segment.ids).float()

@@ -9,7 +9,7 @@ config.json.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -147,11 +147,10 @@ class JointTranslator:
         found = []
         for first in range(0, len(waves), TOGETHER):
             states, heard = self.speech_states(waves[first : first + TOGETHER])
-            said, words = self._write(states, wanted), self.words(heard)
-            found += [
-                Said(None, one.text, heard=text, finish=one.finish) if text else UNHEARD
-                for one, text in zip(said, words, strict=True)
-            ]
+            words = self.words(heard)
+            some = [row for row, text in enumerate(words) if text]
+            said = iter(self._write(states.rows(some), wanted) if some else ())
+            found += [replace(next(said), heard=text) if text else UNHEARD for text in words]
         return found
 
     def _write(self, states: Positioned, wanted: Wanted) -> list[Said]:

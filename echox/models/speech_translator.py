@@ -76,6 +76,11 @@ class Positioned:
     mask_BN: torch.Tensor
     tokens_BN: torch.Tensor | None = None
 
+    def rows(self, rows: list[int]) -> "Positioned":
+        """Return some rows."""
+        tokens_BN = None if self.tokens_BN is None else self.tokens_BN[rows]
+        return Positioned(self.states_BNW[rows], self.mask_BN[rows], tokens_BN)
+
 
 class SpeechSide(nn.Module):
     """The parameters that only speech passes: linear, convolutions with gated linear units, two norms."""

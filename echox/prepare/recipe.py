@@ -13,11 +13,10 @@ from echox.audio import SAMPLE_RATE
 from echox.config.load import Settings, read_yaml
 from echox.errors import ConfigError
 
-HELD_OUT_VOICES = tuple(
-    "af_bella af_nova am_eric am_fenrir bf_alice bf_isabella bm_daniel bm_lewis em_santa "
-    "es.f4 es.m6 es-419.f4 es-419.m6".split()
-)
-"""Voices of Kokoro and espeak-ng that only ever speak what is measured."""
+ASKING_VOICES = tuple("af_bella af_nova am_eric am_fenrir bf_alice bf_isabella bm_daniel bm_lewis".split())
+"""English voices of Kokoro that only ever speak what is measured."""
+HELD_OUT_VOICES = (*ASKING_VOICES, "em_santa", "es.f4", "es.m6", "es-419.f4", "es-419.m6")
+"""These, and Spanish ones of Kokoro and espeak-ng of which the same holds."""
 
 Range = tuple[float, float]
 Share = Annotated[float, Field(ge=0, le=1)]

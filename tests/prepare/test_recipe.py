@@ -1,12 +1,14 @@
 """The shipped data recipe is what its comments say, and wrong recipes are refused."""
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
 from echox.errors import ConfigError
-from echox.prepare.recipe import HELD_OUT_VOICES, load_data_recipe
+from echox.eval.tasks.spoken_set import HELD_OUT
+from echox.prepare.recipe import ASKING_VOICES, HELD_OUT_VOICES, load_data_recipe
 from echox.train.run import run_recipe
 
 SHIPPED = Path(__file__).parents[2] / "recipes" / "mini" / "data.yaml"
@@ -25,13 +27,17 @@ def test_held_out_corpora_use_exactly_the_held_out_voices():
     for corpus in recipe.corpora.values():
         styles = {style for voice in corpus.voices for style in voice.styles}
         if corpus.split == "heldout":
-            assert styles == {
-                voice for voice in HELD_OUT_VOICES if voice[:3] in ("af_", "am_", "bf_", "bm_")
-            }  # English ones
+            assert styles == set(ASKING_VOICES)
         else:
             assert not styles & set(HELD_OUT_VOICES)
     heldout, noisy = recipe.corpora["heldout"], recipe.corpora["heldout_noisy"]
     assert (heldout.voices, heldout.texts, heldout.seed) == (noisy.voices, noisy.texts, noisy.seed)
+
+
+def test_questions_are_asked_in_voices_that_are_held_out_and_speak_english():
+    assert HELD_OUT.kind == "kokoro"
+    assert set(HELD_OUT.styles) <= set(HELD_OUT_VOICES)
+    assert all(re.fullmatch("[ab][fm]_[a-z]+", style) for style in HELD_OUT.styles)  # American or British, a name
 
 
 @pytest.mark.parametrize(

@@ -28,10 +28,11 @@ from echox.eval.probes import can_turn_off, untouched
 from echox.eval.questions import Item, load_question, names_in
 from echox.eval.results import Results
 from echox.eval.scorers.answers import Scorer
+from echox.eval.tables import FORM
 from echox.eval.tasks.spoken_answers import spoken_record
 from echox.generate.types import Question
 
-ARMS = ("t2t", "t2t-form", "t2t-off", "s2s", "s2t", "teacher", "cascade")
+ARMS = ("t2t", FORM, "t2t-off", "s2s", "s2t", "teacher", "cascade")
 """Every arm, in the order in which they run: s2s before s2t and teacher, which use its text."""
 SPOKEN_QUESTION = frozenset({"s2s", "s2t", "teacher", "cascade"})
 SPOKEN_ANSWER = frozenset({"s2s", "teacher", "cascade"})
@@ -108,8 +109,8 @@ def _batch_size(run: QaRun) -> int:
 def _run_batch(run: QaRun, arm: str, batch: Sequence[Item], results: Results, replies: dict[str, Any]) -> None:
     """Run one arm on one batch and append its items; `replies` carries s2s's answers to the arms after it."""
     heard: list[str | None] = [None] * len(batch)
-    if arm in ("t2t", "t2t-form", "t2t-off"):
-        form = in_form if arm == "t2t-form" else str
+    if arm in ("t2t", FORM, "t2t-off"):
+        form = in_form if arm == FORM else str
         answers = ask_all(run.subject, [Question(typed=form(item.question)) for item in batch], True, **run.options)
     elif arm == "teacher":
         answers = _teacher(run, batch, results, replies)

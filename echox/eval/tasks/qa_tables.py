@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 
 from echox.eval import stats
-from echox.eval.tables import Items, Table, arms_of, by_arm, names_note, pair, percent, shared
+from echox.eval.tables import FORM, Items, Table, arms_of, by_arm, names_note, pair, percent, shared
 from echox.eval.tasks.spoken_answers import errors_note, speech_table
 
 GAPS = (
     ("s2t - t2t", "s2t", "t2t", "what hearing costs"),
-    ("s2t - t2t-form", "s2t", "t2t-form", "what hearing costs beside form"),
-    ("t2t-form - t2t", "t2t-form", "t2t", "what a capital and a question mark bring"),
+    ("s2t - t2t-form", "s2t", FORM, "what hearing costs beside form"),
+    ("t2t-form - t2t", FORM, "t2t", "what a capital and a question mark bring"),
     ("s2s - s2t", "s2s", "s2t", "what speaking costs"),
     ("t2t - t2t-off", "t2t", "t2t-off", "what the adapters cost on typed questions"),
     ("teacher - s2t", "teacher", "s2t", "what T2C, vocoder and judge cost"),
@@ -36,7 +36,6 @@ GAPS = (
     ("s2s / t2t", "s2s", "t2t", "what is kept of the typed answer"),
 )
 MOST_KINDS = 8
-FORM = "t2t-form"
 TYPED_ARMS = ("t2t-off", "t2t")
 """Arms that may be called T2T, the first one there is."""
 

@@ -28,7 +28,7 @@ from echox.eval.scorers.answers import Scorer
 from echox.eval.tasks.qa_tables import TYPED_ARMS
 from echox.files import read_json, write_text
 from echox.prepare.perturb import perturb
-from echox.prepare.recipe import HELD_OUT_VOICES, Corpus, Perturbation, VoiceChoice
+from echox.prepare.recipe import ASKING_VOICES, Corpus, Perturbation, VoiceChoice
 from echox.prepare.speak import Speaker, generator
 from echox.prepare.texts import fraction
 from echox.prepare.voices import Voice, make_voice
@@ -37,7 +37,7 @@ from echox.text.normalize import squad_normalize
 RIGHT, WRONG = "typed-right", "typed-wrong"
 KINDS = (RIGHT, WRONG)
 
-HELD_OUT = VoiceChoice(kind="kokoro", styles=HELD_OUT_VOICES)
+HELD_OUT = VoiceChoice(kind="kokoro", styles=ASKING_VOICES)
 
 
 def _only(**changes: Any) -> Perturbation:
@@ -129,7 +129,7 @@ def make_set(
         raise ConfigError(f"--conditions {','.join(conditions)!r}: choose from {', '.join(CONDITIONS)}.")
     chosen = [_spoken_name(item) for item in choose(typed, *counts, seed)]
     pool = Counter(item.kind for item in typed)
-    made = {"seed": seed, "voices": list(HELD_OUT_VOICES), "pool": {kind: pool[kind] for kind in KINDS}}
+    made = {"seed": seed, "voices": list(ASKING_VOICES), "pool": {kind: pool[kind] for kind in KINDS}}
     _write_settings(folder, made)
     own, conditions = take(chosen, None, shard), ["clean", *(name for name in conditions if name != "clean")]
     if not all(_place(folder, "clean", item).is_file() for item in own):
