@@ -24,7 +24,7 @@ from echox.models.encoder import SpeechEncoder
 from echox.models.io import NOT_OURS, load_config, load_module, read_config
 from echox.models.latent_vocoder import LatentVocoder, LatentVocoderConfig
 from echox.models.listener import Listener
-from echox.models.llm import Place, check_llm, load_llm, load_text_tokenizer, load_tokenizer, pack_llm
+from echox.models.llm import Place, check_llm, load_llm, load_text_tokenizer, load_tokenizer, settle_llm
 from echox.models.packed import pack
 from echox.models.s2t import SpeechToText
 from echox.models.sampling import Sampling
@@ -223,12 +223,10 @@ def load_parts(
     if not 1 <= layer <= whisper.num_layers:
         raise ModelError(f"{path} hears layer {layer}, encoder/ has layers 1 to {whisper.num_layers}.")
     llm_folder = _llm_folder(folder, config.get("llm") or {}, llm)
-    tokenizer = load_tokenizer(llm_folder)
-    language_model = load_llm(llm_folder, replace(place, dtype=torch.float32) if place.packs else place)
+    tokenizer, language_model = load_tokenizer(llm_folder), load_llm(llm_folder, place)
     s2t = SpeechToText.load(folder / "s2t", language_model)
     s2t.lora.merge_into(language_model)
-    if place.packs and (s2t.lora.names or not pack_llm(language_model, llm_folder)):
-        language_model.to(place.dtype)
+    settle_llm(language_model, llm_folder, place, changed=bool(s2t.lora.names))
     parts = assemble(folder, config, whisper, layer, s2t, tokenizer)
     parts.llm_folder = llm_folder
     parts.ear = load_ear(folder, whisper, layer, s2t, tokenizer)

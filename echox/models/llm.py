@@ -21,11 +21,12 @@ from echox.files import JSON_BYTES, read_json, read_text
 from echox.models.bounds import Classes, Heads, Layers, Wide, Width, check_values
 from echox.models.io import CONFIG, Unfilled, check_tensors, read_config, read_settings
 from echox.models.llama import LlamaConfig, LlamaLm
-from echox.models.packed import pack
+from echox.models.packed import most_rows, pack, quantise
 from echox.models.weights import WeightFiles
 
 EMBEDDINGS = "model.embed_tokens.weight"
-QUANTIZED = ("int8", "nf4")
+IN_BITS = {"int8": 8, "int4": 4}  # on a processor, by models/packed.py
+BY_LIBRARY = ("int8", "nf4")  # by bitsandbytes
 PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]  # bytes that byte-level tokens write as themselves
 HIDDEN = sorted(set(range(256)) - set(PRINTABLE))
 BYTE_OF = {chr(n): n for n in PRINTABLE} | {chr(256 + number): n for number, n in enumerate(HIDDEN)}
@@ -117,9 +118,10 @@ def load_text_tokenizer(path: str | Path) -> Tokenizer:
 class Place:
     """Where a model goes and in what numbers its LLM is held.
 
-    `device_map` ("auto", or module names to devices) spreads the LLM over devices through accelerate; `quantize` ("int8", "nf4")
-    holds its linear layers in 8 or 4 bits through bitsandbytes. With `packed`, what was stored in 4 or 8 bits runs in float32 on a
-    processor and computes with these bits (models/packed.py); `dtype` is for what was not.
+    `device_map` ("auto", or module names to devices) spreads the LLM over devices through accelerate. `quantize` holds its linear
+    layers in 8 or 4 bits: "int8" and "int4" on a processor, "int8" and "nf4" elsewhere through bitsandbytes. With `packed`, what
+    was stored in 4 or 8 bits runs in float32 on a processor and computes with these bits (models/packed.py), and `dtype` is for
+    what was not.
     """
 
     device: torch.device = torch.device("cpu")
@@ -131,23 +133,35 @@ class Place:
     @property
     def spread(self) -> bool:
         """Whether transformers places the LLM."""
-        return self.device_map is not None or self.quantize is not None
+        return self.device_map is not None or (self.quantize is not None and not self.in_bits)
+
+    @property
+    def in_bits(self) -> int | None:
+        """Into how many bits the LLM's layers are rounded here."""
+        if self.device.type != "cpu" or self.quantize not in IN_BITS:
+            return None
+        if not most_rows():
+            raise ConfigError(f"quantize {self.quantize!r} needs a processor with AVX2 or AVX-512: leave it out.")
+        return IN_BITS[self.quantize]
 
     @property
     def packs(self) -> bool:
         """Whether weights may be packed here."""
-        return self.packed and self.device.type == "cpu" and not self.spread
+        return self.packed and self.device.type == "cpu" and not self.spread and self.in_bits is None
 
     def options(self) -> dict[str, Any]:
         """Return what `from_pretrained` is told; ConfigError for a combination that does not exist."""
-        options: dict[str, Any] = {"dtype": self.dtype}
+        options: dict[str, Any] = {"dtype": torch.float32 if self.packs else self.dtype}
         if self.device_map is not None:
             require("accelerate", extra="released")
             options["device_map"] = self.device_map
-        if self.quantize is None:
+        if self.in_bits:
+            options["dtype"] = torch.bfloat16  # half the memory until they are rounded
+        if self.quantize is None or self.in_bits:
             return options
-        if self.quantize not in QUANTIZED:
-            raise ConfigError(f"quantize {self.quantize!r} is unknown: choose {' or '.join(QUANTIZED)}.")
+        if self.quantize not in BY_LIBRARY:
+            known = " or ".join({**IN_BITS, "nf4": 4} if self.device.type == "cpu" else BY_LIBRARY)
+            raise ConfigError(f"quantize {self.quantize!r} is unknown on {self.device.type}: choose {known}.")
         if self.dtype == torch.float32 and self.device.type != "cpu":
             raise ConfigError("quantized weights compute in bfloat16 or float16 on this device: choose one as dtype.")
         require("bitsandbytes", extra="released")
@@ -174,7 +188,7 @@ def load_llm(
     try:
         here = not generates and kind is None and not place.spread and (folder / CONFIG).exists()
         sizes = LlamaConfig.from_values(read_config(folder), folder / CONFIG) if here else None
-        llm = _load_any(folder, kind, options) if sizes is None else _load_llama(folder, sizes, place.dtype)
+        llm = _load_any(folder, kind, options) if sizes is None else _load_llama(folder, sizes, options["dtype"])
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         raise ModelError(
             f"{folder} holds no causal LM ({_first_line(error)}): give a Hugging Face LLM folder."
@@ -216,12 +230,21 @@ def stored_weights(folder: Path) -> dict[str, torch.Tensor]:
     return found
 
 
-def pack_llm(llm: Any, folder: Path) -> int:
-    """Let an LLM compute with the bits that the weights in its folder were stored in; return how many layers do so."""
+def settle_llm(llm: Any, folder: Path, place: Place, changed: bool = False) -> None:
+    """Bring an LLM that `load_llm` took from `folder` to the numbers that it computes with in its place.
+
+    Who has `changed` its weights since, by merging adapters, says so: they are no longer those that are stored.
+    """
+    if place.in_bits:
+        quantise(llm.get_decoder(), place.in_bits)
+        llm.to(place.dtype)
+    if not place.packs:
+        return
     stored = stored_weights(folder)
     if llm.config.tie_word_embeddings and EMBEDDINGS in stored:
         stored["lm_head.weight"] = stored[EMBEDDINGS]
-    return pack(llm, stored)
+    if changed or not pack(llm, stored):
+        llm.to(place.dtype)
 
 
 def load_embeddings(folder: str | Path) -> torch.Tensor:

@@ -1,8 +1,8 @@
 """Linear layers that compute with weights as they were stored, in 4 or 8 bits, wherever a step reads few rows.
 
 One token passes every weight once, so a step lasts as long as it takes to fetch them: a weight of 4 bits comes four times
-sooner than in bfloat16, eight times sooner than in float32. Nothing is quantised here. Weights that came from a file of 4 or 8
-bits lie on a grid; it is found again, and a matrix on none stays as it is.
+sooner than in bfloat16, eight times sooner than in float32. `pack` quantises nothing: weights that came from a file of 4 or 8 bits
+lie on a grid, which is found again, and a matrix on none stays as it is. `quantise` rounds to such a grid and keeps nothing else.
 
     nibbles      16 levels between the least and the greatest of 32 neighbours in a row   (GGUF's Q4_1)
     bytes        255 levels around zero, one step a row                                   (models/int8.py)
@@ -52,13 +52,31 @@ class Table(nn.Embedding):
         return few_rows(self.multiply, states, self.weight)
 
 
+class StoredLinear(nn.Module):
+    """A linear layer that holds nothing but the bits that it multiplies by."""
+
+    def __init__(self, plain: nn.Linear, multiply: Multiply) -> None:
+        super().__init__()
+        self.in_features, self.out_features = plain.in_features, plain.out_features
+        self.bias, self.multiply = plain.bias, multiply
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return (..., N)."""
+        return stored_product(self.multiply, x, self.bias)
+
+
 def few_rows(
     multiply: Multiply | None, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Return what `linear` does, by `multiply` where there are few rows."""
     if multiply is None or not 0 < x.numel() <= most_rows() * x.shape[-1]:
         return linear(x, weight.to(x.dtype), bias)
-    found = multiply(x.reshape(-1, x.shape[-1]).to(torch.bfloat16).contiguous()).to(x.dtype).view(*x.shape[:-1], -1)
+    return stored_product(multiply, x, bias)
+
+
+def stored_product(multiply: Multiply, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """Return what `linear` does, by `multiply`."""
+    found = multiply(x.reshape(-1, x.shape[-1]).to(torch.bfloat16).contiguous()).to(x.dtype).unflatten(0, x.shape[:-1])
     return found if bias is None else found + bias
 
 
@@ -85,6 +103,14 @@ def pack(module: nn.Module, stored: Mapping[str, torch.Tensor] | None = None) ->
     return count
 
 
+def quantise(module: nn.Module, bits: int) -> None:
+    """Round the linear layers of `module` to grids of 4 or 8 bits and drop their weights; sizes that do not fit are left."""
+    for owner in list(module.modules()):
+        for name, child in owner.named_children():
+            if isinstance(child, nn.Linear) and (multiply := multiplier(child.weight.detach(), bits)):
+                setattr(owner, name, StoredLinear(child, multiply))
+
+
 @cache
 def most_rows() -> int:
     """Return up to how many rows packed weights are taken; none where torch would loop over single numbers."""
@@ -93,14 +119,21 @@ def most_rows() -> int:
     return ROWS.get(torch.backends.cpu.get_cpu_capability(), 0) if there else 0
 
 
-def multiplier(weight_NK: torch.Tensor) -> Multiply | None:
-    """Return how to multiply by a matrix in the bits that it was stored in; None where it lies on no grid."""
+def multiplier(weight_NK: torch.Tensor, bits: int | None = None) -> Multiply | None:
+    """Return how to multiply by a matrix in the bits that it was stored in; None where it lies on no grid.
+
+    With `bits`, 4 or 8, it is rounded to a grid; None where its size fits none.
+    """
     N, K = weight_NK.shape
     finds: list[Any] = [(nibbles, by_nibbles), (bytes_by_row, by_bytes), (two_nibbles, by_two_nibbles)]
-    for find, way in () if K % BLOCK else finds[1:2] if N % NIBBLE_ROWS else finds:
+    if bits is not None:
+        finds = finds[:1] if bits == 4 else finds[1:2]
+    for find, way in finds:
+        if K % BLOCK or (N % NIBBLE_ROWS and find is not bytes_by_row):
+            continue
         found = []
         for rows_MK in weight_NK.split(PIECE):  # whatever stays in the processor's own memory is found fast
-            piece = find(rows_MK.float())
+            piece = find(rows_MK.float(), NEAR if bits is None else 1.0)
             if piece is None:
                 break
             found.append(piece)
@@ -109,18 +142,18 @@ def multiplier(weight_NK: torch.Tensor) -> Multiply | None:
     return None
 
 
-def on_grid(levels: torch.Tensor) -> torch.Tensor | None:
-    """Return whole levels, or None where one of them is none."""
+def on_grid(levels: torch.Tensor, near: float) -> torch.Tensor | None:
+    """Return whole levels, or None where one is further than `near` from any."""
     whole = levels.round()
-    return whole if float((levels - whole).abs_().max()) <= NEAR else None
+    return whole if float((levels - whole).abs_().max()) <= near else None
 
 
-def nibbles(weight_NK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+def nibbles(weight_NK: torch.Tensor, near: float) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Return sixteen levels between the least and the greatest of 32 neighbours, packed, and what `_scales` returns of them."""
     blocks_NGB = weight_NK.unflatten(1, (-1, BLOCK))
     low, high = blocks_NGB.aminmax(dim=-1, keepdim=True)
     step_NG1 = ((high - low) / 15).clamp_(min=LEAST)
-    level_NGB = on_grid((blocks_NGB - low).div_(step_NG1))
+    level_NGB = on_grid((blocks_NGB - low).div_(step_NG1), near)
     return None if level_NGB is None else (_pack(level_NGB), _scales(step_NG1, low + 8 * step_NG1))
 
 
@@ -130,11 +163,11 @@ def by_nibbles(packed: torch.Tensor, scales_NG2: torch.Tensor) -> Multiply:
     return lambda x_RK: torch.ops.aten._weight_int4pack_mm_for_cpu(x_RK, packed, BLOCK, scales_GN2)
 
 
-def two_nibbles(weight_NK: torch.Tensor) -> tuple[torch.Tensor, ...] | None:
+def two_nibbles(weight_NK: torch.Tensor, near: float) -> tuple[torch.Tensor, ...] | None:
     """Return 255 levels around zero, one step for 32 neighbours, as 16 * high - 128 + low: both packed, and their scales."""
     blocks_NGB = weight_NK.unflatten(1, (-1, BLOCK))
     step_NG1 = (blocks_NGB.abs().amax(-1, keepdim=True) / 127).clamp_(min=LEAST)
-    level_NGB = on_grid(blocks_NGB / step_NG1)
+    level_NGB = on_grid(blocks_NGB / step_NG1, near)
     if level_NGB is None:
         return None
     high_NGB = ((level_NGB + 128) / 16).floor_()
@@ -151,10 +184,10 @@ def by_two_nibbles(
     return lambda x_RK: by_high(x_RK).float() + by_low(x_RK).float()
 
 
-def bytes_by_row(weight_NK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+def bytes_by_row(weight_NK: torch.Tensor, near: float) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Return 255 levels around zero as bytes, and one step a row."""
     step_N1 = (weight_NK.abs().amax(1, keepdim=True) / 127).clamp_(min=LEAST)
-    level_NK = on_grid(weight_NK / step_N1)
+    level_NK = on_grid(weight_NK / step_N1, near)
     return None if level_NK is None else (level_NK.to(torch.int8), step_N1[:, 0].to(torch.bfloat16))
 
 

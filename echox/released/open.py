@@ -18,7 +18,7 @@ from echox.generate.parts import Parts, Voice, assemble, check_voice, settle
 from echox.models.echo import EchoDecoder
 from echox.models.encoder import SpeechEncoder
 from echox.models.io import Unfilled
-from echox.models.llm import Place, load_llm
+from echox.models.llm import Place, load_llm, settle_llm
 from echox.models.s2t import SpeechToText
 from echox.models.t2c import T2CConfig, TextToCodec
 from echox.models.weights import WeightFiles
@@ -50,6 +50,7 @@ def open_parts(
     ear = open_encoder(folder, config, files, encoder)
     config.llm.tie_word_embeddings = config.tied
     llm = load_llm(folder, place, kind=TextModel, config=config.llm)
+    settle_llm(llm, folder, place)
     with fresh(place.dtype):
         s2t = SpeechToText(s2t_config(config), llm)
     s2t.adapter.scale.data.fill_(1.0)

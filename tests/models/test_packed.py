@@ -5,7 +5,7 @@ from torch import nn
 from echox.models import packed
 from echox.models.int8 import dequantize, quantize
 from echox.models.llama import LlamaConfig, LlamaLm
-from echox.models.packed import BLOCK, PackedLinear, Table, most_rows, multiplier, pack
+from echox.models.packed import BLOCK, PackedLinear, StoredLinear, Table, most_rows, multiplier, pack, quantise
 from echox.models.slots import Row, prefill, step
 
 needs_kernels = pytest.mark.skipif(not most_rows(), reason="this processor or torch has no kernels for packed weights")
@@ -151,3 +151,21 @@ def test_nothing_is_packed_where_it_would_be_slow(monkeypatch):
     monkeypatch.setattr(packed, "most_rows", lambda: 0)
     pack(layer)
     assert type(layer[0]) is nn.Linear
+
+
+@needs_kernels
+@pytest.mark.parametrize(("bits", "levels"), [(8, 254), (4, 15)])
+def test_rounded_weights_are_within_half_a_step_and_the_rest_is_gone(bits, levels):
+    plain = nn.Sequential(linear_of(torch.randn(N, K)), linear_of(torch.randn(6, 40)))
+    layers = nn.Sequential(*plain)
+    quantise(layers, bits)
+    assert isinstance(layers[0], StoredLinear)
+    assert [name for name, _ in layers[0].named_parameters()] == ["bias"]
+    assert layers[1] is plain[1]  # fits no grid
+    found = torch.cat([layers[0](torch.eye(K)[at : at + 8]) for at in range(0, K, 8)]) - plain[0].bias
+    width = K if bits == 8 else BLOCK
+    neighbours = plain[0].weight.unflatten(1, (-1, width))
+    span = 2 * neighbours.abs().amax(-1) if bits == 8 else neighbours.amax(-1) - neighbours.amin(-1)
+    error = (found.T - plain[0].weight).unflatten(1, (-1, width)).abs().amax(-1)
+    assert (error < 0.5 * span / levels + 0.02).all()  # and what bfloat16 rounds
+    assert float(error.mean()) > 0.2 * float(span.mean()) / levels

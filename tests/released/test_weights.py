@@ -9,7 +9,9 @@ import torch
 
 from benchmarks.memory import ECHOX_3B, ECHOX_8B, SIZES, count_memory, memory_table
 from echox.errors import ConfigError, ModelError
+from echox.models import llm
 from echox.models.llm import CPU, Place
+from echox.models.packed import StoredLinear, most_rows
 from echox.models.weights import WeightFiles, write_shards
 from echox.released.config import ReleasedConfig
 from echox.released.keymap import allowed_extra, expected_shapes, ours, theirs
@@ -175,8 +177,10 @@ def test_settings_that_disagree_with_tensors(tmp_path, changes, message):
 
 
 def test_unknown_quantization(checkpoint):
-    with pytest.raises(ConfigError, match="choose int8 or nf4"):
+    with pytest.raises(ConfigError, match="int2.* on cpu: choose int8 or int4 or nf4"):
         load_parts(checkpoint, Place(quantize="int2"))
+    with pytest.raises(ConfigError, match="int4.* on cuda: choose int8 or nf4"):
+        Place(torch.device("cuda"), torch.float16, quantize="int4").options()
 
 
 def test_a_place_is_what_transformers_is_told():
@@ -194,17 +198,27 @@ def test_a_device_map_gives_the_same_states(checkpoint, parts):
         assert torch.equal(mapped.s2t.body(input_ids=ids).last_hidden_state, expected)
 
 
-def test_8_bit_states_stay_near(tmp_path):
-    pytest.importorskip("bitsandbytes")
+@pytest.mark.skipif(not most_rows(), reason="this processor or torch has no kernels for packed weights")
+@pytest.mark.parametrize(("quantize", "near"), [("int8", 0.999), ("int4", 0.85)])
+def test_states_in_8_and_4_bits_stay_near(tmp_path, quantize, near):
     folder = tmp_path / "m"
     tiny.write_checkpoint(folder, tiny.settings(intermediate_size=128))
     ids = torch.arange(9)[None]
     plain = load_parts(folder).s2t.body(input_ids=ids).last_hidden_state
-    small = load_parts(folder, Place(quantize="int8"))
-    assert small.s2t.body.layers[0].mlp.up_proj.weight.dtype == torch.int8
+    small = load_parts(folder, Place(quantize=quantize))
+    layers = [module for module in small.s2t.body.modules() if hasattr(module, "in_features")]
+    assert {type(layer) for layer in layers} == {StoredLinear}
+    assert not any(list(layer.parameters()) for layer in layers)  # the weights themselves are gone
     assert small.s2t.adapter.head.weight.dtype == torch.float32  # only the LLM's layers are quantized
+    assert small.s2t.llm.lm_head.weight.dtype == torch.float32
     cosine = torch.cosine_similarity(small.s2t.body(input_ids=ids).last_hidden_state, plain, dim=-1)
-    assert float(cosine.min()) > 0.99
+    assert near < float(cosine.min()) < 1
+
+
+def test_a_processor_without_kernels_is_told(monkeypatch):
+    monkeypatch.setattr(llm, "most_rows", lambda: 0)
+    with pytest.raises(ConfigError, match="needs a processor with AVX2 or AVX-512"):
+        Place(quantize="int4").options()
 
 
 def test_4_bit_weights_stay_near(tmp_path):
