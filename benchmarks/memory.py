@@ -1,6 +1,7 @@
 """How much memory a released layout takes, counted from its shapes; it reads no weights.
 
-    weights   parameters x bytes; 8- and 4-bit storage for the LLM's linear layers only (nf4: one float32 per 64 values)
+    weights   parameters x bytes; 8- and 4-bit storage for the LLM's linear layers only (nf4: one float32 per 64 values; int4: two
+              bfloat16 per 32)
     cache     2 x layers x kv heads x head width x bytes, for each position of a conversation
     step      bytes that one token must read: the layers, one head, one table row, and the cache
 
@@ -16,7 +17,7 @@ from transformers import LlamaConfig
 from echox.released.config import ReleasedConfig
 from echox.released.keymap import expected_shapes
 
-WIDTHS = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "int8": 1.0, "nf4": 0.5 + 4 / 64}
+WIDTHS = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "int8": 1.0, "int4": 0.5 + 4 / 32, "nf4": 0.5 + 4 / 64}
 WHISPER_LARGE_V3 = 636_968_960  # parameters of its encoder, table of positions included
 _BASE: dict[str, Any] = {
     "model_type": "EchoX", "vocab_size": 128_257, "num_key_value_heads": 8, "head_dim": 128, "adapter_size": 1280,
@@ -52,8 +53,8 @@ class Memory:
 
 
 def count_memory(config: ReleasedConfig, precision: str) -> Memory:
-    """Return the bytes of a layout stored in `precision`: a dtype, or int8 / nf4 for the LLM's linear layers."""
-    quantized = precision in ("int8", "nf4")
+    """Return the bytes of a layout stored in `precision`: a dtype, or int8, int4, nf4 for the LLM's linear layers."""
+    quantized = precision in ("int8", "int4", "nf4")
     plain = 2.0 if quantized else WIDTHS[precision]
     weights = 0.0
     for name, shape in expected_shapes(config).items():
@@ -69,11 +70,17 @@ def cache_bytes(llm: LlamaConfig, width: float) -> float:
     return 2 * llm.num_hidden_layers * heads * head * width
 
 
-def llm_step_bytes(config: ReleasedConfig, width: float, positions: int) -> float:
-    """Return the bytes that one LLM token reads after `positions`: layers, final norm, head, cache."""
+def llm_step_bytes(config: ReleasedConfig, precision: str, positions: int) -> float:
+    """Return the bytes that one LLM token reads after `positions`: layers, final norm, head, cache.
+
+    What is rounded to int8 or int4 on a processor has a head in 8 bits and a cache in float32.
+    """
+    rounded = precision in ("int8", "int4")
     layers = sum(prod(s) for n, s in expected_shapes(config).items() if n.startswith(("model.layers.", "model.norm.")))
-    head = config.llm.vocab_size * config.llm.hidden_size
-    return (layers + head) * width + positions * cache_bytes(config.llm, width)
+    head = config.llm.vocab_size * config.llm.hidden_size * (1.0 if rounded else WIDTHS[precision])
+    return (
+        layers * WIDTHS[precision] + head + positions * cache_bytes(config.llm, 4.0 if rounded else WIDTHS[precision])
+    )
 
 
 def t2c_step_bytes(config: ReleasedConfig, width: float, positions: int, released: bool) -> float:
@@ -96,7 +103,7 @@ def memory_table() -> str:
     ]
     for name, raw in SIZES.items():
         config = ReleasedConfig.from_dict(raw)
-        for precision in ("float32", "bfloat16", "int8", "nf4"):
+        for precision in ("float32", "bfloat16", "int8", "int4", "nf4"):
             m = count_memory(config, precision)
             cells = [f"{b / 2**30:.2f}" for b in (m.weights, m.encoder, m.total)] + [
                 f"{m.cache_per_1000 / 2**20:.0f} MiB"

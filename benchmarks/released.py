@@ -1,11 +1,13 @@
 """Tokens per second of the released layouts with placeholder weights, against the bytes each token must read.
 
     python benchmarks/released.py --size EchoX-3B --layers 2 --dtype bfloat16
+    python benchmarks/released.py --size EchoX-3B --layers 28 --quantize int4 --threads 2
     python benchmarks/released.py --size stand-in --layers 4
     python benchmarks/released.py --size EchoX-3B --layers 4 --vocabulary 16000 --load    # peak memory while loading
 
 The LLM is cut to `--layers` layers so that a small machine can run it; the estimate for the whole scales by bytes. On
-the CPU, seconds are those of this process on one thread, so that other programs on the machine do not count.
+the CPU, seconds are those of this process on one thread, so that other programs on the machine do not count; on more threads
+they are those of the clock.
 """
 
 import argparse
@@ -23,7 +25,8 @@ from transformers import LlamaForCausalLM
 from echox.files import write_text
 from echox.models.device import DTYPES
 from echox.models.echo import EchoDecoder
-from echox.models.llm import Place, load_llm
+from echox.models.llm import IN_BITS, Place, load_llm
+from echox.models.packed import quantise
 from echox.models.s2t import SpeechToText
 from echox.models.slots import Row, prefill, step
 from echox.models.t2c import T2CConfig, TextToCodec
@@ -41,17 +44,17 @@ LAYOUTS = {**SIZES, "stand-in": STAND_IN}
 
 
 def placeholder(build, dtype: torch.dtype, device: str):
-    """Return a module with small constants for weights."""
+    """Return a module with small random weights."""
     with fresh(dtype):
         module = build().eval().to(device)
     for parameter in module.requires_grad_(False).parameters():
-        parameter.fill_(0.01)
+        parameter.uniform_(-0.02, 0.02)
     return module
 
 
 def seconds(function, count: int, device: str) -> float:
     """Return the seconds of one of `count` calls, after one that does not count."""
-    clock = time.perf_counter if device.startswith("cuda") else time.process_time
+    clock = time.perf_counter if device.startswith("cuda") or torch.get_num_threads() > 1 else time.process_time
     function()
     if device.startswith("cuda"):
         torch.cuda.synchronize()
@@ -100,18 +103,22 @@ def report(name: str, each: float, size: float) -> None:
     print(f"| {name} | {size / 1e6:,.0f} MB | {1 / each:,.1f} | {size / each / 1e9:.1f} GB/s |")
 
 
-def measure(size: str, layers: int, dtype_name: str, device: str, count: int) -> None:
-    """Print the table of one size."""
+def measure(size: str, layers: int, dtype_name: str, device: str, count: int, quantize: str | None) -> None:
+    """Print the table of one size; what is quantized computes in float32."""
     dtype, width = DTYPES[dtype_name], DTYPES[dtype_name].itemsize
     whole = ReleasedConfig.from_dict(LAYOUTS[size])
     layers = min(layers, whole.llm.num_hidden_layers)
     config = ReleasedConfig.from_dict({**LAYOUTS[size], "num_hidden_layers": layers})
-    print(f"{size}, {layers} of {whole.llm.num_hidden_layers} LLM layers, {dtype_name}, {device}, one thread\n")
+    numbers = f"{quantize or dtype_name}, {device}, threads: {torch.get_num_threads()}"
+    print(f"{size}, {layers} of {whole.llm.num_hidden_layers} LLM layers, {numbers}\n")
     print("| step | bytes read per token | tokens/s | rate |\n|---|---|---|---|")
     llm = placeholder(lambda: LlamaForCausalLM(config.llm), dtype, device)
-    each, size_cut = llm_seconds(llm, 500, count, device), llm_step_bytes(config, width, 500)
+    if quantize:
+        quantise(llm.get_decoder(), IN_BITS[quantize], llm.get_output_embeddings())
+        llm.float()
+    each, size_cut = llm_seconds(llm, 500, count, device), llm_step_bytes(config, quantize or dtype_name, 500)
     report(f"LLM, {layers} layers", each, size_cut)
-    full = llm_step_bytes(whole, width, 500)
+    full = llm_step_bytes(whole, quantize or dtype_name, 500)
     report(f"LLM, all {whole.llm.num_hidden_layers} (estimate)", each * full / size_cut, full)
     del llm
     if config.t2c is not None:
@@ -178,19 +185,21 @@ def main() -> None:
     parser.add_argument("--size", choices=list(LAYOUTS), default="EchoX-3B")
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--dtype", choices=list(DTYPES), default="bfloat16")
+    parser.add_argument("--quantize", choices=list(IN_BITS), help="round the LLM's layers, on a processor")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--count", type=int, default=8)
     parser.add_argument("--load", action="store_true", help="measure the peak memory of loading instead")
     parser.add_argument("--vocabulary", type=int, default=128_257, help="text vocabulary of the --load checkpoint")
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(options.threads)
     if options.peak:
         print(*peak_of_loading(Path(options.peak), DTYPES[options.dtype]))
     elif options.load:
         measure_loading(options.size, options.layers, options.vocabulary)
     else:
-        measure(options.size, options.layers, options.dtype, options.device, options.count)
+        measure(options.size, options.layers, options.dtype, options.device, options.count, options.quantize)
 
 
 if __name__ == "__main__":

@@ -236,7 +236,7 @@ def settle_llm(llm: Any, folder: Path, place: Place, changed: bool = False) -> N
     Who has `changed` its weights since, by merging adapters, says so: they are no longer those that are stored.
     """
     if place.in_bits:
-        quantise(llm.get_decoder(), place.in_bits)
+        quantise(llm.get_decoder(), place.in_bits, llm.get_output_embeddings())
         llm.to(place.dtype)
     if not place.packs:
         return

@@ -95,16 +95,25 @@ def pack(module: nn.Module, stored: Mapping[str, torch.Tensor] | None = None) ->
         count += multiply is not None
         if isinstance(child, Table):
             child.multiply = multiply
-        elif multiply is not None:  # the very object stays: others may hold it too
-            child.__class__ = PackedLinear
-            cast("PackedLinear", child).multiply = multiply
         else:
-            child.__class__ = nn.Linear
+            give(child, multiply)
     return count
 
 
-def quantise(module: nn.Module, bits: int) -> None:
-    """Round the linear layers of `module` to grids of 4 or 8 bits and drop their weights; sizes that do not fit are left."""
+def give(layer: nn.Linear, multiply: Multiply | None) -> None:
+    """Give a linear layer its second way, or take it; the very object stays, since others may hold it too."""
+    layer.__class__ = nn.Linear if multiply is None else PackedLinear
+    if multiply is not None:
+        cast("PackedLinear", layer).multiply = multiply
+
+
+def quantise(module: nn.Module, bits: int, head: nn.Linear | None = None) -> None:
+    """Round the linear layers of `module` to grids of 4 or 8 bits and drop their weights; sizes that do not fit are left.
+
+    A `head` keeps its weight, which others read, and has 8 bits for its second way.
+    """
+    if head is not None:
+        give(head, multiplier(head.weight.detach(), 8))
     for owner in list(module.modules()):
         for name, child in owner.named_children():
             if isinstance(child, nn.Linear) and (multiply := multiplier(child.weight.detach(), bits)):

@@ -43,9 +43,9 @@ def test_memory_is_counted_from_the_shapes(checkpoint):
         round(count_memory(config, "float16").weights / 1e9, 2) == 8.59
     )  # spec section 10: shards of 4.966 and 3.621 GB
     assert round(count_memory(ReleasedConfig.from_dict(ECHOX_8B), "float16").weights / 1e9, 1) == 19.2
-    stored = [count_memory(config, kind).weights for kind in ("float32", "bfloat16", "int8", "nf4")]
+    stored = [count_memory(config, kind).weights for kind in ("float32", "bfloat16", "int8", "int4", "nf4")]
     assert stored == sorted(stored, reverse=True) and stored[0] == 2 * stored[1]
-    assert memory_table().count("\n") == 1 + 4 * len(SIZES)
+    assert memory_table().count("\n") == 1 + 5 * len(SIZES)
     tiny_config = ReleasedConfig.load(checkpoint)
     own = sum(torch.Size(shape).numel() for shape in WeightFiles(checkpoint).shapes.values())
     assert count_memory(tiny_config, "float32").weights == 4 * own
