@@ -4,13 +4,18 @@ import os
 
 ANSWERS = ("ask", "say")  # verbs that are over in seconds: what is busy now will still be busy then
 
+SPINS = "10000"  # turns in GNU's OpenMP: an answer takes half the time that it takes with none (docs/latency.md)
+
 
 def choose_threads(verb: str) -> None:
     """Set how OpenMP waits and, for short verbs, one thread a free core; what the user has set stays.
 
-    Threads that spin on a core that others want too make 0.4 s into a minute: they wait asleep instead.
+    Threads that spin on a core that others want too make 0.4 s into a minute: they wait asleep instead. But to wake one takes
+    longer than a small matrix does, and every token passes hundreds of them: first they spin, as long as the next may be away.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     if verb in ANSWERS:
         os.environ.setdefault("OMP_NUM_THREADS", str(free_cores()))
 

@@ -14,7 +14,8 @@ numbers, since there arithmetic is what lasts. The twin is the layer itself (`nn
 Legend: G blocks of 32 neighbours in a row, K inputs, N outputs, R rows.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
 
@@ -134,20 +135,20 @@ def multiplier(weight_NK: torch.Tensor, bits: int | None = None) -> Multiply | N
     With `bits`, 4 or 8, it is rounded to a grid; None where its size fits none.
     """
     N, K = weight_NK.shape
-    finds: list[Any] = [(nibbles, by_nibbles), (bytes_by_row, by_bytes), (two_nibbles, by_two_nibbles)]
+    finds: list[Any] = [nibbles, bytes_by_row, two_nibbles]
     if bits is not None:
-        finds = finds[:1] if bits == 4 else finds[1:2]
-    for find, way in finds:
+        finds = [nibbles] if bits == 4 else [bytes_by_row]
+    for find in finds:
         if K % BLOCK or (N % NIBBLE_ROWS and find is not bytes_by_row):
             continue
-        found = []
+        pieces = []
         for rows_MK in weight_NK.split(PIECE):  # whatever stays in the processor's own memory is found fast
             piece = find(rows_MK.float(), NEAR if bits is None else 1.0)
             if piece is None:
                 break
-            found.append(piece)
+            pieces.append(piece)
         else:
-            return way(*map(torch.cat, zip(*found, strict=True)))
+            return type(pieces[0]).join(pieces)
     return None
 
 
@@ -157,58 +158,88 @@ def on_grid(levels: torch.Tensor, near: float) -> torch.Tensor | None:
     return whole if float((levels - whole).abs_().max()) <= near else None
 
 
-def nibbles(weight_NK: torch.Tensor, near: float) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Return sixteen levels between the least and the greatest of 32 neighbours, packed, and what `_scales` returns of them."""
+def nibbles(weight_NK: torch.Tensor, near: float) -> "Nibbles | None":
+    """Return the way of sixteen levels between the least and the greatest of 32 neighbours."""
     blocks_NGB = weight_NK.unflatten(1, (-1, BLOCK))
     low, high = blocks_NGB.aminmax(dim=-1, keepdim=True)
     step_NG1 = ((high - low) / 15).clamp_(min=LEAST)
     level_NGB = on_grid((blocks_NGB - low).div_(step_NG1), near)
-    return None if level_NGB is None else (_pack(level_NGB), _scales(step_NG1, low + 8 * step_NG1))
+    return None if level_NGB is None else Nibbles.of(level_NGB, step_NG1, low + 8 * step_NG1)
 
 
-def by_nibbles(packed: torch.Tensor, scales_NG2: torch.Tensor) -> Multiply:
-    """Return the way through levels from 0 to 15: a weight is its block's middle and so many steps from level 8."""
-    scales_GN2 = scales_NG2.transpose(0, 1).contiguous()
-    return lambda x_RK: torch.ops.aten._weight_int4pack_mm_for_cpu(x_RK, packed, BLOCK, scales_GN2)
-
-
-def two_nibbles(weight_NK: torch.Tensor, near: float) -> tuple[torch.Tensor, ...] | None:
-    """Return 255 levels around zero, one step for 32 neighbours, as 16 * high - 128 + low: both packed, and their scales."""
+def two_nibbles(weight_NK: torch.Tensor, near: float) -> "TwoNibbles | None":
+    """Return the way of 255 levels around zero, one step for 32 neighbours, as 16 * high - 128 + low."""
     blocks_NGB = weight_NK.unflatten(1, (-1, BLOCK))
     step_NG1 = (blocks_NGB.abs().amax(-1, keepdim=True) / 127).clamp_(min=LEAST)
     level_NGB = on_grid(blocks_NGB / step_NG1, near)
     if level_NGB is None:
         return None
     high_NGB = ((level_NGB + 128) / 16).floor_()
-    low_NGB = level_NGB + 128 - 16 * high_NGB
-    scales = _scales(16 * step_NG1, 8 * step_NG1), _scales(step_NG1, torch.zeros_like(step_NG1))
-    return _pack(high_NGB), _pack(low_NGB), *scales
+    low = Nibbles.of(level_NGB + 128 - 16 * high_NGB, step_NG1, torch.zeros_like(step_NG1))
+    return TwoNibbles(Nibbles.of(high_NGB, 16 * step_NG1, 8 * step_NG1), low)
 
 
-def by_two_nibbles(
-    high: torch.Tensor, low: torch.Tensor, high_scales: torch.Tensor, low_scales: torch.Tensor
-) -> Multiply:
-    """Return the way through both nibbles."""
-    by_high, by_low = by_nibbles(high, high_scales), by_nibbles(low, low_scales)
-    return lambda x_RK: by_high(x_RK).float() + by_low(x_RK).float()
-
-
-def bytes_by_row(weight_NK: torch.Tensor, near: float) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Return 255 levels around zero as bytes, and one step a row."""
+def bytes_by_row(weight_NK: torch.Tensor, near: float) -> "Bytes | None":
+    """Return the way of 255 levels around zero, one step a row."""
     step_N1 = (weight_NK.abs().amax(1, keepdim=True) / 127).clamp_(min=LEAST)
     level_NK = on_grid(weight_NK / step_N1, near)
-    return None if level_NK is None else (level_NK.to(torch.int8), step_N1[:, 0].to(torch.bfloat16))
+    return None if level_NK is None else Bytes(level_NK.to(torch.int8), step_N1[:, 0].to(torch.bfloat16))
 
 
-def by_bytes(levels_NK: torch.Tensor, step_N: torch.Tensor) -> Multiply:
-    """Return the way through bytes."""
-    return lambda x_RK: torch.ops.aten._weight_int8pack_mm(x_RK, levels_NK, step_N)
+@dataclass(frozen=True)
+class Nibbles:
+    """Levels from 0 to 15: a weight is its block's middle and so many steps from level 8."""
+
+    packed: torch.Tensor
+    scales_GN2: torch.Tensor  # a step, and the middle
+
+    @classmethod
+    def of(cls, level_NGB: torch.Tensor, step_NG1: torch.Tensor, middle_NG1: torch.Tensor) -> "Nibbles":
+        """Return the way through whole levels."""
+        packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(level_NGB.flatten(1).int(), 1)
+        scales_NG2 = torch.cat([step_NG1, middle_NG1], -1).to(torch.bfloat16)
+        return cls(packed, scales_NG2.transpose(0, 1).contiguous())
+
+    def __call__(self, x_RK: torch.Tensor) -> torch.Tensor:
+        """Return (R, N)."""
+        return torch.ops.aten._weight_int4pack_mm_for_cpu(x_RK, self.packed, BLOCK, self.scales_GN2)
+
+    @classmethod
+    def join(cls, pieces: Sequence["Nibbles"]) -> "Nibbles":
+        """Return the way through the rows of all of them; of all but the last, a multiple of 64."""
+        scales_GN2 = torch.cat([piece.scales_GN2 for piece in pieces], 1)
+        return cls(torch.cat([piece.packed for piece in pieces]), scales_GN2)
 
 
-def _pack(level_NGB: torch.Tensor) -> torch.Tensor:
-    return torch.ops.aten._convert_weight_to_int4pack_for_cpu(level_NGB.flatten(1).int(), 1)
+@dataclass(frozen=True)
+class TwoNibbles:
+    """Levels from -128 to 127 in two halves."""
+
+    high: Nibbles
+    low: Nibbles
+
+    def __call__(self, x_RK: torch.Tensor) -> torch.Tensor:
+        """Return (R, N), float32."""
+        return self.high(x_RK).float() + self.low(x_RK).float()
+
+    @classmethod
+    def join(cls, pieces: Sequence["TwoNibbles"]) -> "TwoNibbles":
+        """Return the way through the rows of all of them."""
+        return cls(Nibbles.join([piece.high for piece in pieces]), Nibbles.join([piece.low for piece in pieces]))
 
 
-def _scales(step_NG1: torch.Tensor, middle_NG1: torch.Tensor) -> torch.Tensor:
-    """Return what a level is worth and what level 8 stands for, (N, G, 2)."""
-    return torch.cat([step_NG1, middle_NG1], -1).to(torch.bfloat16)
+@dataclass(frozen=True)
+class Bytes:
+    """Levels from -127 to 127: a weight is so many steps of its row."""
+
+    level_NK: torch.Tensor
+    step_N: torch.Tensor
+
+    def __call__(self, x_RK: torch.Tensor) -> torch.Tensor:
+        """Return (R, N)."""
+        return torch.ops.aten._weight_int8pack_mm(x_RK, self.level_NK, self.step_N)
+
+    @classmethod
+    def join(cls, pieces: Sequence["Bytes"]) -> "Bytes":
+        """Return the way through the rows of all of them."""
+        return cls(torch.cat([piece.level_NK for piece in pieces]), torch.cat([piece.step_N for piece in pieces]))

@@ -13,17 +13,20 @@ from echox.commands import startup
 def test_one_thread_a_free_core(monkeypatch, load, threads):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)), raising=False)
     monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0), raising=False)
-    for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY"):
+    for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     startup.choose_threads("ask")
     assert os.environ["OMP_NUM_THREADS"] == str(threads) and os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert os.environ["GOMP_SPINCOUNT"] == startup.SPINS
 
 
 def test_what_the_user_chose_stays_and_training_takes_all(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
     startup.choose_threads("say")
+    assert "GOMP_SPINCOUNT" not in os.environ
     assert (os.environ["OMP_NUM_THREADS"], os.environ["OMP_WAIT_POLICY"]) == ("7", "ACTIVE")
     monkeypatch.delenv("OMP_NUM_THREADS")
     startup.choose_threads("train")
