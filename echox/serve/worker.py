@@ -4,8 +4,9 @@
                                                  '──── all who could go on wait: a step of the engine ────'
 
 The answer whose listener would run out of sound first goes first, so that nobody's speech breaks off for somebody else's, and an
-answer that has not begun goes before one that has sound to spare. Whoever needs a token waits; once all do, the engine makes one
-for each in a step. A question that is still being asked is overheard only while nothing else is to be done.
+answer that has not begun goes before one that has sound to spare: while anybody's sound may end within a second, those who have
+more stand still. Whoever needs a token waits; once all who go do, the engine makes one for each in a step. A question that is still
+being asked is overheard only while nothing else is to be done.
 """
 
 import logging
@@ -21,6 +22,7 @@ from echox.serve.refusals import busy
 
 log = logging.getLogger("echox.serve")
 UNREAD = 64  # pieces that may lie unread before an answer waits for its reader
+SPARE_SECONDS = 1.0  # of sound in hand, with which an answer gives way to those that have less
 READ_SECONDS = 0.2  # in which a reader reads one piece of text
 Deliver = Callable[["Piece | Exception | None"], None]  # None: the answer is over
 
@@ -126,11 +128,13 @@ class Worker:
             _end(job)
 
     def _next(self) -> Job | None:
-        """Return the answer due first of those that can go on; None when all wait for a step, or once closed."""
+        """Return the answer due first of those that go on now; None when all of them wait for a step, or once closed."""
         with self.changed:
             while not self.closed:
                 self._settle()
                 going = [job for job in self.active if job.unread < UNREAD]
+                soon = self.clock() + SPARE_SECONDS
+                going = [job for job in going if job.due() < soon] or going
                 if ready := [job for job in going if not job.waits]:
                     return min(ready, key=Job.due)
                 if going:

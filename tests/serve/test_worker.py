@@ -9,7 +9,7 @@ from serve_players import Failing, Held, Remembering, Stepped
 
 from echox.generate.engine import Ask, InTurn, pieces_of
 from echox.generate.fake import FakeAssistant
-from echox.generate.types import WAIT
+from echox.generate.types import WAIT, Piece
 from echox.serve.refusals import Refusal
 from echox.serve.worker import UNREAD, Worker
 from tests.toy_model import toy_model  # noqa: F401 - a fixture
@@ -89,6 +89,39 @@ def test_who_has_heard_nothing_goes_before_who_has_sound_to_spare(working):
         drained(arrived)
     sounds = [name for name, kind in assistant.made if kind == "sound"]
     assert sounds[:6] == ["first", "second", "first", "second", "first", "second"]
+
+
+class Unequal:
+    """An engine whose answer `rich` has ten seconds of sound at once and goes on without end; others need three steps to sound."""
+
+    sample_rate, calls = 10, False
+
+    def __init__(self):
+        self.made = []
+
+    def open(self, ask):
+        rich = ask.typed == "rich"
+        yield Piece(audio=np.zeros(100 if rich else 0, np.float32))
+        for number in range(6):
+            self.made.append((ask.typed, number))
+            yield WAIT
+            yield Piece(audio=np.zeros(0 if rich or number < 2 else 10, np.float32))
+        yield Piece(finish="stop")
+
+    def step(self):
+        self.made.append("step")
+
+
+def test_who_has_sound_to_spare_stands_still_while_somebody_hears_nothing(working):
+    engine = Unequal()
+    worker = working(None, engine, clock=lambda: 0.0)
+    with worker.changed:
+        rich, poor = (submit(worker, Ask(typed=name)) for name in ("rich", "poor"))
+    for _, arrived in (rich, poor):
+        drained(arrived)
+    poor_sounds = engine.made.index(("poor", 2)) + 2  # and the step after it
+    assert [one for one in engine.made[:poor_sounds] if one != "step"] == [("poor", number) for number in range(3)]
+    assert [one for one in engine.made if one != "step"].count(("rich", 5)) == 1  # it goes on afterwards
 
 
 def test_a_full_queue_refuses_and_a_place_that_is_freed_is_taken(working):
