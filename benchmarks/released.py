@@ -26,7 +26,7 @@ from echox.files import write_text
 from echox.models.device import DTYPES
 from echox.models.echo import EchoDecoder
 from echox.models.llm import IN_BITS, Place, load_llm
-from echox.models.packed import quantise
+from echox.models.packed import most_rows, round_to_bits
 from echox.models.s2t import SpeechToText
 from echox.models.slots import Row, prefill, step
 from echox.models.t2c import T2CConfig, TextToCodec
@@ -114,7 +114,7 @@ def measure(size: str, layers: int, dtype_name: str, device: str, count: int, qu
     print("| step | bytes read per token | tokens/s | rate |\n|---|---|---|---|")
     llm = placeholder(lambda: LlamaForCausalLM(config.llm), dtype, device)
     if quantize:
-        quantise(llm.get_decoder(), IN_BITS[quantize], llm.get_output_embeddings())
+        round_to_bits(llm.get_decoder(), IN_BITS[quantize], llm.get_output_embeddings())
         llm.float()
     each, size_cut = llm_seconds(llm, 500, count, device), llm_step_bytes(config, quantize or dtype_name, 500)
     report(f"LLM, {layers} layers", each, size_cut)
@@ -194,6 +194,8 @@ def main() -> None:
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    if options.quantize and (options.device != "cpu" or options.load or not most_rows()):
+        parser.error("--quantize is measured on a processor with AVX2 or AVX-512, and not with --load")
     if options.peak:
         print(*peak_of_loading(Path(options.peak), DTYPES[options.dtype]))
     elif options.load:

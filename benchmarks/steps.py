@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from echox import SpeechAssistant
-from echox.models.packed import PackedLinear, Table
+from echox.models.packed import PackedLinear, Table, most_rows
 from echox.models.slots import Row, prefill, step
 
 PAST = 40  # positions that are there already
@@ -52,7 +52,7 @@ def bytes_of(*modules: Any) -> int:
         if isinstance(module, PackedLinear) or (isinstance(module, Table) and module.multiply is not None):
             count += tensor_bytes(module.multiply)
         elif isinstance(module, torch.nn.Linear | Table):
-            count += module.weight.numel() * module.weight.element_size()
+            count += module.weight.nbytes
     return count
 
 
@@ -99,6 +99,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 4, 16])
     options = parser.parse_args()
     floor = bandwidth()
+    if not most_rows():
+        SETTINGS.pop("packed")
     where = f"{torch.backends.cpu.get_cpu_capability()}, threads: {torch.get_num_threads()}"
     print(f"{where}, memory {floor / 1e9:.0f} GB/s\n")
     print(
@@ -122,7 +124,8 @@ def parts_of(parts: Any) -> Iterator[tuple[str, int, Callable[[int], Callable[[]
     s2t, t2c, listener = parts.s2t, parts.t2c, parts.ear.listener
     yield "LLM", bytes_of(s2t.body, s2t.llm.get_output_embeddings()), partial(decoder_step, s2t)
     yield "T2C", bytes_of(t2c.body, t2c.head), partial(decoder_step, t2c)
-    yield "listener", bytes_of(listener), partial(listener_step, listener)
+    read_once = [part for layer in listener.layers for part in (layer.encoder_attn.k_proj, layer.encoder_attn.v_proj)]
+    yield "listener", bytes_of(listener) - bytes_of(*read_once), partial(listener_step, listener)
 
 
 if __name__ == "__main__":

@@ -56,8 +56,8 @@ class SpeechAssistant:
         """Load a shipped name, a local folder or a hub name, ours or released by the authors; ModelError says what is missing.
 
         `llm` is a local copy of the LLM that the model was trained with; by default it is fetched once and cached. `encoder` and
-        `vocoder` are folders to take instead of the model's own. `device_map` and `quantize` ("int8", "int4", on a GPU "int8",
-        "nf4") place the LLM.
+        `vocoder` are folders to take instead of the model's own. `device_map` and `quantize` (on a processor "int8" or
+        "int4", on a GPU "int8" or "nf4") place the LLM.
         """
         started = time.perf_counter()
         folder, where = resolve_model(model), pick_device(device)

@@ -36,7 +36,7 @@ Encoder = Annotated[Path | None, typer.Option("--encoder", help="Whisper folder 
 Vocoder = Annotated[Path | None, typer.Option("--vocoder", help="Vocoder folder instead of the model's own.")]
 Quantize = Annotated[
     str | None,
-    typer.Option("--quantize", help="Hold the text model in int8 or int4, on a GPU in int8 or nf4 (extra `released`)."),
+    typer.Option("--quantize", help="Hold the text model in int8 or int4; on a GPU in int8 or nf4 (extra `released`)."),
 ]
 Seed = Annotated[
     int, typer.Option("--seed", min=0, max=2**63 - 1, help="For sampling; greedy decoding does not use it.")

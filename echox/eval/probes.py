@@ -93,14 +93,16 @@ def states_of(model: Any) -> Any:
 
 
 def can_turn_off(model: Any) -> bool:
-    """Return whether a model can answer without its adapters."""
-    return hasattr(model, "without_adapters") or parts_of(model) is not None
+    """Return whether a model has adapters and can answer without them."""
+    parts = parts_of(model)
+    return hasattr(model, "without_adapters") or (parts is not None and bool(parts.s2t.lora.names))
 
 
 def untouched(model: Any) -> Any:
     """Return the model around its LLM as it was published, sharing every other part; `model` itself stays as it is.
 
-    A model of another make has `without_adapters()` for it. Raises ConfigError when there is nothing to turn off.
+    A model of another make has `without_adapters()` for it. A model of ours without adapters is returned itself; ConfigError where
+    neither can be.
     """
     if hasattr(model, "without_adapters"):
         return model.without_adapters()

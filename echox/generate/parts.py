@@ -226,7 +226,7 @@ def load_parts(
     tokenizer, language_model = load_tokenizer(llm_folder), load_llm(llm_folder, place)
     s2t = SpeechToText.load(folder / "s2t", language_model)
     s2t.lora.merge_into(language_model)
-    settle_llm(language_model, llm_folder, place, changed=bool(s2t.lora.names))
+    settle_llm(language_model, place)
     parts = assemble(folder, config, whisper, layer, s2t, tokenizer)
     parts.llm_folder = llm_folder
     parts.ear = load_ear(folder, whisper, layer, s2t, tokenizer)
@@ -285,8 +285,9 @@ def pack_decoders(parts: Parts) -> None:
     if isinstance(parts.ear, AttentionEar):
         pack(parts.ear.listener)
     if parts.voice is not None:
-        pack(parts.voice.t2c)
         pack(parts.voice.echo)
+        if parts.voice.echo.t2c is not parts.voice.t2c:
+            pack(parts.voice.t2c)
 
 
 def _llm_folder(folder: Path, source: dict[str, Any], llm: str | Path | None) -> Path:

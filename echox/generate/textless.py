@@ -26,7 +26,7 @@ from echox.models.bounds import Factor, Layers, Small, Text, Tokens, check_value
 from echox.models.encoder import SpeechEncoder
 from echox.models.io import read_config
 from echox.models.latent_vocoder import LatentVocoder
-from echox.models.llm import Place
+from echox.models.llm import MOSTLY, Place
 from echox.models.packed import pack
 from echox.models.ragged import pad_right
 from echox.models.speech_to_units import SpeechToUnits
@@ -164,7 +164,7 @@ def load(folder: Path, place: Place) -> Textless:
     )
     check_parts(found, folder)
     translator.float()
-    if not (place.packs and pack(translator)):
+    if not place.packs or pack(translator) < MOSTLY:
         translator.to(place.dtype)
     for module in (translator, found.vocoder, encoder):
         if module is not None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -21,11 +21,12 @@ from echox.files import JSON_BYTES, read_json, read_text
 from echox.models.bounds import Classes, Heads, Layers, Wide, Width, check_values
 from echox.models.io import CONFIG, Unfilled, check_tensors, read_config, read_settings
 from echox.models.llama import LlamaConfig, LlamaLm
-from echox.models.packed import most_rows, pack, quantise
+from echox.models.packed import most_rows, multiplier, pack, round_to_bits
 from echox.models.weights import WeightFiles
 
 EMBEDDINGS = "model.embed_tokens.weight"
 IN_BITS = {"int8": 8, "int4": 4}  # on a processor, by models/packed.py
+MOSTLY = 0.5  # of an LLM's weights: with fewer packed it is faster in a dtype of its own
 BY_LIBRARY = ("int8", "nf4")  # by bitsandbytes
 PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]  # bytes that byte-level tokens write as themselves
 HIDDEN = sorted(set(range(256)) - set(PRINTABLE))
@@ -119,9 +120,9 @@ class Place:
     """Where a model goes and in what numbers its LLM is held.
 
     `device_map` ("auto", or module names to devices) spreads the LLM over devices through accelerate. `quantize` holds its linear
-    layers in 8 or 4 bits: "int8" and "int4" on a processor, "int8" and "nf4" elsewhere through bitsandbytes. With `packed`, what
-    was stored in 4 or 8 bits runs in float32 on a processor and computes with these bits (models/packed.py), and `dtype` is for
-    what was not.
+    layers in 8 or 4 bits: "int8" and "int4" on a processor that has kernels for them, "int8" and "nf4" elsewhere through
+    bitsandbytes. With `packed`, what was stored in 4 or 8 bits runs in float32 on a processor and computes with these bits
+    (models/packed.py), and `dtype` is for what was not.
     """
 
     device: torch.device = torch.device("cpu")
@@ -137,31 +138,27 @@ class Place:
 
     @property
     def in_bits(self) -> int | None:
-        """Into how many bits the LLM's layers are rounded here."""
-        if self.device.type != "cpu" or self.quantize not in IN_BITS:
-            return None
-        if not most_rows():
-            raise ConfigError(f"quantize {self.quantize!r} needs a processor with AVX2 or AVX-512: leave it out.")
-        return IN_BITS[self.quantize]
+        """To how many bits the LLM's layers are rounded here."""
+        here = self.device.type == "cpu" and self.device_map is None and most_rows()
+        return IN_BITS.get(self.quantize or "") if here else None
 
     @property
     def packs(self) -> bool:
         """Whether weights may be packed here."""
-        return self.packed and self.device.type == "cpu" and not self.spread and self.in_bits is None
+        return self.packed and self.device.type == "cpu" and self.device_map is None and most_rows() > 0
 
     def options(self) -> dict[str, Any]:
         """Return what `from_pretrained` is told; ConfigError for a combination that does not exist."""
-        options: dict[str, Any] = {"dtype": torch.float32 if self.packs else self.dtype}
+        options: dict[str, Any] = {"dtype": "auto" if self.in_bits else self.dtype}
         if self.device_map is not None:
             require("accelerate", extra="released")
             options["device_map"] = self.device_map
-        if self.in_bits:
-            options["dtype"] = torch.bfloat16  # half the memory until they are rounded
         if self.quantize is None or self.in_bits:
             return options
         if self.quantize not in BY_LIBRARY:
-            known = " or ".join({**IN_BITS, "nf4": 4} if self.device.type == "cpu" else BY_LIBRARY)
-            raise ConfigError(f"quantize {self.quantize!r} is unknown on {self.device.type}: choose {known}.")
+            known = " or ".join(dict.fromkeys((*IN_BITS, *BY_LIBRARY) if self.device.type == "cpu" else BY_LIBRARY))
+            reason = "needs AVX2 or AVX-512 and no device_map" if self.quantize in IN_BITS else "is unknown"
+            raise ConfigError(f"quantize {self.quantize!r} {reason} on {self.device.type}: choose {known}.")
         if self.dtype == torch.float32 and self.device.type != "cpu":
             raise ConfigError("quantized weights compute in bfloat16 or float16 on this device: choose one as dtype.")
         require("bitsandbytes", extra="released")
@@ -188,6 +185,8 @@ def load_llm(
     try:
         here = not generates and kind is None and not place.spread and (folder / CONFIG).exists()
         sizes = LlamaConfig.from_values(read_config(folder), folder / CONFIG) if here else None
+        if place.packs and not place.in_bits and on_grid(folder):
+            options["dtype"] = torch.float32
         llm = _load_any(folder, kind, options) if sizes is None else _load_llama(folder, sizes, options["dtype"])
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         raise ModelError(
@@ -206,11 +205,16 @@ def _load_any(folder: Path, kind: Any, options: dict[str, Any]) -> Any:
     return kind.from_pretrained(folder, **options, use_safetensors=True, trust_remote_code=False)
 
 
-def _load_llama(folder: Path, sizes: LlamaConfig, dtype: torch.dtype) -> LlamaLm:
-    """Return our own Llama on the numbers of a folder, mapped from the disk where they are in `dtype` already."""
+def _load_llama(folder: Path, sizes: LlamaConfig, dtype: torch.dtype | Literal["auto"]) -> LlamaLm:
+    """Return our own Llama on the numbers of a folder, mapped from the disk where they are in `dtype` already, or "auto"."""
     with torch.device("meta"), Unfilled():
         llm = LlamaLm(sizes)
-    state = {name: value.to(dtype) for name, value in stored_weights(folder).items()}
+    state = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            state |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is not a mapping
+    if dtype != "auto":
+        state = {name: value.to(dtype) for name, value in state.items()}
     if sizes.tie_word_embeddings and EMBEDDINGS in state:
         state["lm_head.weight"] = state[EMBEDDINGS]
     llm.load_state_dict(state, assign=True)
@@ -221,30 +225,22 @@ def _load_llama(folder: Path, sizes: LlamaConfig, dtype: torch.dtype) -> LlamaLm
     return llm
 
 
-def stored_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """Return the weights of an LLM folder by name as they are stored, mapped from the disk."""
-    found = {}
+def settle_llm(llm: Any, place: Place) -> None:
+    """Bring an LLM that `load_llm` made, its adapters merged, to the numbers that it computes with in its place."""
+    if place.in_bits:
+        round_to_bits(llm.get_decoder(), place.in_bits, llm.get_output_embeddings())
+    if place.in_bits or (place.packs and pack(llm) < MOSTLY):
+        llm.to(place.dtype)
+
+
+def on_grid(folder: Path) -> bool:
+    """Say whether the first large matrix in an LLM folder lies on a grid of 4 or 8 bits."""
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
-            found |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is not a mapping
-    return found
-
-
-def settle_llm(llm: Any, folder: Path, place: Place, changed: bool = False) -> None:
-    """Bring an LLM that `load_llm` took from `folder` to the numbers that it computes with in its place.
-
-    Who has `changed` its weights since, by merging adapters, says so: they are no longer those that are stored.
-    """
-    if place.in_bits:
-        quantise(llm.get_decoder(), place.in_bits, llm.get_output_embeddings())
-        llm.to(place.dtype)
-    if not place.packs:
-        return
-    stored = stored_weights(folder)
-    if llm.config.tie_word_embeddings and EMBEDDINGS in stored:
-        stored["lm_head.weight"] = stored[EMBEDDINGS]
-    if changed or not pack(llm, stored):
-        llm.to(place.dtype)
+            for name in file.keys():  # noqa: SIM118 - safe_open is not a mapping
+                if name.endswith("_proj.weight"):
+                    return multiplier(file.get_tensor(name)) is not None
+    return False
 
 
 def load_embeddings(folder: str | Path) -> torch.Tensor:

@@ -1,20 +1,22 @@
 """Linear layers that compute with weights as they were stored, in 4 or 8 bits, wherever a step reads few rows.
 
 One token passes every weight once, so a step lasts as long as it takes to fetch them: a weight of 4 bits comes four times
-sooner than in bfloat16, eight times sooner than in float32. `pack` quantises nothing: weights that came from a file of 4 or 8 bits
-lie on a grid, which is found again, and a matrix on none stays as it is. `quantise` rounds to such a grid and keeps nothing else.
+sooner than in bfloat16, eight times sooner than in float32. `pack` finds the grid again on which weights lie that came from a file
+of 4 or 8 bits, and leaves a matrix that lies on none as it is. `round_to_bits` rounds to such a grid and keeps nothing else.
 
     nibbles      16 levels between the least and the greatest of 32 neighbours in a row   (GGUF's Q4_1)
     bytes        255 levels around zero, one step a row                                   (models/int8.py)
     two nibbles  255 levels around zero, one step for 32 neighbours                       (GGUF's Q8_0)
 
-What comes in and goes out of a layer is rounded to bfloat16, sums are float32; many rows are multiplied in the layer's own
-numbers, since there arithmetic is what lasts. The twin is the layer itself (`nn.Linear`), on the same weights.
+What goes into a layer and comes out of it, and the steps of nibbles, are rounded to bfloat16; sums are float32. Many rows are
+multiplied in the layer's own numbers, since there arithmetic is what lasts. The twin is the layer itself (`nn.Linear`), on the same
+weights.
 
-Legend: G blocks of 32 neighbours in a row, K inputs, N outputs, R rows.
+Legend: B neighbours in a block, G blocks in a row, K inputs, N outputs, R rows.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
@@ -26,11 +28,13 @@ from torch.nn.functional import linear
 BLOCK = 32
 ROWS = {"AVX2": 48, "AVX512": 192}  # what torch has such kernels for, and up to how many rows they beat float32
 PIECE = 512  # rows that are looked at together; torch packs 64 by 64
-LEAST = torch.finfo(torch.float32).tiny  # a step where all weights are zero
 NIBBLE_ROWS = 16  # torch's kernel wants a multiple of so many
+TOP, MIDDLE = 15, 8  # the last level of a nibble, and the one that stands for the middle of its block
+FARTHEST = 127  # the last level of a byte
+LEAST = torch.finfo(torch.float32).tiny  # a step where all weights are zero
 NEAR = 0.125  # of a step: what float16 or bfloat16 may have moved a weight off its grid
 
-Multiply = Callable[[torch.Tensor], torch.Tensor]  # bfloat16 (R, K) to bfloat16 (R, N)
+Multiply = Callable[[torch.Tensor], torch.Tensor]  # bfloat16 (R, K) to (R, N) in bfloat16 or float32
 
 
 class PackedLinear(nn.Linear):
@@ -77,28 +81,29 @@ def few_rows(
 
 def stored_product(multiply: Multiply, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     """Return what `linear` does, by `multiply`."""
-    found = multiply(x.reshape(-1, x.shape[-1]).to(torch.bfloat16).contiguous()).to(x.dtype).unflatten(0, x.shape[:-1])
+    found = multiply(x.reshape(-1, x.shape[-1]).to(torch.bfloat16).contiguous())
+    found = found.to(x.dtype).view(*x.shape[:-1], found.shape[-1])
     return found if bias is None else found + bias
 
 
-def pack(module: nn.Module, stored: Mapping[str, torch.Tensor] | None = None) -> int:
-    """Give every linear layer and head table of `module` whose weights lie on a grid its second way; return how many have one.
+def pack(module: nn.Module) -> float:
+    """Give every linear layer and head table whose weights lie on a grid its second way; return the share of weights that have one.
 
-    `stored` holds weights by name as their file has them, where the module's own are rounded. Where this machine has no fast
-    kernels none has one. Who changes weights afterwards packs again.
+    Where this machine has no fast kernels none has. Who changes weights afterwards packs again.
     """
-    count = 0
-    for name, child in module.named_modules():
-        if not isinstance(child, nn.Linear | Table) or type(child) not in (nn.Linear, PackedLinear, Table):
+    packed = every = 0
+    for child in module.modules():
+        if type(child) not in (nn.Linear, PackedLinear, Table):
             continue
-        weight = (stored or {}).get(f"{name}.weight", child.weight).detach()
-        multiply = multiplier(weight) if most_rows() and weight.device.type == "cpu" else None
-        count += multiply is not None
-        if isinstance(child, Table):
-            child.multiply = multiply
+        layer = cast("nn.Linear | Table", child)
+        multiply = multiplier(layer.weight.detach()) if most_rows() and layer.weight.device.type == "cpu" else None
+        every += layer.weight.numel()
+        packed += layer.weight.numel() if multiply else 0
+        if isinstance(layer, Table):
+            layer.multiply = multiply
         else:
-            give(child, multiply)
-    return count
+            give(layer, multiply)
+    return packed / every if every else 0.0
 
 
 def give(layer: nn.Linear, multiply: Multiply | None) -> None:
@@ -108,16 +113,19 @@ def give(layer: nn.Linear, multiply: Multiply | None) -> None:
         cast("PackedLinear", layer).multiply = multiply
 
 
-def quantise(module: nn.Module, bits: int, head: nn.Linear | None = None) -> None:
+def round_to_bits(module: nn.Module, bits: int, head: nn.Linear | None = None) -> None:
     """Round the linear layers of `module` to grids of 4 or 8 bits and drop their weights; sizes that do not fit are left.
 
     A `head` keeps its weight, which others read, and has 8 bits for its second way.
     """
     if head is not None:
         give(head, multiplier(head.weight.detach(), 8))
-    for owner in list(module.modules()):
-        for name, child in owner.named_children():
-            if isinstance(child, nn.Linear) and (multiply := multiplier(child.weight.detach(), bits)):
+    for owner in [
+        one for one in module.modules() if not isinstance(one, nn.Linear)
+    ]:  # so that each weight is freed at once
+        for name in [name for name, _ in owner.named_children()]:
+            child = owner.get_submodule(name)
+            if type(child) is nn.Linear and (multiply := multiplier(child.weight.detach(), bits)):
                 setattr(owner, name, StoredLinear(child, multiply))
 
 
@@ -125,8 +133,9 @@ def quantise(module: nn.Module, bits: int, head: nn.Linear | None = None) -> Non
 def most_rows() -> int:
     """Return up to how many rows packed weights are taken; none where torch would loop over single numbers."""
     wanted = ("_weight_int4pack_mm_for_cpu", "_convert_weight_to_int4pack_for_cpu", "_weight_int8pack_mm")
-    there = all(hasattr(torch.ops.aten, name) for name in wanted)
-    return ROWS.get(torch.backends.cpu.get_cpu_capability(), 0) if there else 0
+    if sys.platform == "win32" or not all(hasattr(torch.ops.aten, name) for name in wanted):
+        return 0  # what Microsoft's compiler makes has no such kernels
+    return ROWS.get(torch.backends.cpu.get_cpu_capability(), 0)
 
 
 def multiplier(weight_NK: torch.Tensor, bits: int | None = None) -> Multiply | None:
@@ -138,12 +147,14 @@ def multiplier(weight_NK: torch.Tensor, bits: int | None = None) -> Multiply | N
     finds: list[Any] = [nibbles, bytes_by_row, two_nibbles]
     if bits is not None:
         finds = [nibbles] if bits == 4 else [bytes_by_row]
+    if not N or not K or K % BLOCK:
+        return None
     for find in finds:
-        if K % BLOCK or (N % NIBBLE_ROWS and find is not bytes_by_row):
+        if N % NIBBLE_ROWS and find is not bytes_by_row:
             continue
         pieces = []
-        for rows_MK in weight_NK.split(PIECE):  # whatever stays in the processor's own memory is found fast
-            piece = find(rows_MK.float(), NEAR if bits is None else 1.0)
+        for rows_NK in weight_NK.split(PIECE):  # whatever stays in the processor's own memory is found fast
+            piece = find(rows_NK.float(), NEAR if bits is None else 1.0)
             if piece is None:
                 break
             pieces.append(piece)
@@ -152,38 +163,47 @@ def multiplier(weight_NK: torch.Tensor, bits: int | None = None) -> Multiply | N
     return None
 
 
-def on_grid(levels: torch.Tensor, near: float) -> torch.Tensor | None:
-    """Return whole levels, or None where one is further than `near` from any."""
-    whole = levels.round()
-    return whole if float((levels - whole).abs_().max()) <= near else None
-
-
 def nibbles(weight_NK: torch.Tensor, near: float) -> "Nibbles | None":
-    """Return the way of sixteen levels between the least and the greatest of 32 neighbours."""
+    """Return the way of sixteen levels between the ends of 32 neighbours, None where one is farther than `near` from its level."""
     blocks_NGB = weight_NK.unflatten(1, (-1, BLOCK))
     low, high = blocks_NGB.aminmax(dim=-1, keepdim=True)
-    step_NG1 = ((high - low) / 15).clamp_(min=LEAST)
-    level_NGB = on_grid((blocks_NGB - low).div_(step_NG1), near)
-    return None if level_NGB is None else Nibbles.of(level_NGB, step_NG1, low + 8 * step_NG1)
+    step_NG1 = as_bfloat16(((high - low) / TOP).clamp_(min=LEAST))
+    middle_NG1 = as_bfloat16(low + MIDDLE * step_NG1)
+    place_NGB = (blocks_NGB - middle_NG1).div_(step_NG1).add_(MIDDLE)
+    level_NGB = place_NGB.round().clamp_(0, TOP)
+    return None if is_far(place_NGB, level_NGB, near) else Nibbles.of(level_NGB, step_NG1, middle_NG1)
 
 
 def two_nibbles(weight_NK: torch.Tensor, near: float) -> "TwoNibbles | None":
-    """Return the way of 255 levels around zero, one step for 32 neighbours, as 16 * high - 128 + low."""
+    """Return the way of 255 levels around zero, one step for 32 neighbours, None where one is farther than `near`."""
     blocks_NGB = weight_NK.unflatten(1, (-1, BLOCK))
-    step_NG1 = (blocks_NGB.abs().amax(-1, keepdim=True) / 127).clamp_(min=LEAST)
-    level_NGB = on_grid(blocks_NGB / step_NG1, near)
-    if level_NGB is None:
+    step_NG1 = (blocks_NGB.abs().amax(-1, keepdim=True) / FARTHEST).clamp_(min=LEAST)
+    place_NGB = blocks_NGB / step_NG1
+    level_NGB = place_NGB.round()
+    if is_far(place_NGB, level_NGB, near):
         return None
-    high_NGB = ((level_NGB + 128) / 16).floor_()
-    low = Nibbles.of(level_NGB + 128 - 16 * high_NGB, step_NG1, torch.zeros_like(step_NG1))
-    return TwoNibbles(Nibbles.of(high_NGB, 16 * step_NG1, 8 * step_NG1), low)
+    above_NGB, size = level_NGB + (FARTHEST + 1), TOP + 1
+    high_NGB = (above_NGB / size).floor_()
+    low = Nibbles.of(above_NGB - size * high_NGB, step_NG1, torch.zeros_like(step_NG1))
+    return TwoNibbles(Nibbles.of(high_NGB, size * step_NG1, MIDDLE * step_NG1), low)
 
 
 def bytes_by_row(weight_NK: torch.Tensor, near: float) -> "Bytes | None":
-    """Return the way of 255 levels around zero, one step a row."""
-    step_N1 = (weight_NK.abs().amax(1, keepdim=True) / 127).clamp_(min=LEAST)
-    level_NK = on_grid(weight_NK / step_N1, near)
-    return None if level_NK is None else Bytes(level_NK.to(torch.int8), step_N1[:, 0].to(torch.bfloat16))
+    """Return the way of 255 levels around zero, one step a row, None where one is farther than `near`."""
+    step_N1 = (weight_NK.abs().amax(1, keepdim=True) / FARTHEST).clamp_(min=LEAST)
+    place_NK = weight_NK / step_N1
+    level_NK = place_NK.round()
+    return None if is_far(place_NK, level_NK, near) else Bytes.of(level_NK, step_N1[:, 0])
+
+
+def is_far(places: torch.Tensor, levels: torch.Tensor, near: float) -> bool:
+    """Say whether a place is farther than `near` from its level, or no number."""
+    return not float((places - levels).abs_().max()) <= near
+
+
+def as_bfloat16(x: torch.Tensor) -> torch.Tensor:
+    """Return float32 numbers as bfloat16 holds them."""
+    return x.to(torch.bfloat16).float()
 
 
 @dataclass(frozen=True)
@@ -201,7 +221,7 @@ class Nibbles:
         return cls(packed, scales_NG2.transpose(0, 1).contiguous())
 
     def __call__(self, x_RK: torch.Tensor) -> torch.Tensor:
-        """Return (R, N)."""
+        """Return (R, N), bfloat16."""
         return torch.ops.aten._weight_int4pack_mm_for_cpu(x_RK, self.packed, BLOCK, self.scales_GN2)
 
     @classmethod
@@ -234,12 +254,19 @@ class Bytes:
 
     level_NK: torch.Tensor
     step_N: torch.Tensor
+    one_N: torch.Tensor  # for the kernel, whose own steps would be bfloat16
+
+    @classmethod
+    def of(cls, level_NK: torch.Tensor, step_N: torch.Tensor) -> "Bytes":
+        """Return the way through whole levels."""
+        return cls(level_NK.to(torch.int8), step_N, torch.ones_like(step_N, dtype=torch.bfloat16))
 
     def __call__(self, x_RK: torch.Tensor) -> torch.Tensor:
-        """Return (R, N)."""
-        return torch.ops.aten._weight_int8pack_mm(x_RK, self.level_NK, self.step_N)
+        """Return (R, N), float32."""
+        return torch.ops.aten._weight_int8pack_mm(x_RK, self.level_NK, self.one_N) * self.step_N
 
     @classmethod
     def join(cls, pieces: Sequence["Bytes"]) -> "Bytes":
         """Return the way through the rows of all of them."""
-        return cls(torch.cat([piece.level_NK for piece in pieces]), torch.cat([piece.step_N for piece in pieces]))
+        names = ("level_NK", "step_N", "one_N")
+        return cls(*(torch.cat([getattr(piece, name) for piece in pieces]) for name in names))

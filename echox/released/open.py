@@ -50,7 +50,7 @@ def open_parts(
     ear = open_encoder(folder, config, files, encoder)
     config.llm.tie_word_embeddings = config.tied
     llm = load_llm(folder, place, kind=TextModel, config=config.llm)
-    settle_llm(llm, folder, place)
+    settle_llm(llm, place)
     with fresh(place.dtype):
         s2t = SpeechToText(s2t_config(config), llm)
     s2t.adapter.scale.data.fill_(1.0)

@@ -1,11 +1,17 @@
+import json
+import weakref
+
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from echox.models import packed
 from echox.models.int8 import dequantize, quantize
 from echox.models.llama import LlamaConfig, LlamaLm
-from echox.models.packed import BLOCK, PackedLinear, StoredLinear, Table, most_rows, multiplier, pack, quantise
+from echox.models.llm import Place, load_llm, settle_llm
+from echox.models.lora import LoraSettings, LoraWeights
+from echox.models.packed import BLOCK, PackedLinear, StoredLinear, Table, most_rows, multiplier, pack, round_to_bits
 from echox.models.slots import Row, prefill, step
 
 needs_kernels = pytest.mark.skipif(not most_rows(), reason="this processor or torch has no kernels for packed weights")
@@ -158,7 +164,7 @@ def test_nothing_is_packed_where_it_would_be_slow(monkeypatch):
 def test_rounded_weights_are_within_half_a_step_and_the_rest_is_gone(bits, levels):
     plain = nn.Sequential(linear_of(torch.randn(N, K)), linear_of(torch.randn(6, 40)))
     layers = nn.Sequential(*plain)
-    quantise(layers, bits)
+    round_to_bits(layers, bits)
     assert isinstance(layers[0], StoredLinear)
     assert [name for name, _ in layers[0].named_parameters()] == ["bias"]
     assert layers[1] is plain[1]  # fits no grid
@@ -169,3 +175,80 @@ def test_rounded_weights_are_within_half_a_step_and_the_rest_is_gone(bits, level
     error = (found.T - plain[0].weight).unflatten(1, (-1, width)).abs().amax(-1)
     assert (error < 0.5 * span / levels + 0.02).all()  # and what bfloat16 rounds
     assert float(error.mean()) > 0.2 * float(span.mean()) / levels
+
+
+def test_a_matrix_without_numbers_or_of_no_numbers_is_left():
+    for weight in (
+        torch.zeros(0, 32),
+        torch.zeros(16, 0),
+        torch.full((16, 32), torch.nan),
+        torch.full((16, 32), torch.inf),
+    ):
+        assert multiplier(weight) is None
+
+
+@needs_kernels
+def test_the_weights_of_a_rounded_layer_are_freed_one_after_the_other(monkeypatch):
+    layers = nn.Sequential(*(linear_of(torch.randn(64, 64)) for _ in range(3)))
+    first, alive = weakref.ref(layers[0].weight), []
+    find = packed.multiplier
+    monkeypatch.setattr(packed, "multiplier", lambda *given: (alive.append(first() is not None), find(*given))[1])
+    round_to_bits(layers, 4)
+    assert alive == [True, False, False]
+
+
+@needs_kernels
+def test_a_head_that_is_rounded_keeps_its_weight():
+    body, head = nn.Sequential(linear_of(torch.randn(64, 64))), linear_of(torch.randn(N, K))
+    x = torch.randn(2, K).bfloat16().float()
+    wanted = head(x)
+    round_to_bits(body, 4, head)
+    assert isinstance(head, PackedLinear)
+    assert 0 < float((head(x) - wanted).abs().max()) < 0.02 * float(wanted.abs().max())
+
+
+def lora_free_llm(folder, weight):
+    """Write the folder of a tiny LLM all of whose matrices are of one make, and return it."""
+    torch.manual_seed(0)
+    sizes = dict(vocab_size=64, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=2)
+    sizes |= dict(num_key_value_heads=1, head_dim=32, rms_norm_eps=1e-6, tie_word_embeddings=False)
+    llm = LlamaLm(LlamaConfig(**sizes))
+    state = {name: weight(*value.shape) if value.ndim == 2 else value for name, value in llm.state_dict().items()}
+    save_file(state, folder / "model.safetensors")
+    described = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "rope_theta": 10000.0, **sizes}
+    (folder / "config.json").write_text(json.dumps(described))
+    return folder
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    ("place", "weight", "dtype", "layer"),
+    [
+        (Place(dtype=torch.bfloat16, packed=True), sixteen_levels, torch.float32, PackedLinear),
+        (Place(dtype=torch.bfloat16, packed=True), torch.randn, torch.bfloat16, nn.Linear),
+        (Place(dtype=torch.bfloat16), sixteen_levels, torch.bfloat16, nn.Linear),
+        (Place(dtype=torch.float32), sixteen_levels, torch.float32, nn.Linear),
+        (Place(quantize="int4", packed=True), torch.randn, torch.float32, StoredLinear),
+    ],
+    ids=["on a grid", "on none", "dtype named", "float32", "rounded"],
+)
+def test_an_llm_computes_as_its_place_says(tmp_path, place, weight, dtype, layer):
+    llm = load_llm(lora_free_llm(tmp_path, weight), place)
+    settle_llm(llm, place)
+    assert llm.get_input_embeddings().weight.dtype == dtype
+    assert type(llm.get_decoder().layers[0].mlp.up_proj) is layer
+
+
+@needs_kernels
+def test_merged_adapters_are_computed_with(tmp_path):
+    """A matrix that adapters were merged into lies on no grid any more; the others still do."""
+    place = Place(dtype=torch.bfloat16, packed=True)
+    llm = load_llm(lora_free_llm(tmp_path, sixteen_levels), place)
+    lora = LoraWeights.for_llm(LoraSettings(rank=2, targets=("q_proj",)), llm)
+    for buffer in lora.buffers():
+        buffer.normal_(0, 0.1)
+    lora.merge_into(llm)
+    settle_llm(llm, place)
+    attention = llm.get_decoder().layers[0].self_attn
+    assert type(attention.q_proj) is nn.Linear
+    assert type(attention.k_proj) is PackedLinear
