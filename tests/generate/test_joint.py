@@ -86,6 +86,23 @@ def test_where_nothing_is_heard_nothing_is_invented(folder, translator, tmp_path
     assert shown.exit_code == 1 and "nothing was understood in" in shown.stderr and not shown.stdout
 
 
+def test_of_pieces_only_those_with_words_are_translated(translator, monkeypatch):
+    waves = [sounds()[0], sounds()[1], sounds()[2]]
+    wanted = translator.translate(waves)
+    words = JointTranslator.words
+
+    def deaf(self, heard, beam=1):
+        found = words(self, heard, beam)
+        return ["", *found[1:]]
+
+    monkeypatch.setattr(JointTranslator, "words", deaf)
+    first, *rest = translator.translate(waves)
+    assert (first.text, first.finish) == ("", "unheard")
+    assert [(one.text, one.heard, one.finish) for one in rest] == [
+        (one.text, one.heard, one.finish) for one in wanted[1:]
+    ]
+
+
 def test_int8_is_the_same_model_nearly(folder):
     states = [SpeechTranslatorModel.load(folder / name / "translator").state_dict() for name in ("joint", "int8")]
     worst = max(
