@@ -75,12 +75,11 @@ def llm_step_bytes(config: ReleasedConfig, precision: str, positions: int) -> fl
 
     What is rounded to int8 or int4 on a processor has a head in 8 bits and a cache in float32.
     """
-    rounded = precision in ("int8", "int4")
+    width = WIDTHS[precision]
+    head_width, cache_width = (1.0, 4.0) if precision in ("int8", "int4") else (width, width)
     layers = sum(prod(s) for n, s in expected_shapes(config).items() if n.startswith(("model.layers.", "model.norm.")))
-    head = config.llm.vocab_size * config.llm.hidden_size * (1.0 if rounded else WIDTHS[precision])
-    return (
-        layers * WIDTHS[precision] + head + positions * cache_bytes(config.llm, 4.0 if rounded else WIDTHS[precision])
-    )
+    head = config.llm.vocab_size * config.llm.hidden_size
+    return layers * width + head * head_width + positions * cache_bytes(config.llm, cache_width)
 
 
 def t2c_step_bytes(config: ReleasedConfig, width: float, positions: int, released: bool) -> float:

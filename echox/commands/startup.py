@@ -3,7 +3,6 @@
 import os
 
 ANSWERS = ("ask", "say")  # verbs that are over in seconds: what is busy now will still be busy then
-
 SPINS = "10000"  # turns in GNU's OpenMP: an answer takes half the time that it takes with none (docs/latency.md)
 
 

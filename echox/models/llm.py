@@ -137,15 +137,19 @@ class Place:
         return self.device_map is not None or (self.quantize is not None and not self.in_bits)
 
     @property
+    def has_kernels(self) -> bool:
+        """Whether there are kernels for packed weights here."""
+        return self.device.type == "cpu" and self.device_map is None and most_rows() > 0
+
+    @property
     def in_bits(self) -> int | None:
         """To how many bits the LLM's layers are rounded here."""
-        here = self.device.type == "cpu" and self.device_map is None and most_rows()
-        return IN_BITS.get(self.quantize or "") if here else None
+        return IN_BITS.get(self.quantize or "") if self.has_kernels else None
 
     @property
     def packs(self) -> bool:
         """Whether weights may be packed here."""
-        return self.packed and self.device.type == "cpu" and self.device_map is None and most_rows() > 0
+        return self.packed and self.has_kernels
 
     def options(self) -> dict[str, Any]:
         """Return what `from_pretrained` is told; ConfigError for a combination that does not exist."""

@@ -120,9 +120,10 @@ def round_to_bits(module: nn.Module, bits: int, head: nn.Linear | None = None) -
     """
     if head is not None:
         give(head, multiplier(head.weight.detach(), 8))
-    for owner in [
+    owners = [
         one for one in module.modules() if not isinstance(one, nn.Linear)
-    ]:  # so that each weight is freed at once
+    ]  # no layer, so that each is freed at once
+    for owner in owners:
         for name in [name for name, _ in owner.named_children()]:
             child = owner.get_submodule(name)
             if type(child) is nn.Linear and (multiply := multiplier(child.weight.detach(), bits)):
@@ -268,5 +269,4 @@ class Bytes:
     @classmethod
     def join(cls, pieces: Sequence["Bytes"]) -> "Bytes":
         """Return the way through the rows of all of them."""
-        names = ("level_NK", "step_N", "one_N")
-        return cls(*(torch.cat([getattr(piece, name) for piece in pieces]) for name in names))
+        return cls.of(torch.cat([piece.level_NK for piece in pieces]), torch.cat([piece.step_N for piece in pieces]))

@@ -92,7 +92,7 @@ def test_who_has_heard_nothing_goes_before_who_has_sound_to_spare(working):
 
 
 class Unequal:
-    """An engine whose answer `rich` has ten seconds of sound at once and goes on without end; others need three steps to sound."""
+    """An engine whose answer `rich` has ten seconds of sound at once; others need three steps to sound."""
 
     sample_rate, calls = 10, False
 
