@@ -34,7 +34,9 @@ class QuestionData(Settings):
     answers: Path | None = None  # JSONL with `id`, `answer`; none: transcripts alone
     max_cost: int = Field(default=8000, ge=1)  # encoder frames and LLM tokens in a batch, padding included
     max_frames: int = Field(default=750, ge=1)  # longer utterances are left out: 15 s
-    held_out: int = Field(default=300, ge=1)  # utterances of the last corpus that are only measured
+    held_out: int = Field(
+        default=300, ge=1
+    )  # questions at the end, spoken where there are corpora, that are only measured
 
 
 @dataclass
@@ -73,7 +75,8 @@ class Examples:
 def read_examples(data: QuestionData, encode: Encode, stop: int | None = None, typed: Path | None = None) -> Examples:
     """Return all usable spoken questions, and behind those to train on the rows of `typed` that nobody speaks.
 
-    What is left out is counted and said. InputError for a row without text, ConfigError when nothing is left to train on.
+    Without corpora the last rows of `typed` are held out. What is left out is counted and said. InputError for a row without
+    text, ConfigError when nothing is left to train on.
     """
     truecase = Truecaser(text for path in data.cased for text in texts_of(path) if text != text.lower())
     answers = answers_of(data.answers) if data.answers else None
@@ -94,12 +97,12 @@ def read_examples(data: QuestionData, encode: Encode, stop: int | None = None, t
                 said = encode(truecase(text_of(record, corpus)))
                 answer = [] if answers is None or stop is None else [*encode(answers[name]), stop]
                 spoken.append(Example(str(record["id"]), said, answer, states_TD.copy()))
-    tell_dropped(dropped, len(spoken), "spoken questions")
+    read = typed_examples(typed, known, encode, stop) if typed is not None and stop is not None else []
+    if not data.corpora:
+        spoken, read = read, []
+    tell_dropped(dropped, len(spoken), "spoken questions" if data.corpora else "typed questions")
     first = first_held_out(len(spoken), data.held_out, "data.held_out")
-    rows = spoken[:first] + (
-        typed_examples(typed, known, encode, stop) if typed is not None and stop is not None else []
-    )
-    return Examples(rows, spoken[first:])
+    return Examples(spoken[:first] + read, spoken[first:])
 
 
 def typed_examples(path: Path, known: set[str], encode: Encode, stop: int) -> list[Example]:

@@ -11,6 +11,7 @@ Legend: H LLM width, I adapter width, N text positions.
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -29,6 +30,7 @@ class EchoConfig(T2CConfig):
     denoise_width: Wide = 1536  # spec section 4.3: the LLM's intermediate size
     denoise_dropout: Share = 0.1
     tokens: Flag = False  # embeddings of the chosen tokens plus gated states; else states alone, spec section 4.3
+    states: Flag = True  # False: no states at all, a control; without tokens too, letters alone are left
     shares_decoder: Flag = False  # True: the decoder is the T2C part beside it, and is not stored again
 
 
@@ -42,16 +44,23 @@ class EchoDecoder(Part[EchoConfig]):
         self.denoise = nn.Sequential(  # spec section 4.3, without its constant initialisation
             nn.Linear(H, I), nn.ReLU(), nn.Dropout(config.denoise_dropout), nn.Linear(I, H)
         )
-        if config.tokens:
+        if config.tokens and config.states:
             self.gate = nn.Parameter(torch.zeros(()))
         self.t2c = decoder or TextToCodec(config)
 
     @classmethod
-    def from_t2c(cls, teacher: TextToCodec, denoise_width: int = 1536, tokens: bool = False) -> "EchoDecoder":
-        """Return an echo decoder whose decoder starts as a copy of `teacher` (spec section 1, stage III)."""
+    def from_t2c(cls, teacher: TextToCodec, **settings: Any) -> "EchoDecoder":
+        """Return an echo decoder whose decoder starts as a copy of `teacher` (spec section 1, stage III), or is `teacher`.
+
+        `settings` are those of EchoConfig: with `shares_decoder` it is `teacher`; with `spelling` false the copy has no letters.
+        """
         values = {k: v for k, v in teacher.config.to_diff_dict().items() if k not in ("model_type", "architectures")}
-        echo = cls(EchoConfig(**values | {"denoise_width": denoise_width, "tokens": tokens}))
-        echo.t2c.load_state_dict(teacher.state_dict())
+        config = EchoConfig(**values | settings)
+        if config.shares_decoder:
+            return cls(config, teacher)
+        echo = cls(config)
+        known = {name for name, _ in echo.t2c.named_parameters()}
+        echo.t2c.load_state_dict({name: value for name, value in teacher.state_dict().items() if name in known})
         return echo
 
     @classmethod
@@ -76,7 +85,7 @@ class EchoDecoder(Part[EchoConfig]):
     @property
     def reads_tokens_alone(self) -> bool:
         """Whether nothing of the states comes through: the gate stands where it began."""
-        return self.config.tokens and not float(self.gate)
+        return self.config.tokens and not (self.config.states and self.gate.item())
 
     def layout(self, pieces: list[str]) -> TextLayout:
         """Return where text tokens stand in the decoder, from their own texts, and what stands around their states."""
@@ -84,6 +93,8 @@ class EchoDecoder(Part[EchoConfig]):
 
     def positions(self, states_NH: torch.Tensor, embeddings_NH: torch.Tensor) -> torch.Tensor:
         """Return what the decoder reads, (N, H): from the states that predict tokens, and those tokens' embeddings."""
+        if not self.config.states:
+            return embeddings_NH if self.config.tokens else torch.zeros_like(embeddings_NH)
         weight = next(self.denoise.parameters())
         denoised_NH = self.denoise(states_NH.to(weight.device, weight.dtype))
         return embeddings_NH + self.gate * denoised_NH if self.config.tokens else denoised_NH

@@ -177,17 +177,14 @@ class Place:
 CPU = Place()
 
 
-def load_llm(
-    folder: str | Path, place: Place = CPU, generates: bool = False, kind: Any = None, config: Any = None
-) -> Any:
+def load_llm(folder: str | Path, place: Place = CPU, kind: Any = None, config: Any = None) -> Any:
     """Return the frozen causal LM of a folder; ModelError when there is none, ConfigError for a place that is none.
 
-    With `generates` it is transformers' own class, which has the method `generate`. `kind` and `config` are for a folder whose own
-    config.json is of another make.
+    `kind` and `config` are for a folder whose own config.json is of another make: transformers' class, and its settings.
     """
     folder, options = Path(folder), place.options() | ({} if config is None else {"config": config})
     try:
-        here = not generates and kind is None and not place.spread and (folder / CONFIG).exists()
+        here = kind is None and not place.spread and (folder / CONFIG).exists()
         sizes = LlamaConfig.from_values(read_config(folder), folder / CONFIG) if here else None
         if place.packs and not place.in_bits and on_grid(folder):
             options["dtype"] = torch.float32

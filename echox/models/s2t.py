@@ -57,6 +57,9 @@ class S2TConfig(PreTrainedConfig):
         return EchoXDialect(EchoXTokens.of(tokenizer, self.segment_prefix), self.system)
 
 
+PLAIN = {"hears": False, "lora": LoraSettings(rank=0).to_dict()}  # settings of a part that changes and hears nothing
+
+
 @dataclass
 class S2TInputs:
     """A training batch: ragged runs of ids and encoder frames, one a row."""
@@ -109,6 +112,11 @@ class SpeechToText(Part[S2TConfig]):
         width = llm.get_input_embeddings().embedding_dim
         if self.adapter.config.width != width:
             raise ModelError(f"the adapter is {self.adapter.config.width} wide and the LLM {width}: they do not fit.")
+
+    @classmethod
+    def plain(cls, llm: Any) -> "SpeechToText":
+        """Return a part that leaves the LLM as it is and hears nothing itself."""
+        return cls(S2TConfig(**PLAIN), llm)
 
     @classmethod
     def load(cls, folder: str | Path, llm: Any) -> "SpeechToText":

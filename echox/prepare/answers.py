@@ -18,12 +18,14 @@ from echox.data.example import text_of
 from echox.data.manifest import read_jsonl, write_jsonl
 from echox.errors import InputError
 from echox.files import LINES_BYTES, drop_partial_line, only_one, read_text
+from echox.models.decoding import at_most
 from echox.models.device import pick_device
-from echox.models.llm import Place, load_llm, load_tokenizer, text_of_pieces, token_pieces
+from echox.models.llm import Place, load_llm, load_tokenizer, settle_llm, text_of_pieces, token_pieces
+from echox.models.s2t import SpeechToText
 from echox.prepare.encode import Shard, check_shard
 from echox.prepare.targets import write_targets
 from echox.prepare.texts import SPEAKABLE
-from echox.text.prompt import encode
+from echox.text.prompt import ChatDialect, Turn, encode, stop_ids
 from echox.text.segmenter import cut_text
 
 SYSTEM = "You are a helpful voice assistant. Answer in one short sentence."
@@ -55,12 +57,14 @@ def run(recipe: Recipe) -> Path:
     rows, (part, parts) = typed_questions(recipe), recipe.shard
     write_run(recipe.out, record, "done")  # a file of answers is whole, line by line
     tokenizer = load_tokenizer(recipe.llm)
-    llm = load_llm(recipe.llm, Place(pick_device(recipe.device), getattr(torch, recipe.llm_dtype)), generates=True)
+    place = Place(pick_device(recipe.device), getattr(torch, recipe.llm_dtype), packed=True)
+    s2t = SpeechToText.plain(load_llm(recipe.llm, place))
+    settle_llm(s2t.llm, place)
     name = "own.jsonl" if parts == 1 else f"own-{part}-of-{parts}.jsonl"
     known = answered(recipe.out, rows)
     todo = [row for row in rows[part::parts] if row["id"] not in known]
     with only_one(recipe.out, f".{name}.lock"):
-        answer_file(llm, tokenizer, todo, recipe.out / name, recipe.system, recipe.max_new_tokens)
+        answer_file(s2t, tokenizer, todo, recipe.out / name, recipe.system, recipe.max_new_tokens)
     own = answered(recipe.out, rows)
     if len(own) == len(rows):
         write_targets(recipe.questions, list(own.values()), recipe.out / "targets.jsonl")
@@ -112,23 +116,17 @@ def segments(answers: list[dict[str, Any]], tokenizer: Any) -> Iterator[dict[str
 
 
 def answer_typed(
-    llm: Any, tokenizer: Any, questions: list[str], system: str = SYSTEM, max_new_tokens: int = 40
+    s2t: SpeechToText, tokenizer: Any, questions: list[str], system: str = SYSTEM, max_new_tokens: int = 40
 ) -> list[str]:
-    """Return the model's greedy answers to a batch of typed questions."""
-    prompts = []
-    for question in questions:
-        turns = [{"role": "system", "content": system}, {"role": "user", "content": question}]
-        prompts.append(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
-    batch = tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
-    with torch.inference_mode():
-        tokens = llm.generate(
-            **batch.to(llm.device), max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id
-        )
-    return tokenizer.batch_decode(tokens[:, batch.input_ids.shape[1] :], skip_special_tokens=True)
+    """Return the model's greedy answers to a batch of typed questions, as an assistant would give them."""
+    dialect = ChatDialect(tokenizer, system)
+    prompts = [s2t.row(dialect.prompt([Turn("user", question)]), []) for question in questions]
+    made = s2t.generate(prompts, stop_ids(tokenizer, s2t.llm), at_most(max_new_tokens))
+    return [tokenizer.decode(one.ids, skip_special_tokens=True) for one in made]
 
 
 def answer_file(
-    llm: Any, tokenizer: Any, rows: list[dict], target: Path, system: str = SYSTEM, max_new_tokens: int = 40
+    s2t: SpeechToText, tokenizer: Any, rows: list[dict], target: Path, system: str = SYSTEM, max_new_tokens: int = 40
 ) -> None:
     """Append {"id", "question", "answer"} to `target` for every row, some at a time; half a line of a killed run is dropped."""
     if target.exists():
@@ -136,7 +134,7 @@ def answer_file(
     with target.open("a", encoding="utf-8") as out:
         for start in range(0, len(rows), 96):
             some = rows[start : start + 96]
-            answers = answer_typed(llm, tokenizer, [row["question"] for row in some], system, max_new_tokens)
+            answers = answer_typed(s2t, tokenizer, [row["question"] for row in some], system, max_new_tokens)
             for row, answer in zip(some, answers, strict=True):
                 line = {"id": row["id"], "question": row["question"], "answer": answer.strip()}
                 out.write(json.dumps(line, ensure_ascii=False) + "\n")

@@ -20,8 +20,7 @@ from echox.models.echo import EchoDecoder
 from echox.models.encoder import SpeechEncoder
 from echox.models.int8 import quantize
 from echox.models.io import WEIGHTS
-from echox.models.lora import LoraSettings
-from echox.models.s2t import S2TConfig, SpeechToText
+from echox.models.s2t import PLAIN, S2TConfig, SpeechToText
 from echox.models.t2c import TextToCodec
 from echox.units.extractor import CENTROIDS_FILE
 
@@ -70,9 +69,8 @@ def run(recipe: Recipe) -> Path:
             _write_plain(folder / "s2t", recipe)
         if recipe.echo is None:
             torch.manual_seed(0)
-            echo = EchoDecoder.from_t2c(TextToCodec.load(recipe.t2c), tokens=True)
-            echo.config.shares_decoder = True
-            echo.save(folder / "echo")
+            teacher = TextToCodec.load(recipe.t2c)
+            EchoDecoder.from_t2c(teacher, tokens=True, shares_decoder=True).save(folder / "echo")
         copy_units(recipe.units, folder / "units", ("config.json", CENTROIDS_FILE))
         copy_units(recipe.unit_language, folder / "units", UNIT_FILES)
         if recipe.llm_folder is not None:
@@ -138,7 +136,7 @@ def _save(state: dict[str, torch.Tensor], folder: Path, int8: bool) -> None:
 
 def _write_plain(folder: Path, recipe: Recipe) -> None:
     """Write an S2T part that leaves the LLM as it is and hears nothing itself."""
-    config = S2TConfig(hears=False, lora=LoraSettings(rank=0).to_dict(), llm=recipe.llm, system=recipe.system)
+    config = S2TConfig(**PLAIN, llm=recipe.llm, system=recipe.system)
     folder.mkdir()
     values = config.to_diff_dict() | {"architectures": [SpeechToText.__name__]}
     write_text(folder / "config.json", json.dumps(values, indent=2) + "\n")

@@ -18,12 +18,13 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from echox.config.load import Settings
 from echox.data.batching import BucketedBatches
 from echox.data.example import Example, QuestionData, padded_states, read_examples
 from echox.errors import ConfigError
 from echox.models.decoding import at_most
 from echox.models.echo import EchoDecoder
-from echox.models.llm import Place, load_llm, load_tokenizer, token_pieces
+from echox.models.llm import Place, load_llm, load_tokenizer, settle_llm, text_of_pieces, token_pieces
 from echox.models.lora import LoraSettings, attach_lora, buffer_name, lora_state
 from echox.models.ragged import unpad
 from echox.models.s2t import Generated, S2TInputs, SpeechToText
@@ -37,6 +38,16 @@ from echox.train.evaluate import mean_loss, some_at_a_time, still
 from echox.train.loop import Player, Stage, TrainingRecipe
 from echox.train.ranks import Ranks
 from echox.train.stage_s2t import save_trained, trained_names
+from echox.train.stage_t2c import spoken_units
+from echox.units.tokenizer import UnitTokenizer
+
+
+class VoicedData(Settings):
+    """The voice itself saying segments of answers: corpora, their frame-level units, and the unit language of T2C."""
+
+    corpora: list[Path]
+    frames: list[Path]  # one folder a corpus
+    units: Path
 
 
 class Recipe(TrainingRecipe):
@@ -50,6 +61,7 @@ class Recipe(TrainingRecipe):
     typed: Path | None = None
     typed_probability: float = 0.5  # questions whose answer is drawn from the typed rather than the spoken question
     text: Literal["free", "forced"] = "free"  # X': free-running greedy answer, or argmax under the gold answer
+    voiced: VoicedData | None = None  # Y' of a segment that is said in it are its units; T2C says the others
     max_new_tokens: int = 40
     max_unit_words: int = Field(default=0, ge=0)  # of a segment's pseudo label; 0: T2C's own limit
     questions: int = 0  # use so many, drawn by the seed; 0: all
@@ -62,8 +74,12 @@ class Recipe(TrainingRecipe):
     weights: EchoWeights = EchoWeights()
     denoise_width: int = 1536
     tokens: bool = False  # the decoder reads the chosen tokens too, the states through a gate (models/echo.py)
+    states: bool = True  # False: it reads no states, a control
+    letters: bool = True  # False: the letters of a T2C that spells are taken from the echo decoder
+    keep_decoder: bool = False  # the decoder stays T2C's: the denoising adapter and its gate alone learn
     llm_dtype: Literal["float32", "bfloat16"] = "float32"
     llm_batch: int = 64  # questions that the LLM answers together
+    measured: int = Field(default=64, ge=1)  # held-out questions that are measured
 
 
 @dataclass
@@ -84,7 +100,8 @@ class EchoTargets:
     def __init__(self, s2t: SpeechToText, t2c: TextToCodec, echo: EchoDecoder, tokenizer: Any, recipe: Recipe) -> None:
         self.s2t, self.t2c, self.echo, self.tokenizer, self.recipe = s2t, t2c, echo, tokenizer, recipe
         self.prompt, self.stop = question_prompt(s2t.config.dialect_of(tokenizer)), stop_ids(tokenizer, s2t.llm)
-        self.width = s2t.adapter.config.encoder_width
+        self.width = s2t.adapter.config.encoder_width if s2t.config.hears else 0
+        self.voiced = {} if recipe.voiced is None else voiced_words(recipe.voiced, t2c)
 
     def embed(self, ids: list[int]) -> torch.Tensor:
         """Return what T2C reads of text tokens, (N, H) in float32: what denoised states should come near to."""
@@ -127,7 +144,10 @@ class EchoTargets:
         )
 
     def say(self, made: list[Generated]) -> list[list[EchoPair]]:
-        """Return the segments of each answer with the frozen T2C's greedy unit words (Y'); speech that was cut has no EOS."""
+        """Return the segments of each answer with unit words (Y'): the voice's, or the frozen T2C's greedy ones.
+
+        Speech of T2C that was cut has no EOS.
+        """
         segments: list[tuple[int, EchoPair]] = []
         for owner, one in enumerate(made):
             pieces = token_pieces(self.tokenizer, one.ids)
@@ -135,13 +155,27 @@ class EchoTargets:
                 texts, ids = pieces[first:end], one.ids[first:end]
                 states_NH = torch.stack(one.states[first:end]).float().cpu()
                 segments.append((owner, EchoPair(states_NH, ids, texts, self.echo.layout(texts), [], (first, end))))
-        if segments:
-            read = [self.embed(pair.ids) for _, pair in segments]
-            layouts = [self.t2c.layout(pair.pieces) for _, pair in segments]
+        for _, pair in segments:
+            pair.words = self.voiced.get(text_of_pieces(pair.pieces).strip(), [])
+        unsaid = [pair for _, pair in segments if not pair.words]
+        if unsaid:
+            read, layouts = [self.embed(pair.ids) for pair in unsaid], [self.t2c.layout(pair.pieces) for pair in unsaid]
             most = self.recipe.max_unit_words or None
-            for (_, pair), layout, words in zip(segments, layouts, self.t2c.generate(read, layouts, most), strict=True):
+            for pair, layout, words in zip(unsaid, layouts, self.t2c.generate(read, layouts, most), strict=True):
                 pair.words = self.t2c.framed(words, whole=not self.t2c.is_over(words, most or self.t2c.limit(layout)))
         return [[pair for owner, pair in segments if owner == number] for number in range(len(made))]
+
+
+def voiced_words(data: VoicedData, t2c: TextToCodec) -> dict[str, list[int]]:
+    """Return the unit words in which the voice says each text, framed; ConfigError when `t2c` writes others."""
+    tokenizer = UnitTokenizer.load(data.units)
+    if tokenizer.vocab_size != t2c.config.unit_vocab_size:
+        raise ConfigError(
+            f"T2C writes other unit words than {data.units} holds: give the unit language it was made with."
+        )
+    texts, sequences = zip(*spoken_units(data.corpora, data.frames), strict=True)
+    words = tokenizer.encode_batch(list(sequences))
+    return {text.strip(): t2c.framed(row.tolist()) for text, row in zip(texts, words, strict=True)}
 
 
 class EchoBatches:
@@ -218,14 +252,20 @@ def build(recipe: Recipe) -> Stage:
     weights = recipe.weights
     if recipe.train_lora and not recipe.echo_moves_llm and weights.s2t_rule == "sum" and not weights.s2t:
         raise ConfigError("train_lora trains nothing where weights.s2t is 0: raise it, or set echo_moves_llm.")
-    tokenizer, llm = load_tokenizer(recipe.llm), load_llm(recipe.llm, Place(dtype=getattr(torch, recipe.llm_dtype)))
+    place = Place(dtype=getattr(torch, recipe.llm_dtype), packed=not recipe.train_lora)
+    tokenizer, llm = load_tokenizer(recipe.llm), load_llm(recipe.llm, place)
     s2t, t2c = SpeechToText.load(recipe.s2t, llm), TextToCodec.load(recipe.t2c).eval().requires_grad_(False)
+    if not s2t.config.hears and (recipe.data.corpora or recipe.train_lora or recipe.text == "forced"):
+        raise ConfigError(
+            f"{recipe.s2t} has no adapter: give `typed` alone, without corpora, train_lora or text: forced."
+        )
     settings = LoraSettings(**(s2t.config.lora or {}))
     if recipe.train_lora:
         attach_lora(llm, settings)
         start_lora(llm, s2t)
     else:
         s2t.lora.merge_into(llm)
+        settle_llm(llm, place)
         s2t.eval()
     data = read_examples(recipe.data, lambda text: encode(tokenizer, text), tokenizer.eos_token_id, recipe.typed)
     data = data.opened(s2t.config.dialect_of(tokenizer).opening)
@@ -233,17 +273,19 @@ def build(recipe: Recipe) -> Stage:
     if recipe.questions:
         chosen = np.random.default_rng(recipe.seed).permutation(len(rows))[: recipe.questions].tolist()
         rows = [rows[i] for i in chosen]
-    echo = EchoDecoder.from_t2c(t2c, recipe.denoise_width, recipe.tokens)
+    settings_of_echo = {"denoise_width": recipe.denoise_width, "tokens": recipe.tokens, "states": recipe.states}
+    spelling = recipe.letters and t2c.config.spelling
+    echo = EchoDecoder.from_t2c(t2c, **settings_of_echo, spelling=spelling, shares_decoder=recipe.keep_decoder)
     batches = EchoBatches(recipe, rows, EchoTargets(s2t, t2c, echo, tokenizer, recipe))
-    answers = AnswerPass(s2t, AlignPass(s2t, recipe.negatives) if recipe.ctc_weight else None)
-    model = EchoPass(echo, answers if recipe.train_lora else None)
-    trains: tuple[str, ...] = ("echo.*",)
+    model = EchoPass(echo)
+    trains: tuple[str, ...] = ("echo.denoise.*", "echo.gate") if recipe.keep_decoder else ("echo.*",)
     if recipe.train_lora:
+        model = EchoPass(echo, AnswerPass(s2t, AlignPass(s2t, recipe.negatives) if recipe.ctc_weight else None))
         trains += trained_names(model, hearing=True, prefix="s2t.model.")
     objective = EchoObjective(weights)
 
     def evaluate() -> dict[str, float]:
-        rows = data.held_out[:64]
+        rows = data.held_out[: recipe.measured]
         some = some_at_a_time(rows, [batches.cost(row) for row in rows], recipe.data.max_cost)
         made = (batches.collate(rows, batches.answered(rows)) for rows in some)
         return mean_loss(model, (batch for batch in made if batch is not None), lambda b: objective(model(b)))

@@ -5,6 +5,7 @@ text embeddings, which are the LLM's, stay still (spec section 3.2).
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -54,6 +55,15 @@ class Recipe(TrainingRecipe):
     smoothing: float = 0.0
 
 
+def spoken_units(corpora: list[Path], frames: list[Path]) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield what is said in every utterance of corpora, and its units without repetitions."""
+    if len(corpora) != len(frames):
+        raise ConfigError(f"data.frames names {len(frames)} folders for {len(corpora)} corpora: give one to each.")
+    for corpus, folder in zip(corpora, frames, strict=True):
+        for record, row in read_ragged(folder, corpus):
+            yield text_of(record, corpus), deduplicate(row.astype(np.int64)).ids
+
+
 class SpokenText:
     """Utterances as LLM tokens and unit words, and their collation."""
 
@@ -62,15 +72,8 @@ class SpokenText:
         spelling = start.config.spelling if start else bool(recipe.model.get("spelling", False))
         self.tokenizer, self.embeddings_VH = load_tokenizer(recipe.llm), embeddings_VH
         self.unit_tokenizer = _unit_tokenizer(recipe, start, self.tokenizer)
-        texts, sequences = [], []
-        if len(data.corpora) != len(data.frames):
-            raise ConfigError(
-                f"data.frames names {len(data.frames)} folders for {len(data.corpora)} corpora: give one to each."
-            )
-        for corpus, frames in zip(data.corpora, data.frames, strict=True):
-            for record, row in read_ragged(frames, corpus):
-                texts.append(text_of(record, corpus))
-                sequences.append(deduplicate(row.astype(np.int64)).ids)
+        spoken = list(spoken_units(data.corpora, data.frames))
+        texts, sequences = [text for text, _ in spoken], [units for _, units in spoken]
         marks = start.config if start else self.unit_tokenizer
         assert not isinstance(marks, SpelledUnits)  # noqa: S101  only a released `start` spells its units
         bos, eos = marks.bos_token_id, marks.eos_token_id

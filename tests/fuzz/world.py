@@ -67,7 +67,7 @@ def write_model(folder: Path) -> None:
     specials = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, "unit_vocab_size": units.vocab_size}
     t2c = TextToCodec(T2CConfig(**sizes, **specials, spelling=True, max_positions=128))
     t2c.save(folder / "t2c")
-    EchoDecoder.from_t2c(t2c, 64).save(folder / "echo")
+    EchoDecoder.from_t2c(t2c, denoise_width=64).save(folder / "echo")
     small = {"duration_width": 8, "trunk_width": 16, "trunk_layers": 2, "head_width": 16, "head_layers": 1}
     vocoder = UnitVocoder(VocoderConfig(num_units=UNITS, embedding_dim=16, **small))
     save_part(folder / "vocoder", vocoder)

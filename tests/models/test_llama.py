@@ -3,7 +3,7 @@
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import DynamicCache, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, DynamicCache, LlamaForCausalLM
 from transformers import LlamaConfig as TheirConfig
 
 from echox.errors import ModelError
@@ -101,7 +101,7 @@ def test_a_folder_is_loaded_as_transformers_loads_it(tmp_path):
         inputs = torch.randn(1, 5, 48)
         for dtype in (torch.float32, torch.bfloat16):
             place = Place(dtype=dtype)
-            a, b = (load_llm(tmp_path / str(tied), place, generates=theirs) for theirs in (True, False))
+            a, b = (load_llm(tmp_path / str(tied), place, kind) for kind in (AutoModelForCausalLM, None))
             assert isinstance(b, LlamaLm) and not b.training and not any(p.requires_grad for p in b.parameters())
             x, y = (
                 m.get_output_embeddings()(m.get_decoder()(inputs_embeds=inputs.to(dtype)).last_hidden_state)

@@ -77,7 +77,7 @@ def echo_batch(words: int = 4) -> EchoBatch:
 
 
 def test_the_denoising_share_is_capped():
-    echo = EchoDecoder.from_t2c(TextToCodec(T2CConfig(**SIZES)), 24).eval()
+    echo = EchoDecoder.from_t2c(TextToCodec(T2CConfig(**SIZES)), denoise_width=24).eval()
     capped = EchoObjective(EchoWeights(denoising_cap=0.01))(EchoPass(echo)(echo_batch()))
     echo_part, noise = float(capped.parts["echo"]), float(capped.parts["denoising"])
     assert noise > 0.01 * echo_part
@@ -88,7 +88,7 @@ def test_the_denoising_share_is_capped():
 
 def test_echo_moves_adapter_and_decoder_but_not_the_teacher():
     teacher = TextToCodec(T2CConfig(**SIZES)).requires_grad_(False)
-    echo = EchoDecoder.from_t2c(teacher, 24)
+    echo = EchoDecoder.from_t2c(teacher, denoise_width=24)
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     optimizer = torch.optim.SGD(echo.requires_grad_(True).parameters(), lr=0.5)
     objective, losses = EchoObjective(EchoWeights()), []

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from echox.data.manifest import read_jsonl, write_jsonl
 from echox.errors import ConfigError, InputError
@@ -16,16 +17,13 @@ def asked(tmp_path, monkeypatch):
     questions, seen = [{"id": f"q{n}", "question": f"Who {n}?", "answers": ["Ann"]} for n in range(5)], []
     write_jsonl(tmp_path / "questions.jsonl", questions)
 
-    class Llm:
-        def to(self, device):
-            return self
-
-    def answer(llm, tokenizer, asked, system, limit):
+    def answer(s2t, tokenizer, asked, system, limit):
         seen.extend(asked)
         return [f"{question[4:5]} is Ann." for question in asked]
 
     monkeypatch.setattr(answers, "load_tokenizer", lambda folder: None)
-    monkeypatch.setattr(answers, "load_llm", lambda folder, dtype, generates: Llm())
+    monkeypatch.setattr(answers, "load_llm", lambda folder, place: torch.nn.Module())
+    monkeypatch.setattr(answers, "settle_llm", lambda llm, place: None)
     monkeypatch.setattr(answers, "answer_typed", answer)
     monkeypatch.setattr(answers, "segments", lambda rows, tokenizer: [])
     values = {

@@ -6,6 +6,9 @@ import pytest
 import torch
 
 from echox.errors import ConfigError
+from echox.models.echo import EchoDecoder
+from echox.models.llm import load_llm
+from echox.models.s2t import SpeechToText
 from echox.train import stage_echo
 from echox.train.checkpoint import trained_state
 from echox.train.loop import Run, train
@@ -148,3 +151,58 @@ def test_a_killed_run_ends_with_the_same_weights(stage_of, tmp_path):
     resumed = second.model.state_dict()
     for name, value in stage.model.state_dict().items():
         assert torch.equal(resumed[name], value), name
+
+
+SAID_BY_THE_VOICE = (
+    "voiced={corpora: [out/debug/data/assistant], frames: [out/debug/units/frames/assistant], units: out/debug/units}"
+)
+
+
+def test_a_segment_that_the_voice_said_has_its_units(stage_of):
+    _, stage = stage_of(SAID_BY_THE_VOICE)
+    targets = stage.batches.targets
+    _, without = stage_of()
+    pairs, t2c = targets.pairs(stage.batches.rows[:1])[0], without.batches.targets.pairs(stage.batches.rows[:1])[0]
+    assert [pair.words for pair in pairs] == [pair.words for pair in t2c]  # nobody said these
+    wanted = targets.t2c.framed([3, 4, 5])
+    targets.voiced["".join(pairs[0].pieces).strip()] = wanted
+    assert targets.pairs(stage.batches.rows[:1])[0][0].words == wanted
+    words = list(targets.voiced.values())
+    bos, eos = targets.t2c.config.bos_token_id, targets.t2c.config.eos_token_id
+    assert len(words) > 5 and all(row[0] == bos and row[-1] == eos for row in words)
+
+
+def test_what_the_decoder_reads_is_a_setting(stage_of):
+    recipe, stage = stage_of("keep_decoder=true", "tokens=true")
+    teacher = {name: value.clone() for name, value in stage.batches.targets.t2c.state_dict().items()}
+    assert stage.names()[0] and all(name.startswith(("echo.denoise", "echo.gate")) for name in stage.names()[0])
+    final = train(stage, recipe.train, recipe.out)
+    echo = EchoDecoder.load(final, stage.batches.targets.t2c)
+    assert echo.gate.detach() and not echo.reads_tokens_alone
+    assert all(torch.equal(value, teacher[name]) for name, value in echo.t2c.state_dict().items())
+    batch = stage.batches[0]
+    for override, position in (
+        ("tokens=true", batch.embeddings[0]),
+        ("tokens=false", torch.zeros_like(batch.embeddings[0])),
+    ):
+        _, blind = stage_of("states=false", override)
+        assert torch.equal(blind.model.echo.positions(batch.batch.text[0], batch.embeddings[0]), position)
+    _, mute = stage_of("letters=false")
+    pair = mute.batches.targets.pairs(mute.batches.rows[:1])[0][0]
+    assert len(pair.layout) == len(pair.ids) and pair.layout.letters_C is None
+
+
+def test_an_llm_without_ears_is_trained_on_typed_questions(stage_of, tmp_path, toy_model):  # noqa: F811
+    plain = SpeechToText.plain(load_llm(toy_model.parent / "llm"))
+    plain.save(tmp_path / "plain")
+    typed = (
+        "s2t=" + str(tmp_path / "plain"),
+        "typed=out/debug/answers/targets.jsonl",
+        "data.corpora=[]",
+        "data.states=[]",
+    )
+    recipe, stage = stage_of(*typed)
+    assert len(stage.batches.rows) and all(row.states_TD is None for row in stage.batches.rows)
+    assert (train(stage, recipe.train, recipe.out) / "config.json").exists()
+    with pytest.raises(ConfigError, match="has no adapter"):
+        stage_of(*typed, "text=forced")
