@@ -96,7 +96,7 @@ def read_sides(sides: Sides) -> list[Pair]:
             if (frames is not None and pair.id not in frames) or (states is not None and pair.id not in states):
                 continue  # left out when it was encoded, and named there
             pair.source_units = None if frames is None else deduplicate(frames[pair.id].astype(np.int64)).ids
-            pair.states_TD = None if states is None else states[pair.id].copy()
+            pair.states_TD = None if states is None else states[pair.id]  # a view: shards are in memory once
             pairs.append(pair)
     for pair, (ids, text) in matched(pairs, units, str(sides.target), [pair.id for pair in pairs]):
         pair.target_units, pair.target_text = ids, text
