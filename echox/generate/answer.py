@@ -202,12 +202,11 @@ def _read(parts: Parts, segment: _Segment) -> tuple[torch.Tensor, TextLayout]:
     One that reads tokens alone and spells may be given others: those of the same words with acronyms spelt as they are said.
     """
     text = text_of_pieces(segment.pieces)
-    said = name_letters(text) if parts.echo.reads_tokens_alone and parts.echo.config.spelling else text
+    said = name_letters(text) if parts.reads_tokens and parts.echo.config.spelling else text
     if said != text:
         ids = encode(parts.tokenizer, said)
-        return parts.s2t.embed(ids).float(), parts.echo.layout(token_pieces(parts.tokenizer, ids))
-    embeddings_NH = parts.s2t.embed(segment.ids).float()
-    return parts.echo.positions(torch.stack(segment.states), embeddings_NH), parts.echo.layout(segment.pieces)
+        return parts.read_tokens(ids), parts.echo.layout(token_pieces(parts.tokenizer, ids))
+    return parts.read_states(torch.stack(segment.states), segment.ids), parts.echo.layout(segment.pieces)
 
 
 def voice(parts: Parts, words: Iterator[Said | None], text: str) -> Iterator[Piece]:
@@ -241,8 +240,7 @@ def say_stream(parts: Parts, text: str, limits: Limits, decoding: Decoding = alo
     pieces = token_pieces(parts.tokenizer, ids)
     budget = Budget(limits.samples)
     for first, end in cut_text(pieces, parts.segmenter) if parts.trims else [(0, len(ids))]:
-        positions_NH = t2c.embed_text(ids[first:end], parts.s2t.embeddings_VH).float()
-        words = decoding(t2c, t2c.line(positions_NH, t2c.layout(pieces[first:end])))
+        words = decoding(t2c, t2c.line(parts.read_tokens(ids[first:end]), t2c.layout(pieces[first:end])))
         yield from budget.take(voice(parts, words, text_of_pieces(pieces[first:end])))
         if budget.spent:
             break

@@ -6,6 +6,7 @@ is somebody else's: every setting is held to its type and bounds, and every tens
 (docs/safety.md).
 """
 
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,19 +18,19 @@ from pydantic import Field
 from echox.errors import ConfigError, ModelError
 from echox.files import inside
 from echox.generate.ears import TOKENIZER, AttentionEar, CtcEar, Ear
-from echox.hub import resolve_llm
+from echox.hub import another_llm, resolve_llm
 from echox.models.bounds import Classes, Layers, Text, check_values
-from echox.models.echo import EchoDecoder
+from echox.models.echo import EchoConfig, EchoDecoder
 from echox.models.encoder import SpeechEncoder
 from echox.models.io import NOT_OURS, load_config, load_module, read_config
 from echox.models.latent_vocoder import LatentVocoder, LatentVocoderConfig
 from echox.models.listener import Listener
 from echox.models.llm import Place, check_llm, load_llm, load_text_tokenizer, load_tokenizer, settle_llm
 from echox.models.packed import pack
-from echox.models.s2t import SpeechToText
+from echox.models.s2t import S2TConfig, SpeechToText
 from echox.models.sampling import Sampling
 from echox.models.spectral import SpectralConfig
-from echox.models.t2c import TextToCodec
+from echox.models.t2c import T2CConfig, TextToCodec
 from echox.models.vocoder import UnitVocoder, VocoderConfig
 from echox.text.echox_dialect import EchoXDialect
 from echox.text.prompt import Dialect, Prompt, encode, question_prompt, stop_ids
@@ -101,6 +102,7 @@ class Parts:
     segmenter: Segmenter
     trims: bool = True  # silence around segments is cut
     trigger_H: torch.Tensor | None = None  # the feature that a trigger segmenter compares states with
+    others_llm: bool = False  # the LLM is not the one that these parts learnt with: its words are read by their letters
 
     @property
     def device(self) -> torch.device:
@@ -142,6 +144,23 @@ class Parts:
     def unit_tokenizer(self) -> UnitTokenizer | SpelledUnits:
         """Unit words to units."""
         return self.speaking().unit_tokenizer
+
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether what is said depends on the text alone, whatever the LLM's states are."""
+        return self.others_llm or self.echo.reads_tokens_alone
+
+    def read_tokens(self, ids: Sequence[int]) -> torch.Tensor:
+        """Return what T2C reads of text tokens, (N, H)."""
+        return (
+            self.t2c.letters_alone(ids) if self.others_llm else self.t2c.embed_text(ids, self.s2t.embeddings_VH).float()
+        )
+
+    def read_states(self, states_NH: torch.Tensor, ids: Sequence[int]) -> torch.Tensor:
+        """Return what the echo decoder reads of the states that predict text tokens, (N, H)."""
+        if self.others_llm:
+            return self.echo.t2c.letters_alone(ids)
+        return self.echo.positions(states_NH, self.s2t.embed(list(ids)).float())
 
     def changed(
         self,
@@ -208,6 +227,7 @@ def load_parts(
 ) -> Parts:
     """Load a model folder; the LLM goes where `place` says, the small parts run in float32 on its device.
 
+    `llm` is a copy of the LLM that the parts learnt with, or another one, where they hear and speak without knowing it.
     `encoder` and `vocoder` are taken instead of the folder's own if they are given. ModelError names what does not fit.
     """
     config, path = read_config(folder), folder / "config.json"
@@ -222,13 +242,15 @@ def load_parts(
     layer = config.get("encoder_layer", 0)
     if not 1 <= layer <= whisper.num_layers:
         raise ModelError(f"{path} hears layer {layer}, encoder/ has layers 1 to {whisper.num_layers}.")
-    llm_folder = _llm_folder(folder, config.get("llm") or {}, llm)
+    llm_folder, others_llm = _llm_folder(folder, config.get("llm") or {}, llm)
+    if others_llm:
+        check_independent(folder, llm_folder)
     tokenizer, language_model = load_tokenizer(llm_folder), load_llm(llm_folder, place)
     s2t = SpeechToText.load(folder / "s2t", language_model)
     s2t.lora.merge_into(language_model)
     settle_llm(language_model, place)
     parts = assemble(folder, config, whisper, layer, s2t, tokenizer)
-    parts.llm_folder = llm_folder
+    parts.llm_folder, parts.others_llm = llm_folder, others_llm
     parts.ear = load_ear(folder, whisper, layer, s2t, tokenizer)
     if (folder / "t2c").is_dir() or not config.get("spelled_units"):
         parts.voice = _load_voice(folder, vocoder, config.get("spelled_units", 0), tokenizer)
@@ -290,15 +312,33 @@ def pack_decoders(parts: Parts) -> None:
             pack(parts.voice.t2c)
 
 
-def _llm_folder(folder: Path, source: dict[str, Any], llm: str | Path | None) -> Path:
-    """Return where the LLM lies; ConfigError when a copy of it is given to a model that carries its own."""
-    if "folder" not in source:
-        return resolve_llm(source, llm)
+def _llm_folder(folder: Path, source: dict[str, Any], llm: str | Path | None) -> tuple[Path, bool]:
+    """Return where the LLM lies, and whether it is another than the one these parts learnt with.
+
+    ConfigError when a copy is given to a model that carries its own.
+    """
+    carries = "folder" in source
+    other = None if carries and llm is None else another_llm(None if carries else source, llm)
+    if other is not None:
+        return other, True
+    if not carries:
+        return resolve_llm(source, llm), False
     if llm is not None:
         raise ConfigError(f"{folder} carries its own text model: leave llm (--llm) out.")
     own = inside(folder, str(source["folder"]))
     check_llm(own)
-    return own
+    return own, False
+
+
+def check_independent(folder: Path, llm: Path) -> None:
+    """Raise ModelError unless the parts in `folder` hear and speak in text alone, so that any LLM may stand between them."""
+    s2t = load_config(folder / "s2t", S2TConfig)
+    decoders = [(folder / "t2c", T2CConfig), (folder / "echo", EchoConfig)]
+    letters = all(load_config(path, kind).reads_letters for path, kind in decoders if path.is_dir())
+    if s2t.hears or (s2t.lora or {}).get("rank") != 0 or not letters:
+        raise ModelError(
+            f"{folder} learnt to hear or to speak with its own text model, and {llm} is another: leave llm (--llm) out."
+        )
 
 
 def _load_voice(folder: Path, given: str | Path | None, count: int, tokenizer: Any) -> Voice:
@@ -347,7 +387,8 @@ def check_parts(parts: Parts) -> None:
     if heard != width:
         raise ModelError(f"{parts.folder / part} hears states {heard} wide, encoder/ makes {width}: they do not fit.")
     if parts.voice is not None:
-        check_voice(parts.folder, parts.voice, parts.s2t.embeddings_VH.shape[1])
+        known = parts.voice.t2c.config.llm_width if parts.others_llm else parts.s2t.embeddings_VH.shape[1]
+        check_voice(parts.folder, parts.voice, known)
 
 
 def spelled(voice: Voice) -> bool:

@@ -25,6 +25,7 @@ from echox.models.packed import most_rows, multiplier, pack, round_to_bits
 from echox.models.weights import WeightFiles
 
 EMBEDDINGS = "model.embed_tokens.weight"
+WORD_START = "\u2581"  # how SentencePiece writes the space in front of a word
 IN_BITS = {"int8": 8, "int4": 4}  # on a processor, by models/packed.py
 MOSTLY = 0.5  # of an LLM's weights: with fewer packed it is faster in a dtype of its own
 BY_LIBRARY = ("int8", "nf4")  # by bitsandbytes
@@ -260,9 +261,15 @@ def _first_line(error: Exception) -> str:
 def token_pieces(tokenizer: Any, ids: list[int]) -> list[str]:
     """Return the text that each token adds; of a character that spans tokens each has its bytes (`text_of_pieces` joins them)."""
     pieces = tokenizer.batch_decode([[i] for i in ids]) if ids else []
-    return [
-        _escaped(tokenizer, i) or piece if "\ufffd" in piece else piece for i, piece in zip(ids, pieces, strict=True)
-    ]
+    return [_whole(tokenizer, i, piece) for i, piece in zip(ids, pieces, strict=True)]
+
+
+def _whole(tokenizer: Any, token_id: int, piece: str) -> str:
+    """Return a token's text with what decoding it alone loses: bytes of a character, or the space in front of a word."""
+    if "\ufffd" in piece:
+        return _escaped(tokenizer, token_id) or piece
+    starts_word = not piece.startswith(" ") and tokenizer.convert_ids_to_tokens(token_id).startswith(WORD_START)
+    return f" {piece}" if starts_word else piece
 
 
 def text_of_pieces(pieces: Iterable[str]) -> str:

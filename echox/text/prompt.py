@@ -130,13 +130,19 @@ class ChatDialect:
         return Prompt(tuple(map(tuple, ids)), tuple(sounds))
 
     def _text(self, messages: list[dict[str, Any]]) -> str:
-        """Return what the template makes of messages."""
-        messages = [{"role": "system", "content": self.system}, *messages] if self.system else messages
+        """Return what the template makes of messages; one that refuses a system text finds it in front of the first message."""
         options: dict[str, Any] = {"tools": list(self.tools)} if self.tools else {}
-        try:
-            return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **options)
-        except Exception as error:  # a template is a program of somebody else
-            raise ModelError(f"the tokenizer has no chat template ({error}): use an instruction-tuned LLM.") from error
+        told = [messages]
+        if self.system:
+            first = messages[0] | {"content": f"{self.system}\n\n{messages[0]['content']}"}
+            told = [[{"role": "system", "content": self.system}, *messages], [first, *messages[1:]]]
+        failed: Exception | None = None
+        for some in told:
+            try:
+                return self.tokenizer.apply_chat_template(some, tokenize=False, add_generation_prompt=True, **options)
+            except Exception as error:  # noqa: BLE001 - a template is a program of somebody else
+                failed = failed or error
+        raise ModelError(f"the tokenizer has no chat template ({failed}): use an instruction-tuned LLM.") from failed
 
 
 class _Marked:

@@ -1,7 +1,7 @@
 """Tokens as text: a character that spans tokens is spelt by its own bytes, and whole again where the tokens are joined."""
 
 import pytest
-from tokenizers import Tokenizer, decoders, models
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from echox.models.llm import load_tokenizer, text_of_pieces, token_pieces
@@ -32,3 +32,11 @@ def test_split_characters_are_spelt_by_their_bytes(tokenizer):
 
 def test_half_a_character_is_no_text():
     assert text_of_pieces(["a", "\udce2\udc80"]) == "a\ufffd"
+
+
+def test_words_of_sentencepiece_keep_their_space():
+    made = Tokenizer(models.BPE({letter: number for number, letter in enumerate("▁acfé.")}, []))
+    made.pre_tokenizer, made.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made)
+    pieces = token_pieces(tokenizer, tokenizer("a café.").input_ids)
+    assert "".join(pieces) == " a café."  # decoded one by one, tokens lose the space in front of a word

@@ -1,11 +1,13 @@
 """Prompts: the template's control tokens are control tokens, a person's are text."""
 
+from copy import copy
+
 import pytest
 
-from echox.errors import InputError
+from echox.errors import InputError, ModelError
 from echox.generate.checks import check_text
 from echox.models.llm import load_tokenizer
-from echox.text.prompt import ChatDialect, encode, question_prompt
+from echox.text.prompt import ChatDialect, Turn, encode, question_prompt
 from echox.train.toy import write_llm
 
 CONTROL = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
@@ -36,3 +38,18 @@ def test_the_template_keeps_its_control_tokens_before_and_after_a_typed_text(tok
 def test_text_of_bytes_that_are_not_utf8_is_refused():
     with pytest.raises(InputError, match="not UTF-8"):
         check_text("Hello \udcff", "the typed question")
+
+
+def test_a_template_that_refuses_a_system_text_is_told_it_by_the_user(tokenizer):
+    refusing = copy(tokenizer)
+    refusing.chat_template = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+        "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    )
+    ids = ChatDialect(refusing, "Be brief.").prompt(
+        [Turn("user", "Who?"), Turn("assistant", "I."), Turn("user", "Why?")]
+    )
+    assert tokenizer.decode(ids.runs[0]) == "<user>Be brief.\n\nWho?<assistant>I.<user>Why?"
+    refusing.chat_template = "{{ raise_exception('nothing') }}"
+    with pytest.raises(ModelError, match="no chat template .*nothing"):
+        ChatDialect(refusing, "Be brief.").prompt([Turn("user", "Who?")])

@@ -74,7 +74,7 @@ class Ladder:
         texts = [text_of_pieces(pieces[first:end]) for first, end in cut]
         said = [self._speak(one) for one in texts]
         copied = self.extractor.extract([at_16k(wave, self.voice.sample_rate) for wave in said])
-        positions = [self.parts.s2t.embed(ids[first:end]).float() for first, end in cut]
+        positions = [self.parts.read_tokens(ids[first:end]) for first, end in cut]
         words = t2c.generate(positions, [t2c.layout(pieces[first:end]) for first, end in cut])
         waves = {
             "segments": said,
