@@ -27,7 +27,12 @@ if TYPE_CHECKING:
     from echox.generate.types import Reply
 
 Model = Annotated[str, typer.Option("--model", help="mini, a model folder, or a hub name owner/model.")]
-Llm = Annotated[Path | None, typer.Option("--llm", help="Local copy of the LLM (folder, GGUF or wheel), not fetched.")]
+Llm = Annotated[
+    Path | None,
+    typer.Option(
+        "--llm", help="Copy of the text model (folder, GGUF or wheel), or another chat model: a folder, owner/name on the hub."
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, mps or auto.")]
 Dtype = Annotated[
     str | None, typer.Option("--dtype", help="float32, bfloat16 or float16; by default what is fast here.")

@@ -51,7 +51,7 @@ class ModelChoice:
     model: str
     endpoint: str = ""
     device: str = "auto"
-    llm: str | None = None
+    llm: str | Path | None = None
     timeout: float = 120.0
     retries: int = 3
     system: str = ""
@@ -81,7 +81,9 @@ def load_subject(choice: ModelChoice) -> tuple[Any, str]:
     if choice.model == "fake":
         return SpeechAssistant.fake(), "fake"
     assistant = SpeechAssistant.load(choice.model, device=choice.device, llm=choice.llm)
-    return assistant, f"{choice.model} ({folder_mark(choice.folder or Path())})"
+    parts = assistant.parts
+    around = f" around {parts.llm_folder.name}" if parts.others_llm else ""
+    return assistant, f"{choice.model}{around} ({folder_mark(choice.folder or Path())})"
 
 
 def folder_mark(folder: Path) -> str:
