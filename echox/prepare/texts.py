@@ -20,7 +20,8 @@ NEEDS_CHOICES = re.compile(
 NOT_AN_ANSWER = re.compile(
     r"\b(all of|none of|both|neither|any of|true|false|yes|no|of these|of the above)\b", re.IGNORECASE
 )
-SPEAKABLE = re.compile(r"[^\W_](?:[^\W_]|[ ,.'’?!:;&%$+/\-–\"()])*")
+LETTER = "[0-9A-Za-zÀ-ÖØ-öø-ɏ]"  # of the scripts that an English voice can say
+SPEAKABLE = re.compile(rf"{LETTER}(?:{LETTER}|[ ,.'’?!:;&%$+/\-–\"()])*")
 CARRIERS = (
     "{}.",
     "The answer is {}.",
@@ -65,7 +66,7 @@ def is_askable(entry: Question, max_words: int = 18, max_answer_words: int = 6) 
 def is_short_answer(answer: str, max_words: int = 6) -> bool:
     """Tell whether an answer has 1 to `max_words` words that a voice can say and stands without the choices."""
     count = len(words(answer))
-    speakable = SPEAKABLE.fullmatch(answer) is not None and re.match(r"[^\W_]", answer) is not None
+    speakable = SPEAKABLE.fullmatch(answer) is not None
     return 1 <= count <= max_words and speakable and not NOT_AN_ANSWER.search(answer)
 
 

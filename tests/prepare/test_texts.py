@@ -55,6 +55,8 @@ def test_trivia_files_in_either_encoding(sources):
         ("What is the capital of France?", "a city that has far too many words", False),
         ("What " + "very " * 18 + "long?", "Paris", False),
         ("What is <b>this</b>?", "Paris", False),
+        ("Who was Akira Kurosawa?", "黒澤明", False),
+        ("Who was he?", "Erdős Pál", True),
     ],
 )
 def test_askable_questions(question, answer, good):
