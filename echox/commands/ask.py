@@ -30,7 +30,8 @@ Model = Annotated[str, typer.Option("--model", help="mini, a model folder, or a 
 Llm = Annotated[
     Path | None,
     typer.Option(
-        "--llm", help="Copy of the text model (folder, GGUF or wheel), or another chat model: a folder, owner/name on the hub."
+        "--llm",
+        help="Copy of the text model (folder, GGUF or wheel), or another chat model: a folder, owner/name on the hub.",
     ),
 ]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, mps or auto.")]

@@ -19,7 +19,7 @@ import torch
 
 from echox.errors import InputError
 from echox.files import JSON_BYTES, copy_file, read_text, write_text
-from echox.generate.parts import MODEL_TYPE
+from echox.generate.model_config import MODEL_TYPE
 from echox.hub import resolve_model
 from echox.models.io import read_config
 from echox.models.t2c import T2CConfig

@@ -14,7 +14,7 @@ from echox.errors import ModelError
 from echox.features.ssl import HiddenStates
 from echox.files import copy_file, inside, read_json, write_folder, write_text
 from echox.generate.ears import TOKENIZER
-from echox.generate.parts import MODEL_TYPE, PhraseSettings
+from echox.generate.model_config import MODEL_TYPE, PhraseSettings
 from echox.hub_source import LlmSource
 from echox.models.echo import EchoDecoder
 from echox.models.encoder import SpeechEncoder

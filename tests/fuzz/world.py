@@ -9,7 +9,7 @@ import numpy as np
 import soundfile
 import torch
 
-from echox.generate.parts import MODEL_TYPE
+from echox.generate.model_config import MODEL_TYPE
 from echox.models.adapter import AdapterConfig
 from echox.models.echo import EchoDecoder
 from echox.models.encoder import SpeechEncoder
