@@ -26,7 +26,7 @@ from echox.models.decoding import at_most
 from echox.models.echo import EchoDecoder
 from echox.models.llm import Place, load_llm, load_tokenizer, settle_llm, text_of_pieces, token_pieces
 from echox.models.lora import LoraSettings, attach_lora, buffer_name, lora_state
-from echox.models.ragged import unpad
+from echox.models.ragged import pad_right, unpad
 from echox.models.s2t import Generated, S2TInputs, SpeechToText
 from echox.models.spelling import TextLayout
 from echox.models.t2c import T2CBatch, TextToCodec
@@ -60,7 +60,7 @@ class Recipe(TrainingRecipe):
     data: QuestionData
     typed: Path | None = None
     typed_probability: float = 0.5  # questions whose answer is drawn from the typed rather than the spoken question
-    text: Literal["free", "forced"] = "free"  # X': free-running greedy answer, or argmax under the gold answer
+    text: Literal["free", "forced", "given"] = "free"  # X': greedy, argmax under the gold answer, or that answer itself
     voiced: VoicedData | None = None  # Y' of a segment that is said in it are its units; T2C says the others
     max_new_tokens: int = 40
     max_unit_words: int = Field(default=0, ge=0)  # of a segment's pseudo label; 0: T2C's own limit
@@ -127,11 +127,15 @@ class EchoTargets:
         return [self.s2t.embed(row.transcript) if row.states_TD is None else next(heard) for row in rows]
 
     def forced(self, rows: list[Example]) -> list[Generated]:
-        """Return the argmax tokens and states under the gold answers (without the stop token)."""
-        output = self.s2t(self.inputs(rows, [row.answer for row in rows]))
+        """Return the states under the gold answers and their argmax tokens, or the answers themselves; without the stop token."""
+        questions = [self.s2t.row(self.prompt, [positions_NH]).inputs_NW for positions_NH in self.positions(rows)]
+        read = [torch.cat([q_NH, self.s2t.embed(row.answer[:-1])]) for q_NH, row in zip(questions, rows, strict=True)]
+        embeds_BNH, mask_BN = pad_right(read)
+        hidden_BNH = self.s2t.body(inputs_embeds=embeds_BNH, attention_mask=mask_BN.long(), use_cache=False)
         made = []
-        for hidden_NH in unpad(output.hidden_BLH, output.mask_BL):
-            ids = self.s2t.logits(hidden_NH).argmax(-1).tolist()
+        for hidden_NH, row in zip(unpad(hidden_BNH.last_hidden_state, mask_BN), rows, strict=True):
+            hidden_NH = hidden_NH[-len(row.answer) :]
+            ids = row.answer if self.recipe.text == "given" else self.s2t.logits(hidden_NH).argmax(-1).tolist()
             kept = [n for n, token in enumerate(ids) if token not in self.stop]
             made.append(Generated([ids[n] for n in kept], [hidden_NH[n] for n in kept]))
         return made
@@ -255,10 +259,8 @@ def build(recipe: Recipe) -> Stage:
     place = Place(dtype=getattr(torch, recipe.llm_dtype), packed=not recipe.train_lora)
     tokenizer, llm = load_tokenizer(recipe.llm), load_llm(recipe.llm, place)
     s2t, t2c = SpeechToText.load(recipe.s2t, llm), TextToCodec.load(recipe.t2c).eval().requires_grad_(False)
-    if not s2t.config.hears and (recipe.data.corpora or recipe.train_lora or recipe.text == "forced"):
-        raise ConfigError(
-            f"{recipe.s2t} has no adapter: give `typed` alone, without corpora, train_lora or text: forced."
-        )
+    if not s2t.config.hears and (recipe.data.corpora or recipe.train_lora):
+        raise ConfigError(f"{recipe.s2t} has no adapter: give `typed` alone, without corpora or train_lora.")
     settings = LoraSettings(**(s2t.config.lora or {}))
     if recipe.train_lora:
         attach_lora(llm, settings)

@@ -69,6 +69,22 @@ def test_forced_states_are_those_under_the_gold_answer(stage_of):
     assert said == forced.ids and len(said) <= len(row.answer)
 
 
+def test_answers_that_the_llm_gave_need_no_decoding(stage_of):
+    _, stage = stage_of()
+    targets = stage.batches.targets
+    rows = [replace(row, states_TD=None) for row in stage.batches.rows[:3]]
+    free = targets.pairs(rows)
+    own = [[token for pair in pairs for token in pair.ids] for pairs in free]
+    stop = min(targets.stop)
+    given = stage_of("text=given")[1].batches.targets.pairs(
+        [replace(row, answer=[*ids, stop]) for row, ids in zip(rows, own, strict=True)]
+    )
+    for a, b in zip(free, given, strict=True):
+        assert [pair.ids for pair in a] == [pair.ids for pair in b]
+        for one, other in zip(a, b, strict=True):
+            torch.testing.assert_close(one.states_NH, other.states_NH, atol=1e-4, rtol=1e-3)
+
+
 @pytest.mark.parametrize("rule", ["sum", "released"])
 def test_the_llm_learns_too_when_asked_and_the_teacher_never(stage_of, rule):
     recipe, stage = stage_of("train_lora=true", f"weights={{s2t: 1.0, s2t_rule: {rule}}}", "train.steps=2")
@@ -205,4 +221,4 @@ def test_an_llm_without_ears_is_trained_on_typed_questions(stage_of, tmp_path, t
     assert len(stage.batches.rows) and all(row.states_TD is None for row in stage.batches.rows)
     assert (train(stage, recipe.train, recipe.out) / "config.json").exists()
     with pytest.raises(ConfigError, match="has no adapter"):
-        stage_of(*typed, "text=forced")
+        stage_of(*typed, "train_lora=true")
