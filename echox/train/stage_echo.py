@@ -256,7 +256,7 @@ def build(recipe: Recipe) -> Stage:
     weights = recipe.weights
     if recipe.train_lora and not recipe.echo_moves_llm and weights.s2t_rule == "sum" and not weights.s2t:
         raise ConfigError("train_lora trains nothing where weights.s2t is 0: raise it, or set echo_moves_llm.")
-    place = Place(dtype=getattr(torch, recipe.llm_dtype), packed=not recipe.train_lora)
+    place = Place(dtype=getattr(torch, recipe.llm_dtype), packed=recipe.text == "free" and not recipe.train_lora)
     tokenizer, llm = load_tokenizer(recipe.llm), load_llm(recipe.llm, place)
     s2t, t2c = SpeechToText.load(recipe.s2t, llm), TextToCodec.load(recipe.t2c).eval().requires_grad_(False)
     if not s2t.config.hears and (recipe.data.corpora or recipe.train_lora):
