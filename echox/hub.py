@@ -93,23 +93,19 @@ def resolve_llm(source: "Mapping[str, Any] | LlmSource | None" = None, llm: str 
     return _fill_cache(folder, wanted, found)
 
 
-def another_llm(source: "Mapping[str, Any] | LlmSource | None", llm: str | Path | None) -> Path | None:
-    """Return the folder of another LLM than `source` that is named: local, or on the hub as `owner/name[@revision]`.
+def another_llm(source: "Mapping[str, Any] | LlmSource | None", llm: str | Path) -> Path | None:
+    """Return the folder of an LLM other than `source` that `llm` names: local, or on the hub as `owner/name[@revision]`.
 
-    `llm`, or else the variable ECHOX_LLM, names it; None for everything that `resolve_llm` is for. Without `source` every LLM is
-    another. ModelError when the hub does not give it.
+    None for everything that `resolve_llm` is for. Without `source` every LLM is another. ModelError when the hub does not give it.
     """
     from echox.hub_llm import copy_in
 
-    given = llm or os.environ.get(LLM_VARIABLE) or None
-    if given is None:
-        return None
-    folder = Path(given).expanduser()
+    folder = Path(llm).expanduser()
     if os.path.isdir(folder):
         known = source is not None and copy_in(folder, LlmSource.parse(source)) is not None
         return folder if (folder / "config.json").is_file() and not known else None
-    named = str(given).count("/") == 1 and not str(given).startswith((".", "/", "~")) and not os.path.exists(folder)
-    return fetch_snapshot(str(given), ["*.json", "*.safetensors", "*.model", "*.jinja"]) if named else None
+    named = str(llm).count("/") == 1 and not str(llm).startswith((".", "/", "~")) and not os.path.exists(folder)
+    return fetch_snapshot(str(llm), ["*.json", "*.safetensors", "*.model", "*.jinja"]) if named else None
 
 
 def cache_folder() -> Path:

@@ -125,35 +125,29 @@ def other_llm(listening_model, tmp_path):  # noqa: F811
     return tmp_path / "other"
 
 
-def reading_letters(folder, dest):
-    """A copy of a model folder whose voice says that it reads letters alone too."""
-    shutil.copytree(folder, dest)
-    for part in ("t2c", "echo"):
-        path = dest / part / "config.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"reads_letters": True}))
-    return dest
-
-
-def test_any_text_model_stands_between_an_ear_and_a_voice_of_letters(listening_model, other_llm, tmp_path):  # noqa: F811
-    model = SpeechAssistant.load(reading_letters(listening_model, tmp_path / "free"), "cpu", "float32", llm=other_llm)
-    assert model.parts.others_llm and model.parts.s2t.embeddings_VH.shape[1] == 48
+def test_any_text_model_stands_between_an_ear_and_a_voice_of_words(listening_model, other_llm):  # noqa: F811
+    model = SpeechAssistant.load(listening_model, "cpu", "float32", llm=other_llm)
+    own = SpeechAssistant.load(listening_model, "cpu", "float32")
+    assert model.parts.s2t.embeddings_VH.shape[1] == 48 and model.parts.llm_folder == other_llm
     wave = sound_of(QUESTIONS[0])
     reply, batch = model.ask(wave), model.ask_many([wave])[0]
     assert (reply.heard, reply.text, reply.units) == (batch.heard, batch.text, batch.units)
-    said = SpeechAssistant.load(tmp_path / "free", "cpu", "float32")
-    assert not said.parts.others_llm
-    ids = encode(said.parts.tokenizer, "The answer is Paris.")
-    assert said.parts.read_tokens(ids).any() and not model.parts.read_tokens(ids).any()
-    said.parts.others_llm = True
-    assert (
-        said.say("The answer is Paris.").units == model.say("The answer is Paris.").units
-    )  # letters are all that it takes
+    assert reply.heard == own.ask(wave).heard
+    assert model.say("The answer is Paris.").units == own.say("The answer is Paris.").units
+    pieces = token_pieces(model.parts.tokenizer, encode(model.parts.tokenizer, " is Paris."))
+    segment = answer._Segment(pieces, [0] * len(pieces), [torch.zeros(48)] * len(pieces))
+    ids = encode(own.parts.tokenizer, " is Paris.")
+    positions, layout = answer._read(model.parts, segment)
+    torch.testing.assert_close(positions, own.parts.s2t.embed(ids).float())
+    assert len(layout.owners_C.unique()) == len(ids)
 
 
-def test_a_voice_that_reads_its_own_text_model_is_left_with_it(listening_model, toy_model, other_llm):  # noqa: F811
-    for folder in (listening_model, toy_model):
-        with pytest.raises(ModelError, match="with its own text model, and .*other is another"):
-            SpeechAssistant.load(folder, "cpu", "float32", llm=other_llm)
+def test_a_model_that_learnt_with_its_text_model_is_left_with_it(listening_model, toy_model, other_llm):  # noqa: F811
+    with pytest.raises(ModelError, match="with its own text model, and .*other is another"):
+        SpeechAssistant.load(toy_model, "cpu", "float32", llm=other_llm)
+    (other_llm / "config.json").unlink()
+    with pytest.raises(ConfigError, match="carries its own text model"):
+        SpeechAssistant.load(listening_model, "cpu", "float32", llm=other_llm)
 
 
 def test_typed_batch_equals_typed_alone(assistant):

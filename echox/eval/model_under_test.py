@@ -82,7 +82,7 @@ def load_subject(choice: ModelChoice) -> tuple[Any, str]:
         return SpeechAssistant.fake(), "fake"
     assistant = SpeechAssistant.load(choice.model, device=choice.device, llm=choice.llm)
     parts = assistant.parts
-    around = f" around {parts.llm_folder.name}" if parts.others_llm else ""
+    around = f" around {parts.llm_folder.name}" if parts.own_reader else ""
     return assistant, f"{choice.model}{around} ({folder_mark(choice.folder or Path())})"
 
 

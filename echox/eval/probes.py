@@ -56,7 +56,7 @@ class AssistantStates:
         ids, decoder = encode(parts.tokenizer, text), parts.echo.t2c
         with torch.inference_mode():
             hidden_NH = answer.answer_states(parts, [answer.read(parts, "Say it.")], [ids])[0]
-            positions_NH = parts.read_states(hidden_NH, ids)
+            positions_NH = parts.echo.positions(hidden_NH, parts.s2t.embed(ids).float())
             layout = decoder.layout(token_pieces(parts.tokenizer, ids))
             read_CW = decoder.read([positions_NH], [layout])[0]
             places_1C = layout.places_C[None].to(read_CW.device)

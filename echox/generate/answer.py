@@ -199,14 +199,22 @@ def speak_states(parts: Parts, segment: _Segment, decoding: Decoding) -> Iterato
 def _read(parts: Parts, segment: _Segment) -> tuple[torch.Tensor, TextLayout]:
     """Return what the echo decoder reads of a segment, (N, H), and its layout.
 
-    One that reads tokens alone and spells may be given others: those of the same words with acronyms spelt as they are said.
+    One that reads tokens alone may be given others: those of the LLM that it learnt with, where it spells those of the same words
+    with acronyms spelt as they are said.
     """
-    text = text_of_pieces(segment.pieces)
-    said = name_letters(text) if parts.reads_tokens and parts.echo.config.spelling else text
-    if said != text:
-        ids = encode(parts.tokenizer, said)
-        return parts.read_tokens(ids), parts.echo.layout(token_pieces(parts.tokenizer, ids))
-    return parts.read_states(torch.stack(segment.states), segment.ids), parts.echo.layout(segment.pieces)
+    text, echo = text_of_pieces(segment.pieces), parts.echo
+    said = name_letters(text) if parts.reads_text and echo.config.spelling else text
+    if said != text or parts.own_reader is not None:
+        ids, pieces = _tokens(parts, said)
+        return echo.t2c.embed_text(ids, parts.reader.embeddings_VH).float(), echo.layout(pieces)
+    embeddings_NH = parts.s2t.embed(segment.ids).float()
+    return echo.positions(torch.stack(segment.states), embeddings_NH), echo.layout(segment.pieces)
+
+
+def _tokens(parts: Parts, text: str) -> tuple[list[int], list[str]]:
+    """Return the tokens in which the voice reads a text, and their own texts."""
+    ids = encode(parts.reader.tokenizer, text)
+    return ids, token_pieces(parts.reader.tokenizer, ids)
 
 
 def voice(parts: Parts, words: Iterator[Said | None], text: str) -> Iterator[Piece]:
@@ -236,11 +244,11 @@ def _trimmer(parts: Parts, text: str) -> TrimmedSpeech:
 def say_stream(parts: Parts, text: str, limits: Limits, decoding: Decoding = alone) -> Iterator[Piece]:
     """Yield the speech of any text through T2C."""
     t2c = parts.t2c
-    ids = encode(parts.tokenizer, name_letters(text) if t2c.config.spelling else text)
-    pieces = token_pieces(parts.tokenizer, ids)
+    ids, pieces = _tokens(parts, name_letters(text) if t2c.config.spelling else text)
     budget = Budget(limits.samples)
     for first, end in cut_text(pieces, parts.segmenter) if parts.trims else [(0, len(ids))]:
-        words = decoding(t2c, t2c.line(parts.read_tokens(ids[first:end]), t2c.layout(pieces[first:end])))
+        positions_NH = t2c.embed_text(ids[first:end], parts.reader.embeddings_VH).float()
+        words = decoding(t2c, t2c.line(positions_NH, t2c.layout(pieces[first:end])))
         yield from budget.take(voice(parts, words, text_of_pieces(pieces[first:end])))
         if budget.spent:
             break

@@ -6,7 +6,6 @@ is somebody else's: every setting is held to its type and bounds, and every tens
 (docs/safety.md).
 """
 
-from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,12 +24,20 @@ from echox.models.encoder import SpeechEncoder
 from echox.models.io import NOT_OURS, load_config, load_module, read_config
 from echox.models.latent_vocoder import LatentVocoder, LatentVocoderConfig
 from echox.models.listener import Listener
-from echox.models.llm import Place, check_llm, load_llm, load_text_tokenizer, load_tokenizer, settle_llm
+from echox.models.llm import (
+    Place,
+    check_llm,
+    load_embeddings,
+    load_llm,
+    load_text_tokenizer,
+    load_tokenizer,
+    settle_llm,
+)
 from echox.models.packed import pack
 from echox.models.s2t import S2TConfig, SpeechToText
 from echox.models.sampling import Sampling
 from echox.models.spectral import SpectralConfig
-from echox.models.t2c import T2CConfig, TextToCodec
+from echox.models.t2c import TextToCodec
 from echox.models.vocoder import UnitVocoder, VocoderConfig
 from echox.text.echox_dialect import EchoXDialect
 from echox.text.prompt import Dialect, Prompt, encode, question_prompt, stop_ids
@@ -47,6 +54,14 @@ class Voice:
     echo: EchoDecoder
     vocoder: UnitVocoder | LatentVocoder
     unit_tokenizer: UnitTokenizer | SpelledUnits
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Turns a text into what a voice reads of it: tokens of the LLM that it learnt with, and their vectors (V, H)."""
+
+    tokenizer: Any
+    embeddings_VH: torch.Tensor
 
 
 @dataclass
@@ -66,7 +81,9 @@ class Parts:
     segmenter: Segmenter
     trims: bool = True  # silence around segments is cut
     trigger_H: torch.Tensor | None = None  # the feature that a trigger segmenter compares states with
-    others_llm: bool = False  # the LLM is not the one that these parts learnt with: its words are read by their letters
+    own_reader: Reader | None = (
+        None  # where the LLM is not the one that the voice learnt with: that one's tokens and vectors
+    )
 
     @property
     def device(self) -> torch.device:
@@ -110,21 +127,14 @@ class Parts:
         return self.speaking().unit_tokenizer
 
     @property
-    def reads_tokens(self) -> bool:
+    def reader(self) -> Reader:
+        """What texts become that the voice says."""
+        return self.own_reader or Reader(self.tokenizer, self.s2t.embeddings_VH)
+
+    @property
+    def reads_text(self) -> bool:
         """Whether what is said depends on the text alone, whatever the LLM's states are."""
-        return self.others_llm or self.echo.reads_tokens_alone
-
-    def read_tokens(self, ids: Sequence[int]) -> torch.Tensor:
-        """Return what T2C reads of text tokens, (N, H)."""
-        return (
-            self.t2c.letters_alone(ids) if self.others_llm else self.t2c.embed_text(ids, self.s2t.embeddings_VH).float()
-        )
-
-    def read_states(self, states_NH: torch.Tensor, ids: Sequence[int]) -> torch.Tensor:
-        """Return what the echo decoder reads of the states that predict text tokens, (N, H)."""
-        if self.others_llm:
-            return self.echo.t2c.letters_alone(ids)
-        return self.echo.positions(states_NH, self.s2t.embed(list(ids)).float())
+        return self.own_reader is not None or self.echo.reads_tokens_alone
 
     def changed(
         self,
@@ -206,18 +216,20 @@ def load_parts(
     layer = config.get("encoder_layer", 0)
     if not 1 <= layer <= whisper.num_layers:
         raise ModelError(f"{path} hears layer {layer}, encoder/ has layers 1 to {whisper.num_layers}.")
-    llm_folder, others_llm = _llm_folder(folder, config.get("llm") or {}, llm)
-    if others_llm:
+    llm_folder, own = _llm_folder(folder, config.get("llm") or {}, llm)
+    if own is not None:
         check_independent(folder, llm_folder)
     tokenizer, language_model = load_tokenizer(llm_folder), load_llm(llm_folder, place)
     s2t = SpeechToText.load(folder / "s2t", language_model)
     s2t.lora.merge_into(language_model)
     settle_llm(language_model, place)
     parts = assemble(folder, config, whisper, layer, s2t, tokenizer)
-    parts.llm_folder, parts.others_llm = llm_folder, others_llm
+    parts.llm_folder = llm_folder
     parts.ear = load_ear(folder, whisper, layer, s2t, tokenizer)
     if (folder / "t2c").is_dir() or not config.get("spelled_units"):
         parts.voice = _load_voice(folder, vocoder, config.get("spelled_units", 0), tokenizer)
+    if own is not None and parts.voice is not None:
+        parts.own_reader = Reader(load_tokenizer(own), load_embeddings(own).to(place.device))
     check_parts(parts)
     settle(parts, place, torch.float32 if s2t.config.dialect == "chat" else place.dtype)
     if place.packs:
@@ -276,30 +288,28 @@ def pack_decoders(parts: Parts) -> None:
             pack(parts.voice.t2c)
 
 
-def _llm_folder(folder: Path, source: dict[str, Any], llm: str | Path | None) -> tuple[Path, bool]:
-    """Return where the LLM lies, and whether it is another than the one these parts learnt with.
+def _llm_folder(folder: Path, source: dict[str, Any], llm: str | Path | None) -> tuple[Path, Path | None]:
+    """Return where the LLM lies, and, where that is another, the one that these parts learnt with.
 
     ConfigError when a copy is given to a model that carries its own.
     """
     carries = "folder" in source
-    other = None if carries and llm is None else another_llm(None if carries else source, llm)
-    if other is not None:
-        return other, True
+    other = None if llm is None else another_llm(None if carries else source, llm)
     if not carries:
-        return resolve_llm(source, llm), False
-    if llm is not None:
+        own = resolve_llm(source, llm if other is None else None)
+    elif llm is None or other is not None:
+        own = inside(folder, str(source["folder"]))
+        check_llm(own)
+    else:
         raise ConfigError(f"{folder} carries its own text model: leave llm (--llm) out.")
-    own = inside(folder, str(source["folder"]))
-    check_llm(own)
-    return own, False
+    return (own, None) if other is None else (other, own)
 
 
 def check_independent(folder: Path, llm: Path) -> None:
     """Raise ModelError unless the parts in `folder` hear and speak in text alone, so that any LLM may stand between them."""
-    s2t = load_config(folder / "s2t", S2TConfig)
-    decoders = [(folder / "t2c", T2CConfig), (folder / "echo", EchoConfig)]
-    letters = all(load_config(path, kind).reads_letters for path, kind in decoders if path.is_dir())
-    if s2t.hears or (s2t.lora or {}).get("rank") != 0 or not letters:
+    s2t, echo = load_config(folder / "s2t", S2TConfig), folder / "echo"
+    reads = not echo.is_dir() or load_config(echo, EchoConfig).tokens
+    if s2t.hears or (s2t.lora or {}).get("rank") != 0 or not reads:
         raise ModelError(
             f"{folder} learnt to hear or to speak with its own text model, and {llm} is another: leave llm (--llm) out."
         )
@@ -351,8 +361,7 @@ def check_parts(parts: Parts) -> None:
     if heard != width:
         raise ModelError(f"{parts.folder / part} hears states {heard} wide, encoder/ makes {width}: they do not fit.")
     if parts.voice is not None:
-        known = parts.voice.t2c.config.llm_width if parts.others_llm else parts.s2t.embeddings_VH.shape[1]
-        check_voice(parts.folder, parts.voice, known)
+        check_voice(parts.folder, parts.voice, parts.reader.embeddings_VH.shape[1])
 
 
 def spelled(voice: Voice) -> bool:

@@ -88,7 +88,6 @@ class T2CConfig(PreTrainedConfig):
     aligned_positions: Flag = True  # False: spec section 3.1, positions 0, 1, 2 ...
     words_per_character: Factor = 0.8  # measured on the training data
     spelling: Flag = False  # one position a letter; False: spec section 3.1, one a token
-    reads_letters: Flag = False  # it learnt to read letters alone too, where nothing else is known of a text
     spelling_width: Width = 128
     spelling_layers: Layers = 2
     max_positions: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = 2048
@@ -119,8 +118,6 @@ def check_fit(config: T2CConfig) -> None:
         raise ModelError(f"{config.model_type}: special tokens {specials} lie outside {words} unit words.")
     if any(token >= V for token in (*config.before, *config.after)):
         raise ModelError(f"{config.model_type}: the tokens around a text lie outside {V} text tokens.")
-    if config.reads_letters and not config.spelling:
-        raise ModelError(f"{config.model_type}: a decoder that does not spell cannot read letters alone.")
     if V and config.spelling:
         raise ModelError(f"{config.model_type}: a decoder with text tokens of its own does not spell.")
 
@@ -168,10 +165,6 @@ class TextToCodec(WholePart[T2CConfig]):
         """Return what is read of text tokens, (N, H): its own embeddings of them, or the LLM's."""
         table_VH = self.text_embedding.weight if self.config.text_vocab_size else embeddings_VH
         return table_VH[torch.tensor(list(ids), dtype=torch.long, device=table_VH.device)]
-
-    def letters_alone(self, ids: Sequence[int]) -> torch.Tensor:
-        """Return what is read of tokens of which only their letters are known, zeros (N, H)."""
-        return self.text_adapter.weight.new_zeros(len(ids), self.config.llm_width)
 
     def read(self, text: list[torch.Tensor], layouts: list[TextLayout]) -> list[torch.Tensor]:
         """Return decoder inputs (C, W) of texts (N, H) in LLM width, with what their layouts put around them."""

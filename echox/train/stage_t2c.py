@@ -20,7 +20,7 @@ from echox.data.states import read_ragged
 from echox.errors import ConfigError
 from echox.models.io import settings_from
 from echox.models.llm import load_embeddings, load_tokenizer, token_pieces
-from echox.models.t2c import T2CBatch, T2CConfig, TextToCodec, check_fit
+from echox.models.t2c import T2CBatch, T2CConfig, TextToCodec
 from echox.objectives.t2c import T2CObjective
 from echox.text.prompt import encode
 from echox.train.blend import blend
@@ -41,9 +41,6 @@ class T2CData(Settings):
     max_positions: int = 240
     held_out: int = Field(default=200, ge=1)  # utterances that are only measured
     space_probability: float = 0.3  # text read as the middle of an answer: with a space in front
-    letters_probability: float = Field(
-        default=0.0, ge=0, le=1
-    )  # text read by its letters alone: of any text model, then
 
 
 class Recipe(TrainingRecipe):
@@ -90,14 +87,13 @@ class SpokenText:
         self.costs = [costs[i] for i in fits]
         characters = sum(len(text) for text in self.texts)
         self.words_per_character = sum(len(row) - 2 for row in self.words) / characters
-        self.data = data
+        self.space_probability = data.space_probability
 
-    def batch(self, model: TextToCodec, items: list[int], rng: np.random.Generator, letters: float) -> T2CBatch:
-        """Return a batch of the numbered utterances, about `letters` of them read by their letters alone."""
-        spaced = rng.random(len(items)) < self.data.space_probability
-        spelt = rng.random(len(items)) < letters
+    def batch(self, model: TextToCodec, items: list[int], rng: np.random.Generator) -> T2CBatch:
+        """Return a batch of the numbered utterances."""
+        spaced = rng.random(len(items)) < self.space_probability
         ids = [encode(self.tokenizer, (" " if s else "") + self.texts[i]) for i, s in zip(items, spaced, strict=True)]
-        text = [model.embed_text(row, self.embeddings_VH).detach() * (not s) for row, s in zip(ids, spelt, strict=True)]
+        text = [model.embed_text(row, self.embeddings_VH).detach() for row in ids]
         layouts = [model.layout(token_pieces(self.tokenizer, row)) for row in ids]
         return T2CBatch(text, layouts, [self.words[i] for i in items])
 
@@ -111,31 +107,20 @@ def build(recipe: Recipe) -> Stage:
     model = start or TextToCodec(_config(recipe, data))
     if model.config.unit_vocab_size != data.unit_tokenizer.vocab_size:
         raise ConfigError(f"{recipe.start} writes other unit words than {recipe.data.units} holds: train from nothing.")
-    model.config.reads_letters |= recipe.data.letters_probability > 0
-    check_fit(model.config)
     first = first_held_out(len(data.texts), recipe.data.held_out, "data.held_out")
     some = some_at_a_time(list(range(first, len(data.texts))), data.costs[first:], recipe.data.max_cost)
 
-    letters = recipe.data.letters_probability
-
     def collate(items: list[int], rng: np.random.Generator) -> T2CBatch:
-        return data.batch(model, items, rng, letters)
-
-    def held_out_loss(letters: float) -> dict[str, float]:
-        rng = np.random.default_rng(0)
-        batches = (data.batch(model, items, rng, letters) for items in some)
-        return mean_loss(model, batches, lambda batch: T2CObjective()(model(batch)))
+        return data.batch(model, items, rng)
 
     def evaluate() -> dict[str, float]:
-        spelt = held_out_loss(1.0) if letters else {}
-        return held_out_loss(0.0) | {f"letters/{name}": value for name, value in spelt.items()}
+        rng = np.random.default_rng(0)
+        return mean_loss(model, (collate(items, rng) for items in some), lambda batch: T2CObjective()(model(batch)))
 
     def save(folder: Path) -> None:
         if recipe.start is None or not recipe.keep_start:
             return model.save(folder)
-        mixed = blend(TextToCodec.load(recipe.start).float(), model, recipe.keep_start)
-        mixed.config.reads_letters = model.config.reads_letters
-        mixed.save(folder)
+        blend(TextToCodec.load(recipe.start).float(), model, recipe.keep_start).save(folder)
 
     batches = BucketedBatches(data.costs[:first], recipe.data.max_cost, collate, recipe.seed)
     trains = tuple(name for name, _ in model.named_parameters() if not name.startswith("text_embedding."))

@@ -68,13 +68,14 @@ class Ladder:
 
     def say(self, text: str) -> dict[str, np.ndarray]:
         """Return the speech of a text by arm, float32 at 16 kHz."""
-        vocoder, t2c, ids = self.parts.vocoder, self.parts.t2c, encode(self.parts.tokenizer, text)
-        pieces = token_pieces(self.parts.tokenizer, ids)
+        vocoder, t2c, reader = self.parts.vocoder, self.parts.t2c, self.parts.reader
+        ids = encode(reader.tokenizer, text)
+        pieces = token_pieces(reader.tokenizer, ids)
         cut = cut_text(pieces, self.parts.segmenter if self.parts.trims else None)
         texts = [text_of_pieces(pieces[first:end]) for first, end in cut]
         said = [self._speak(one) for one in texts]
         copied = self.extractor.extract([at_16k(wave, self.voice.sample_rate) for wave in said])
-        positions = [self.parts.read_tokens(ids[first:end]) for first, end in cut]
+        positions = [t2c.embed_text(ids[first:end], reader.embeddings_VH).float() for first, end in cut]
         words = t2c.generate(positions, [t2c.layout(pieces[first:end]) for first, end in cut])
         waves = {
             "segments": said,
