@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from echox import hub_llm
+from echox import hub, hub_llm
 from echox.errors import ModelError, OutputError
 from echox.files import sha256_of
-from echox.hub import resolve_llm, resolve_model
+from echox.hub import another_llm, resolve_llm, resolve_model
 from echox.hub_source import SMOLLM2, LlmSource
 
 GGUF = b"GGUF, as far as these tests go"
@@ -141,6 +141,22 @@ def test_a_given_copy_is_taken_only_when_it_is_the_named_file(tmp_path, monkeypa
     monkeypatch.setenv("ECHOX_LLM", str(wrong))
     with pytest.raises(ModelError, match="wrong"):
         resolve_llm(source)
+
+
+def test_another_llm_is_a_folder_or_a_name_on_the_hub_and_no_copy_of_the_known_one(tmp_path, monkeypatch, source):
+    folder = tmp_path / "chat"
+    folder.mkdir()
+    assert another_llm(source, folder) is None  # it holds no model: `resolve_llm` says so
+    (folder / "config.json").write_text("{}")
+    assert another_llm(source, folder) == another_llm(None, folder) == folder
+    (folder / "some.gguf").write_bytes(GGUF)
+    assert another_llm(source, folder) is None and another_llm(None, folder) == folder
+    asked = []
+    monkeypatch.setattr(hub, "fetch_snapshot", lambda name, patterns: asked.append(name) or tmp_path / "fetched")
+    assert another_llm(source, "owner/chat@main") == tmp_path / "fetched" and asked == ["owner/chat@main"]
+    for local in (tmp_path / "missing", "./chat/gone", "chat.gguf"):
+        assert another_llm(source, local) is None
+    assert len(asked) == 1
 
 
 def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch, source):
