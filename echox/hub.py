@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from echox.errors import ModelError, OutputError
-from echox.files import locked, write_folder
+from echox.files import locked, sha256_of, write_folder
 from echox.hub_source import LLM_VARIABLE, LlmSource, is_complete, write_marker
 
 SHIPPED = ("mini", "mini-st", "mini-es-en")  # folders inside the package
@@ -94,13 +94,21 @@ def resolve_llm(source: "Mapping[str, Any] | LlmSource | None" = None, llm: str 
 
 
 def another_llm(source: "Mapping[str, Any] | LlmSource | None", llm: str | Path) -> Path | None:
-    """Return the folder of an LLM other than `source` that `llm` names: local, or on the hub as `owner/name[@revision]`.
+    """Return the folder of an LLM other than `source` that `llm` names: a local one, a GGUF file, or `owner/name[@revision]`
+    on the hub.
 
-    None for everything that `resolve_llm` is for. Without `source` every LLM is another. ModelError when the hub does not give it.
+    None for everything that `resolve_llm` is for. Without `source` every LLM is another. A GGUF file is de-quantised into the
+    cache once. ModelError when it cannot be, or the hub does not give it.
     """
     from echox.hub_llm import copy_in
 
     folder = Path(llm).expanduser()
+    if folder.suffix == ".gguf" and os.path.isfile(folder):
+        found = LlmSource(package="given", version="0", file=folder.name, sha256=sha256_of(folder))
+        if source is not None and found.sha256 == LlmSource.parse(source).sha256:
+            return None
+        kept = cache_folder() / "llm" / found.sha256[:16]
+        return kept if is_complete(kept, found) else _fill_cache(kept, found, folder)
     if os.path.isdir(folder):
         known = source is not None and copy_in(folder, LlmSource.parse(source)) is not None
         return folder if (folder / "config.json").is_file() and not known else None

@@ -159,6 +159,16 @@ def test_another_llm_is_a_folder_or_a_name_on_the_hub_and_no_copy_of_the_known_o
     assert len(asked) == 1
 
 
+def test_another_gguf_file_is_dequantised_once(tmp_path, dequantised, source):
+    known, other = tmp_path / "known.gguf", tmp_path / "other.gguf"
+    known.write_bytes(GGUF)
+    other.write_bytes(b"another GGUF")
+    assert another_llm(source, known) is None
+    first, again = another_llm(source, other), another_llm(source, other)
+    assert first == again and (first / "model.safetensors").read_bytes() == b"weights"
+    assert dequantised == [b"another GGUF"]
+
+
 def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch, source):
     (tmp_path / "cache").write_text("a file where the folder should be")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

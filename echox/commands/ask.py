@@ -31,7 +31,7 @@ Llm = Annotated[
     Path | None,
     typer.Option(
         "--llm",
-        help="Copy of the text model (folder, GGUF or wheel), or another chat model: a folder, owner/name on the hub.",
+        help="Copy of the text model (folder, GGUF, wheel), or another chat model: a folder, a GGUF file, owner/name on the hub.",
     ),
 ]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, mps or auto.")]
