@@ -10,8 +10,9 @@ import sys
 import warnings
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 
 from echox.errors import ModelError
@@ -116,7 +117,12 @@ def dequantise(gguf: Path, folder: Path) -> None:
     import torch
     from rich.console import Console
 
-    with Console(stderr=True).status("De-quantising the LLM (about 15 s, once) ..."), quiet_transformers():
+    console = Console(file=sys.stderr)  # transformers' own bar, which no setting turns off, goes nowhere
+    with (
+        console.status("De-quantising the LLM (about 15 s, once) ..."),
+        quiet_transformers(),
+        redirect_stderr(StringIO()),
+    ):
         from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
         where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
