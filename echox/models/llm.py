@@ -4,8 +4,9 @@ A Llama is loaded into models/llama.py, which needs no model code of transformer
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal
@@ -211,10 +212,7 @@ def _load_llama(folder: Path, sizes: LlamaConfig, dtype: torch.dtype | Literal["
     """Return our own Llama on the numbers of a folder, mapped from the disk where they are in `dtype` already, or "auto"."""
     with torch.device("meta"), Unfilled():
         llm = LlamaLm(sizes)
-    state = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            state |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is not a mapping
+    state = {name: read() for name, read in _tensors(folder)}
     if dtype != "auto":
         state = {name: value.to(dtype) for name, value in state.items()}
     if sizes.tie_word_embeddings and EMBEDDINGS in state:
@@ -237,21 +235,27 @@ def settle_llm(llm: Any, place: Place) -> None:
 
 def on_grid(folder: Path) -> bool:
     """Say whether the first large matrix in an LLM folder lies on a grid of 4 or 8 bits."""
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 - safe_open is not a mapping
-                if name.endswith("_proj.weight"):
-                    return multiplier(file.get_tensor(name)) is not None
-    return False
+    large = next((read() for name, read in _tensors(folder) if name.endswith("_proj.weight")), None)
+    return large is not None and multiplier(large) is not None
 
 
 def load_embeddings(folder: str | Path) -> torch.Tensor:
-    """Return the token embeddings (V, H) of an LLM folder in float32 without loading the rest."""
-    for path in sorted(Path(folder).glob("*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            if EMBEDDINGS in file.keys():  # noqa: SIM118 - safe_open is not a mapping
-                return file.get_tensor(EMBEDDINGS).float()
+    """Return the token embeddings (V, H) of an LLM folder in float32 without loading the rest; ModelError."""
+    try:
+        for name, read in _tensors(Path(folder)):
+            if name == EMBEDDINGS:
+                return read().float()
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{folder} cannot be read ({_first_line(error)}): download it again.") from error
     raise ModelError(f"{folder} holds no tensor {EMBEDDINGS} in safetensors: give a Llama-like LLM folder.")
+
+
+def _tensors(folder: Path) -> Iterator[tuple[str, Callable[[], torch.Tensor]]]:
+    """Yield (name, what reads it) of the tensors of an LLM folder, each to be read before the next is asked for."""
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 - safe_open is not a mapping
+                yield name, partial(file.get_tensor, name)
 
 
 def _first_line(error: Exception) -> str:

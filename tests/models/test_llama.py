@@ -8,7 +8,7 @@ from transformers import LlamaConfig as TheirConfig
 
 from echox.errors import ModelError
 from echox.models.llama import LlamaConfig, LlamaLm
-from echox.models.llm import Place, load_llm
+from echox.models.llm import Place, load_embeddings, load_llm
 
 
 def pair(kv_heads: int, dtype: torch.dtype, tied: bool = True):
@@ -118,3 +118,12 @@ def test_a_folder_that_lacks_a_tensor_is_refused(tmp_path):
     save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError, match="norm.weight"):
         load_llm(tmp_path)
+
+
+def test_a_folder_whose_weights_were_cut_short_gives_no_token_table(tmp_path):
+    _, ours = pair(1, torch.float32)
+    save_file({"model.embed_tokens.weight": ours.model.embed_tokens.weight}, tmp_path / "model.safetensors")
+    assert torch.equal(load_embeddings(tmp_path), ours.model.embed_tokens.weight)
+    (tmp_path / "model.safetensors").write_bytes((tmp_path / "model.safetensors").read_bytes()[:-9])
+    with pytest.raises(ModelError, match="cannot be read .* download it again"):
+        load_embeddings(tmp_path)
