@@ -22,10 +22,9 @@ from transformers import AutoFeatureExtractor, AutoModel, PreTrainedModel
 
 from echox.audio import SAMPLE_RATE
 from echox.errors import InputError, ModelError
-from echox.features.logmel import log_mel
+from echox.features.logmel import HOP, log_mel
 
-WHISPER_HOP = 320  # samples per Whisper frame: mel hop 160, second convolution of stride 2
-WHISPER_MEL_HOP = 160
+WHISPER_HOP = 2 * HOP  # samples per Whisper frame: its second convolution has stride 2
 
 
 class HiddenStates:
@@ -52,11 +51,11 @@ class HiddenStates:
         self.hop = WHISPER_HOP if self.is_whisper else int(np.prod(model.config.conv_stride))
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, layer: int, revision: str | None = None) -> "HiddenStates":
+    def from_pretrained(cls, name: str | Path, layer: int) -> "HiddenStates":
         """Load a hub name or folder at `layer`, with its feature extractor's normalisation; raises ModelError."""
         try:
-            model = AutoModel.from_pretrained(name, revision=revision, dtype=torch.float32)
-            extractor = AutoFeatureExtractor.from_pretrained(name, revision=revision)
+            model = AutoModel.from_pretrained(name, dtype=torch.float32)
+            extractor = AutoFeatureExtractor.from_pretrained(name)
         except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ModelError(f"{name} is not a speech encoder that can be loaded ({reason}).") from error
@@ -120,7 +119,7 @@ class HiddenStates:
         for piece in pieces:
             silence = np.zeros(window - len(piece), np.float32)
             mel_BFT, _ = log_mel([np.concatenate([piece.astype(np.float32), silence])], self.config.num_mel_bins)
-            hidden_BTD = self._run(mel_BFT[..., : window // WHISPER_MEL_HOP].to(self.model.device))
+            hidden_BTD = self._run(mel_BFT[..., : window // HOP].to(self.model.device))
             frames.append(hidden_BTD[0, : len(piece) // WHISPER_HOP])
         return torch.cat(frames)
 

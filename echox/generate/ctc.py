@@ -7,16 +7,15 @@ import math
 
 import torch
 
+from echox.models.ragged import first_of_runs
+
 MINUS = -math.inf
 
 
 def greedy(logits_BTV: torch.Tensor, frames_B: torch.Tensor, blank: int) -> list[list[int]]:
     """Return each row's tokens: the best class of every frame, repeats joined, blanks left out."""
     best_BT = logits_BTV.argmax(-1)
-    changes_BT = torch.ones_like(best_BT, dtype=torch.bool)
-    changes_BT[:, 1:] = best_BT[:, 1:] != best_BT[:, :-1]
-    within_BT = torch.arange(best_BT.shape[1], device=best_BT.device) < frames_B[:, None]
-    kept_BT = changes_BT & within_BT & (best_BT != blank)
+    kept_BT = first_of_runs(best_BT, frames_B) & (best_BT != blank)
     return [row[kept].tolist() for row, kept in zip(best_BT, kept_BT, strict=True)]
 
 

@@ -29,7 +29,7 @@ from torch.utils.checkpoint import checkpoint
 
 from echox.errors import ModelError
 from echox.models.bounds import Classes, Flag, Heads, Layers, Positive, Share, Wide, Width, check_heads
-from echox.models.ragged import pad_right
+from echox.models.ragged import pad_right, within
 
 SCORES = 2**24  # of frames over CTC classes that are held at once: 64 MiB
 Run = tuple[int, int, int]  # first frame, end frame, CTC class
@@ -108,7 +108,7 @@ class SpeechAdapter(nn.Module):
         frames_BSD = nn.functional.pad(frames_BSD, (0, 0, 0, -S % n))
         stacked = frames_BSD.reshape(B, -1, n * D)
         frames_B = (lengths_B.to(stacked.device) + n - 1) // n
-        padding_BT = torch.arange(stacked.shape[1], device=stacked.device) >= frames_B[:, None]
+        padding_BT = ~within(frames_B, stacked.shape[1])
         hidden = self.linear(stacked)
         if self.config.attend_over == "time":
             hidden = self.transformer(hidden, src_key_padding_mask=padding_BT)
@@ -182,7 +182,7 @@ class SpeechAdapter(nn.Module):
         first_BN, mask_BN = (x.to(device) for x in pad_right([torch.tensor([a for a, _, _ in row]) for row in runs]))
         kept_BNH = states_BTH.gather(1, first_BN[..., None].expand(-1, -1, states_BTH.shape[2]))
         if self.config.look_back == "all":
-            padding_BT = torch.arange(T, device=device) >= frames_B[:, None]
+            padding_BT = ~within(frames_B, T)
             looked = self.look_back(kept_BNH, states_BTH, states_BTH, padding_BT, need_weights=False)[0]
         elif self.config.look_back == "kept":
             looked = self.look_back(kept_BNH, kept_BNH, kept_BNH, ~mask_BN, need_weights=False)[0]

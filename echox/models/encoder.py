@@ -24,6 +24,7 @@ from echox.errors import ModelError
 from echox.features.logmel import HOP, log_mel
 from echox.models.bounds import check_heads, check_values
 from echox.models.io import CONFIG, Unfilled, check_tensors, read_config, save_part
+from echox.models.ragged import within
 from echox.models.weights import WeightFiles
 from echox.models.whisper import WhisperConfig, WhisperEncoder
 
@@ -92,7 +93,7 @@ class SpeechEncoder(nn.Module):
         T = mel_BFT.shape[2] // 2
         if self.max_frames < T:
             raise ModelError(f"{T} frames are more than the encoder's {self.max_frames}: split the audio first.")
-        valid_BT = torch.arange(T, device=mel_BFT.device) < lengths_B[:, None].to(mel_BFT.device)
+        valid_BT = within(lengths_B.to(mel_BFT.device), T)
         valid_mel = valid_BT.repeat_interleave(2, dim=1)[:, None]
         hidden = nn.functional.gelu(self.whisper.conv1(mel_BFT * valid_mel)) * valid_mel
         hidden_BTD = nn.functional.gelu(self.whisper.conv2(hidden)).transpose(1, 2)

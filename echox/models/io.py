@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedConfig
@@ -138,20 +138,10 @@ def load_module(folder: str | Path, build: Callable[[], Module], absent: tuple[s
     path = Path(folder) / WEIGHTS
     with Unfilled():
         with torch.device("meta"):
-            check_header(path, build().state_dict(), absent)
+            check_tensors(path, header_behind(read_header(path, PART_BYTES)), build().state_dict(), absent)
         module = build()
     module.load_state_dict(read_weights(path), strict=False)
     return module
-
-
-def check_header(
-    path: Path, own: dict[str, torch.Tensor], absent: tuple[str, ...] = (), skip: tuple[str, ...] = ()
-) -> None:
-    """Raise ModelError unless the safetensors file at `path` holds the tensors `own`, by name, shape and kind of number.
-
-    Tensors whose names start with `absent` must not be in the file; those that start with `skip` may be.
-    """
-    check_tensors(path, header_behind(read_header(path, PART_BYTES)), own, absent, skip)
 
 
 def check_tensors(
@@ -161,7 +151,10 @@ def check_tensors(
     absent: tuple[str, ...] = (),
     skip: tuple[str, ...] = (),
 ) -> None:
-    """Raise ModelError as `check_header`, for {name: (kind of number, shape)} that was found at `path`."""
+    """Raise ModelError unless what is `stored` at `path` are the tensors `own`, by name, shape and kind of number.
+
+    Tensors whose names start with `absent` must not be there; those that start with `skip` may be.
+    """
     header = {n: v for n, v in stored.items() if not n.startswith(skip or ("\0",))}
     expected = {name for name in own if not name.startswith(absent or ("\0",))}
     for problem, names in (("lacks", expected - set(header)), ("holds unexpected", set(header) - expected)):
@@ -176,12 +169,10 @@ def check_tensors(
             raise ModelError(f"{path}: tensor {name} holds numbers of kind {kind}: fetch the model again.")
 
 
-def read_weights(path: Path, prefix: str = "") -> dict[str, torch.Tensor]:
-    """Return the tensors whose names start with `prefix`, without it, all of them finite; ModelError names one that is not."""
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a file, all of them finite; ModelError names one that is not."""
     try:
-        with safe_open(path, framework="pt") as file:
-            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 - no mapping
-            state = {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+        state = load_file(path)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path} cannot be read as safetensors ({error}): fetch the model again.") from error
     state = dequantize(state)

@@ -25,6 +25,7 @@ from echox.errors import ModelError
 from echox.models.bounds import Classes, Factor, Few, Heads, Layers, Positions, Text, Wide, Width, check_heads
 from echox.models.io import WholePart
 from echox.models.packed import Table
+from echox.models.ragged import within
 from echox.models.stack import Stack
 from echox.models.whisper import Attention
 
@@ -139,7 +140,7 @@ class Listener(WholePart[ListenerConfig]):
 
     def start(self, states_BTW: torch.Tensor, frames_B: torch.Tensor) -> ListenerState:
         """Return the state of hearing encoder states whose first `frames_B` frames are real."""
-        mask_BT = torch.arange(states_BTW.shape[1], device=states_BTW.device) < frames_B[:, None].to(states_BTW.device)
+        mask_BT = within(frames_B.to(states_BTW.device), states_BTW.shape[1])
         cross = []
         for layer in self.layers:
             keys, values = layer.encoder_attn.keys_values(states_BTW)

@@ -15,7 +15,7 @@ from transformers import PreTrainedConfig
 from echox.errors import ModelError
 from echox.models.bounds import Classes, Heads, Layers, Share, Wide, Width, check_heads
 from echox.models.io import WholePart
-from echox.models.speech_to_units import mask_of
+from echox.models.ragged import within
 from echox.models.transformer import Block, EncoderLayer, sinusoids
 
 KERNEL = 5
@@ -52,7 +52,7 @@ class Normaliser(WholePart[NormaliserConfig]):
 
     def forward(self, states_BTD: torch.Tensor, lengths_B: torch.Tensor) -> torch.Tensor:
         """Return log-probabilities (B, T, C) of states padded to the right."""
-        mask_BT = mask_of(lengths_B, states_BTD.shape[1])
+        mask_BT = within(lengths_B, states_BTD.shape[1])
         states_BTD = nn.functional.rms_norm(states_BTD.float(), states_BTD.shape[-1:]) * mask_BT[..., None]
         x_BTD = self.front(states_BTD.transpose(1, 2)).transpose(1, 2).to(self.norm.weight.dtype)
         x_BTD = x_BTD + sinusoids(x_BTD.shape[1], x_BTD.shape[2]).to(x_BTD)

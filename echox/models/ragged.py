@@ -1,6 +1,6 @@
 """Ragged pieces to padded batches and back: the one place that does it; it knows no model.
 
-Legend: B batch, D width, N longest length.
+Legend: B batch, D width, N longest length, T frames.
 """
 
 from collections.abc import Sequence
@@ -35,6 +35,13 @@ def _pad(pieces: list[torch.Tensor], left: bool) -> tuple[torch.Tensor, torch.Te
 def within(lengths_B: torch.Tensor, longest: int) -> torch.Tensor:
     """Return the mask (B, longest) of what lies within each length."""
     return torch.arange(longest, device=lengths_B.device) < lengths_B[:, None]
+
+
+def first_of_runs(tokens_BT: torch.Tensor, lengths_B: torch.Tensor) -> torch.Tensor:
+    """Return the mask (B, T) of frames whose token differs from the one before, within each length."""
+    changes = torch.ones_like(tokens_BT, dtype=torch.bool)
+    changes[:, 1:] = tokens_BT[:, 1:] != tokens_BT[:, :-1]
+    return changes & within(lengths_B, tokens_BT.shape[1])
 
 
 def units_tensor(unit_ids: Sequence[int], units: int, device: torch.device) -> torch.Tensor:

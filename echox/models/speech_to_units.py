@@ -4,7 +4,7 @@
     (or frozen encoder's states)    │          │
                            tap 6 ◄──┤ prompt 0 │ tap 8 ◄── prompt 1 takes its place          tap 12 ◄── before the norm
 
-A tap is the residual stream after a layer, for the decoders that only train (objectives/guides.py). Prompts are learnt vectors:
+A tap is the residual stream after a layer, for the decoders that only train (models/guided.py). Prompts are learnt vectors:
 the first one is put in front after its layer and the mask grows by one; each later one takes its place. Taps are stored before
 every change, and are never the tensor that is changed. `prompt_style: released` is what the published code does instead (A3.4): the
 prompt overwrites the first frame, in the stored tap too.
@@ -13,7 +13,6 @@ Legend: B batch, D width, F features, P prompts, T frames, U tokens, V vocabular
 """
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
@@ -35,7 +34,8 @@ from echox.models.bounds import (
     Width,
     check_heads,
 )
-from echox.models.io import Part, load_config, load_module, save_part
+from echox.models.io import WholePart
+from echox.models.ragged import within
 from echox.models.transformer import Block, DecoderState, EncoderLayer, TransformerDecoder, sinusoids
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -122,14 +122,16 @@ class Subsampler(nn.Module):
         """Return (B, T', D) and the lengths (B,); padding reaches no real frame."""
         x_BFT = features_BTF.transpose(1, 2)
         for convolution, stride in zip(self.convolutions, self.strides, strict=True):
-            mask_BT = mask_of(lengths_B, x_BFT.shape[2])
+            mask_BT = within(lengths_B, x_BFT.shape[2])
             x_BFT = nn.functional.glu(convolution(x_BFT * mask_BT[:, None]), dim=1)
             lengths_B = (lengths_B - 1) // stride + 1
         return x_BFT.transpose(1, 2), lengths_B
 
 
-class SpeechToUnits(Part[SpeechToUnitsConfig]):
+class SpeechToUnits(WholePart[SpeechToUnitsConfig]):
     """Speech features to the units, or unit words, of their translation."""
+
+    config_class = SpeechToUnitsConfig
 
     def __init__(self, config: SpeechToUnitsConfig) -> None:
         super().__init__(config)
@@ -144,22 +146,12 @@ class SpeechToUnits(Part[SpeechToUnitsConfig]):
         pad = int(config.pad_token_id or 0)
         self.decoder = TransformerDecoder(config.vocabulary, config.decoder_layers, config.block, pad)
 
-    @classmethod
-    def load(cls, folder: str | Path) -> "SpeechToUnits":
-        """Load a part saved by `save`; ModelError names what does not fit."""
-        config = load_config(folder, SpeechToUnitsConfig)
-        return load_module(folder, lambda: cls(config))
-
-    def save(self, folder: str | Path) -> None:
-        """Write the translator to `folder`."""
-        save_part(folder, self)
-
     def encode(self, features_BTF: torch.Tensor, lengths_B: torch.Tensor, taps: tuple[int, ...] = ()) -> Encoded:
         """Return the memory (B, T, D) of features padded to the right, and the states after the layers `taps`."""
         x_BTD, lengths_B = self.subsampler(features_BTF, lengths_B)
         x_BTD = x_BTD.to(self.norm.weight.dtype)  # under autocast the residual stream stays in float32
         x_BTD = self.dropout(x_BTD + sinusoids(x_BTD.shape[1], x_BTD.shape[2]).to(x_BTD))
-        mask_BT, kept = mask_of(lengths_B, x_BTD.shape[1]), {}
+        mask_BT, kept = within(lengths_B, x_BTD.shape[1]), {}
         for number, layer in enumerate(self.layers, start=1):
             x_BTD = layer(x_BTD, mask_BT)
             before = x_BTD, mask_BT
@@ -185,8 +177,3 @@ class SpeechToUnits(Part[SpeechToUnitsConfig]):
         """Return the decoder's state before the first token, for `decoder.step`."""
         encoded = self.encode(features_BTF, lengths_B)
         return self.decoder.start(encoded.memory_BTD, encoded.mask_BT)
-
-
-def mask_of(lengths_B: torch.Tensor, longest: int) -> torch.Tensor:
-    """Return (B, longest), true at real positions."""
-    return torch.arange(longest, device=lengths_B.device) < lengths_B[:, None]

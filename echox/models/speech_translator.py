@@ -28,7 +28,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from echox.errors import InputError
 from echox.models.bounds import Classes, Flag, Heads, Layers, Odd, Positions, Positive, Share, Text, Wide, check_heads
 from echox.models.io import Part, load_config, load_module, save_part
-from echox.models.ragged import within
+from echox.models.ragged import first_of_runs, within
 
 BLANK, PAD, END, UNKNOWN = range(4)  # `<s>`, also CTC's blank and where a translation begins; `<pad>`; `</s>`; `<unk>`
 TIED = ("text.lm_head.", "text.model.encoder.embed_tokens.", "text.model.decoder.embed_tokens.")  # text.model.shared
@@ -250,13 +250,6 @@ def text_config(config: TranslatorConfig) -> M2M100Config:
         eos_token_id=END,
         decoder_start_token_id=BLANK,
     )
-
-
-def first_of_runs(tokens_BT: torch.Tensor, lengths_B: torch.Tensor) -> torch.Tensor:
-    """Return the mask (B, T) of frames whose token differs from the one before, within each length."""
-    changes = torch.ones_like(tokens_BT, dtype=torch.bool)
-    changes[:, 1:] = tokens_BT[:, 1:] != tokens_BT[:, :-1]
-    return changes & within(lengths_B, tokens_BT.shape[1])
 
 
 def take_rows(values_BTX: torch.Tensor, wanted_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

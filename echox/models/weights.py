@@ -24,24 +24,21 @@ SHARD_BYTES = 5_000_000_000
 class WeightFiles:
     """The tensors of one folder by name: shapes from the headers, values on demand."""
 
-    def __init__(self, folder: str | Path, prefix: str = "") -> None:
-        """Read the headers of `folder`; names get `prefix`. ModelError when a file is absent, cut short or
-        inconsistent.
-        """
+    def __init__(self, folder: str | Path) -> None:
+        """Read the headers of `folder`; ModelError when a file is absent, cut short or inconsistent."""
         self.folder = Path(folder)
         self.headers: dict[str, tuple[str, tuple[int, ...]]] = {}
         self._files: dict[str, Path] = {}
-        self._own_names: dict[str, str] = {}
         index = self.folder / INDEX
         self.place = index if index.is_file() else self.folder / SINGLE  # what an error about them names
         if index.is_file():
-            self._read_index(index, prefix)
+            self._read_index(index)
         elif (self.folder / SINGLE).is_file():
-            self._add(self.folder / SINGLE, read_header(self.folder / SINGLE), prefix)
+            self._add(self.folder / SINGLE, read_header(self.folder / SINGLE))
         else:
             raise ModelError(f"{self.folder} holds neither {INDEX} nor {SINGLE}: give a whole checkpoint folder.")
 
-    def _read_index(self, index: Path, prefix: str) -> None:
+    def _read_index(self, index: Path) -> None:
         try:
             where = json.loads(read_text(index, JSON_BYTES, ModelError))["weight_map"]
             files = sorted(set(where.values()))
@@ -62,20 +59,19 @@ class WeightFiles:
                 raise ModelError(
                     f"{self.folder / name} lacks {lost[0]}, which {INDEX} expects there: download it again."
                 )
-            self._add(self.folder / name, header, prefix)
+            self._add(self.folder / name, header)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of every tensor."""
         return {name: shape for name, (_, shape) in self.headers.items()}
 
-    def _add(self, path: Path, header: dict[str, tuple[str, tuple[int, ...]]], prefix: str) -> None:
+    def _add(self, path: Path, header: dict[str, tuple[str, tuple[int, ...]]]) -> None:
         for name, described in header_behind(header).items():
-            if prefix + name in self.headers:
+            if name in self.headers:
                 raise ModelError(f"{path} repeats {name}, which another file of the folder holds.")
-            self.headers[prefix + name] = described
-            self._files[prefix + name] = path
-            self._own_names[prefix + name] = name
+            self.headers[name] = described
+            self._files[name] = path
 
     def read(self, names: Iterable[str], device: str = "cpu") -> Iterator[tuple[str, torch.Tensor]]:
         """Yield (name, tensor) for each of `names`, grouped by file so that one file is open at a time; ModelError names a file
@@ -88,10 +84,9 @@ class WeightFiles:
             try:
                 with safe_open(path, framework="pt", device=device) as file:
                     for name in group:
-                        own = self._own_names[name]
-                        tensor = file.get_tensor(own)
+                        tensor = file.get_tensor(name)
                         if tensor.dtype == torch.int8 and self.headers[name][0] != "I8":
-                            tensor = dequantize({own: tensor, own + SCALE: file.get_tensor(own + SCALE)})[own]
+                            tensor = dequantize({name: tensor, name + SCALE: file.get_tensor(name + SCALE)})[name]
                         if not is_finite(tensor):
                             raise ModelError(f"{path}: tensor {name} holds NaN or infinity: fetch the model again.")
                         yield name, tensor

@@ -80,17 +80,12 @@ class SpelledUnits:
         return units
 
 
-def parse_units(text: str, codebook: int = CODEBOOK, drop_unknown: bool = True) -> list[int]:
+def parse_units(text: str, codebook: int = CODEBOOK) -> list[int]:
     """Return the units spelled by decoded unit tokens (spec section 5).
 
     With a joiner in the text, bodies of `<|unit_...|>` are concatenated first, so that pieces may cut a number; then
-    every run of digits is a unit. Units outside the codebook are dropped as released, or raise InputError if not
-    `drop_unknown`.
+    every run of digits is a unit. Units outside the codebook are dropped as released.
     """
     if JOINER in text:
         text = "".join(_UNIT.findall(text))
-    units = [int(number) for number in _NUMBER.findall(text)]
-    unknown = [unit for unit in units if unit >= codebook]
-    if unknown and not drop_unknown:
-        raise InputError(f"unit {unknown[0]} is outside the codebook: expected 0 to {codebook - 1}.")
-    return [unit for unit in units if unit < codebook]
+    return [unit for unit in map(int, _NUMBER.findall(text)) if unit < codebook]

@@ -22,7 +22,7 @@ from echox.units.bpe import Merge, bpe_backend, bpe_segment, train_bpe
 from echox.units.estimate import LexiconConfig, train_lexicon
 from echox.units.files import read_arrays, read_json, refuse_others, write_arrays, write_json
 from echox.units.lexicon import Bigrams, Lexicon, Word
-from echox.units.segment import FIRST_CODE_POINT, MAX_UNITS, segmenter, word_texts
+from echox.units.segment import MAX_UNITS, from_text, segmenter, word_texts
 from echox.units.sequence import as_ids
 
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>")
@@ -98,18 +98,9 @@ class UnitTokenizer:
             segmented = segmenter(self.lexicon).segment(checked, order=2 if self.decoder == "bigram" else 1)
         return [numbers + len(SPECIAL_TOKENS) for numbers in segmented]
 
-    def decode(self, token_ids: Iterable[int], skip_illegal: bool = False) -> list[int]:
-        """Return the units that tokens spell; specials spell none.
-
-        A token outside the vocabulary raises InputError, or is left out with `skip_illegal`.
-        """
-        units: list[int] = []
-        for token in token_ids:
-            if 0 <= token < self.vocab_size:
-                units += self.word(token)
-            elif not skip_illegal:
-                raise InputError(f"unit token {token} is outside the vocabulary 0 to {self.vocab_size - 1}.")
-        return units
+    def decode(self, token_ids: Iterable[int]) -> list[int]:
+        """Return the units that tokens spell; specials spell none, and InputError for one outside the vocabulary."""
+        return [unit for token in token_ids for unit in self.word(token)]
 
     def word(self, token_id: int) -> Word:
         """Return the units of one token, () for a special; raises InputError outside the vocabulary."""
@@ -210,7 +201,7 @@ def _read_tokenizer(path: Path, head: dict[str, Any]) -> tuple[tuple[Word, ...],
         raise wrong
     if tuple(texts[: len(SPECIAL_TOKENS)]) != SPECIAL_TOKENS or len(texts) != head["words"] + len(SPECIAL_TOKENS):
         raise wrong
-    words = tuple(tuple(ord(c) - FIRST_CODE_POINT for c in text) for text in texts[len(SPECIAL_TOKENS) :])
+    words = tuple(map(from_text, texts[len(SPECIAL_TOKENS) :]))
     return words, merges, scores
 
 

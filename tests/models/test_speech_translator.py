@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from echox.errors import InputError, ModelError
+from echox.models.ragged import first_of_runs
 from echox.models.speech_translator import (
     BLANK,
     PAD,
@@ -14,7 +15,6 @@ from echox.models.speech_translator import (
     Positioned,
     SpeechTranslatorModel,
     TranslatorConfig,
-    first_of_runs,
     take_rows,
     text_config,
 )

@@ -85,7 +85,7 @@ def test_words_print_as_joined_ids_and_specials_by_name() -> None:
     assert tokenizer.text([1, 3, long, 2]) == f"<s> 0 {a}_{b}_{c} </s>"
 
 
-def test_specials_spell_nothing_and_illegal_tokens_are_refused_or_skipped() -> None:
+def test_specials_spell_nothing_and_illegal_tokens_are_refused() -> None:
     tokenizer = trained("bigram")
     specials = [tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id]
     assert tokenizer.decode([*specials, 3, 4]) == [0, 1]
@@ -94,7 +94,6 @@ def test_specials_spell_nothing_and_illegal_tokens_are_refused_or_skipped() -> N
             tokenizer.decode([3, illegal])
         with pytest.raises(InputError, match="outside the vocabulary"):
             tokenizer.word(illegal)
-        assert tokenizer.decode([3, illegal, 4], skip_illegal=True) == [0, 1]
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
