@@ -9,6 +9,7 @@ for what phones and browsers record (M4A, AAC, WebM), PyAV's; resampling is soxr
 import io
 import os
 import re
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -31,6 +32,7 @@ BLOCK = 1 << 20  # samples decoded at once
 LOWEST_RATE, HIGHEST_RATE = 100, 1_000_000  # samples per second
 HEADER_SLIP = 64  # bytes or frames by which many programs miscount their own file
 MP3_FRAME = 1152  # samples
+UNKNOWN_SIZE = 0xFFFFFFFF - 36  # bytes of samples, in the WAV header of a stream
 PROMISES = (  # libsndfile's remarks on a file that is shorter than its header says: WAV, AU and W64; RF64; AIFF
     r"\b(?:data|Data Size|riff)\s*: (?P<wanted>\d+) \(should be (?P<held>\d+)\)",
     r"Calculated frame count (?P<held>\d+) does not match value from 'ds64' chunk of (?P<wanted>\d+)",
@@ -247,6 +249,12 @@ def from_pcm16(pcm: bytes) -> np.ndarray:
     if len(pcm) % 2:
         raise InputError(f"16-bit PCM needs an even number of bytes, and here are {len(pcm)}: send whole samples.")
     return np.frombuffer(pcm, dtype="<i2").astype(np.float32) / PCM16_SCALE
+
+
+def wav_header(sample_rate: int, size: int = UNKNOWN_SIZE) -> bytes:
+    """Return the 44 bytes before `size` bytes of mono 16-bit samples, or before a stream of them."""
+    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, sample_rate, 2 * sample_rate, 2, 16)
+    return struct.pack("<4sI4s", b"RIFF", 36 + size, b"WAVE") + form + struct.pack("<4sI", b"data", size)
 
 
 def save_wav(path: str | Path, samples: np.ndarray, sample_rate: int) -> None:

@@ -5,7 +5,6 @@
 Parses options and writes; every voice is the assistant's.
 """
 
-import struct
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from echox.audio import check_output, to_pcm16, wav_writer
+from echox.audio import check_output, to_pcm16, wav_header, wav_writer
 from echox.commands import ask
 from echox.commands.progress import shown
 from echox.commands.sound import play
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from echox.generate.types import Reply
 
 TEXT_BYTES = 16 << 20  # a library of novels; what is longer was not meant
-UNKNOWN = 0xFFFFFFFF  # the length that a WAV header of a pipe gives
 Output = Annotated[
     Path, typer.Option("--output", "-o", help="WAV file to write, - for standard output; default speech.wav.")
 ]
@@ -151,15 +149,9 @@ def _standard_writer(rate: int) -> Iterator[Write]:
 
     with ask.standard_output() as out:
         start = out.tell() if out.seekable() else None
-        out.write(wav_header(rate, UNKNOWN - 36))
+        out.write(wav_header(rate))
         yield write
         if start is not None:
             out.seek(start)
             out.write(wav_header(rate, written))
             out.seek(0, 2)
-
-
-def wav_header(rate: int, size: int) -> bytes:
-    """Return the 44 bytes before `size` bytes of mono 16-bit samples at `rate` a second."""
-    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate, 2 * rate, 2, 16)
-    return struct.pack("<4sI4s", b"RIFF", 36 + size, b"WAVE") + form + struct.pack("<4sI", b"data", size)

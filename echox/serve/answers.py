@@ -1,6 +1,7 @@
 """An answer as a coroutine reads it: pieces of a worker's thread, with a time limit, given up when its reader goes."""
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any, TypeVar
@@ -11,7 +12,7 @@ from echox.errors import EchoxError
 from echox.generate.engine import Ask
 from echox.generate.types import Piece
 from echox.serve.metrics import Metrics
-from echox.serve.refusals import Refusal, refusal_of
+from echox.serve.refusals import Refusal, no_transcript, refusal_of
 from echox.serve.worker import Worker
 
 log = logging.getLogger("echox.serve")
@@ -37,6 +38,33 @@ async def pieces(worker: Worker, ask: Ask, metrics: Metrics, patience: float) ->
                 yield piece
         finally:
             job.cancel()
+
+
+async def begun(answer: AsyncIterator[Piece]) -> AsyncIterator[Piece]:
+    """Return the same answer once its first piece is there: what fails before that fails as a request, not as a stream."""
+    first = await anext(answer)
+
+    async def whole() -> AsyncIterator[Piece]:
+        yield first
+        async for piece in answer:
+            yield piece
+
+    return whole()
+
+
+async def heard_in(answer: AsyncIterator[Piece]) -> str:
+    """Return what was understood, empty where nothing was; Refusal when the model does not write down what it hears."""
+    text = None
+    async for piece in answer:
+        text = "" if piece.finish == "unheard" else piece.heard.strip() or text
+    if text is None:
+        raise no_transcript()
+    return text
+
+
+def event_line(value: dict[str, Any]) -> str:
+    """Return one server-sent event."""
+    return f"data: {json.dumps(value)}\n\n"
 
 
 def _deliver(loop: asyncio.AbstractEventLoop, arrived: "asyncio.Queue[Any]", piece: Piece | Exception | None) -> None:

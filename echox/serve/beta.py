@@ -19,6 +19,7 @@ RENAMED = {
     "conversation.item.added": "conversation.item.created",
 }
 PARTS = {"output_audio": "audio", "output_text": "text"}
+NEWER_PARTS = {old: new for new, old in PARTS.items()}
 FORMATS = {"audio/pcm": "pcm16", "audio/pcmu": "g711_ulaw", "audio/pcma": "g711_alaw"}
 OLD_FORMATS = {old: new for new, old in FORMATS.items()}
 INPUT = {  # field of the older session: field of audio.input
@@ -91,10 +92,9 @@ def _newer_item(item: Any) -> Any:
 
 
 def _newer_part(part: Any) -> Any:
-    names = {old: new for new, old in PARTS.items()}
     if not isinstance(part, dict) or not isinstance(part.get("type"), str):
         return part
-    return part | {"type": names.get(part["type"], part["type"])}
+    return part | {"type": NEWER_PARTS.get(part["type"], part["type"])}
 
 
 def _older_item(item: Event) -> Event:

@@ -5,7 +5,6 @@ What clients join blindly is sent so that joining is right: an id and an expiry 
 
 import asyncio
 import base64
-import json
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -17,15 +16,15 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field
 
-from echox.audio import SAMPLE_RATE, read_question
+from echox.audio import read_question
 from echox.generate.engine import Ask
 from echox.generate.types import Piece
-from echox.serve.answers import while_connected
+from echox.serve.answers import begun, event_line, while_connected
 from echox.serve.history import call_of, fitting, in_order
 from echox.serve.house import House
 from echox.serve.refusals import Refusal, no_tools, refusal_of
 from echox.serve.replies import reply_id, reply_text
-from echox.serve.response import FRAMES
+from echox.serve.response import size_of
 from echox.serve.session_config import MOST_TOOLS, Tool
 from echox.serve.sound import Speech, whole
 
@@ -127,8 +126,7 @@ def routes(house: House) -> APIRouter:
         reply = Completion(body, ask, house)
         answer = house.answer(body.model, ask)
         if body.stream:
-            first = await anext(answer)  # what fails before anything is said fails as a request, not as a stream
-            return StreamingResponse(reply.stream(first, answer), media_type="text/event-stream")
+            return StreamingResponse(reply.stream(await begun(answer)), media_type="text/event-stream")
         return JSONResponse(await while_connected(request, reply.whole(answer)))
 
     return router
@@ -246,12 +244,12 @@ class Completion:
         choice = {"index": 0, "finish_reason": self._reason(), "logprobs": None, "message": message}
         return self.head | {"object": "chat.completion", "choices": [choice], "usage": self._usage()}
 
-    async def stream(self, first: Piece, answer: AsyncIterator[Piece]) -> AsyncIterator[str]:
+    async def stream(self, answer: AsyncIterator[Piece]) -> AsyncIterator[str]:
         """Yield the lines of an answer as it is made; an error ends them as the client expects."""
         try:
             yield self._chunk({"role": "assistant", "content": None, "refusal": None})
             speech, rest = Speech(self.rate, "pcm16"), b""
-            async for piece in self.taken(_after(first, answer)):
+            async for piece in self.taken(answer):
                 if piece.text:
                     said = {"content": piece.text} if self.ask.text_only else {"audio": {"transcript": piece.text}}
                     yield self._chunk(said)
@@ -270,9 +268,9 @@ class Completion:
                 yield self._chunk({"tool_calls": [{"index": index, **call}]})
             yield self._chunk({}, self._reason())
             if self.body.stream_options and self.body.stream_options.include_usage:
-                yield _line(self._chunk_head() | {"choices": [], "usage": self._usage()})
+                yield event_line(self._chunk_head() | {"choices": [], "usage": self._usage()})
         except (Refusal, TimeoutError) as error:
-            yield _line(refusal_of(error).body())
+            yield event_line(refusal_of(error).body())
         yield "data: [DONE]\n\n"
 
     def _named(self, text: str) -> dict[str, Any]:
@@ -286,17 +284,14 @@ class Completion:
         return self.head | {"object": "chat.completion.chunk"}
 
     def _chunk(self, delta: dict[str, Any], reason: str | None = None) -> str:
-        return _line(self._chunk_head() | {"choices": [{"index": 0, "delta": delta, "finish_reason": reason}]})
+        return event_line(self._chunk_head() | {"choices": [{"index": 0, "delta": delta, "finish_reason": reason}]})
 
     def _sound(self, data: bytes) -> str:
         return self._chunk({"audio": {"data": base64.b64encode(data).decode()}})
 
     def _usage(self) -> dict[str, Any]:
         """Return counts, not prices: words read, 20 ms frames heard, pieces of text and units said."""
-        question = self.ask.question
-        heard = len(question) * FRAMES // SAMPLE_RATE if isinstance(question, np.ndarray) else 0
-        texts = [text for _, text in self.ask.history] + [self.ask.typed or "", self.ask.instructions]
-        read = sum(len(text.split()) for text in texts)
+        read, heard = size_of(self.ask)
         return {
             "prompt_tokens": read + heard,
             "completion_tokens": self.words + self.units,
@@ -304,13 +299,3 @@ class Completion:
             "prompt_tokens_details": {"audio_tokens": heard, "text_tokens": read, "cached_tokens": 0},
             "completion_tokens_details": {"audio_tokens": self.units, "text_tokens": self.words},
         }
-
-
-async def _after(first: Piece, rest: AsyncIterator[Piece]) -> AsyncIterator[Piece]:
-    yield first
-    async for piece in rest:
-        yield piece
-
-
-def _line(value: dict[str, Any]) -> str:
-    return f"data: {json.dumps(value)}\n\n"

@@ -21,6 +21,7 @@ from starlette.websockets import WebSocketDisconnect
 from echox.errors import EchoxError
 from echox.generate.types import Call, Piece
 from echox.serve import beta
+from echox.serve.answers import heard_in
 from echox.serve.house import House
 from echox.serve.orders import Answer, Hear, Listen, Overhear, Stop
 from echox.serve.refusals import Refusal, draining, refusal_of
@@ -258,11 +259,7 @@ class Talk:
         """Tell the session what was understood, unless an answer to it is asked for meanwhile."""
         await asyncio.sleep(HEAR_AFTER)
         try:
-            text = None
-            async for piece in self.house.answer(self.model, order.ask):
-                text = "" if piece.finish == "unheard" else piece.heard or text
-            if text is None:
-                raise Refusal(400, "this model does not write down what it hears.", "unsupported_value")
+            text = await heard_in(self.house.answer(self.model, order.ask))
             self._apply(self.session.transcribed(order.item_id, text))
         except (Refusal, TimeoutError) as error:
             self._apply(self.session.not_transcribed(order.item_id, refusal_of(error)))

@@ -26,6 +26,10 @@ class Refusal(Exception):
         """Return the error object alone."""
         return {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
 
+    def told(self) -> dict[str, Any]:
+        """Return the error as part of another event."""
+        return {"type": self.kind, "code": self.code, "message": self.message}
+
     def headers(self) -> dict[str, str]:
         """Return headers that say whether and when to try again."""
         if self.status in (429, 503):
@@ -43,6 +47,11 @@ def no_tools(param: str) -> Refusal:
     """Return the refusal of a model that cannot call."""
     message = "this model cannot call tools: leave them out, or choose a model whose chat template knows them."
     return Refusal(400, message, "unsupported_value", param)
+
+
+def no_transcript() -> Refusal:
+    """Return the refusal of a model that writes no transcript."""
+    return Refusal(400, "this model does not write down what it hears.", "unsupported_value", "model")
 
 
 def draining() -> Refusal:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from echox.audio import SAMPLE_RATE
 from echox.generate.engine import Ask
 from echox.serve.conversation import Conversation, Item
 
@@ -36,18 +37,11 @@ class Response:
     opened: bool = False
     words: int = 0
     units: int = 0
-    heard_frames: int = 0
     read_words: int = 0
+    heard_frames: int = 0
     status: str = "in_progress"
     details: dict[str, Any] | None = None
     output: list[dict[str, Any]] = field(default_factory=list)
-
-    def count_question(self, ask: Ask) -> None:
-        """Note how much was asked."""
-        read = [ask.typed or "", ask.instructions, *(text for _, text in ask.history)]
-        self.read_words = sum(len(text.split()) for text in read)
-        if isinstance(ask.question, np.ndarray) and ask.sample_rate:
-            self.heard_frames = len(ask.question) * FRAMES // ask.sample_rate
 
     def created(self) -> list[Event]:
         """Return the first event."""
@@ -161,6 +155,15 @@ class Response:
             "input_token_details": {"text_tokens": read, "audio_tokens": heard, "cached_tokens": 0},
             "output_token_details": {"text_tokens": self.words, "audio_tokens": self.units},
         }
+
+
+def size_of(ask: Ask) -> tuple[int, int]:
+    """Return the words to read and the frames to hear of a question with what came before it."""
+    read = [ask.typed or "", ask.instructions, *(text for _, text in ask.history)]
+    heard = (
+        len(ask.question) * FRAMES // (ask.sample_rate or SAMPLE_RATE) if isinstance(ask.question, np.ndarray) else 0
+    )
+    return sum(len(text.split()) for text in read), heard
 
 
 def _format(form: str) -> dict[str, Any]:

@@ -15,12 +15,12 @@ from echox.generate.engine import Ask
 from echox.serve.conversation import Conversation, Item, question_of
 from echox.serve.items import item_of, metadata_of
 from echox.serve.orders import Answer, Hear, Listen, Overhear, Stop, ask_of
-from echox.serve.refusals import Refusal
-from echox.serve.response import Event, Response
+from echox.serve.refusals import Refusal, no_transcript
+from echox.serve.response import Event, Response, size_of
 from echox.serve.session_config import SessionConfig, as_session, shown, updated
 from echox.serve.settings import Limits
 from echox.serve.sound_buffer import SoundBuffer
-from echox.serve.wire import rate_of, samples_of
+from echox.serve.wire import ms_of, rate_of, samples_of
 
 SHORTEST_MS = 100.0  # of sound in a turn
 SLACK_MS = 1000.0  # by which the finding of a turn may be late
@@ -155,7 +155,7 @@ class Session:
             response.metadata = {**(response.metadata or {}), "finish": finish}
             self._transcribed(response.asked, "")
         elif response.asked is not None and response.asked.spoken and response.asked.heard is None:
-            self._not_written(response.asked, Refusal(400, "this model does not write down what it hears."))
+            self._not_written(response.asked, no_transcript())
         cut = finish == "length"
         reason = {"type": "incomplete", "reason": "max_output_tokens"} if cut else None
         return self._taken(lambda: self._end(response, "incomplete" if cut else "completed", reason))
@@ -165,8 +165,7 @@ class Session:
         response = self.responses.get(response_id)
         if response is None:
             return []
-        error = {"type": refusal.kind, "code": refusal.code, "message": refusal.message}
-        return self._taken(lambda: self._end(response, "failed", {"type": "failed", "error": error}))
+        return self._taken(lambda: self._end(response, "failed", {"type": "failed", "error": refusal.told()}))
 
     def transcribed(self, item_id: str, text: str) -> list[Out]:
         """Take the transcript that `Hear` asked for."""
@@ -214,7 +213,7 @@ class Session:
 
     def _delete(self, event: Event) -> None:
         item = self.conversation.get(event.get("item_id"))
-        self._cancel(next((one for one in self.responses.values() if one.item is item), None), "client_cancelled")
+        self._stop_saying(item)
         self.conversation.remove(item.id)
         self._unhear(item)
         self._send("conversation.item.deleted", item_id=item.id)
@@ -226,7 +225,7 @@ class Session:
         if not isinstance(ms, int) or isinstance(ms, bool) or not 0 <= ms <= item.spoken_ms + 1:
             message = f"audio_end_ms is not within the {item.spoken_ms:.0f} ms that were said."
             raise Refusal(400, message, "invalid_value", "audio_end_ms")
-        self._cancel(next((one for one in self.responses.values() if one.item is item), None), "client_cancelled")
+        self._stop_saying(item)
         item.cut(ms)
         self._send("conversation.item.truncated", item_id=item.id, content_index=0, audio_end_ms=ms)
 
@@ -266,7 +265,7 @@ class Session:
         if not aside:
             response.conversation, response.conversation_id = self.conversation, f"conv_{self.key}"
         ask = ask_of(question, config)
-        response.count_question(ask)
+        response.read_words, response.heard_frames = size_of(ask)
         self.responses[response.id] = response
         self._unhear(question.item)
         self._forward(response.created())
@@ -286,12 +285,12 @@ class Session:
     def _commit(self, item_id: str, size: int) -> Item:
         """Make the first `size` bytes of the buffer the user's item."""
         self.turn_id = None
-        seconds = size / (2 if self.sound.form == "pcm16" else 1) / rate_of(self.sound.form)
-        if 1000 * seconds < SHORTEST_MS:
-            message = f"the buffer holds {1000 * seconds:.0f} ms of sound: commit at least {SHORTEST_MS:.0f}."
+        ms = ms_of(size, self.sound.form)
+        if ms < SHORTEST_MS:
+            message = f"the buffer holds {ms:.0f} ms of sound: commit at least {SHORTEST_MS:.0f}."
             raise Refusal(400, message, "input_audio_buffer_commit_empty")
         self.conversation.check_room()
-        item = Item(item_id, "user", sound=self.sound.take(size), form=self.sound.form, spoken=True, seconds=seconds)
+        item = Item(item_id, "user", sound=self.sound.take(size), form=self.sound.form, spoken=True, seconds=ms / 1000)
         before = self.conversation.add(item)
         self.conversation.forget_sounds(item)
         self._send("input_audio_buffer.committed", previous_item_id=before, item_id=item.id)
@@ -339,14 +338,17 @@ class Session:
     def _not_written(self, item: Item, refusal: Refusal) -> None:
         self.hearing.discard(item.id)
         if self.config.audio.input.transcription is not None:
-            error = {"type": refusal.kind, "code": refusal.code, "message": refusal.message}
             name = "conversation.item.input_audio_transcription.failed"
-            self._send(name, item_id=item.id, content_index=0, error=error)
+            self._send(name, item_id=item.id, content_index=0, error=refusal.told())
 
     def _cancel(self, response: Response | None, reason: str) -> None:
         if response is not None:
             self.out.append(Stop(response.id))
             self._end(response, "cancelled", {"type": "cancelled", "reason": reason})
+
+    def _stop_saying(self, item: Item) -> None:
+        """Cancel the answer that an item is part of, if it is under way."""
+        self._cancel(next((one for one in self.responses.values() if one.item is item), None), "client_cancelled")
 
     def _end(self, response: Response, status: str, details: dict[str, Any] | None) -> None:
         del self.responses[response.id]

@@ -7,20 +7,18 @@ Raw PCM is 16-bit little-endian mono at 24 kHz by the protocol's convention.
 """
 
 import io
-import struct
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import soxr
 
-from echox.audio import to_pcm16
+from echox.audio import to_pcm16, wav_header
 from echox.errors import require
 from echox.serve import g711
 
 RATE = 24_000  # samples per second of everything but G.711
 PHONE_RATE = 8_000
-UNKNOWN = 0xFFFFFFFF  # the length that a WAV header of a stream gives
 MEDIA_TYPES = {
     "mp3": "audio/mpeg",
     "opus": "audio/ogg",
@@ -72,7 +70,7 @@ class Speech:
             return g711.ENCODE[self.form](np.frombuffer(to_pcm16(wave), "<i2"))
         if self.encoder is not None:
             return self.encoder.push(np.frombuffer(to_pcm16(wave), "<i2"), last)
-        head = b"" if self.begun or self.form != "wav" else wav_header(UNKNOWN - 36)
+        head = b"" if self.begun or self.form != "wav" else wav_header(RATE)
         self.begun = True
         return head + to_pcm16(wave)
 
@@ -80,13 +78,7 @@ class Speech:
 def whole(wave: np.ndarray, rate: int, form: str) -> bytes:
     """Return a whole answer in a format; unlike a stream, it knows its length."""
     data = Speech(rate, form, streamed=False).push(wave, last=True)
-    return wav_header(len(data) - 44) + data[44:] if form == "wav" else data
-
-
-def wav_header(size: int) -> bytes:
-    """Return the 44 bytes before `size` bytes of mono 16-bit samples at 24 kHz."""
-    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, RATE, 2 * RATE, 2, 16)
-    return struct.pack("<4sI4s", b"RIFF", 36 + size, b"WAVE") + form + struct.pack("<4sI", b"data", size)
+    return wav_header(RATE, len(data) - 44) + data[44:] if form == "wav" else data
 
 
 class _Encoder:

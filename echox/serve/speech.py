@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import json
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
@@ -13,7 +12,7 @@ from pydantic import BaseModel, Field
 from echox.audio import SAMPLE_RATE, read_question
 from echox.generate.engine import Ask
 from echox.generate.types import Piece
-from echox.serve.answers import while_connected
+from echox.serve.answers import begun, event_line, heard_in, while_connected
 from echox.serve.house import House
 from echox.serve.refusals import Refusal, refusal_of
 from echox.serve.sound import MEDIA_TYPES, Speech
@@ -41,10 +40,10 @@ def routes(house: House) -> APIRouter:
             raise Refusal(400, "this voice has one speed: leave out speed.", "unsupported_value", "speed")
         answer = house.answer(body.model, Ask(say=body.input))
         said = Speech(house.worker(body.model).sample_rate, body.response_format)
-        first = await anext(answer)  # what fails before a sound fails as a request
+        answer = await begun(answer)
         if body.stream_format == "sse":
-            return StreamingResponse(_events(said, first, answer, body.input), media_type="text/event-stream")
-        return StreamingResponse(_sound(said, first, answer), media_type=MEDIA_TYPES[body.response_format])
+            return StreamingResponse(_events(said, answer, body.input), media_type="text/event-stream")
+        return StreamingResponse(_sound(said, answer), media_type=MEDIA_TYPES[body.response_format])
 
     @router.post("/audio/transcriptions")
     async def transcriptions(
@@ -61,25 +60,23 @@ def routes(house: House) -> APIRouter:
         house.worker(model)
         data, longest = await file.read(), house.settings.limits.question_seconds
         wave = await asyncio.to_thread(read_question, data, None, longest)
-        text = await while_connected(request, _heard(house.answer(model, Ask(wave, hear_only=True))))
+        text = await while_connected(request, heard_in(house.answer(model, Ask(wave, hear_only=True))))
         return _written(text, len(wave) / SAMPLE_RATE, "stream" if stream else response_format)
 
     return router
 
 
-async def _sound(said: Speech, first: Piece, answer: AsyncIterator[Piece]) -> AsyncIterator[bytes]:
+async def _sound(said: Speech, answer: AsyncIterator[Piece]) -> AsyncIterator[bytes]:
     """Yield the bytes of a text's speech as it is made; an error cuts them off, which a client sees as a broken stream."""
-    if first.audio is not None:
-        yield said.push(first.audio)
     async for piece in answer:
         if piece.audio is not None and (data := said.push(piece.audio)):
             yield data
     yield said.flush()
 
 
-async def _events(said: Speech, first: Piece, answer: AsyncIterator[Piece], text: str) -> AsyncIterator[str]:
+async def _events(said: Speech, answer: AsyncIterator[Piece], text: str) -> AsyncIterator[str]:
     """Yield the same as server-sent events."""
-    units = len(first.units)
+    units = 0
 
     async def counted() -> AsyncIterator[Piece]:
         nonlocal units
@@ -88,24 +85,14 @@ async def _events(said: Speech, first: Piece, answer: AsyncIterator[Piece], text
             yield piece
 
     try:
-        async for data in _sound(said, first, counted()):
+        async for data in _sound(said, counted()):
             if data:
-                yield _event({"type": "speech.audio.delta", "audio": base64.b64encode(data).decode()})
+                yield event_line({"type": "speech.audio.delta", "audio": base64.b64encode(data).decode()})
         words = len(text.split())
         usage = {"input_tokens": words, "output_tokens": units, "total_tokens": words + units}
-        yield _event({"type": "speech.audio.done", "usage": usage})
+        yield event_line({"type": "speech.audio.done", "usage": usage})
     except (Refusal, TimeoutError) as error:
-        yield _event(refusal_of(error).body())
-
-
-async def _heard(answer: AsyncIterator[Piece]) -> str:
-    """Return what was understood, empty where nothing was; Refusal when the model does not write down what it hears."""
-    text = None
-    async for piece in answer:
-        text = "" if piece.finish == "unheard" else piece.heard.strip() or text
-    if text is None:
-        raise Refusal(400, "this model does not write down what it hears.", "unsupported_value", "model")
-    return text
+        yield event_line(refusal_of(error).body())
 
 
 def _written(text: str, seconds: float, form: str) -> Response:
@@ -122,7 +109,7 @@ def _written(text: str, seconds: float, form: str) -> Response:
             {"type": "transcript.text.delta", "delta": text},
             {"type": "transcript.text.done", "text": text},
         ]
-        return StreamingResponse(iter([*map(_event, events), "data: [DONE]\n\n"]), media_type="text/event-stream")
+        return StreamingResponse(iter([*map(event_line, events), "data: [DONE]\n\n"]), media_type="text/event-stream")
     body: dict[str, Any] = {"text": text, "usage": usage}
     if form == "verbose_json":
         body |= {
@@ -143,7 +130,3 @@ def _segment(text: str, seconds: float) -> dict[str, Any]:
 def _clock(seconds: float, mark: str) -> str:
     whole, part = divmod(round(seconds * 1000), 1000)
     return f"{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02}{mark}{part:03}"
-
-
-def _event(value: dict[str, Any]) -> str:
-    return f"data: {json.dumps(value)}\n\n"

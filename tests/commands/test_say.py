@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from echox.audio import load_audio
+from echox.audio import load_audio, wav_header
 from echox.commands import ask as ask_module
-from echox.commands.say import wav_header
 from echox.errors import ModelError
 from echox.generate.fake import WORD_SAMPLES
 
