@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from echox.errors import InputError
+from echox.units.sequence import run_starts
 
 
 @dataclass
@@ -139,7 +140,7 @@ class LatentSegments:
         """Return the segments (utterance, first frame); a first frame is a multiple of the step."""
         J = self.length // self.step * self.rows_per_step
         found = [self._segment(index, start, J) for index, start in places]
-        runs = [np.flatnonzero(np.r_[True, row[:count][1:] != row[:count][:-1]]) for row, count, *_ in found]
+        runs = [run_starts(row[:count]) for row, count, *_ in found]
         shape = (len(found), max(map(len, runs)))
         units_BU, lengths_BU, whole_BU = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape, bool)
         for b, (begins, (row, count, _, _, _, opens, closes)) in enumerate(zip(runs, found, strict=True)):

@@ -16,7 +16,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 
+from echox.audio import PCM16_SCALE, to_pcm16
 from echox.errors import InputError
+from echox.units.sequence import run_starts
 
 
 @dataclass
@@ -42,7 +44,7 @@ class SpeechUnits:
         kept_waves, kept_frames = [], []
         for wave, units in zip(waves, frames, strict=True):
             count = min(len(units), len(wave) // hop)
-            kept_waves.append(_to_int16(wave[: count * hop]))
+            kept_waves.append(to_int16(wave[: count * hop]))
             kept_frames.append(np.asarray(units[:count], dtype=np.int32))
         if not kept_frames:
             raise InputError("there is no speech with units to train on: prepare the units first.")
@@ -57,13 +59,14 @@ class SpeechUnits:
     def utterance(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the wave, float32 [T * hop], and frame units [T] of one utterance."""
         a, b = self.spans[index]
-        return self.samples_S[a * self.hop : b * self.hop].astype(np.float32) / 32768.0, self.frames_T[a:b]
+        return self.samples_S[a * self.hop : b * self.hop].astype(np.float32) / PCM16_SCALE, self.frames_T[a:b]
 
 
-def _to_int16(wave: np.ndarray) -> np.ndarray:
+def to_int16(wave: np.ndarray) -> np.ndarray:
+    """Return float samples in [-1, 1], or int16 as they are, as int16; full scale stays full scale."""
     if wave.dtype == np.int16:
         return wave
-    return np.round(np.clip(wave, -1.0, 32767 / 32768) * 32768).astype(np.int16)
+    return np.frombuffer(to_pcm16(wave), np.int16)
 
 
 class Segments:
@@ -74,7 +77,7 @@ class Segments:
         starts = []
         for a, b in speech.spans:
             units = speech.frames_T[a:b]
-            boundaries = a + np.flatnonzero(np.r_[True, units[1:] != units[:-1]])
+            boundaries = a + run_starts(units)
             starts.append(boundaries[boundaries + segment_frames <= b])
         self.starts = np.concatenate(starts)
         if not len(self.starts):
@@ -90,7 +93,7 @@ class Segments:
         hop, length = self.speech.hop, self.segment_frames
         frames_BT = np.stack([self.speech.frames_T[a : a + length] for a in starts]).astype(np.int64)
         wave_BS = np.stack([self.speech.samples_S[a * hop : (a + length) * hop] for a in starts])
-        rows = [np.flatnonzero(np.r_[True, row[1:] != row[:-1]]) for row in frames_BT]
+        rows = [run_starts(row) for row in frames_BT]
         shape = (len(rows), max(map(len, rows)))
         units_BU, durations_BU, whole_BU = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape, bool)
         for index, begins in enumerate(rows):
@@ -100,7 +103,7 @@ class Segments:
             whole_BU[index, : count - 1] = True  # the last unit may go on after the segment
         return SegmentBatch(
             torch.from_numpy(frames_BT),
-            torch.from_numpy(wave_BS.astype(np.float32) / 32768.0),
+            torch.from_numpy(wave_BS.astype(np.float32) / PCM16_SCALE),
             torch.from_numpy(units_BU),
             torch.from_numpy(durations_BU),
             torch.from_numpy(whole_BU),

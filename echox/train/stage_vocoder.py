@@ -15,12 +15,13 @@ import torch
 from echox.config.load import Settings, known
 from echox.data.manifest import read_audio
 from echox.data.states import read_ragged
-from echox.data.vocoder_segments import Segments, SpeechUnits
+from echox.data.vocoder_segments import Segments, SpeechUnits, to_int16
 from echox.errors import ConfigError
 from echox.models.discriminators import Discriminators
 from echox.models.io import save_part, settings_from
 from echox.models.vocoder import UnitVocoder, VocoderConfig
 from echox.objectives.vocoder import VocoderLossSettings, VocoderObjective, VocoderPass, spectral_losses
+from echox.train.evaluate import still
 from echox.train.loop import Player, Stage, TrainingRecipe
 from echox.train.optim import OptimSettings
 
@@ -100,23 +101,21 @@ def read_speech(settings: VocoderSettings, config: VocoderConfig) -> tuple[Speec
 def _read(settings: VocoderSettings, config: VocoderConfig, first: int, last: int | None) -> SpeechUnits | None:
     """Return utterances `first` to `last` of the corpus, or None when there are none."""
     pairs = [
-        ((read_audio(record, settings.speech, config.sample_rate) * 32768.0).astype("int16"), units)
+        (to_int16(read_audio(record, settings.speech, config.sample_rate)), units)
         for record, units in islice(read_ragged(settings.units, settings.speech), first, last)
     ]
     return SpeechUnits(*zip(*pairs, strict=True), hop=config.hop) if pairs else None
 
 
-@torch.no_grad()
 def evaluate(vocoder: UnitVocoder, objective: VocoderObjective, held_out: SpeechUnits | None) -> dict[str, float]:
     """Return the log-mel distance of held-out speech made from its own units and durations."""
     if held_out is None:
         return {}
-    total = 0.0
-    vocoder.eval()
-    for index in range(len(held_out)):
-        wave, frames = held_out.utterance(index)
-        made_BS = vocoder.synthesize(torch.as_tensor(frames, device=vocoder.device).long()[None]).float()
-        real_BS = torch.as_tensor(wave, device=vocoder.device)[None]
-        total += float(spectral_losses(made_BS, real_BS, objective.settings.resolutions, vocoder.config.sample_rate)[0])
-    vocoder.train()
+    total, resolutions = 0.0, objective.settings.resolutions
+    with still(vocoder):
+        for index in range(len(held_out)):
+            wave, frames = held_out.utterance(index)
+            made_BS = vocoder.synthesize(torch.as_tensor(frames, device=vocoder.device).long()[None]).float()
+            real_BS = torch.as_tensor(wave, device=vocoder.device)[None]
+            total += float(spectral_losses(made_BS, real_BS, resolutions, vocoder.config.sample_rate)[0])
     return {"mel": total / len(held_out)}

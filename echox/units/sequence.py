@@ -54,8 +54,13 @@ class Units:
 def deduplicate(frames: Sequence[int] | np.ndarray) -> Units:
     """Write every run of equal frame ids [frames] once, with its length; `deduplicate(f).expand()` equals f."""
     ids = as_ids(frames, "frames")
-    starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]]) if len(ids) else np.empty(0, np.int64)
+    starts = run_starts(ids)
     return Units(ids[starts], np.diff(np.r_[starts, len(ids)]))
+
+
+def run_starts(ids: np.ndarray) -> np.ndarray:
+    """Return where every run of equal ids begins, int64 [runs]."""
+    return np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]]) if len(ids) else np.empty(0, np.int64)
 
 
 def as_ids(values: Sequence[int] | np.ndarray, name: str) -> np.ndarray:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
-from echox.data.manifest import write_manifest
+from echox.data.manifest import read_manifest, write_manifest
 from echox.data.states import write_ragged
 from echox.errors import ConfigError
 from echox.generate.parts import load_vocoder
@@ -101,3 +102,14 @@ def test_settings_that_do_not_fit_are_named(corpus):
 def test_shipped_recipes_load(name):
     settings = load_recipe(RECIPES / name / "vocoder.yaml")
     assert settings.vocoder.model["generator"] == {"mini": "istft", "hifigan": "hifigan"}[name]
+
+
+def test_full_scale_in_a_sound_file_stays_full_scale(corpus):
+    manifest = corpus / "shard-00000.jsonl"
+    records = read_manifest(manifest)
+    for record in records:
+        wave = np.where(np.arange(record["samples"]) % 200 < 100, 1.2, -1.2).astype(np.float32)  # clipped when read
+        soundfile.write(corpus / f"{record['id']}.wav", wave, 16_000, subtype="FLOAT")
+    write_manifest(manifest, [record | {"audio": f"{record['id']}.wav"} for record in records])
+    _, training = read_speech(recipe(corpus, 1).vocoder, settings_from(VocoderConfig, {"num_units": 9}, "test"))
+    assert set(training.samples_S.tolist()) == {-32768, 32767}
