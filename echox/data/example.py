@@ -15,7 +15,7 @@ import torch
 from pydantic import Field
 
 from echox.config.load import Settings
-from echox.data.manifest import read_jsonl
+from echox.data.manifest import read_fields, read_jsonl
 from echox.data.states import read_ragged
 from echox.errors import ConfigError, InputError
 from echox.models.ragged import pad_right
@@ -107,14 +107,11 @@ def read_examples(data: QuestionData, encode: Encode, stop: int | None = None, t
 
 def typed_examples(path: Path, known: set[str], encode: Encode, stop: int) -> list[Example]:
     """Return the rows of a JSONL with `id`, `question` and `answer` whose id is not among the spoken ones."""
-    rows = []
-    for number, record in enumerate(read_jsonl(path), start=1):
-        try:
-            if record["id"] not in known:
-                rows.append(Example(record["id"], encode(record["question"]), [*encode(record["answer"]), stop]))
-        except KeyError as error:
-            raise InputError(f"{path} line {number} has no {error}: make it again.") from error
-    return rows
+    return [
+        Example(record["id"], encode(record["question"]), [*encode(record["answer"]), stop])
+        for record in read_fields(path, "question", "answer")
+        if record["id"] not in known
+    ]
 
 
 def first_held_out(count: int, held_out: int, name: str) -> int:
@@ -137,12 +134,7 @@ def tell_dropped(dropped: Counter[str], kept: int, what: str) -> None:
 
 def answers_of(path: Path) -> dict[str, str]:
     """Return id to answer of a JSONL; InputError names a line that lacks one."""
-    found = {}
-    for number, record in enumerate(read_jsonl(path), start=1):
-        if not isinstance(record.get("id"), str) or not isinstance(record.get("answer"), str):
-            raise InputError(f"{path} line {number} has no `id` or no `answer`: make it again.")
-        found[record["id"]] = record["answer"]
-    return found
+    return {record["id"]: record["answer"] for record in read_fields(path, "answer")}
 
 
 def text_of(record: dict[str, Any], source: Path) -> str:

@@ -7,7 +7,7 @@ of an `.npy` shard of int16 samples, then `start` says where it begins. Knows no
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from io import TextIOWrapper
 from pathlib import Path
@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from echox.audio import PCM16_SCALE, load_audio
 from echox.errors import InputError
 from echox.files import LINES_BYTES, open_regular, write_file
 
 REQUIRED = ("id", "audio", "samples", "sample_rate")
-PCM16_SCALE = 32768.0
 
 
 def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
@@ -44,6 +44,15 @@ def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text; save it as UTF-8.") from error
     return records
+
+
+def read_fields(path: str | Path, *names: str) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a JSONL file; InputError names a line whose `id` or one of `names` is no text."""
+    for number, record in enumerate(read_jsonl(path), start=1):
+        for name in names:
+            if not isinstance(record.get("id"), str) or not isinstance(record.get(name), str):
+                raise InputError(f"{path} line {number} has no `id` or no `{name}`: make it again.")
+        yield record
 
 
 def write_jsonl(path: str | Path, records: Iterable[Mapping[str, Any]]) -> None:
@@ -87,8 +96,6 @@ def read_audio(record: Mapping[str, Any], folder: str | Path, sample_rate: int |
     """
     path, wanted = Path(folder) / record["audio"], sample_rate or record["sample_rate"]
     if path.suffix != ".npy":
-        from echox.audio import load_audio
-
         wave = load_audio(path, sample_rate=wanted)
         expected = record["samples"] * wanted / record["sample_rate"]
         if len(wave) < expected - wanted / 100:  # what resampling and a decoder's padding may take away

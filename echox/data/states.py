@@ -24,6 +24,12 @@ def manifests_of(source: Path) -> list[Path]:
     return found
 
 
+def records_of(source: Path) -> Iterator[dict[str, Any]]:
+    """Yield the records of all shards of a corpus, in order."""
+    for manifest in manifests_of(source):
+        yield from read_manifest(manifest)
+
+
 def write_ragged(path: Path, ids: Sequence[str], rows: Sequence[np.ndarray], skipped: Sequence[str] = ()) -> None:
     """Write arrays of one width as one array with its offsets and ids, atomically."""
     offsets = np.cumsum([0, *(len(row) for row in rows)]).astype(np.int64)

@@ -6,7 +6,7 @@
 Legend: F features, T frames, U tokens.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ import torch
 
 from echox.config.load import Settings
 from echox.data.example import text_of
-from echox.data.manifest import read_audio, read_manifest
+from echox.data.manifest import read_audio
 from echox.data.pairs import matched
-from echox.data.states import manifests_of, read_ragged
+from echox.data.states import read_ragged, records_of
 from echox.errors import ConfigError, InputError
 from echox.features.filterbank import filterbank, spec_augment
 from echox.features.logmel import SAMPLE_RATE
@@ -91,7 +91,7 @@ def read_sides(sides: Sides) -> list[Pair]:
     for number, corpus in enumerate(sides.sources):
         frames = _by_id(sides.source_frames[number], corpus) if sides.source_frames else None
         states = _by_id(sides.states[number], corpus) if sides.states else None
-        for record in _records(corpus):
+        for record in records_of(corpus):
             pair = Pair(str(record["id"]), record, corpus, np.zeros(0, np.int64))
             if (frames is not None and pair.id not in frames) or (states is not None and pair.id not in states):
                 continue  # left out when it was encoded, and named there
@@ -101,11 +101,6 @@ def read_sides(sides: Sides) -> list[Pair]:
     for pair, (ids, text) in matched(pairs, units, str(sides.target), [pair.id for pair in pairs]):
         pair.target_units, pair.target_text = ids, text
     return pairs
-
-
-def _records(corpus: Path) -> Iterator[dict[str, Any]]:
-    for manifest in manifests_of(corpus):
-        yield from read_manifest(manifest)
 
 
 def _by_id(folder: Path, corpus: Path) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ Encoder states are read once, as written by prepare/encode.py, and stay in memor
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,8 @@ from echox.audio import SAMPLE_RATE
 from echox.config.load import Settings
 from echox.data.batching import BucketedBatches
 from echox.data.example import tell_dropped
-from echox.data.manifest import read_audio, read_jsonl, read_manifest
-from echox.data.states import manifests_of, read_ragged
+from echox.data.manifest import read_audio, read_jsonl
+from echox.data.states import read_ragged, records_of
 from echox.errors import ConfigError, InputError
 from echox.models.ragged import pad_right
 from echox.text.cleaning import SOURCE, Cleaning, clean
@@ -118,9 +118,9 @@ class TripleBatches:
 
 
 def read_triples(
-    corpora: Sequence[Path], states: Sequence[Path] | None, data: TripleData, pieces: Pieces, translated: bool = False
+    corpora: Sequence[Path], states: Sequence[Path] | None, data: TripleData, pieces: Pieces
 ) -> list[Triple]:
-    """Return the usable utterances of corpora; InputError for one without transcript, or, if `translated`, without translation.
+    """Return the usable utterances of corpora; InputError for one without transcript.
 
     Where `states` is none they are heard by an encoder of the model.
     """
@@ -128,8 +128,9 @@ def read_triples(
         raise ConfigError(f"{len(states)} folders of states are named for {len(corpora)} corpora: give one to each.")
     rows, dropped = [], Counter[str]()
     for number, corpus in enumerate(corpora):
-        for record, states_TD in _records(corpus) if states is None else read_ragged(states[number], corpus):
-            row = triple_of(record, str(corpus), data, pieces, translated)
+        records = ((record, None) for record in records_of(corpus))
+        for record, states_TD in records if states is None else read_ragged(states[number], corpus):
+            row = triple_of(record, str(corpus), data, pieces)
             if states_TD is None:
                 row.record, row.corpus = record, corpus
             else:
@@ -141,12 +142,6 @@ def read_triples(
     if corpora:
         tell_dropped(+dropped, len(rows), "utterances")
     return rows
-
-
-def _records(corpus: Path) -> Iterator[tuple[dict[str, Any], None]]:
-    for manifest in manifests_of(corpus):
-        for record in read_manifest(manifest):
-            yield record, None
 
 
 def read_pairs(paths: Iterable[Path], data: TripleData, pieces: Pieces) -> list[Triple]:

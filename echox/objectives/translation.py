@@ -173,9 +173,9 @@ class JointPass(nn.Module):
         """Where the model stands."""
         return self.model.embeddings_VW.device
 
-    def padded(self, rows: list[list[int]], end: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return source tokens (B, N), with their end, and their mask."""
-        tokens, mask = pad_right([torch.tensor([*row, END] if end else row) for row in rows])
+    def padded(self, rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return tokens (B, N), with their end, and their mask."""
+        tokens, mask = pad_right([torch.tensor([*row, END]) for row in rows])
         return tokens.masked_fill(~mask, PAD).to(self.device), mask.to(self.device)
 
     def write(self, states: Positioned, rows: list[Triple]) -> Written:

@@ -6,6 +6,7 @@ These are the targets that keep a text model's knowledge when it learns to liste
 import json
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from pydantic import Field
 from echox.config.load import Settings
 from echox.config.record import Record, check_same, write_run
 from echox.data.example import text_of
-from echox.data.manifest import read_jsonl, write_jsonl
+from echox.data.manifest import read_fields, read_jsonl, write_jsonl
 from echox.errors import InputError
 from echox.files import LINES_BYTES, drop_partial_line, only_one, read_text
 from echox.models.decoding import at_most
@@ -74,11 +75,8 @@ def run(recipe: Recipe) -> Path:
 
 def typed_questions(recipe: Recipe) -> list[dict[str, str]]:
     """Return {"id", "question"} of all that is typed; InputError for a line without them, or no line."""
-    rows = []
-    for number, record in enumerate(read_jsonl(recipe.questions)[: recipe.own_questions], start=1):
-        if not isinstance(record.get("id"), str) or not isinstance(record.get("question"), str):
-            raise InputError(f"{recipe.questions} line {number} has no `id` or no `question`: make it again.")
-        rows.append({"id": record["id"], "question": record["question"]})
+    first = islice(read_fields(recipe.questions, "question"), recipe.own_questions)
+    rows = [{"id": record["id"], "question": record["question"]} for record in first]
     if recipe.talk is not None:
         talk = [r for r in read_jsonl(recipe.talk) if str(r.get("id", "")).startswith("tatoeba")]
         talk = [r for r in talk if text_of(r, recipe.talk).endswith("?")]

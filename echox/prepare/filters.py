@@ -120,7 +120,7 @@ def transcribe_real(
     Raises InputError when the folder holds no recording.
     """
     from echox.audio import SAMPLE_RATE, load_audio
-    from echox.prepare.speak import join_shards, save_shard
+    from echox.prepare.speak import join_shards, pcm_of, save_shard
 
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SOUND_FILES)
     if not files:
@@ -145,7 +145,7 @@ def transcribe_real(
             "split": "train",
             "log_probability": round(heard.log_probability, 4),
         }
-        said.append((np.round(np.clip(wave, -1, 1) * 32767).astype(np.int16), record))
+        said.append((pcm_of(wave), record))
     if said:
         out.mkdir(parents=True, exist_ok=True)
         save_shard(out, 0, said, files=False)

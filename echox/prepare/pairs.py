@@ -19,9 +19,9 @@ from pathlib import Path
 
 from echox.audio import load_audio, save_wav
 from echox.data.example import tell_dropped
-from echox.data.manifest import read_audio, read_manifest, write_manifest
+from echox.data.manifest import read_audio, write_manifest
 from echox.data.pairs import matched, write_pairs
-from echox.data.states import manifests_of
+from echox.data.states import records_of
 from echox.errors import InputError
 from echox.features.logmel import SAMPLE_RATE
 from echox.files import LINES_BYTES, read_text
@@ -114,10 +114,7 @@ def write_corpora(pairs: Iterator[Published], out: Path, split: str, limits: Lim
 
 def write_table(source: Path, target: Path, out: Path) -> int:
     """Write `out`/pairs.tsv and both sides' sound files of two corpora whose ids match, and return how many pairs there are."""
-    sides = [
-        {str(record["id"]): record for manifest in manifests_of(corpus) for record in read_manifest(manifest)}
-        for corpus in (source, target)
-    ]
+    sides = [{str(record["id"]): record for record in records_of(corpus)} for corpus in (source, target)]
     rows = []
     for one, other in matched(sides[0].values(), sides[1], str(target), sides[0]):
         names = [f"{one['id']}.wav", f"{one['id']}.target.wav"]

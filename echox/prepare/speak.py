@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from echox.prepare.recipe import Corpus, VoiceChoice
 from echox.prepare.voices import Voice, resample
 
 TALKERS = 24
+Row = TypeVar("Row")
 Progress = Callable[[int, int], None]
 
 
@@ -89,7 +90,7 @@ class Speaker:
             rng = generator(self.corpus.seed, "perturb", row["id"])
             wave, done = perturb(wave, self.corpus.perturb, self.talkers(texts) if babbles else (), rng)
             facts["perturbed"] = done
-        pcm = np.round(np.clip(wave, -1, 1) * 32767).astype(np.int16)
+        pcm = pcm_of(wave)
         record = {
             "id": row["id"],
             "samples": len(pcm),
@@ -106,7 +107,12 @@ class Speaker:
         return pcm, record
 
 
-def shards(rows: Sequence[Mapping[str, Any]], size: int) -> Iterator[tuple[int, Sequence[Mapping[str, Any]]]]:
+def pcm_of(wave: np.ndarray) -> np.ndarray:
+    """Return float samples as int16, those beyond full scale clipped to it."""
+    return np.round(np.clip(wave, -1, 1) * 32767).astype(np.int16)
+
+
+def shards(rows: Sequence[Row], size: int) -> Iterator[tuple[int, Sequence[Row]]]:
     """Yield (number, rows) for consecutive groups of `size` rows."""
     for number, start in enumerate(range(0, len(rows), size)):
         yield number, rows[start : start + size]
@@ -128,7 +134,7 @@ def save_shard(folder: Path, number: int, said: Sequence[tuple[np.ndarray, dict[
         start += len(pcm)
     if not files:
         with write_file(folder / name) as partial, partial.open("wb") as file:
-            np.save(file, np.concatenate([pcm for pcm, _ in said]))
+            np.save(file, np.concatenate([np.zeros(0, np.int16), *(pcm for pcm, _ in said)]))
     write_manifest(folder / f"shard-{number:05d}.jsonl", records)
 
 

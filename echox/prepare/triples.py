@@ -24,7 +24,7 @@ from echox.config.record import Record, check_same, write_run
 from echox.errors import InputError
 from echox.files import LINES_BYTES, read_text
 from echox.prepare.pairs import table_rows
-from echox.prepare.speak import join_shards, save_shard, shards
+from echox.prepare.speak import join_shards, pcm_of, save_shard, shards
 
 log = logging.getLogger(__name__)
 
@@ -73,9 +73,9 @@ def run(recipe: Recipe) -> Path:
             recipe.longest_seconds,
         )
     recipe.out.mkdir(parents=True, exist_ok=True)
-    for number, group in shards([vars(one) for one in rows], recipe.shard_utterances):
+    for number, group in shards(rows, recipe.shard_utterances):
         if not (recipe.out / f"shard-{number:05d}.jsonl").exists():
-            said = [cut for row in group if (cut := said_by(Utterance(**row), recipe)) is not None]
+            said = [cut for one in group if (cut := said_by(one, recipe)) is not None]
             save_shard(recipe.out, number, said, files=False)
     join_shards(recipe.out, -(-len(rows) // recipe.shard_utterances))
     write_run(recipe.out, record, "done")
@@ -128,7 +128,7 @@ def said_by(one: Utterance, recipe: Recipe) -> tuple[np.ndarray, dict[str, Any]]
             raise InputError(f"{one.audio} ends before {one.id} begins at {one.offset:g} s: unpack the corpus again.")
     if not one.text or not one.translation or len(wave) > recipe.longest_seconds * SAMPLE_RATE:
         return None
-    pcm = np.round(np.clip(wave, -1, 1) * 32767).astype(np.int16)
+    pcm = pcm_of(wave)
     facts = {"text": one.text, "translation": one.translation, "speaker": one.speaker, "split": recipe.split}
     return pcm, {"id": one.id, "samples": len(pcm), "sample_rate": SAMPLE_RATE} | facts
 

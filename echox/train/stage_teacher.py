@@ -20,7 +20,7 @@ from pydantic import Field
 from echox.audio import SAMPLE_RATE
 from echox.config.load import Settings
 from echox.config.record import Record, check_same, write_run
-from echox.data.manifest import read_jsonl
+from echox.data.manifest import read_fields
 from echox.errors import InputError
 from echox.files import write_file, write_folder
 from echox.models.io import save_part
@@ -90,9 +90,7 @@ def chosen_texts(sources: list[Texts]) -> list[str]:
     chosen = []
     for source in sources:
         rows = []
-        for number, row in enumerate(read_jsonl(source.path), start=1):
-            if not row.get("id") or not isinstance(row.get(source.field), str):
-                raise InputError(f"{source.path} line {number} has no `id` or no `{source.field}`: make it again.")
+        for row in read_fields(source.path, source.field):
             if row[source.field].strip():
                 rows.append((hashlib.sha256(row["id"].encode()).hexdigest(), row[source.field]))
         chosen += sorted(rows)[: source.take or None]

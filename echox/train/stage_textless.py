@@ -25,7 +25,7 @@ from echox.objectives.textless import Apart, Conflict, TextlessObjective, Weight
 from echox.text.bleu import unit_bleu
 from echox.text.subwords import Subwords
 from echox.train.best import Best, Selection
-from echox.train.evaluate import mean_loss, some_at_a_time
+from echox.train.evaluate import mean_loss, some_at_a_time, still
 from echox.train.loop import Player, Stage, TrainSettings
 from echox.train.ranks import Ranks
 from echox.units.arms import RandomWords
@@ -247,15 +247,13 @@ def measure(
 
 def translated(translator: SpeechToUnits, dev: Tasks, recipe: Recipe, language: UnitTokenizer) -> list[list[int]]:
     """Return the units that the translator says for the first dev pairs."""
-    training = translator.training
-    translator.eval()
     search = Search(language.bos_token_id, language.eos_token_id, recipe.dev_beams, never=(language.pad_token_id,))
     chosen = list(range(min(recipe.data.dev_pairs, len(dev.pairs))))
     found: dict[int, list[int]] = {}
     for items in some_at_a_time(chosen, [dev.pairs[i].frames for i in chosen], recipe.data.max_cost):
         features = [dev.pairs[i].features(dev.mels) for i in items]
         limits = [min(recipe.data.max_tokens, 2 * len(dev.tokens[MAIN][i]) + 10) for i in items]
-        for item, one in zip(items, translate_features(translator, features, search, limits), strict=True):
-            found[item] = language.decode(one.tokens)
-    translator.train(training)
+        with still(translator):
+            said = translate_features(translator, features, search, limits)
+        found |= {item: language.decode(one.tokens) for item, one in zip(items, said, strict=True)}
     return [found[i] for i in chosen]

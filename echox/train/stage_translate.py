@@ -25,10 +25,10 @@ from echox.objectives.translation import DiscriminatorObjective, JointPass, Tran
 from echox.text.bleu import text_bleu
 from echox.text.pieces import VOCABULARY, Pieces
 from echox.train.best import Best, Selection
-from echox.train.evaluate import mean_loss
+from echox.train.evaluate import mean_loss, still
 from echox.train.loop import OptimSettings, Player, Stage, TrainingRecipe
 from echox.train.ranks import Ranks
-from echox.train.stage_align import edit_distance
+from echox.units.distance import edit_distance
 
 ENCODER = "encoder"  # folder of an encoder that learnt, beside the model's own files
 
@@ -169,7 +169,6 @@ def build_model(recipe: Recipe, pieces: Pieces, encoder_width: int) -> SpeechTra
     return model
 
 
-@torch.no_grad()
 def measure(joint: JointPass, rows: list[Triple], max_cost: int) -> dict[str, float]:
     """Return losses of held-out rows, every part of the model on, and the token error of greedy CTC."""
     late = 1 << 40  # after every beginning in the schedule
@@ -177,15 +176,14 @@ def measure(joint: JointPass, rows: list[Triple], max_cost: int) -> dict[str, fl
     loss = TranslatorObjective(joint)
     numbers = mean_loss(joint, batches, lambda batch: loss(joint(batch)))
     errors = total = 0
-    joint.eval()
-    for batch in batches:
-        spoken = [row for row in batch.rows if row.spoken]
-        if spoken:
-            heard = joint.model.hear(*joint.frames(spoken))
-            for row, tokens in zip(spoken, greedy(heard.logits_BTV, heard.frames_B, BLANK), strict=True):
-                errors += edit_distance(tokens, row.transcript)
-                total += len(row.transcript)
-    joint.train()
+    with still(joint):
+        for batch in batches:
+            spoken = [row for row in batch.rows if row.spoken]
+            if spoken:
+                heard = joint.model.hear(*joint.frames(spoken))
+                for row, tokens in zip(spoken, greedy(heard.logits_BTV, heard.frames_B, BLANK), strict=True):
+                    errors += edit_distance(tokens, row.transcript)
+                    total += len(row.transcript)
     return numbers | ({"token_error": errors / total} if total else {})
 
 
@@ -195,18 +193,16 @@ def measure_bleu(
     """Return BLEU of the first translated texts (`mt_bleu`) and recordings (`st_bleu`), and as `bleu` the one to choose by."""
     typed = [row for row in rows if row.translation]
     kinds = {"mt_bleu": typed, "st_bleu": [row for row in typed if row.spoken]}
-    joint.eval()
     numbers = {}
-    for name, some in kinds.items():
-        if chosen := some[: selection.rows]:
-            said = _written(joint, chosen, name == "st_bleu", selection.beams, max_cost)
-            wanted = [pieces.decode(row.translation) for row in chosen]
-            numbers[name] = text_bleu([pieces.decode(tokens) for tokens in said], wanted)
-    joint.train()
+    with still(joint):
+        for name, some in kinds.items():
+            if chosen := some[: selection.rows]:
+                said = _written(joint, chosen, name == "st_bleu", selection.beams, max_cost)
+                wanted = [pieces.decode(row.translation) for row in chosen]
+                numbers[name] = text_bleu([pieces.decode(tokens) for tokens in said], wanted)
     return numbers | {"bleu": numbers.get("st_bleu", numbers.get("mt_bleu", 0.0))}
 
 
-@torch.no_grad()
 def _written(joint: JointPass, rows: list[Triple], spoken: bool, beams: int, max_cost: int) -> list[list[int]]:
     """Return the tokens that the model writes for each row, from its speech or from its transcript."""
     found: dict[int, list[int]] = {}

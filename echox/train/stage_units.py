@@ -78,11 +78,11 @@ def fit(recipe: Recipe, encode: Encode, hop: int) -> None:
             )
         save_centroids(recipe.out, centroids_KD, meta)
         return
+    digest = sha256_of(recipe.encoder / "model.safetensors")  # first: without it the work of hours would be lost
     shards = manifests_of(recipe.corpus)
     chosen = shards[:: max(1, -(-len(shards) // recipe.fit_shards))]
     records = [record for shard in chosen for record in read_manifest(shard)[: recipe.fit_utterances]]
     states_ND = np.concatenate(encode([clip_of(record, recipe.corpus) for record in records])).astype(np.float32)
     centroids_KD = fit_kmeans(states_ND, recipe.k, recipe.seed, recipe.iterations)
-    digest = sha256_of(recipe.encoder / "model.safetensors")
     meta = UnitsMeta(recipe.encoder.name, digest, recipe.layer, recipe.window, SAMPLE_RATE, hop, recipe.k)
     save_centroids(recipe.out, centroids_KD, meta)

@@ -62,7 +62,7 @@ def test_a_record_that_does_not_say_its_text_is_named(corpus):
     with pytest.raises(InputError, match="q2@voice"):
         read_examples(data(corpus), letters, 7)
     write_jsonl(corpus / "typed.jsonl", [{"id": "x", "question": "who"}])
-    with pytest.raises(InputError, match="line 1 has no 'answer'"):
+    with pytest.raises(InputError, match="line 1 has no `id` or no `answer`"):
         typed_examples(corpus / "typed.jsonl", set(), letters, 7)
 
 

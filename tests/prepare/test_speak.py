@@ -8,7 +8,7 @@ import pytest
 from echox.data.manifest import read_audio, read_manifest, write_jsonl
 from echox.errors import ConfigError, InputError, MissingDependency
 from echox.prepare.recipe import VoiceChoice
-from echox.prepare.speak import Part, Speaker, speak_corpus
+from echox.prepare.speak import Part, Speaker, save_shard, speak_corpus
 from echox.prepare.voices import ToneVoice, make_voice, resample
 from echox.prepare.write_texts import write_texts
 
@@ -109,3 +109,8 @@ def test_missing_packages_programs_and_weights_are_named(monkeypatch, tmp_path):
 def test_resampling_keeps_a_tone():
     wave = ToneVoice().speak("aaaaaaaaaa", "tones", 1.0, 0)
     assert len(resample(wave, 16_000, 8_000)) == len(wave) // 2
+
+
+def test_a_shard_whose_lines_are_all_left_out_is_empty_and_whole(tmp_path):
+    save_shard(tmp_path, 3, [], files=False)
+    assert read_manifest(tmp_path / "shard-00003.jsonl") == [] and len(np.load(tmp_path / "shard-00003.npy")) == 0

@@ -85,9 +85,10 @@ def test_quantile_makes_held_out_speech_as_long_as_it_was(world):
 def test_settings_that_do_not_fit_are_named(world, tmp_path):
     with pytest.raises(ConfigError, match="num_units"):
         build(load_recipe(RECIPES / "voice.yaml", ["voice.model.num_units=1"]))
-    (tmp_path / "texts.jsonl").write_text('{"id": "a", "text": "Yes."}\n{"id": "b"}\n')
-    with pytest.raises(InputError, match="line 2"):
-        chosen_texts([Texts(path=tmp_path / "texts.jsonl")])
+    for wrong in ('{"id": "b"}', '{"id": 7, "text": "No."}'):
+        (tmp_path / "texts.jsonl").write_text('{"id": "a", "text": "Yes."}\n' + wrong + "\n")
+        with pytest.raises(InputError, match="line 2 has no `id` or no `text`"):
+            chosen_texts([Texts(path=tmp_path / "texts.jsonl")])
 
 
 def test_a_voice_goes_on_from_a_trained_one(world, tmp_path):
