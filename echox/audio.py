@@ -67,7 +67,7 @@ def read_question(
         raise InputError(f"the question is an array of {sound.dtype}: give float samples in [-1, 1], or int16.")
     samples = sound.astype(np.float32) / (PCM16_SCALE if sound.dtype == np.int16 else 1.0)
     check_samples(samples, rate, "the question", max_seconds)
-    return _resampled(samples, rate, SAMPLE_RATE)
+    return np.clip(resample(samples, rate, SAMPLE_RATE), -1.0, 1.0)
 
 
 def load_audio(
@@ -89,15 +89,17 @@ def load_audio(
             raise InputError(f"{name} is an open text file: open it in binary mode.")
         samples, rate = _decode(io.BytesIO(given), name, max_seconds)
     check_samples(samples, rate, name, max_seconds)
-    return _resampled(samples, rate, sample_rate)
+    return np.clip(resample(samples, rate, sample_rate), -1.0, 1.0)
 
 
-def _resampled(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
-    if rate != wanted:
-        import soxr
+def resample(wave: np.ndarray, source: float, target: float) -> np.ndarray:
+    """Return float32 [samples x target / source]; rates in Hz (a `source` too high moves pitch and formants up)."""
+    wave = np.asarray(wave, dtype=np.float32)
+    if source == target:
+        return wave
+    import soxr
 
-        samples = soxr.resample(samples, rate, wanted)
-    return np.clip(samples, -1.0, 1.0).astype(np.float32, copy=False)
+    return soxr.resample(wave, source, target)
 
 
 def check_samples(samples: np.ndarray, sample_rate: int, name: str, max_seconds: float | None = None) -> None:

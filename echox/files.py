@@ -299,9 +299,9 @@ def read_json(path: str | Path, limit: int = JSON_BYTES, error: type[EchoxError]
         ) from problem
 
 
-def sha256_of(path: str | Path, error: type[EchoxError] = InputError) -> str:
-    """Return a regular file's sha256 in hexadecimal, read in pieces; raises `error`."""
-    with open_regular(path, None, error) as file:
+def sha256_of(path: str | Path) -> str:
+    """Return a regular file's sha256 in hexadecimal, read in pieces; InputError."""
+    with open_regular(path) as file:
         return hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
 
 

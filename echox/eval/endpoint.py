@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from echox.audio import SAMPLE_RATE
-from echox.errors import ConfigError, EndpointError, require
+from echox.audio import SAMPLE_RATE, from_pcm16
+from echox.errors import ConfigError, EndpointError, InputError, require
 from echox.generate.types import Piece, Question, Reply
 
 STREAM_RATE = 24_000  # Hz of raw pcm16, by the vendor's convention
@@ -200,15 +200,15 @@ def _pieces(data: str, url: str) -> Iterator[StreamedPiece]:
         chunk = json.loads(data)
         if chunk.get("error"):
             raise EndpointError(f"{url} failed while streaming: {chunk['error'].get('message', chunk['error'])}.")
-        found = [_content(choice.get("delta") or {}) for choice in chunk.get("choices", [])]
-    except (ValueError, AttributeError) as error:
+        found = [_content(choice.get("delta") or {}) for choice in chunk.get("choices") or []]
+        pieces = [(text, from_pcm16(base64.b64decode(spoken))) for text, spoken in found]
+    except (ValueError, TypeError, AttributeError, InputError) as error:
         raise EndpointError(f"{url} streamed something that is not a chunk: {data[:80]!r}.") from error
-    for text, spoken in found:
+    for text, wave in pieces:
         if text:
             yield StreamedPiece(text)
-        if spoken:
-            pcm = np.frombuffer(base64.b64decode(spoken), dtype="<i2")
-            yield StreamedPiece(audio=pcm.astype(np.float32) / 32768.0)
+        if len(wave):
+            yield StreamedPiece(audio=wave)
 
 
 def _encode_wav(samples: np.ndarray) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from echox.audio import SAMPLE_RATE
+from echox.audio import SAMPLE_RATE, resample
 from echox.errors import ConfigError, EchoxError, EndpointError
 from echox.generate.types import Question, Reply
 from echox.hub import resolve_model
@@ -154,11 +154,7 @@ def _say_one(speaker: Any, text: str, options: dict[str, Any]) -> Any:
 
 def at_16k(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     """Return audio resampled to 16 kHz, float32 [samples]."""
-    if sample_rate == SAMPLE_RATE:
-        return np.asarray(audio, dtype=np.float32)
-    import soxr
-
-    return soxr.resample(np.asarray(audio, dtype=np.float32), sample_rate, SAMPLE_RATE).astype(np.float32)
+    return resample(audio, sample_rate, SAMPLE_RATE)
 
 
 def _accepted(call: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:

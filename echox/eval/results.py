@@ -114,7 +114,7 @@ def read_results(path: str | Path) -> Run:
 
 
 def read_beside(paths: Iterable[str | Path]) -> list[Run]:
-    """Return the runs of `read_all` and those of asr, speech, latency and gap that lie beside a given file.
+    """Return the runs of `read_all` and those of the tasks in `BESIDE` and of gap that lie beside a given file.
 
     What lies beside and cannot be read is left out; a file that was given must be whole.
     """

@@ -122,7 +122,7 @@ def transcribe_real(
     from echox.audio import SAMPLE_RATE, load_audio
     from echox.prepare.speak import join_shards, pcm_of, save_shard
 
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SOUND_FILES)
+    files = recordings_below(folder)
     if not files:
         raise InputError(f"{folder} holds no recording ({', '.join(SOUND_FILES)}).")
     speakers = sorted({speaker_of(path) for path in files}, key=lambda name: fraction("speaker", name))
@@ -153,6 +153,11 @@ def transcribe_real(
         stems = [path.stem for path in files if speaker_of(path) in kept_back]
         write_text(out / "held_out.txt", "".join(f"{stem}\n" for stem in stems))
     return len(said), len(files)
+
+
+def recordings_below(folder: Path) -> list[Path]:
+    """Return the sound files in a folder and all below it, in the order of their names."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SOUND_FILES)
 
 
 def speaker_of(path: Path) -> str:

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from echox.audio import SAMPLE_RATE
+from echox.audio import SAMPLE_RATE, resample
 from echox.errors import require
 from echox.prepare.recipe import Perturbation
-from echox.prepare.voices import resample
 
 TELEPHONE_RATE = 8_000
 TELEPHONE_BAND_HZ = (300.0, 3_400.0)

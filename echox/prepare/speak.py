@@ -12,13 +12,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from echox.audio import SAMPLE_RATE
+from echox.audio import SAMPLE_RATE, resample
 from echox.data.manifest import read_jsonl, write_jsonl, write_manifest
 from echox.errors import InputError
 from echox.files import write_file, write_text
 from echox.prepare.perturb import perturb
 from echox.prepare.recipe import Corpus, VoiceChoice
-from echox.prepare.voices import Voice, resample
+from echox.prepare.voices import Voice
 
 TALKERS = 24
 Row = TypeVar("Row")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from echox.data.manifest import read_jsonl, write_jsonl
-from echox.text.normalize import simple_tokens
+from echox.text.normalize import holds_answer
 
 CARRIER = "The answer is {}."
 LONGEST = 18  # words of a sentence that is kept
@@ -22,13 +22,6 @@ def first_sentence(text: str) -> str:
     """Return the text up to its first sentence end, or '' when it does not end."""
     match = SENTENCE.match(text)
     return " ".join(match.group(1).split()) if match else ""
-
-
-def holds_answer(text: str, answers: list[str]) -> bool:
-    """Say whether a gold answer's tokens stand in `text` as one contiguous run."""
-    words = simple_tokens(text)
-    runs = [simple_tokens(answer) for answer in answers]
-    return any(words[i : i + len(run)] == run for run in runs if run for i in range(len(words) - len(run) + 1))
 
 
 def target(answers: list[str], own: str | None) -> str | None:

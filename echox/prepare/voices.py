@@ -15,7 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
-from echox.audio import SAMPLE_RATE
+from echox.audio import SAMPLE_RATE, resample
 from echox.errors import ConfigError, InputError, MissingDependency, require
 from echox.files import read_json
 from echox.prepare.recipe import VoiceChoice
@@ -184,11 +184,12 @@ def _run(text: str, *command: str) -> str:
 
 def _from_file(write: Callable[[str], str], sample_rate: int) -> np.ndarray:
     """Return the samples, at a rate, of the sound file that `write` makes under a name."""
-    soundfile = require("soundfile", extra="prepare")
+    import soundfile
+
     with tempfile.TemporaryDirectory() as place:
         write(f"{place}/said.wav")
         wave, rate = soundfile.read(f"{place}/said.wav", dtype="float32")
-    return wave if rate == sample_rate else resample(wave, rate, sample_rate)
+    return resample(wave, rate, sample_rate)
 
 
 class PiperVoice:
@@ -213,12 +214,6 @@ class PiperVoice:
         config = self._config(length_scale=1 / speed, noise_scale=0.0, noise_w_scale=0.0)
         pieces = [chunk.audio_float_array for chunk in self._voice.synthesize(text, config)]
         return np.concatenate(pieces).astype(np.float32) if pieces else np.zeros(0, dtype=np.float32)
-
-
-def resample(wave: np.ndarray, source: float, target: float) -> np.ndarray:
-    """Return float32 [samples x target / source]; rates in Hz (a `source` too high moves pitch and formants up)."""
-    soxr = require("soxr", extra="prepare")
-    return np.asarray(soxr.resample(wave, source, target), dtype=np.float32)
 
 
 def make_voice(choice: VoiceChoice, kokoro: Path | None = None) -> Voice:

@@ -7,7 +7,7 @@
 
 import string
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import regex
@@ -23,6 +23,13 @@ def simple_tokens(text: str) -> list[str]:
     Source: `SimpleTokenizer` behind UltraEval-Audio's evaluator `qa-exist-match`.
     """
     return [token.lower() for token in _TOKEN.findall(unicodedata.normalize("NFD", text))]
+
+
+def holds_answer(text: str, answers: Sequence[str]) -> bool:
+    """Say whether an answer's tokens stand in `text` as one contiguous run; an answer without tokens does not."""
+    words = simple_tokens(text)
+    runs = [simple_tokens(answer) for answer in answers]
+    return any(words[i : i + len(run)] == run for run in runs if run for i in range(len(words) - len(run) + 1))
 
 
 def squad_normalize(text: str) -> str:

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from echox.audio import SAMPLE_RATE
+from echox.audio import SAMPLE_RATE, resample
 from echox.config.load import Settings
 from echox.config.record import Record, check_same, write_run
 from echox.data.manifest import read_fields
@@ -26,7 +26,6 @@ from echox.files import write_file, write_folder
 from echox.models.io import save_part
 from echox.prepare.encode import Encode, EncoderSettings, Shard, check_shard, load_encode
 from echox.prepare.teachers import HibariTeacher, Said, Teacher, ToyTeacher
-from echox.prepare.voices import resample
 from echox.units.extractor import load_centroids
 from echox.units.kmeans import assign
 

@@ -269,6 +269,11 @@ def test_a_stream_is_read_chunk_by_chunk(server):
     server.script = [b'data: {"error": {"message": "lost"}}\n\n']
     with pytest.raises(EndpointError, match="lost"):
         list(client(server).stream(typed="q"))
+    for spoilt in ("AAA", base64.b64encode(b"odd").decode()):  # neither whole base64 nor whole samples
+        line = json.dumps({"choices": [{"index": 0, "delta": {"audio": {"data": spoilt}}}]})
+        server.script = [f"data: {line}\n\n".encode()]
+        with pytest.raises(EndpointError, match="not a chunk"):
+            list(client(server).stream(typed="q"))
 
 
 def test_a_run_goes_on_past_a_500_and_counts_it_wrong(server, tmp_path):

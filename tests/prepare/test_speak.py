@@ -5,11 +5,12 @@ import shutil
 import numpy as np
 import pytest
 
+from echox.audio import resample
 from echox.data.manifest import read_audio, read_manifest, write_jsonl
 from echox.errors import ConfigError, InputError, MissingDependency
 from echox.prepare.recipe import VoiceChoice
 from echox.prepare.speak import Part, Speaker, save_shard, speak_corpus
-from echox.prepare.voices import ToneVoice, make_voice, resample
+from echox.prepare.voices import ToneVoice, make_voice
 from echox.prepare.write_texts import write_texts
 
 

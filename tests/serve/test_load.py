@@ -1,4 +1,5 @@
 import json
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -73,3 +74,5 @@ def test_a_plan_and_recordings_must_be_some(tmp_path):
         Load(0, 1)
     with pytest.raises(ConfigError, match="no recordings"):
         read_recordings([tmp_path], 3)
+    shutil.copyfile(next(Path("examples").rglob("*.wav")), tmp_path / "A.WAV")
+    assert len(read_recordings([tmp_path], 3)) == len(read_recordings([tmp_path / "A.WAV"], 3)) == 1

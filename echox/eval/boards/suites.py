@@ -4,7 +4,6 @@ A set is fetched by name where there is a network (needs `pip install datasets`)
 with wavs into a cache, and read from there. On a closed machine `--data DIR` names a copy. Test material only.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from echox.errors import ConfigError, InputError, OutputError, require
 from echox.eval.boards.formats import LAYOUTS, read_items, to_question
 from echox.eval.questions import Item, check_questions, read_questions, write_questions
 from echox.files import write_bytes
+from echox.hub import cache_folder
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,7 @@ def find_local(folder: Path, suite: str) -> Path:
 
 def _fetch(name: str, suite: Suite) -> Path:
     """Return the questions file of a suite from the cache, downloading it and writing its wavs the first time."""
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    folder = Path(home) / "echox" / "suites" / name
+    folder = cache_folder() / "suites" / name
     if (folder / "questions.tsv").is_file():
         return folder / "questions.tsv"
     datasets: Any = require("datasets", install="pip install datasets")

@@ -24,7 +24,7 @@ from pathlib import Path
 from echox.errors import ConfigError, EndpointError
 from echox.eval.questions import names_in
 from echox.files import JSON_BYTES, read_text
-from echox.text.normalize import simple_tokens, squad_normalize
+from echox.text.normalize import holds_answer, squad_normalize
 
 Score = Callable[[str, Sequence[str], str], float]
 Chat = Callable[[str, int], str]
@@ -90,12 +90,7 @@ def exist_match(prediction: str, answers: Sequence[str], question: str = "") -> 
 
     An answer without tokens matches nothing; the original counts it as right, which no data set here relies on.
     """
-    tokens = simple_tokens(prediction)
-    for answer in answers:
-        wanted = simple_tokens(answer)
-        if wanted and any(tokens[i : i + len(wanted)] == wanted for i in range(len(tokens) - len(wanted) + 1)):
-            return 1.0
-    return 0.0
+    return float(holds_answer(prediction, answers))
 
 
 def exact_match(prediction: str, answers: Sequence[str], question: str = "") -> float:

@@ -28,8 +28,7 @@ def signal_checks(wave: np.ndarray, sample_rate: int, text: str = "") -> dict[st
     frame = FRAME * sample_rate // SAMPLE_RATE
     active = speech_frames(wave, frame)
     runs = _silent_runs(active)
-    inside = [(length, edge) for length, edge in runs if not edge]
-    pauses = [length for length, _ in inside if length >= PAUSE_FRAMES]
+    pauses = [length for length, edge in runs if not edge and length >= PAUSE_FRAMES]
     spoken = (len(active) - sum(length for length, edge in runs if edge)) * frame / sample_rate
     words = len(re.findall(r"\w+", text))
     return {
@@ -58,16 +57,16 @@ def clipped_share(wave: np.ndarray) -> float:
     """Return the share of samples in runs of at least three at full scale (magnitude 0.999 or more)."""
     if not len(wave):
         return 0.0
-    full = np.concatenate([[False], np.abs(wave) >= CLIP, [False]])
-    edges = np.flatnonzero(full[1:] != full[:-1])
-    lengths = edges[1::2] - edges[::2]
+    lengths = np.diff(_runs(np.abs(wave) >= CLIP))
     return float(lengths[lengths >= CLIP_RUN].sum() / len(wave))
 
 
 def _silent_runs(active: np.ndarray) -> list[tuple[int, bool]]:
     """Return (length, at an edge?) of every run of silent frames."""
-    quiet = np.concatenate([[False], ~active, [False]])
-    edges = np.flatnonzero(quiet[1:] != quiet[:-1])
-    return [
-        (int(end - start), start == 0 or end == len(active)) for start, end in zip(edges[::2], edges[1::2], strict=True)
-    ]
+    return [(int(end - start), start == 0 or end == len(active)) for start, end in _runs(~active)]
+
+
+def _runs(where: np.ndarray) -> np.ndarray:
+    """Return (start, end) of every run of true values, int64 [runs, 2]."""
+    padded = np.concatenate([[False], where, [False]])
+    return np.flatnonzero(padded[1:] != padded[:-1]).reshape(-1, 2)

@@ -10,19 +10,19 @@ RESAMPLES = 1_000  # sacrebleu's own default; each draw rescores the corpus
 
 
 @dataclass(frozen=True)
-class Translation:
+class CorpusScore:
     """A corpus score with what is needed to repeat it."""
 
     score: float
     signature: str
 
 
-def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> Translation:
+def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> CorpusScore:
     """Return corpus BLEU against one reference a sentence; raise InputError on unequal lengths."""
     return _corpus("BLEU", hypotheses, references)
 
 
-def chrf(hypotheses: Sequence[str], references: Sequence[str]) -> Translation:
+def chrf(hypotheses: Sequence[str], references: Sequence[str]) -> CorpusScore:
     """Return corpus chrF against one reference a sentence; raise InputError on unequal lengths."""
     return _corpus("CHRF", hypotheses, references)
 
@@ -55,11 +55,11 @@ def _scorer(metric: str, references: Sequence[str] | None = None) -> Any:
     return getattr(require("sacrebleu", "eval"), metric)(**given)
 
 
-def _corpus(metric: str, hypotheses: Sequence[str], references: Sequence[str]) -> Translation:
+def _corpus(metric: str, hypotheses: Sequence[str], references: Sequence[str]) -> CorpusScore:
     _check(hypotheses, references)
     scorer = _scorer(metric)
     found = scorer.corpus_score(list(hypotheses), [list(references)])
-    return Translation(float(found.score), str(scorer.get_signature()))
+    return CorpusScore(float(found.score), str(scorer.get_signature()))
 
 
 def _check(hypotheses: Sequence[str], references: Sequence[str]) -> None:

@@ -1,6 +1,5 @@
 """Word and character errors of what was heard against what was said, by jiwer, both sides normalised."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,13 +20,13 @@ class Errors:
     character_edits: int
 
 
-def errors_between(reference: str, heard: str, normalise: Callable[[str], str] | None = None) -> Errors:
-    """Return word and character edits of `heard` against `reference`, both normalised (Whisper English by default).
+def errors_between(reference: str, heard: str) -> Errors:
+    """Return word and character edits of `heard` against `reference`, both normalised (Whisper English).
 
     Nothing left of the reference gives 0 words, and every word heard is then an edit. Needs jiwer.
     """
     jiwer = require("jiwer", "eval")
-    normalise = normalise or whisper_english()
+    normalise = whisper_english()
     wanted, got = normalise(reference).strip(), normalise(heard).strip()
     if not wanted:
         return Errors(0, len(got.split()), 0, len(got))

@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +23,7 @@ from echox.eval.probes import can_turn_off, states_of, untouched
 from echox.eval.questions import read_questions
 from echox.eval.scorers.likeness import COSINES, RELATIONS, View, measure_view, typed_against_spoken, word_states
 from echox.eval.tables import Items, Table
-from echox.files import write_text
+from echox.files import JSON_BYTES, read_text, write_text
 
 LENGTH_ONLY = "length alone (letters, syllables)"
 
@@ -96,16 +95,16 @@ def read_sets(path: Path | None = None) -> list[WordSet]:
 
     Raises InputError for wrong columns, a row without four different words, or an anchor that is there twice.
     """
-    text = (path or files("echox.eval.tasks") / "gap_words.tsv").read_text(encoding="utf-8")  # type: ignore[union-attr]
-    rows = [line.split("\t") for line in text.splitlines() if line.strip()]
+    path = path or Path(__file__).with_name("gap_words.tsv")
+    rows = [line.split("\t") for line in read_text(path, JSON_BYTES).splitlines() if line.strip()]
     if not rows or rows[0] != ["anchor", *RELATIONS]:
-        raise InputError(f"{path or 'gap_words.tsv'} must begin with the columns anchor, {', '.join(RELATIONS)}.")
+        raise InputError(f"{path} must begin with the columns anchor, {', '.join(RELATIONS)}.")
     for number, row in enumerate(rows[1:], start=2):
         if len(row) != 4 or len({word.strip().lower() for word in row} - {""}) != 4:
-            raise InputError(f"{path or 'gap_words.tsv'} line {number} must hold four different words, not {row}.")
+            raise InputError(f"{path} line {number} must hold four different words, not {row}.")
     sets = [WordSet(*row) for row in rows[1:]]
     if len({item.anchor for item in sets}) != len(sets):
-        raise InputError(f"{path or 'gap_words.tsv'} names an anchor twice: every set needs its own.")
+        raise InputError(f"{path} names an anchor twice: every set needs its own.")
     return sets
 
 

@@ -24,7 +24,7 @@ from echox.eval.tables import Items, Table, by_arm, decimals, failures, percent
 from echox.eval.tasks.spoken_set import read_set
 from echox.files import JSON_BYTES, read_text
 from echox.generate.types import Question
-from echox.prepare.filters import SOUND_FILES
+from echox.prepare.filters import SOUND_FILES, recordings_below
 from echox.text.normalize import whisper_english
 
 BATCH = 8
@@ -79,8 +79,7 @@ def read_clips(folder: Path, only: Path | None = None) -> list[Item]:
     Raises InputError when there are none.
     """
     wanted = None if only is None else set(read_text(only, JSON_BYTES).split())
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SOUND_FILES)
-    paths = [path for path in paths if wanted is None or path.stem in wanted]
+    paths = [path for path in recordings_below(folder) if wanted is None or path.stem in wanted]
     if not paths:
         listed = f" that {only} lists" if only is not None else ""
         raise InputError(

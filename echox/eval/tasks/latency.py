@@ -170,7 +170,7 @@ def latency_table(records: Items, memory: dict[str, float], note: str) -> Table:
     return Table(f"Latency, n = {len(records)}", ("", "p50", "p95"), tuple(rows), note)
 
 
-def parts_of(subject: Any) -> dict[str, Any]:
+def modules_of(subject: Any) -> dict[str, Any]:
     """Return the torch modules of a model's parts by name, the LLM before the part that holds it; {} for others."""
     parts = getattr(subject, "parts", None)
     found = {"llm": getattr(getattr(parts, "s2t", None), "llm", None)}
@@ -238,7 +238,7 @@ def _timed(subject: Any, question: Any, options: dict[str, Any]) -> dict[str, An
 def _part_tables(subject: Any, questions: Sequence[Any], options: dict[str, Any]) -> list[Table]:
     """Answer questions once to warm up and, where the model has parts, once more to time them."""
     answered = [question for question in questions if not _timed(subject, question, options)["error"]]
-    parts = parts_of(subject)
+    parts = modules_of(subject)
     if not parts or not answered:
         return []
     with PartClock(parts) as clock:

@@ -18,7 +18,7 @@ import numpy as np
 
 from echox.audio import SAMPLE_RATE, load_audio, save_wav
 from echox.data.pairs import SpokenPair
-from echox.errors import ConfigError, EchoxError, require
+from echox.errors import ConfigError, require
 from echox.eval import stats
 from echox.eval.judges import Judge
 from echox.eval.model_under_test import NO_SOUND, RECORDED, at_16k
@@ -148,7 +148,7 @@ def _hear(pairs: Sequence[SpokenPair], name: str, arm: Arm, options: Translation
                 save_wav(options.out / "audio" / name / f"{pair.id}.wav", wave, rate)
             facts |= {"seconds": len(wave) / rate, "wall_seconds": wall, "units": list(units)}
             heard = at_16k(wave, rate)
-        except (*RECORDED, EchoxError) as error:
+        except RECORDED as error:
             facts["error"] = str(error)[:200]
         made.append((heard, facts))
     memory, wanted = peak_memory(), _reference_units(pairs, arm)

@@ -77,6 +77,11 @@ def test_bad_word_files_are_told(tmp_path):
     path.write_text("anchor\tsound\tmeaning\tneither\na\tb\tc\td\na\te\tf\tg\n")
     with pytest.raises(InputError, match="twice"):
         read_sets(path)
+    path.write_bytes("anchor\tsound\tmeaning\tneither\nmañana\tb\tc\td\n".encode("latin-1"))
+    with pytest.raises(InputError, match="not UTF-8"):
+        read_sets(path)
+    with pytest.raises(InputError, match="does not exist"):
+        read_sets(tmp_path / "none.tsv")
 
 
 def test_views_see_what_was_put_into_the_states(sets, reader):

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import torch
 
-from echox.eval.tasks.latency import PartClock, part_table, parts_of
+from echox.eval.tasks.latency import PartClock, modules_of, part_table
 
 
 class Part(torch.nn.Module):
@@ -32,7 +32,7 @@ def test_time_goes_to_the_innermost_part_and_hooks_are_taken_off():
     clock = Clock()
     s2t = Part(clock, 1.0, inside=Part(clock, 10.0))
     subject = SimpleNamespace(parts=SimpleNamespace(s2t=s2t, encoder=Part(clock, 0.25), tokenizer=None))
-    stages = parts_of(subject)
+    stages = modules_of(subject)
     assert list(stages) == ["llm", "encoder", "s2t"]
     with PartClock(stages, clock) as found:
         subject.parts.encoder()
@@ -62,4 +62,4 @@ def test_a_part_that_fails_does_not_keep_the_clock():
 
 
 def test_models_without_parts_have_no_stages():
-    assert parts_of(SimpleNamespace()) == {}
+    assert modules_of(SimpleNamespace()) == {}
