@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SAMPLE_RATE = 16_000  # samples per second that every model here listens to
 QUESTION_SECONDS = 120.0  # longest question an assistant takes unless told otherwise
+RECORDING_SECONDS = 600.0  # longest recording that is translated or written down
 SHORTEST_SECONDS = 0.1  # five encoder frames; below this nobody has said anything
 SILENCE = 10 ** (-70 / 20)  # peak distance from the mean, -70 dB of full scale: the noise of an empty 16-bit recording
 LOUDEST = 2.0  # float files may overshoot full scale a little; beyond this they were never scaled to it

@@ -15,17 +15,16 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, overload
 
-from echox.assistant import pick_device, pick_dtype
-from echox.audio import Sound, read_question
+from echox.audio import RECORDING_SECONDS, Sound, read_question
 from echox.errors import InputError, ModelError
 from echox.generate.checks import samples_of
-from echox.generate.translation import Said, Translates, Translation, Wanted, Writes
+from echox.generate.translation import MODEL_TYPE, Said, Translates, Translation, Wanted, Writes
 from echox.hub import resolve_model
+from echox.models.device import pick_device, pick_dtype
+from echox.models.io import read_config
 from echox.models.llm import Place
 
-MODEL_TYPE = "echox_translator"
 KINDS = {"textless": "echox.generate.textless", "joint": "echox.generate.joint"}
-LONGEST_SECONDS = 600.0
 
 
 class SpeechTranslator:
@@ -96,7 +95,7 @@ class SpeechTranslator:
         if typed is not None:
             said = self._writer().translate_texts(items, wanted) if items else []
         else:
-            waves = [read_question(one, sample_rate, LONGEST_SECONDS) for one in items]
+            waves = [read_question(one, sample_rate, RECORDING_SECONDS) for one in items]
             said = self.model.translate(waves, wanted) if waves else []
         seconds = time.perf_counter() - started
         names = [str(one) if isinstance(one, str | Path) else "audio" for one in items]
@@ -109,7 +108,7 @@ class SpeechTranslator:
         """Yield a written translation in pieces as it is made, the likeliest token at every step; joined they are `beams=1`'s."""
         if (sound is None) == (typed is None):
             raise InputError("give one thing to translate: either a recording or typed text.")
-        wave = None if sound is None else read_question(sound, sample_rate, LONGEST_SECONDS)
+        wave = None if sound is None else read_question(sound, sample_rate, RECORDING_SECONDS)
         return self._writer().stream(wave, typed or "")
 
     @overload
@@ -119,7 +118,7 @@ class SpeechTranslator:
     def transcribe(self, sound: Any, beam: int = 1, sample_rate: int | None = None) -> Any:
         """Return what is said in a recording, or in each of a list; ModelError for a model that writes nothing."""
         sounds = list(sound) if isinstance(sound, list | tuple) else [sound]
-        waves = [read_question(one, sample_rate, LONGEST_SECONDS) for one in sounds]
+        waves = [read_question(one, sample_rate, RECORDING_SECONDS) for one in sounds]
         found = self._writer().transcribe(waves, beam) if waves else []
         return found if isinstance(sound, list | tuple) else found[0]
 
@@ -145,15 +144,11 @@ class SpeechTranslator:
 
 def is_translator(folder: Path) -> bool:
     """Say whether a model folder translates rather than answers."""
-    from echox.models.io import read_config
-
     return read_config(folder).get("model_type") == MODEL_TYPE
 
 
 def kind_of(folder: Path) -> str:
     """Return the kind of translator that a model folder holds; ModelError where it answers questions instead, or is unknown."""
-    from echox.models.io import read_config
-
     config = read_config(folder)
     if config.get("model_type") != MODEL_TYPE:
         raise ModelError(

@@ -3,7 +3,6 @@
 Parses options, names files and prints; every answer is the assistant's. Nothing heavy is imported before a verb runs.
 """
 
-import io
 import json
 import re
 import sys
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import numpy as np
 import typer
 
-from echox.audio import QUESTION_SECONDS, check_output, load_audio, save_wav, to_pcm16
+from echox.audio import QUESTION_SECONDS, check_output, load_audio, save_wav, to_pcm16, wav_header
 from echox.commands.recordings import STANDARD, expanded, is_pipe, shown, sound_of
 from echox.commands.sound import play, record
 from echox.errors import EchoxError, InputError, OutputError
@@ -329,12 +328,9 @@ def standard_output() -> Iterator[BinaryIO]:
 
 def write_standard(wave: np.ndarray, sample_rate: int) -> None:
     """Write a WAV file to standard output; OutputError as `standard_output`."""
-    import soundfile
-
-    buffer = io.BytesIO()
+    pcm = to_pcm16(wave)
     with standard_output() as out:
-        soundfile.write(buffer, np.frombuffer(to_pcm16(wave), "<i2"), sample_rate, format="WAV")  # as in a file
-        out.write(buffer.getvalue())
+        out.write(wav_header(sample_rate, len(pcm)) + pcm)
 
 
 def _asked(question: Question) -> dict[str, Any]:

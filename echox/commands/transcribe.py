@@ -9,11 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from echox.audio import load_audio
+from echox.audio import RECORDING_SECONDS, load_audio
 from echox.commands import ask
 from echox.commands.recordings import expanded, shown, sound_of
 
-LONGEST_SECONDS = 600.0
 Beam = Annotated[int, typer.Option("--beam", min=1, max=100, help="Texts in view, for models that hear by CTC.")]
 
 
@@ -33,7 +32,7 @@ def transcribe(
     names = [shown(name) for name in names]
     ask.answer_each(
         names,
-        [ask.attempt(partial(load_audio, sound, max_seconds=LONGEST_SECONDS)) for sound in sounds],
+        [ask.attempt(partial(load_audio, sound, max_seconds=RECORDING_SECONDS)) for sound in sounds],
         lambda: load_hearing(model, device, llm, beam),
         lambda hear, number: _answer(hear, names[number], sounds[number], as_json),
         show_error,

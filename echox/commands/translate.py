@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from echox.audio import check_output, load_audio
+from echox.audio import RECORDING_SECONDS, check_output, load_audio
 from echox.commands import ask
 from echox.commands.recordings import STANDARD, expanded, is_pipe, shown, sound_of
 from echox.errors import ModelError
@@ -17,7 +17,6 @@ from echox.errors import ModelError
 if TYPE_CHECKING:
     from echox.generate.translation import Translation
 
-LONGEST_SECONDS = 600.0
 SPEAKER, WRITER = "mini-es-en", "mini-st"  # the first says Spanish in English, the second writes English in Spanish
 Model = Annotated[
     str,
@@ -105,7 +104,7 @@ def load_translator(model: str, device: str, dtype: str | None, to: str = "speec
 def _check(sound: str | bytes, place: Path | None) -> None:
     if place is not None and str(place) != STANDARD:
         check_output(place)
-    load_audio(sound, max_seconds=LONGEST_SECONDS)
+    load_audio(sound, max_seconds=RECORDING_SECONDS)
 
 
 def _check_typed(text: str, place: Path | None) -> None:
@@ -128,8 +127,8 @@ def _show_speech(found: "Translation", name: str, place: Path, load_seconds: flo
     else:
         found.save(place)
     if as_json:
-        record = json.loads(ask.json_line(name, found, place, load_seconds, unit_words=found.unit_words))
-        typer.echo(json.dumps(record | {"text": found.text or None}, ensure_ascii=False))
+        more = {"text": found.text or None, "unit_words": found.unit_words}
+        typer.echo(ask.json_line(name, found, place, load_seconds, **more))
         return
     cut = " [cut at the limit]" if found.finish == "length" else ""
     typer.echo(f"recording: {name}", err=to_pipe)

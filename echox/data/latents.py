@@ -19,6 +19,9 @@ import torch
 from echox.errors import InputError
 from echox.units.sequence import run_starts
 
+VOICED_ABOVE = 40.0  # Hz; what is lower is no pitch
+MEASURED = 2000  # utterances, at most nearly so many, that mean and spread are taken of
+
 
 @dataclass
 class LatentBatch:
@@ -42,13 +45,12 @@ class LatentBatch:
 class Utterances:
     """All shards of a folder in memory; latents stay int8."""
 
-    def __init__(self, folder: Path, voiced_above: float = 40.0) -> None:
+    def __init__(self, folder: Path) -> None:
         shards = sorted(folder.glob("shard-*.npz"))
         if not shards:
             raise InputError(f"{folder} holds no shard-*.npz: run stage teacher first.")
         self.latents, self.scales, self.prosody, self.units = [], [], [], []
         self.places: list[tuple[int, int, int, int, int]] = []  # shard, latents from and to, units from and to
-        self.voiced_above = voiced_above
         for number, path in enumerate(shards):
             with np.load(path) as data:
                 self.latents.append(data["latents"])
@@ -71,7 +73,7 @@ class Utterances:
         shard, start, end, _, _ = self.places[index]
         at = slice(start + first, min(end, start + first + count))
         prosody_J2 = self.prosody[shard][at].astype(np.float32)
-        prosody_J2[prosody_J2[:, 0] <= self.voiced_above, 0] = 0.0
+        prosody_J2[prosody_J2[:, 0] <= VOICED_ABOVE, 0] = 0.0
         return self.latents[shard][at] * self.scales[shard], prosody_J2
 
     def unit_rows(self, index: int) -> np.ndarray:
@@ -79,9 +81,9 @@ class Utterances:
         shard, _, _, start, end = self.places[index]
         return self.units[shard][start:end].astype(np.int64)
 
-    def statistics(self, take: int = 2000) -> tuple[np.ndarray, np.ndarray]:
+    def statistics(self) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and spread (L + 2,) of latents, log pitch where voiced, and energy, over some utterances."""
-        chosen = range(0, len(self), max(1, len(self) // take))
+        chosen = range(0, len(self), max(1, len(self) // MEASURED))
         latents, prosody = (
             np.concatenate(part) for part in zip(*(self.rows(i, 0, 1 << 30) for i in chosen), strict=True)
         )

@@ -34,7 +34,7 @@ from echox.models.speech_translator import BLANK, END, PAD, Heard, Positioned, S
 from echox.text.cleaning import Cleaning, clean
 from echox.text.pieces import Pieces
 
-MODEL_TYPE, KIND = "echox_translator", "joint"
+KIND = "joint"
 TOGETHER = 16  # pieces encoded and searched at once
 MOST_TOKENS = 256  # of one translation
 UNHEARD = Said(None, "", finish="unheard")  # where CTC finds no word, whatever is written would be invented

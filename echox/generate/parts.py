@@ -17,6 +17,7 @@ from echox.errors import ConfigError, ModelError
 from echox.files import inside
 from echox.generate.ears import TOKENIZER, AttentionEar, CtcEar, Ear
 from echox.generate.model_config import MODEL_TYPE, ModelConfig, PhraseSettings, TriggerSettings
+from echox.generate.translation import MODEL_TYPE as TRANSLATOR
 from echox.hub import another_llm, resolve_llm
 from echox.models.bounds import check_values
 from echox.models.echo import EchoConfig, EchoDecoder
@@ -205,7 +206,7 @@ def load_parts(
     `encoder` and `vocoder` are taken instead of the folder's own if they are given. ModelError names what does not fit.
     """
     config, path = read_config(folder), folder / "config.json"
-    if config.get("model_type") == "echox_translator":
+    if config.get("model_type") == TRANSLATOR:
         raise ModelError(f"{folder.name} translates and does not answer: use `echox translate --model {folder.name}`.")
     if config.get("model_type") != MODEL_TYPE:
         raise ModelError(f"{path} describes a {config.get('model_type')!r}, not a {MODEL_TYPE!r}.")

@@ -33,7 +33,7 @@ from echox.models.speech_to_units import SpeechToUnits
 from echox.models.vocoder import UnitVocoder
 from echox.units.tokenizer import SPECIAL_TOKENS, UnitTokenizer
 
-MODEL_TYPE, KIND = "echox_translator", "textless"
+KIND = "textless"
 TOGETHER = 16  # pieces encoded and searched at once
 TOKENS_PER_SECOND = 40  # a bound on what a second of the source becomes, beside a second for a start
 

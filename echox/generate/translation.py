@@ -9,6 +9,7 @@ import numpy as np
 from echox.errors import ConfigError
 from echox.generate.types import Reply
 
+MODEL_TYPE = "echox_translator"  # of the config.json of every kind
 LARGEST_BEAM = 100
 
 

@@ -43,11 +43,11 @@ class Recogniser(Protocol):
 class WhisperRecogniser:
     """A Whisper model in CTranslate2 form, on the CPU in int8."""
 
-    def __init__(self, folder: Path, beam: int = 1, threads: int = 1) -> None:
+    def __init__(self, folder: Path, beam: int = 1) -> None:
         whisper = require("faster_whisper", extra="prepare")
         if not (folder / "model.bin").is_file():
             raise InputError(f"{folder} holds no model.bin: give the folder of a CTranslate2 Whisper model.")
-        self._model = whisper.WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=threads)
+        self._model = whisper.WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=1)
         self._beam = beam
 
     def hear(self, wave: np.ndarray) -> Heard:

@@ -86,11 +86,11 @@ class ReleasedConfig:
             llm=_llama(settings, name),
             t2c=_llama(t2c_settings(settings, raw, units), name) if has_t2c else None,
             units=units,
-            adapter_size=int(raw.get("adapter_size", 1280)),
+            adapter_size=given.get("adapter_size", 1280),
             tied=bool(raw.get("tie_word_embeddings", False)),
             has_aligner=has_t2c and raw["unit_output"] in ALIGNER_STAGES,
             audio_tower=tower if isinstance(tower, str) else None,
-            segment_prefix_id=int(raw.get("segment_prefix_id", SEGMENT_PREFIX_ID)),
+            segment_prefix_id=given.get("segment_prefix_id", SEGMENT_PREFIX_ID),
             raw=dict(raw),
         )
 
@@ -105,11 +105,9 @@ def t2c_settings(llm: dict[str, Any], raw: dict[str, Any], units: int) -> dict[s
 
     The released code also sets max_position_embeddings to 2048; with llama3 rotary scaling that changes no number.
     """
-    name = raw.get("unit_model") if "unit_model" in raw else None
-    if name is None and "unit_model" in raw:
-        sizes: dict[str, int] = _T2C_OTHER  # the attribute exists with the value null: the released code's last branch
-    else:
-        sizes = _T2C_SIZES.get(name, _T2C_OTHER)
+    name = raw.get("unit_model")
+    null = name is None and "unit_model" in raw  # takes the released code's last branch
+    sizes = _T2C_OTHER if null else _T2C_SIZES.get(name, _T2C_OTHER)
     settings = {**llm, **sizes, "vocab_size": llm["vocab_size"] + units}
     if name != "large":
         settings["intermediate_size"] = 2048

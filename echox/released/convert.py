@@ -79,14 +79,14 @@ def convert_checkpoint(
     return config
 
 
-def restore_checkpoint(source: str | Path, dest: str | Path, shard_bytes: int = SHARD_BYTES) -> ReleasedConfig:
+def restore_checkpoint(source: str | Path, dest: str | Path) -> ReleasedConfig:
     """Write the released layout from our folder: the same tensors, bit for bit; ModelError, OutputError."""
     source, dest = Path(source), Path(dest)
     if not (source / ORIGINAL / NAMES).is_file():
         raise InputError(f"{source} is not a folder that echox convert wrote: it has no {ORIGINAL}/{NAMES}.")
     config = ReleasedConfig.load(source / ORIGINAL)
     names = set(json.loads(read_text(source / ORIGINAL / NAMES, JSON_BYTES)))
-    write_shards(dest, _back(source, names), shard_bytes)
+    write_shards(dest, _back(source, names))
     for file in sorted((source / ORIGINAL).iterdir()):
         if file.name != NAMES:
             copy_file(file, dest / file.name)

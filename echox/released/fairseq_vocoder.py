@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from echox.errors import InputError, ModelError
-from echox.files import write_text
+from echox.files import CONFIG_BYTES, read_json, write_text
 from echox.models.vocoder import UnitVocoder, VocoderConfig
 from echox.released.unpickle import load_torch
 
@@ -23,7 +23,9 @@ def load_fairseq_vocoder(path: str | Path, config: str | Path, speaker: int | No
     """Return the vocoder of a fairseq checkpoint with weight norm folded in; InputError or ModelError say what
     disagrees.
     """
-    raw = read_json(Path(config))
+    raw = read_json(config, CONFIG_BYTES)
+    if not isinstance(raw, dict):
+        raise InputError(f"{config} holds no settings: give the vocoder's config.json.")
     state = read_generator(path)
     settings = vocoder_settings(raw, str(config))
     state, settings = _fold_speaker(state, settings, raw, speaker, str(path))
@@ -31,17 +33,6 @@ def load_fairseq_vocoder(path: str | Path, config: str | Path, speaker: int | No
     vocoder = UnitVocoder(settings)
     vocoder.load_released(state)
     return vocoder.eval()
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return a JSON object; InputError names the file that holds none."""
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as JSON ({error}): give the vocoder's config.json.") from error
-    if not isinstance(raw, dict):
-        raise InputError(f"{path} holds no settings: give the vocoder's config.json.")
-    return raw
 
 
 def read_generator(path: str | Path) -> dict[str, torch.Tensor]:

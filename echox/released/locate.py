@@ -13,6 +13,7 @@ from echox.hub import fetch_snapshot
 from echox.models.latent_vocoder import LatentVocoder
 from echox.models.vocoder import UnitVocoder
 from echox.released.config import ReleasedConfig
+from echox.released.keymap import TOWER
 
 _ENCODER_FILES = ["config.json", "preprocessor_config.json", "model.safetensors", "model*.safetensors*"]
 
@@ -59,18 +60,17 @@ def find_vocoder(folder: Path, given: str | Path | None = None) -> UnitVocoder |
     raise ModelError(f"no vocoder in {root}: expected vocoder/ or g_00500000 with vocoder_config.json; name one.")
 
 
-def whisper_settings(shapes: dict[str, tuple[int, ...]], prefix: str = "model.audio_tower.") -> dict[str, Any]:
+def whisper_settings(shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
     """Return the Whisper sizes that an encoder's tensors imply; every Whisper has heads 64 wide."""
-    width, mels, _ = shapes[f"{prefix}conv1.weight"]
-    layers = 1 + max(
-        int(n.removeprefix(f"{prefix}layers.").split(".")[0]) for n in shapes if n.startswith(f"{prefix}layers.")
-    )
+    shapes = {name.removeprefix(TOWER): shape for name, shape in shapes.items() if name.startswith(TOWER)}
+    width, mels, _ = shapes["conv1.weight"]
+    layers = 1 + max(int(name.split(".")[1]) for name in shapes if name.startswith("layers."))
     return {
         "d_model": width,
         "num_mel_bins": mels,
         "encoder_layers": layers,
         "encoder_attention_heads": max(1, width // 64),
-        "encoder_ffn_dim": shapes[f"{prefix}layers.0.fc1.weight"][0],
-        "max_source_positions": shapes[f"{prefix}embed_positions.weight"][0],
+        "encoder_ffn_dim": shapes["layers.0.fc1.weight"][0],
+        "max_source_positions": shapes["embed_positions.weight"][0],
         "pad_token_id": None,
     }

@@ -11,7 +11,8 @@ from echox.audio import SAMPLE_RATE
 from echox.config.load import Settings
 from echox.errors import ConfigError
 from echox.files import copy_file, write_folder, write_text
-from echox.generate.joint import KIND, MODEL_TYPE
+from echox.generate.joint import KIND
+from echox.generate.translation import MODEL_TYPE
 from echox.hub import sharing
 from echox.models.hearing import Hearing
 from echox.models.io import load_config

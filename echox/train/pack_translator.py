@@ -7,7 +7,8 @@ from typing import Literal
 from echox.config.load import Settings
 from echox.errors import ConfigError
 from echox.files import write_folder, write_text
-from echox.generate.textless import KIND, MODEL_TYPE
+from echox.generate.textless import KIND
+from echox.generate.translation import MODEL_TYPE
 from echox.hub import sharing
 from echox.models.encoder import SpeechEncoder
 from echox.train.pack import UNIT_FILES, copy_part, copy_units, save_encoder

@@ -90,6 +90,13 @@ def test_a_config_that_disagrees(tmp_path, changes, error, message):
         load_fairseq_vocoder(tmp_path / "g_00500000", tmp_path / "vocoder_config.json")
 
 
+def test_settings_nested_too_deeply_are_no_settings(tmp_path):
+    write_vocoder(tmp_path)
+    (tmp_path / "vocoder_config.json").write_text("[" * 100_000)
+    with pytest.raises(InputError, match="cannot be read as JSON"):
+        load_fairseq_vocoder(tmp_path / "g_00500000", tmp_path / "vocoder_config.json")
+
+
 def test_units_outside_the_codebook(tmp_path):
     write_vocoder(tmp_path)
     vocoder = load_fairseq_vocoder(tmp_path / "g_00500000", tmp_path / "vocoder_config.json")

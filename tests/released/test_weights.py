@@ -3,6 +3,7 @@
 import json
 import re
 import struct
+from dataclasses import replace
 
 import pytest
 import torch
@@ -39,6 +40,9 @@ def test_the_released_sizes(raw, count, parameters):
 
 def test_memory_is_counted_from_the_shapes(checkpoint):
     config = ReleasedConfig.from_dict(ECHOX_3B)
+    assert ReleasedConfig.from_dict(ECHOX_3B | {"segment_prefix_id": None}) == replace(
+        config, raw=ECHOX_3B | {"segment_prefix_id": None}
+    )
     assert (
         round(count_memory(config, "float16").weights / 1e9, 2) == 8.59
     )  # spec section 10: shards of 4.966 and 3.621 GB
