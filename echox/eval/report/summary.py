@@ -15,6 +15,7 @@ from echox.eval.tasks.ladder import ladder_tables
 from echox.eval.tasks.latency import latency_tables
 from echox.eval.tasks.qa_tables import qa_tables
 from echox.eval.tasks.speech import speech_tables
+from echox.eval.tasks.three_tasks import tasks_tables
 from echox.eval.tasks.translation import translation_tables
 
 TABLES: dict[str, Callable[[dict[str, Any], Items], list[Table]]] = {
@@ -27,6 +28,7 @@ TABLES: dict[str, Callable[[dict[str, Any], Items], list[Table]]] = {
     "ladder": ladder_tables,
     "gap": gap_tables,
     "translation": translation_tables,
+    "tasks": tasks_tables,
 }
 
 

@@ -85,7 +85,8 @@ def run_tasks(pairs: Sequence[SpokenPair], models: Models, options: TasksOptions
                 for some in results.batches(f"{name} {task}", pairs, BATCH):
                     for pair, text in zip(some, answer(some), strict=True):
                         results.append(_record(f"{name} {task}", pair, text))
-        return tasks_tables(list(models), options.tasks, results.rows)
+        rows = [row for row in results.rows if row["arm"].rpartition(" ")[2] in options.tasks]
+        return tasks_tables(results.settings, rows)
 
 
 def answerer(
@@ -116,15 +117,15 @@ def _record(arm: str, pair: SpokenPair, text: str) -> dict[str, Any]:
     return record | asdict(errors_between(wanted, text))
 
 
-def tasks_tables(models: Sequence[str], tasks: Sequence[str], items: Items) -> list[Table]:
+def tasks_tables(settings: dict[str, Any], items: Items) -> list[Table]:
     """Return scores by model and task, and each later model against the first on the tasks of both."""
-    arms = by_arm(sorted(items, key=lambda one: one["id"]))
+    arms = {arm: sorted(mine, key=lambda one: one["id"]) for arm, mine in by_arm(items).items()}
+    models = settings["model"].split(", ")
     rows, note = [], ""
-    for arm in (f"{name} {task}" for name in models for task in tasks):
-        mine = arms.get(arm, [])
-        if mine and arm.endswith(" asr"):
+    for arm, mine in arms.items():
+        if arm.endswith(" asr"):
             rows.append((arm, str(len(mine)), "-", "-", pooled_rate(mine, "word_edits", "words")))
-        elif mine:
+        else:
             score, letters = bleu(*_texts(mine)), chrf(*_texts(mine))
             note = f"{score.signature}; {letters.signature}; word errors of recognition alone"
             rows.append((arm, str(len(mine)), f"{score.score:.2f}", f"{letters.score:.1f}", "-"))

@@ -17,6 +17,8 @@ from echox.data.pairs import read_pairs
 from echox.errors import ConfigError, InputError
 from echox.eval.model_under_test import marks_of
 from echox.eval.report.spaces import draw_spaces
+from echox.eval.report.summary import tables_of
+from echox.eval.results import read_results
 from echox.eval.scorers.spaces import Spaces, length_probe, modality_probe, plane, retrieval, umap_plane
 from echox.eval.tasks.three_tasks import TasksOptions, parse_tasks, run_tasks
 from echox.generate.joint import JointTranslator
@@ -101,6 +103,7 @@ def test_scores_are_those_of_what_was_written(pairs, tmp_path):
     assert len(lines) == 1 + 3 * len(found)
     again = run_tasks(found, {"good": knowing("nothing")}, options)  # everything is there already
     assert again[0].rows == tables[0].rows
+    assert tables_of(*read_results(tmp_path / "tasks.jsonl")) == tables  # as `echox eval report` shows it
     with pytest.raises(InputError, match="three tasks need both"):
         run_tasks([type(found[0])("x", found[0].audio, "hola")], {"good": knowing("")}, options)
 
