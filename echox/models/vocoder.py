@@ -86,11 +86,10 @@ class UnitVocoder(Part[VocoderConfig]):
         """Units after a unit that its duration depends on, and frames after a frame that its samples depend on."""
         return self.dur_predictor.context_units, self.generator.context_frames
 
-    def predict_durations(self, units_BU: torch.Tensor, mask_BU: torch.Tensor | None = None) -> torch.Tensor:
-        """Return whole frames per unit, long (B, U): clamp(round(exp(p) - 1), 1, LONGEST_UNIT), and 0 where the mask is False."""
-        log_BU = self.dur_predictor(self.embedding(units_BU), mask_BU)
-        durations_BU = torch.round(log_BU.float().exp() - 1).clamp(min=1, max=LONGEST_UNIT).long()
-        return durations_BU if mask_BU is None else durations_BU * mask_BU
+    def predict_durations(self, units_BU: torch.Tensor) -> torch.Tensor:
+        """Return whole frames per unit, long (B, U): clamp(round(exp(p) - 1), 1, LONGEST_UNIT)."""
+        log_BU = self.dur_predictor(self.embedding(units_BU))
+        return torch.round(log_BU.float().exp() - 1).clamp(min=1, max=LONGEST_UNIT).long()
 
     def synthesize(self, frames_BT: torch.Tensor, mask_BT: torch.Tensor | None = None) -> torch.Tensor:
         """Return samples (B, T * hop) for one unit id per frame; frames outside the mask are silent."""

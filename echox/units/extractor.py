@@ -88,10 +88,6 @@ class UnitExtractor:
             units.update({i: deduplicate(ids) for i, ids in zip(batch, frames, strict=True)})
         return [units[i] for i in range(len(waves))]
 
-    def save(self, folder: str | Path) -> None:
-        """Write config.json and centroids.safetensors; raises OutputError."""
-        save_centroids(folder, self.centroids_KD, self.meta)
-
     @classmethod
     def load(cls, folder: str | Path, encode: Encode) -> "UnitExtractor":
         """Read a units folder for the encoder that its config names; raises ModelError naming the broken file."""

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from echox.errors import InputError, ModelError, OutputError
-from echox.units.extractor import UnitExtractor, UnitsMeta
+from echox.units.extractor import UnitExtractor, UnitsMeta, save_centroids
 
 META = UnitsMeta("tiny", "abc", 3, "short", 16_000, 4, 3)
 CENTROIDS = np.array([[0.0, 0.0], [1.0, 1.0], [5.0, 5.0]], np.float32)
@@ -29,7 +29,7 @@ def test_units_come_back_in_the_order_of_the_waves() -> None:
 
 
 def test_save_and_load_are_bit_equal(tmp_path: Path) -> None:
-    UnitExtractor(encode, CENTROIDS, META).save(tmp_path)
+    save_centroids(tmp_path, CENTROIDS, META)
     loaded = UnitExtractor.load(tmp_path, encode)
     assert loaded.meta == META
     assert loaded.centroids_KD.tobytes() == CENTROIDS.tobytes()
@@ -57,7 +57,7 @@ def break_config(folder: Path, **changes: object) -> None:
     ],
 )
 def test_a_broken_folder_is_named_in_one_sentence(tmp_path: Path, damage, names: str) -> None:
-    UnitExtractor(encode, CENTROIDS, META).save(tmp_path)
+    save_centroids(tmp_path, CENTROIDS, META)
     damage(tmp_path)
     with pytest.raises(ModelError, match=names) as caught:
         UnitExtractor.load(tmp_path, encode)
@@ -78,4 +78,4 @@ def test_an_encoder_of_another_width_or_with_nan_is_refused() -> None:
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
-        UnitExtractor(encode, CENTROIDS, META).save(tmp_path / "file")
+        save_centroids(tmp_path / "file", CENTROIDS, META)
