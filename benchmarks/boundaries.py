@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from echox.audio import resample
 from echox.data.manifest import read_jsonl
 from echox.eval.stats import paired_bootstrap
 from echox.features.logmel import SAMPLE_RATE
 from echox.models.encoder import FRAME_SAMPLES, SpeechEncoder
-from echox.prepare.voices import resample
 from echox.units.arms import RandomWords
 from echox.units.estimate import LexiconConfig
 from echox.units.extractor import load_centroids

@@ -56,21 +56,17 @@ def ears(what: str, old: str, new: str, file: str = "eval/tasks/hearing.py") -> 
 
 
 RULES = "text/normalize.py"
-SPAN = "any(tokens[i : i + len(wanted)] == wanted for i in range(len(tokens) - len(wanted) + 1))"
+SPAN = "words[i : i + len(run)] == run for run in runs if run for i in range(len(words) - len(run) + 1)"
 MUTATIONS = (
     scorers("tokens keep their case", "token.lower() for token in _TOKEN", "token for token in _TOKEN", RULES),
     scorers("no NFD", '_TOKEN.findall(unicodedata.normalize("NFD", text))', "_TOKEN.findall(text)", RULES),
     scorers("marks end a run", r"[\p{L}\p{N}\p{M}]+|", r"[\p{L}\p{N}]+|", RULES),
     scorers("articles stay in the SQuAD rule", '_ARTICLES.sub(" ", bare)', "bare", RULES),
-    scorers("the last span is not tried", "len(tokens) - len(wanted) + 1)", "len(tokens) - len(wanted))"),
-    scorers("substring instead of tokens", SPAN, "answer.lower() in prediction.lower()"),
-    scorers("any order, any gaps", SPAN, "set(wanted) <= set(tokens)"),
-    scorers("an empty answer matches", "if wanted and any(", "if not wanted or any("),
-    scorers(
-        "only the first answer counts",
-        "for answer in answers:\n        wanted",
-        "for answer in answers[:1]:\n        wanted",
-    ),
+    scorers("the last span is not tried", "len(words) - len(run) + 1)", "len(words) - len(run))", RULES),
+    scorers("substring instead of tokens", SPAN, "answer.lower() in text.lower() for answer in answers", RULES),
+    scorers("any order, any gaps", SPAN, "set(run) <= set(words) for run in runs if run", RULES),
+    scorers("an empty answer matches", "for run in runs if run for i", "for run in runs for i", RULES),
+    scorers("only the first answer counts", "for answer in answers]", "for answer in answers[:1]]", RULES),
     scorers("a tie of votes is yes", "2 * yes > len(votes)", "2 * yes >= len(votes)"),
     scorers("the first verdict counts", "found[-1].lower()", "found[0].lower()"),
     scorers("ratings up to 9", r"([1-5](?:", r"([1-9](?:"),
