@@ -10,6 +10,7 @@ import io
 import os
 import re
 import struct
+import wave
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -270,23 +271,22 @@ def save_wav(path: str | Path, samples: np.ndarray, sample_rate: int) -> None:
 def wav_writer(path: str | Path, sample_rate: int) -> Iterator[Callable[[np.ndarray], None]]:
     """Yield a function that appends float [samples] to a mono 16-bit WAV, which appears at the end, whole or not at all.
 
-    Raises OutputError when the folder is missing, the place cannot be written, or a sample is not a finite number.
+    Raises OutputError when the folder is missing, the place cannot be written, or a sample is not a finite number. Python's own
+    writer is used, since soundfile's only prints that a disk is full.
     """
-    import soundfile
-
     path = Path(path)
     check_output(path)
-    with (
-        write_file(path) as partial,
-        partial.open("wb") as file,
-        soundfile.SoundFile(file, "w", sample_rate, 1, "PCM_16", format="WAV") as sound,
-    ):
+    with write_file(path) as partial, partial.open("wb") as file, wave.open(file, "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(sample_rate)
 
         def write(samples: np.ndarray) -> None:
             try:
-                sound.write(np.frombuffer(to_pcm16(samples), dtype="<i2"))
+                pcm = to_pcm16(samples)
             except ValueError as error:
                 raise OutputError(f"{path} was not written, because the {error}.") from error
+            sound.writeframesraw(pcm)
 
         yield write
 

@@ -4,6 +4,7 @@ import io
 import os
 import stat
 import sys
+import wave
 
 import numpy as np
 import pytest
@@ -213,7 +214,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     def full(*_args, **_options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(soundfile.SoundFile, "write", full)
+    monkeypatch.setattr(wave.Wave_write, "writeframesraw", full)
     with pytest.raises(OutputError, match="No space left"):
         save_wav(path, tone(), 16_000)
     assert path.read_bytes() == before and [entry.name for entry in tmp_path.iterdir()] == ["answer.wav"]

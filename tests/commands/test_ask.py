@@ -301,13 +301,24 @@ def test_a_full_disk_is_one_sentence_and_no_success(tmp_path):
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and "No space left" in done.stderr
 
 
+def test_a_disk_that_fills_up_while_speech_is_written_is_one_sentence_and_no_file(tmp_path):
+    pytest.importorskip("resource", reason="Windows limits no file")
+    limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
+    done = subprocess.run(
+        [sys.executable, "-c", limit + PROGRAM, "ask", "--typed", "Why?", "-o", "speech.wav"],
+        cwd=tmp_path, capture_output=True, text=True, check=False, env=HERE,
+    )  # fmt: skip
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "speech.wav cannot be written" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_process_that_is_told_to_end_leaves_nothing_half_written(tmp_path, number):
     if signal.getsignal(number) == signal.SIG_IGN:
         pytest.skip("whoever runs this test ignores the signal, and so do its processes")
-    wait = "import time, soundfile\nwrite = soundfile.SoundFile.write\n"
+    wait = "import time, wave\nwrite = wave.Wave_write.writeframesraw\n"
     wait += "def slow(*a, **k):\n    write(*a, **k)\n    print('half', flush=True)\n    time.sleep(30)\n"
-    program = wait + "soundfile.SoundFile.write = slow\n" + PROGRAM
+    program = wait + "wave.Wave_write.writeframesraw = slow\n" + PROGRAM
     command = [sys.executable, "-c", program, "ask", "--typed", "Hello.", "--json", "-o", "speech.wav"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=HERE) as process:
         assert process.stdout and process.stdout.readline() == "half\n"
