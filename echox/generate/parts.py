@@ -82,9 +82,7 @@ class Parts:
     segmenter: Segmenter
     trims: bool = True  # silence around segments is cut
     trigger_H: torch.Tensor | None = None  # the feature that a trigger segmenter compares states with
-    own_reader: Reader | None = (
-        None  # where the LLM is not the one that the voice learnt with: that one's tokens and vectors
-    )
+    own_reader: Reader | None = None  # of the LLM that the voice learnt with, where this is another
 
     @property
     def device(self) -> torch.device:
@@ -296,6 +294,8 @@ def _llm_folder(folder: Path, source: dict[str, Any], llm: str | Path | None) ->
     """
     carries = "folder" in source
     other = None if llm is None else another_llm(None if carries else source, llm)
+    if other is not None:
+        check_llm(other)
     if not carries:
         own = resolve_llm(source, llm if other is None else None)
     elif llm is None or other is not None:
