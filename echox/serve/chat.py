@@ -29,6 +29,7 @@ from echox.serve.session_config import MOST_TOOLS, Tool
 from echox.serve.sound import Speech, whole
 
 WHOLE_SAMPLES = 6  # bytes: three samples, which are whole characters of base64
+PARTS = ("text", "input_audio", "refusal")  # of a message; the last is an assistant's, of other servers
 
 
 class AudioOptions(BaseModel):
@@ -141,6 +142,9 @@ def _check(body: ChatRequest, calls: bool) -> None:
         raise Refusal(400, message, "unsupported_value", "audio.format")
     if body.n not in (None, 1):
         raise Refusal(400, "one answer a request: leave out n.", "unsupported_value", "n")
+    if other := next((part.type for one in body.messages for part in _parts(one) if part.type not in PARTS), None):
+        message = f"a message holds text or input_audio, not {other!r}."
+        raise Refusal(400, message, "unsupported_value", "messages")
     known = {call.id for message in body.messages for call in message.tool_calls or ()}
     if calls and any(message.role == "tool" and message.tool_call_id not in known for message in body.messages):
         raise Refusal(400, "a message's tool_call_id is that of no call before it.", "invalid_value", "messages")

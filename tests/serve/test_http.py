@@ -36,6 +36,7 @@ def spoken(data=None, text=None):
 AUDIO = {"model": "fake", "modalities": ["text", "audio"], "audio": {"voice": "default", "format": "wav"}}
 STREAM = AUDIO | {"audio": {"voice": "default", "format": "pcm16"}}
 ANSWER = "You asked about 1.0 seconds."
+IMAGE = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": "data:"}}]
 
 
 def pcm_of(data):
@@ -147,6 +148,7 @@ def test_ids_of_replies_expire_and_are_not_forged(start):
         ({"messages": []}, "invalid_value", "messages"),
         ({"messages": [{"role": "assistant", "content": "Hi"}]}, "invalid_value", "end with a question"),
         ({"messages": [{"role": "user", "content": " "}]}, "invalid_value", "empty"),
+        ({"messages": [{"role": "user", "content": IMAGE}]}, "unsupported_value", "not 'image_url'"),
         ({"messages": spoken(b"not a sound")}, "invalid_value", "cannot be read"),
         ({"messages": spoken(wav(level=0))}, "invalid_value", "silent"),
         ({"messages": spoken(wav(level=0.004))}, "unheard", "nothing was understood"),
