@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field
 from echox.audio import read_question
 from echox.generate.engine import Ask
 from echox.generate.types import Piece
-from echox.serve.answers import begun, event_line, while_connected
+from echox.serve.answers import begun, event_line, heard_in, while_connected
 from echox.serve.history import call_of, fitting, in_order
 from echox.serve.house import House
 from echox.serve.refusals import Refusal, no_tools, refusal_of
@@ -119,6 +119,7 @@ def routes(house: House) -> APIRouter:
     @router.post("/chat/completions")
     async def completions(body: ChatRequest, request: Request) -> Response:
         _check(body, house.worker(body.model).calls)
+        await while_connected(request, _write_down_earlier(body, house))
         ask, limits = asked(body, house), house.settings.limits
         if isinstance(ask.question, bytes):
             ask = replace(
@@ -150,6 +151,15 @@ def _check(body: ChatRequest, calls: bool) -> None:
         raise Refusal(400, "a message's tool_call_id is that of no call before it.", "invalid_value", "messages")
     if not calls and (body.tools or any(one.tool_calls or one.role == "tool" for one in body.messages)):
         raise no_tools("tools" if body.tools else "messages")
+
+
+async def _write_down_earlier(body: ChatRequest, house: House) -> None:
+    """Put the words of earlier recordings in their places: earlier turns are given to a model as text."""
+    for part in (part for message in body.messages[:-1] for part in _parts(message)):
+        if part.input_audio is not None:
+            data, longest = _decoded(part.input_audio.data), house.settings.limits.question_seconds
+            wave = await asyncio.to_thread(read_question, data, None, longest)
+            part.text = await heard_in(house.answer(body.model, Ask(wave, hear_only=True)))
 
 
 def asked(body: ChatRequest, house: House) -> Ask:

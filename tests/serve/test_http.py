@@ -118,6 +118,9 @@ def test_turns_by_text_and_by_the_id_of_a_reply(start):
     ]
     told = client.chat.completions.create(model="fake", messages=messages).choices[0].message.content
     assert told == "Be brief.|user: Hi|assistant: Say it."
+    messages[1] = spoken(text="Hi")[0]
+    told = client.chat.completions.create(model="fake", messages=messages).choices[0].message.content
+    assert told == "Be brief.|user: Hi\n16000 samples|assistant: Say it."
 
 
 def test_the_oldest_turns_are_dropped_whole(start):
