@@ -40,6 +40,7 @@ def serve(
     """Serve models to OpenAI's clients (chat, speech, transcriptions, realtime) and, at /, a page to talk to them."""
     for package in ("fastapi", "uvicorn", "websockets", "prometheus_client"):
         require(package, extra="serve")
+    from echox.serve.run import check_address
     from echox.serve.run import serve as run
     from echox.serve.settings import Limits, Settings
 
@@ -62,6 +63,7 @@ def serve(
         limits=limits,
         **signed,
     )
+    check_address(host, port)
     open_to_all = host not in ("127.0.0.1", "localhost", "::1") and not keys
     typer.echo(f"http://{host}:{port}" + (" (no --key: whoever reaches it may ask)" if open_to_all else ""), err=True)
     run(settings, host, port, workers)

@@ -1,6 +1,7 @@
 """Starting a server: models to workers, then one process or several behind one port."""
 
 import os
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,6 +63,18 @@ def app_of_environment() -> FastAPI:
     """Return the application of one of several processes, whose settings stand in the environment."""
     settings = Settings.from_text(os.environ[VARIABLE])
     return make_app(load_workers(settings), settings)
+
+
+def check_address(host: str, port: int) -> None:
+    """Raise ConfigError, before models are loaded, where nobody can listen at an address."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        if os.name == "posix":  # as asyncio listens: a port that was left a moment ago may be taken
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            message = f"{host}:{port} cannot be listened at ({error.strerror}): choose another --port or --host."
+            raise ConfigError(message) from error
 
 
 def serve(settings: Settings, host: str, port: int, processes: int = 1) -> None:

@@ -19,6 +19,7 @@ from echox.serve.run import load_workers
 from echox.serve.settings import Limits, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
+HERE = os.environ | {"PYTHONPATH": str(ROOT)}
 SAY = {"model": "fake", "voice": "any", "response_format": "pcm"}
 
 
@@ -29,8 +30,7 @@ def served(*options):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "echox.cli", "serve", "--model", "fake", "--port", str(port), *options]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, env=HERE, stderr=subprocess.PIPE, text=True)
     try:
         url = f"http://127.0.0.1:{port}"
         end = time.monotonic() + 60
@@ -52,6 +52,17 @@ def healthy(url):
 
 def client(url):
     return openai.OpenAI(base_url=f"{url}/v1", api_key="k", max_retries=0, timeout=30)
+
+
+def test_an_address_that_is_taken_is_one_sentence():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        command = [sys.executable, "-m", "echox.cli", "serve", "--model", "fake", "--port", str(taken.getsockname()[1])]
+        done = subprocess.run(command, env=HERE, capture_output=True, text=True, timeout=60, check=False)
+    assert (
+        done.returncode == 1
+        and done.stderr.count("\n") == 1
+        and "cannot be listened at (Address already in use)" in done.stderr
+    )
 
 
 def test_told_to_end_it_finishes_what_is_under_way_and_refuses_what_is_new():
