@@ -17,7 +17,8 @@ LONGEST = 240  # characters said at once
 UNITS = {
     "km/h": "kilometers per hour", "kmh": "kilometers per hour", "m/s": "meters per second",
     "kWh": "kilowatt hours", "kHz": "kilohertz", "KB": "kilobytes", "kB": "kilobytes", "MB": "megabytes",
-    "GB": "gigabytes", "mm": "millimeters", "m": "meters", "L": "liters", "min": "minutes", "¢": "cents",
+    "GB": "gigabytes", "mm": "millimeters", "m": "meters", "L": "liters", "min": "minutes", "h": "hours",
+    "ms": "milliseconds", "¢": "cents",
 }  # fmt: skip
 SHORT = {
     "approx.": "approximately", "Prof.": "Professor", "Inc.": "Incorporated", "Gen.": "General",
@@ -33,7 +34,9 @@ RULES = [
     (re.compile(r"\bNo\.\s?(?=\d)|\bno\.\s(?=\d)|(?<!\w)#(?=\d)"), "number "),
     (re.compile(r"(?<=[A-Z])&(?=[A-Z])"), " and "),
     (re.compile(r"\band/or\b"), "and or"),
-    (re.compile(r"\b24/7\b"), "24 7"),
+    (re.compile(r"\b(24(?=/7\b)|50(?=/50\b))/"), r"\1 "),
+    (re.compile(r"(?<=[$£€])(\d+(?:[.,]\d+)*)m\b"), r"\1 million"),
+    (re.compile(r"(?<=[$£€])(\d{1,3})[kK]\b"), r"\1,000"),
     (re.compile(r"(?<![\d-])(\d)(\d)(\d)-(\d)(\d)(\d)(\d)(?![\d-])"), r"\1 \2 \3, \4 \5 \6 \7"),  # a telephone
     (re.compile(r"(?<![\d/.-])(\d{1,3})\s?[-–]\s?(\d{1,3})(?![\d/-]|\.\d)"), r"\1 to \2"),
     (re.compile(r"\s=\s"), " equals "),
@@ -41,7 +44,8 @@ RULES = [
     (re.compile(r"³"), " cubed"),
     (re.compile(r"[–—]"), ", "),
 ]
-UNIT = re.compile(rf"(?<=\d)\s?({'|'.join(map(re.escape, UNITS))})(?![\w/'’])")
+UNIT = re.compile(rf"((?<![\d.,/])1)?(?<=\d)\s?({'|'.join(map(re.escape, UNITS))})(?![\w/'’])")
+PLURAL = re.compile(r"s\b")
 ABBREVIATION = re.compile(rf"(?<!\w)({'|'.join(map(re.escape, SHORT))})(?=\s+\w)")
 MARKS = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "…": "...", "\u00a0": " ", "\u2011": "-"})
 LETTERS = {
@@ -82,7 +86,7 @@ def read_line(line: str) -> Speakable:
     line = _fold(line.translate(MARKS))
     for pattern, words in RULES:
         line = pattern.sub(words, line)
-    line = UNIT.sub(lambda found: f" {UNITS[found[1]]}", line)
+    line = UNIT.sub(_unit, line)
     line = ABBREVIATION.sub(lambda found: SHORT[found[1]], line)
     parts = CAREFUL_END.split(line)  # the library's time grows faster than the length of what it reads
     line = " ".join(part if PLAIN.fullmatch(part) else normalize_text(part) for part in parts if part.strip())
@@ -90,6 +94,12 @@ def read_line(line: str) -> Speakable:
     line = " ".join("".join(c if c.isascii() and c.isprintable() else " " for c in line).split())
     line = re.sub(r" (?=[,.;:!?](?:\s|$))", "", line)
     return Speakable(line if any(c.isalnum() for c in line) else "", left_out)
+
+
+def _unit(found: re.Match[str]) -> str:
+    """Return a unit in words, as one of it behind a lone 1."""
+    words = UNITS[found[2]]
+    return f"1 {PLURAL.sub('', words, count=1)}" if found[1] else f" {words}"
 
 
 def sentences(text: str, longest: int = LONGEST) -> Iterator[str]:

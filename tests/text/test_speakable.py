@@ -17,6 +17,9 @@ READ = {
     "12.5% of 1,000,000": "twelve point five percent of one million",
     "15 km/h in 20 min": "fifteen kilometers per hour in twenty minutes",
     "60 mph, 5 m/s, 16 GB": "sixty miles per hour, five meters per second, sixteen gigabytes",
+    "1 GB in 1 min at 1 km/h, 11 m, 0.1 L, 2 h, 1 h, 20 ms": "one gigabyte in one minute at one kilometer per hour, eleven meters,"
+    " zero point one liters, two hours, one hour, twenty milliseconds",
+    "£5m, $1.5m or €20k, 50/50": "five million pounds, one point five million dollars or twenty thousand euros, fifty fifty",
     "In 1999 and the 1980s, 3/4 did.": "In nineteen ninety nine and the nineteen eighties, three quarters did.",
     "Mr. Jones, e.g. the 1st and 2nd": "mister Jones, for example the first and second",
     "No. 5, #6 and pp. 10-12": "number five, number six and pages ten to twelve",
