@@ -320,8 +320,12 @@ def standard_output() -> Iterator[BinaryIO]:
     if sys.stdout.isatty():
         raise OutputError("standard output is a terminal: send the speech into a pipe or a file (-o FILE).")
     try:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
+        if isinstance(sys.stdout.buffer, io.RawIOBase):  # PYTHONUNBUFFERED: it may write a part and raise nothing
+            with open(sys.stdout.fileno(), "wb", closefd=False) as out:
+                yield out
+        else:
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
     except OSError as error:
         raise OutputError(f"standard output cannot be written ({error.strerror}).") from error
 

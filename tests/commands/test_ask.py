@@ -301,15 +301,28 @@ def test_a_full_disk_is_one_sentence_and_no_success(tmp_path):
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and "No space left" in done.stderr
 
 
+LIMITED = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n" + PROGRAM
+
+
 def test_a_disk_that_fills_up_while_speech_is_written_is_one_sentence_and_no_file(tmp_path):
     pytest.importorskip("resource", reason="Windows limits no file")
-    limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
     done = subprocess.run(
-        [sys.executable, "-c", limit + PROGRAM, "ask", "--typed", "Why?", "-o", "speech.wav"],
+        [sys.executable, "-c", LIMITED, "ask", "--typed", "Why?", "-o", "speech.wav"],
         cwd=tmp_path, capture_output=True, text=True, check=False, env=HERE,
     )  # fmt: skip
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and "speech.wav cannot be written" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_disk_that_fills_up_behind_standard_output_is_no_success(tmp_path, unbuffered):
+    pytest.importorskip("resource", reason="Windows limits no file")
+    with (tmp_path / "speech.wav").open("wb") as file:
+        done = subprocess.run(
+            [sys.executable, "-c", LIMITED, "ask", "--typed", "Why?", "-o", "-"],
+            stdout=file, stderr=subprocess.PIPE, text=True, check=False, env=HERE | {"PYTHONUNBUFFERED": unbuffered},
+        )  # fmt: skip
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("echox: standard output cannot be written")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
