@@ -77,6 +77,8 @@ async def _refuse(request: Request, error: Any) -> Response:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"] if part != "body") or None
         refusal = Refusal(400, f"{name or 'the body'}: {first['msg']}.", "invalid_value", name)
+        if first["type"] == "json_invalid":  # what stands as its name counts characters
+            refusal = Refusal(400, "the body is no JSON.", "invalid_json")
     elif isinstance(error, HTTPException):
         refusal = Refusal(error.status_code, f"{request.url.path}: {error.detail}.", "not_found")
     else:

@@ -4,6 +4,7 @@ import json
 import re
 import threading
 import time
+import urllib.error
 import urllib.request
 
 import av
@@ -172,6 +173,14 @@ def test_what_is_refused_of_a_chat(server, change, code, words):
     with pytest.raises(openai.APIStatusError) as caught:
         server.client().chat.completions.create(**{"messages": spoken(), **AUDIO, **change})
     assert caught.value.status_code in (400, 404) and caught.value.code == code and words in caught.value.message
+
+
+def test_a_body_that_is_no_json_is_said_to_be_none(server):
+    request = urllib.request.Request(f"{server.url}/v1/chat/completions", b"{no", {"Content-Type": "application/json"})
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request)
+    error = json.load(caught.value)["error"]
+    assert (error["message"], error["code"], error["param"]) == ("the body is no JSON.", "invalid_json", None)
 
 
 def test_tools_are_called_and_what_they_return_is_gone_on_from(start):
