@@ -294,12 +294,12 @@ def wav_writer(path: str | Path, sample_rate: int) -> Iterator[Callable[[np.ndar
 def check_output(path: str | Path) -> None:
     """Raise OutputError, before any work is done, when a WAV file could not be written to `path`."""
     path = Path(path)
+    if os.path.isdir(path):  # unlike those of Path, no long name or loop of links ends it
+        raise OutputError(f"{path} is a folder: give the name of a file in it.")
     if path.suffix.lower() != ".wav":
         raise OutputError(
             f"{path} does not end in .wav, the one format written here: name it {path.stem or 'answer'}.wav."
         )
-    if os.path.isdir(path):  # unlike those of Path, no long name or loop of links ends it
-        raise OutputError(f"{path} is a folder: give the name of a file in it.")
     if not os.path.isdir(path.parent):
         raise OutputError(f"{path} cannot be written: the folder {path.parent} does not exist; make it first.")
     if os.path.exists(path) and not os.access(path, os.W_OK):

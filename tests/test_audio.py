@@ -221,8 +221,8 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
 
 
 def test_places_that_cannot_be_written_are_refused_before_any_work(tmp_path, monkeypatch):
-    (tmp_path / "folder.wav").mkdir()
-    for place, reason in [("answer.mp3", ".wav"), ("none/answer.wav", "does not exist"), ("folder.wav", "is a folder")]:
+    (tmp_path / "folder").mkdir()
+    for place, reason in [("answer.mp3", ".wav"), ("none/answer.wav", "does not exist"), ("folder", "is a folder")]:
         with pytest.raises(OutputError, match=reason):
             check_output(tmp_path / place)
     monkeypatch.setattr(os, "access", lambda *_: False)
