@@ -3,6 +3,7 @@
 Parses options, names files and prints; every answer is the assistant's. Nothing heavy is imported before a verb runs.
 """
 
+import io
 import json
 import re
 import sys
