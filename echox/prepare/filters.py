@@ -4,6 +4,7 @@ Only Whisper tiny.en (or another training-side recogniser) belongs here; the jud
 training data. Knows recognisers through their Protocol alone.
 """
 
+import logging
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -20,6 +21,7 @@ from echox.prepare.texts import fraction
 from echox.text.normalize import whisper_english
 from echox.units.distance import edit_distance
 
+log = logging.getLogger(__name__)
 MAX_REAL_SECONDS = 28.0
 SOUND_FILES = (".flac", ".wav", ".ogg", ".mp3")
 
@@ -115,7 +117,7 @@ def transcribe_real(
 ) -> tuple[int, int]:
     """Write a corpus of the real recordings under `folder`, with the recogniser's own text; return (kept, seen).
 
-    Clips above 28 s, or below the mean log probability, are dropped. The speaker is the file name's first part
+    Clips above 28 s, or below the mean log probability, are dropped, as are files that cannot be read, which are named. The speaker is the file name's first part
     (LibriSpeech naming); `held_out` speakers, chosen by hash, are left out and their clips listed in `held_out.txt`.
     Raises InputError when the folder holds no recording.
     """
@@ -129,7 +131,11 @@ def transcribe_real(
     kept_back = set(speakers[:held_out])
     said = []
     for path in files:
-        wave = load_audio(path, sample_rate=SAMPLE_RATE)
+        try:
+            wave = load_audio(path, sample_rate=SAMPLE_RATE)
+        except InputError as error:
+            log.warning("left out: %s", error)
+            continue
         if speaker_of(path) in kept_back or len(wave) > MAX_REAL_SECONDS * SAMPLE_RATE:
             continue
         heard = recogniser.hear(wave)

@@ -82,18 +82,20 @@ def test_filtered_manifest_stays_beside_its_audio(manifest, tmp_path):
         write_filtered(manifest, records, tmp_path / "elsewhere" / "clear.jsonl")
 
 
-def test_real_recordings_need_a_sure_transcript(tmp_path):
+def test_real_recordings_need_a_sure_transcript(tmp_path, caplog):
     audio = pytest.importorskip("echox.audio")
     clips = tmp_path / "clips"
     clips.mkdir()
     rng = np.random.default_rng(0)
     for name, seconds in (("12-a", 0.5), ("13-b", 0.5), ("14-long", 29)):
         audio.save_wav(clips / f"{name}.wav", 0.1 * rng.standard_normal(int(seconds * 16_000)), 16_000)
-    assert transcribe_real(clips, tmp_path / "real", Script("Hello there.", "")) == (1, 3)
+    (clips / "11-broken.wav").write_bytes(b"RIFF, and no more")
+    assert transcribe_real(clips, tmp_path / "real", Script("Hello there.", "")) == (1, 4)
+    assert "left out" in caplog.text and "11-broken.wav" in caplog.text
     (record,) = read_manifest(tmp_path / "real" / "manifest.jsonl")
     assert (record["text"], record["speaker"], record["samples"]) == ("Hello there.", "real-12", 8000)
     unsure = Script("Hello.", "Hello.", log_probability=-2.0)
-    assert transcribe_real(clips, tmp_path / "none", unsure) == (0, 3)
+    assert transcribe_real(clips, tmp_path / "none", unsure) == (0, 4)
     assert not (tmp_path / "none").exists()
 
 
