@@ -65,5 +65,5 @@ def serve(
     )
     check_address(host, port)
     open_to_all = host not in ("127.0.0.1", "localhost", "::1") and not keys
-    typer.echo(f"http://{host}:{port}" + (" (no --key: whoever reaches it may ask)" if open_to_all else ""), err=True)
-    run(settings, host, port, workers)
+    where = f"http://{host}:{port}" + (" (no --key: whoever reaches it may ask)" if open_to_all else "")
+    run(settings, host, port, workers, tell=lambda: typer.echo(where, err=True))

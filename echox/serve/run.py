@@ -3,7 +3,7 @@
 import os
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -77,12 +77,18 @@ def check_address(host: str, port: int) -> None:
             raise ConfigError(message) from error
 
 
-def serve(settings: Settings, host: str, port: int, processes: int = 1) -> None:
-    """Serve until told to end; each process loads the models for itself, and a session lives in the one that took it."""
+def serve(settings: Settings, host: str, port: int, processes: int, tell: Callable[[], None]) -> None:
+    """Serve until told to end; each process loads the models for itself, and a session lives in the one that took it.
+
+    `tell` is called once models are loaded; where several processes load them, before that.
+    """
     shared = {"host": host, "port": port, **OPTIONS}
     if processes == 1:
-        uvicorn.run(make_app(load_workers(settings), settings), **shared)
+        app = make_app(load_workers(settings), settings)
+        tell()
+        uvicorn.run(app, **shared)
         return
+    tell()
     with _environment(settings):
         uvicorn.run("echox.serve.run:app_of_environment", factory=True, workers=processes, **shared)
 
