@@ -49,6 +49,8 @@ def say(
     ask.check_seconds(max_seconds)
     if (text is None) == (file is None):
         raise typer.BadParameter("give a text, - or --file.", param_hint="TEXT")
+    if file == Path(ask.STANDARD):
+        text, file = ask.STANDARD, None
     ask.check_standard(as_json, output)
     name = text if text not in (None, ask.STANDARD) else str(file or "standard input")
     with ask.refused(ask.json_error if as_json else ask.plain_error, name):

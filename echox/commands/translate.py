@@ -96,7 +96,11 @@ def load_translator(model: str, device: str, dtype: str | None, to: str = "speec
 
         translator = SpeechTranslator.load(model, device=device, dtype=dtype)
     if translator.writes != (to == "text"):
-        other = "writes text: add --to text" if translator.writes else "speaks and writes no text: leave --to out"
+        other = (
+            "writes text: add --to text"
+            if translator.writes
+            else "translates speech to speech and writes no text: give it a recording, without --to"
+        )
         raise ModelError(f"{model} {other}.")
     return translator
 

@@ -82,12 +82,13 @@ def test_a_long_file_is_said_in_pieces_and_sounds_as_one(run, tmp_path):
     assert soundfile.info(tmp_path / "speech.wav").frames == 120_000
 
 
+@pytest.mark.parametrize("given", [["-"], ["--file", "-"]], ids=["text", "file"])
 @pytest.mark.parametrize("buffer", [Pipe, io.BytesIO], ids=["pipe", "file"])
-def test_from_a_pipe_into_a_pipe(run, monkeypatch, tmp_path, buffer):
+def test_from_a_pipe_into_a_pipe(run, monkeypatch, tmp_path, buffer, given):
     monkeypatch.setattr(sys, "stdin", Standard(io.BytesIO(b"Two words.")))
     out = buffer()
     monkeypatch.setattr(sys, "stdout", Standard(out))
-    assert run("say", "-", "-o", "-")[0] == 0
+    assert run("say", *given, "-o", "-")[0] == 0
     content = out.getvalue()
     assert len(load_audio(content)) == 2 * WORD_SAMPLES and len(content) == 44 + 4 * WORD_SAMPLES
     assert files(tmp_path) == []

@@ -187,7 +187,7 @@ def test_verbs_refuse_what_a_model_does_not_do(folder, tmp_path):
     assert done.exit_code == 1 and "add --to text" in done.stderr and not (tmp_path / "b.wav").exists()
     textless = write_translator(tmp_path / "textless")
     done = invoke("translate", tmp_path / "a.wav", "--to", "text", "--model", textless)
-    assert done.exit_code == 1 and "leave --to out" in done.stderr
+    assert done.exit_code == 1 and "without --to" in done.stderr
     with pytest.raises(ModelError, match="passes through no text"):
         SpeechTranslator.load(str(textless)).transcribe(tmp_path / "a.wav")
     for words in ([], ["--typed", "a"], [tmp_path / "a.wav", "--to", "song"]):
