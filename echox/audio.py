@@ -34,6 +34,8 @@ BLOCK = 1 << 20  # samples decoded at once
 LOWEST_RATE, HIGHEST_RATE = 100, 1_000_000  # samples per second
 HEADER_SLIP = 64  # bytes or frames by which many programs miscount their own file
 MP3_FRAME = 1152  # samples
+NO_SOUND = b"data" + bytes(4)  # the head of a WAV's samples, none of them
+HEADER_BYTES, UNSIZED_BYTES = 4096, 64 << 20  # where that head is looked for, and how long such a file may be
 UNKNOWN_SIZE = 0xFFFFFFFF - 36  # bytes of samples, in the WAV header of a stream
 PROMISES = (  # libsndfile's remarks on a file that is shorter than its header says: WAV, AU and W64; RF64; AIFF
     r"\b(?:data|Data Size|riff)\s*: (?P<wanted>\d+) \(should be (?P<held>\d+)\)",
@@ -142,6 +144,7 @@ def _decode(file: BinaryIO, name: str, max_seconds: float | None) -> tuple[np.nd
     for place, mark, container in CONTAINERS:
         if head[place : place + len(mark)] == mark:
             return _decode_container(file, name, container, max_seconds)
+    file = _sized(file)
     steady = cast(BinaryIO, _Steady(file))  # reading, seeking and telling are all that soundfile asks of it
     try:
         with soundfile.SoundFile(steady) as sound:
@@ -161,6 +164,24 @@ def _decode(file: BinaryIO, name: str, max_seconds: float | None) -> tuple[np.nd
     if share < 1:
         raise InputError(f"{name} is damaged: it holds {100 * share:.0f} % of the sound it promises; copy it again.")
     return samples, rate
+
+
+def _sized(file: BinaryIO) -> BinaryIO:
+    """Return a file at its start; a WAV whose recorder died before it wrote how much there is says instead that nobody knows."""
+    head = file.read(HEADER_BYTES)
+    file.seek(0)
+    at = head.find(NO_SOUND) if head[:4] == b"RIFF" else -1
+    if at < 0 or at + len(NO_SOUND) == len(head):
+        return file
+    content = file.read(UNSIZED_BYTES + 1)
+    file.seek(0)
+    if len(content) > UNSIZED_BYTES:
+        return file
+    unsized = io.BytesIO(content)
+    unsized.seek(at)
+    unsized.write(b"data" + b"\xff" * 4)
+    unsized.seek(0)
+    return unsized
 
 
 class _Steady:

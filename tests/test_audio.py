@@ -310,3 +310,16 @@ def test_a_seek_to_nowhere_moves_nothing_and_prints_nothing(tmp_path, capfd):
     steady = audio._Steady(io.BytesIO(b"1234"))
     assert steady.seek(2) == 2 and steady.seek(-5) == 2 and steady.seek(10**30) == 2
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("riff", [0, 36])
+def test_a_recorder_that_died_before_it_wrote_the_size_left_its_samples(tmp_path, riff):
+    path = tmp_path / "cut.wav"
+    audio.save_wav(path, 0.3 * np.sin(np.arange(8000) / 9), 16_000)
+    whole, written = audio.load_audio(path), bytearray(path.read_bytes())
+    written[4:8], written[40:44] = riff.to_bytes(4, "little"), bytes(4)
+    path.write_bytes(written)
+    assert np.array_equal(audio.load_audio(path), whole) and np.array_equal(audio.load_audio(bytes(written)), whole)
+    path.write_bytes(written[:44])
+    with pytest.raises(InputError, match="empty"):
+        audio.load_audio(path)
