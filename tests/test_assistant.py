@@ -150,6 +150,12 @@ def test_a_model_that_learnt_with_its_text_model_is_left_with_it(listening_model
         SpeechAssistant.load(listening_model, "cpu", "float32", llm=other_llm)
 
 
+@pytest.mark.parametrize("kind", ["dialect", "segments", "decoding", "speech"])
+def test_a_setting_that_does_not_exist_is_named(assistant, kind):
+    with pytest.raises(ConfigError, match="^loudness is no setting of [^(]*$"):
+        assistant.with_settings(**{kind: {"loudness": 1}})
+
+
 def test_typed_batch_equals_typed_alone(assistant):
     batch = assistant.ask_many([Question(typed=text) for text in QUESTIONS], text_only=True)
     assert [r.text.strip() for r in batch] == [assistant.ask(typed=q, text_only=True).text for q in QUESTIONS]

@@ -7,7 +7,7 @@ is somebody else's: every setting is held to its type and bounds, and every tens
 """
 
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -149,11 +149,13 @@ class Parts:
         `dialect` are fields of the dialect, `segments` of the segmenter, `decoding` of `S2TConfig`, `speech` of the T2C's config;
         `stop` ends an answer, `longest_windows` is how many windows of full length are heard.
         """
-        try:
-            dialect_ = replace(self.dialect, **dialect or {})  # type: ignore[type-var]
-            segmenter = replace(self.segmenter, **segments or {})  # type: ignore[type-var]
-        except TypeError as error:
-            raise ConfigError(f"{error}: it is no setting of this model.") from error
+        for whole, given in ((self.dialect, dialect), (self.segmenter, segments)):
+            known = {field.name for field in fields(whole) if field.init}  # type: ignore[arg-type]
+            for name in given or {}:
+                if name not in known:
+                    raise ConfigError(f"{name} is no setting of this model: choose from {', '.join(sorted(known))}.")
+        dialect_ = replace(self.dialect, **dialect or {})  # type: ignore[type-var]
+        segmenter = replace(self.segmenter, **segments or {})  # type: ignore[type-var]
         voice = self.voice
         if voice is not None and speech:
             t2c, echo = with_config(voice.t2c, speech), with_config(voice.echo, {})
