@@ -31,12 +31,16 @@ def resolve_model(name: str | Path) -> Path:
     if os.path.isdir(folder):
         return _checked_model(folder, str(folder))
     text = str(name)
-    looks_local = text.startswith((".", "/", "~")) or text.count("/") != 1 or os.path.exists(folder)
-    if looks_local:
+    if not _on_hub(text):
         raise ModelError(
             f"unknown model {text!r}: give {', '.join(SHIPPED)}, a model folder, or a hub name owner/model."
         )
     return _checked_model(fetch_snapshot(text), text)
+
+
+def _on_hub(name: str) -> bool:
+    """Say whether a name reads `owner/name[@revision]` and is no path."""
+    return name.count("/") == 1 and not name.startswith((".", "/", "~")) and not os.path.exists(name)
 
 
 def sharing(folder: Path, shares: str) -> Path:
@@ -87,10 +91,7 @@ def resolve_llm(source: "Mapping[str, Any] | LlmSource | None" = None, llm: str 
         found = find_copy(Path(given).expanduser(), wanted)
         if found.is_dir():
             return found
-    folder = cache_folder() / "llm" / wanted.sha256[:16]
-    if is_complete(folder, wanted):
-        return folder
-    return _fill_cache(folder, wanted, found)
+    return _kept(wanted, found)
 
 
 def another_llm(source: "Mapping[str, Any] | LlmSource | None", llm: str | Path) -> Path | None:
@@ -107,13 +108,11 @@ def another_llm(source: "Mapping[str, Any] | LlmSource | None", llm: str | Path)
         found = LlmSource(package="given", version="0", file=folder.name, sha256=sha256_of(folder))
         if source is not None and found.sha256 == LlmSource.parse(source).sha256:
             return None
-        kept = cache_folder() / "llm" / found.sha256[:16]
-        return kept if is_complete(kept, found) else _fill_cache(kept, found, folder)
+        return _kept(found, folder)
     if os.path.isdir(folder):
         known = source is not None and copy_in(folder, LlmSource.parse(source)) is not None
         return folder if (folder / "config.json").is_file() and not known else None
-    named = str(llm).count("/") == 1 and not str(llm).startswith((".", "/", "~")) and not os.path.exists(folder)
-    return fetch_snapshot(str(llm), ["*.json", "*.safetensors", "*.model", "*.jinja"]) if named else None
+    return fetch_snapshot(str(llm), ["*.json", "*.safetensors", "*.model", "*.jinja"]) if _on_hub(str(llm)) else None
 
 
 def cache_folder() -> Path:
@@ -122,8 +121,14 @@ def cache_folder() -> Path:
     return (Path(root) if root else Path.home() / ".cache") / "echox"
 
 
-def _fill_cache(folder: Path, wanted: LlmSource, found: Path | None) -> Path:
-    """Make `folder` under a lock that dies with its process; it appears whole, by one rename."""
+def _kept(wanted: LlmSource, found: Path | None) -> Path:
+    """Return the cache's folder of an LLM, made of `found` or of what is fetched where it is not there yet.
+
+    It is made under a lock that dies with its process, and appears whole, by one rename.
+    """
+    folder = cache_folder() / "llm" / wanted.sha256[:16]
+    if is_complete(folder, wanted):
+        return folder
     from echox.hub_llm import dequantise, fetch_gguf, taken_from
 
     def write(partial: Path) -> None:
