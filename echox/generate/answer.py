@@ -25,7 +25,6 @@ from echox.generate.text_stream import TextStream
 from echox.generate.types import WAIT, Call, Piece
 from echox.models.decoding import Decoding, IsOver, Line, Said, alone, at_most
 from echox.models.llm import text_of_pieces, token_pieces
-from echox.models.ragged import pad_left
 from echox.models.slots import Row
 from echox.models.spelling import TextLayout
 from echox.text.acronyms import name_letters
@@ -291,15 +290,8 @@ def answer_batch(parts: Parts, asked: Sequence[Asked], limits: Limits, speak: bo
 
 def answer_states(parts: Parts, questions: list[torch.Tensor], answers: list[list[int]]) -> list[torch.Tensor]:
     """Return the states (N, H) that predict each token of the given answers to questions (N, H) each."""
-    s2t = parts.s2t
-    before_NH, after_NH = s2t.embed(parts.prompt.before), s2t.embed(parts.prompt.after)
-    rows = []
-    for question_NH, ids in zip(questions, answers, strict=True):
-        rows.append(torch.cat([before_NH, question_NH.to(before_NH.dtype), after_NH, s2t.embed(ids[:-1])]))
-    embeds_BNH, mask_BN = pad_left(rows)
-    hidden_BNH = s2t.body(inputs_embeds=embeds_BNH, attention_mask=mask_BN.long()).last_hidden_state
-    longest = hidden_BNH.shape[1]
-    return [row[longest - len(ids) :].float() if ids else row[:0] for row, ids in zip(hidden_BNH, answers, strict=True)]
+    prompts = [parts.s2t.row(parts.prompt, [question_NH]) for question_NH in questions]
+    return [states_NH.float() for states_NH in parts.s2t.states_under(prompts, answers)]
 
 
 def speak_batch(parts: Parts, answers: list[Answer], said: list[_Said], samples: int | None) -> None:

@@ -23,7 +23,7 @@ from echox.models.bounds import Classes, Factor, Flag, Positions, Share, Small, 
 from echox.models.decoding import IsOver, decode
 from echox.models.io import CONFIG, Part, load_config, load_module, save_part, settings_from
 from echox.models.lora import LoraSettings, LoraWeights
-from echox.models.ragged import pad_right
+from echox.models.ragged import pad_right, unpad
 from echox.models.sampling import Sampling
 from echox.models.slots import Row
 from echox.text.echox_dialect import SEGMENT_PREFIX_ID, EchoXDialect, EchoXTokens
@@ -206,6 +206,14 @@ class SpeechToText(Part[S2TConfig]):
     def sampling(self) -> Sampling:
         """How this part chooses answer tokens unless it is told otherwise."""
         return Sampling(self.config.temperature, self.config.top_p, self.config.no_repeat_ngram)
+
+    def states_under(self, prompts: Sequence[Row], answers: Sequence[list[int]]) -> list[torch.Tensor]:
+        """Return the states (N, H) that predict each token of answers given after their prompts, in one pass."""
+        read = [torch.cat([p.inputs_NW, self.embed(a[:-1])]) for p, a in zip(prompts, answers, strict=True)]
+        embeds_BNH, mask_BN = pad_right(read)
+        output = self.body(inputs_embeds=embeds_BNH, attention_mask=mask_BN.long(), use_cache=False)
+        rows = unpad(output.last_hidden_state, mask_BN)
+        return [row_NH[len(row_NH) - len(answer) :] for row_NH, answer in zip(rows, answers, strict=True)]
 
     @torch.inference_mode()
     def generate(

@@ -26,7 +26,7 @@ from echox.models.decoding import at_most
 from echox.models.echo import EchoDecoder
 from echox.models.llm import Place, load_llm, load_tokenizer, settle_llm, text_of_pieces, token_pieces
 from echox.models.lora import LoraSettings, attach_lora, buffer_name, lora_state
-from echox.models.ragged import pad_right, unpad
+from echox.models.ragged import unpad
 from echox.models.s2t import Generated, S2TInputs, SpeechToText
 from echox.models.spelling import TextLayout
 from echox.models.t2c import T2CBatch, TextToCodec
@@ -128,13 +128,10 @@ class EchoTargets:
 
     def forced(self, rows: list[Example]) -> list[Generated]:
         """Return the states under the gold answers and their argmax tokens, or the answers themselves; without the stop token."""
-        questions = [self.s2t.row(self.prompt, [positions_NH]).inputs_NW for positions_NH in self.positions(rows)]
-        read = [torch.cat([q_NH, self.s2t.embed(row.answer[:-1])]) for q_NH, row in zip(questions, rows, strict=True)]
-        embeds_BNH, mask_BN = pad_right(read)
-        hidden_BNH = self.s2t.body(inputs_embeds=embeds_BNH, attention_mask=mask_BN.long(), use_cache=False)
+        prompts = [self.s2t.row(self.prompt, [positions_NH]) for positions_NH in self.positions(rows)]
         made = []
-        for hidden_NH, row in zip(unpad(hidden_BNH.last_hidden_state, mask_BN), rows, strict=True):
-            hidden_NH = hidden_NH[-len(row.answer) :]
+        states = self.s2t.states_under(prompts, [row.answer for row in rows])
+        for hidden_NH, row in zip(states, rows, strict=True):
             ids = row.answer if self.recipe.text == "given" else self.s2t.logits(hidden_NH).argmax(-1).tolist()
             kept = [n for n, token in enumerate(ids) if token not in self.stop]
             made.append(Generated([ids[n] for n in kept], [hidden_NH[n] for n in kept]))
@@ -261,6 +258,8 @@ def build(recipe: Recipe) -> Stage:
     s2t, t2c = SpeechToText.load(recipe.s2t, llm), TextToCodec.load(recipe.t2c).eval().requires_grad_(False)
     if not s2t.config.hears and (recipe.data.corpora or recipe.train_lora):
         raise ConfigError(f"{recipe.s2t} has no adapter: give `typed` alone, without corpora or train_lora.")
+    if recipe.keep_decoder and not (recipe.states and recipe.letters):
+        raise ConfigError("keep_decoder trains what states pass, around T2C as it is: leave states and letters true.")
     settings = LoraSettings(**(s2t.config.lora or {}))
     if recipe.train_lora:
         attach_lora(llm, settings)

@@ -203,6 +203,9 @@ def test_what_the_decoder_reads_is_a_setting(stage_of):
     ):
         _, blind = stage_of("states=false", override)
         assert torch.equal(blind.model.echo.positions(batch.batch.text[0], batch.embeddings[0]), position)
+    for contradiction in ("states=false", "letters=false"):
+        with pytest.raises(ConfigError, match="leave states and letters true"):
+            stage_of("keep_decoder=true", contradiction)
     _, mute = stage_of("letters=false")
     pair = mute.batches.targets.pairs(mute.batches.rows[:1])[0][0]
     assert len(pair.layout) == len(pair.ids) and pair.layout.letters_C is None
