@@ -14,6 +14,7 @@ from echox.audio import save_wav
 from echox.errors import OutputError
 from echox.generate import answer
 from echox.generate.ears import Heard
+from echox.generate.pauses import within
 from echox.models.llm import load_tokenizer, token_pieces
 from echox.text.prompt import Turn, encode
 from echox.text.segmenter import PhraseSegmenter
@@ -184,7 +185,12 @@ def test_say_and_limits(assistant):
     assert len(whole.audio) > 0 and whole.units
     cut = assistant.say("The answer is Paris. A big red city.", max_seconds=0.05)
     assert len(cut.audio) == 800 and cut.finish == "length"
-    np.testing.assert_allclose(cut.audio, whole.audio[:800], atol=1e-5)
+    np.testing.assert_allclose(cut.audio, within(whole.audio, 800, cut.sample_rate), atol=1e-5)
+    wave = sound_of(QUESTIONS[0])
+    alone = assistant.ask(wave, max_seconds=0.05)
+    (together,) = assistant.ask_many([wave], max_seconds=0.05)
+    assert len(alone.audio) == len(together.audio) == 800 and alone.finish == together.finish == "length"
+    np.testing.assert_allclose(alone.audio, together.audio, atol=1e-4)
 
 
 def test_enough_is_a_whole_sentence(assistant):

@@ -20,7 +20,7 @@ import torch
 from echox.generate.calls import sorted_calls
 from echox.generate.ears import Drafts
 from echox.generate.parts import Parts
-from echox.generate.pauses import TrimmedSpeech, tail_of, trimmed
+from echox.generate.pauses import TrimmedSpeech, tail_of, trimmed, within
 from echox.generate.text_stream import TextStream
 from echox.generate.types import WAIT, Call, Piece
 from echox.models.decoding import Decoding, IsOver, Line, Said, alone, at_most
@@ -103,7 +103,7 @@ def answer_stream(
         yield Piece(finish="unheard")
         return
     text, segmenter, said = TextStream(parts.tokenizer), parts.segmenter.fresh(), _Said()
-    budget, first = Budget(limits.samples), 0
+    budget, first = Budget(limits.samples, parts.vocoder.config.sample_rate if speak else 0), 0
     sampling = replace(parts.sampling, seed=limits.seed)
     line = Line(asked.row, parts.stop, limits.is_over(parts.tokenizer), sampling, recurs=True)
     made_of: Iterator[Said | Call | None] = decoding(parts.s2t, line)
@@ -170,21 +170,22 @@ class _Said(_Segment):
 
 @dataclass
 class Budget:
-    """Cuts speech at a number of samples."""
+    """Cuts speech at a number of samples, before which it fades out."""
 
     samples: int | None
+    sample_rate: int
     spent: bool = False
 
     def take(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
         """Yield pieces until the budget is spent, the last one cut to fit."""
         for piece in pieces:
             if self.samples is not None and piece.audio is not None:
-                if len(piece.audio) >= self.samples:
-                    self.spent = True
-                    yield Piece(piece.text, piece.audio[: self.samples], piece.units)
-                    return
-                self.samples -= len(piece.audio)
+                audio = within(piece.audio, self.samples, self.sample_rate)
+                piece, self.samples = replace(piece, audio=audio), self.samples - len(audio)
+                self.spent = self.samples == 0
             yield piece
+            if self.spent:
+                return
 
 
 def speak_states(parts: Parts, segment: _Segment, decoding: Decoding) -> Iterator[Piece]:
@@ -244,7 +245,7 @@ def say_stream(parts: Parts, text: str, limits: Limits, decoding: Decoding = alo
     """Yield the speech of any text through T2C."""
     t2c = parts.t2c
     ids, pieces = _tokens(parts, name_letters(text) if t2c.config.spelling else text)
-    budget = Budget(limits.samples)
+    budget = Budget(limits.samples, parts.vocoder.config.sample_rate)
     for first, end in cut_text(pieces, parts.segmenter) if parts.trims else [(0, len(ids))]:
         positions_NH = t2c.embed_text(ids[first:end], parts.reader.embeddings_VH).float()
         words = decoding(t2c, t2c.line(positions_NH, t2c.layout(pieces[first:end])))
@@ -307,14 +308,15 @@ def speak_batch(parts: Parts, answers: list[Answer], said: list[_Said], samples:
             layouts.append(layout)
             texts.append(text_of_pieces(segment.pieces))
     spoken = parts.echo.t2c.generate(positions, layouts) if owners else []
+    rate = parts.vocoder.config.sample_rate
     waves: dict[int, list[np.ndarray]] = {id(answer): [np.zeros(0, np.float32)] for answer in answers}
     for answer, text, words in zip(owners, texts, spoken, strict=True):
         units = parts.unit_tokenizer.decode(words)
         wave_S = parts.vocoder.speak(units) if units else np.zeros(0, np.float32)
-        rate = parts.vocoder.config.sample_rate
         waves[id(answer)].append(trimmed(wave_S, rate, text) if parts.trims else wave_S)
         answer.units += units
     for answer in answers:
         answer.audio = np.concatenate(waves[id(answer)])
-        if samples is not None and len(answer.audio) >= samples:
-            answer.audio, answer.finish = answer.audio[:samples], "length"
+        if samples is not None:
+            answer.audio = within(answer.audio, samples, rate)
+            answer.finish = "length" if len(answer.audio) == samples else answer.finish

@@ -9,6 +9,7 @@ from echox.audio import SAMPLE_RATE, Sound, read_question
 from echox.generate.checks import check_question, check_text, samples_of
 from echox.generate.engine import Ask, InTurn
 from echox.generate.listening import Listening
+from echox.generate.pauses import within
 from echox.generate.types import Piece, Question, Reply, collect
 
 WORD_SAMPLES = 3200  # 0.2 s a word
@@ -75,7 +76,8 @@ class FakeAssistant:
             phase = 2 * np.pi * (200 + 5 * unit) * np.arange(WORD_SAMPLES) / SAMPLE_RATE
             wave = (0.3 * np.sin(phase)).astype(np.float32)
             if left is not None:
-                wave, left = wave[:left], max(0, left - len(wave))
+                wave = within(wave, left, SAMPLE_RATE)
+                left -= len(wave)
             yield Piece(audio=wave, units=(unit,))
             if left == 0:
                 yield Piece(finish="length")

@@ -1,4 +1,4 @@
-"""Silence at the ends of a segment's speech, taken away as it streams; it knows samples, not models.
+"""The ends of speech as it streams: silence around a segment is taken away, and at a limit it fades; it knows samples, not models.
 
 Every segment is spoken as an utterance of its own, with the silence around it that such an utterance has. Joined, these silences
 are pauses that nobody would make, and the first of them delays the answer.
@@ -13,6 +13,7 @@ FRAME_SECONDS = 0.01
 QUIET = 10 ** (-46 / 20)  # peak of a frame in which nothing is said
 LEAD_SECONDS, TAIL_SECONDS = 0.03, 0.05  # silence kept around what is said
 SENTENCE_SECONDS = 0.28  # silence kept after a sentence
+FADE_SECONDS = 0.02  # before a limit: what is cut in the middle of a word would click
 
 
 class TrimmedSpeech:
@@ -61,3 +62,14 @@ def trimmed(wave_S: np.ndarray, sample_rate: int, text: str) -> np.ndarray:
     """Return the whole speech of a segment with its outer silence cut down: what the stream gives, at once."""
     speech = TrimmedSpeech(sample_rate, tail_of(text))
     return np.concatenate([speech.push(wave_S), speech.flush()])
+
+
+def within(wave_S: np.ndarray, left: int, sample_rate: int) -> np.ndarray:
+    """Return the samples of a wave before a limit `left` samples from its start, fading out towards it.
+
+    Each sample's gain follows from its place alone, so that pieces together are the same however they come.
+    """
+    wave_S, fade = wave_S[:left], int(FADE_SECONDS * sample_rate)
+    if len(wave_S) <= left - fade:
+        return wave_S
+    return wave_S * np.minimum(np.arange(left, left - len(wave_S), -1, dtype=np.float32) / fade, 1)

@@ -20,6 +20,7 @@ from echox.features.filterbank import filterbank
 from echox.features.logmel import SAMPLE_RATE
 from echox.generate.beam import Hypothesis, Search, beam_search
 from echox.generate.parts import load_vocoder
+from echox.generate.pauses import within
 from echox.generate.translation import Said, Wanted
 from echox.hub import sharing
 from echox.models.bounds import Factor, Layers, Small, Text, Tokens, check_values
@@ -116,8 +117,9 @@ class Textless:
                 waves.append(self.vocoder.speak(said))
         wave_S = np.concatenate(waves)
         finish = "stop" if all(one.ended for one in found) else "length"
-        if limit is not None and len(wave_S) > limit:
-            wave_S, finish = wave_S[:limit], "length"
+        if limit is not None:
+            finish = "length" if len(wave_S) > limit else finish
+            wave_S = within(wave_S, limit, self.sample_rate)
         return Said(wave_S, "", units, words, finish=finish if units else "empty")
 
 

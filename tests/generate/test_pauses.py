@@ -1,9 +1,18 @@
-"""Silence around a segment: cut the same however the samples come, pauses inside kept, sentences given room."""
+"""Silence around a segment: cut the same however the samples come, pauses inside kept, sentences given room; fades."""
 
 import numpy as np
 import pytest
 
-from echox.generate.pauses import LEAD_SECONDS, SENTENCE_SECONDS, TAIL_SECONDS, TrimmedSpeech, tail_of, trimmed
+from echox.generate.pauses import (
+    FADE_SECONDS,
+    LEAD_SECONDS,
+    SENTENCE_SECONDS,
+    TAIL_SECONDS,
+    TrimmedSpeech,
+    tail_of,
+    trimmed,
+    within,
+)
 
 RATE = 16_000
 
@@ -42,3 +51,20 @@ def test_short_and_silent_segments():
     assert len(trimmed(silence(1.0), RATE, "x")) <= (TAIL_SECONDS + 0.01) * RATE
     click = np.concatenate([silence(0.5), tone(0.004)])
     assert np.abs(trimmed(click, RATE, "x")).max() > 0.1  # the last samples are no whole frame and are heard
+
+
+def test_a_limit_fades_out_what_it_cuts_the_same_however_the_samples_come():
+    fade, limit = int(FADE_SECONDS * RATE), RATE // 2
+    wave = np.full(RATE, 0.5, np.float32)
+    cut = within(wave, limit, RATE)
+    assert len(cut) == limit and cut.dtype == np.float32
+    assert (cut[:-fade] == 0.5).all() and (np.diff(cut[-fade:]) < 0).all() and cut[-1] < 0.01
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        left, pieces = limit, []
+        for piece in np.split(wave, np.sort(rng.integers(0, RATE, size=int(rng.integers(0, 12))))):
+            pieces.append(within(piece, left, RATE))
+            left -= len(pieces[-1])
+        assert np.array_equal(np.concatenate(pieces), cut)
+    assert np.array_equal(within(wave[:100], limit, RATE), wave[:100]) and len(within(wave, 0, RATE)) == 0
+    assert len(within(wave, 10, RATE)) == 10

@@ -14,6 +14,7 @@ from echox import Question
 from echox.assistant import SpeechAssistant
 from echox.errors import ConfigError, InputError, ModelError, OutputError
 from echox.generate import answer
+from echox.generate.pauses import within
 from echox.models.encoder import SpeechEncoder
 from echox.models.weights import WeightFiles
 from echox.released.config import ReleasedConfig
@@ -97,7 +98,7 @@ def test_spoken_typed_and_said(assistant, wave, tmp_path):
     typed = assistant.ask(typed="hello", text_only=True)
     assert typed.audio is None and typed.text and typed.text != reply.text and typed.question == "hello"
     short = assistant.ask(path, max_seconds=0.1)
-    np.testing.assert_array_equal(short.audio, reply.audio[:1600])
+    np.testing.assert_array_equal(short.audio, within(reply.audio, 1600, 16_000))
     said = assistant.say("good morning")
     assert said.units and len(said.audio)
     for wrong in (lambda: assistant.ask(), lambda: assistant.say(" "), lambda: assistant.ask(np.zeros(0, np.float32))):
