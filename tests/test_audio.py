@@ -55,6 +55,22 @@ def test_channels_are_averaged(tmp_path):
     np.testing.assert_allclose(load_audio(path), tone() / 2, atol=1e-6)
 
 
+@pytest.mark.parametrize("ending", ["wav", "flac", "ogg", "mp3", "m4a"])
+def test_where_channels_cancel_each_other_the_loudest_is_heard(tmp_path, ending):
+    path, left, noise = tmp_path / f"inverted.{ending}", tone(), np.random.default_rng(0).normal(0, 1e-3, 8000)
+    channels = np.stack([-0.95 * left + noise, left], axis=1).astype(np.float32)
+    if ending == "m4a":
+        encoded(path, "aac", "mp4", channels, 16_000)
+    else:
+        soundfile.write(path, channels, 16_000, format=ending.upper())
+    wave = load_audio(path)
+    assert abs(len(wave) - 8000) < 2500 and loudest_hertz(wave) == pytest.approx(440, abs=5)
+    assert np.abs(wave[2000:6000]).max() == pytest.approx(0.5, abs=0.05)
+    assert len(load_audio(path, max_seconds=3)) == len(wave)
+    if ending == "wav":
+        np.testing.assert_allclose(wave, left, atol=1e-4)
+
+
 @pytest.mark.parametrize("content", [b"not audio at all " * 100, b"RIFF\x00\x00", os.urandom(4096)])
 def test_what_is_not_audio_is_refused(tmp_path, content):
     path = tmp_path / "question.wav"
@@ -231,13 +247,15 @@ def test_places_that_cannot_be_written_are_refused_before_any_work(tmp_path, mon
 
 
 def encoded(path, codec, container, samples, rate=48_000):
-    """Writes samples with PyAV, as a phone or a browser does."""
+    """Writes samples, mono or [frames, 2], with PyAV, as a phone or a browser does."""
     av = pytest.importorskip("av", reason="PyAV writes the recordings of this test")
     with av.open(str(path), "w", format=container) as file:
-        track = file.add_stream(codec, rate=rate, layout="mono")
-        frame = av.AudioFrame.from_ndarray(samples[None].astype(np.float32), format="flt", layout="mono")
+        layout = "mono" if samples.ndim == 1 else "stereo"
+        track = file.add_stream(codec, rate=rate, layout=layout)
+        planes = np.ascontiguousarray(np.atleast_2d(samples.T), np.float32)
+        frame = av.AudioFrame.from_ndarray(planes, format="fltp", layout=layout)
         frame.sample_rate = rate
-        resampler = av.AudioResampler(track.format, "mono", rate, track.frame_size or None)
+        resampler = av.AudioResampler(track.format, layout, rate, track.frame_size or None)
         for piece in [*resampler.resample(frame), *resampler.resample(None)]:
             file.mux(track.encode(piece))
         file.mux(track.encode(None))
