@@ -15,39 +15,100 @@ from echox.errors import InputError, require
 
 LONGEST = 240  # characters said at once
 UNITS = {
-    "km/h": "kilometers per hour", "kmh": "kilometers per hour", "m/s": "meters per second",
-    "kWh": "kilowatt hours", "kHz": "kilohertz", "KB": "kilobytes", "kB": "kilobytes", "MB": "megabytes",
-    "GB": "gigabytes", "mm": "millimeters", "m": "meters", "L": "liters", "min": "minutes", "h": "hours",
-    "ms": "milliseconds", "¢": "cents",
+    "kmh": "kilometers per hour", "fps": "frames per second", "kWh": "kilowatt hours", "kHz": "kilohertz",
+    "KB": "kilobytes", "kB": "kilobytes", "MB": "megabytes", "GB": "gigabytes", "TB": "terabytes",
+    "Mb": "megabits", "Gb": "gigabits",
+    "km": "kilometers", "mm": "millimeters", "μm": "micrometers", "μg": "micrograms", "m": "meters", "L": "liters",
+    "min": "minutes", "h": "hours", "ms": "milliseconds", "μs": "microseconds", "tsp": "teaspoons",
+    "tbsp": "tablespoons", "Ω": "ohms", "¢": "cents",
 }  # fmt: skip
+PER = {"s": "second", "min": "minute", "h": "hour"}
+MONEY = {"₹": "rupees", "₩": "won", "₽": "rubles", "₺": "lira", "₪": "shekels", "₴": "hryvnias", "₿": "bitcoin"}
 SHORT = {
     "approx.": "approximately", "Prof.": "Professor", "Inc.": "Incorporated", "Gen.": "General",
     "Gov.": "Governor", "Sen.": "Senator", "Capt.": "Captain", "Rev.": "Reverend", "Ave.": "Avenue",
     "Blvd.": "Boulevard", "Mon.": "Monday", "Tues.": "Tuesday", "Wed.": "Wednesday", "Thurs.": "Thursday",
-    "Fri.": "Friday", "pp.": "pages",
+    "Fri.": "Friday", "pp.": "pages", "Nos.": "numbers", "Fig.": "Figure", "Vol.": "Volume", "Ch.": "Chapter",
 }  # fmt: skip
+COUNTED = frozenset(  # have numbers behind them; what else does is a ruler or a pope
+    "Act Apollo Appendix Article Book Bowl Category Chapter Class Division Episode Fantasy Figure Grade Group Level Part Phase"
+    " Round Section Scene Season Series Stage Table Tier Title Type Volume War".split()
+)
+ROMANS = {
+    "X" * (number // 10) + ["", "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX"][number % 10]: number
+    for number in range(2, 40)
+}
 RULES = [
     (re.compile(r"!?\[([^\]]*)\]\([^)]*\)"), r"\1"),  # what Markdown marks is not said
-    (re.compile(r"^\s*(?:#+|[-*+>])\s+"), ""),
+    (re.compile(r"^\s*(?:#+|[-*+>•])\s+"), ""),
+    (re.compile(r"(?<![\w~])~(?=\d)"), "about "),
     (re.compile(r"(?<!\w)[*_`~]+|[*_`~]+(?!\w)"), ""),
     (re.compile(r"\bhttps?://(?:www\.)?|\bwww\.(?=\w)"), ""),
     (re.compile(r"\bNo\.\s?(?=\d)|\bno\.\s(?=\d)|(?<!\w)#(?=\d)"), "number "),
+    (re.compile(r"\bp\.\s?(?=\d)"), "page "),
+    (re.compile(r"\bca?\.\s?(?=\d)"), "circa "),
+    (re.compile(r"\betc\.(?=,|\s+[a-z])"), "etcetera"),
+    (re.compile(r"\bw/(?=\s)"), "with"),
     (re.compile(r"(?<=[A-Z])&(?=[A-Z])"), " and "),
+    (re.compile(r"\b([A-Z])/(?=[A-Z]\b)"), r"\1"),  # I/O
+    (re.compile(r"(?<=[A-Z]{2})/(?=[A-Z])"), " "),  # TCP/IP
     (re.compile(r"\band/or\b"), "and or"),
-    (re.compile(r"\b(24(?=/7\b)|50(?=/50\b))/"), r"\1 "),
+    (re.compile(r"(?<![\w/.-])(?:[Vv]ersion )?v\.?(?=\d)"), "version "),
+    (re.compile(r"(?<![\d.])(\d{1,3})\.(\d{1,3})\.(\d{1,3})(?!\d|\.\d)"), r"\1 point \2 point \3"),
+    (re.compile(r"(?<![\d/])(24(?=/7\b)|9(?=/11(?![\d/]))|[25-9]0(?=/[1-5]0(?![\d/])))/"), r"\1 "),
+    (re.compile(r"(?<![\d/])(\d+)/(?=\1(?![\d/]))|(\.\d+)/(?=\d)"), r"\1\2 out of "),  # a mark
+    (re.compile(r"(?<![\w/.])([$£€]?\d[\d.,]{0,15}[kKMB]?)/(?=[a-z]{2})"), r"\1 per "),
+    (re.compile(r"\b([A-Z]\w+ \d{1,3}):(?=\d(?![\d:]))"), r"\1 "),  # a verse
+    (re.compile(r"(?<![\d:])(\d{1,3}):(\d|\d{3,})(?![\d:])"), r"\1 to \2"),  # of two digits it is a time
+    (re.compile(r"(\d)'\s?(\d{1,2})(?:\"|'')"), r"\1 foot \2"),
+    (re.compile(r"(?<![\d/])(\d/\d)-(?=[a-z])"), r"\1 "),
+    (re.compile(r"(?<=\d) (?=000\b)"), ","),
+    (re.compile(r"\bUS(?=\$)"), ""),
+    (re.compile(r"([$£€])(\d+(?:[.,]\d+)*)\s?[-–]\s?[$£€]?(?=\d)"), r"\2 to \1"),
+    (re.compile(r"([$£€])([\d.,]{1,16}[kKmMB])\s?[-–]\s?[$£€]?(?=\d)"), r"\1\2 to \1"),
     (re.compile(r"(?<=[$£€])(\d+(?:[.,]\d+)*)m\b"), r"\1 million"),
     (re.compile(r"(?<=[$£€])(\d{1,3})[kK]\b"), r"\1,000"),
-    (re.compile(r"(?<![\d-])(\d)(\d)(\d)-(\d)(\d)(\d)(\d)(?![\d-])"), r"\1 \2 \3, \4 \5 \6 \7"),  # a telephone
-    (re.compile(r"(?<![\d/.-])(\d{1,3})\s?[-–]\s?(\d{1,3})(?![\d/-]|\.\d)"), r"\1 to \2"),
+    (re.compile(r"(\d\.\d+)M\b"), r"\1 million"),
+    (re.compile(r"(\d\.\d+)B\b"), r"\1 billion"),
+    (re.compile(r"(?<=\d)\s?(?:−\s?(?=\d)|[-–]\s?(?=[\d.]+\s?=))"), " minus "),
+    (re.compile(r"−"), "-"),
+    (re.compile(r"(?<=\d)(st|nd|rd|th|x)\s?[-–]\s?(?=\d)"), r"\1 to "),
+    (re.compile(r"(?<=\d)(?:x(?=\s[a-z])|\s?×(?!\s?\d)|\s?[x×]\s?(?=[\d.]+\s?=))"), " times "),
+    (re.compile(r"(?<=\d)(?<!\b0)\s?[x×]\s?(?=\d)"), " by "),
+    (re.compile(r"(?<=\d{4})–(?=\d)"), "-"),
+    (re.compile(r"(?<![\d/.-])(\d{1,3}(?:\.\d+)?)\s?[-–]\s?(\d{1,4}(?:\.\d+)?)(?![\d/-]|\.\d)"), r"\1 to \2"),
+    (re.compile(r"(?<=\d) s(?![\w'])"), " seconds"),
+    (re.compile(r"(°[CF])/(?=\d)"), r"\1, "),
+    (re.compile(r"(?<=\d) < | < (?=\d)"), " is less than "),
+    (re.compile(r"(?<=\d) > | > (?=\d)"), " is more than "),
     (re.compile(r"\s=\s"), " equals "),
-    (re.compile(r"²"), " squared"),
-    (re.compile(r"³"), " cubed"),
+    (re.compile(r"²|\^2(?!\d)"), " squared"),
+    (re.compile(r"³|\^3(?!\d)"), " cubed"),
+    (re.compile(r"\^(?=[\d-])"), " to the power of "),
     (re.compile(r"[–—]"), ", "),
 ]
-UNIT = re.compile(rf"((?<![\d.,/])1)?(?<=\d)\s?({'|'.join(map(re.escape, UNITS))})(?![\w/'’])")
+UNIT = re.compile(rf"((?<![\d.,/])1)?(?<=\d)\s?({'|'.join(map(re.escape, UNITS))})(?:/({'|'.join(PER)}))?(?![\w/'’])")
 PLURAL = re.compile(r"s\b")
 ABBREVIATION = re.compile(rf"(?<!\w)({'|'.join(map(re.escape, SHORT))})(?=\s+\w)")
-MARKS = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "…": "...", "\u00a0": " ", "\u2011": "-"})
+SUM = re.compile(rf"([{''.join(MONEY)}])\s?(\d+(?:[.,]\d+)*(?: [mb]illion)?)")
+TELEPHONE = re.compile(
+    r"(?<![\w+.-])(?:\+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{1,5}(?:[ .-]?\d{2,5}){1,4}"  # of any country
+    r"|(?:1[ .-]?)?\(\d{3}\) ?\d{3}[ .-]\d{4}|\d{3}[ .-]\d{3}[ .-]\d{4}|\d{3}-(?!\d\d00)\d{4}"  # of America
+    r"|0\d{2,4}(?: \d{3,4}){1,3})"
+    r"(?![\w-]|[.,]\d)"
+)
+RULER = re.compile(r"\b(?!(?:A|An|The|My|Your|His|Her|Our|Their)\b)([A-Z]\w*[a-z]) ([IVX]{2,})(?!\w)")
+GREEK = re.compile(r"(?<![^\W\d])[Α-ΡΣ-Ωα-ω](?!\w)")  # a letter of its own, no word
+SIGNS = {
+    "№": "No.", "÷": " divided by ", "±": " plus or minus ", "≈": " about ", "≠": " is not ", "≤": " at most ",
+    "≥": " at least ", "√": " the square root of ", "∞": " infinity ",
+}  # fmt: skip
+MARKS = str.maketrans(
+    {"‘": "'", "’": "'", "′": "'", "“": '"', "”": '"', "″": '"', "…": "...", "\u00a0": " ", "\u2011": "-"}
+    | {"µ": "μ", "\u2126": "Ω"}  # micro and ohm are letters, too
+    | {chr(0x2080 + digit): str(digit) for digit in range(10)}
+    | SIGNS
+)
 LETTERS = {
     "ß": "ss", "æ": "ae", "Æ": "Ae", "œ": "oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "ð": "th",
     "þ": "th",
@@ -84,9 +145,13 @@ def read_line(line: str) -> Speakable:
     """Return one line as it is read aloud (the library takes some 10 ms a sentence); MissingDependency without the library."""
     normalize_text = require("kitten_text_processing", extra="say").normalize_text
     line = _fold(line.translate(MARKS))
+    line = TELEPHONE.sub(_telephone, line)
     for pattern, words in RULES:
         line = pattern.sub(words, line)
     line = UNIT.sub(_unit, line)
+    line = SUM.sub(lambda found: f"{found[2]} {MONEY[found[1]]}", line)
+    line = RULER.sub(_ruler, line)
+    line = GREEK.sub(lambda found: f" {unicodedata.name(found[0]).split()[-1].lower()}", line)
     line = ABBREVIATION.sub(lambda found: SHORT[found[1]], line)
     parts = CAREFUL_END.split(line)  # the library's time grows faster than the length of what it reads
     line = " ".join(part if PLAIN.fullmatch(part) else normalize_text(part) for part in parts if part.strip())
@@ -96,10 +161,27 @@ def read_line(line: str) -> Speakable:
     return Speakable(line if any(c.isalnum() for c in line) else "", left_out)
 
 
+def _telephone(found: re.Match[str]) -> str:
+    """Return a telephone number digit by digit, its groups apart; with too few digits it is none."""
+    groups = re.findall(r"\d+", found[0])
+    if sum(map(len, groups)) < (9 if found[0].startswith("+") else 7):
+        return found[0]
+    return ("plus " if found[0].startswith("+") else "") + ", ".join(" ".join(group) for group in groups)
+
+
 def _unit(found: re.Match[str]) -> str:
     """Return a unit in words, as one of it behind a lone 1."""
-    words = UNITS[found[2]]
-    return f"1 {PLURAL.sub('', words, count=1)}" if found[1] else f" {words}"
+    words, per = UNITS[found[2]], f" per {PER[found[3]]}" if found[3] else ""
+    return (f"1 {PLURAL.sub('', words, count=1)}" if found[1] else f" {words}") + per
+
+
+def _ruler(found: re.Match[str]) -> str:
+    """Return a name and its Roman number: Henry VIII is the eighth, Chapter IV is four."""
+    name, number = found[1], ROMANS.get(found[2])
+    if number is None:
+        return found[0]
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10 if number // 10 != 1 else 0, "th")
+    return f"{name} {number}" if {name, name.removesuffix("s")} & COUNTED else f"{name} the {number}{ending}"
 
 
 def sentences(text: str, longest: int = LONGEST) -> Iterator[str]:

@@ -31,6 +31,30 @@ READ = {
     "https://www.example.com": "example dot com",
     "café — naïve… “Łódź”": 'cafe, naive... "Lodz"',
     "Hello, world. What is this?": "Hello, world. What is this?",
+    "Python 3.11.4 and v2.0, version v10": "Python three point eleven point four and version two point zero, version ten",
+    "Call (415) 555-2671 or +44 20 7946 0958.": "Call four one five, five five five, two six seven one or plus four four,"
+    " two zero, seven nine four six, zero nine five eight.",
+    "№ 5, № 6 and Nos. 7-8": "number five, number six and numbers seven to eight",
+    "500-1000 people, 1914–1918, 1.5–2.5 m, 1st-3rd": "five hundred to one thousand people, nineteen fourteen to nineteen"
+    " eighteen, one point five to two point five meters, first to third",
+    "$5-10 million, $1,500/month, US$5, ₹2 million, 2.5B": "five to ten million dollars, one thousand five hundred dollars"
+    " per month, five dollars, two million rupees, two point five billion",
+    "3x faster, 2x4, 1920×1080, 5 × 3 = 15, 2x + 1 = 5": "three times faster, two by four, nineteen twenty by ten eighty,"
+    " five times three equals fifteen, two x plus one equals five",
+    "−5, 3 − 1, 3 - 1 = 2, ±5, ≤ 3, 5 < 6, ~5": "minus five, three minus one, three minus one equals two,"
+    " plus or minus five, at most three, five is less than six, about five",
+    "9/11, 80/20, 10/10 and 4.5/5": "nine eleven, eighty twenty, ten out of ten and four point five out of five",
+    "16:9, 1:100, at 5:05, Genesis 1:1": "sixteen to nine, one to one hundred, at five o five, Genesis one one",
+    "Henry VIII's wives, Louis XXII, Chapter IV, Elizabeth I, Malcolm X": "Henry the eighth's wives, Louis the twenty second,"
+    " Chapter four, Elizabeth I, Malcolm X",
+    "5 MB/s, 5 µg, 1 tbsp, 30 s, the 90s, 5'10\", H₂O, 10^6": "five megabytes per second, five micrograms, one tablespoon,"
+    " thirty seconds, the nineties, five foot ten, H two O, ten to the power of six",
+    "2π and α-helix": "two pi and alpha-helix",
+    "AC/DC, I/O, w/ milk, c. 1500, p. 5, Fig. 3, etc. and so on": "AC DC, IO, with milk, circa fifteen hundred, page five,"
+    " Figure three, etcetera and so on",
+    "1 000 000 at example.com/v2/foo": "one million at example dot com slash v two slash foo",
+    "5/5/2024, 9/11/2001, 555-1234": "may fifth twenty twenty four, september eleventh two thousand one, five five five,"
+    " one two three four",
 }
 
 
