@@ -1,12 +1,16 @@
-"""Threads are chosen for a command that answers, on what is free; a user's own choice and a host program stay as they are."""
+"""How a command starts: threads are chosen on what is free, a user's own choice stays; Ctrl-C is no error from the first."""
 
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from echox import __version__
 from echox.commands import startup
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(("load", "threads"), [(0.1, 4), (0.9, 3), (2.6, 1), (40.0, 1)])
@@ -38,3 +42,15 @@ def test_importing_the_package_chooses_nothing():
     free = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}
     done = subprocess.run([sys.executable, "-c", code], env=free, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False False"
+
+
+def test_an_interrupt_during_the_first_imports_leaves_no_traceback(tmp_path):
+    (tmp_path / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    places = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    done = subprocess.run([sys.executable, "-m", "echox", "--version"], env=os.environ | places, capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
+def test_python_m_echox_is_the_command_line():
+    done = subprocess.run([sys.executable, "-m", "echox", "--version"], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (0, f"echox {__version__}\n")

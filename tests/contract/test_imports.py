@@ -11,7 +11,7 @@ released  assistant           whole systems
 translator
 eval
 commands
-cli
+cli  __main__
 """
 
 import ast
@@ -51,6 +51,7 @@ MAY_IMPORT = {
     | SIGNALS
     | {"models", "data", "prepare", "generate", "train", "released", "assistant", "translator", "eval", "serve"},
     "cli": {"errors", "commands", "__version__"},
+    "__main__": {"cli"},
 }
 NEVER = {"generate": {"asyncio"}, "serve": {"torch"}}
 
