@@ -13,7 +13,10 @@ Each message is one sentence that names the thing and says what to do; the comma
 """
 
 from importlib import import_module
+from textwrap import shorten
 from types import ModuleType
+
+LONGEST_REASON = 160  # characters of somebody else's message inside ours
 
 
 class EchoxError(Exception):
@@ -46,6 +49,14 @@ class Stopped(EchoxError):
 
 class MissingDependency(EchoxError):
     """Raised when an optional package is absent; the message holds the exact install line."""
+
+
+def reason_of(error: object) -> str:
+    """Return what somebody else's error says as a part of a sentence: one line, cut between words where it is long."""
+    return (
+        shorten(str(error).rstrip(". \n"), LONGEST_REASON, placeholder=" ...", break_on_hyphens=False)
+        or type(error).__name__
+    )
 
 
 def require(module: str, extra: str = "", install: str = "", own: tuple[str, ...] = ()) -> ModuleType:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from echox.errors import ModelError
+from echox.errors import ModelError, reason_of
 from echox.files import LLM_BYTES, resumable, sha256_of
 
 PUBLIC = "https://pypi.org/simple"
@@ -154,7 +154,7 @@ def _public(address: str) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    return " ".join(str(getattr(error, "reason", None) or error).split())[:160].rstrip(". ") or type(error).__name__
+    return reason_of(getattr(error, "reason", None) or error)
 
 
 @contextmanager

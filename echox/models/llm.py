@@ -17,7 +17,7 @@ from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 
-from echox.errors import ConfigError, ModelError, require
+from echox.errors import ConfigError, ModelError, reason_of, require
 from echox.files import JSON_BYTES, read_json, read_text
 from echox.models.bounds import Classes, Heads, Layers, Wide, Width, check_values
 from echox.models.io import CONFIG, Unfilled, check_tensors, read_config, read_settings
@@ -60,7 +60,7 @@ def check_llm(folder: str | Path) -> None:
     try:
         llm = _empty(folder, values)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, StrictDataclassError) as error:
-        raise ModelError(f"{folder / CONFIG} does not describe a causal LM ({_first_line(error)}).") from error
+        raise ModelError(f"{folder / CONFIG} does not describe a causal LM ({reason_of(error)}).") from error
     own = llm.state_dict()
     tied = set(llm.all_tied_weights_keys) if llm.config.tie_word_embeddings else set()
     files = WeightFiles(folder)
@@ -93,7 +93,7 @@ def load_tokenizer(folder: str | Path) -> Any:
         return tokenizer
     except Exception as error:  # tokenizers raises nothing more special
         raise ModelError(
-            f"{folder} holds no tokenizer ({_first_line(error)}): give a Hugging Face LLM folder."
+            f"{folder} holds no tokenizer ({reason_of(error)}): give a Hugging Face LLM folder."
         ) from error
 
 
@@ -193,7 +193,7 @@ def load_llm(folder: str | Path, place: Place = CPU, kind: Any = None, config: A
         llm = _load_any(folder, kind, options) if sizes is None else _load_llama(folder, sizes, options["dtype"])
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         raise ModelError(
-            f"{folder} holds no causal LM ({_first_line(error)}): give a Hugging Face LLM folder."
+            f"{folder} holds no causal LM ({reason_of(error)}): give a Hugging Face LLM folder."
         ) from error
     if not place.spread:
         llm.to(place.device)
@@ -246,7 +246,7 @@ def load_embeddings(folder: str | Path) -> torch.Tensor:
             if name == EMBEDDINGS:
                 return read().float()
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"{folder} cannot be read ({_first_line(error)}): download it again.") from error
+        raise ModelError(f"{folder} cannot be read ({reason_of(error)}): download it again.") from error
     raise ModelError(f"{folder} holds no tensor {EMBEDDINGS} in safetensors: give a Llama-like LLM folder.")
 
 
@@ -256,10 +256,6 @@ def _tensors(folder: Path) -> Iterator[tuple[str, Callable[[], torch.Tensor]]]:
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 - safe_open is not a mapping
                 yield name, partial(file.get_tensor, name)
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160].rstrip(". ")
 
 
 def token_pieces(tokenizer: Any, ids: list[int]) -> list[str]:
