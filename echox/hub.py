@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from echox.errors import ModelError, OutputError
+from echox.errors import ModelError, OutputError, reason_of
 from echox.files import locked, sha256_of, write_folder
 from echox.hub_source import LLM_VARIABLE, LlmSource, is_complete, write_marker
 
@@ -31,14 +31,14 @@ def resolve_model(name: str | Path) -> Path:
     if os.path.isdir(folder):
         return _checked_model(folder, str(folder))
     text = str(name)
-    if not _on_hub(text):
-        raise ModelError(
-            f"unknown model {text!r}: give {', '.join(SHIPPED)}, a model folder, or a hub name owner/model."
-        )
+    if not on_hub(text):
+        what = f"{text} does not exist" if "/" in text else f"unknown model {text!r}"
+        what = f"{text} is a file" if os.path.exists(text) else what
+        raise ModelError(f"{what}: give {', '.join(SHIPPED)}, a model folder, or a hub name owner/model.")
     return _checked_model(fetch_snapshot(text), text)
 
 
-def _on_hub(name: str) -> bool:
+def on_hub(name: str) -> bool:
     """Say whether a name reads `owner/name[@revision]` and is no path."""
     return name.count("/") == 1 and not name.startswith((".", "/", "~")) and not os.path.exists(name)
 
@@ -71,8 +71,9 @@ def fetch_snapshot(name: str, patterns: list[str] | None = None) -> Path:
     try:
         return Path(snapshot_download(repository, revision=revision or None, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        reason = " ".join(str(error).split())[:160].rstrip(". ")
-        raise ModelError(f"the hub did not give {name} ({reason}): give a local folder.") from error
+        raise ModelError(
+            f"{name} is no folder here and the hub did not give it ({reason_of(error)}): give a local folder."
+        ) from error
 
 
 def resolve_llm(source: "Mapping[str, Any] | LlmSource | None" = None, llm: str | Path | None = None) -> Path:
@@ -112,7 +113,7 @@ def another_llm(source: "Mapping[str, Any] | LlmSource | None", llm: str | Path)
     if os.path.isdir(folder):
         known = source is not None and copy_in(folder, LlmSource.parse(source)) is not None
         return folder if (folder / "config.json").is_file() and not known else None
-    return fetch_snapshot(str(llm), ["*.json", "*.safetensors", "*.model", "*.jinja"]) if _on_hub(str(llm)) else None
+    return fetch_snapshot(str(llm), ["*.json", "*.safetensors", "*.model", "*.jinja"]) if on_hub(str(llm)) else None
 
 
 def cache_folder() -> Path:

@@ -74,12 +74,19 @@ def test_an_unknown_model_is_one_sentence_that_says_what_there_is(name):
     with pytest.raises(ModelError) as caught:
         resolve_model(name) if name else resolve_model("nothing")
     assert "mini" in str(caught.value) and str(caught.value).endswith(".")
+    assert ("does not exist" in str(caught.value)) == ("/" in name)
 
 
 def test_a_hub_name_without_a_hub_is_one_sentence():
-    with pytest.raises(ModelError, match="someone/something") as caught:
+    with pytest.raises(ModelError, match="^someone/something is no folder here and the hub did not give it") as caught:
         resolve_model("someone/something")
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_is_no_model(tmp_path):
+    (tmp_path / "a.wav").touch()
+    with pytest.raises(ModelError, match="a.wav is a file: give mini"):
+        resolve_model(tmp_path / "a.wav")
 
 
 def test_the_llm_is_fetched_once_checked_and_kept(pip, dequantised, source):

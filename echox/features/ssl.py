@@ -21,8 +21,9 @@ from torch import nn
 from transformers import AutoFeatureExtractor, AutoModel, PreTrainedModel
 
 from echox.audio import SAMPLE_RATE
-from echox.errors import InputError, ModelError
+from echox.errors import InputError, ModelError, reason_of
 from echox.features.logmel import HOP, log_mel
+from echox.hub import on_hub
 
 WHISPER_HOP = 2 * HOP  # samples per Whisper frame: its second convolution has stride 2
 
@@ -57,8 +58,10 @@ class HiddenStates:
             model = AutoModel.from_pretrained(name, dtype=torch.float32)
             extractor = AutoFeatureExtractor.from_pretrained(name)
         except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ModelError(f"{name} is not a speech encoder that can be loaded ({reason}).") from error
+            reason = reason_of(error) if Path(name).is_dir() or on_hub(str(name)) else "there is no such folder"
+            raise ModelError(
+                f"{name} is not a speech encoder that can be loaded ({reason}): give the folder or the hub name of one."
+            ) from error
         if getattr(extractor, "sampling_rate", SAMPLE_RATE) != SAMPLE_RATE:
             raise ModelError(f"{name} expects {extractor.sampling_rate} Hz; give an encoder for {SAMPLE_RATE} Hz.")
         if not hasattr(model, "encoder") or not hasattr(model.encoder, "layers"):

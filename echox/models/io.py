@@ -117,7 +117,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Return a part's config.json; ModelError when it is missing or broken."""
     path = Path(folder) / CONFIG
     if not path.exists():
-        raise ModelError(f"{folder} is not a model part: {CONFIG} is missing; fetch the model again.")
+        what = f"{CONFIG} is missing" if path.parent.exists() else "it does not exist"
+        raise ModelError(f"{folder} is not a model part: {what}; check the path, or fetch the model again.")
     return read_settings(path)
 
 

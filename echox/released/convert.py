@@ -20,7 +20,7 @@ import torch
 from echox.errors import InputError
 from echox.files import JSON_BYTES, copy_file, read_text, write_text
 from echox.generate.model_config import MODEL_TYPE
-from echox.hub import resolve_model
+from echox.hub import on_hub, resolve_model
 from echox.models.io import read_config
 from echox.models.t2c import T2CConfig
 from echox.models.weights import SHARD_BYTES, WeightFiles, write_shards
@@ -32,6 +32,10 @@ from echox.text.echox_dialect import BEGIN, STOP_NAMES, EchoXTokens
 
 ORIGINAL = "original"
 NAMES = "tensors.json"
+CONVERTED = (
+    f"give a checkpoint folder ({' or '.join(KINDS)}) or its hub name owner/model, a vocoder g_* with --config, a HuBERT .pt or"
+    " a k-means .bin"
+)
 
 
 def convert_checkpoint(
@@ -83,7 +87,8 @@ def restore_checkpoint(source: str | Path, dest: str | Path) -> ReleasedConfig:
     """Write the released layout from our folder: the same tensors, bit for bit; ModelError, OutputError."""
     source, dest = Path(source), Path(dest)
     if not (source / ORIGINAL / NAMES).is_file():
-        raise InputError(f"{source} is not a folder that echox convert wrote: it has no {ORIGINAL}/{NAMES}.")
+        what = f"it has no {ORIGINAL}/{NAMES}" if source.exists() else "it does not exist"
+        raise InputError(f"{source} is not a folder that echox convert wrote ({what}): give one that it did.")
     config = ReleasedConfig.load(source / ORIGINAL)
     names = set(json.loads(read_text(source / ORIGINAL / NAMES, JSON_BYTES)))
     write_shards(dest, _back(source, names))
@@ -182,7 +187,9 @@ def kind_of(source: str | Path, config: Path | None = None) -> str:
     """Return what `source` is: checkpoint, ours, kmeans, vocoder or hubert; InputError when it is none of these."""
     path = Path(source)
     if not path.exists():
-        return "checkpoint"  # a hub name: resolve_model says if it is not
+        if on_hub(str(source)):
+            return "checkpoint"
+        raise InputError(f"{source} does not exist: {CONVERTED}.")
     if path.is_dir():
         if read_config(path).get("model_type") == MODEL_TYPE:
             return "ours"
@@ -194,7 +201,4 @@ def kind_of(source: str | Path, config: Path | None = None) -> str:
         return "vocoder"
     if path.suffix in (".pt", ".pth"):
         return "hubert"
-    raise InputError(
-        f"{path} is of no kind that can be converted: give a checkpoint folder ({' or '.join(KINDS)}), a vocoder g_* "
-        "with --config, a HuBERT .pt or a k-means .bin."
-    )
+    raise InputError(f"{path} is of no kind that can be converted: {CONVERTED}.")

@@ -108,3 +108,7 @@ def test_unusable_input_is_refused(tmp_path) -> None:
         HiddenStates(KINDS["hubert-group"](), layer=4)
     with pytest.raises(ModelError, match="is not a speech encoder"):
         HiddenStates.from_pretrained(tmp_path, layer=1)
+    with pytest.raises(
+        ModelError, match=r"nowhere is not .* \(there is no such folder\): give the folder or the hub name"
+    ):
+        HiddenStates.from_pretrained(tmp_path / "nowhere", layer=1)

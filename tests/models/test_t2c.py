@@ -102,6 +102,8 @@ def test_round_trip_and_strict_loading(tmp_path):
     (tmp_path / "t2c" / "model.safetensors").write_bytes(b"broken")
     with pytest.raises(ModelError):
         TextToCodec.load(tmp_path / "t2c")
+    with pytest.raises(ModelError, match="nowhere is not a model part: it does not exist; check the path"):
+        TextToCodec.load(tmp_path / "nowhere")
 
 
 def test_echo_starts_as_its_teacher(tmp_path):

@@ -229,7 +229,7 @@ def test_the_encoder_is_found_and_checked(folder, tmp_path):
     (copy / "g_00500000").unlink()
     with pytest.raises(ModelError, match="no vocoder in"):
         load(copy)
-    with pytest.raises(ModelError, match="unknown model"):
+    with pytest.raises(ModelError, match="nothing does not exist"):
         load(tmp_path / "nothing")
 
 
@@ -306,3 +306,8 @@ def test_the_command_line(folder, tmp_path):
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["config.json"]
     with pytest.raises(InputError, match="of no kind"):
         kind_of(folder / "tokenizer.json")
+    for options in ([], ["--to", "released"]):
+        result = runner.invoke(app, [str(tmp_path / "nowhere"), "-o", str(tmp_path / "n"), *options])
+        assert isinstance(result.exception, InputError) and not (tmp_path / "n").exists()
+        assert "nowhere" in str(result.exception) and "does not exist" in str(result.exception)
+        assert "unknown model" not in str(result.exception)

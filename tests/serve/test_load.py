@@ -8,7 +8,7 @@ from serve_players import Failing
 from typer.testing import CliRunner
 
 from echox.commands.eval import app
-from echox.errors import ConfigError, EndpointError
+from echox.errors import ConfigError, EndpointError, InputError
 from echox.eval.report.load_plot import draw_load
 from echox.eval.tasks.load import Load, Server, read_recordings, run_load
 from echox.serve.settings import Limits
@@ -74,5 +74,7 @@ def test_a_plan_and_recordings_must_be_some(tmp_path):
         Load(0, 1)
     with pytest.raises(ConfigError, match="no recordings"):
         read_recordings([tmp_path], 3)
+    with pytest.raises(InputError, match="nowhere does not exist"):
+        read_recordings([tmp_path / "nowhere"], 3)
     shutil.copyfile(next(Path("examples").rglob("*.wav")), tmp_path / "A.WAV")
     assert len(read_recordings([tmp_path], 3)) == len(read_recordings([tmp_path / "A.WAV"], 3)) == 1

@@ -25,7 +25,7 @@ from echox.errors import ConfigError, EndpointError, require
 from echox.eval.scorers.playback import Chunk, play
 from echox.eval.tables import Table
 from echox.files import write_text
-from echox.prepare.filters import SOUND_FILES, recordings_below
+from echox.prepare.filters import recordings_below
 
 RATE = 24_000  # of the wire
 SPOKEN_BYTES = RATE // 5  # of a question said in real time, that are sent together: 0.1 s
@@ -67,8 +67,7 @@ class Server:
 def read_recordings(paths: Sequence[Path], most: int) -> list[bytes]:
     """Return recordings, or those in folders, as PCM for the wire; InputError as in `load_audio`, ConfigError for none."""
     files = [file for path in paths for file in (recordings_below(path) if path.is_dir() else [path])]
-    spoken = [file for file in files if file.suffix.lower() in SOUND_FILES]
-    sounds = [to_pcm16(load_audio(file, RATE)) for file in spoken[:most]]
+    sounds = [to_pcm16(load_audio(file, RATE)) for file in files[:most]]
     if not sounds:
         raise ConfigError("no recordings were given to ask with: name files or folders of WAV, FLAC, OGG or MP3.")
     return sounds
