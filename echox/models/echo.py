@@ -35,17 +35,18 @@ class EchoConfig(T2CConfig):
 
 
 class EchoDecoder(Part[EchoConfig]):
-    """Denoising adapter and echo decoder."""
+    """Denoising adapter, where states are read, and echo decoder."""
 
     def __init__(self, config: EchoConfig, decoder: TextToCodec | None = None) -> None:
         """Build the part around `decoder`, or around one of its own."""
         super().__init__(config)
         H, I = config.llm_width, config.denoise_width
-        self.denoise = nn.Sequential(  # spec section 4.3, without its constant initialisation
-            nn.Linear(H, I), nn.ReLU(), nn.Dropout(config.denoise_dropout), nn.Linear(I, H)
-        )
-        if config.tokens and config.states:
-            self.gate = nn.Parameter(torch.zeros(()))
+        if config.states:
+            self.denoise = nn.Sequential(  # spec section 4.3, without its constant initialisation
+                nn.Linear(H, I), nn.ReLU(), nn.Dropout(config.denoise_dropout), nn.Linear(I, H)
+            )
+            if config.tokens:
+                self.gate = nn.Parameter(torch.zeros(()))
         self.t2c = decoder or TextToCodec(config)
 
     @classmethod
@@ -71,7 +72,8 @@ class EchoDecoder(Part[EchoConfig]):
         if config.shares_decoder and teacher is None:
             raise ModelError(f"{folder} shares the decoder of a T2C part: load it with that part.")
         shared = teacher if config.shares_decoder else None
-        return load_module(folder, lambda: cls(config, shared), absent=("t2c.",) if shared else ())
+        unused = () if config.states else ("denoise.",)  # older folders hold it all the same
+        return load_module(folder, lambda: cls(config, shared), absent=("t2c.",) if shared else (), skip=unused)
 
     def save(self, folder: str | Path) -> None:
         """Write adapter and decoder to `folder`; a shared decoder stays where it is."""

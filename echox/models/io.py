@@ -130,16 +130,18 @@ def read_settings(path: Path) -> dict[str, Any]:
     return settings
 
 
-def load_module(folder: str | Path, build: Callable[[], Module], absent: tuple[str, ...] = ()) -> Module:
+def load_module(
+    folder: str | Path, build: Callable[[], Module], absent: tuple[str, ...] = (), skip: tuple[str, ...] = ()
+) -> Module:
     """Return the module that `build` makes, filled from `folder`; nothing is allocated before the file fits its config.
 
     ModelError names the first missing, extra or misshapen tensor, or one that holds NaN or infinity. Exactly the tensors
-    whose names start with `absent` may be, and must be, absent from the file.
+    whose names start with `absent` may be, and must be, absent from the file; those that start with `skip` are passed over.
     """
     path = Path(folder) / WEIGHTS
     with Unfilled():
         with torch.device("meta"):
-            check_tensors(path, header_behind(read_header(path, PART_BYTES)), build().state_dict(), absent)
+            check_tensors(path, header_behind(read_header(path, PART_BYTES)), build().state_dict(), absent, skip)
         module = build()
     module.load_state_dict(read_weights(path), strict=False)
     return module

@@ -121,6 +121,25 @@ def test_echo_starts_as_its_teacher(tmp_path):
     assert EchoDecoder.load(tmp_path / "echo").config.denoise_width == 24
 
 
+def test_an_echo_decoder_without_states_has_no_adapter_and_older_folders_load(tmp_path):
+    teacher = decoder()
+    echo = EchoDecoder.from_t2c(teacher, denoise_width=24, tokens=True, states=False)
+    echo.save(tmp_path / "new")
+    held = set(echo.state_dict())
+    assert held == {f"t2c.{name}" for name in teacher.state_dict()}
+    older = EchoDecoder.from_t2c(teacher, denoise_width=24)
+    older.config.tokens, older.config.states = True, False  # what was written before
+    older.save(tmp_path / "old")
+    for name in ("new", "old"):
+        again = EchoDecoder.load(tmp_path / name)
+        assert set(again.state_dict()) == held and again.reads_tokens_alone
+        torch.testing.assert_close(again.t2c.head.weight, echo.t2c.head.weight, atol=1e-3, rtol=0)
+    older.config.states = True
+    with pytest.raises(ModelError, match="lacks tensor gate"):
+        older.save(tmp_path / "torn")
+        EchoDecoder.load(tmp_path / "torn")
+
+
 def test_an_echo_decoder_that_reads_tokens_says_what_its_teacher_says_until_it_is_trained(tmp_path):
     teacher = decoder().eval()
     echo = EchoDecoder.from_t2c(teacher, denoise_width=24, tokens=True).eval()

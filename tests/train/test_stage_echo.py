@@ -201,8 +201,10 @@ def test_what_the_decoder_reads_is_a_setting(stage_of):
         ("tokens=true", batch.embeddings[0]),
         ("tokens=false", torch.zeros_like(batch.embeddings[0])),
     ):
-        _, blind = stage_of("states=false", override)
+        recipe, blind = stage_of("states=false", override, f"out={recipe.out.parent / override}")
         assert torch.equal(blind.model.echo.positions(batch.batch.text[0], batch.embeddings[0]), position)
+        assert all(name.startswith("echo.t2c") for name in blind.names()[0])
+        assert EchoDecoder.load(train(blind, recipe.train, recipe.out)).reads_tokens_alone == recipe.tokens
     for contradiction in ("states=false", "letters=false"):
         with pytest.raises(ConfigError, match="leave states and letters true"):
             stage_of("keep_decoder=true", contradiction)
