@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from echox.commands import ask
 from echox.commands import eval_options as shared
+from echox.commands.options import Llm
 
 if TYPE_CHECKING:
     from echox.eval.tables import Table
@@ -58,7 +58,7 @@ def qa(
     seed: Annotated[int, typer.Option(help="Seed of every answer.")] = 0,
     max_seconds: Annotated[float | None, typer.Option(help="Longest spoken answer.")] = None,
     device: Device = "auto",
-    llm: ask.Llm = None,
+    llm: Llm = None,
     system: Annotated[str, typer.Option(help="Instruction sent to an endpoint with every question.")] = "",
     timeout: Annotated[float, typer.Option(help="Seconds an endpoint may take for one answer.")] = 120.0,
     retries: Annotated[int, typer.Option(help="How often a passing fault of an endpoint is tried again.")] = 3,
@@ -141,7 +141,7 @@ def hearing(
     limit: Annotated[int | None, typer.Option(help="Only the first N recordings of a condition or folder.")] = None,
     shard: shared.Shard = "0/1",
     device: Device = "auto",
-    llm: ask.Llm = None,
+    llm: Llm = None,
 ) -> None:
     """Print the word errors of what a model heard, beside a recogniser's, and whether it hears words in no speech."""
     from echox.eval.model_under_test import ModelChoice, load_subject
@@ -232,7 +232,7 @@ def speech(
     out: Out = Path("report"),
     limit: Annotated[int | None, typer.Option(help="Only the first N answers of every arm.")] = None,
     device: Device = "auto",
-    llm: ask.Llm = None,
+    llm: Llm = None,
 ) -> None:
     """Print opinion scores, word errors and signal checks of spoken answers, beside a reference voice if there is one."""
     from echox.eval.model_under_test import ModelChoice, load_subject
@@ -259,7 +259,7 @@ def ladder(
     out: Out = Path("report"),
     limit: Annotated[int | None, typer.Option(help="Only the first N texts.")] = None,
     device: Device = "auto",
-    llm: ask.Llm = None,
+    llm: Llm = None,
 ) -> None:
     """Print where words are lost on the way from a text to its speech: cutting, units, durations, T2C."""
     from echox.eval.model_under_test import ModelChoice, load_subject
@@ -287,7 +287,7 @@ def latency(
     warmup: Annotated[int, typer.Option(help="Questions asked once without measuring.")] = 2,
     live: shared.Live = False,
     device: Device = "auto",
-    llm: ask.Llm = None,
+    llm: Llm = None,
     system: Annotated[str, typer.Option(help="Instruction sent to an endpoint with every question.")] = "",
     timeout: Annotated[float, typer.Option(help="Seconds an endpoint may take.")] = 120.0,
 ) -> None:
@@ -346,7 +346,7 @@ def gap(
     limit: Limit = 50,
     out: Out = Path("report"),
     device: Device = "auto",
-    llm: ask.Llm = None,
+    llm: Llm = None,
 ) -> None:
     """Print whether states lie together by sound or by meaning, and draw it."""
     from echox.eval.model_under_test import ModelChoice, load_subject

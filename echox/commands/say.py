@@ -16,8 +16,10 @@ import numpy as np
 import typer
 
 from echox.audio import check_output, to_pcm16, wav_header, wav_writer
-from echox.commands import ask
+from echox.commands import answers
+from echox.commands.options import Device, Dtype, Json, Llm, MaxSeconds, Model, Seed, check_seconds, check_standard
 from echox.commands.progress import shown
+from echox.commands.recordings import STANDARD
 from echox.commands.sound import play
 from echox.errors import InputError
 from echox.files import read_text
@@ -37,37 +39,37 @@ def say(
     file: Annotated[Path | None, typer.Option("--file", "-f", help="Say what this UTF-8 text file holds.")] = None,
     output: Output = Path("speech.wav"),
     play_it: Annotated[bool, typer.Option("--play", help="Play it, too (needs the extra `audio`).")] = False,
-    as_json: ask.Json = False,
-    max_seconds: ask.MaxSeconds = None,
-    seed: ask.Seed = 0,
-    model: ask.Model = "mini",
-    llm: ask.Llm = None,
-    device: ask.Device = "auto",
-    dtype: ask.Dtype = None,
+    as_json: Json = False,
+    max_seconds: MaxSeconds = None,
+    seed: Seed = 0,
+    model: Model = "mini",
+    llm: Llm = None,
+    device: Device = "auto",
+    dtype: Dtype = None,
 ) -> None:
     """Speak a text of any length with the codec decoder and the vocoder alone: numbers, dates, units and money as words."""
-    ask.check_seconds(max_seconds)
+    check_seconds(max_seconds)
     if (text is None) == (file is None):
         raise typer.BadParameter("give a text, - or --file.", param_hint="TEXT")
-    if file == Path(ask.STANDARD):
-        text, file = ask.STANDARD, None
-    ask.check_standard(as_json, output)
-    name = text if text not in (None, ask.STANDARD) else str(file or "standard input")
-    with ask.refused(ask.json_error if as_json else ask.plain_error, name):
+    if file == Path(STANDARD):
+        text, file = STANDARD, None
+    check_standard(as_json, output)
+    name = text if text not in (None, STANDARD) else str(file or "standard input")
+    with answers.refused(answers.json_error if as_json else answers.plain_error, name):
         lines = _lines(text, file)
-        if output != Path(ask.STANDARD):
+        if output != Path(STANDARD):
             check_output(output)
         if play_it:
             play(None, 0)
-        assistant = ask.load_assistant(model, llm, device, dtype)
+        assistant = answers.load_assistant(model, llm, device, dtype)
         reply, seconds, left_out = _speak(assistant, lines, output, max_seconds, play_it)
     if left_out and not as_json:
         typer.echo(f"echox: left out, since this voice cannot say it: {left_out}", err=True)
     cut = " [cut at the limit]" if reply.finish == "length" else ""
     if as_json:
         more = {"audio_seconds": round(seconds, 4), "left_out": left_out}
-        typer.echo(ask.json_line(name, reply, output, assistant.load_seconds, **more))
-    elif output != Path(ask.STANDARD):
+        typer.echo(answers.json_line(name, reply, output, assistant.load_seconds, **more))
+    elif output != Path(STANDARD):
         typer.echo(f"speech: {output} ({seconds:.1f} s){cut}")
 
 
@@ -77,7 +79,7 @@ def _lines(text: str | None, file: Path | None) -> list[str]:
 
     if file is not None:
         text = read_text(file, TEXT_BYTES)
-    elif text == ask.STANDARD:
+    elif text == STANDARD:
         if sys.stdin is None or sys.stdin.isatty():
             raise InputError("there is nothing on standard input: send a text through a pipe.")
         content = sys.stdin.buffer.read(TEXT_BYTES + 1)
@@ -102,7 +104,7 @@ def _speak(
     whole = Reply("", "", None, rate)
     began = time.perf_counter()
     left_out: dict[str, None] = {}
-    with _standard_writer(rate) if output == Path(ask.STANDARD) else wav_writer(output, rate) as write:
+    with _standard_writer(rate) if output == Path(STANDARD) else wav_writer(output, rate) as write:
         for piece in _pieces(lines, left_out):
             left = None if limit is None else limit - samples / rate
             if left is not None and left * rate < 1:
@@ -149,7 +151,7 @@ def _standard_writer(rate: int) -> Iterator[Write]:
         out.write(pcm)
         out.flush()
 
-    with ask.standard_output() as out:
+    with answers.standard_output() as out:
         start = out.tell() if out.seekable() else None
         out.write(wav_header(rate))
         yield write

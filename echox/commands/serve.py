@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from echox.commands import ask
+from echox.commands.options import Device, Dtype, Llm
 from echox.errors import require
 
 
@@ -33,9 +33,9 @@ def serve(
     sessions: Annotated[int, typer.Option("--sessions", min=1, help="Open conversations, a process.")] = 64,
     requests_a_minute: Annotated[int, typer.Option("--requests-a-minute", min=0, help="Of one key; 0: any.")] = 0,
     drain_seconds: Annotated[float, typer.Option("--drain-seconds", help="For answers under way at the end.")] = 30.0,
-    llm: ask.Llm = None,
-    device: ask.Device = "auto",
-    dtype: ask.Dtype = None,
+    llm: Llm = None,
+    device: Device = "auto",
+    dtype: Dtype = None,
 ) -> None:
     """Serve models to OpenAI's clients (chat, speech, transcriptions, realtime) and, at /, a page to talk to them."""
     for package in ("fastapi", "uvicorn", "websockets", "prometheus_client"):
@@ -55,7 +55,7 @@ def serve(
     signed = {"secret": secret} if (secret := os.environ.get("ECHOX_SECRET")) else {}
     settings = Settings(
         tuple(model or ["mini"]),
-        str(llm) if llm else None,
+        llm,
         device,
         dtype,
         tuple(keys),

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from echox.commands import ask
+from echox.commands.options import Device, Dtype, Llm, Model
 from echox.commands.sound import device
 from echox.errors import EndpointError, InputError, OutputError, require
 
@@ -21,7 +21,7 @@ BLOCK = RATE // 25  # samples of the microphone sent at once
 
 
 def talk(
-    model: ask.Model = "mini",
+    model: Model = "mini",
     endpoint: Annotated[
         str, typer.Option("--endpoint", help="A server, http://host/v1; by default one is started.")
     ] = "",
@@ -30,9 +30,9 @@ def talk(
         bool, typer.Option("--headphones", help="Speaking interrupts; without them the answer would interrupt itself.")
     ] = False,
     turns: Annotated[int, typer.Option("--turns", min=0, help="End after so many answers; 0: with Ctrl-C.")] = 0,
-    llm: ask.Llm = None,
-    device_name: ask.Device = "auto",
-    dtype: ask.Dtype = None,
+    llm: Llm = None,
+    device_name: Device = "auto",
+    dtype: Dtype = None,
 ) -> None:
     """Talk with a model: it listens, answers aloud, and listens again."""
     for package in ("fastapi", "websockets"):
@@ -41,7 +41,7 @@ def talk(
     from echox.serve.here import served_here
     from echox.serve.settings import Settings
 
-    settings = Settings((model,), str(llm) if llm else None, device_name, dtype)
+    settings = Settings((model,), llm, device_name, dtype)
     with nullcontext(endpoint.removesuffix("/v1")) if endpoint else served_here(settings) as url:
         talker = Talker(Loudspeaker(loudspeaker), headphones, turns, typer.echo)
         typer.echo("listening; Ctrl-C ends", err=True)

@@ -10,29 +10,30 @@ from typing import Annotated, Any
 import typer
 
 from echox.audio import RECORDING_SECONDS, load_audio
-from echox.commands import ask
+from echox.commands import answers
+from echox.commands.options import SOUNDS, Device, Json, Llm, Model
 from echox.commands.recordings import expanded, shown, sound_of
 
 Beam = Annotated[int, typer.Option("--beam", min=1, max=100, help="Texts in view, for models that hear by CTC.")]
 
 
 def transcribe(
-    recordings: Annotated[list[str], typer.Argument(help=ask.SOUNDS)],
-    model: ask.Model = "mini",
-    as_json: ask.Json = False,
+    recordings: Annotated[list[str], typer.Argument(help=SOUNDS)],
+    model: Model = "mini",
+    as_json: Json = False,
     beam: Beam = 1,
-    device: ask.Device = "auto",
-    llm: ask.Llm = None,
+    device: Device = "auto",
+    llm: Llm = None,
 ) -> None:
     """Write down what is said; exit status 1 when a recording cannot be heard."""
-    show_error = ask.json_error if as_json else ask.plain_error
-    with ask.refused(show_error):
+    show_error = answers.json_error if as_json else answers.plain_error
+    with answers.refused(show_error):
         names = expanded(recordings)
         sounds = [sound_of(name) for name in names]
     names = [shown(name) for name in names]
-    ask.answer_each(
+    answers.answer_each(
         names,
-        [ask.attempt(partial(load_audio, sound, max_seconds=RECORDING_SECONDS)) for sound in sounds],
+        [answers.attempt(partial(load_audio, sound, max_seconds=RECORDING_SECONDS)) for sound in sounds],
         lambda: load_hearing(model, device, llm, beam),
         lambda hear, number: _answer(hear, names[number], sounds[number], as_json),
         show_error,
@@ -41,7 +42,7 @@ def transcribe(
 
 def load_hearing(model: str, device: str, llm: Any, beam: int) -> Any:
     """Return what writes down a recording: a translator's or an assistant's `transcribe`."""
-    with ask.loading(model):
+    with answers.loading(model):
         from echox.assistant import SpeechAssistant
         from echox.hub import resolve_model
         from echox.translator import SpeechTranslator, is_translator

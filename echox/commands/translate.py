@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from echox.audio import RECORDING_SECONDS, check_output, load_audio
-from echox.commands import ask
+from echox.commands import answers
+from echox.commands.options import Device, Dtype, Json, MaxSeconds, Output, Recordings, check_seconds, check_standard
 from echox.commands.recordings import STANDARD, expanded, is_pipe, shown, sound_of
 from echox.errors import ModelError
 
@@ -26,47 +27,47 @@ Beam = Annotated[int | None, typer.Option("--beam", min=1, max=100, help="Hypoth
 
 
 def translate(
-    recordings: ask.Recordings = None,
+    recordings: Recordings = None,
     model: Model = "",
     typed: Annotated[list[str] | None, typer.Option("--typed", help="Text to translate instead; repeat it.")] = None,
     to: Annotated[str, typer.Option("--to", help="speech, or text for models that write.")] = "speech",
-    output: ask.Output = None,
+    output: Output = None,
     out_dir: Annotated[Path | None, typer.Option("--out-dir", help="Folder for several translations.")] = None,
-    as_json: ask.Json = False,
+    as_json: Json = False,
     beam: Beam = None,
-    max_seconds: ask.MaxSeconds = None,
-    device: ask.Device = "auto",
-    dtype: ask.Dtype = None,
+    max_seconds: MaxSeconds = None,
+    device: Device = "auto",
+    dtype: Dtype = None,
 ) -> None:
     """Translate speech into speech, or speech and typed text into text; exit status 1 where there is no translation."""
-    ask.check_seconds(max_seconds)
+    check_seconds(max_seconds)
     model = model or (WRITER if to == "text" else SPEAKER)
     _check_usage(bool(recordings), bool(typed), to)
-    ask.check_standard(as_json, output)
+    check_standard(as_json, output)
     if to == "text" and (output or out_dir):
         raise typer.BadParameter("--to text prints: leave -o and --out-dir out.")
-    show_error = ask.json_error if as_json else ask.plain_error
-    with ask.refused(show_error):
+    show_error = answers.json_error if as_json else answers.plain_error
+    with answers.refused(show_error):
         names = expanded(recordings or []) + list(typed or [])
         places = plan(names, output, out_dir) if to == "speech" else [None] * len(names)
         given = names if typed else [sound_of(name) for name in names]
         if out_dir is not None:
-            ask.make_folder(out_dir)
+            answers.make_folder(out_dir)
     check = _check_typed if typed else _check
-    problems = [ask.attempt(check, one, place) for one, place in zip(given, places, strict=True)]
+    problems = [answers.attempt(check, one, place) for one, place in zip(given, places, strict=True)]
     names = names if typed else [shown(name) for name in names]
     options = {"beams": beam, "max_seconds": max_seconds}
 
     def answer(translator: Any, number: int) -> None:
         name, place = names[number], places[number]
         found = translator.translate(**{"typed" if typed else "sound": given[number]}, **options)
-        ask.refuse_unheard(name, found.finish)
+        answers.refuse_unheard(name, found.finish)
         if place is None:
             _show_text(found, {"typed": name} if typed else {"recording": name, "heard": found.heard}, as_json)
         else:
             _show_speech(found, name, place, translator.load_seconds, as_json)
 
-    ask.answer_each(names, problems, lambda: load_translator(model, device, dtype, to), answer, show_error)
+    answers.answer_each(names, problems, lambda: load_translator(model, device, dtype, to), answer, show_error)
 
 
 def _check_usage(spoken: bool, typed: bool, to: str) -> None:
@@ -86,12 +87,12 @@ def plan(names: list[str], output: Path | None, out_dir: Path | None) -> list[Pa
     if len(names) > 1 and not out_dir:
         raise typer.BadParameter(f"there are {len(names)} recordings: give --out-dir.")
     stems = ["translation" if is_pipe(name) else Path(name).stem or "translation" for name in names]
-    return ask.places_of(stems, names, output, out_dir, ("translation", "recording"))
+    return answers.places_of(stems, names, output, out_dir, ("translation", "recording"))
 
 
 def load_translator(model: str, device: str, dtype: str | None, to: str = "speech") -> Any:
     """Return the loaded translator."""
-    with ask.loading(model):
+    with answers.loading(model):
         from echox.translator import SpeechTranslator
 
         translator = SpeechTranslator.load(model, device=device, dtype=dtype)
@@ -127,12 +128,12 @@ def _show_text(found: "Translation", source: dict[str, str], as_json: bool) -> N
 def _show_speech(found: "Translation", name: str, place: Path, load_seconds: float, as_json: bool) -> None:
     to_pipe = str(place) == STANDARD
     if to_pipe and found.audio is not None:
-        ask.write_standard(found.audio, found.sample_rate)
+        answers.write_standard(found.audio, found.sample_rate)
     else:
         found.save(place)
     if as_json:
         more = {"text": found.text or None, "unit_words": found.unit_words}
-        typer.echo(ask.json_line(name, found, place, load_seconds, **more))
+        typer.echo(answers.json_line(name, found, place, load_seconds, **more))
         return
     cut = " [cut at the limit]" if found.finish == "length" else ""
     typer.echo(f"recording: {name}", err=to_pipe)

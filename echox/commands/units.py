@@ -147,7 +147,7 @@ def speak(
 ) -> None:
     """Speak units.jsonl files through a vocoder, one WAV a line."""
     from echox.audio import save_wav
-    from echox.commands.ask import make_folder
+    from echox.commands.answers import make_folder
     from echox.generate.parts import load_vocoder
 
     model = load_vocoder(Path(vocoder)).eval()

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from echox import cli
-from echox.commands import ask as ask_module
+from echox.commands import answers
 from echox.generate.fake import FakeAssistant
 
 
@@ -18,7 +18,7 @@ def loads(monkeypatch):
         seen.append(arguments)
         return FakeAssistant()
 
-    monkeypatch.setattr(ask_module, "load_assistant", load)
+    monkeypatch.setattr(answers, "load_assistant", load)
     return seen
 
 

@@ -15,7 +15,7 @@ import soundfile
 
 from echox import cli
 from echox.audio import save_wav
-from echox.commands import ask as ask_module
+from echox.commands import answers
 from echox.commands.ask import stem_of
 from echox.errors import ModelError
 
@@ -138,7 +138,7 @@ def test_a_model_that_does_not_load_is_one_sentence(run, tmp_path, monkeypatch):
     def fail(*_, **places):
         raise ModelError("unknown model 'huge': give mini.")
 
-    monkeypatch.setattr(ask_module, "load_assistant", fail)
+    monkeypatch.setattr(answers, "load_assistant", fail)
     assert run("ask", "--typed", "Why?") == (1, "", "echox: unknown model 'huge': give mini.\n")
     status, out, err = run("ask", "--typed", "Why?", "--json")
     assert (status, err, json.loads(out)["error"]) == (1, "", "unknown model 'huge': give mini.")
@@ -283,9 +283,9 @@ HERE = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
 PROGRAM = """
 import sys
 from echox import cli
-from echox.commands import ask
+from echox.commands import answers
 from echox.generate.fake import FakeAssistant
-ask.load_assistant = lambda *_, **places: FakeAssistant()
+answers.load_assistant = lambda *_, **places: FakeAssistant()
 sys.argv = ["echox", *sys.argv[1:]]
 cli.main()
 """

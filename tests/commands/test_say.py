@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from echox.audio import load_audio, wav_header
-from echox.commands import ask as ask_module
+from echox.commands import answers
 from echox.errors import ModelError
 from echox.generate.fake import WORD_SAMPLES
 
@@ -116,6 +116,6 @@ def test_a_model_that_does_not_load_is_one_sentence(run, tmp_path, monkeypatch):
     def fail(*_):
         raise ModelError("unknown model 'huge': give mini.")
 
-    monkeypatch.setattr(ask_module, "load_assistant", fail)
+    monkeypatch.setattr(answers, "load_assistant", fail)
     assert run("say", "Hello.") == (1, "", "echox: unknown model 'huge': give mini.\n")
     assert files(tmp_path) == []

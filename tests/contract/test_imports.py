@@ -22,6 +22,8 @@ from pathlib import Path
 
 import pytest
 
+from echox.cli import VERBS
+
 PACKAGE = Path(__file__).resolve().parents[2] / "echox"
 LOW = {"errors", "files", "audio", "hub", "config"}
 SIGNALS = {"features", "units", "text"}
@@ -116,6 +118,14 @@ def test_modules_import_in_no_circle():
     while free := {name for name, below in left.items() if not below & set(left)}:
         left = {name: below for name, below in left.items() if name not in free}
     assert not left, f"circles among {sorted(left)}"
+
+
+def test_verbs_import_no_other_verb():
+    verbs = {verb.target.partition(":")[0] for verb in VERBS.values()}
+    for name, below in graph().items():
+        assert name not in verbs or not below & verbs, (
+            f"{name} imports {below & verbs}: what verbs share stands beside them"
+        )
 
 
 HEAVY = ["torch", "transformers", "peft", "numba", "faiss", "scipy", "pandas", "soundfile", "soxr", "huggingface_hub"]
