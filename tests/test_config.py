@@ -23,7 +23,7 @@ def test_a_recipe_that_is_not_here_comes_from_the_package(tmp_path, monkeypatch)
         load.read_yaml("recipes/b.yaml")
 
 
-@pytest.mark.parametrize("override", ["a=[1", "a", "a.b=1"])
+@pytest.mark.parametrize("override", ["a=[1", "a", "=1", "a.b=1"])
 def test_overrides_that_cannot_be_read_are_named(tmp_path, override):
     (tmp_path / "r.yaml").write_text("a: 1")
     with pytest.raises(ConfigError, match="override"):
@@ -67,3 +67,43 @@ def test_a_seed_is_what_numpy_and_torch_both_take(stage, seed):
     with pytest.raises(ConfigError, match="seed"):
         load_recipe(f"recipes/debug/{stage}.yaml", [f"seed={seed}"])
     assert load_recipe(f"recipes/debug/{stage}.yaml", [f"seed={2**63 - 1}"]).seed == 2**63 - 1
+
+
+@pytest.mark.parametrize(
+    ("stage", "override", "sentence"),
+    [
+        ("t2c", "train.stps=2", "unknown key 'train.stps': choose from accumulate, "),
+        ("t2c", "train={stps: 2}", "unknown key 'train.stps': choose from accumulate, "),
+        ("t2c", "train={}", "train.steps is missing: give it a value."),
+        ("t2c", "train=5", "train is 5, and should be a group of settings."),
+        (
+            "t2c",
+            "train.steps=two",
+            "train.steps: 'two' should be a valid integer, unable to parse string as an integer.",
+        ),
+        (
+            "t2c",
+            "model.width=wide",
+            "model.width: 'wide' should be a valid integer, unable to parse string as an integer.",
+        ),
+        ("t2c", "data.corpora=5", "data.corpora is 5, and should be a list."),
+        ("t2c", "out=", "out is None, and should be a path."),
+        ("t2c", "train.steps.x=2", "override 'train.steps.x=2': steps is a value, not a group of settings."),
+        ("echo", "voiced.nope=1", "unknown key 'voiced.nope': choose from corpora, frames, units."),
+        ("textless", "tasks.x.nope=1", "unknown key 'tasks.x.nope': choose from cut, dropout, language, "),
+    ],
+)
+def test_a_wrong_override_is_one_sentence_of_recipe_key_and_value(stage, override, sentence):
+    recipe = f"recipes/debug/{stage}.yaml"
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(recipe, [override])
+    told = str(caught.value)
+    assert told.startswith(f"{recipe}: {sentence}") and told.endswith(".") and "\n" not in told
+
+
+def test_a_file_as_out_is_refused_before_anything_is_built(tmp_path):
+    (tmp_path / "file").touch()
+    for place in ("file", "file/deeper/run"):
+        with pytest.raises(ConfigError, match=r"^recipes/debug/t2c.yaml: out is .*file is a file: give a folder\.$"):
+            load_recipe("recipes/debug/t2c.yaml", [f"out={tmp_path / place}"])
+    assert load_recipe("recipes/debug/t2c.yaml", [f"out={tmp_path / 'new' / 'run'}"]).out == tmp_path / "new" / "run"

@@ -6,7 +6,8 @@ next to the code that reads it (see echox/train/stages.py).
 
 import os
 from pathlib import Path
-from typing import Any, Self
+from textwrap import shorten
+from typing import Any, Self, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
@@ -17,6 +18,11 @@ from echox.files import read_text
 RECIPE_BYTES = 100_000
 MOST_BRACKETS = 1000  # the time that YAML takes grows with the square of their depth
 MOST_VALUES = 100_000  # in one recipe, aliases followed
+WANTED = dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), "a group of settings") | {
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "path_type": "a path",
+}  # what pydantic calls by Python's names
 
 
 class Settings(BaseModel):
@@ -38,7 +44,7 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise ConfigError(f"{source}: {_explain(error, cls)}") from error
+            raise ConfigError(f"{source}: {_explain(error, cls, values)}") from error
 
 
 def known(*kinds: type) -> AfterValidator:
@@ -55,20 +61,36 @@ def known(*kinds: type) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _explain(error: ValidationError, root: type[BaseModel]) -> str:
-    """Turn pydantic's first complaint into one sentence."""
-    first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"])
-    if first["type"] != "extra_forbidden":
+def _explain(error: ValidationError, root: type[BaseModel], values: dict[str, Any]) -> str:
+    """Turn pydantic's first complaint about `values` into one sentence: a misspelt key before what lacks for it."""
+    first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+    kind, name = first["type"], _name_of(first["loc"], values)
+    given = shorten(repr(first["input"]), 60, placeholder=" ...")
+    if kind == "missing":
+        return f"{'.'.join(filter(None, (name, str(first['loc'][-1]))))} is missing: give it a value."
+    if kind in WANTED:
+        return f"{name} is {given}, and should be {WANTED[kind]}."
+    if kind != "extra_forbidden":
         message = first["msg"].removeprefix("Value error, ")
-        return f"{name or 'the recipe'}: {message[0].lower()}{message[1:]}."
+        message = message.replace("Input", given) if message.startswith("Input") else message[0].lower() + message[1:]
+        return f"{name or 'the recipe'}: {message}."
     model: type[BaseModel] = root
     for part in first["loc"][:-1]:
         field = model.model_fields.get(str(part))
-        annotation = field.annotation if field else None
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            model = annotation
+        kinds = (field.annotation, *get_args(field.annotation)) if field else ()
+        model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), model)
     return f"unknown key {name!r}: choose from {', '.join(sorted(model.model_fields))}."
+
+
+def _name_of(place: tuple[str | int, ...], values: Any) -> str:
+    """Return the dotted name of a place as far as `values` hold it: pydantic tells the kinds of value that it tried, too."""
+    names = []
+    for part in place:
+        held: Any = dict(enumerate(values)) if isinstance(values, list) else values
+        if isinstance(held, dict) and part in held:
+            names.append(str(part))
+            values = held[part]
+    return ".".join(names)
 
 
 def read_yaml(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> dict[str, Any]:
@@ -84,14 +106,14 @@ def read_yaml(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> 
         raise ConfigError(f"{path} is not a recipe: expected keys and values at the top.")
     for override in overrides:
         name, equals, text = override.partition("=")
-        if not equals:
+        if not equals or not name:
             raise ConfigError(f"override {override!r} is not key=value: write for example train.steps=10.")
         node = values
         *parents, last = name.split(".")
         for parent in parents:
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
-                raise ConfigError(f"override {override!r}: {parent} is a value, not a group of settings.")
+                raise ConfigError(f"{path}: override {override!r}: {parent} is a value, not a group of settings.")
         node[last] = _plain(text, f"override {override!r}")
     return values
 

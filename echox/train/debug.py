@@ -10,6 +10,7 @@ from typing import Any
 
 from echox.config.load import read_yaml
 from echox.train.run import run_recipe
+from echox.train.stages import load_recipe
 
 FOLDER, WORLD = Path("recipes/debug"), "out/debug"
 RECIPES = (
@@ -22,6 +23,7 @@ def make_missing(recipe: str | Path, overrides: Sequence[str], tell: Callable[[s
     """Make what a toy recipe reads, by the other toy recipes and the toy data; `tell` hears of each. Others: nothing."""
     if Path(recipe).parts[-3:-1] != FOLDER.parts:
         return
+    load_recipe(recipe, overrides)  # what is wrong with it is said first
     folder = Path(recipe).parent
     for path in _read(read_yaml(recipe, list(overrides))):
         if os.path.exists(path):

@@ -4,6 +4,7 @@ A stage module offers `Recipe` (a Settings class that holds `stage` and `out`) a
 `build(recipe) -> Stage` (trained by echox/train/loop.py) or `run(recipe) -> Path` (files to files).
 """
 
+import os
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -49,6 +50,10 @@ def stage_module(name: Any, source: str) -> ModuleType:
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
-    """Return the typed settings of the recipe's stage; ConfigError on any unknown stage, key or value."""
+    """Return the typed settings of the recipe's stage; ConfigError on any unknown stage, key or value, or a file as `out`."""
     values = read_yaml(path, tuple(overrides))
-    return stage_module(values.get("stage"), str(path)).Recipe.parse(values, str(path))
+    recipe: Any = stage_module(values.get("stage"), str(path)).Recipe.parse(values, str(path))
+    for place in (recipe.out, *recipe.out.parents):
+        if os.path.exists(place) and not os.path.isdir(place):  # unlike those of Path, no long name ends them
+            raise ConfigError(f"{path}: out is {recipe.out}, and {place} is a file: give a folder.")
+    return recipe

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import pytest
+
+from echox.errors import ConfigError
 from echox.train import debug, toy
 
 DEBUG = Path(__file__).parents[2] / "recipes" / "debug"
@@ -28,3 +31,10 @@ def test_what_a_toy_recipe_reads_is_made_first(tmp_path, monkeypatch):
     debug.make_missing(DEBUG / "t2c.yaml", (), told.append)
     debug.make_missing(DEBUG.parent / "mini" / "t2c.yaml", (), told.append)
     assert len(told) == 2
+
+
+def test_what_is_wrong_with_a_toy_recipe_is_said_before_anything_is_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="train.stps"):
+        debug.make_missing(DEBUG / "t2c.yaml", ["train.stps=2"], print)
+    assert not any(tmp_path.iterdir())
