@@ -284,12 +284,17 @@ def _share_held(notes: str, form: str, read: int, promised: int, file: BinaryIO)
     return 1.0
 
 
-def to_pcm16(samples: np.ndarray) -> bytes:
-    """Return float [samples] as 16-bit little-endian mono PCM, clipped to full scale; ValueError when not finite."""
+def as_int16(samples: np.ndarray) -> np.ndarray:
+    """Return float [samples] as int16, clipped to full scale; ValueError when not finite."""
     if not np.isfinite(samples).all():
         raise ValueError("samples hold NaN or infinity and cannot become 16-bit PCM")
     scaled = np.rint(np.asarray(samples, dtype=np.float64) * PCM16_SCALE)
-    return np.clip(scaled, -PCM16_SCALE, PCM16_SCALE - 1).astype("<i2").tobytes()
+    return np.clip(scaled, -PCM16_SCALE, PCM16_SCALE - 1).astype(np.int16)
+
+
+def to_pcm16(samples: np.ndarray) -> bytes:
+    """Return float [samples] as 16-bit little-endian mono PCM, clipped to full scale; ValueError when not finite."""
+    return as_int16(samples).astype("<i2", copy=False).tobytes()
 
 
 def from_pcm16(pcm: bytes) -> np.ndarray:

@@ -184,12 +184,12 @@ def window_samples(samples: int, window: int) -> int:
 
 def _in_pieces(waves: list[np.ndarray], decode: Callable[[list[np.ndarray]], list[str]]) -> list[str]:
     """Return the words of each wave, decoded in batches of pieces of like length, of at most 30 s each, cut at pauses."""
-    from echox.generate.ears import split_at_pauses
+    from echox.features.cuts import cut_at_pauses
 
     def audible(wave: np.ndarray) -> bool:
         return len(wave) >= SAMPLE_RATE // 20 and float(np.abs(wave).max()) > 1e-4
 
-    split = [split_at_pauses(np.asarray(wave, np.float32), FULL_WINDOW * SAMPLE_RATE) for wave in waves]
+    split = [cut_at_pauses(np.asarray(wave, np.float32), FULL_WINDOW * SAMPLE_RATE) for wave in waves]
     pieces = [(row, place, one) for row, some in enumerate(split) for place, one in enumerate(some) if audible(one)]
     pieces.sort(key=lambda piece: len(piece[2]))
     words: dict[tuple[int, int], str] = {}

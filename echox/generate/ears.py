@@ -17,6 +17,7 @@ import torch
 
 from echox.audio import SAMPLE_RATE
 from echox.errors import ModelError
+from echox.features.cuts import cut_at_pauses
 from echox.models.encoder import SpeechEncoder
 from echox.models.listener import Listener, ListenerConfig
 from echox.models.ragged import pad_right
@@ -27,7 +28,6 @@ TOKENIZER = "tokenizer.json"
 TAIL = SAMPLE_RATE // 2  # samples of silence after the last word: where a listener learns to stop
 WINDOW = SAMPLE_RATE  # windows are whole seconds: few shapes, which CPUs' kernels are prepared for once
 LONGEST = 28 * SAMPLE_RATE  # samples heard at once
-PAUSE = SAMPLE_RATE // 5  # samples over which a pause is looked for
 EDGE = SAMPLE_RATE // 10  # samples at the end of a sound that change when more of it comes
 
 
@@ -137,7 +137,7 @@ class AttentionEar:
 
     def hear(self, waves: list[np.ndarray], drafts: Drafts | None = None) -> list[Heard]:
         """See `Ear.hear`; more than 28 s are heard in pieces, cut at pauses."""
-        pieces = [split_at_pauses(wave) for wave in waves]
+        pieces = [cut_at_pauses(wave, LONGEST) for wave in waves]
         texts = iter(self.transcribe([piece for some in pieces for piece in some], drafts))
         words = [" ".join(text for _ in some if (text := next(texts))) for some in pieces]
         return [Heard(self.s2t.embed(encode(self.tokenizer, text)), text) for text in words]
@@ -175,15 +175,3 @@ def special_ids(tokenizer: Any, config: ListenerConfig) -> tuple[list[int], int]
 def fill_window(wave_S: np.ndarray) -> np.ndarray:
     """Return a wave with half a second of silence after it, up to a whole second."""
     return np.pad(wave_S, (0, TAIL + -(len(wave_S) + TAIL) % WINDOW)).astype(np.float32)
-
-
-def split_at_pauses(wave_S: np.ndarray, longest: int = LONGEST) -> list[np.ndarray]:
-    """Return a wave in pieces of at most `longest` samples, each cut where the last third of it is quietest."""
-    pieces = []
-    while len(wave_S) > longest:
-        first = longest * 2 // 3
-        energy = np.convolve(wave_S[first:longest].astype(np.float64) ** 2, np.ones(PAUSE), "valid")
-        cut = first + int(energy.argmin()) + PAUSE // 2
-        pieces.append(wave_S[:cut])
-        wave_S = wave_S[cut:]
-    return [*pieces, wave_S]

@@ -122,8 +122,8 @@ def transcribe_real(
     clips listed in `held_out.txt`.
     Raises InputError when the folder holds no recording.
     """
-    from echox.audio import SAMPLE_RATE, load_audio
-    from echox.prepare.speak import join_shards, pcm_of, save_shard
+    from echox.audio import SAMPLE_RATE, as_int16, load_audio
+    from echox.prepare.speak import join_shards, save_shard
 
     files = recordings_below(folder)
     if not files:
@@ -152,7 +152,7 @@ def transcribe_real(
             "split": "train",
             "log_probability": round(heard.log_probability, 4),
         }
-        said.append((pcm_of(wave), record))
+        said.append((as_int16(wave), record))
     if said:
         out.mkdir(parents=True, exist_ok=True)
         save_shard(out, 0, said, files=False)

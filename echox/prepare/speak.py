@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from echox.audio import SAMPLE_RATE, resample
+from echox.audio import PCM16_SCALE, SAMPLE_RATE, as_int16, resample, save_wav
 from echox.data.manifest import read_jsonl, write_jsonl, write_manifest
 from echox.errors import InputError
 from echox.files import write_file, write_text
@@ -90,7 +90,7 @@ class Speaker:
             rng = generator(self.corpus.seed, "perturb", row["id"])
             wave, done = perturb(wave, self.corpus.perturb, self.talkers(texts) if babbles else (), rng)
             facts["perturbed"] = done
-        pcm = pcm_of(wave)
+        pcm = as_int16(wave)
         record = {
             "id": row["id"],
             "samples": len(pcm),
@@ -107,11 +107,6 @@ class Speaker:
         return pcm, record
 
 
-def pcm_of(wave: np.ndarray) -> np.ndarray:
-    """Return float samples as int16, those beyond full scale clipped to it."""
-    return np.round(np.clip(wave, -1, 1) * 32767).astype(np.int16)
-
-
 def shards(rows: Sequence[Row], size: int) -> Iterator[tuple[int, Sequence[Row]]]:
     """Yield (number, rows) for consecutive groups of `size` rows."""
     for number, start in enumerate(range(0, len(rows), size)):
@@ -124,10 +119,8 @@ def save_shard(folder: Path, number: int, said: Sequence[tuple[np.ndarray, dict[
     records, start = [], 0
     for pcm, record in said:
         if files:
-            from echox.audio import save_wav
-
             place = {"audio": f"{record['id']}.wav"}
-            save_wav(folder / place["audio"], pcm.astype(np.float32) / 32767, record["sample_rate"])
+            save_wav(folder / place["audio"], pcm.astype(np.float32) / PCM16_SCALE, record["sample_rate"])
         else:
             place = {"audio": name, "start": start}
         records.append({"id": record["id"], **place, **record})

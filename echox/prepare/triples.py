@@ -18,13 +18,13 @@ import numpy as np
 import yaml
 from pydantic import Field
 
-from echox.audio import SAMPLE_RATE, load_audio
+from echox.audio import SAMPLE_RATE, as_int16, load_audio
 from echox.config.load import Settings
 from echox.config.record import Record, check_same, write_run
 from echox.errors import InputError
 from echox.files import LINES_BYTES, read_text
 from echox.prepare.pairs import table_rows
-from echox.prepare.speak import join_shards, pcm_of, save_shard, shards
+from echox.prepare.speak import join_shards, save_shard, shards
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ def said_by(one: Utterance, recipe: Recipe) -> tuple[np.ndarray, dict[str, Any]]
             raise InputError(f"{one.audio} ends before {one.id} begins at {one.offset:g} s: unpack the corpus again.")
     if not one.text or not one.translation or len(wave) > recipe.longest_seconds * SAMPLE_RATE:
         return None
-    pcm = pcm_of(wave)
+    pcm = as_int16(wave)
     facts = {"text": one.text, "translation": one.translation, "speaker": one.speaker, "split": recipe.split}
     return pcm, {"id": one.id, "samples": len(pcm), "sample_rate": SAMPLE_RATE} | facts
 

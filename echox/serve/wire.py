@@ -5,7 +5,7 @@ import binascii
 
 import numpy as np
 
-from echox.audio import from_pcm16
+from echox.audio import PCM16_SCALE, from_pcm16
 from echox.serve import g711
 from echox.serve.refusals import Refusal
 from echox.serve.sound import PHONE_RATE, RATE
@@ -34,7 +34,7 @@ def samples_of(data: bytes, form: str) -> np.ndarray:
     """Return raw sound as float32 [S] at `rate_of(form)`; half a sample at the end is dropped."""
     if form == "pcm16":
         return from_pcm16(data[: len(data) & ~1])
-    return g711.DECODE[form](data).astype(np.float32) / 32_768
+    return g711.DECODE[form](data).astype(np.float32) / PCM16_SCALE
 
 
 def decoded(text: object, param: str) -> bytes:

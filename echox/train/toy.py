@@ -19,7 +19,7 @@ from transformers import (
     WhisperModel,
 )
 
-from echox.audio import SAMPLE_RATE
+from echox.audio import SAMPLE_RATE, as_int16
 from echox.data.manifest import write_jsonl, write_manifest
 from echox.files import write_text
 
@@ -147,7 +147,7 @@ def write_corpus(folder: Path, rows: Iterable[dict], role: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     records, waves, start = [], [], 0
     for number, row in enumerate(rows):
-        wave = np.round(sound_of(row["text"], 1 + 0.02 * (number % 5)) * 32767).astype(np.int16)
+        wave = as_int16(sound_of(row["text"], 1 + 0.02 * (number % 5)))
         place = {"audio": "shard-00000.npy", "start": start, "samples": len(wave), "sample_rate": SAMPLE_RATE}
         records.append(row | place | {"role": role, "speaker": "tones", "split": "train"})
         waves.append(wave)

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from echox.errors import ModelError
-from echox.generate.ears import LONGEST, AttentionEar, fill_window, special_ids, split_at_pauses
+from echox.features.cuts import cut_at_pauses
+from echox.generate.ears import LONGEST, AttentionEar, fill_window, special_ids
 from echox.models.encoder import SpeechEncoder
 from echox.models.listener import Listener, ListenerConfig
 from echox.models.llm import load_text_tokenizer
@@ -42,15 +43,6 @@ def test_a_window_is_whole_seconds_with_silence_behind_the_words():
         assert not filled[samples:].any()
 
 
-def test_long_recordings_are_cut_where_they_are_quiet_and_nothing_is_lost():
-    wave = waves(70)[0]
-    wave[22 * 16_000 : 23 * 16_000] = 0
-    pieces = split_at_pauses(wave)
-    assert np.array_equal(np.concatenate(pieces), wave) and max(map(len, pieces)) <= LONGEST
-    assert 22 * 16_000 <= len(pieces[0]) <= 23 * 16_000
-    assert len(split_at_pauses(wave[:LONGEST])) == 1
-
-
 def test_heard_alone_as_in_company(ear):
     some = waves(0.7, 2.2, 1.4)
     together = ear.hear(some)
@@ -62,7 +54,7 @@ def test_heard_alone_as_in_company(ear):
 
 def test_a_long_recording_is_the_sum_of_its_pieces(ear):
     wave = waves(40)[0]
-    parts = [ear.hear([piece])[0].text for piece in split_at_pauses(wave)]
+    parts = [ear.hear([piece])[0].text for piece in cut_at_pauses(wave, LONGEST)]
     assert ear.hear([wave])[0].text == " ".join(part for part in parts if part)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from echox.audio import SAMPLE_RATE, load_audio, save_wav
+from echox.audio import PCM16_SCALE, SAMPLE_RATE, load_audio, save_wav
 from echox.data.manifest import read_jsonl
 from echox.errors import ConfigError, InputError
 from echox.eval.questions import Item, check_questions, read_questions, safe_name, take, write_questions
@@ -138,7 +138,7 @@ def make_set(
         for item in own:
             if not _place(folder, "clean", item).is_file():
                 pcm, _ = speaker.say({"id": item.id, "question": item.question}, ())
-                _save(_place(folder, "clean", item), pcm / 32767)
+                _save(_place(folder, "clean", item), pcm / PCM16_SCALE)
             advance(1)
     for condition in conditions[1:]:
         for item in own:
