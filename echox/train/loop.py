@@ -9,6 +9,7 @@ with the very weights. Processes and micro-batches share one stream of batches:
 """
 
 import json
+import logging
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -34,13 +35,15 @@ from echox.train.checkpoint import (
     trained_state,
 )
 from echox.train.dropout import use_cheap_masks
-from echox.train.flops import flops_per_token, peak_of, rates
+from echox.train.flops import bfloat16_costs, flops_per_token, peak_of, rates
 from echox.train.log import MetricsLog
 from echox.train.optim import OptimSettings, build_optimizer, clip_gradients, rate_at
 from echox.train.ranks import Ranks
 from echox.train.sharding import gather_in_place, is_cut, save_pieces, shard_model
 from echox.train.stage import Moves, Player, Stage, check_schedule, moving
 from echox.train.stop import StopFlag
+
+log = logging.getLogger(__name__)
 
 
 class TrainSettings(Settings):
@@ -154,6 +157,10 @@ def train(stage: Stage, settings: TrainSettings, out: Path, seed: int = 0, recip
             check_same(out, record, settings.allow)
         if settings.threads:
             torch.set_num_threads(settings.threads)
+        if settings.precision == "bf16" and ranks.device.type == "cpu" and (cost := bfloat16_costs()) > 1:
+            log.warning(
+                "bf16 takes %.1f times as long as float32 on this CPU: train.precision=fp32 is quicker here.", cost
+            )
         for module in (stage.model, *stage.frozen):
             module.to(ranks.device).requires_grad_(False)
         stage.model.train()
@@ -188,16 +195,16 @@ def check_shardable(stage: Stage, settings: TrainSettings) -> None:
 def _go_on(run: Run, checkpoints: Checkpoints, first: int) -> None:
     """Take the steps that are left, logging and saving; Stopped when told to end before the last."""
     stage, settings, ranks, out = run.stage, run.settings, run.ranks, checkpoints.out
-    with StopFlag() as stop, MetricsLog(out, settings.steps, first, writes=not ranks.rank) as log:
+    with StopFlag() as stop, MetricsLog(out, settings.steps, first, writes=not ranks.rank) as metrics:
         for step in range(first, settings.steps):
             numbers = timed_step(run, step)
             done = step + 1
             if stage.evaluate and stage.evaluate_every and (done % stage.evaluate_every == 0 or done == settings.steps):
                 numbers |= {f"eval/{name}": value for name, value in stage.evaluate().items()}
-            log.write(done, numbers, every=settings.log_every)
+            metrics.write(done, numbers, every=settings.log_every)
             stopping = ranks.sum([float(stop.requested)])[0] > 0
             if done % settings.save_every == 0 or done == settings.steps or stopping:
-                log.flush()
+                metrics.flush()
                 run.save(checkpoints, done)
             if stopping and done < settings.steps:
                 raise Stopped(f"{out} was stopped after step {done} of {settings.steps}: run it again to go on.")
