@@ -3,7 +3,8 @@
 Every note names the scorer, normaliser and judge. Knows nothing about models or HTML.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ FORM = "t2t-form"
 ORDER = ("t2t-off", "t2t", FORM, "s2t", "s2s", "teacher", "cascade")
 
 Items = Sequence[dict[str, Any]]
+_SEEDED = re.compile(r"-\d+( \w+)?$")
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,21 @@ def decimals(found: Interval, signed: bool = False) -> str:
     if not np.isfinite(found.value):
         return "-"
     return f"{found.value:{form}} [{found.low:{form}}, {found.high:{form}}]"
+
+
+def over_seeds(numbers: Mapping[str, float], note: str) -> list[Table]:
+    """Return mean, least and most of numbers whose names differ in a seed alone, as `arm-0 st` and `arm-1 st`; no table without."""
+    groups: dict[str, list[float]] = {}
+    for name, number in numbers.items():
+        if _SEEDED.search(name):
+            groups.setdefault(_SEEDED.sub(r"\1", name), []).append(number)
+    rows = [
+        (name, str(len(some)), f"{np.mean(some):.2f}", f"{min(some):.2f}", f"{max(some):.2f}")
+        for name, some in groups.items()
+    ]
+    if all(len(some) < 2 for some in groups.values()):
+        return []
+    return [Table("Over seeds", ("arm", "seeds", "mean", "least", "most"), tuple(rows), note)]
 
 
 def _row(cells: tuple[str, ...]) -> str:

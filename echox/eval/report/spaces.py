@@ -9,7 +9,7 @@ from echox.eval.model_under_test import marks_of
 from echox.eval.report.plots import COLOURS, new_figure, to_svg, write_figure
 from echox.eval.scorers.spaces import Place, Spaces, plane, umap_plane
 from echox.eval.tables import Table
-from echox.eval.tasks.three_tasks import TasksOptions, load_models, parse_tasks, read_spaces, run_tasks, spaces_table
+from echox.eval.tasks.three_tasks import TasksOptions, load_models, parse_tasks, read_spaces, run_tasks, spaces_tables
 
 
 def measure_tasks(
@@ -30,7 +30,7 @@ def measure_tasks(
         return tables
     spaces = [(name, read_spaces(pairs, one)) for name, one in models.items() if one.model.speech is not None]
     write_figure(how[0] / "spaces.svg", lambda: draw_spaces(spaces, tell), tell)
-    return [*tables, spaces_table(spaces)]
+    return [*tables, *spaces_tables(spaces)]
 
 
 def draw_spaces(models: Sequence[tuple[str, Spaces]], tell: Callable[[str], None]) -> str:

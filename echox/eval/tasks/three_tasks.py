@@ -23,7 +23,7 @@ from echox.eval.results import Results
 from echox.eval.scorers.spaces import Spaces, length_probe, modality_probe, retrieval
 from echox.eval.scorers.translation import bleu, chrf, compare
 from echox.eval.scorers.word_errors import errors_between
-from echox.eval.tables import Items, Table, by_arm, percent, pooled_rate, shared
+from echox.eval.tables import Items, Table, by_arm, over_seeds, percent, pooled_rate, shared
 from echox.generate.joint import JointTranslator
 from echox.generate.translation import Wanted
 
@@ -121,15 +121,18 @@ def tasks_tables(settings: dict[str, Any], items: Items) -> list[Table]:
     """Return scores by model and task, and each later model against the first on the tasks of both."""
     arms = {arm: sorted(mine, key=lambda one: one["id"]) for arm, mine in by_arm(items).items()}
     models = settings["model"].split(", ")
-    rows, note = [], ""
+    rows, note, numbers = [], "", dict[str, float]()
     for arm, mine in arms.items():
         if arm.endswith(" asr"):
             rows.append((arm, str(len(mine)), "-", "-", pooled_rate(mine, "word_edits", "words")))
+            numbers[arm] = 100 * sum(one["word_edits"] for one in mine) / max(1, sum(one["words"] for one in mine))
         else:
             score, letters = bleu(*_texts(mine)), chrf(*_texts(mine))
             note = f"{score.signature}; {letters.signature}; word errors of recognition alone"
             rows.append((arm, str(len(mine)), f"{score.score:.2f}", f"{letters.score:.1f}", "-"))
+            numbers[arm] = score.score
     found = [Table("Three tasks", ("arm", "n", "BLEU", "chrF", "WER %"), tuple(rows), note)]
+    found += over_seeds(numbers, "BLEU; of recognition (asr) word errors in %.")
     pairs = [(f"{name} {task}", f"{models[0]} {task}") for name in models[1:] for task in WRITTEN]
     pairs += [(f"{name} st", f"{models[0]} mt") for name in models]
     compared = [
@@ -168,11 +171,12 @@ def read_spaces(pairs: Sequence[SpokenPair], model: JointTranslator) -> Spaces:
     return Spaces(np.stack(means[0]), np.stack(means[1]), np.array(lengths[0]), np.array(lengths[1]))
 
 
-def spaces_table(models: Sequence[tuple[str, Spaces]]) -> Table:
-    """Return the probes and the retrieval of every model."""
-    rows = tuple(
-        (name, str(len(one.text_NW)), *(percent(measure(one)) for measure in (modality_probe, length_probe, retrieval)))
-        for name, one in models
-    )
+def spaces_tables(models: Sequence[tuple[str, Spaces]]) -> list[Table]:
+    """Return the probes and the retrieval of every model, and over seeds."""
+    measures = {"probe": modality_probe, "lengths": length_probe, "retrieval": retrieval}
+    found = {name: {kind: measure(one) for kind, measure in measures.items()} for name, one in models}
+    rows = [(name, str(len(one.text_NW)), *map(percent, found[name].values())) for name, one in models]
     note = "Fresh linear probes, five folds over sentences: speech or text? 50 % is chance; by length alone beside it."
-    return Table("Spaces", ("model", "n", "modality probe %", "length probe %", "retrieval %"), rows, note)
+    head = ("model", "n", "modality probe %", "length probe %", "retrieval %")
+    numbers = {f"{name} {kind}": 100 * one.value for name, mine in found.items() for kind, one in mine.items()}
+    return [Table("Spaces", head, tuple(rows), note), *over_seeds(numbers, "In %.")]

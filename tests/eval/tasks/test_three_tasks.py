@@ -20,6 +20,7 @@ from echox.eval.report.spaces import draw_spaces
 from echox.eval.report.summary import tables_of
 from echox.eval.results import read_results
 from echox.eval.scorers.spaces import Spaces, length_probe, modality_probe, plane, retrieval, umap_plane
+from echox.eval.tables import over_seeds
 from echox.eval.tasks.three_tasks import TasksOptions, parse_tasks, run_tasks
 from echox.generate.joint import JointTranslator
 from echox.models.hearing import Hearing
@@ -136,6 +137,13 @@ def test_the_command_measures_models_against_the_first(folder, pairs, tmp_path):
     assert (tmp_path / "spaces.svg").read_text().startswith("<svg")
     settings = json.loads((tmp_path / "tasks.jsonl").read_text().splitlines()[0])
     assert settings["weights"] == marks_of([str(folder / "text"), str(folder / "joint")])  # others are measured anew
+
+
+def test_seeds_of_an_arm_are_put_together():
+    numbers = {"none-0 st": 20.0, "none-1 st": 22.0, "s_align-0 st": 21.0, "mini-st st": 30.0}
+    (table,) = over_seeds(numbers, "")
+    assert table.rows == (("none st", "2", "21.00", "20.00", "22.00"), ("s_align st", "1", "21.00", "21.00", "21.00"))
+    assert not over_seeds({"none-0 st": 20.0, "mini-st st": 30.0}, "")
 
 
 def test_unknown_tasks_are_refused():
