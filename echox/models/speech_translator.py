@@ -4,7 +4,7 @@
                                                 └─► shrink: one vector a run ─norm─────────┐
     source tokens ─embeddings────────────────────────────────────────┐                     │
                                                                      ▼                     ▼
-                                                       the same transformer layers, each side with its own last norm
+                                                       the same transformer layers; last norm: each side's own, or one
                                                                      └──────► decoder ──► target tokens
 
 The text model is transformers' M2M100 (pre-norm, sinusoidal positions). The layers that read speech are
@@ -52,6 +52,7 @@ class TranslatorConfig(PreTrainedConfig):
     runs: Literal["states", "tokens"] = (
         "states"  # what a run becomes: its first state (the paper), or the embedding it expects
     )
+    last_norm: Literal["own", "shared"] = "own"  # of speech after the shared layers: its own (the paper), or text's
     mask_after_shrink: Flag = True  # False: padding after shrinking is attended to, as released (spec B2.1 step 5)
     source: Text = "en"
     target: Text = "es"
@@ -83,7 +84,7 @@ class Positioned:
 
 
 class SpeechSide(nn.Module):
-    """The parameters that only speech passes: linear, convolutions with gated linear units, two norms."""
+    """The parameters that only speech passes: linear, convolutions with gated linear units, norms."""
 
     def __init__(self, config: TranslatorConfig) -> None:
         super().__init__()
@@ -93,10 +94,8 @@ class SpeechSide(nn.Module):
             nn.Conv1d(W, 2 * W, config.kernel, stride=2, padding=config.kernel // 2) for _ in range(config.convolutions)
         )
         self.dropout = nn.Dropout(config.dropout)
-        self.run_norm = nn.LayerNorm(W)  # after shrinking
-        self.last_norm = nn.LayerNorm(W)  # after the shared layers
-        if config.runs == "tokens":
-            self.gate = nn.Parameter(torch.zeros(W))  # of the state beside the expected embedding
+        self.run_norm = nn.LayerNorm(W) if config.runs == "states" else None  # after shrinking
+        self.last_norm = nn.LayerNorm(W) if config.last_norm == "own" else None  # after the shared layers
 
     def forward(self, frames_BTD: torch.Tensor, lengths_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return states (B, T', W), zero beyond their lengths (B,): a row is the same alone and in any batch."""
@@ -150,7 +149,6 @@ class SpeechTranslatorModel(Part[TranslatorConfig]):
 
         The temperature of the paper's hard Gumbel-softmax does not change which token is best, so there is none here.
         """
-        assert self.speech is not None  # noqa: S101  it was heard
         logits = heard.logits_BTV.detach().float()
         if noise and self.config.runs == "states":  # what is expected is sure of nothing as it is
             logits = logits - torch.empty_like(logits).exponential_().log()
@@ -158,23 +156,22 @@ class SpeechTranslatorModel(Part[TranslatorConfig]):
         runs_BT = first_of_runs(tokens_BT, heard.frames_B)
         if self.config.runs == "tokens":
             return self._expected(heard, tokens_BT, runs_BT & (tokens_BT != BLANK))
+        assert self.speech is not None and self.speech.run_norm is not None  # noqa: S101  it was heard
         states_BNW, mask_BN = take_rows(heard.states_BTW, runs_BT)
         tokens_BN = take_rows(tokens_BT[..., None], runs_BT)[0][..., 0]
         mask_BN = mask_BN if self.config.mask_after_shrink else torch.ones_like(mask_BN)
         return Positioned(self.speech.run_norm(states_BNW), mask_BN, tokens_BN)
 
     def _expected(self, heard: Heard, tokens_BT: torch.Tensor, runs_BT: torch.Tensor) -> Positioned:
-        """Return for every wanted run the embedding that CTC expects where it speaks, its state behind a gate, and then the end.
+        """Return for every wanted run the embedding that CTC expects where it speaks, and then the end that text has.
 
-        Sure of its tokens and with the gate at zero, speech is to the shared layers what its transcript is.
+        Sure of its tokens, speech is to the shared layers what its transcript is.
         """
-        assert self.speech is not None  # noqa: S101  it was heard
         logits_BNV, mask_BN = take_rows(heard.logits_BTV, runs_BT)
         spoken = torch.arange(logits_BNV.shape[-1], device=mask_BN.device) != BLANK
         shares_BNV = logits_BNV.masked_fill(~spoken, -torch.inf).softmax(-1)
         scale = self.text.model.encoder.embed_tokens.embed_scale
         vectors_BNW = shares_BNV @ self.embeddings_VW * scale
-        vectors_BNW = vectors_BNW + self.speech.gate * self.speech.run_norm(take_rows(heard.states_BTW, runs_BT)[0])
         tokens_BN = take_rows(tokens_BT[..., None], runs_BT)[0][..., 0]
         tokens_BN = nn.functional.pad(tokens_BN.masked_fill(~mask_BN, PAD), (0, 1), value=PAD)
         counts_B1 = mask_BN.sum(1, keepdim=True)
@@ -189,7 +186,7 @@ class SpeechTranslatorModel(Part[TranslatorConfig]):
         return Positioned(heard.states_BTW, within(heard.frames_B, heard.states_BTW.shape[1]))
 
     def shared_layers(self, found: Positioned) -> Positioned:
-        """Return the states of speech after positions, the text encoder's own layers, and the norm of speech."""
+        """Return the states of speech after positions, the text encoder's own layers, and the last norm."""
         assert self.speech is not None  # noqa: S101  it was heard
         encoder = self.text.model.encoder
         if found.states_BNW.shape[1] > self.config.max_positions:
@@ -203,7 +200,8 @@ class SpeechTranslatorModel(Part[TranslatorConfig]):
         )
         for layer in encoder.layers:
             x_BNW = layer(x_BNW, mask)
-        return Positioned(self.speech.last_norm(x_BNW), found.mask_BN, found.tokens_BN)
+        norm = encoder.layer_norm if self.speech.last_norm is None else self.speech.last_norm
+        return Positioned(norm(x_BNW), found.mask_BN, found.tokens_BN)
 
     def logits(self, states: Positioned, targets_BS: torch.Tensor) -> torch.Tensor:
         """Return (B, S, V): what the decoder expects at every target position, given those before."""

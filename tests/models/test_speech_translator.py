@@ -113,16 +113,6 @@ def test_a_run_in_doubt_lies_between_its_tokens_and_learns_through_the_doubt(exp
     assert heard.logits_BTV.grad[0, 1].abs().sum() > 0 and heard.logits_BTV.grad[0, 1, BLANK] == 0
 
 
-def test_the_gate_lets_states_in(expecting):
-    heard = heard_of([[0, 5, 5, 6]])
-    before = expecting.shrink(heard).states_BNW
-    with torch.no_grad():
-        expecting.speech.gate.fill_(0.5)
-    more = expecting.shrink(heard).states_BNW - before
-    torch.testing.assert_close(more[0, :2], 0.5 * expecting.speech.run_norm(heard.states_BTW[0, [1, 3]]))
-    assert not more[0, 2].any()  # the end
-
-
 @pytest.mark.parametrize("kind", ["model", "expecting"])
 def test_an_utterance_is_the_same_alone_and_in_a_batch(kind, request):
     model = request.getfixturevalue(kind)
@@ -148,6 +138,18 @@ def test_speech_and_text_pass_the_very_same_layers(model):
     torch.testing.assert_close(
         3 * model.read(tokens, mask).states_BNW, model.shared_layers(Positioned(model.embed(tokens), mask)).states_BNW
     )
+
+
+def test_one_last_norm_of_both_sides_keeps_speech_where_text_is():
+    sizes = {**SIZES, "encoder_width": 8, "max_positions": 32}
+    model = SpeechTranslatorModel(TranslatorConfig(**sizes, last_norm="shared")).eval()
+    assert not [name for name, _ in model.speech.named_parameters() if "last_norm" in name]
+    with torch.no_grad():
+        model.text.model.encoder.layer_norm.weight.mul_(3)
+    tokens = torch.tensor([[5, 6, 7, 2]])
+    mask = torch.ones_like(tokens, dtype=torch.bool)
+    through = model.shared_layers(Positioned(model.embed(tokens), mask)).states_BNW
+    torch.testing.assert_close(model.read(tokens, mask).states_BNW, through)
 
 
 def test_the_table_is_one_for_ctc_and_both_ends(model):
