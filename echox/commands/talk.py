@@ -15,8 +15,8 @@ import typer
 from echox.commands.options import Device, Dtype, Llm, Model
 from echox.commands.sound import device
 from echox.errors import EndpointError, InputError, OutputError, require
+from echox.realtime import RATE, address_of, conversation, event_of
 
-RATE = 24_000  # samples per second of the wire, 16 bit
 BLOCK = RATE // 25  # samples of the microphone sent at once
 
 
@@ -42,11 +42,11 @@ def talk(
     from echox.serve.settings import Settings
 
     settings = Settings((model,), llm, device_name, dtype)
-    with nullcontext(endpoint.removesuffix("/v1")) if endpoint else served_here(settings) as url:
+    with nullcontext(endpoint) if endpoint else served_here(settings) as url:
         talker = Talker(Loudspeaker(loudspeaker), headphones, turns, typer.echo)
         typer.echo("listening; Ctrl-C ends", err=True)
         try:
-            asyncio.run(talker.run(f"{url.replace('http', 'ws', 1)}/v1/realtime?model={model}", key, microphone))
+            asyncio.run(talker.run(address_of(url, model), key, microphone))
         except KeyboardInterrupt:
             typer.echo("")
 
@@ -80,7 +80,6 @@ class Talker:
 
     async def run(self, address: str, key: str, sounddevice: Any) -> None:
         """Talk until the server closes or enough was answered; EndpointError where there is no server."""
-        client: Any = require("websockets", extra="serve")
         heard: asyncio.Queue[bytes] = asyncio.Queue()
         loop = asyncio.get_running_loop()
 
@@ -88,20 +87,13 @@ class Talker:
             loop.call_soon_threadsafe(heard.put_nowait, bytes(data))
 
         options = {"samplerate": RATE, "channels": 1, "dtype": "int16", "blocksize": BLOCK, "callback": recorded}
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
         try:
-            async with client.connect(address, additional_headers=headers, max_size=None) as socket:
-                first = json.loads(await socket.recv())
-                _check(first)
-                sound = {"input": {"transcription": {"model": "own"}}}
-                await socket.send(
-                    json.dumps({"type": "session.update", "session": {"type": "realtime", "audio": sound}})
-                )
+            async with conversation(address, key, {"transcription": {"model": "own"}}) as socket:
                 with sounddevice.RawInputStream(**options), self.speaker.stream:
                     sending = asyncio.ensure_future(self._send(socket, heard))
                     await self._receive(socket)
                     sending.cancel()
-        except (OSError, client.WebSocketException) as error:
+        except OSError as error:
             raise EndpointError(f"{address}: {error}.") from error
 
     async def _send(self, socket: Any, heard: "asyncio.Queue[bytes]") -> None:
@@ -114,9 +106,8 @@ class Talker:
 
     async def _receive(self, socket: Any) -> None:
         async for text in socket:
-            event = json.loads(text)
+            event = event_of(text)
             kind = event["type"]
-            _check(event)
             if kind == "input_audio_buffer.speech_started" and self.item and self.speaker.waiting:
                 ms = self.speaker.stop()
                 cut = {"item_id": self.item, "content_index": 0, "audio_end_ms": ms}
@@ -138,10 +129,3 @@ class Talker:
                     while self.speaker.waiting:
                         await asyncio.sleep(0.02)
                     return
-
-
-def _check(event: dict[str, Any]) -> None:
-    """Raise an EndpointError when the server says that something is wrong."""
-    if event["type"] == "error":
-        error = event["error"]["message"]
-        raise EndpointError(f"the server says: {error}")

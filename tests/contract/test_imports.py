@@ -9,6 +9,7 @@ objectives  data  prepare     losses; records and batches; corpora
 generate  train               answers; stages and their loop
 released  assistant           whole systems
 translator
+realtime                      a client's end of the wire
 eval
 commands
 cli  __main__
@@ -46,12 +47,14 @@ MAY_IMPORT = {
     "assistant": LOW | SIGNALS | {"models", "generate", "released"},
     "translator": LOW | SIGNALS | {"models", "generate", "assistant"},
     "serve": LOW | SIGNALS | {"assistant", "generate"},
+    "realtime": {"errors"},
     "eval": LOW
     | SIGNALS
-    | {"models", "data", "prepare", "generate", "assistant", "translator", "released"},  # prepare: measured voices
+    | {"models", "data", "prepare", "generate", "assistant", "translator", "released", "realtime"},
     "commands": LOW
     | SIGNALS
-    | {"models", "data", "prepare", "generate", "train", "released", "assistant", "translator", "eval", "serve"},
+    | {"models", "data", "prepare", "generate", "train", "released", "assistant", "translator", "eval", "serve"}
+    | {"realtime"},
     "cli": {"errors", "commands", "__version__"},
     "__main__": {"cli"},
 }

@@ -12,8 +12,7 @@ import base64
 import itertools
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,18 +20,18 @@ from typing import Any
 import numpy as np
 
 from echox.audio import load_audio, to_pcm16
-from echox.errors import ConfigError, EndpointError, require
+from echox.errors import ConfigError, EndpointError
 from echox.eval.scorers.playback import Chunk, play
 from echox.eval.tables import Table
 from echox.files import write_text
 from echox.prepare.filters import recordings_below
+from echox.realtime import RATE, address_of, conversation
 
-RATE = 24_000  # of the wire
 SPOKEN_BYTES = RATE // 5  # of a question said in real time, that are sent together: 0.1 s
 PATIENCE = 120.0  # seconds without an event after which an answer counts as lost
 SHARES = (50, 95, 99)
 NOTHING = {"first_audio": None, "total": 0.0, "audio_seconds": 0.0, "underruns": 0, "stalled": 0.0, "text": ""}
-UNTIMED = {"type": "realtime", "audio": {"input": {"turn_detection": None}}}
+UNTIMED = {"turn_detection": None}  # this client ends turns
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class Server:
     @property
     def address(self) -> str:
         """The address of its socket."""
-        return f"{self.endpoint.rstrip('/').replace('http', 'ws', 1)}/realtime?model={self.model}"
+        return address_of(self.endpoint, self.model)
 
 
 def read_recordings(paths: Sequence[Path], most: int) -> list[bytes]:
@@ -126,7 +125,7 @@ async def _visitor(
 ) -> None:
     await asyncio.sleep(after)
     try:
-        async with _connected(server) as socket:
+        async with conversation(server.address, server.key, UNTIMED) as socket:
             note(await _answer(socket, sound, load.live))
     except (OSError, EndpointError) as error:
         note(_failed(str(error)))
@@ -137,7 +136,7 @@ async def _talker(server: Server, load: Load, left: Any, sounds: Any, note: Call
     asking = next(left, None) is not None
     while asking:
         try:
-            async with _connected(server) as socket:
+            async with conversation(server.address, server.key, UNTIMED) as socket:
                 while asking:
                     one = await _answer(socket, next(sounds), load.live)
                     note(one)
@@ -146,23 +145,6 @@ async def _talker(server: Server, load: Load, left: Any, sounds: Any, note: Call
         except (OSError, EndpointError) as error:
             note(_failed(str(error)))
             asking = next(left, None) is not None
-
-
-@asynccontextmanager
-async def _connected(server: Server) -> AsyncIterator[Any]:
-    """Yield an open conversation in which the client ends turns; EndpointError when it is refused or breaks."""
-    client: Any = require("websockets", extra="serve")
-    headers = {"Authorization": f"Bearer {server.key}"} if server.key else {}
-    try:
-        async with client.connect(server.address, additional_headers=headers, max_size=None) as socket:
-            first = json.loads(await socket.recv())
-            if first["type"] == "error":
-                error = first["error"]["message"]
-                raise EndpointError(f"the server says: {error}")
-            await socket.send(json.dumps({"type": "session.update", "session": UNTIMED}))
-            yield socket
-    except client.WebSocketException as error:
-        raise EndpointError(f"{server.address}: {error}.") from error
 
 
 async def _answer(socket: Any, sound: bytes, live: bool) -> dict[str, Any]:

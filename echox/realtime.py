@@ -1,0 +1,41 @@
+"""A client's end of `/v1/realtime`: a conversation is opened, and its events read; it knows the wire, and nothing of servers."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from echox.errors import EndpointError, require
+
+RATE = 24_000  # samples a second of the wire, 16 bit
+
+
+def address_of(endpoint: str, model: str) -> str:
+    """Return the address of the socket of a server, `http://host` or `http://host/v1`."""
+    host = endpoint.rstrip("/").removesuffix("/v1").replace("http", "ws", 1)
+    return f"{host}/v1/realtime?model={model}"
+
+
+@asynccontextmanager
+async def conversation(address: str, key: str, listening: dict[str, Any]) -> AsyncIterator[Any]:
+    """Yield the socket of a conversation, its input set so; EndpointError when it breaks, OSError without a server."""
+    client: Any = require("websockets", extra="serve")
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    try:
+        async with client.connect(address, additional_headers=headers, max_size=None) as socket:
+            event_of(await socket.recv())
+            await socket.send(
+                json.dumps({"type": "session.update", "session": {"type": "realtime", "audio": {"input": listening}}})
+            )
+            yield socket
+    except client.WebSocketException as error:
+        raise EndpointError(f"{address}: {error}.") from error
+
+
+def event_of(text: str | bytes) -> dict[str, Any]:
+    """Return an event of the server; EndpointError when it says that something is wrong."""
+    event: dict[str, Any] = json.loads(text)
+    if event["type"] == "error":
+        error = event["error"]["message"]
+        raise EndpointError(f"the server says: {error}")
+    return event
