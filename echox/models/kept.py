@@ -16,6 +16,7 @@ import torch
 from echox.models.slots import Row, Slots
 
 LEAST = 8  # positions that are worth finding: a system text is
+EACH = 512  # positions kept for each row of `most`, on the whole
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,10 @@ class Read:
 
 
 class Kept:
-    """At most `most` rows, those that were used last, and as many drafts, the newest."""
+    """At most `most` rows, those that were used last, and as many drafts, the newest; of all together `most * EACH` positions.
+
+    Long conversations would else grow without end: the newest row and the newest draft are kept however long they are.
+    """
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -54,6 +58,13 @@ class Kept:
         kept = self.rows if one.begun is None else self.drafts
         left = [other for other in kept if other.shared(one.inputs_NW) < len(other.inputs_NW)]
         kept[:] = [*left, one][-self.most :] if self.most else []
+        while self.positions > self.most * EACH and (older := self.drafts[:-1] or self.rows[:-1]):
+            (self.drafts if older[0].begun else self.rows).pop(0)
+
+    @property
+    def positions(self) -> int:
+        """How many positions are kept."""
+        return sum(len(one.inputs_NW) for one in (*self.rows, *self.drafts))
 
     def find(self, row: Row) -> Slots | None:
         """Return slots of as many of the row's first inputs as were read before, all but the last at most; None for few."""

@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from transformers import NoRepeatNGramLogitsProcessor
+from transformers import DynamicCache, NoRepeatNGramLogitsProcessor
 
 from echox.errors import ConfigError, ModelError
 from echox.models.decoding import OVERFLOW, Batch, Line, alone, choose, decode
-from echox.models.kept import Kept
+from echox.models.kept import EACH, Begun, Kept, Read
 from echox.models.llama import Llama, LlamaConfig
 from echox.models.sampling import GREEDY, Sampling, repeats
-from echox.models.slots import Row, prefill, resume, step
+from echox.models.slots import Row, Slots, prefill, resume, step
 
 WIDTH, WORDS = 16, 30
 
@@ -262,3 +262,23 @@ def test_an_answer_begun_in_silence_is_gone_on_with():
     others += [line(7, sampling=Sampling(temperature=1.0)), Line(row, (), lambda said: False)]
     others += [line(7, Row(row.inputs_NW, seen_N=torch.ones(20, dtype=torch.bool)))]
     assert not any(batch.begun(other) for other in others) and not any(other.said for other in others)
+
+
+def test_what_is_kept_does_not_grow_with_the_conversation():
+    def read(length, draft=False):
+        inputs_NW = torch.randn(length, 4)
+        slots = Slots(DynamicCache(), torch.ones(1, length, dtype=torch.bool), torch.tensor([length]), True)
+        return Read(inputs_NW, slots, Begun(length, "way", []) if draft else None)
+
+    kept = Kept(3)
+    rows = [read(EACH) for _ in range(3)]
+    for row in rows:
+        kept.put(row)
+    assert kept.rows == rows  # as many as may be
+    drafts = [read(EACH // 2, draft=True) for _ in range(3)]
+    for draft in drafts:
+        kept.put(draft)
+    assert kept.drafts == drafts[1:] and kept.rows == rows[1:] and kept.positions <= 3 * EACH
+    long = read(9 * EACH)
+    kept.put(long)
+    assert kept.rows == [long] and kept.drafts == drafts[2:]  # the newest of both, however long
