@@ -122,10 +122,13 @@ class Attention(nn.Module):
         q, k = rotate(q, *turns), rotate(k, *turns)
         if cache is not None:
             k, v = cache.update(k, v, self.layer)
+        if q.shape[2] == 1:  # the heads of a group are queries of one head: nothing is repeated
+            q = q.view(*k.shape[:2], self.groups, self.head_width)
+            return self.o_proj(scaled_dot_product_attention(q, k, v, attn_mask=mask).reshape(len(q), 1, -1))
         if mask is not None and self.groups > 1:
             k, v = k.repeat_interleave(self.groups, 1), v.repeat_interleave(self.groups, 1)
         found_BHND = scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=mask is None and q.shape[2] > 1, enable_gqa=mask is None
+            q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=mask is None
         )
         return self.o_proj(found_BHND.transpose(1, 2).flatten(2))
 

@@ -7,7 +7,9 @@
 A decoder is any Hugging Face body that takes `inputs_embeds`. Rows are padded on the left, every row counts its own places, so a
 row is read the same alone and in any company.
 
-Legend: B rows, N positions, W decoder width.
+Keys and values lie in buffers with room behind them, so that a step writes its own place and copies nothing.
+
+Legend: B rows, H heads of keys, N positions, W decoder width.
 """
 
 from collections.abc import Sequence
@@ -20,6 +22,8 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from echox.models.ragged import pad_left
+
+ROOM = 64  # places by which buffers are lengthened at least, else by a quarter
 
 
 @dataclass
@@ -90,12 +94,43 @@ def _grown(x: torch.Tensor, length: int, dim: int) -> torch.Tensor:
     return nn.functional.pad(x, (0, 0) * (x.ndim - 1 - dim) + (length - x.shape[dim], 0))
 
 
-def _cache(layers: list[Any]) -> DynamicCache:
+class _Layer(DynamicLayer):
+    """Keys and values of a layer, as views of what is written so far of their buffers (B, H, N and room, width)."""
+
+    buffers: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Return all keys and values after those of new places, which are written behind them."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        done, new = self.get_seq_length(), (key_states, value_states)
+        count = done + key_states.shape[2]
+        if self.buffers is None or count > self.buffers[0].shape[2]:
+            size = count + max(ROOM, count // 4)
+            self.buffers = (
+                _lengthened(self.keys, key_states, done, size),
+                _lengthened(self.values, value_states, done, size),
+            )
+        for buffer, states in zip(self.buffers, new, strict=True):
+            buffer[:, :, done:count] = states
+        self.keys, self.values = (buffer[:, :, :count] for buffer in self.buffers)
+        return self.keys, self.values
+
+
+def _lengthened(old: torch.Tensor, like: torch.Tensor, done: int, size: int) -> torch.Tensor:
+    """Return a buffer of `size` places that begins with what is `done` of the old one."""
+    buffer = like.new_empty(*like.shape[:2], size, like.shape[3])
+    if done:
+        buffer[:, :, :done] = old
+    return buffer
+
+
+def _cache(layers: Sequence[Any] = ()) -> DynamicCache:
+    """Return a cache that holds copies of these keys and values of every layer."""
     cache = DynamicCache()
-    for keys, values in layers:
-        layer = DynamicLayer()
-        layer.update(keys, values)
-        cache.layers.append(layer)
+    cache.layer_class_to_replicate = _Layer
+    for number, (keys, values) in enumerate(layers):
+        cache.update(keys, values, number)
     return cache
 
 
@@ -111,7 +146,7 @@ def prefill(body: Any, rows: Sequence[Row]) -> tuple[Slots, torch.Tensor]:
         places = [row.places_N if row.places_N is not None else torch.arange(len(row.inputs_NW)) for row in rows]
         places_BN = pad_left([one.to(real_BN.device) for one in places])[0]
     following = [int(n) if row.next_place is None else row.next_place for row, n in zip(rows, lengths_B, strict=True)]
-    slots = Slots(DynamicCache(), seen_BN, torch.tensor(following, device=real_BN.device), bool(seen_BN.all()))
+    slots = Slots(_cache(), seen_BN, torch.tensor(following, device=real_BN.device), bool(seen_BN.all()))
     return _run(body, slots, inputs_BNW, places_BN)
 
 

@@ -6,7 +6,7 @@
 The answer whose listener would run out of sound first goes first, so that nobody's speech breaks off for somebody else's, and an
 answer that has not begun goes before one that has sound to spare: while anybody's sound may end within a second, those who have
 more stand still. Whoever needs a token waits; once all who go do, the engine makes one for each in a step. A question that is still
-being asked is overheard only while nothing else is to be done.
+being asked is overheard only while nothing else is to be done. When nobody has asked for a while, memory is given back.
 """
 
 import logging
@@ -18,12 +18,14 @@ from collections.abc import Callable, Iterator
 
 from echox.generate.engine import Ask, Engine
 from echox.generate.types import WAIT, Piece
+from echox.serve.memory import give_back
 from echox.serve.refusals import busy
 
 log = logging.getLogger("echox.serve")
 UNREAD = 64  # pieces that may lie unread before an answer waits for its reader
 SPARE_SECONDS = 1.0  # of sound in hand, with which an answer gives way to those that have less
 READ_SECONDS = 0.2  # in which a reader reads one piece of text
+REST_SECONDS = 2.0  # without a question, after which memory is given back
 Deliver = Callable[["Piece | Exception | None"], None]  # None: the answer is over
 
 
@@ -74,7 +76,7 @@ class Worker:
         self.changed = threading.Condition()
         self.waiting: deque[Job] = deque()
         self.active: list[Job] = []
-        self.closed = False
+        self.closed = self.stirred = False  # stirred: something was done since memory was given back
         self.thread = threading.Thread(target=self._run, name="model", daemon=True)
         self.thread.start()
 
@@ -119,6 +121,9 @@ class Worker:
 
     def _run(self) -> None:
         while not self.closed:
+            if self._rests():
+                give_back()
+                self.stirred = False
             job = self._next()
             if job is not None:
                 self._advance(job)
@@ -126,6 +131,15 @@ class Worker:
                 self.engine.step()
         for job in [*self.active, *self.waiting]:
             _end(job)
+
+    def _rests(self) -> bool:
+        """Wait a while for a question where there is none, and say whether none came."""
+
+        def called() -> bool:
+            return bool(self.active or self.waiting or self.closed)
+
+        with self.changed:
+            return self.stirred and not called() and not self.changed.wait_for(called, REST_SECONDS)
 
     def _next(self) -> Job | None:
         """Return the answer due first of those that go on now; None when all of them wait for a step, or once closed."""
@@ -155,6 +169,7 @@ class Worker:
 
     def _advance(self, job: Job) -> None:
         """Make one piece of an answer and deliver it; an answer that fails ends alone."""
+        self.stirred = True
         try:
             if job.pieces is None:
                 job.pieces = self.engine.open(job.ask)

@@ -258,6 +258,18 @@ def test_closing_ends_what_is_under_way():
         submit(worker, Ask(typed="late"))
 
 
+def test_memory_is_given_back_once_when_nobody_has_asked_for_a_while(working, monkeypatch):
+    monkeypatch.setattr("echox.serve.worker.REST_SECONDS", 0.05)
+    rested = queue.Queue()
+    monkeypatch.setattr("echox.serve.worker.give_back", lambda: rested.put(len(worker.active)))
+    worker = working(FakeAssistant())
+    for _ in range(2):
+        drained(submit(worker, Ask(typed="Hi"))[1])
+        assert rested.get(timeout=10) == 0
+        with pytest.raises(queue.Empty):
+            rested.get(timeout=0.2)
+
+
 def test_a_loaded_models_own_stream_takes_what_the_worker_gives():
     """The real class, not a player: a parameter of another name or kind would fail every second turn of a conversation."""
     from echox.assistant import SpeechAssistant, _read_turn
