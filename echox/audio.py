@@ -231,9 +231,13 @@ def _container_blocks(file: BinaryIO, kind: str, frames: int) -> Iterator[np.nda
 
     file.seek(0)
     with av.open(file, "r", format=kind) as container:
-        plain = av.AudioResampler("fltp")
-        for frame in container.decode(container.streams.audio[0]):
+        track = container.streams.audio[0]
+        plain, first = av.AudioResampler("fltp", rate=int(track.rate)), None
+        for frame in container.decode(track):
             for block in plain.resample(frame):
+                first = first or (block.sample_rate, block.layout.name)
+                if (block.sample_rate, block.layout.name) != first:
+                    raise ValueError("its sample rate or its channels change midway")
                 yield block.to_ndarray().T[:frames]
                 frames -= block.samples
                 if frames <= 0:

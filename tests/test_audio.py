@@ -262,6 +262,16 @@ def encoded(path, codec, container, samples, rate=48_000):
     return path
 
 
+@pytest.mark.parametrize("rate, channels", [(24_000, 1), (48_000, 2)])
+def test_a_recording_whose_rate_or_channels_change_midway_is_refused(tmp_path, rate, channels):
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(24_000) / 48_000)
+    first = encoded(tmp_path / "a.aac", "aac", "adts", tone)
+    second = encoded(tmp_path / "b.aac", "aac", "adts", np.stack([tone] * channels, axis=1).squeeze(), rate)
+    (tmp_path / "both.aac").write_bytes(first.read_bytes() + second.read_bytes())
+    with pytest.raises(InputError, match="both.aac cannot be read as audio .*change midway"):
+        load_audio(tmp_path / "both.aac")
+
+
 @pytest.mark.parametrize(
     ("name", "codec", "container"), [("a.m4a", "aac", "mp4"), ("a.aac", "aac", "adts"), ("a.webm", "libopus", "webm")]
 )
