@@ -95,7 +95,10 @@ def _grown(x: torch.Tensor, length: int, dim: int) -> torch.Tensor:
 
 
 class _Layer(DynamicLayer):
-    """Keys and values of a layer, as views of what is written so far of their buffers (B, H, N and room, width)."""
+    """Keys and values of a layer, as views of what is written so far of their buffers (B, H, N and room, width).
+
+    What a cache begins with may belong to others: it has no buffers, and is copied before anything is written behind it.
+    """
 
     buffers: tuple[torch.Tensor, torch.Tensor] | None = None
 
@@ -126,11 +129,14 @@ def _lengthened(old: torch.Tensor, like: torch.Tensor, done: int, size: int) -> 
 
 
 def _cache(layers: Sequence[Any] = ()) -> DynamicCache:
-    """Return a cache that holds copies of these keys and values of every layer."""
+    """Return a cache of these keys and values of every layer; nothing is written into them, and they take no room before a step."""
     cache = DynamicCache()
     cache.layer_class_to_replicate = _Layer
-    for number, (keys, values) in enumerate(layers):
-        cache.update(keys, values, number)
+    for keys, values in layers:
+        layer = _Layer()
+        layer.lazy_initialization(keys, values)
+        layer.keys, layer.values = keys, values
+        cache.layers.append(layer)
     return cache
 
 

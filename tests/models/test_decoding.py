@@ -9,7 +9,7 @@ from echox.models.decoding import OVERFLOW, Batch, Line, alone, choose, decode
 from echox.models.kept import EACH, Begun, Kept, Read
 from echox.models.llama import Llama, LlamaConfig
 from echox.models.sampling import GREEDY, Sampling, repeats
-from echox.models.slots import Row, Slots, prefill, resume, step
+from echox.models.slots import ROOM, Row, Slots, prefill, resume, step
 
 WIDTH, WORDS = 16, 30
 
@@ -282,3 +282,27 @@ def test_what_is_kept_does_not_grow_with_the_conversation():
     long = read(9 * EACH)
     kept.put(long)
     assert kept.rows == [long] and kept.drafts == drafts[2:]  # the newest of both, however long
+
+
+@torch.inference_mode()
+def test_what_is_written_behind_some_slots_changes_no_others_however_many_steps_are_taken():
+    model, row = Tiny(), rows()[2]
+    kept = prefill(model.body, [row])[0].keep([0])
+    before = [(keys.clone(), values.clone()) for keys, values in kept.layers]
+    inputs_NW = torch.randn(3 * ROOM, WIDTH)
+    for start in (kept.first(12), kept.first(5), kept.keep([0, 0]), kept.join(kept.first(7))):
+        slots, count = start, start.seen_BN.shape[1]
+        for input_W in inputs_NW:
+            slots, hidden_BW = step(model.body, slots, input_W.expand(len(slots), -1))
+        whole = torch.cat([row.inputs_NW[:count], inputs_NW])
+        torch.testing.assert_close(hidden_BW[0], prefill(model.body, [Row(whole)])[1][0], rtol=1e-4, atol=1e-4)
+    for mine, now in zip(before, kept.layers, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(mine, now, strict=True))
+
+
+@torch.inference_mode()
+def test_what_is_kept_takes_no_more_than_its_places():
+    model, row = Tiny(), rows()[2]
+    slots, _ = step(model.body, prefill(model.body, [row])[0], torch.randn(1, WIDTH))
+    for keys, values in slots.keep([0]).layers:
+        assert all(x.untyped_storage().nbytes() == x.numel() * x.element_size() for x in (keys, values))
