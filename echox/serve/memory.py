@@ -1,35 +1,35 @@
-"""Free memory of the process, given back: inputs of many lengths leave holes in glibc's heap, which it keeps of its own accord."""
+"""Free memory of the process, given back: inputs of many lengths leave holes in glibc's heap, which it keeps of its own accord.
+
+How much lies free is not asked of glibc: pages that were given back stay in its count (`mallinfo2`), which hardly ever falls.
+"""
 
 import ctypes
+import os
 import sys
+from pathlib import Path
 from typing import Any
 
-MUCH = 256 << 20  # bytes that may lie free: what answers work with, so that a next one does not ask the system again
+MUCH = 256 << 20  # bytes by which memory may grow: what answers work with, which a next one need not ask for again
 
 
-class _Heap(ctypes.Structure):
-    """What glibc's `mallinfo2` counts, in its order."""
-
-    _fields_ = tuple(
-        (name, ctypes.c_size_t)
-        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
-    )
-
-
-def free_in_heap() -> int:
-    """Return how many bytes of the heap nobody uses; 0 where the C library does not say (glibc before 2.33, and others)."""
-    library = _libc()
-    if not hasattr(library, "mallinfo2"):
+def resident() -> int:
+    """Return how many bytes of its own this process has in memory; 0 where the system does not say."""
+    try:
+        _, pages, of_files, *_ = Path("/proc/self/statm").read_text(encoding="ascii").split()
+    except OSError:
         return 0
-    library.mallinfo2.restype = _Heap
-    return int(library.mallinfo2().fordblks)
+    return (int(pages) - int(of_files)) * os.sysconf("SC_PAGE_SIZE")
 
 
-def give_back() -> None:
-    """Give the free pages of the heap back to the system where there are many."""
-    if free_in_heap() > MUCH:
-        _libc().malloc_trim(0)
+def give_back(before: int) -> int:
+    """Give free pages of the heap to the system where memory grew much beyond `before` bytes; return what to compare with next."""
+    trim = heap_trim()
+    if trim is None or resident() <= before + MUCH:
+        return before
+    trim(0)
+    return resident()
 
 
-def _libc() -> Any:
-    return ctypes.CDLL(None) if sys.platform == "linux" else None
+def heap_trim() -> Any:
+    """Return glibc's `malloc_trim`, or None where the C library is another."""
+    return getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None

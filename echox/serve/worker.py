@@ -76,7 +76,8 @@ class Worker:
         self.changed = threading.Condition()
         self.waiting: deque[Job] = deque()
         self.active: list[Job] = []
-        self.closed = self.stirred = False  # stirred: something was done since memory was given back
+        self.closed = self.stirred = False  # stirred: something was done since the last rest
+        self.resident = 0  # bytes in memory after some were given back
         self.thread = threading.Thread(target=self._run, name="model", daemon=True)
         self.thread.start()
 
@@ -122,8 +123,7 @@ class Worker:
     def _run(self) -> None:
         while not self.closed:
             if self._rests():
-                give_back()
-                self.stirred = False
+                self.stirred, self.resident = False, give_back(self.resident)
             job = self._next()
             if job is not None:
                 self._advance(job)

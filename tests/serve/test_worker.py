@@ -261,11 +261,16 @@ def test_closing_ends_what_is_under_way():
 def test_memory_is_given_back_once_when_nobody_has_asked_for_a_while(working, monkeypatch):
     monkeypatch.setattr("echox.serve.worker.REST_SECONDS", 0.05)
     rested = queue.Queue()
-    monkeypatch.setattr("echox.serve.worker.give_back", lambda: rested.put(len(worker.active)))
+
+    def give_back(before):
+        rested.put((len(worker.active), before))
+        return before + 1
+
+    monkeypatch.setattr("echox.serve.worker.give_back", give_back)
     worker = working(FakeAssistant())
-    for _ in range(2):
+    for number in range(2):
         drained(submit(worker, Ask(typed="Hi"))[1])
-        assert rested.get(timeout=10) == 0
+        assert rested.get(timeout=10) == (0, number)  # what was held after the last time
         with pytest.raises(queue.Empty):
             rested.get(timeout=0.2)
 
