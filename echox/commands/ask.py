@@ -7,7 +7,7 @@ import re
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -31,9 +31,6 @@ from echox.commands.recordings import STANDARD, expanded, is_pipe, shown, sound_
 from echox.commands.sound import play, record
 from echox.errors import EchoxError
 from echox.generate.checks import check_text
-
-if TYPE_CHECKING:
-    pass
 
 Encoder = Annotated[Path | None, typer.Option("--encoder", help="Whisper folder instead of the model's own.")]
 Vocoder = Annotated[Path | None, typer.Option("--vocoder", help="Vocoder folder instead of the model's own.")]
@@ -98,9 +95,7 @@ def ask(
             play(None, 0)
     except EchoxError as error:
         place = error
-    problems = [
-        place or answers.attempt(_check, question) for question in questions
-    ]  # refused before the model is loaded
+    problems = [place or answers.attempt(_check, one) for one in questions]  # refused before the model is loaded
     places = {"encoder": encoder, "vocoder": vocoder, "quantize": quantize}
     answers.answer_each(
         [question.name for question in questions],
