@@ -31,8 +31,9 @@ SHORT = {
     "Fri.": "Friday", "pp.": "pages", "Nos.": "numbers", "Fig.": "Figure", "Vol.": "Volume", "Ch.": "Chapter",
 }  # fmt: skip
 COUNTED = frozenset(  # have numbers behind them; what else does is a ruler or a pope
-    "Act Apollo Appendix Article Book Bowl Category Chapter Class Division Episode Fantasy Figure Grade Group Level Part Phase"
-    " Round Section Scene Season Series Stage Table Tier Title Type Volume War".split()
+    "Act Annex Apollo Appendix Article Book Bowl Canto Category Chapter Class Civilization Division Episode Exhibit Factor Fantasy"
+    " Figure Generation Godfather Grade Group Lesson Level Mark Model Olympiad Part Phase Psalm Rocky Room Round Rule Schedule"
+    " Section Scene Season Series Sonnet Stage Step Symphony Table Tier Title Type Unit Vatican Volume War Windows Zone".split()
 )
 ROMANS = {
     "X" * (number // 10) + ["", "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX"][number % 10]: number
@@ -46,7 +47,7 @@ RULES = [
     (re.compile(r"\bhttps?://(?:www\.)?|\bwww\.(?=\w)"), ""),
     (re.compile(r"\bNo\.\s?(?=\d)|\bno\.\s(?=\d)|(?<!\w)#(?=\d)"), "number "),
     (re.compile(r"\bp\.\s?(?=\d)"), "page "),
-    (re.compile(r"\bca?\.\s?(?=\d)"), "circa "),
+    (re.compile(r"(?<![\w.])ca?\.\s?(?=\d)"), "circa "),
     (re.compile(r"\betc\.(?=,|\s+[a-z])"), "etcetera"),
     (re.compile(r"\bw/(?=\s)"), "with"),
     (re.compile(r"(?<=[A-Z])&(?=[A-Z])"), " and "),
@@ -59,7 +60,7 @@ RULES = [
     (re.compile(r"(?<![\d/])(\d+)/(?=\1(?![\d/]))|(\.\d+)/(?=\d)"), r"\1\2 out of "),  # a mark
     (re.compile(r"(?<![\w/.])([$£€]?\d[\d.,]{0,15}[kKMB]?)/(?=[a-z]{2})"), r"\1 per "),
     (re.compile(r"\b([A-Z]\w+ \d{1,3}):(?=\d(?![\d:]))"), r"\1 "),  # a verse
-    (re.compile(r"(?<![\d:])(\d{1,3}):(\d|\d{3,})(?![\d:])"), r"\1 to \2"),  # of two digits it is a time
+    (re.compile(r"(?<![\d:.])(\d{1,3}):(\d|\d{3,})(?![\d:])"), r"\1 to \2"),  # of two digits it is a time
     (re.compile(r"(\d)'\s?(\d{1,2})(?:\"|'')"), r"\1 foot \2"),
     (re.compile(r"(?<![\d/])(\d/\d)-(?=[a-z])"), r"\1 "),
     (re.compile(r"(?<=\d) (?=000\b)"), ","),
@@ -93,11 +94,14 @@ ABBREVIATION = re.compile(rf"(?<!\w)({'|'.join(map(re.escape, SHORT))})(?=\s+\w)
 SUM = re.compile(rf"([{''.join(MONEY)}])\s?(\d+(?:[.,]\d+)*(?: [mb]illion)?)")
 TELEPHONE = re.compile(
     r"(?<![\w+.-])(?:\+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{1,5}(?:[ .-]?\d{2,5}){1,4}"  # of any country
-    r"|(?:1[ .-]?)?\(\d{3}\) ?\d{3}[ .-]\d{4}|\d{3}[ .-]\d{3}[ .-]\d{4}|\d{3}-(?!\d\d00)\d{4}"  # of America
-    r"|0\d{2,4}(?: \d{3,4}){1,3})"
+    r"|(?:1[ .-]?)?\(\d{3}\) ?\d{3}[ .-]\d{4}|\d{3}[ .-]\d{3}[ .-]\d{4}|\d{3}-(?![1-9]\d00)\d{4}"  # of America
+    r"|0(?!00 )\d{2,4}(?: \d{3,4}){1,3})"
     r"(?![\w-]|[.,]\d)"
 )
-RULER = re.compile(r"\b(?!(?:A|An|The|My|Your|His|Her|Our|Their)\b)([A-Z]\w*[a-z]) ([IVX]{2,})(?!\w)")
+RULER = re.compile(
+    r"\b(?!(?:An?|The|My|Your|His|Her|Our|Their|If|With|Start|Give)\b)([A-Z]\w*[a-z]) ([IVX]{2,})(?!\w)"
+    r"(?! (?:access|drip|fluid|line)s?\b)"
+)
 GREEK = re.compile(r"(?<![^\W\d])[Α-ΡΣ-Ωα-ω](?!\w)")  # a letter of its own, no word
 SIGNS = {
     "№": "No.", "÷": " divided by ", "±": " plus or minus ", "≈": " about ", "≠": " is not ", "≤": " at most ",
@@ -151,7 +155,7 @@ def read_line(line: str) -> Speakable:
     line = UNIT.sub(_unit, line)
     line = SUM.sub(lambda found: f"{found[2]} {MONEY[found[1]]}", line)
     line = RULER.sub(_ruler, line)
-    line = GREEK.sub(lambda found: f" {unicodedata.name(found[0]).split()[-1].lower()}", line)
+    line = GREEK.sub(_letter, line)
     line = ABBREVIATION.sub(lambda found: SHORT[found[1]], line)
     parts = CAREFUL_END.split(line)  # the library's time grows faster than the length of what it reads
     line = " ".join(part if PLAIN.fullmatch(part) else normalize_text(part) for part in parts if part.strip())
@@ -173,6 +177,12 @@ def _unit(found: re.Match[str]) -> str:
     """Return a unit in words, as one of it behind a lone 1."""
     words, per = UNITS[found[2]], f" per {PER[found[3]]}" if found[3] else ""
     return (f"1 {PLURAL.sub('', words, count=1)}" if found[1] else f" {words}") + per
+
+
+def _letter(found: re.Match[str]) -> str:
+    """Return the name of a Greek letter; Unicode spells one of them as nobody else does."""
+    name = unicodedata.name(found[0]).split()[-1].lower()
+    return f" {'lambda' if name == 'lamda' else name}"
 
 
 def _ruler(found: re.Match[str]) -> str:

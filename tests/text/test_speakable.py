@@ -49,7 +49,10 @@ READ = {
     " Chapter four, Elizabeth I, Malcolm X",
     "5 MB/s, 5 µg, 1 tbsp, 30 s, the 90s, 5'10\", H₂O, 10^6": "five megabytes per second, five micrograms, one tablespoon,"
     " thirty seconds, the nineties, five foot ten, H two O, ten to the power of six",
-    "2π and α-helix": "two pi and alpha-helix",
+    "2π, λ and α-helix": "two pi, lambda and alpha-helix",
+    "127.0.0.1:8080 and a.c. 50": "one two seven dot zero dot zero dot one:eight thousand and eighty and a.c. fifty",
+    "555-0100 for 8 000 000 000 people": "five five five, zero one zero zero for eight billion people",
+    "If IV access fails, Vatican II, Rocky IV": "If IV access fails, Vatican two, Rocky four",
     "AC/DC, I/O, w/ milk, c. 1500, p. 5, Fig. 3, etc. and so on": "AC DC, IO, with milk, circa fifteen hundred, page five,"
     " Figure three, etcetera and so on",
     "1 000 000 at example.com/v2/foo": "one million at example dot com slash v two slash foo",
