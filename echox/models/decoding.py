@@ -140,7 +140,7 @@ class Batch:
                 line.said.append(token)
                 places.append(place)
                 if line.draft:
-                    line.states.append(self.hidden_BW[place])
+                    line.states.append(self.hidden_BW[place].clone())  # no view of all that was read
         going = [self.lines[place] for place in places]
         made = Step(going, [tokens[place] for place in places], self.hidden_BW[places])
         for line in made.lines:

@@ -250,6 +250,7 @@ def test_an_answer_begun_in_silence_is_gone_on_with():
     list(run(draft))
     begun = batch.begun(whole)
     assert [token for token, _ in begun] == draft.said == whole.said and len(draft.said) == 3
+    assert all(state_W.untyped_storage().nbytes() == state_W.nbytes for _, state_W in begun)
     states = [*(state_W for _, state_W in begun), *run(whole)]
     expected = list(alone(model, line(7)))
     assert whole.said == [token for token, _ in expected]
