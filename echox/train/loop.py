@@ -157,7 +157,7 @@ def train(stage: Stage, settings: TrainSettings, out: Path, seed: int = 0, recip
             check_same(out, record, settings.allow)
         if settings.threads:
             torch.set_num_threads(settings.threads)
-        if settings.precision == "bf16" and ranks.device.type == "cpu" and (cost := bfloat16_costs()) > 1:
+        if settings.precision == "bf16" and ranks.device.type == "cpu" and (cost := bfloat16_costs()) > 1.1:
             log.warning(
                 "bf16 takes %.1f times as long as float32 on this CPU: train.precision=fp32 is quicker here.", cost
             )

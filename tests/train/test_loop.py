@@ -234,7 +234,7 @@ def test_the_bar_names_the_loss_of_every_player(tmp_path):
         assert "nan" not in log.progress.tasks[0].description
 
 
-@pytest.mark.parametrize(("cost", "said"), [(2.0, True), (0.6, False)])
+@pytest.mark.parametrize(("cost", "said"), [(2.0, True), (1.04, False), (0.6, False)])
 def test_where_bfloat16_is_slower_than_float32_the_run_says_so(tmp_path, monkeypatch, caplog, cost, said):
     monkeypatch.setattr("echox.train.loop.bfloat16_costs", lambda: cost)
     train(stage()[0], SETTINGS.model_copy(update={"precision": "bf16", "steps": 1}), tmp_path)
