@@ -13,7 +13,6 @@ Each message is one sentence that names the thing and says what to do; the comma
 """
 
 from importlib import import_module
-from textwrap import shorten
 from types import ModuleType
 
 LONGEST_REASON = 160  # characters of somebody else's message inside ours
@@ -53,10 +52,16 @@ class MissingDependency(EchoxError):
 
 def reason_of(error: object) -> str:
     """Return what somebody else's error says as a part of a sentence: one line, cut between words where it is long."""
-    return (
-        shorten(str(error).rstrip(". \n"), LONGEST_REASON, placeholder=" ...", break_on_hyphens=False)
-        or type(error).__name__
-    )
+    return clipped(str(error).rstrip(". \n"), LONGEST_REASON) or type(error).__name__
+
+
+def clipped(text: str, longest: int) -> str:
+    """Return a text as one line, cut between words where it is long, and inside of a first word that alone is."""
+    text = " ".join(text.split())
+    if len(text) <= longest:
+        return text
+    end = longest - len(" ...")
+    return f"{text[: cut if (cut := text.rfind(' ', 0, end + 1)) > 0 else end]} ..."
 
 
 def require(module: str, extra: str = "", install: str = "", own: tuple[str, ...] = ()) -> ModuleType:

@@ -27,4 +27,6 @@ def test_what_somebody_elses_error_says_is_one_line_cut_between_words():
     reason = reason_of(OSError(said))
     assert len(reason) <= LONGEST_REASON and "\n" not in reason and reason.endswith(" ...")
     assert reason.removesuffix(" ...").split() == said.split()[: len(reason.split()) - 1]
+    assert reason_of(OSError("x" * 200)) == "x" * (LONGEST_REASON - 4) + " ..."  # one word alone
+    assert reason_of(OSError("x" * LONGEST_REASON)) == "x" * LONGEST_REASON
     assert (reason_of(OSError("no network. ")), reason_of(ValueError())) == ("no network", "ValueError")

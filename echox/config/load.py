@@ -6,13 +6,12 @@ next to the code that reads it (see echox/train/stages.py).
 
 import os
 from pathlib import Path
-from textwrap import shorten
 from typing import Any, Self, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
 
-from echox.errors import ConfigError, reason_of
+from echox.errors import ConfigError, clipped, reason_of
 from echox.files import read_text
 
 RECIPE_BYTES = 100_000
@@ -65,7 +64,7 @@ def _explain(error: ValidationError, root: type[BaseModel], values: dict[str, An
     """Turn pydantic's first complaint about `values` into one sentence: a misspelt key before what lacks for it."""
     first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     kind, name = first["type"], _name_of(first["loc"], values)
-    given = shorten(repr(first["input"]), 60, placeholder=" ...")
+    given = clipped(repr(first["input"]), 60)
     if kind == "missing":
         return f"{'.'.join(filter(None, (name, str(first['loc'][-1]))))} is missing: give it a value."
     if kind in WANTED:
