@@ -162,10 +162,11 @@ def build_model(recipe: Recipe, pieces: Pieces, encoder_width: int) -> SpeechTra
     values = {name: getattr(text.config, name) for name in TranslatorConfig.__annotations__ if name != "model_type"}
     model = SpeechTranslatorModel(TranslatorConfig(**(values | sizes)))
     model.text.load_state_dict(text.text.state_dict())
-    if model.speech and model.speech.last_norm and model.config.runs == "tokens":
-        model.speech.last_norm.load_state_dict(text.text.model.encoder.layer_norm.state_dict())
     if model.speech and text.speech:
         model.speech.load_state_dict(text.speech.state_dict(), strict=False)  # norms of other settings are left out
+    expected = text.speech is not None and text.speech.last_norm is not None and text.config.runs == "tokens"
+    if model.speech and model.speech.last_norm and model.config.runs == "tokens" and not expected:
+        model.speech.last_norm.load_state_dict(text.text.model.encoder.layer_norm.state_dict())
     return model
 
 

@@ -47,6 +47,14 @@ def test_the_joint_stage_begins_with_the_text_model(world):
     assert not set(stage.names()[0]) & set(stage.names()[1])
 
 
+@pytest.mark.parametrize("start", ["translate_text", "translate"])
+def test_speech_that_is_read_as_text_for_the_first_time_begins_with_the_norm_of_text(world, start):
+    overrides = ["model.runs=tokens", f"start=out/debug/{start}/final"]
+    model = build(load_recipe(RECIPES / "translate.yaml", overrides)).model.model
+    norm = model.text.model.encoder.layer_norm
+    assert torch.equal(model.speech.last_norm.weight, norm.weight) and (norm.weight != 1).any()
+
+
 def test_the_joint_stage_learns_its_three_tasks(world):
     overrides = ["schedule.encoders_from=0", "schedule.shrink_from=0", "schedule.translate_from=0", "data.pairs=[]",
                  "schedule.recognise_until=null", "weights.masks=0"]  # fmt: skip
