@@ -39,7 +39,9 @@ ROMANS = {
     "X" * (number // 10) + ["", "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX"][number % 10]: number
     for number in range(2, 40)
 }
+NO_NAME = r"(?!(?:An?|The|This|My|Your|His|Her|Our|Their|If|With|Start|Give)\b)"
 RULES = [
+    (re.compile(r"(?<![\w\"])\"(?!\s)([^\"]*\d)\"(?!\w)"), r"\1"),  # where a quotation ends there are no inches
     (re.compile(r"!?\[([^\]]*)\]\([^)]*\)"), r"\1"),  # what Markdown marks is not said
     (re.compile(r"^\s*(?:#+|[-*+>•])\s+"), ""),
     (re.compile(r"(?<![\w~])~(?=\d)"), "about "),
@@ -59,7 +61,7 @@ RULES = [
     (re.compile(r"(?<![\d/])(24(?=/7\b)|9(?=/11(?![\d/]))|[25-9]0(?=/[1-5]0(?![\d/])))/"), r"\1 "),
     (re.compile(r"(?<![\d/])(\d+)/(?=\1(?![\d/]))|(\.\d+)/(?=\d)"), r"\1\2 out of "),  # a mark
     (re.compile(r"(?<![\w/.])([$£€]?\d[\d.,]{0,15}[kKMB]?)/(?=[a-z]{2})"), r"\1 per "),
-    (re.compile(r"\b([A-Z]\w+ \d{1,3}):(?=\d(?![\d:]))"), r"\1 "),  # a verse
+    (re.compile(rf"\b{NO_NAME}([A-Z]\w+ \d{{1,3}}):(?=\d(?![\d:]))"), r"\1 "),  # a verse
     (re.compile(r"(?<![\d:.])(\d{1,3}):(\d|\d{3,})(?![\d:])"), r"\1 to \2"),  # of two digits it is a time
     (re.compile(r"(\d)'\s?(\d{1,2})(?:\"|'')"), r"\1 foot \2"),
     (re.compile(r"(?<![\d/])(\d/\d)-(?=[a-z])"), r"\1 "),
@@ -82,7 +84,8 @@ RULES = [
     (re.compile(r"(°[CF])/(?=\d)"), r"\1, "),
     (re.compile(r"(?<=\d) < | < (?=\d)"), " is less than "),
     (re.compile(r"(?<=\d) > | > (?=\d)"), " is more than "),
-    (re.compile(r"\s=\s"), " equals "),
+    (re.compile(r"\s=\s|(?<=\d)=(?=-?\d)"), " equals "),
+    (re.compile(r"(\d\s?h \d{1,2})\s?m\b"), r"\1 min"),
     (re.compile(r"²|\^2(?!\d)"), " squared"),
     (re.compile(r"³|\^3(?!\d)"), " cubed"),
     (re.compile(r"\^(?=[\d-])"), " to the power of "),
@@ -98,10 +101,7 @@ TELEPHONE = re.compile(
     r"|0(?!00 )\d{2,4}(?: \d{3,4}){1,3})"
     r"(?![\w-]|[.,]\d)"
 )
-RULER = re.compile(
-    r"\b(?!(?:An?|The|My|Your|His|Her|Our|Their|If|With|Start|Give)\b)([A-Z]\w*[a-z]) ([IVX]{2,})(?!\w)"
-    r"(?! (?:access|drip|fluid|line)s?\b)"
-)
+RULER = re.compile(rf"\b{NO_NAME}([A-Z]\w*[a-z]) ([IVX]{{2,}})(?!\w)(?! (?:access|drip|fluid|line)s?\b)")
 GREEK = re.compile(r"(?<![^\W\d])[Α-ΡΣ-Ωα-ω](?!\w)")  # a letter of its own, no word
 SIGNS = {
     "№": "No.", "÷": " divided by ", "±": " plus or minus ", "≈": " about ", "≠": " is not ", "≤": " at most ",
