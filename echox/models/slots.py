@@ -120,10 +120,10 @@ class _Layer(DynamicLayer):
         return self.keys, self.values
 
 
-def _lengthened(old: torch.Tensor, like: torch.Tensor, done: int, size: int) -> torch.Tensor:
+def _lengthened(old: torch.Tensor | None, like: torch.Tensor, done: int, size: int) -> torch.Tensor:
     """Return a buffer of `size` places that begins with what is `done` of the old one."""
     buffer = like.new_empty(*like.shape[:2], size, like.shape[3])
-    if done:
+    if done and old is not None:
         buffer[:, :, :done] = old
     return buffer
 
