@@ -78,3 +78,9 @@ def test_a_plan_and_recordings_must_be_some(tmp_path):
         read_recordings([tmp_path / "nowhere"], 3)
     shutil.copyfile(next(Path("examples").rglob("*.wav")), tmp_path / "A.WAV")
     assert len(read_recordings([tmp_path], 3)) == len(read_recordings([tmp_path / "A.WAV"], 3)) == 1
+
+
+@pytest.mark.parametrize("endpoint", ["http://host:1", "http://host:1/", "http://host:1/v1", "http://host:1/v1/"])
+def test_a_server_is_named_by_its_host_or_by_its_v1(endpoint):
+    assert Server(endpoint, "mini").address == "ws://host:1/v1/realtime?model=mini"
+    assert Server(endpoint.replace("http", "https"), "mini").address == "wss://host:1/v1/realtime?model=mini"
