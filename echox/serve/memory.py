@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-MUCH = 256 << 20  # bytes by which memory may grow: what answers work with, which a next one need not ask for again
+MUCH = 128 << 20  # bytes by which memory may grow: what answers work with, which a next one need not ask for again
+MOST = 2 * MUCH  # while answers follow each other
 
 
 def resident() -> int:
@@ -21,10 +22,10 @@ def resident() -> int:
     return (int(pages) - int(of_files)) * os.sysconf("SC_PAGE_SIZE")
 
 
-def give_back(before: int) -> int:
-    """Give free pages of the heap to the system where memory grew much beyond `before` bytes; return what to compare with next."""
+def give_back(before: int, growth: int = MUCH) -> int:
+    """Give free pages of the heap to the system where memory grew by more than `growth` bytes; return what to compare with next."""
     trim = heap_trim()
-    if trim is None or resident() <= before + MUCH:
+    if trim is None or resident() <= before + growth:
         return before
     trim(0)
     return resident()

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 
 from echox.generate.engine import Ask, Engine
 from echox.generate.types import WAIT, Piece
-from echox.serve.memory import give_back
+from echox.serve.memory import MOST, give_back
 from echox.serve.refusals import busy
 
 log = logging.getLogger("echox.serve")
@@ -193,6 +193,7 @@ class Worker:
                 job.deliver(None)
         if over:
             _end(job)
+            self.resident = give_back(self.resident, MOST)
 
 
 def _ignore(piece: "Piece | Exception | None") -> None:
