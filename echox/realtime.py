@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from echox.errors import EndpointError, require
+from echox.errors import EndpointError, clipped, require
 
 RATE = 24_000  # samples a second of the wire, 16 bit
 
@@ -33,9 +33,15 @@ async def conversation(address: str, key: str, listening: dict[str, Any]) -> Asy
 
 
 def event_of(text: str | bytes) -> dict[str, Any]:
-    """Return an event of the server; EndpointError when it says that something is wrong."""
-    event: dict[str, Any] = json.loads(text)
-    if event["type"] == "error":
+    """Return an event of the server; EndpointError when it says that something is wrong, or says nothing of this protocol."""
+    try:
+        event: dict[str, Any] = json.loads(text)
+        kind = event["type"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise EndpointError(
+            f"the server sent {clipped(repr(text), 60)}, which is no event: is it a realtime server?"
+        ) from error
+    if kind == "error":
         error = event["error"]["message"]
         raise EndpointError(f"the server says: {error}")
     return event

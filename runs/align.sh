@@ -13,7 +13,7 @@ OUT=out/align
 ARMS=${ARMS:-none h_align s_align s_align_mix s_align_tokens}
 SEEDS=${SEEDS:-0}
 mkdir -p "$OUT/sources"
-train() { "$PYTHON" -m echox.cli train "$@"; }
+train() { "$PYTHON" -m echox train "$@"; }
 
 if [ ! -f "$OUT/sources/spa-eng.zip" ]; then
   if [ -n "${TATOEBA:-}" ]; then
@@ -36,7 +36,7 @@ if not link.exists():
 PY
 
 train recipes/align/pairs.yaml
-speak() { "$PYTHON" -m echox.cli prepare speak recipes/align/data.yaml "$1" --texts "$OUT/texts" --out "$OUT/data" "${@:2}"; }
+speak() { "$PYTHON" -m echox prepare speak recipes/align/data.yaml "$1" --texts "$OUT/texts" --out "$OUT/data" "${@:2}"; }
 speak train
 speak dev
 speak test --kokoro "${KOKORO:?}"
@@ -67,5 +67,5 @@ for seed in $SEEDS; do
     models+=(--model "$OUT/models/$arm-$seed")
   done
 done
-"$PYTHON" -m echox.cli eval translation --pairs "$OUT/data/test/pairs.tsv" --tasks st,mt,asr,cascade,spaces \
+"$PYTHON" -m echox eval translation --pairs "$OUT/data/test/pairs.tsv" --tasks st,mt,asr,cascade,spaces \
   "${models[@]}" --out "$OUT/report"

@@ -10,7 +10,7 @@ ARMS=${ARMS:-none reversal s_align s_align_strong s_align_mix h_align shuffled h
 SEEDS=${SEEDS:-0}
 STEPS=${STEPS:-600}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-train() { "$PYTHON" -m echox.cli train "$@"; }
+train() { "$PYTHON" -m echox train "$@"; }
 
 train recipes/align/none.yaml out="$OUT/stem" train.steps="${STEM:-400}" schedule.shrink_from=1000000 schedule.translate_from=1000000
 common=(start="$OUT/stem/final" train.steps="$STEPS" train.optim.warmup_steps=60 "schedule.fall=[$STEPS,$((STEPS + 1))]")
@@ -27,4 +27,4 @@ for seed in $SEEDS; do
     models+=(--model "$OUT/arms/models/$name")
   done
 done
-"$PYTHON" -m echox.cli eval translation --pairs "$OUT/data/test/pairs.tsv" --tasks st,mt,asr,spaces "${models[@]}" --out "$OUT/report_arms"
+"$PYTHON" -m echox eval translation --pairs "$OUT/data/test/pairs.tsv" --tasks st,mt,asr,spaces "${models[@]}" --out "$OUT/report_arms"

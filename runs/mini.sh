@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python}
 OUT=out/mini
 mkdir -p "$OUT"
-train() { "$PYTHON" -m echox.cli train "recipes/mini/$1.yaml" "${@:2}"; }
+train() { "$PYTHON" -m echox train "recipes/mini/$1.yaml" "${@:2}"; }
 
 runs/mini_data.sh
 "$PYTHON" - "$OUT" "${WHISPER:-openai/whisper-tiny.en}" <<'PY'
@@ -30,7 +30,7 @@ for link, target in ((out / "llm", resolve_llm()), (out / "whisper-tiny.en", whi
         link.symlink_to(target.resolve())
 PY
 train answers        # what the text model answers to typed questions
-"$PYTHON" -m echox.cli prepare speak recipes/mini/data.yaml answers --texts "$OUT/answers" --out "$OUT/data"
+"$PYTHON" -m echox prepare speak recipes/mini/data.yaml answers --texts "$OUT/answers" --out "$OUT/data"
 train units          # k-means on encoder states, units of the assistant's speech, the unit language
 (train teacher && train voice) & voice=$!  # what the voice's own decoder reads, then units to it; nothing waits for it
 train listen & listen=$!
@@ -43,6 +43,6 @@ train pack
 # The paper's road on the same data, measured next to it (docs/hearing.md, docs/training.md): an adapter aligned by CTC, LoRA,
 # and echo training of an own decoder. Pack it with listener=null s2t=out/mini/s2t/final echo=out/mini/echo/final.
 if [ -n "${PAPER_ROAD:-}" ]; then
-  "$PYTHON" -m echox.cli prepare speak recipes/mini/data.yaml user --texts "$OUT/data/texts" --out "$OUT/data"
+  "$PYTHON" -m echox prepare speak recipes/mini/data.yaml user --texts "$OUT/data/texts" --out "$OUT/data"
   for stage in encode align s2t echo; do train "$stage"; done
 fi

@@ -22,21 +22,21 @@ if [ -z "${SOURCES:-}" ]; then
     curl -fL -A Mozilla/5.0 https://www.manythings.org/anki/fra-eng.zip -o "$SOURCES/tatoeba_en_fr/fra-eng.zip"
 fi
 export OMP_NUM_THREADS=1
-"$PYTHON" -m echox.cli prepare texts recipes/mini/data.yaml --out "$DATA/texts" \
+"$PYTHON" -m echox prepare texts recipes/mini/data.yaml --out "$DATA/texts" \
   --source opentriviaqa="$SOURCES/opentriviaqa/categories" --source webquestions="$SOURCES/webquestions" \
   --source tatoeba="$SOURCES/tatoeba_en_fr" --source multi30k="$SOURCES/multi30k"
 for corpus in assistant listen_questions listen_statements; do
-  "$PYTHON" -m echox.cli prepare speak recipes/mini/data.yaml "$corpus" --texts "$DATA/texts" --out "$DATA" --shard 0/2 &
-  "$PYTHON" -m echox.cli prepare speak recipes/mini/data.yaml "$corpus" --texts "$DATA/texts" --out "$DATA" --shard 1/2
+  "$PYTHON" -m echox prepare speak recipes/mini/data.yaml "$corpus" --texts "$DATA/texts" --out "$DATA" --shard 0/2 &
+  "$PYTHON" -m echox prepare speak recipes/mini/data.yaml "$corpus" --texts "$DATA/texts" --out "$DATA" --shard 1/2
   wait $!
 done
 if [ -n "${KOKORO:-}" ]; then
   for corpus in listen_kokoro heldout heldout_noisy; do
-    "$PYTHON" -m echox.cli prepare speak recipes/mini/data.yaml "$corpus" \
+    "$PYTHON" -m echox prepare speak recipes/mini/data.yaml "$corpus" \
       --texts "$DATA/texts" --out "$DATA" --kokoro "$KOKORO"
   done
 fi
 if [ -n "${REAL:-}" ]; then
-  "$PYTHON" -m echox.cli prepare transcribe "$REAL" "$DATA/listen_real" --recogniser "${LISTENER:?}" \
+  "$PYTHON" -m echox prepare transcribe "$REAL" "$DATA/listen_real" --recogniser "${LISTENER:?}" \
     --min-log-probability -0.5 --held-out 40
 fi

@@ -21,7 +21,7 @@ elif [ ! -f "$OUT/sources/spa-eng.zip" ]; then
 fi
 ln -sfn "$(realpath "${WHISPER:?a folder of whisper-base in the layout of transformers}")" "$OUT/whisper-base"
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-echox() { "$PYTHON" -m echox.cli "$@"; }
+echox() { "$PYTHON" -m echox "$@"; }
 
 echox train recipes/textless/pairs.yaml "words=[2,${LONGEST:-14}]"
 if [ -n "${SENTENCES:-}" ]; then

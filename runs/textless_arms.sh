@@ -9,7 +9,7 @@ OUT=out/textless
 ARMS=${ARMS:-main units cm cl both prompts alike bpe random text}
 SEEDS=${SEEDS:-0}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-echox() { "$PYTHON" -m echox.cli "$@"; }
+echox() { "$PYTHON" -m echox "$@"; }
 recipe=recipes/textless/small.yaml prompted="[4,5]"
 common=(train.steps="${STEPS:-4000}")
 packed=()

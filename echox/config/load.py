@@ -71,7 +71,9 @@ def _explain(error: ValidationError, root: type[BaseModel], values: dict[str, An
         return f"{name} is {given}, and should be {WANTED[kind]}."
     if kind != "extra_forbidden":
         message = first["msg"].removeprefix("Value error, ")
-        message = message.replace("Input", given) if message.startswith("Input") else message[0].lower() + message[1:]
+        message = (
+            message.replace("Input", given, 1) if message.startswith("Input") else message[0].lower() + message[1:]
+        )
         return f"{name or 'the recipe'}: {message}."
     model: type[BaseModel] = root
     for part in first["loc"][:-1]:

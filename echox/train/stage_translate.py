@@ -163,7 +163,8 @@ def build_model(recipe: Recipe, pieces: Pieces, encoder_width: int) -> SpeechTra
     model = SpeechTranslatorModel(TranslatorConfig(**(values | sizes)))
     model.text.load_state_dict(text.text.state_dict())
     if model.speech and text.speech:
-        model.speech.load_state_dict(text.speech.state_dict(), strict=False)  # norms of other settings are left out
+        own, theirs = model.speech.state_dict(), text.speech.state_dict()
+        model.speech.load_state_dict(own | {name: theirs[name] for name in own if name in theirs})  # norms may differ
     expected = text.speech is not None and text.speech.last_norm is not None and text.config.runs == "tokens"
     if model.speech and model.speech.last_norm and model.config.runs == "tokens" and not expected:
         model.speech.last_norm.load_state_dict(text.text.model.encoder.layer_norm.state_dict())

@@ -11,6 +11,7 @@ from echox.commands.eval import app
 from echox.errors import ConfigError, EndpointError, InputError
 from echox.eval.report.load_plot import draw_load
 from echox.eval.tasks.load import Load, Server, read_recordings, run_load
+from echox.realtime import event_of
 from echox.serve.settings import Limits
 
 
@@ -84,3 +85,9 @@ def test_a_plan_and_recordings_must_be_some(tmp_path):
 def test_a_server_is_named_by_its_host_or_by_its_v1(endpoint):
     assert Server(endpoint, "mini").address == "ws://host:1/v1/realtime?model=mini"
     assert Server(endpoint.replace("http", "https"), "mini").address == "wss://host:1/v1/realtime?model=mini"
+
+
+@pytest.mark.parametrize("sent", ["<html>", "[]", "{}", '"x"'])
+def test_what_is_no_event_is_told_as_such(sent):
+    with pytest.raises(EndpointError, match="no event: is it a realtime server"):
+        event_of(sent)
