@@ -51,6 +51,7 @@ READ = {
     " thirty seconds, the nineties, five foot ten, H two O, ten to the power of six",
     "2π, λ and α-helix": "two pi, lambda and alpha-helix",
     "127.0.0.1:8080 and a.c. 50": "one two seven dot zero dot zero dot one:eight thousand and eighty and a.c. fifty",
+    "750-1250 units": "seven hundred and fifty to twelve fifty units",
     "555-0100 for 8 000 000 000 people": "five five five, zero one zero zero for eight billion people",
     'He said "I sold 50," and "Oh!" at a 5" pipe; "10".': 'He said "I sold fifty," and "Oh!" at a five inches pipe; ten.',
     "The 1:1 meeting took 1h 30m: 2+3=5.": "The one to one meeting took one hour thirty minutes: two plus three equals five.",
