@@ -67,7 +67,8 @@ def trimmed(wave_S: np.ndarray, sample_rate: int, text: str) -> np.ndarray:
 def within(wave_S: np.ndarray, left: int, sample_rate: int) -> np.ndarray:
     """Return the samples of a wave before a limit `left` samples from its start, fading out towards it.
 
-    Each sample's gain follows from its place alone, so that pieces together are the same however they come.
+    Each sample's gain follows from its place alone, so that pieces together are the same however they come: speech that ends by
+    itself just before the limit fades, too.
     """
     wave_S, fade = wave_S[:left], int(FADE_SECONDS * sample_rate)
     if len(wave_S) <= left - fade:
