@@ -67,12 +67,12 @@ def decoder_step(model: Any, rows: int) -> Callable[[], None]:
     """Return one step of so many rows: the body, and the scores of the next token."""
     some_W = model.embed_tokens(torch.tensor([7]))
     slots = prefill(model.body, [Row(some_W.expand(PAST, -1)) for _ in range(rows)])[0]
-    kept = slots.first(PAST) if rows == 1 else slots
+    now = [slots.keep(range(rows))]
 
     def once() -> None:
         with torch.inference_mode():
-            again = kept.keep(range(rows))
-            _, state_BW = step(model.body, again, some_W.expand(rows, -1))
+            begins = now[0].seen_BN.shape[1] > 2 * PAST  # far enough: from the beginning again
+            now[0], state_BW = step(model.body, slots.keep(range(rows)) if begins else now[0], some_W.expand(rows, -1))
             model.token_logits(state_BW)
 
     return once
