@@ -46,7 +46,7 @@ def read_ragged(folder: Path, source: Path) -> Iterator[tuple[dict[str, Any], np
     """
     for manifest in manifests_of(source):
         path, records = Path(folder) / f"{manifest.stem}.npz", read_manifest(manifest)
-        places, frames, skipped = _read(path, manifest)
+        places, frames, skipped = read_shard(path, manifest)
         ids = [str(record["id"]) for record in records]
         if len(set(ids)) < len(ids):
             raise InputError(f"{manifest} holds an id twice: make the manifest again.")
@@ -61,8 +61,8 @@ def read_ragged(folder: Path, source: Path) -> Iterator[tuple[dict[str, Any], np
                 yield record, frames[start:end]
 
 
-def _read(path: Path, manifest: Path) -> tuple[dict[str, tuple[int, int]], np.ndarray, set[str]]:
-    """Return where the rows of each id are, the rows, and the ids that were skipped."""
+def read_shard(path: Path, manifest: Path) -> tuple[dict[str, tuple[int, int]], np.ndarray, set[str]]:
+    """Return where the rows of each id are, the rows, and the ids that were skipped; InputError for a missing or broken file."""
     if not path.exists():
         raise InputError(f"{path} is missing: encode {manifest} first.")
     try:

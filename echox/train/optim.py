@@ -34,7 +34,13 @@ def build_optimizer(parameters: dict[str, nn.Parameter], settings: OptimSettings
         {"params": [(n, p) for n, p in parameters.items() if p.ndim == 1], "weight_decay": 0.0},
         {"params": [(n, p) for n, p in parameters.items() if p.ndim == 0], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=settings.lr, betas=settings.betas)
+    on_cpu = all(p.device.type == "cpu" and not is_cut(p) for p in parameters.values())
+    return torch.optim.AdamW(
+        [g for g in groups if g["params"]],
+        lr=settings.lr,
+        betas=settings.betas,
+        fused=on_cpu or None,  # one pass over the memory of a CPU; elsewhere torch chooses
+    )
 
 
 def clip_gradients(parameters: list[nn.Parameter], most: float) -> float:

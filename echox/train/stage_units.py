@@ -1,8 +1,10 @@
-"""Units of the assistant's voice: k-means on encoder states, frame-level units of a corpus, and their unit language.
+"""Units of a voice: k-means on encoder states, frame-level units of a corpus, and their unit language.
 
-Files to files: centroids and unit language go to `out`, frame-level units to `out`/frames/<corpus>.
+Files to files: centroids and unit language go to `out`, frame-level units to `out`/frames/<corpus>. States come from the encoder,
+or from a folder in which stage `encode` has left them, which takes seconds.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -10,9 +12,9 @@ import numpy as np
 from pydantic import Field
 
 from echox.audio import SAMPLE_RATE
-from echox.config.record import Record, check_same, write_run
+from echox.config.record import Record, check_same, read_run, write_run
 from echox.data.manifest import read_manifest
-from echox.data.states import manifests_of, read_ragged
+from echox.data.states import manifests_of, read_ragged, read_shard, write_ragged
 from echox.errors import ConfigError, InputError
 from echox.files import sha256_of
 from echox.prepare.encode import Encode, EncoderSettings, Shard, check_shard, clip_of, encode_shards, load_encode
@@ -31,6 +33,7 @@ class Recipe(EncoderSettings):
     seed: int = 0
     corpus: Path  # one voice; k-means and the unit language are fitted on it
     more: list[Path] = []  # further corpora of that voice, only encoded
+    states: Path | None = None  # `out` of stage encode, same encoder and layer, for all corpora; none: encoded here
     given: Path | None = None  # a folder of centroids to use; none: they are fitted here
     k: int = Field(default=256, ge=2)
     iterations: int = Field(default=25, ge=1)
@@ -48,6 +51,8 @@ def run(recipe: Recipe) -> Path:
     check_shard(recipe.shard)
     record = Record.of(recipe)
     check_same(recipe.out, record, only=(*MADE_OF, "fit_utterances"))
+    if recipe.states is not None:
+        check_states(recipe.states, record)
     encode, hop = load_encode(recipe)
     if not (recipe.out / CENTROIDS_FILE).exists():
         if recipe.shard[0]:
@@ -56,12 +61,19 @@ def run(recipe: Recipe) -> Path:
     write_run(recipe.out, record, "done")  # what stands in the folder is whole, shard by shard
     centroids_KD, _ = load_centroids(recipe.out)
 
-    def units(waves: list[np.ndarray]) -> list[np.ndarray]:
-        return [assign(states.astype(np.float32), centroids_KD).astype(np.int16) for states in encode(waves)]
+    def units(states_TD: np.ndarray) -> np.ndarray:
+        return assign(states_TD.astype(np.float32), centroids_KD).astype(np.int16)
+
+    def encode_units(waves: list[np.ndarray]) -> list[np.ndarray]:
+        return [units(states_TD) for states_TD in encode(waves)]
 
     frames = recipe.out / "frames" / recipe.corpus.name
     for corpus in (recipe.corpus, *recipe.more):
-        encode_shards(corpus, recipe.out / "frames" / corpus.name, units, recipe.shard, recipe.most_skipped)
+        target = recipe.out / "frames" / corpus.name
+        if recipe.states is not None:
+            convert_shards(corpus, recipe.states / corpus.name, target, units, recipe.shard)
+        else:
+            encode_shards(corpus, target, encode_units, recipe.shard, recipe.most_skipped)
     if all((frames / f"{manifest.stem}.npz").exists() for manifest in manifests_of(recipe.corpus)):
         sequences = [deduplicate(row.astype(np.int64)).ids for _, row in read_ragged(frames, recipe.corpus)]
         UnitTokenizer.train(sequences, recipe.language).save(recipe.out)
@@ -81,8 +93,42 @@ def fit(recipe: Recipe, encode: Encode, hop: int) -> None:
     digest = sha256_of(recipe.encoder / "model.safetensors")  # first: without it the work of hours would be lost
     shards = manifests_of(recipe.corpus)
     chosen = shards[:: max(1, -(-len(shards) // recipe.fit_shards))]
-    records = [record for shard in chosen for record in read_manifest(shard)[: recipe.fit_utterances]]
-    states_ND = np.concatenate(encode([clip_of(record, recipe.corpus) for record in records])).astype(np.float32)
+    states_ND = np.concatenate(_sample(recipe, chosen, encode)).astype(np.float32)
     centroids_KD = fit_kmeans(states_ND, recipe.k, recipe.seed, recipe.iterations)
     meta = UnitsMeta(recipe.encoder.name, digest, recipe.layer, recipe.window, SAMPLE_RATE, hop, recipe.k)
     save_centroids(recipe.out, centroids_KD, meta)
+
+
+def _sample(recipe: Recipe, shards: list[Path], encode: Encode) -> list[np.ndarray]:
+    """Return the states of the first `fit_utterances` of every shard."""
+    if recipe.states is None:
+        records = [record for shard in shards for record in read_manifest(shard)[: recipe.fit_utterances]]
+        return encode([clip_of(record, recipe.corpus) for record in records])
+    states: list[np.ndarray] = []
+    for manifest in shards:
+        places, frames_ND, _ = read_shard(recipe.states / recipe.corpus.name / f"{manifest.stem}.npz", manifest)
+        states += [frames_ND[start:end] for start, end in list(places.values())[: recipe.fit_utterances]]
+    return states
+
+
+def check_states(folder: Path, record: Record) -> None:
+    """Raise ConfigError unless `folder` holds states of the encoder, layer and window that a recipe's `record` names."""
+    found = read_run(folder)
+    made = found[1] if found is not None else Record()
+    for name in ("stage", "encoder", "layer", "window"):
+        meant = "encode" if name == "stage" else record.settings.get(name, record.inputs.get(name))
+        if meant != made.settings.get(name, made.inputs.get(name)):
+            raise ConfigError(f"{folder} does not hold states of this recipe's {name}: run stage encode with the same.")
+
+
+def convert_shards(
+    source: Path, states: Path, target: Path, units: Callable[[np.ndarray], np.ndarray], shard: Shard = (0, 1)
+) -> None:
+    """Write the units of every shard of `source` that `target` lacks, from states that were encoded before."""
+    for number, manifest in enumerate(manifests_of(source)):
+        path = target / f"{manifest.stem}.npz"
+        if number % shard[1] != shard[0] or path.exists():
+            continue
+        places, frames_ND, skipped = read_shard(states / path.name, manifest)
+        units_N = units(frames_ND)
+        write_ragged(path, list(places), [units_N[start:end] for start, end in places.values()], sorted(skipped))
