@@ -95,18 +95,22 @@ def test_an_attention_ear_and_an_untrained_echo_decoder_answer_too(listening_mod
     assert assistant.parts.echo.t2c is assistant.parts.t2c and len(said.units)
 
 
-def test_an_echo_decoder_of_tokens_alone_reads_acronyms_as_they_are_said(listening_model):  # noqa: F811
+@pytest.mark.parametrize(
+    ("text", "spoken"),
+    [("The FBI.", "The eff-bee-eye."), (" at 29,031 feet", " at twenty nine thousand and thirty one feet")],
+)
+def test_an_echo_decoder_of_tokens_alone_reads_a_text_as_it_is_said(listening_model, text, spoken):  # noqa: F811
     model = SpeechAssistant.load(str(listening_model), device="cpu", dtype="float32")
     parts = model.parts
-    ids = encode(parts.tokenizer, "The FBI.")
+    ids = encode(parts.tokenizer, text)
     segment = answer._Segment(
         token_pieces(parts.tokenizer, ids), ids, [torch.randn(parts.s2t.embeddings_VH.shape[1]) for _ in ids]
     )
-    said = encode(parts.tokenizer, "The eff-bee-eye.")
+    said = encode(parts.tokenizer, spoken)
     positions, layout = answer._read(parts, segment)
     torch.testing.assert_close(positions, parts.s2t.embed(said).float())
     assert len(layout.owners_C.unique()) == len(said)
-    assert model.say("The FBI.").units == model.say("The eff-bee-eye.").units
+    assert model.say(text).units == model.say(spoken).units
     with torch.no_grad():
         parts.echo.gate.fill_(0.5)  # states count: their tokens stay
     positions, layout = answer._read(parts, segment)

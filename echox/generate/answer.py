@@ -30,6 +30,7 @@ from echox.models.spelling import TextLayout
 from echox.text.acronyms import name_letters
 from echox.text.prompt import Turn, encode
 from echox.text.segmenter import cut_text, ends_sentence
+from echox.text.speakable import words_of
 
 FIRST_CHUNK, CHUNK = 12, 40  # unit words between two pieces of audio: the first is short, so that speech starts early
 AHEAD = 8  # tokens of an answer that are made before the question has ended: about what its first segment takes
@@ -199,16 +200,21 @@ def speak_states(parts: Parts, segment: _Segment, decoding: Decoding) -> Iterato
 def _read(parts: Parts, segment: _Segment) -> tuple[torch.Tensor, TextLayout]:
     """Return what the echo decoder reads of a segment, (N, H), and its layout.
 
-    One that reads tokens alone may be given others: those of the LLM that it learnt with, where it spells those of the same words
-    with acronyms spelt as they are said.
+    One that reads tokens alone may be given others: those of the LLM that it learnt with, where it spells those of the text as
+    it is said.
     """
     text, echo = text_of_pieces(segment.pieces), parts.echo
-    said = name_letters(text) if parts.reads_text and echo.config.spelling else text
+    said = _aloud(text) if parts.reads_text and echo.config.spelling else text
     if said != text or parts.own_reader is not None:
         ids, pieces = _tokens(parts, said)
         return echo.t2c.embed_text(ids, parts.reader.embeddings_VH).float(), echo.layout(pieces)
     embeddings_NH = parts.s2t.embed(segment.ids).float()
     return echo.positions(torch.stack(segment.states), embeddings_NH), echo.layout(segment.pieces)
+
+
+def _aloud(text: str) -> str:
+    """Return a text as a voice that spells is given it: numbers and signs as words, acronyms by the names of their letters."""
+    return name_letters(words_of(text))
 
 
 def _tokens(parts: Parts, text: str) -> tuple[list[int], list[str]]:
@@ -244,7 +250,7 @@ def _trimmer(parts: Parts, text: str) -> TrimmedSpeech:
 def say_stream(parts: Parts, text: str, limits: Limits, decoding: Decoding = alone) -> Iterator[Piece]:
     """Yield the speech of any text through T2C."""
     t2c = parts.t2c
-    ids, pieces = _tokens(parts, name_letters(text) if t2c.config.spelling else text)
+    ids, pieces = _tokens(parts, _aloud(text) if t2c.config.spelling else text)
     budget = Budget(limits.samples, parts.vocoder.config.sample_rate)
     for first, end in cut_text(pieces, parts.segmenter) if parts.trims else [(0, len(ids))]:
         positions_NH = t2c.embed_text(ids[first:end], parts.reader.embeddings_VH).float()

@@ -2,8 +2,8 @@
 
     text --lines--> fold accents --> our few rules --kitten_text_processing--> words --> what no English voice can say is left out
 
-The library does the work; the rules are what it reads wrong (tests/text/test_speakable.py holds both). Only `echox say` uses
-this: a language model's own answer is spoken as it wrote it, but for acronyms (text/acronyms.py).
+The library does the work; the rules are what it reads wrong (tests/text/test_speakable.py holds both). `echox say` reads whole
+lines so; of a language model's answer only the segments that hold a number or a sign are read so (`words_of`).
 """
 
 import re
@@ -56,9 +56,14 @@ RULES = [
     (re.compile(r"\b([A-Z])/(?=[A-Z]\b)"), r"\1"),  # I/O
     (re.compile(r"(?<=[A-Z]{2})/(?=[A-Z])"), " "),  # TCP/IP
     (re.compile(r"\band/or\b"), "and or"),
-    (re.compile(r"(?<![\w/.-])(?:[Vv]ersion )?v\.?(?=\d)"), "version "),
+    (re.compile(r"(?<![\w/.-])(?:[Vv]ersion )?v\.?(?=\d)(?!\d\d? (?:engine|motor)s?\b)"), "version "),
+    (re.compile(r"(?<![\d.])(\d{1,3})\.(?=000\.000(?![\d.]))|(?<=\d\.000)\.(?=000(?![\d.]))"), r"\1,"),  # a million
     (re.compile(r"(?<![\d.])(\d{1,3})\.(\d{1,3})\.(\d{1,3})(?!\d|\.\d)"), r"\1 point \2 point \3"),
     (re.compile(r"(?<![\d/])(24(?=/7\b)|9(?=/11(?![\d/]))|[25-9]0(?=/[1-5]0(?![\d/])))/"), r"\1 "),
+    (re.compile(r"(?<![\d/])(\d)/(\d)(?= (?:time|meter|beat)\b)"), r"\1 \2"),  # of music
+    (re.compile(r"(?<![\d/])([12]\d\d)/(?=[4-9]\d(?![\d/]))"), r"\1 over "),  # a blood pressure
+    (re.compile(r"\b((?:Boeing|Airbus) A?\d{3})-(?=\d{3}(?!\d))"), r"\1 "),
+    (re.compile(r"(?<=\d)\s?\*\s?(?=\d)"), " times "),
     (re.compile(r"(?<![\d/])(\d+)/(?=\1(?![\d/]))|(\.\d+)/(?=\d)"), r"\1\2 out of "),  # a mark
     (re.compile(r"(?<![\w/.])([$£€]?\d[\d.,]{0,15}[kKMB]?)/(?=[a-z]{2})"), r"\1 per "),
     (re.compile(rf"\b{NO_NAME}([A-Z]\w+ \d{{1,3}}):(?=\d(?![\d:]))"), r"\1 "),  # a verse
@@ -118,6 +123,7 @@ LETTERS = {
     "þ": "th",
 }  # fmt: skip
 NEVER_SAID = ("\u200d", "\ufe0e", "\ufe0f")  # joiners and variants of emoji: left out with what they belong to
+NOT_PLAIN = re.compile(r"[\d$%&@#+=<>^*_`~|/\\]|[^\x00-\x7f]")  # numbers, signs, and what is no ASCII
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[.!?][\"')\]])\s+")
 CAREFUL_END = re.compile(r"(?<=[a-z]{3}[.!?])\s+(?=[\"'A-Z])")  # not behind "Dr." or "Sept."
 PLAIN = re.compile(r"[A-Z]?[a-z']+(?:,? [a-z']+)*(?<!etc)[.!?]?")  # nothing that would be read otherwise
@@ -163,6 +169,17 @@ def read_line(line: str) -> Speakable:
     line = " ".join("".join(c if c.isascii() and c.isprintable() else " " for c in line).split())
     line = re.sub(r" (?=[,.;:!?](?:\s|$))", "", line)
     return Speakable(line if any(c.isalnum() for c in line) else "", left_out)
+
+
+def words_of(part: str) -> str:
+    """Return part of a text with its numbers and signs as words, the blanks around it kept; what says nothing stays as it is.
+
+    MissingDependency without the library.
+    """
+    if not NOT_PLAIN.search(part):
+        return part
+    words = " ".join(filter(None, (read_line(line).text for line in part.splitlines())))
+    return part[: len(part) - len(part.lstrip())] + words + part[len(part.rstrip()) :] if words else part
 
 
 def _telephone(found: re.Match[str]) -> str:

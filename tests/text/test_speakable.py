@@ -5,7 +5,7 @@ from importlib.util import find_spec
 import pytest
 
 from echox.errors import InputError
-from echox.text.speakable import PLAIN, sentences, speakable
+from echox.text.speakable import PLAIN, sentences, speakable, words_of
 
 needs_library = pytest.mark.skipif(find_spec("kitten_text_processing") is None, reason="install the package again")
 READ = {
@@ -34,6 +34,8 @@ READ = {
     "Python 3.11.4 and v2.0, version v10": "Python three point eleven point four and version two point zero, version ten",
     "Call (415) 555-2671 or +44 20 7946 0958.": "Call four one five, five five five, two six seven one or plus four four,"
     " two zero, seven nine four six, zero nine five eight.",
+    "120/80 in 4/4 time, a v8 engine": "one hundred and twenty over eighty in four four time, a v eight engine",
+    "1.000.000 by Boeing 747-400, 10*4": "one million by Boeing seven hundred and forty seven four hundred, ten times four",
     "№ 5, № 6 and Nos. 7-8": "number five, number six and numbers seven to eight",
     "500-1000 people, 1914–1918, 1.5–2.5 m, 1st-3rd": "five hundred to one thousand people, nineteen fourteen to nineteen"
     " eighteen, one point five to two point five meters, first to third",
@@ -88,6 +90,24 @@ def test_what_no_english_voice_says_is_left_out_and_named_once():
     for text in ("😀", "中文。", "?!", "\n"):
         with pytest.raises(InputError, match="nothing that can be said"):
             speakable(text)
+
+
+@needs_library
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        (" is at 8,843 meters", " is at eight thousand eight hundred and forty three meters"),
+        (" 100°F (38.7°C). ", " one hundred degrees Fahrenheit (thirty eight point seven degrees Celsius). "),
+        ("1. **Paris**\n2. Rome", "one. Paris two. Rome"),
+        (" It’s the naïve", " It's the naive"),
+        (" Dr. Smith's  dog,", " Dr. Smith's  dog,"),  # without numbers and signs: as it is
+        (" ***", " ***"),
+        (" 🎉", " 🎉"),
+        ("", ""),
+    ],
+)
+def test_a_part_keeps_its_blanks_and_what_says_nothing_stays(part, words):
+    assert words_of(part) == words
 
 
 def test_long_texts_come_in_whole_sentences():
