@@ -27,10 +27,9 @@ from echox.models.decoding import Decoding, IsOver, Line, Said, alone, at_most
 from echox.models.llm import text_of_pieces, token_pieces
 from echox.models.slots import Row
 from echox.models.spelling import TextLayout
-from echox.text.acronyms import name_letters
 from echox.text.prompt import Turn, encode
 from echox.text.segmenter import cut_text, ends_sentence
-from echox.text.speakable import words_of
+from echox.text.speakable import aloud
 
 FIRST_CHUNK, CHUNK = 12, 40  # unit words between two pieces of audio: the first is short, so that speech starts early
 AHEAD = 8  # tokens of an answer that are made before the question has ended: about what its first segment takes
@@ -204,17 +203,12 @@ def _read(parts: Parts, segment: _Segment) -> tuple[torch.Tensor, TextLayout]:
     it is said.
     """
     text, echo = text_of_pieces(segment.pieces), parts.echo
-    said = _aloud(text) if parts.reads_text and echo.config.spelling else text
+    said = aloud(text) if parts.reads_text and echo.config.spelling else text
     if said != text or parts.own_reader is not None:
         ids, pieces = _tokens(parts, said)
         return echo.t2c.embed_text(ids, parts.reader.embeddings_VH).float(), echo.layout(pieces)
     embeddings_NH = parts.s2t.embed(segment.ids).float()
     return echo.positions(torch.stack(segment.states), embeddings_NH), echo.layout(segment.pieces)
-
-
-def _aloud(text: str) -> str:
-    """Return a text as a voice that spells is given it: numbers and signs as words, acronyms by the names of their letters."""
-    return name_letters(words_of(text))
 
 
 def _tokens(parts: Parts, text: str) -> tuple[list[int], list[str]]:
@@ -250,7 +244,7 @@ def _trimmer(parts: Parts, text: str) -> TrimmedSpeech:
 def say_stream(parts: Parts, text: str, limits: Limits, decoding: Decoding = alone) -> Iterator[Piece]:
     """Yield the speech of any text through T2C."""
     t2c = parts.t2c
-    ids, pieces = _tokens(parts, _aloud(text) if t2c.config.spelling else text)
+    ids, pieces = _tokens(parts, aloud(text) if t2c.config.spelling else text)
     budget = Budget(limits.samples, parts.vocoder.config.sample_rate)
     for first, end in cut_text(pieces, parts.segmenter) if parts.trims else [(0, len(ids))]:
         positions_NH = t2c.embed_text(ids[first:end], parts.reader.embeddings_VH).float()

@@ -8,17 +8,18 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
 
-from echox.config.load import Settings
+from echox.config.load import Settings, known
 from echox.config.record import Record, check_same, write_run
 from echox.data.example import text_of
 from echox.data.manifest import read_fields, read_jsonl, write_jsonl
 from echox.errors import InputError
 from echox.files import LINES_BYTES, drop_partial_line, only_one, read_text
+from echox.generate.model_config import PhraseSettings
 from echox.models.decoding import at_most
 from echox.models.device import pick_device
 from echox.models.llm import Place, load_llm, load_tokenizer, settle_llm, text_of_pieces, token_pieces
@@ -27,7 +28,8 @@ from echox.prepare.encode import Shard, check_shard
 from echox.prepare.targets import write_targets
 from echox.prepare.texts import SPEAKABLE
 from echox.text.prompt import ChatDialect, Turn, encode, stop_ids
-from echox.text.segmenter import cut_text
+from echox.text.segmenter import PhraseSegmenter, cut_text
+from echox.text.speakable import aloud
 
 SYSTEM = "You are a helpful voice assistant. Answer in one short sentence."
 LONG_NUMBER = re.compile(r"\d{4}[\d,]{12,}")  # no voice has words for these
@@ -46,6 +48,7 @@ class Recipe(Settings):
     system: str = SYSTEM
     llm_dtype: Literal["float32", "bfloat16"] = "float32"
     max_new_tokens: int = Field(default=32, ge=1)
+    phrases: Annotated[dict[str, int], known(PhraseSettings)] = {}  # where phrases end a segment, as in stage pack
     device: str = "auto"
     shard: Shard = (0, 1)
 
@@ -69,7 +72,9 @@ def run(recipe: Recipe) -> Path:
     own = answered(recipe.out, rows)
     if len(own) == len(rows):
         write_targets(recipe.questions, list(own.values()), recipe.out / "targets.jsonl")
-        write_jsonl(recipe.out / "spoken.jsonl", segments(list(own.values()), tokenizer))
+        write_jsonl(
+            recipe.out / "spoken.jsonl", segments(list(own.values()), tokenizer, PhraseSegmenter(**recipe.phrases))
+        )
     return recipe.out
 
 
@@ -100,14 +105,17 @@ def answered(out: Path, rows: list[dict[str, str]]) -> dict[str, dict[str, Any]]
     return {key[0]: found[key] for key in keys if key in found}
 
 
-def segments(answers: list[dict[str, Any]], tokenizer: Any) -> Iterator[dict[str, str]]:
-    """Yield {"id", "text"} of every distinct segment in which answers are voiced, as far as a voice can say it."""
+def segments(
+    answers: list[dict[str, Any]], tokenizer: Any, segmenter: PhraseSegmenter | None = None
+) -> Iterator[dict[str, str]]:
+    """Yield {"id", "text"} of every distinct segment in which answers are voiced, as it is read, if a voice can say it."""
     seen = set()
     for answer in answers:
         pieces = token_pieces(tokenizer, encode(tokenizer, answer["answer"]))
-        for number, (first, end) in enumerate(cut_text(pieces)):
+        for number, (first, end) in enumerate(cut_text(pieces, segmenter)):
             text = text_of_pieces(pieces[first:end]).strip()
-            sayable = SPEAKABLE.fullmatch(text) and not LONG_NUMBER.search(text)
+            sayable, text = not LONG_NUMBER.search(text), aloud(text)
+            sayable = sayable and SPEAKABLE.fullmatch(text)
             if len(text) > 1 and text not in seen and sayable:
                 seen.add(text)
                 yield {"id": f"{answer['id']}-{number}", "text": text}

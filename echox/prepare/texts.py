@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from echox.prepare.sources import Question
+from echox.text.speakable import words_of
 
 WH_WORDS = frozenset(["what", "who", "whom", "whose", "which", "when", "where", "why", "how"])
 NEEDS_CHOICES = re.compile(
@@ -34,8 +35,23 @@ CARRIERS = (
     "That was {}, as far as I know.",
     "It is called {}.",
 )
-NUMBER_CARRIERS = (*CARRIERS[:6], "It happened in {}.", "There are {} of them.", "He was born in {}.", "About {}.")
-NUMBER_UNITS = ("", "", " years", " miles", " days", " people", " percent", " dollars", " feet", " million", " degrees")
+NUMBER_CARRIERS = (
+    *CARRIERS[:6],
+    "It happened in {}.",
+    "There are {} of them.",
+    "He was born in {}.",
+    "About {}.",
+    "is approximately {}",
+    "standing at {}",
+    "with a length of {} and a width of {}.",
+    "It is {} ({}) tall.",
+    "of {}, or {},",
+    "from {} to {}.",
+)
+NUMBER_UNITS = (
+    "", "", " years", " miles", " days", " people", " percent", "%", " dollars", " feet", " million", " degrees", " meters",
+    " kilometers", " km", " m", " square miles", " pounds", " kg", "°C", "°F", " times", " hours", " minutes", " billion",
+)  # fmt: skip
 MONTHS = tuple("January February March April May June July August September October November December".split())
 
 
@@ -146,24 +162,32 @@ def choice_sentences(questions: Iterable[Question], count: int) -> list[tuple[st
 
 
 def number_sentences(count: int) -> list[tuple[str, str]]:
-    """Return (id, sentence) with years, dates and amounts that follow from their index alone."""
+    """Return (id, sentence) with years, dates and amounts that follow from their index alone; three of four in words."""
     sentences = []
     for index in range(count):
-        kind, draw = fraction("number-kind", str(index)), fraction("number", str(index))
-        if kind < 0.35:
-            number = str(int(2030 - 1000 * draw**3))
-        elif kind < 0.5:
-            month = MONTHS[int(12 * fraction("month", str(index)))]
-            number = f"{month} {1 + int(31 * draw)}" + (f", {int(1700 + 325 * draw)}" if kind < 0.42 else "")
-        else:
-            unit = NUMBER_UNITS[int(len(NUMBER_UNITS) * fraction("unit", str(index)))]
-            number = f"{int(10 ** (1 + 3 * draw)) if kind > 0.8 else 2 + int(120 * draw)}{unit}"
-        sentences.append((f"number-{index:05d}", _carried(number, NUMBER_CARRIERS)))
+        key = f"number-{index:05d}"
+        carrier = min(NUMBER_CARRIERS, key=lambda carrier: fraction("carrier", key, carrier))
+        text = carrier.format(*(_number(f"{key}-{place}") for place in range(carrier.count("{}"))))
+        sentences.append((key, text if index % 4 == 0 else words_of(text)))
     return sentences
 
 
-def _carried(text: str, carriers: tuple[str, ...] = CARRIERS) -> str:
-    return min(carriers, key=lambda carrier: fraction("carrier", text, carrier)).format(text)
+def _number(key: str) -> str:
+    kind, draw = fraction("number-kind", key), fraction("number", key)
+    if kind < 0.2:
+        return str(int(2030 - 1000 * draw**3))
+    if kind < 0.3:
+        month = MONTHS[int(12 * fraction("month", key))]
+        return f"{month} {1 + int(31 * draw)}" + (f", {int(1700 + 325 * draw)}" if kind < 0.25 else "")
+    if kind < 0.35:
+        return f"${int(10 ** (1 + 4 * draw)):,}"
+    unit = NUMBER_UNITS[int(len(NUMBER_UNITS) * fraction("unit", key))]
+    amount = 10 ** (1 + 4 * draw) if kind > 0.65 and not unit.endswith("illion") else 2 + 120 * draw
+    return (f"{amount:,.1f}" if fraction("decimal", key) < 0.3 else f"{int(amount):,}") + unit
+
+
+def _carried(text: str) -> str:
+    return min(CARRIERS, key=lambda carrier: fraction("carrier", text, carrier)).format(text)
 
 
 def plain_sentences(

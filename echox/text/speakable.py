@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from echox.errors import InputError, require
+from echox.text.acronyms import name_letters
 
 LONGEST = 240  # characters said at once
 UNITS = {
@@ -180,6 +181,11 @@ def words_of(part: str) -> str:
         return part
     words = " ".join(filter(None, (read_line(line).text for line in part.splitlines())))
     return part[: len(part) - len(part.lstrip())] + words + part[len(part.rstrip()) :] if words else part
+
+
+def aloud(part: str) -> str:
+    """Return part of a text as a voice that spells is given it: numbers and signs as words, acronyms letter by letter."""
+    return name_letters(words_of(part))
 
 
 def _telephone(found: re.Match[str]) -> str:
