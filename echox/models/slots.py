@@ -108,7 +108,10 @@ class _Layer(DynamicLayer):
             self.lazy_initialization(key_states, value_states)
         done, new = self.get_seq_length(), (key_states, value_states)
         count = done + key_states.shape[2]
-        if self.buffers is None or count > self.buffers[0].shape[2]:
+        moved = (
+            self.buffers is None or self.keys.data_ptr() != self.buffers[0].data_ptr()
+        )  # by one of transformers' ways
+        if moved or count > self.buffers[0].shape[2]:
             size = count + max(ROOM, count // 4)
             self.buffers = (
                 _lengthened(self.keys, key_states, done, size),

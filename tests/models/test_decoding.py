@@ -9,7 +9,7 @@ from echox.models.decoding import OVERFLOW, Batch, Line, alone, choose, decode
 from echox.models.kept import EACH, Begun, Kept, Read
 from echox.models.llama import Llama, LlamaConfig
 from echox.models.sampling import GREEDY, Sampling, repeats
-from echox.models.slots import ROOM, Row, Slots, prefill, resume, step
+from echox.models.slots import ROOM, Row, Slots, prefill, resume, step, _Layer
 
 WIDTH, WORDS = 16, 30
 
@@ -307,3 +307,11 @@ def test_what_is_kept_takes_no_more_than_its_places():
     slots, _ = step(model.body, prefill(model.body, [row])[0], torch.randn(1, WIDTH))
     for keys, values in slots.keep([0]).layers:
         assert all(x.untyped_storage().nbytes() == x.numel() * x.element_size() for x in (keys, values))
+
+
+def test_rows_that_transformers_reorders_are_kept_so():
+    layer, keys_BHNE = _Layer(), torch.arange(12.0).view(2, 1, 3, 2)
+    layer.update(keys_BHNE, -keys_BHNE)
+    layer.reorder_cache(torch.tensor([1, 0]))
+    found, values = layer.update(keys_BHNE, -keys_BHNE)
+    assert torch.equal(found, torch.cat([keys_BHNE.flip(0), keys_BHNE], 2)) and torch.equal(values, -found)
