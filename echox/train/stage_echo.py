@@ -34,6 +34,7 @@ from echox.objectives.echo import EchoBatch, EchoObjective, EchoPass, EchoWeight
 from echox.objectives.s2t import AlignPass, AnswerPass, S2TObjective
 from echox.text.prompt import encode, question_prompt, stop_ids
 from echox.text.segmenter import cut_text
+from echox.text.speakable import aloud
 from echox.train.evaluate import mean_loss, some_at_a_time, still
 from echox.train.loop import Player, Stage, TrainingRecipe
 from echox.train.ranks import Ranks
@@ -144,6 +145,11 @@ class EchoTargets:
             *padded_states(rows, self.width), self.prompt.before, self.prompt.after, answers, transcripts, typed
         )
 
+    def said(self, pair: EchoPair) -> str:
+        """Return the text of a segment as T2C is given it, as when it speaks (generate/answer.py)."""
+        text = text_of_pieces(pair.pieces)
+        return aloud(text) if self.t2c.config.spelling else text
+
     def say(self, made: list[Generated]) -> list[list[EchoPair]]:
         """Return the segments of each answer with unit words (Y'): the voice's, or the frozen T2C's greedy ones.
 
@@ -157,10 +163,12 @@ class EchoTargets:
                 states_NH = torch.stack(one.states[first:end]).float().cpu()
                 segments.append((owner, EchoPair(states_NH, ids, texts, self.echo.layout(texts), [], (first, end))))
         for _, pair in segments:
-            pair.words = self.voiced.get(text_of_pieces(pair.pieces).strip(), [])
+            pair.words = self.voiced.get(self.said(pair).strip(), [])
         unsaid = [pair for _, pair in segments if not pair.words]
         if unsaid:
-            read, layouts = [self.embed(pair.ids) for pair in unsaid], [self.t2c.layout(pair.pieces) for pair in unsaid]
+            tokens = [encode(self.tokenizer, self.said(pair)) for pair in unsaid]
+            read = [self.embed(ids) for ids in tokens]
+            layouts = [self.t2c.layout(token_pieces(self.tokenizer, ids)) for ids in tokens]
             most = self.recipe.max_unit_words or None
             for pair, layout, words in zip(unsaid, layouts, self.t2c.generate(read, layouts, most), strict=True):
                 pair.words = self.t2c.framed(words, whole=not self.t2c.is_over(words, most or self.t2c.limit(layout)))

@@ -9,7 +9,7 @@ from echox.models.decoding import OVERFLOW, Batch, Line, alone, choose, decode
 from echox.models.kept import EACH, Begun, Kept, Read
 from echox.models.llama import Llama, LlamaConfig
 from echox.models.sampling import GREEDY, Sampling, repeats
-from echox.models.slots import ROOM, Row, Slots, prefill, resume, step, _Layer
+from echox.models.slots import ROOM, Row, Slots, _Layer, prefill, resume, step
 
 WIDTH, WORDS = 16, 30
 
