@@ -16,8 +16,9 @@ packed=()
 if [ -n "${STATES:-}" ]; then
   recipe=recipes/textless/phrases.yaml prompted="[1,2]"
   common+=(start="${START:-echox/mini-es-en/translator}" data.language="${LANGUAGE:-echox/mini-es-en/units}")
-  common+=(data.train.source_frames="[$OUT/units_es/frames/spanish]" data.dev.source_frames="[$OUT/units_es/frames/spanish_dev]")
-  echox train recipes/textless/units_source.yaml states="$OUT/states" layer=6 more="[$OUT/data/spanish_dev]"
+  common+=(data.train.source_frames="[$OUT/units_states/frames/spanish]" data.dev.source_frames="[$OUT/units_states/frames/spanish_dev]")
+  common+=(tasks.source_units.language="$OUT/units_states" tasks.source_words.language="$OUT/units_states")
+  echox train recipes/textless/units_source.yaml out="$OUT/units_states" states="$OUT/states" layer=6 more="[$OUT/data/spanish_dev]"
   packed=(encoder="$OUT/whisper-base" encoder_layer=6 units="${LANGUAGE:-echox/mini-es-en/units}")
 fi
 

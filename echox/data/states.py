@@ -45,24 +45,18 @@ def read_ragged(folder: Path, source: Path) -> Iterator[tuple[dict[str, Any], np
     InputError when a shard is missing, broken, or of other records than the manifest's.
     """
     for manifest in manifests_of(source):
-        path, records = Path(folder) / f"{manifest.stem}.npz", read_manifest(manifest)
-        places, frames, skipped = read_shard(path, manifest)
-        ids = [str(record["id"]) for record in records]
-        if len(set(ids)) < len(ids):
-            raise InputError(f"{manifest} holds an id twice: make the manifest again.")
-        differ = set(ids) ^ (set(places) | skipped)
-        if differ:
-            raise InputError(
-                f"{path} and {manifest} are of other utterances ({min(differ)} in one alone): encode again."
-            )
-        for record, name in zip(records, ids, strict=True):
-            if name in places:
-                start, end = places[name]
+        places, frames, _ = read_shard(Path(folder) / f"{manifest.stem}.npz", manifest)
+        for record in read_manifest(manifest):
+            if str(record["id"]) in places:
+                start, end = places[str(record["id"])]
                 yield record, frames[start:end]
 
 
 def read_shard(path: Path, manifest: Path) -> tuple[dict[str, tuple[int, int]], np.ndarray, set[str]]:
-    """Return where the rows of each id are, the rows, and the ids that were skipped; InputError for a missing or broken file."""
+    """Return where the rows of each id are, the rows, and the ids that were skipped.
+
+    InputError when the file is missing, broken, or of other records than the manifest's.
+    """
     if not path.exists():
         raise InputError(f"{path} is missing: encode {manifest} first.")
     try:
@@ -81,4 +75,9 @@ def read_shard(path: Path, manifest: Path) -> tuple[dict[str, tuple[int, int]], 
         raise InputError(
             f"{path} holds {len(frames)} frames of {len(ids)} utterances, which do not fit: encode {manifest} again."
         )
+    meant = [str(record["id"]) for record in read_manifest(manifest)]
+    if len(set(meant)) < len(meant):
+        raise InputError(f"{manifest} holds an id twice: make the manifest again.")
+    if differ := set(meant) ^ (set(ids) | skipped):
+        raise InputError(f"{path} and {manifest} are of other utterances ({min(differ)} in one alone): encode again.")
     return dict(zip(ids, zip(offsets[:-1], offsets[1:], strict=True), strict=True)), frames, skipped

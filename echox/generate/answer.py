@@ -29,7 +29,6 @@ from echox.models.slots import Row
 from echox.models.spelling import TextLayout
 from echox.text.prompt import Turn, encode
 from echox.text.segmenter import cut_text, ends_sentence
-from echox.text.speakable import aloud
 
 FIRST_CHUNK, CHUNK = 12, 40  # unit words between two pieces of audio: the first is short, so that speech starts early
 AHEAD = 8  # tokens of an answer that are made before the question has ended: about what its first segment takes
@@ -203,7 +202,7 @@ def _read(parts: Parts, segment: _Segment) -> tuple[torch.Tensor, TextLayout]:
     it is said.
     """
     text, echo = text_of_pieces(segment.pieces), parts.echo
-    said = aloud(text) if parts.reads_text and echo.config.spelling else text
+    said = echo.t2c.said(text) if parts.reads_text else text
     if said != text or parts.own_reader is not None:
         ids, pieces = _tokens(parts, said)
         return echo.t2c.embed_text(ids, parts.reader.embeddings_VH).float(), echo.layout(pieces)
@@ -244,7 +243,7 @@ def _trimmer(parts: Parts, text: str) -> TrimmedSpeech:
 def say_stream(parts: Parts, text: str, limits: Limits, decoding: Decoding = alone) -> Iterator[Piece]:
     """Yield the speech of any text through T2C."""
     t2c = parts.t2c
-    ids, pieces = _tokens(parts, aloud(text) if t2c.config.spelling else text)
+    ids, pieces = _tokens(parts, t2c.said(text))
     budget = Budget(limits.samples, parts.vocoder.config.sample_rate)
     for first, end in cut_text(pieces, parts.segmenter) if parts.trims else [(0, len(ids))]:
         positions_NH = t2c.embed_text(ids[first:end], parts.reader.embeddings_VH).float()

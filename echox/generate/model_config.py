@@ -19,17 +19,6 @@ class TriggerSettings:
     longest: Tokens
 
 
-class PhraseSettings:
-    """What a config.json may say of the phrase rule (text/segmenter.py)."""
-
-    shortest: Tokens
-    clause: Tokens
-    longest: Tokens
-    first_phrase: Annotated[int, Field(strict=True, ge=0, le=1000)]
-    first_longest: Tokens
-    early: Annotated[int, Field(strict=True, ge=0, le=1000)]
-
-
 class ModelConfig:
     """What the config.json of a model folder may say."""
 

@@ -108,19 +108,23 @@ class _Layer(DynamicLayer):
             self.lazy_initialization(key_states, value_states)
         done, new = self.get_seq_length(), (key_states, value_states)
         count = done + key_states.shape[2]
-        moved = (
-            self.buffers is None or self.keys.data_ptr() != self.buffers[0].data_ptr()
-        )  # by one of transformers' ways
-        if moved or count > self.buffers[0].shape[2]:
+        buffers = self.buffers
+        if buffers is None or count > buffers[0].shape[2] or not _is_of(self.keys, buffers[0]):
             size = count + max(ROOM, count // 4)
-            self.buffers = (
+            buffers = (
                 _lengthened(self.keys, key_states, done, size),
                 _lengthened(self.values, value_states, done, size),
             )
-        for buffer, states in zip(self.buffers, new, strict=True):
+            self.buffers = buffers
+        for buffer, states in zip(buffers, new, strict=True):
             buffer[:, :, done:count] = states
-        self.keys, self.values = (buffer[:, :, :count] for buffer in self.buffers)
+        self.keys, self.values = (buffer[:, :, :count] for buffer in buffers)
         return self.keys, self.values
+
+
+def _is_of(keys: torch.Tensor | None, buffer: torch.Tensor) -> bool:
+    """Say whether keys are still a view of their buffer: transformers puts others in their place when it moves rows."""
+    return keys is not None and keys.data_ptr() == buffer.data_ptr()
 
 
 def _lengthened(old: torch.Tensor | None, like: torch.Tensor, done: int, size: int) -> torch.Tensor:

@@ -55,6 +55,7 @@ from echox.models.llama import Llama, LlamaConfig
 from echox.models.ragged import pad_right, unpad
 from echox.models.slots import Row
 from echox.models.spelling import Speller, TextLayout, lay_out
+from echox.text.speakable import aloud
 
 LONGEST_LOOP = 32  # unit words of a run that a decoder which hangs says over and over
 
@@ -90,6 +91,7 @@ class T2CConfig(PreTrainedConfig):
     spelling: Flag = False  # one position a letter; False: spec section 3.1, one a token
     spelling_width: Width = 128
     spelling_layers: Layers = 2
+    words_in: Literal["en"] | None = "en"  # of one that spells: whose words stand for numbers and signs; none: raw text
     max_positions: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = 2048
     dropout: Share = 0.0
     loops: Small = 4  # a run of unit words said so many times in a row ends the speech; 0: it never does
@@ -150,6 +152,10 @@ class TextToCodec(WholePart[T2CConfig]):
         self.decoder = _decoder(config)
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(W, config.text_vocab_size + U, bias=False)
+
+    def said(self, text: str) -> str:
+        """Return a text as it is given to this decoder: one that spells reads numbers, signs and acronyms as they are said."""
+        return aloud(text) if self.config.spelling and self.config.words_in else text
 
     def layout(self, pieces: list[str], frame: T2CConfig | None = None) -> TextLayout:
         """Return where text tokens stand in the decoder, from their own texts, and what stands around them.

@@ -19,7 +19,6 @@ from echox.data.example import text_of
 from echox.data.manifest import read_fields, read_jsonl, write_jsonl
 from echox.errors import InputError
 from echox.files import LINES_BYTES, drop_partial_line, only_one, read_text
-from echox.generate.model_config import PhraseSettings
 from echox.models.decoding import at_most
 from echox.models.device import pick_device
 from echox.models.llm import Place, load_llm, load_tokenizer, settle_llm, text_of_pieces, token_pieces
@@ -28,7 +27,7 @@ from echox.prepare.encode import Shard, check_shard
 from echox.prepare.targets import write_targets
 from echox.prepare.texts import SPEAKABLE
 from echox.text.prompt import ChatDialect, Turn, encode, stop_ids
-from echox.text.segmenter import PhraseSegmenter, cut_text
+from echox.text.segmenter import PhraseSegmenter, PhraseSettings, cut_text
 from echox.text.speakable import aloud
 
 SYSTEM = "You are a helpful voice assistant. Answer in one short sentence."

@@ -12,7 +12,9 @@ Both answer each token with the number of tokens after which a segment ends that
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, Self
+from typing import Annotated, Protocol, Self
+
+from pydantic import Field
 
 SENTENCE_ENDS = (".", "!", "?", ":", ";", '."', "\n")
 FULL_STOPS = (".", "!", "?", '."', '!"', '?"', ".)", "\n")
@@ -22,6 +24,21 @@ FUNCTION_WORDS = frozenset(
     "because while if as is are was were be been has have had do does did can could will would may might must should it he "
     "she they we i you this these those its his her their our my your not no".split()
 )
+
+
+Tokens = Annotated[int, Field(strict=True, ge=1, le=1000)]
+NoneOrTokens = Annotated[int, Field(strict=True, ge=0, le=1000)]
+
+
+class PhraseSettings:
+    """What a recipe or a config.json may say of the phrase rule (`PhraseSegmenter`)."""
+
+    shortest: Tokens
+    clause: Tokens
+    longest: Tokens
+    first_phrase: NoneOrTokens
+    first_longest: Tokens
+    early: NoneOrTokens
 
 
 def ends_sentence(text: str) -> bool:
@@ -81,11 +98,20 @@ class PhraseSegmenter:
         text = self.text.rstrip(" ")
         if text.endswith(SENTENCE_ENDS):
             return self.count >= self.shortest
+        if _parts_amount(text, piece):
+            return False
         if self.first_phrase and self.segments < self.early:
             size = self.count / (self.segments + 1)
             if size >= self.first_longest or (size >= self.first_phrase and _starts_phrase(text, piece)):
                 return True
         return self.count >= self.longest or (text.endswith(CLAUSE_ENDS) and self.count >= self.clause)
+
+
+def _parts_amount(text: str, piece: str) -> bool:
+    """Say whether a cut before `piece` would part a number from its unit or sign ("8,849 | m", "12 | + 5")."""
+    word = piece.strip()
+    short = len(word) <= 2 and word.lower() not in FUNCTION_WORDS
+    return text[-1:].isdigit() and not word[:1].isdigit() and (short or not word[:1].isalpha())
 
 
 def _starts_phrase(text: str, piece: str) -> bool:

@@ -3,18 +3,22 @@
     text --lines--> fold accents --> our few rules --kitten_text_processing--> words --> what no English voice can say is left out
 
 The library does the work; the rules are what it reads wrong (tests/text/test_speakable.py holds both). `echox say` reads whole
-lines so; of a language model's answer only the segments that hold a number or a sign are read so (`words_of`).
+lines so; of a language model's answer only the segments that hold a number, a sign, or a character beyond ASCII (`words_of`).
 """
 
+import logging
 import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from echox.errors import InputError, require
 from echox.text.acronyms import name_letters
 
+log = logging.getLogger(__name__)
 LONGEST = 240  # characters said at once
+QUICK = 60  # characters that are read at once in a tenth of a second
 UNITS = {
     "kmh": "kilometers per hour", "fps": "frames per second", "kWh": "kilowatt hours", "kHz": "kilohertz",
     "KB": "kilobytes", "kB": "kilobytes", "MB": "megabytes", "GB": "gigabytes", "TB": "terabytes",
@@ -46,7 +50,9 @@ RULES = [
     (re.compile(r"!?\[([^\]]*)\]\([^)]*\)"), r"\1"),  # what Markdown marks is not said
     (re.compile(r"^\s*(?:#+|[-*+>•])\s+"), ""),
     (re.compile(r"(?<![\w~])~(?=\d)"), "about "),
+    (re.compile(r"(?<=\d)\s?\*\s?(?=\d)"), " times "),
     (re.compile(r"(?<!\w)[*_`~]+|[*_`~]+(?!\w)"), ""),
+    (re.compile(r"\s*\|\s*"), ", "),  # of a table
     (re.compile(r"\bhttps?://(?:www\.)?|\bwww\.(?=\w)"), ""),
     (re.compile(r"\bNo\.\s?(?=\d)|\bno\.\s(?=\d)|(?<!\w)#(?=\d)"), "number "),
     (re.compile(r"\bp\.\s?(?=\d)"), "page "),
@@ -61,10 +67,9 @@ RULES = [
     (re.compile(r"(?<![\d.])(\d{1,3})\.(?=000\.000(?![\d.]))|(?<=\d\.000)\.(?=000(?![\d.]))"), r"\1,"),  # a million
     (re.compile(r"(?<![\d.])(\d{1,3})\.(\d{1,3})\.(\d{1,3})(?!\d|\.\d)"), r"\1 point \2 point \3"),
     (re.compile(r"(?<![\d/])(24(?=/7\b)|9(?=/11(?![\d/]))|[25-9]0(?=/[1-5]0(?![\d/])))/"), r"\1 "),
-    (re.compile(r"(?<![\d/])(\d)/(\d)(?= (?:time|meter|beat)\b)"), r"\1 \2"),  # of music
-    (re.compile(r"(?<![\d/])([12]\d\d)/(?=[4-9]\d(?![\d/]))"), r"\1 over "),  # a blood pressure
+    (re.compile(r"(?<![\d/])([2-9]|12)/([248])(?= time\b)"), r"\1 \2"),  # of music
+    (re.compile(r"(?<![\d/])(1\d\d)/(?=[4-9]\d(?![\d/]))"), r"\1 over "),  # a blood pressure
     (re.compile(r"\b((?:Boeing|Airbus) A?\d{3})-(?=\d{3}(?!\d))"), r"\1 "),
-    (re.compile(r"(?<=\d)\s?\*\s?(?=\d)"), " times "),
     (re.compile(r"(?<![\d/])(\d+)/(?=\1(?![\d/]))|(\.\d+)/(?=\d)"), r"\1\2 out of "),  # a mark
     (re.compile(r"(?<![\w/.])([$£€]?\d[\d.,]{0,15}[kKMB]?)/(?=[a-z]{2})"), r"\1 per "),
     (re.compile(rf"\b{NO_NAME}([A-Z]\w+ \d{{1,3}}):(?=\d(?![\d:]))"), r"\1 "),  # a verse
@@ -83,7 +88,8 @@ RULES = [
     (re.compile(r"−"), "-"),
     (re.compile(r"(?<=\d)(st|nd|rd|th|x)\s?[-–]\s?(?=\d)"), r"\1 to "),
     (re.compile(r"(?<=\d)(?:x(?=\s[a-z])|\s?×(?!\s?\d)|\s?[x×]\s?(?=[\d.]+\s?=))"), " times "),
-    (re.compile(r"(?<=\d)(?<!\b0)\s?[x×]\s?(?=\d)"), " by "),
+    (re.compile(r"(?<=\d)\s?[x×]\s?(?=10\^)"), " times "),
+    (re.compile(r"(?<=\d)(?<![^\d.]0)(?<!^0)\s?[x×]\s?(?=\d)"), " by "),
     (re.compile(r"(?<=\d{4})–(?=\d)"), "-"),
     (re.compile(r"(?<![\d/.-])(\d{1,3}(?:\.\d+)?)\s?[-–]\s?(\d{1,4}(?:\.\d+)?)(?![\d/-]|\.\d)"), r"\1 to \2"),
     (re.compile(r"(?<=\d) s(?![\w'])"), " seconds"),
@@ -114,7 +120,8 @@ SIGNS = {
     "≥": " at least ", "√": " the square root of ", "∞": " infinity ",
 }  # fmt: skip
 MARKS = str.maketrans(
-    {"‘": "'", "’": "'", "′": "'", "“": '"', "”": '"', "″": '"', "…": "...", "\u00a0": " ", "\u2011": "-"}
+    {"\u200b": "", "\ufeff": "", "\u2060": ""}  # of no width
+    | {"‘": "'", "’": "'", "′": "'", "“": '"', "”": '"', "″": '"', "…": "...", "\u00a0": " ", "\u2011": "-"}
     | {"µ": "μ", "\u2126": "Ω"}  # micro and ohm are letters, too
     | {chr(0x2080 + digit): str(digit) for digit in range(10)}
     | SIGNS
@@ -124,8 +131,13 @@ LETTERS = {
     "þ": "th",
 }  # fmt: skip
 NEVER_SAID = ("\u200d", "\ufe0e", "\ufe0f")  # joiners and variants of emoji: left out with what they belong to
+IN_A_SUM = re.compile(r"^( )([-+]) (?=\d)")  # where a part begins: "12 | + 5"
+SIGN_NAMES = {"-": "minus", "+": "plus"}
 NOT_PLAIN = re.compile(r"[\d$%&@#+=<>^*_`~|/\\]|[^\x00-\x7f]")  # numbers, signs, and what is no ASCII
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[.!?][\"')\]])\s+")
+BREATH = re.compile(
+    r"(?<=[^\d,],) (?=\D)|(?<=,) (?=and |or )|(?<=\d,) (?=\d+,)"
+)  # between items; not in "July 20, 1969"
 CAREFUL_END = re.compile(r"(?<=[a-z]{3}[.!?])\s+(?=[\"'A-Z])")  # not behind "Dr." or "Sept."
 PLAIN = re.compile(r"[A-Z]?[a-z']+(?:,? [a-z']+)*(?<!etc)[.!?]?")  # nothing that would be read otherwise
 
@@ -153,7 +165,7 @@ def said_lines(text: str) -> list[str]:
 
 
 def read_line(line: str) -> Speakable:
-    """Return one line as it is read aloud (the library takes some 10 ms a sentence); MissingDependency without the library."""
+    """Return one line as it is read aloud (50 to 150 ms where it holds numbers); MissingDependency without the library."""
     normalize_text = require("kitten_text_processing", extra="say").normalize_text
     line = _fold(line.translate(MARKS))
     line = TELEPHONE.sub(_telephone, line)
@@ -164,23 +176,36 @@ def read_line(line: str) -> Speakable:
     line = RULER.sub(_ruler, line)
     line = GREEK.sub(_letter, line)
     line = ABBREVIATION.sub(lambda found: SHORT[found[1]], line)
-    parts = CAREFUL_END.split(line)  # the library's time grows faster than the length of what it reads
-    line = " ".join(part if PLAIN.fullmatch(part) else normalize_text(part) for part in parts if part.strip())
+    parts = [part for sentence in CAREFUL_END.split(line) for part in _breaths(sentence) if part.strip()]
+    line = " ".join(part if PLAIN.fullmatch(part) else normalize_text(part) for part in parts)
     left_out = "".join(dict.fromkeys(c for c in line if not c.isascii() and c not in NEVER_SAID))
     line = " ".join("".join(c if c.isascii() and c.isprintable() else " " for c in line).split())
     line = re.sub(r" (?=[,.;:!?](?:\s|$))", "", line)
     return Speakable(line if any(c.isalnum() for c in line) else "", left_out)
 
 
+def _breaths(sentence: str) -> list[str]:
+    """Return a sentence in parts: the library's time grows faster than the length of what it reads."""
+    return [sentence] if len(sentence) <= QUICK else BREATH.split(sentence)
+
+
+@lru_cache(maxsize=256)
 def words_of(part: str) -> str:
     """Return part of a text with its numbers and signs as words, the blanks around it kept; what says nothing stays as it is.
 
-    MissingDependency without the library.
+    Any character beyond ASCII counts as a sign. MissingDependency without the library.
     """
     if not NOT_PLAIN.search(part):
         return part
-    words = " ".join(filter(None, (read_line(line).text for line in part.splitlines())))
+    found = [read_line(line) for line in IN_A_SUM.sub(_summed, part).splitlines()]
+    words = " ".join(filter(None, (line.text for line in found)))
+    if left_out := "".join(line.left_out for line in found):
+        log.debug("left out, since no English voice says it: %s", left_out)
     return part[: len(part) - len(part.lstrip())] + words + part[len(part.rstrip()) :] if words else part
+
+
+def _summed(found: re.Match[str]) -> str:
+    return f"{found[1]}{SIGN_NAMES[found[2]]} "
 
 
 def aloud(part: str) -> str:

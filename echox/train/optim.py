@@ -34,7 +34,7 @@ def build_optimizer(parameters: dict[str, nn.Parameter], settings: OptimSettings
         {"params": [(n, p) for n, p in parameters.items() if p.ndim == 1], "weight_decay": 0.0},
         {"params": [(n, p) for n, p in parameters.items() if p.ndim == 0], "weight_decay": 0.0},
     ]
-    on_cpu = all(p.device.type == "cpu" and not is_cut(p) for p in parameters.values())
+    on_cpu = all(p.device.type == "cpu" and p.is_contiguous() and not is_cut(p) for p in parameters.values())
     return torch.optim.AdamW(
         [g for g in groups if g["params"]],
         lr=settings.lr,

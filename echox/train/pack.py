@@ -14,7 +14,7 @@ from echox.errors import ModelError
 from echox.features.ssl import HiddenStates
 from echox.files import copy_file, inside, read_json, write_folder, write_text
 from echox.generate.ears import TOKENIZER
-from echox.generate.model_config import MODEL_TYPE, PhraseSettings
+from echox.generate.model_config import MODEL_TYPE
 from echox.hub_source import LlmSource
 from echox.models.echo import EchoDecoder
 from echox.models.encoder import SpeechEncoder
@@ -22,6 +22,7 @@ from echox.models.int8 import quantize
 from echox.models.io import WEIGHTS
 from echox.models.s2t import PLAIN, S2TConfig, SpeechToText
 from echox.models.t2c import TextToCodec
+from echox.text.segmenter import PhraseSettings
 from echox.units.extractor import CENTROIDS_FILE
 
 UNIT_FILES = ("tokenizer.json", "tokenizer_config.json", "unit_language.json", "bigrams.safetensors")

@@ -11,14 +11,14 @@ makes them anew every so many epochs), and the last epoch computes them again as
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import nn
 
-from echox.config.load import Settings
+from echox.config.load import Settings, known
 from echox.data.batching import BucketedBatches
 from echox.data.example import Example, QuestionData, padded_states, read_examples
 from echox.errors import ConfigError
@@ -33,8 +33,7 @@ from echox.models.t2c import T2CBatch, TextToCodec
 from echox.objectives.echo import EchoBatch, EchoObjective, EchoPass, EchoWeights
 from echox.objectives.s2t import AlignPass, AnswerPass, S2TObjective
 from echox.text.prompt import encode, question_prompt, stop_ids
-from echox.text.segmenter import cut_text
-from echox.text.speakable import aloud
+from echox.text.segmenter import PhraseSegmenter, PhraseSettings, cut_text
 from echox.train.evaluate import mean_loss, some_at_a_time, still
 from echox.train.loop import Player, Stage, TrainingRecipe
 from echox.train.ranks import Ranks
@@ -64,6 +63,7 @@ class Recipe(TrainingRecipe):
     text: Literal["free", "forced", "given"] = "free"  # X': greedy, argmax under the gold answer, or that answer itself
     voiced: VoicedData | None = None  # Y' of a segment that is said in it are its units; T2C says the others
     max_new_tokens: int = 40
+    phrases: Annotated[dict[str, int], known(PhraseSettings)] = {}  # where phrases end a segment, as in stage pack
     max_unit_words: int = Field(default=0, ge=0)  # of a segment's pseudo label; 0: T2C's own limit
     questions: int = 0  # use so many, drawn by the seed; 0: all
     refresh_every: int = 0  # epochs for which H, X', Y' are kept while the LLM is frozen; 0: until the last epoch
@@ -145,10 +145,14 @@ class EchoTargets:
             *padded_states(rows, self.width), self.prompt.before, self.prompt.after, answers, transcripts, typed
         )
 
-    def said(self, pair: EchoPair) -> str:
-        """Return the text of a segment as T2C is given it, as when it speaks (generate/answer.py)."""
+    def read(self, pair: EchoPair) -> tuple[list[int], list[str]]:
+        """Return the tokens that T2C reads of a segment and their texts: its own, or those of the text as it is said."""
         text = text_of_pieces(pair.pieces)
-        return aloud(text) if self.t2c.config.spelling else text
+        said = self.t2c.said(text)
+        if said == text:
+            return pair.ids, pair.pieces
+        ids = encode(self.tokenizer, said)
+        return ids, token_pieces(self.tokenizer, ids)
 
     def say(self, made: list[Generated]) -> list[list[EchoPair]]:
         """Return the segments of each answer with unit words (Y'): the voice's, or the frozen T2C's greedy ones.
@@ -158,17 +162,17 @@ class EchoTargets:
         segments: list[tuple[int, EchoPair]] = []
         for owner, one in enumerate(made):
             pieces = token_pieces(self.tokenizer, one.ids)
-            for first, end in cut_text(pieces):
+            for first, end in cut_text(pieces, PhraseSegmenter(**self.recipe.phrases)):
                 texts, ids = pieces[first:end], one.ids[first:end]
                 states_NH = torch.stack(one.states[first:end]).float().cpu()
                 segments.append((owner, EchoPair(states_NH, ids, texts, self.echo.layout(texts), [], (first, end))))
         for _, pair in segments:
-            pair.words = self.voiced.get(self.said(pair).strip(), [])
+            text = text_of_pieces(pair.pieces)
+            pair.words = self.voiced.get(self.t2c.said(text).strip()) or self.voiced.get(text.strip(), [])
         unsaid = [pair for _, pair in segments if not pair.words]
         if unsaid:
-            tokens = [encode(self.tokenizer, self.said(pair)) for pair in unsaid]
-            read = [self.embed(ids) for ids in tokens]
-            layouts = [self.t2c.layout(token_pieces(self.tokenizer, ids)) for ids in tokens]
+            tokens = [self.read(pair) for pair in unsaid]
+            read, layouts = [self.embed(ids) for ids, _ in tokens], [self.t2c.layout(pieces) for _, pieces in tokens]
             most = self.recipe.max_unit_words or None
             for pair, layout, words in zip(unsaid, layouts, self.t2c.generate(read, layouts, most), strict=True):
                 pair.words = self.t2c.framed(words, whole=not self.t2c.is_over(words, most or self.t2c.limit(layout)))

@@ -115,7 +115,7 @@ def check_states(folder: Path, record: Record) -> None:
     """Raise ConfigError unless `folder` holds states of the encoder, layer and window that a recipe's `record` names."""
     found = read_run(folder)
     made = found[1] if found is not None else Record()
-    for name in ("stage", "encoder", "layer", "window"):
+    for name in ("stage", "encoder", "layer", "window", "precision"):
         meant = "encode" if name == "stage" else record.settings.get(name, record.inputs.get(name))
         if meant != made.settings.get(name, made.inputs.get(name)):
             raise ConfigError(f"{folder} does not hold states of this recipe's {name}: run stage encode with the same.")

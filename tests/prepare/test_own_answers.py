@@ -1,6 +1,7 @@
 """The text model's own answers: resumed after half a line, split among processes, never mixed from two system texts."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -8,7 +9,8 @@ import torch
 from echox.data.manifest import read_jsonl, write_jsonl
 from echox.errors import ConfigError, InputError
 from echox.prepare import answers
-from echox.prepare.answers import Recipe, run
+from echox.prepare.answers import Recipe, run, segments
+from echox.text.segmenter import PhraseSegmenter
 
 
 @pytest.fixture
@@ -25,7 +27,7 @@ def asked(tmp_path, monkeypatch):
     monkeypatch.setattr(answers, "load_llm", lambda folder, place: torch.nn.Module())
     monkeypatch.setattr(answers, "settle_llm", lambda llm, place: None)
     monkeypatch.setattr(answers, "answer_typed", answer)
-    monkeypatch.setattr(answers, "segments", lambda rows, tokenizer: [])
+    monkeypatch.setattr(answers, "segments", lambda rows, tokenizer, segmenter: [])
     values = {
         "stage": "answers",
         "out": tmp_path / "out",
@@ -83,3 +85,18 @@ def test_what_is_no_question_or_no_answer_is_named(asked, tmp_path):
     (tmp_path / "out" / "own.jsonl").write_text(json.dumps(["no", "answer"]) + "\n")
     with pytest.raises(InputError, match="remove the line"):
         made()
+
+
+def test_segments_are_cut_as_the_pack_says_and_written_as_they_are_said(monkeypatch):
+    monkeypatch.setattr(answers, "encode", lambda tokenizer, text: re.findall(r"\s?\S+", text))
+    monkeypatch.setattr(answers, "token_pieces", lambda tokenizer, pieces: pieces)
+    rows = [{"id": "a", "answer": "The FBI had 35,104 people in 2019, and it is in Washington."}]
+    whole = [row["text"] for row in segments(rows, None)]
+    assert whole == [
+        "The eff-bee-eye had thirty five thousand one hundred and four people in twenty nineteen,",
+        "and it is in Washington.",
+    ]
+    early = [row["text"] for row in segments(rows, None, PhraseSegmenter(first_phrase=3, first_longest=4, early=1))]
+    assert early[0] == "The eff-bee-eye had thirty five thousand one hundred and four" and "".join(early) != "".join(
+        whole
+    )

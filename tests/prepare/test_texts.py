@@ -13,6 +13,7 @@ from echox.prepare.texts import (
     is_askable,
     lowest,
     near_repeats,
+    number_sentences,
     plain_sentences,
     words,
 )
@@ -139,3 +140,9 @@ def test_source_without_a_place_says_where_to_get_it(recipe):
     sources = recipe.sources.model_copy(update={"tatoeba": source})
     with pytest.raises(ConfigError, match="--source tatoeba="):
         write_texts(recipe.model_copy(update={"sources": sources}), None)
+
+
+def test_number_sentences_follow_from_their_index_and_three_of_four_are_words():
+    made = number_sentences(40)
+    assert made[:10] == number_sentences(10) and len({key for key, _ in made}) == 40
+    assert all(any(c.isdigit() for c in text) == (number % 4 == 0) for number, (_, text) in enumerate(made))

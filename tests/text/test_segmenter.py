@@ -1,6 +1,7 @@
 """Cutting the text stream: every token lands in one segment, in order; the trigger rule is spec section 6.2's."""
 
 import numpy as np
+import pytest
 
 from echox.text.segmenter import PhraseSegmenter, TriggerSegmenter, cut_text
 
@@ -12,6 +13,18 @@ def test_sentences_and_clauses():
 
 def test_no_cut_inside_a_word_or_number():
     assert cut_text(["It", " costs", " 3", ".", "14", " dollars", "."]) == [(0, 7)]
+
+
+@pytest.mark.parametrize("piece", [" m", " °C", " +", " km"])
+def test_no_cut_between_a_number_and_its_unit_or_sign(piece):
+    rule = PhraseSegmenter(longest=3, first_longest=3, first_phrase=2)
+    assert cut_text([" It", " is", " 12", piece, " tall", " here"], rule) != cut_text(
+        [" It", " is", " 12", " feet", " tall", " here"], rule
+    )
+    assert cut_text([" It", " is", " 12", " feet"], rule)[0] == (0, 3) and cut_text(
+        [" It", " is", " 12", piece], rule
+    ) == [(0, 4)]
+    assert cut_text([" 1", " 2", " 3", " 4", " 5", " 6"], rule) == [(0, 3), (3, 6)]  # numbers in a row are cut
 
 
 def test_long_text_is_cut_at_words_and_nothing_is_lost():

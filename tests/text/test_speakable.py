@@ -101,6 +101,14 @@ def test_what_no_english_voice_says_is_left_out_and_named_once():
         ("1. **Paris**\n2. Rome", "one. Paris two. Rome"),
         (" It’s the naïve", " It's the naive"),
         (" Dr. Smith's  dog,", " Dr. Smith's  dog,"),  # without numbers and signs: as it is
+        (" 12 + 5", " twelve plus five"),
+        (" + 5, which", " plus five, which"),  # cut in a sum
+        ("+ 5 apples", "five apples"),  # a bullet
+        (" 10 * 4", " ten times four"),
+        (" 3.0 × 10^8", " three point zero times ten to the power of eight"),
+        ("about 1/2 meter, 1/2 time", "about one half meter, one half time"),
+        ("| a | 3 |", ", a, three,"),
+        ("\u200b3", "three"),
         (" ***", " ***"),
         (" 🎉", " 🎉"),
         ("", ""),
@@ -108,6 +116,14 @@ def test_what_no_english_voice_says_is_left_out_and_named_once():
 )
 def test_a_part_keeps_its_blanks_and_what_says_nothing_stays(part, words):
     assert words_of(part) == words
+
+
+@needs_library
+def test_a_long_sentence_read_in_breaths_is_read_as_in_one(monkeypatch):
+    text = "On July 20, 1969, in the 1st of 6 landings, 2 men walked for 2.5 hours, and 21.5 kg of rock, 3 films, and 1 flag."
+    breaths = speakable(text)
+    monkeypatch.setattr("echox.text.speakable.QUICK", 1000)
+    assert breaths == speakable(text) and "july twentieth, nineteen sixty nine, in" in breaths.text
 
 
 def test_long_texts_come_in_whole_sentences():

@@ -7,7 +7,7 @@ import torch
 
 from echox.errors import ConfigError
 from echox.models.echo import EchoDecoder
-from echox.models.llm import load_llm
+from echox.models.llm import load_llm, token_pieces
 from echox.models.s2t import SpeechToText
 from echox.train import stage_echo
 from echox.train.checkpoint import trained_state
@@ -227,3 +227,16 @@ def test_an_llm_without_ears_is_trained_on_typed_questions(stage_of, tmp_path, t
     assert (train(stage, recipe.train, recipe.out) / "config.json").exists()
     with pytest.raises(ConfigError, match="has no adapter"):
         stage_of(*typed, "train_lora=true")
+
+
+def test_numbers_are_read_by_t2c_as_they_are_said_and_plain_text_as_it_stands(stage_of):
+    _, stage = stage_of()
+    targets = stage.batches.targets
+    ids = targets.tokenizer("It is 12 feet").input_ids
+    pair = stage_echo.EchoPair(torch.zeros(len(ids), 1), ids, token_pieces(targets.tokenizer, ids), None, [], (0, 1))
+    said, pieces = targets.read(pair)
+    assert "".join(pieces) == "It is twelve feet" and said == targets.tokenizer("It is twelve feet").input_ids
+    for name, value in (("words_in", None), ("spelling", False)):
+        targets.t2c.config.words_in, targets.t2c.config.spelling = "en", True
+        setattr(targets.t2c.config, name, value)
+        assert targets.read(pair) == (ids, pair.pieces)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from echox.audio import save_wav
-from echox.data.manifest import write_manifest
+from echox.data.manifest import read_manifest, write_manifest
 from echox.data.states import read_ragged
-from echox.errors import ConfigError
+from echox.errors import ConfigError, InputError
 from echox.prepare import encode
 from echox.train import stage_units
 from echox.train.toy import write_encoder
@@ -68,7 +68,22 @@ def test_units_of_states_are_those_of_the_sound(world):
 
 def test_states_of_another_layer_or_of_no_encoder_are_refused(world):
     encode.run(parse(world, encode.Recipe, stage="encode", out=world / "states", corpora=[world / "corpus"]))
-    for changes, words in (({"layer": 2}, "this recipe's layer"), ({"states": world / "corpus"}, "recipe's stage")):
+    for changes, words in (
+        ({"layer": 2}, "this recipe's layer"),
+        ({"precision": "bfloat16"}, "this recipe's precision"),
+        ({"states": world / "corpus"}, "recipe's stage"),
+    ):
         values = {"stage": "units", "out": world / "units", "corpus": world / "corpus", "states": world / "states"}
         with pytest.raises(ConfigError, match=words):
             stage_units.run(parse(world, stage_units.Recipe, **(values | changes)))
+
+
+def test_states_of_other_utterances_are_refused_before_anything_is_written(world):
+    encode.run(parse(world, encode.Recipe, stage="encode", out=world / "states", corpora=[world / "corpus"]))
+    manifest = world / "corpus" / "shard-00001.jsonl"
+    write_manifest(manifest, [record | {"id": f"{record['id']}x"} for record in read_manifest(manifest)])
+    with pytest.raises(InputError, match="other utterances"):
+        stage_units.convert_shards(
+            world / "corpus", world / "states" / "corpus", world / "units", lambda states: states
+        )
+    assert not (world / "units" / "shard-00001.npz").exists()

@@ -1,0 +1,28 @@
+"""The optimizer in one pass over memory against torch's loop over parameters, and where it is not used."""
+
+import torch
+from torch import nn
+
+from echox.train.optim import OptimSettings, build_optimizer
+
+
+def test_one_pass_is_the_loop_over_parameters():
+    made = []
+    for fused in (True, None):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(5, 7), nn.LayerNorm(7), nn.Linear(7, 3))
+        optimizer = build_optimizer(dict(model.named_parameters()), OptimSettings(lr=1e-2))
+        assert optimizer.defaults["fused"] is True
+        for group in optimizer.param_groups:
+            group["fused"] = fused
+        for _ in range(20):
+            optimizer.zero_grad()
+            model(torch.randn(4, 5)).square().mean().backward()
+            optimizer.step()
+        made.append([parameter.detach().clone() for parameter in model.parameters()])
+    torch.testing.assert_close(made[0], made[1], rtol=1e-5, atol=1e-6)
+
+
+def test_a_parameter_that_is_no_single_piece_of_memory_takes_the_loop():
+    turned = nn.Parameter(torch.randn(3, 4).T)
+    assert build_optimizer({"turned": turned}, OptimSettings()).defaults["fused"] is None
