@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from rich.progress import track
 
 from echox.audio import SAMPLE_RATE
 from echox.errors import ConfigError
@@ -48,8 +49,6 @@ def run_latency(
     The first `warmup` questions are asked beforehand, for a second table of the time in each part. Failures are recorded and left
     out of the percentiles. Raises ConfigError when the file was timed on another machine or device.
     """
-    from rich.progress import track
-
     subject = Live(subject) if options.get("live") else subject
     asked = [(item, load_question(item) if item.audio is not None else item.question) for item in questions]
     parts = _part_tables(subject, [q for _, q in asked[:warmup] if not isinstance(q, Failure)], options)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich import progress
+
 from echox.errors import ConfigError, InputError
 from echox.eval.judges import choose_judges, find_judge, warn_if_own_ear
 from echox.eval.model_under_test import ModelChoice, load_subject, machine
@@ -123,8 +125,6 @@ def _possible_arms(names: str, choice: ModelChoice, tell: Tell) -> tuple[str, ..
 
 
 def _run_with_bar(run: QaRun, questions: Sequence[Item], arms: Sequence[str], results: Results) -> None:
-    from rich import progress
-
     total = len(questions) * len(arms)
     left = sum((arm, item.id) not in results.done for arm in arms for item in questions)
     text = progress.TextColumn("{task.description}")
