@@ -149,8 +149,8 @@ MUTATIONS = (
     qa("no path of the question's recording", "None if item.audio is None else str(item.audio)", "None"),
     qa(
         "silent answers flatter WER",
-        'item.get("transcript") is not None])\n    for',
-        'item.get("signal")])\n    for',
+        'if item.get("transcript") is not None]',
+        'if item.get("signal")]',
         "eval/tasks/spoken_answers.py",
         "report",
     ),

@@ -127,13 +127,12 @@ def typed_against_spoken(reader: StateReader, questions: Sequence[tuple[str, np.
         raise InputError("typed against spoken needs at least two questions.")
     typed = [_layers(reader.typed_states(text, *_given(answer))) for text, _, answer in questions]
     spoken = [_layers(reader.spoken_states(wave, *_given(answer))) for _, wave, answer in questions]
-    centres = _centres(typed), _centres(spoken)
-    nowhere = [np.zeros_like(centre) for centre in centres[0]], [np.zeros_like(centre) for centre in centres[1]]
-    found = []
+    centres, found = (_centres(typed), _centres(spoken)), []
     for place, own in enumerate(typed):
         same, other = spoken[place], spoken[(place + 1) % len(spoken)]
-        pairs = ((same, nowhere), (same, centres), (other, centres))
-        found.append(np.stack([_layer_cosines(own, heard, *means) for heard, means in pairs], axis=-1))
+        centred = _less(own, centres[0])
+        pairs = ((own, same), (centred, _less(same, centres[1])), (centred, _less(other, centres[1])))
+        found.append(np.stack([_layer_cosines(*pair) for pair in pairs], axis=-1))
     return np.mean(found, axis=0)
 
 
@@ -162,17 +161,18 @@ def _centres(sides: Sequence[list[np.ndarray]]) -> list[np.ndarray]:
     return [np.mean([own[layer].mean(axis=0) for own in sides], axis=0) for layer in range(len(sides[0]))]
 
 
-def _layer_cosines(
-    a: list[np.ndarray], b: list[np.ndarray], mean_a: list[np.ndarray], mean_b: list[np.ndarray]
-) -> np.ndarray:
+def _less(layers: list[np.ndarray], centres: list[np.ndarray]) -> list[np.ndarray]:
+    return [layer - centre for layer, centre in zip(layers, centres, strict=True)]
+
+
+def _layer_cosines(a: list[np.ndarray], b: list[np.ndarray]) -> list[float]:
     """Return one cosine a layer: token by token where both have as many tokens, else between the means."""
     found = []
-    for layer_a, layer_b, centre_a, centre_b in zip(a, b, mean_a, mean_b, strict=True):
-        left, right = layer_a - centre_a, layer_b - centre_b
+    for left, right in zip(a, b, strict=True):
         if len(left) != len(right):
             left, right = left.mean(axis=0, keepdims=True), right.mean(axis=0, keepdims=True)
         found.append(float(_cosine(left, right).mean()))
-    return np.array(found)
+    return found
 
 
 def _pair_features(a: np.ndarray, b: np.ndarray) -> np.ndarray:

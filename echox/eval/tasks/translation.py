@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from echox.assistant import SpeechAssistant
 from echox.audio import SAMPLE_RATE, load_audio, save_wav
 from echox.data.pairs import SpokenPair
 from echox.errors import ConfigError, require
@@ -24,7 +25,7 @@ from echox.eval.judges import Judge
 from echox.eval.model_under_test import NO_SOUND, RECORDED, at_16k
 from echox.eval.questions import names_in
 from echox.eval.results import Results
-from echox.eval.scorers.opinions import distillmos, dnsmos
+from echox.eval.scorers.opinions import Measure, distillmos, dnsmos
 from echox.eval.scorers.translation import bleu, bleu_interval, chrf, compare
 from echox.eval.scorers.word_errors import errors_between
 from echox.eval.tables import Items, Table, by_arm, decimals, failures, pooled_rate, shared
@@ -32,6 +33,7 @@ from echox.eval.tasks.latency import peak_memory
 from echox.eval.tasks.unit_references import UnitsOf, units_of
 from echox.text.bleu import unit_bleu
 from echox.text.normalize import whisper_basic
+from echox.translator import SpeechTranslator
 
 CEILING, CASCADE = "reference", "cascade"
 BATCH = 8
@@ -42,7 +44,6 @@ MEANING = (
 LENGTHS = ((1, 5), (6, 9), (10, 10_000))  # words of a reference: rows of the table by length
 Spoken = tuple[np.ndarray, int, float, list[int]]
 """Speech (float32 [samples]), its rate, the seconds it took to make, and its units."""
-Score = Callable[[np.ndarray], dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class TranslationOptions:
     out: Path
     judge: Judge
     source: str
-    opinions: tuple[Score, ...] = ()
+    opinions: tuple[Measure, ...] = ()
     weights: str = ""  # the models' marks
 
 
@@ -95,9 +96,6 @@ def load_arms(
 
     `encoder` is that of the models' units, where they do not bring it.
     """
-    from echox.assistant import SpeechAssistant
-    from echox.translator import SpeechTranslator
-
     names = [Path(name).name for name in models]
     if len(set(names)) < len(names) or {CEILING, CASCADE} & set(names):
         raise ConfigError(
@@ -110,9 +108,9 @@ def load_arms(
     return arms if cascade is None else arms | {CASCADE: cascade_arm(cascade, SpeechAssistant.load("mini", device))}
 
 
-def opinions_of(networks: str) -> tuple[Score, ...]:
+def opinions_of(networks: str) -> tuple[Measure, ...]:
     """Return the opinion networks called, comma-separated, dnsmos and distillmos; ConfigError for another."""
-    known: dict[str, Callable[[], Score]] = {"dnsmos": dnsmos, "distillmos": distillmos}
+    known: dict[str, Callable[[], Measure]] = {"dnsmos": dnsmos, "distillmos": distillmos}
     names = names_in(networks)
     for name in names:
         if name not in known:
@@ -163,13 +161,11 @@ def _hear(pairs: Sequence[SpokenPair], name: str, arm: Arm, options: Translation
 
 def _reference_units(pairs: Sequence[SpokenPair], arm: Arm) -> list[list[int] | None]:
     """Return the units of each pair's reference speech, where there is any and the arm can write them."""
-    spoken = [number for number, pair in enumerate(pairs) if pair.target_audio is not None]
-    found: list[list[int] | None] = [None] * len(pairs)
-    if arm.units_of is not None and spoken:
-        waves = [load_audio(pair.target_audio) for pair in pairs if pair.target_audio is not None]
-        for number, units in zip(spoken, arm.units_of(waves), strict=True):
-            found[number] = units
-    return found
+    if arm.units_of is None:
+        return [None] * len(pairs)
+    waves = [load_audio(pair.target_audio) for pair in pairs if pair.target_audio is not None]
+    found = iter(arm.units_of(waves) if waves else ())
+    return [None if pair.target_audio is None else next(found) for pair in pairs]
 
 
 def translation_tables(settings: dict[str, Any], items: Items) -> list[Table]:
