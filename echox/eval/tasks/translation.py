@@ -31,6 +31,7 @@ from echox.eval.scorers.word_errors import errors_between
 from echox.eval.tables import Items, Table, by_arm, decimals, failures, pooled_rate, shared
 from echox.eval.tasks.latency import peak_memory
 from echox.eval.tasks.unit_references import UnitsOf, units_of
+from echox.generate.types import Reply
 from echox.text.bleu import unit_bleu
 from echox.text.normalize import whisper_basic
 from echox.translator import SpeechTranslator
@@ -42,15 +43,13 @@ MEANING = (
     "Peak MiB: of the process so far, judge and all models included; measure a model alone for its own."
 )
 LENGTHS = ((1, 5), (6, 9), (10, 10_000))  # words of a reference: rows of the table by length
-Spoken = tuple[np.ndarray, int, float, list[int]]
-"""Speech (float32 [samples]), its rate, the seconds it took to make, and its units."""
 
 
 @dataclass(frozen=True)
 class Arm:
     """What translates a recording, and for units what writes reference speech in them."""
 
-    translate: Callable[[Path], Spoken]
+    translate: Callable[[Path], Reply]
     units_of: UnitsOf | None = None
 
 
@@ -67,24 +66,18 @@ class TranslationOptions:
 
 def model_arm(translator: Any, beams: int | None, units_of: UnitsOf | None = None) -> Arm:
     """Return an arm that asks a `SpeechTranslator`."""
-
-    def translate(path: Path) -> Spoken:
-        found = translator.translate(path, beams=beams)
-        return found.audio, found.sample_rate, found.wall_seconds, found.units
-
-    return Arm(translate, units_of)
+    return Arm(lambda path: translator.translate(path, beams=beams), units_of)
 
 
 def cascade_arm(recogniser: Judge, assistant: Any) -> Arm:
     """Return the arm of a recogniser that translates into text, which `assistant` says."""
 
-    def translate(path: Path) -> Spoken:
+    def translate(path: Path) -> Reply:
         started = time.perf_counter()
         text = recogniser.transcribe([load_audio(path)])[0].strip()
-        if not text:
-            return NO_SOUND, SAMPLE_RATE, time.perf_counter() - started, []
-        reply = assistant.say(text)
-        return reply.audio, reply.sample_rate, time.perf_counter() - started, reply.units
+        reply = assistant.say(text) if text else Reply("", "", NO_SOUND, SAMPLE_RATE)
+        reply.wall_seconds = time.perf_counter() - started
+        return reply
 
     return Arm(translate)
 
@@ -141,10 +134,11 @@ def _hear(pairs: Sequence[SpokenPair], name: str, arm: Arm, options: Translation
         facts["source_seconds"] = len(load_audio(pair.audio)) / SAMPLE_RATE
         heard = NO_SOUND
         try:
-            wave, rate, wall, units = arm.translate(pair.audio)
+            said = arm.translate(pair.audio)
+            wave, rate = said.audio, said.sample_rate
             if name != CEILING and len(wave):
                 save_wav(options.out / "audio" / name / f"{pair.id}.wav", wave, rate)
-            facts |= {"seconds": len(wave) / rate, "wall_seconds": wall, "units": list(units)}
+            facts |= {"seconds": len(wave) / rate, "wall_seconds": said.wall_seconds, "units": list(said.units)}
             heard = at_16k(wave, rate)
         except RECORDED as error:
             facts["error"] = str(error)[:200]
@@ -236,8 +230,8 @@ def _comparisons(arms: dict[str, list[dict[str, Any]]], judge: str) -> Table:
 
 
 def _reference_of(pairs: dict[Path, SpokenPair]) -> Arm:
-    def translate(path: Path) -> Spoken:
+    def translate(path: Path) -> Reply:
         target = pairs[path].target_audio
-        return (load_audio(target) if target is not None else NO_SOUND), SAMPLE_RATE, 0.0, []
+        return Reply("", "", NO_SOUND if target is None else load_audio(target), SAMPLE_RATE)
 
     return Arm(translate)
