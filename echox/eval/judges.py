@@ -110,9 +110,7 @@ def choose_judges(
 class CTranslate2Judge:
     """A Whisper model in CTranslate2's layout, int8 on the CPU; `transcribe` takes any number of waves."""
 
-    def __init__(
-        self, folder: Path, device: str, window: int, language: str, beam: int = 1, translates: bool = False
-    ) -> None:
+    def __init__(self, folder: Path, device: str, window: int, language: str, beam: int, translates: bool) -> None:
         whisper, kind = require("faster_whisper", "eval"), "int8" if device == "cpu" else "float16"
         try:
             loaded = whisper.WhisperModel(str(folder), device=device, compute_type=kind)

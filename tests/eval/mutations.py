@@ -111,7 +111,7 @@ MUTATIONS = (
         "gap",
         "negatives are the words alike in neither",
         "eval/scorers/likeness.py",
-        "states_WH[rotated(index_N4, relation, folds)]",
+        "states_WH[rotated(index_N4, relation)]",
         "states_WH[index_N4[:, 3]]",
         "gap",
     ),

@@ -87,17 +87,17 @@ def rotated(index_N4: np.ndarray, relation: int, folds: int = FOLDS) -> np.ndarr
     return apart_N
 
 
-def probe(states_WH: np.ndarray, index_N4: np.ndarray, relation: int, folds: int = FOLDS) -> float:
+def probe(states_WH: np.ndarray, index_N4: np.ndarray, relation: int) -> float:
     """Return the held-out accuracy of a ridge classifier that tells an anchor's own word (`relation` 1 sound, 2
     meaning) from the same relation's word of another set in the fold.
 
     A pair's features are |a - b| and a * b, standardised; folds are over sets, so that no anchor is in both halves.
     """
     anchors = states_WH[index_N4[:, 0]]
-    alike, apart = states_WH[index_N4[:, relation]], states_WH[rotated(index_N4, relation, folds)]
+    alike, apart = states_WH[index_N4[:, relation]], states_WH[rotated(index_N4, relation)]
     features = np.concatenate([_pair_features(anchors, alike), _pair_features(anchors, apart)])
     labels = np.concatenate([np.ones(len(anchors)), -np.ones(len(anchors))])
-    return float(ridge_right(features, labels, np.tile(np.arange(len(anchors)) % folds, 2)).mean())
+    return float(ridge_right(features, labels, np.tile(np.arange(len(anchors)) % FOLDS, 2)).mean())
 
 
 def ridge_right(features_NF: np.ndarray, labels_N: np.ndarray, fold_N: np.ndarray) -> np.ndarray:

@@ -189,14 +189,14 @@ def _teacher(run: QaRun, batch: Sequence[Item], results: Results, replies: dict[
 
 def _say(run: QaRun, own: Sequence[Any], seconds: float = 0.0) -> list[Any]:
     """Return texts spoken, each with the reason why its text ended and with the seconds that were spent before."""
-    spoken = say_all(run.speaker, ["" if isinstance(text, Failure) else text.text for text in own], **run.options)
-    return [
-        text if isinstance(text, Failure) else _after(text, said, seconds)
-        for text, said in zip(own, spoken, strict=True)
-    ]
+    spoken = say_all(run.speaker, [text.text for text in own], **run.options)
+    return [_after(text, said, seconds) for text, said in zip(own, spoken, strict=True)]
 
 
 def _after(own: Any, said: Any, seconds: float) -> Any:
+    """Return what was said of an answer with the answer's reason and times; the first Failure where there is one."""
+    if isinstance(own, Failure):
+        return own
     if isinstance(said, Failure):
         return said
     before = seconds + float(own.wall_seconds or 0.0)
