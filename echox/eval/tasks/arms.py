@@ -94,8 +94,7 @@ def run_arms(run: QaRun, questions: Sequence[Item], arms: Sequence[str], results
             end = start + _batch_size(one)
             replies: dict[str, Any] = {}
             for arm in chosen:
-                batch = [q for q in questions[start:end] if (arm, q.id) not in results.done]
-                if batch:
+                for batch in results.batches(arm, questions[start:end], one.batch):
                     _run_batch(one, arm, batch, results, replies)
             start = end
 

@@ -32,18 +32,18 @@ class QaOptions:
     """The options of one `echox eval qa` besides model, questions and scorers; see `echox eval qa --help`."""
 
     arms: str
-    judge: str = ""
-    judge_window: int = 15
-    recogniser: str = ""
-    out: Path = Path("report")
-    limit: int | None = None
-    shard: str = "0/1"
-    batch: int = 8
-    seed: int = 0
-    max_seconds: float | None = None
-    retry_failed: bool = False
-    retention: dict[str, Any] | None = None
-    typed_from: Path | None = None
+    judge: str
+    judge_window: int
+    recogniser: str
+    out: Path
+    limit: int | None
+    shard: str
+    batch: int
+    seed: int
+    max_seconds: float | None
+    retry_failed: bool
+    retention: dict[str, Any] | None
+    typed_from: Path | None
 
 
 def run_qa(
