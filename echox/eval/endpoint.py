@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,16 +65,13 @@ class EndpointAssistant:
 
         Nothing is tried again. A server without `/models` (404, 405) has only to answer.
         """
-        own = self._client, self._timeout
-        self._timeout = min(self._timeout, PROBE_SECONDS)
-        self._client = self._client.with_options(timeout=self._timeout, max_retries=0)
-        try:
-            known = self._offered()
-            if known and self.model not in known:
-                raise EndpointError(f"{self.base_url} does not serve {self.model!r}: it offers {', '.join(known[:8])}.")
-            self.ask(typed="Answer with the one word yes.", text_only=True)
-        finally:
-            self._client, self._timeout = own
+        probe = copy(self)
+        probe._timeout = min(self._timeout, PROBE_SECONDS)
+        probe._client = self._client.with_options(timeout=probe._timeout, max_retries=0)
+        known = probe._offered()
+        if known and self.model not in known:
+            raise EndpointError(f"{self.base_url} does not serve {self.model!r}: it offers {', '.join(known[:8])}.")
+        probe.ask(typed="Answer with the one word yes.", text_only=True)
 
     def _offered(self) -> list[str]:
         """Return the names of the server's models, none when it has no list of them."""
@@ -182,9 +180,9 @@ class EndpointAssistant:
         raise EndpointError(f"{self.base_url} {fault}; check the server and resume.") from cause
 
 
-def chat_function(base_url: str, model: str, timeout: float = 120.0, retries: int = 3) -> Callable[[str, int], str]:
+def chat_function(base_url: str, model: str) -> Callable[[str, int], str]:
     """Return `chat(prompt, seed) -> reply` over a server, for the scorers that ask a language model for votes."""
-    assistant = EndpointAssistant(base_url, model, timeout, retries, temperature=VOTE_TEMPERATURE)
+    assistant = EndpointAssistant(base_url, model, temperature=VOTE_TEMPERATURE)
     assistant.check()
     return lambda prompt, seed: assistant.ask(typed=prompt, text_only=True, seed=seed).text
 

@@ -19,7 +19,9 @@ import numpy as np
 
 from echox.audio import SAMPLE_RATE
 from echox.errors import ConfigError, InputError, ModelError, require
+from echox.features.cuts import cut_at_pauses
 from echox.files import sha256_of
+from echox.hub import fetch_snapshot
 
 FULL_WINDOW = 30  # seconds, Whisper's training window
 WINDOW = 15  # seconds, the default
@@ -58,8 +60,6 @@ def find_judge(name: str) -> Path:
             raise InputError(f"the judge {place} is a file: give the folder that holds the recogniser.")
     if os.sep in name and name.count("/") != 1:
         raise InputError(f"the judge folder {name} is missing: correct the path.")
-    from echox.hub import fetch_snapshot
-
     repository = name if "/" in name else f"Systran/faster-{name}"
     try:
         return _recogniser_folder(fetch_snapshot(repository, patterns=["*.json", "model.bin", "*.safetensors"]))
@@ -110,9 +110,7 @@ def choose_judges(
 class CTranslate2Judge:
     """A Whisper model in CTranslate2's layout, int8 on the CPU; `transcribe` takes any number of waves."""
 
-    def __init__(
-        self, folder: Path, device: str, window: int, language: str, beam: int = 1, translates: bool = False
-    ) -> None:
+    def __init__(self, folder: Path, device: str, window: int, language: str, beam: int, translates: bool) -> None:
         whisper, kind = require("faster_whisper", "eval"), "int8" if device == "cpu" else "float16"
         try:
             loaded = whisper.WhisperModel(str(folder), device=device, compute_type=kind)
@@ -126,8 +124,7 @@ class CTranslate2Judge:
         self._model, self._tokenizer = loaded.model, loaded.hf_tokenizer
         self._prompt = [*words.sot_sequence, words.no_timestamps]
         self._window, self._beam = window, beam
-        how = f"ctranslate2 {kind}, {_search(beam)}, {window} s window"
-        self.name = f"{_folder_name(folder)} ({how}, {_mark(folder / 'model.bin')})"
+        self.name = _printed(folder / "model.bin", f"ctranslate2 {kind}", beam, f", {window} s window")
 
     def transcribe(self, waves: list[np.ndarray]) -> list[str]:
         """Return the words of each wave (float32 at 16 kHz); an empty or silent wave gives an empty string."""
@@ -163,7 +160,7 @@ class PipelineJudge:
             if config.get("vocab_size", 0) >= MULTILINGUAL:
                 self._options["generate_kwargs"] |= {"language": language, "task": "transcribe"}
         self._pipeline: Any = pipeline("automatic-speech-recognition", str(folder), tokenizer=words, device=device)
-        self.name = f"{_folder_name(folder)} (transformers float32, {_search(beam)}, {_mark(_weights(folder))})"
+        self.name = _printed(_weights(folder), "transformers float32", beam)
 
     def transcribe(self, waves: list[np.ndarray]) -> list[str]:
         """Return the words of each wave (float32 at 16 kHz); an empty or silent wave gives an empty string."""
@@ -184,7 +181,6 @@ def window_samples(samples: int, window: int) -> int:
 
 def _in_pieces(waves: list[np.ndarray], decode: Callable[[list[np.ndarray]], list[str]]) -> list[str]:
     """Return the words of each wave, decoded in batches of pieces of like length, of at most 30 s each, cut at pauses."""
-    from echox.features.cuts import cut_at_pauses
 
     def audible(wave: np.ndarray) -> bool:
         return len(wave) >= SAMPLE_RATE // 20 and float(np.abs(wave).max()) > 1e-4
@@ -253,16 +249,11 @@ def _weights(folder: Path) -> Path:
     return next((folder / name for name in WEIGHTS if (folder / name).is_file()), folder / WEIGHTS[0])
 
 
-def _search(beam: int) -> str:
-    return "greedy" if beam == 1 else f"beam {beam}"
-
-
-def _folder_name(folder: Path) -> str:
-    resolved = folder.resolve()
-    if "snapshots" in resolved.parts:
-        return resolved.parent.parent.name.removeprefix("models--").replace("--", "/")
-    return resolved.parent.name if resolved.name == "ct2" else resolved.name
-
-
-def _mark(path: Path) -> str:
-    return f"sha256 {sha256_of(path)[:8]}"
+def _printed(weights: Path, engine: str, beam: int, window: str = "") -> str:
+    """Return a judge's name: its folder, how it decodes, and a mark that changes when its weights do."""
+    folder = weights.parent.resolve()
+    name = folder.parent.name if folder.name == "ct2" else folder.name
+    if "snapshots" in folder.parts:
+        name = folder.parent.parent.name.removeprefix("models--").replace("--", "/")
+    search = "greedy" if beam == 1 else f"beam {beam}"
+    return f"{name} ({engine}, {search}{window}, sha256 {sha256_of(weights)[:8]})"

@@ -17,6 +17,7 @@ import numpy as np
 
 from echox.audio import SAMPLE_RATE, resample
 from echox.errors import ConfigError, EchoxError, EndpointError
+from echox.eval.endpoint import EndpointAssistant
 from echox.generate.types import Question, Reply
 from echox.hub import resolve_model
 
@@ -71,8 +72,6 @@ def load_subject(choice: ModelChoice) -> tuple[Any, str]:
     from echox.assistant import SpeechAssistant
 
     if choice.endpoint:
-        from echox.eval.endpoint import EndpointAssistant
-
         known = EndpointAssistant(choice.endpoint, choice.model, choice.timeout, choice.retries, system=choice.system)
         known.check()
         return known, known.name
@@ -144,12 +143,11 @@ def ask_all(subject: Subject, questions: Sequence[Question], text_only: bool = F
 
 def say_all(speaker: Any, texts: Sequence[str], **options: Any) -> list[Any]:
     """Return one spoken answer or Failure for each text, an empty one giving SILENCE; `say` gets what it takes."""
-    return [_say_one(speaker, text, options) if text.strip() else SILENCE for text in texts]
 
+    def say(text: str) -> Any:
+        return attempt(lambda: speaker.say(text, **_accepted(speaker.say, options)), text=text)
 
-def _say_one(speaker: Any, text: str, options: dict[str, Any]) -> Any:
-    said = attempt(lambda: speaker.say(text, **_accepted(speaker.say, options)))
-    return Failure(said.reason, text) if isinstance(said, Failure) else said
+    return [say(text) if text.strip() else SILENCE for text in texts]
 
 
 def at_16k(audio: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -170,11 +168,10 @@ def sounds_of(found: Sequence[Any]) -> list[np.ndarray]:
     return [NO_SOUND if isinstance(wave, Failure) else wave for wave in found]
 
 
-def attempt(call: Callable[[], Any], what: str = "") -> Any:
-    """Return what `call` does, or a Failure that begins with `what` and names the error."""
+def attempt(call: Callable[[], Any], what: str = "", text: str = "") -> Any:
+    """Return what `call` does, or a Failure of a `text` that begins with `what` and names the error."""
     try:
         return call()
-    except EndpointError as error:
-        return Failure(f"{what}endpoint: {error}")
     except RECORDED as error:
-        return Failure(f"{what}{type(error).__name__}: {error}")
+        kind = "endpoint" if isinstance(error, EndpointError) else type(error).__name__
+        return Failure(f"{what}{kind}: {error}", text)

@@ -58,9 +58,9 @@ KINDS: dict[str, Callable[[int, np.random.Generator], np.ndarray]] = {
 }
 
 
-def no_speech(kind: str, number: int, seed: int = 0) -> np.ndarray:
-    """Return one sound of a kind in `KINDS`, float32 at 16 kHz, 1 to 10 s; the same for the same number and seed."""
-    rng = generator(seed, "no-speech", kind, str(number))
+def no_speech(kind: str, number: int) -> np.ndarray:
+    """Return one sound of a kind in `KINDS`, float32 at 16 kHz, 1 to 10 s; the same for the same number."""
+    rng = generator(0, "no-speech", kind, str(number))
     count = int(rng.uniform(*SECONDS) * SAMPLE_RATE)
     wave = KINDS[kind](count, rng)
     return at_peak(np.asarray(wave), float(rng.uniform(*(FLOOR_DBFS if kind == "silence" else PEAK_DBFS))))

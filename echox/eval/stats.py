@@ -29,7 +29,7 @@ class Interval:
 
 
 @lru_cache(maxsize=8)
-def draw_counts(n: int, resamples: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
+def draw_counts(n: int, resamples: int, seed: int) -> np.ndarray:
     """Return uint16 [resamples, n]: how often each of n questions is drawn in each resample of n draws."""
     generator = np.random.default_rng(seed)
     counts_RN = np.empty((resamples, n), dtype=np.uint16)

@@ -64,10 +64,10 @@ def pair(items: Items, first: str, second: str) -> tuple[np.ndarray, np.ndarray]
     return scores_2N[0], scores_2N[1]
 
 
-def arms_of(items: Items) -> list[str]:
-    """Return the arms there are, in reading order, unknown ones last."""
-    found = {item["arm"] for item in items}
-    return [arm for arm in ORDER if arm in found] + sorted(found - set(ORDER))
+def arms_of(items: Items) -> dict[str, list[dict[str, Any]]]:
+    """Return the items of each arm, arms in reading order, unknown ones last."""
+    found = by_arm(items)
+    return {arm: found[arm] for arm in (*ORDER, *sorted(found.keys() - set(ORDER))) if arm in found}
 
 
 def failures(items: Items) -> int:
@@ -90,17 +90,18 @@ def rates_between(both: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> Inte
 
 def percent(found: Interval) -> str:
     """Return an interval of shares as percent, a dash where there is none."""
-    if not np.isfinite(found.value):
-        return "-"
-    return f"{100 * found.value:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
+    return shown(found, ".1f", 100)
 
 
 def decimals(found: Interval, signed: bool = False) -> str:
     """Return an interval with two decimals, and their signs where it is of a difference; a dash where there is none."""
-    form = "+.2f" if signed else ".2f"
-    if not np.isfinite(found.value):
-        return "-"
-    return f"{found.value:{form}} [{found.low:{form}}, {found.high:{form}}]"
+    return shown(found, "+.2f" if signed else ".2f")
+
+
+def shown(found: Interval, form: str, scale: int = 1) -> str:
+    """Return an interval in a format, its numbers times `scale`; a dash where there is none."""
+    value, low, high = (f"{scale * number:{form}}" for number in (found.value, found.low, found.high))
+    return f"{value} [{low}, {high}]" if np.isfinite(found.value) else "-"
 
 
 def over_seeds(numbers: Mapping[str, float], note: str) -> list[Table]:

@@ -58,7 +58,6 @@ def export_items(results: Sequence[Path], form: str, arm: str, out: Path, name: 
     if form == "voicebench" and not dash:
         raise ConfigError(f"--name {name!r} must be DATA-SPLIT, such as sd-qa-usa.")
     settings, chosen = in_question_order(results, arm)
-    out.mkdir(parents=True, exist_ok=True)
     root = results[0].parent
     if form == "ultraeval":
         return write_ultraeval(out / "ultraeval.jsonl", chosen, root, speech=arm in SPOKEN_ANSWER)

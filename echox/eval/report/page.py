@@ -15,7 +15,7 @@ from echox.errors import MissingDependency
 from echox.eval.report.plots import draw_gap, draw_runs
 from echox.eval.report.summary import all_tables, side_by_side, tables_of
 from echox.eval.results import Run, qa_runs, read_beside, title_of
-from echox.eval.tables import Table, arms_of, by_arm
+from echox.eval.tables import Table, arms_of
 from echox.eval.tasks.qa_tables import worst_first
 from echox.files import write_text
 
@@ -115,16 +115,15 @@ def _settings(settings: dict[str, Any]) -> str:
 
 def _items(items: Sequence[dict[str, Any]]) -> str:
     sections = []
-    arms = by_arm(items)
-    for arm in reversed(arms_of(items)):
-        worst = worst_first(arms[arm])[:WORST]
+    for arm, own in reversed(arms_of(items).items()):
+        worst = worst_first(own)[:WORST]
         players = PLAYERS
         rows = []
         for item in worst:
             rows.append(_item_row(item, players > 0))
             players -= bool(item.get("audio"))
         head = "<tr><th>id</th><th>question</th><th>answers</th><th>text</th><th>heard by the judge</th><th></th></tr>"
-        summary = f"{html.escape(arm)}: the worst {len(worst)} of {len(arms[arm])}"
+        summary = f"{html.escape(arm)}: the worst {len(worst)} of {len(own)}"
         sections.append(f"<details><summary>{summary}</summary><table>{head}{''.join(rows)}</table></details>")
     return "<h3>Items, worst first</h3>" + "".join(sections)
 

@@ -31,7 +31,7 @@ def draw_runs(runs: Sequence[Run]) -> list[str]:
 
 def draw_accuracy(runs: Sequence[Run]) -> str:
     """Return bars of accuracy by arm, one colour a run, with 95 % intervals."""
-    arms = arms_of([item for _, items in runs for item in items])
+    arms = list(arms_of([item for _, items in runs for item in items]))
     figure, [[axes]] = new_figure(max(5.0, 1.2 * len(arms) + 2), 3.4)
     width = 0.8 / len(runs)
     for place, (settings, items) in enumerate(runs):

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from echox.errors import ConfigError, EndpointError
+from echox.eval.endpoint import chat_function
 from echox.eval.questions import names_in
 from echox.files import JSON_BYTES, read_text
 from echox.text.normalize import holds_answer, squad_normalize
@@ -192,8 +193,6 @@ def choose_scorers(names: str, endpoint: str, model: str, prompt: Path | None) -
 
     Raises ConfigError for unknown names or none, InputError for a missing prompt file, EndpointError when the server is away.
     """
-    from echox.eval.endpoint import chat_function
-
     wanted = names_in(names)
     if not wanted:
         raise ConfigError(f"--scorer is empty: give at least one of {', '.join(NAMES)}.")

@@ -87,17 +87,17 @@ def rotated(index_N4: np.ndarray, relation: int, folds: int = FOLDS) -> np.ndarr
     return apart_N
 
 
-def probe(states_WH: np.ndarray, index_N4: np.ndarray, relation: int, folds: int = FOLDS) -> float:
+def probe(states_WH: np.ndarray, index_N4: np.ndarray, relation: int) -> float:
     """Return the held-out accuracy of a ridge classifier that tells an anchor's own word (`relation` 1 sound, 2
     meaning) from the same relation's word of another set in the fold.
 
     A pair's features are |a - b| and a * b, standardised; folds are over sets, so that no anchor is in both halves.
     """
     anchors = states_WH[index_N4[:, 0]]
-    alike, apart = states_WH[index_N4[:, relation]], states_WH[rotated(index_N4, relation, folds)]
+    alike, apart = states_WH[index_N4[:, relation]], states_WH[rotated(index_N4, relation)]
     features = np.concatenate([_pair_features(anchors, alike), _pair_features(anchors, apart)])
     labels = np.concatenate([np.ones(len(anchors)), -np.ones(len(anchors))])
-    return float(ridge_right(features, labels, np.tile(np.arange(len(anchors)) % folds, 2)).mean())
+    return float(ridge_right(features, labels, np.tile(np.arange(len(anchors)) % FOLDS, 2)).mean())
 
 
 def ridge_right(features_NF: np.ndarray, labels_N: np.ndarray, fold_N: np.ndarray) -> np.ndarray:
@@ -127,13 +127,12 @@ def typed_against_spoken(reader: StateReader, questions: Sequence[tuple[str, np.
         raise InputError("typed against spoken needs at least two questions.")
     typed = [_layers(reader.typed_states(text, *_given(answer))) for text, _, answer in questions]
     spoken = [_layers(reader.spoken_states(wave, *_given(answer))) for _, wave, answer in questions]
-    centres = _centres(typed), _centres(spoken)
-    nowhere = [np.zeros_like(centre) for centre in centres[0]], [np.zeros_like(centre) for centre in centres[1]]
-    found = []
+    centres, found = (_centres(typed), _centres(spoken)), []
     for place, own in enumerate(typed):
         same, other = spoken[place], spoken[(place + 1) % len(spoken)]
-        pairs = ((same, nowhere), (same, centres), (other, centres))
-        found.append(np.stack([_layer_cosines(own, heard, *means) for heard, means in pairs], axis=-1))
+        centred = _less(own, centres[0])
+        pairs = ((own, same), (centred, _less(same, centres[1])), (centred, _less(other, centres[1])))
+        found.append(np.stack([_layer_cosines(*pair) for pair in pairs], axis=-1))
     return np.mean(found, axis=0)
 
 
@@ -162,17 +161,18 @@ def _centres(sides: Sequence[list[np.ndarray]]) -> list[np.ndarray]:
     return [np.mean([own[layer].mean(axis=0) for own in sides], axis=0) for layer in range(len(sides[0]))]
 
 
-def _layer_cosines(
-    a: list[np.ndarray], b: list[np.ndarray], mean_a: list[np.ndarray], mean_b: list[np.ndarray]
-) -> np.ndarray:
+def _less(layers: list[np.ndarray], centres: list[np.ndarray]) -> list[np.ndarray]:
+    return [layer - centre for layer, centre in zip(layers, centres, strict=True)]
+
+
+def _layer_cosines(a: list[np.ndarray], b: list[np.ndarray]) -> list[float]:
     """Return one cosine a layer: token by token where both have as many tokens, else between the means."""
     found = []
-    for layer_a, layer_b, centre_a, centre_b in zip(a, b, mean_a, mean_b, strict=True):
-        left, right = layer_a - centre_a, layer_b - centre_b
+    for left, right in zip(a, b, strict=True):
         if len(left) != len(right):
             left, right = left.mean(axis=0, keepdims=True), right.mean(axis=0, keepdims=True)
         found.append(float(_cosine(left, right).mean()))
-    return np.array(found)
+    return found
 
 
 def _pair_features(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -16,8 +16,11 @@ import numpy as np
 from echox.audio import SAMPLE_RATE
 from echox.errors import require
 
+Measure = Callable[[np.ndarray], dict[str, float]]
+"""A wave at 16 kHz to scores by name; none for a wave that is too short."""
 
-def dnsmos() -> Callable[[np.ndarray], dict[str, float]]:
+
+def dnsmos() -> Measure:
     """Return a function from a wave at 16 kHz to DNSMOS's P.835 and P.808 scores (1 to 5, higher is better)."""
     network = require("speechmos.dnsmos", "eval")
 
@@ -31,7 +34,7 @@ def dnsmos() -> Callable[[np.ndarray], dict[str, float]]:
     return score
 
 
-def distillmos() -> Callable[[np.ndarray], dict[str, float]]:
+def distillmos() -> Measure:
     """Return a function from a wave at 16 kHz to its DistillMOS score (1 to 5, higher is better)."""
     import torch
 
@@ -47,7 +50,7 @@ def distillmos() -> Callable[[np.ndarray], dict[str, float]]:
     return score
 
 
-def speaker_similarity(reference: np.ndarray) -> Callable[[np.ndarray], dict[str, float]]:
+def speaker_similarity(reference: np.ndarray) -> Measure:
     """Return a function from a wave at 16 kHz to the cosine of its speaker with that of `reference` (GE2E)."""
     resemblyzer = _alone("resemblyzer", "resemblyzer webrtcvad-wheels")
     encoder = resemblyzer.VoiceEncoder("cpu", verbose=False)

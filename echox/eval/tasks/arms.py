@@ -94,8 +94,7 @@ def run_arms(run: QaRun, questions: Sequence[Item], arms: Sequence[str], results
             end = start + _batch_size(one)
             replies: dict[str, Any] = {}
             for arm in chosen:
-                batch = [q for q in questions[start:end] if (arm, q.id) not in results.done]
-                if batch:
+                for batch in results.batches(arm, questions[start:end], one.batch):
                     _run_batch(one, arm, batch, results, replies)
             start = end
 
@@ -189,14 +188,14 @@ def _teacher(run: QaRun, batch: Sequence[Item], results: Results, replies: dict[
 
 def _say(run: QaRun, own: Sequence[Any], seconds: float = 0.0) -> list[Any]:
     """Return texts spoken, each with the reason why its text ended and with the seconds that were spent before."""
-    spoken = say_all(run.speaker, ["" if isinstance(text, Failure) else text.text for text in own], **run.options)
-    return [
-        text if isinstance(text, Failure) else _after(text, said, seconds)
-        for text, said in zip(own, spoken, strict=True)
-    ]
+    spoken = say_all(run.speaker, [text.text for text in own], **run.options)
+    return [_after(text, said, seconds) for text, said in zip(own, spoken, strict=True)]
 
 
 def _after(own: Any, said: Any, seconds: float) -> Any:
+    """Return what was said of an answer with the answer's reason and times; the first Failure where there is one."""
+    if isinstance(own, Failure):
+        return own
     if isinstance(said, Failure):
         return said
     before = seconds + float(own.wall_seconds or 0.0)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from rich.progress import track
 
 from echox.audio import load_audio
 from echox.errors import ConfigError, InputError
@@ -22,7 +23,7 @@ from echox.eval.model_under_test import at_16k
 from echox.eval.probes import can_turn_off, states_of, untouched
 from echox.eval.questions import read_questions
 from echox.eval.scorers.likeness import COSINES, RELATIONS, View, measure_view, typed_against_spoken, word_states
-from echox.eval.tables import Items, Table
+from echox.eval.tables import Items, Table, shown
 from echox.files import JSON_BYTES, read_text, write_text
 
 LENGTH_ONLY = "length alone (letters, syllables)"
@@ -59,8 +60,6 @@ def run_gap(
     `wave_of` speaks a word (or is None) in what `voice` names; `questions` is what `typed_against_spoken` takes (or empty). Raises
     ConfigError when the model shows no states.
     """
-    from rich.progress import track
-
     sources, views = available(model, wave_of), []
     if not sources:
         raise ConfigError(
@@ -189,8 +188,7 @@ def gap_table(views: Sequence[View], note: str) -> Table:
         last = len(view.cosines_LR) - 1
         for layer in sorted({0, last // 2, last}):
             cosines = (f"{value:+.3f}" for value in view.cosines_LR[layer])
-            choice = view.choices[layer]
-            share = f"{100 * choice.value:.0f} [{100 * choice.low:.0f}, {100 * choice.high:.0f}]"
+            share = shown(view.choices[layer], ".0f", 100)
             probes = (f"{100 * view.sound_probe_L[layer]:.0f}", f"{100 * view.meaning_probe_L[layer]:.0f}")
             rows.append((view.name, str(view.sets), f"{layer} of {last}", *cosines, share, *probes))
     cosines = (f"cos {name}" for name in COSINES)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.progress import track
 
 from echox.errors import ConfigError, InputError
 from echox.eval import stats
@@ -128,8 +129,6 @@ def run_hearing(
 
 
 def _hear_arm(subject: Any, arm: str, items: Sequence[Item], recognisers: Recognisers, results: Results) -> None:
-    from rich.progress import track
-
     silent, batches = arm.startswith(NOTHING), results.batches(arm, items, BATCH)
     for batch in track(batches, arm, disable=not batches):
         loaded = [

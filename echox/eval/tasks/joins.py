@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.progress import track
 
 from echox.eval import stats
-from echox.eval.model_under_test import RECORDED
+from echox.eval.model_under_test import Failure, attempt
 from echox.eval.results import Results, qa_runs, read_all
 from echox.eval.tables import Items, Table, failures, percent
 
@@ -78,12 +79,14 @@ def measure_joins(pieces: Sequence[np.ndarray], rate: int) -> dict[str, Any]:
 
 def streamed(subject: Any, question: str) -> dict[str, Any]:
     """Return the joins of the answer to a typed question as it is streamed, with `error` where there is none."""
-    try:
+
+    def measured() -> dict[str, Any]:
         sounds = [piece.audio for piece in subject.stream(typed=question)]
         pieces = [sound for sound in sounds if sound is not None and len(sound)]
         return measure_joins(pieces, subject.sample_rate) | {"error": ""}
-    except RECORDED as error:
-        return {"at": {}, "elsewhere": {}, "error": f"{type(error).__name__}: {error}"}
+
+    found = attempt(measured)
+    return {"at": {}, "elsewhere": {}, "error": found.reason} if isinstance(found, Failure) else found
 
 
 def run_joins(subject: Any, name: str, paths: Sequence[Path], count: int, out: Path) -> list[Table]:
@@ -91,8 +94,6 @@ def run_joins(subject: Any, name: str, paths: Sequence[Path], count: int, out: P
 
     The first `count` questions of results files are put to the model once more, typed.
     """
-    from rich.progress import track
-
     asked = {item["id"]: item["question"] for _, items in qa_runs(read_all(paths)) for item in items}
     settings = {"task": "joins", "model": name, "shard": "0/1"}
     with Results(out / "joins.jsonl", settings) as results:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from rich.progress import track
 
 from echox.data.manifest import read_jsonl
 from echox.errors import ConfigError, InputError
@@ -120,8 +121,6 @@ def run_ladder(
     texts: Sequence[Text], ladder: Ladder, beside: ReferenceVoice, names: dict[str, str], out: Path
 ) -> list[Table]:
     """Return the word errors of every arm over texts, writing ladder.jsonl; `names` are those of model and texts."""
-    from rich.progress import track
-
     settings = {"task": "ladder", **names, "voice": beside.kind, "judge": beside.judge.name}
     settings |= {"wer_normaliser": NORMALISER, "shard": "0/1"}
     with Results(out / "ladder.jsonl", settings) as results:

@@ -10,11 +10,13 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from rich.progress import track
 
 from echox.audio import SAMPLE_RATE
 from echox.errors import ConfigError
@@ -48,8 +50,6 @@ def run_latency(
     The first `warmup` questions are asked beforehand, for a second table of the time in each part. Failures are recorded and left
     out of the percentiles. Raises ConfigError when the file was timed on another machine or device.
     """
-    from rich.progress import track
-
     subject = Live(subject) if options.get("live") else subject
     asked = [(item, load_question(item) if item.audio is not None else item.question) for item in questions]
     parts = _part_tables(subject, [q for _, q in asked[:warmup] if not isinstance(q, Failure)], options)
@@ -186,22 +186,18 @@ class PartClock:
         self._parts, self._clock = parts, clock
         self._running: list[str] = []
         self._since = 0.0
-        self._hooks: list[Any] = []
+        self._hooks = ExitStack()
 
     def __enter__(self) -> Self:
-        owners: dict[Any, str] = {}
-        for name, part in self._parts.items():
-            for module in part.modules():
-                owners.setdefault(module, name)
+        owners = {module: name for name, part in reversed(self._parts.items()) for module in part.modules()}
         for module, name in owners.items():
-            self._hooks.append(module.register_forward_pre_hook(lambda *_, name=name: self._enter(name)))
-            self._hooks.append(module.register_forward_hook(lambda *_: self._leave(), always_call=True))
+            enter = self._hooks.enter_context
+            enter(module.register_forward_pre_hook(lambda *_, name=name: self._enter(name)))
+            enter(module.register_forward_hook(lambda *_: self._leave(), always_call=True))
         return self
 
     def __exit__(self, *error: object) -> None:
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks.clear()
+        self._hooks.close()
 
     def _enter(self, name: str) -> None:
         self._count()

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich import progress
+
 from echox.errors import ConfigError, InputError
 from echox.eval.judges import choose_judges, find_judge, warn_if_own_ear
 from echox.eval.model_under_test import ModelChoice, load_subject, machine
@@ -30,18 +32,18 @@ class QaOptions:
     """The options of one `echox eval qa` besides model, questions and scorers; see `echox eval qa --help`."""
 
     arms: str
-    judge: str = ""
-    judge_window: int = 15
-    recogniser: str = ""
-    out: Path = Path("report")
-    limit: int | None = None
-    shard: str = "0/1"
-    batch: int = 8
-    seed: int = 0
-    max_seconds: float | None = None
-    retry_failed: bool = False
-    retention: dict[str, Any] | None = None
-    typed_from: Path | None = None
+    judge: str
+    judge_window: int
+    recogniser: str
+    out: Path
+    limit: int | None
+    shard: str
+    batch: int
+    seed: int
+    max_seconds: float | None
+    retry_failed: bool
+    retention: dict[str, Any] | None
+    typed_from: Path | None
 
 
 def run_qa(
@@ -123,8 +125,6 @@ def _possible_arms(names: str, choice: ModelChoice, tell: Tell) -> tuple[str, ..
 
 
 def _run_with_bar(run: QaRun, questions: Sequence[Item], arms: Sequence[str], results: Results) -> None:
-    from rich import progress
-
     total = len(questions) * len(arms)
     left = sum((arm, item.id) not in results.done for arm in arms for item in questions)
     text = progress.TextColumn("{task.description}")

@@ -58,10 +58,10 @@ def summarise(settings: dict[str, Any], items: Items) -> list[Table]:
 
 def accuracy_table(items: Items, note: str) -> Table:
     """Return accuracy by arm, over everything and by kind of question, with the shares that explain it."""
-    arms, rows = by_arm(items), []
-    for arm in arms_of(items):
-        parts = [("all", arms[arm])]
-        parts += [(kind, [item for item in arms[arm] if kind_of(item) == kind]) for kind in kinds_of(items)]
+    rows = []
+    for arm, own in arms_of(items).items():
+        parts = [("all", own)]
+        parts += [(kind, [item for item in own if kind_of(item) == kind]) for kind in kinds_of(items)]
         for kind, part in parts:
             if part:
                 rows.append(

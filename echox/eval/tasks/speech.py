@@ -12,20 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
+from rich.progress import track
 
 from echox.audio import load_audio
 from echox.errors import ConfigError, InputError
 from echox.eval import stats
-from echox.eval.judges import Judge
+from echox.eval.judges import Judge, load_judge
 from echox.eval.model_under_test import Failure, at_16k, attempt
 from echox.eval.results import Results, qa_runs, read_all, title_of
-from echox.eval.scorers.opinions import distillmos, dnsmos, speaker_similarity
+from echox.eval.scorers.opinions import Measure, distillmos, dnsmos, speaker_similarity
 from echox.eval.scorers.word_errors import NORMALISER
 from echox.eval.tables import Items, Table, arms_of, by_arm, decimals, failures, percent, rates_between, shared
-from echox.eval.tasks.spoken_answers import errors_note, speech_table, spoken_record, with_words
-from echox.prepare.voices import Voice
+from echox.eval.tasks.spoken_answers import errors_note, heard_answers, speech_table, spoken_record
+from echox.prepare.recipe import VoiceChoice
+from echox.prepare.voices import Voice, make_voice
 
-Measure = Callable[[np.ndarray], dict[str, float]]
 NETWORKS = ("dnsmos", "distillmos", "speaker_similarity")
 SAYS = ", said by "
 
@@ -41,12 +43,6 @@ class ReferenceVoice:
     @classmethod
     def load(cls, kind: str, judge: str, window: int) -> "ReferenceVoice":
         """Make the voice and the judge; ConfigError for a kind that is not there or without a judge."""
-        from pydantic import ValidationError
-
-        from echox.eval.judges import load_judge
-        from echox.prepare.recipe import VoiceChoice
-        from echox.prepare.voices import make_voice
-
         if not judge:
             raise ConfigError(
                 "the reference voice is heard by the judge of the answers: give --judge, such as whisper-base."
@@ -83,8 +79,6 @@ def run_speech(
 
     Raises ConfigError for an unknown network or similarity without a `voice`, InputError when no answer has audio.
     """
-    from rich.progress import track
-
     unknown = set(networks) - set(NETWORKS)
     if unknown:
         raise ConfigError(f"there is no measure {', '.join(sorted(unknown))}: choose from {', '.join(NETWORKS)}.")
@@ -93,7 +87,8 @@ def run_speech(
             "speaker similarity needs a recording of the voice that answers should have: give --voice FILE."
         )
     runs = qa_runs(read_all(paths))
-    spoken = [(title_of(settings), item) for settings, items in runs for item in _spoken_answers(items, limit)]
+    heard = [(title_of(settings), by_arm(heard_answers(items))) for settings, items in runs]
+    spoken = [(model, item) for model, arms in heard for own in arms.values() for item in own[:limit]]
     if not any(item.get("audio") for _, item in spoken):
         raise InputError(f"{paths[0]} holds no spoken answers: run `echox eval qa` with the arm s2s first.")
     makers: dict[str, Callable[[], Measure]] = {"dnsmos": dnsmos, "distillmos": distillmos}
@@ -120,13 +115,6 @@ def run_speech(
     if failed := failures(results.rows):
         tell(f"{failed} answers were not measured; {results.path} says why")
     return speech_tables(settings, results.rows)
-
-
-def _spoken_answers(items: list[dict[str, Any]], limit: int | None = None) -> list[dict[str, Any]]:
-    """Return the answers that a judge heard, silent and failed ones among them, with their counts of words."""
-    texts = {item["id"]: item["text"] for item in items if item["arm"] == "s2t"}
-    heard = by_arm([with_words(item, texts) for item in items if item.get("transcript") is not None])
-    return [item for own in heard.values() for item in own[:limit]]
 
 
 def _measured(item: dict[str, Any], measures: Sequence[Measure]) -> dict[str, Any]:
@@ -158,8 +146,8 @@ def opinions_table(items: Items, judge: str) -> Table:
     """Return the mean of every measure by arm, with its interval, over the answers that have it."""
     names = list(dict.fromkeys(name for item in items for name in item["measures"]))
     rows = []
-    for arm in arms_of(items):
-        own = [item["measures"] for item in items if item["arm"] == arm and item["measures"]]
+    for arm, answers in arms_of(items).items():
+        own = [item["measures"] for item in answers if item["measures"]]
         means = (stats.mean([measures[name] for measures in own if name in measures]) for name in names)
         rows.append((arm, str(len(own)), *map(decimals, means)))
     note = "Means over answers with sound, 95 % bootstrap; no transcript is used. DNSMOS hardly separates voices; "

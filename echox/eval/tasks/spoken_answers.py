@@ -14,7 +14,7 @@ from echox.audio import save_wav
 from echox.eval.questions import safe_name
 from echox.eval.scorers.signals import DC_LIMIT, signal_checks
 from echox.eval.scorers.word_errors import all_deleted, errors_between
-from echox.eval.tables import Items, Table, arms_of, by_arm, pooled_rate
+from echox.eval.tables import Items, Table, arms_of, pooled_rate
 
 
 def spoken_record(item: dict[str, Any], audio: np.ndarray | None, rate: int, folder: Path, kind: str) -> dict[str, Any]:
@@ -38,22 +38,24 @@ def errors_note(settings: dict[str, Any]) -> str:
 def speech_table(items: Items, note: str) -> Table:
     """Return word and character error rates against the own text, rate, pauses, clipping and DC, by spoken arm."""
     rows = []
-    texts = {item["id"]: item["text"] for item in items if item["arm"] == "s2t"}
-    heard = by_arm([item for item in items if item.get("transcript") is not None])
-    for arm in arms_of(items):
-        if own := heard.get(arm):
-            counted = [with_words(item, texts) for item in own]
-            words, characters = (pooled_rate(counted, f"{what}_edits", f"{what}s") for what in ("word", "character"))
-            seconds = sum(item.get("audio_seconds", 0.0) for item in own)
-            signals = [item["signal"] for item in own if item.get("signal")]
-            silent = f"{100 * (1 - len(signals) / len(own)):.1f}"
-            rows.append((arm, str(len(own)), f"{seconds:.0f}", words, characters, silent, *_signal_cells(signals)))
+    for arm, own in arms_of(heard_answers(items)).items():
+        words, characters = (pooled_rate(own, f"{what}_edits", f"{what}s") for what in ("word", "character"))
+        seconds = sum(item.get("audio_seconds", 0.0) for item in own)
+        signals = [item["signal"] for item in own if item.get("signal")]
+        silent = f"{100 * (1 - len(signals) / len(own)):.1f}"
+        rows.append((arm, str(len(own)), f"{seconds:.0f}", words, characters, silent, *_signal_cells(signals)))
     checks = ("words/s", "pauses s", "clipped %", "largest DC", f"DC over {DC_LIMIT:g} %")
     head = ("arm", "n", "seconds", "WER %", "CER %", "no sound %", *checks)
     return Table("Speech", head, tuple(rows), note)
 
 
-def with_words(item: dict[str, Any], texts: Mapping[str, str]) -> dict[str, Any]:
+def heard_answers(items: Items) -> list[dict[str, Any]]:
+    """Return the answers that a judge heard, silent and failed ones among them, with their counts of words."""
+    texts = {item["id"]: item["text"] for item in items if item["arm"] == "s2t"}
+    return [_with_words(item, texts) for item in items if item.get("transcript") is not None]
+
+
+def _with_words(item: dict[str, Any], texts: Mapping[str, str]) -> dict[str, Any]:
     """Return a spoken answer with its counts of words: all deleted where nothing was heard.
 
     A failed s2s answer has no text; the s2t answer to the same question in `texts` is what it would have said.

@@ -26,6 +26,7 @@ from echox.eval.scorers.word_errors import errors_between
 from echox.eval.tables import Items, Table, by_arm, over_seeds, percent, pooled_rate, shared
 from echox.generate.joint import JointTranslator
 from echox.generate.translation import Wanted
+from echox.translator import SpeechTranslator
 
 TASKS = ("st", "mt", "asr", "cascade", "spaces")
 WRITTEN = ("st", "mt", "cascade")  # what BLEU scores
@@ -55,8 +56,6 @@ def parse_tasks(text: str) -> tuple[str, ...]:
 
 def load_models(names: Sequence[str], device: str, dtype: str | None) -> Models:
     """Return the models by their folders' names; ConfigError for two of one name, none, or one that does other tasks."""
-    from echox.translator import SpeechTranslator
-
     if not names or len({Path(name).name for name in names}) < len(names):
         raise ConfigError(f"models are told apart by their folders' names, and these are {', '.join(names) or 'none'}.")
     found = {Path(name).name: SpeechTranslator.load(name, device, dtype).model for name in names}

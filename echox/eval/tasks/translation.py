@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from echox.assistant import SpeechAssistant
 from echox.audio import SAMPLE_RATE, load_audio, save_wav
 from echox.data.pairs import SpokenPair
 from echox.errors import ConfigError, require
@@ -24,14 +25,16 @@ from echox.eval.judges import Judge
 from echox.eval.model_under_test import NO_SOUND, RECORDED, at_16k
 from echox.eval.questions import names_in
 from echox.eval.results import Results
-from echox.eval.scorers.opinions import distillmos, dnsmos
+from echox.eval.scorers.opinions import Measure, distillmos, dnsmos
 from echox.eval.scorers.translation import bleu, bleu_interval, chrf, compare
 from echox.eval.scorers.word_errors import errors_between
 from echox.eval.tables import Items, Table, by_arm, decimals, failures, pooled_rate, shared
 from echox.eval.tasks.latency import peak_memory
 from echox.eval.tasks.unit_references import UnitsOf, units_of
+from echox.generate.types import Reply
 from echox.text.bleu import unit_bleu
 from echox.text.normalize import whisper_basic
+from echox.translator import SpeechTranslator
 
 CEILING, CASCADE = "reference", "cascade"
 BATCH = 8
@@ -40,16 +43,13 @@ MEANING = (
     "Peak MiB: of the process so far, judge and all models included; measure a model alone for its own."
 )
 LENGTHS = ((1, 5), (6, 9), (10, 10_000))  # words of a reference: rows of the table by length
-Spoken = tuple[np.ndarray, int, float, list[int]]
-"""Speech (float32 [samples]), its rate, the seconds it took to make, and its units."""
-Score = Callable[[np.ndarray], dict[str, float]]
 
 
 @dataclass(frozen=True)
 class Arm:
     """What translates a recording, and for units what writes reference speech in them."""
 
-    translate: Callable[[Path], Spoken]
+    translate: Callable[[Path], Reply]
     units_of: UnitsOf | None = None
 
 
@@ -60,30 +60,24 @@ class TranslationOptions:
     out: Path
     judge: Judge
     source: str
-    opinions: tuple[Score, ...] = ()
+    opinions: tuple[Measure, ...] = ()
     weights: str = ""  # the models' marks
 
 
 def model_arm(translator: Any, beams: int | None, units_of: UnitsOf | None = None) -> Arm:
     """Return an arm that asks a `SpeechTranslator`."""
-
-    def translate(path: Path) -> Spoken:
-        found = translator.translate(path, beams=beams)
-        return found.audio, found.sample_rate, found.wall_seconds, found.units
-
-    return Arm(translate, units_of)
+    return Arm(lambda path: translator.translate(path, beams=beams), units_of)
 
 
 def cascade_arm(recogniser: Judge, assistant: Any) -> Arm:
     """Return the arm of a recogniser that translates into text, which `assistant` says."""
 
-    def translate(path: Path) -> Spoken:
+    def translate(path: Path) -> Reply:
         started = time.perf_counter()
         text = recogniser.transcribe([load_audio(path)])[0].strip()
-        if not text:
-            return NO_SOUND, SAMPLE_RATE, time.perf_counter() - started, []
-        reply = assistant.say(text)
-        return reply.audio, reply.sample_rate, time.perf_counter() - started, reply.units
+        reply = assistant.say(text) if text else Reply("", "", NO_SOUND, SAMPLE_RATE)
+        reply.wall_seconds = time.perf_counter() - started
+        return reply
 
     return Arm(translate)
 
@@ -95,9 +89,6 @@ def load_arms(
 
     `encoder` is that of the models' units, where they do not bring it.
     """
-    from echox.assistant import SpeechAssistant
-    from echox.translator import SpeechTranslator
-
     names = [Path(name).name for name in models]
     if len(set(names)) < len(names) or {CEILING, CASCADE} & set(names):
         raise ConfigError(
@@ -110,9 +101,9 @@ def load_arms(
     return arms if cascade is None else arms | {CASCADE: cascade_arm(cascade, SpeechAssistant.load("mini", device))}
 
 
-def opinions_of(networks: str) -> tuple[Score, ...]:
+def opinions_of(networks: str) -> tuple[Measure, ...]:
     """Return the opinion networks called, comma-separated, dnsmos and distillmos; ConfigError for another."""
-    known: dict[str, Callable[[], Score]] = {"dnsmos": dnsmos, "distillmos": distillmos}
+    known: dict[str, Callable[[], Measure]] = {"dnsmos": dnsmos, "distillmos": distillmos}
     names = names_in(networks)
     for name in names:
         if name not in known:
@@ -143,10 +134,11 @@ def _hear(pairs: Sequence[SpokenPair], name: str, arm: Arm, options: Translation
         facts["source_seconds"] = len(load_audio(pair.audio)) / SAMPLE_RATE
         heard = NO_SOUND
         try:
-            wave, rate, wall, units = arm.translate(pair.audio)
+            said = arm.translate(pair.audio)
+            wave, rate = said.audio, said.sample_rate
             if name != CEILING and len(wave):
                 save_wav(options.out / "audio" / name / f"{pair.id}.wav", wave, rate)
-            facts |= {"seconds": len(wave) / rate, "wall_seconds": wall, "units": list(units)}
+            facts |= {"seconds": len(wave) / rate, "wall_seconds": said.wall_seconds, "units": list(said.units)}
             heard = at_16k(wave, rate)
         except RECORDED as error:
             facts["error"] = str(error)[:200]
@@ -163,13 +155,11 @@ def _hear(pairs: Sequence[SpokenPair], name: str, arm: Arm, options: Translation
 
 def _reference_units(pairs: Sequence[SpokenPair], arm: Arm) -> list[list[int] | None]:
     """Return the units of each pair's reference speech, where there is any and the arm can write them."""
-    spoken = [number for number, pair in enumerate(pairs) if pair.target_audio is not None]
-    found: list[list[int] | None] = [None] * len(pairs)
-    if arm.units_of is not None and spoken:
-        waves = [load_audio(pair.target_audio) for pair in pairs if pair.target_audio is not None]
-        for number, units in zip(spoken, arm.units_of(waves), strict=True):
-            found[number] = units
-    return found
+    if arm.units_of is None:
+        return [None] * len(pairs)
+    waves = [load_audio(pair.target_audio) for pair in pairs if pair.target_audio is not None]
+    found = iter(arm.units_of(waves) if waves else ())
+    return [None if pair.target_audio is None else next(found) for pair in pairs]
 
 
 def translation_tables(settings: dict[str, Any], items: Items) -> list[Table]:
@@ -240,8 +230,8 @@ def _comparisons(arms: dict[str, list[dict[str, Any]]], judge: str) -> Table:
 
 
 def _reference_of(pairs: dict[Path, SpokenPair]) -> Arm:
-    def translate(path: Path) -> Spoken:
+    def translate(path: Path) -> Reply:
         target = pairs[path].target_audio
-        return (load_audio(target) if target is not None else NO_SOUND), SAMPLE_RATE, 0.0, []
+        return Reply("", "", NO_SOUND if target is None else load_audio(target), SAMPLE_RATE)
 
     return Arm(translate)

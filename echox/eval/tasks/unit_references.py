@@ -6,6 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from echox.prepare.encode import EncoderSettings, load_encode
+from echox.translator import is_translator
+from echox.units.extractor import CENTROIDS_FILE, UnitExtractor, load_centroids
+
 UnitsOf = Callable[[Sequence[np.ndarray]], list[list[int]]]
 """Waves at 16 kHz to their de-duplicated units."""
 
@@ -16,10 +20,6 @@ def units_of(translator: Any, encoder: str | Path = "") -> UnitsOf | None:
     `encoder` is the one that the units were made with; a model that shares a shipped voice finds it there. ModelError or
     ConfigError where they do not fit.
     """
-    from echox.prepare.encode import EncoderSettings, load_encode
-    from echox.translator import is_translator
-    from echox.units.extractor import CENTROIDS_FILE, UnitExtractor, load_centroids
-
     voice: Path | None = getattr(translator.model, "voice", None)
     if voice is None or not (voice / "units" / CENTROIDS_FILE).is_file():
         return None

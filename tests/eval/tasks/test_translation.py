@@ -11,6 +11,7 @@ from echox.eval.report.summary import tables_of
 from echox.eval.results import read_results
 from echox.eval.tasks.translation import Arm, TranslationOptions, cascade_arm, model_arm, run_translation
 from echox.eval.tasks.unit_references import units_of
+from echox.generate.types import Reply as Spoken
 from echox.models.encoder import SpeechEncoder
 from echox.units.extractor import UnitExtractor, load_centroids
 from tests.tiny_translator import write_translator
@@ -113,7 +114,9 @@ def test_units_are_scored_against_those_of_the_reference_speech(pairs, tmp_path)
     spoken = [SpokenPair(pair.id, pair.audio, pair.target_text, "", pair.audio) for pair in pairs]
 
     def arm(units):
-        return Arm(lambda path: (voice("red"), RATE, 0.1, units), lambda waves: [[1, 2, 3, 4, 5, 6] for _ in waves])
+        return Arm(
+            lambda path: Spoken("", "red", voice("red"), RATE, units), lambda waves: [[1, 2, 3, 4, 5, 6] for _ in waves]
+        )
 
     arms = {"same": arm([1, 2, 3, 4, 5, 6]), "half": arm([1, 2, 3, 4, 9, 8]), "none": Arm(arm([1]).translate)}
     table = run_translation(spoken, arms, TranslationOptions(tmp_path / "o", Judge(), "t"))[0]
