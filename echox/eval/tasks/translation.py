@@ -135,7 +135,7 @@ def _hear(pairs: Sequence[SpokenPair], name: str, arm: Arm, options: Translation
         heard = NO_SOUND
         try:
             said = arm.translate(pair.audio)
-            wave, rate = said.audio, said.sample_rate
+            wave, rate = NO_SOUND if said.audio is None else said.audio, said.sample_rate
             if name != CEILING and len(wave):
                 save_wav(options.out / "audio" / name / f"{pair.id}.wav", wave, rate)
             facts |= {"seconds": len(wave) / rate, "wall_seconds": said.wall_seconds, "units": list(said.units)}
