@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Public text and voices -> the corpora of the mini model in out/mini/data; run it again to resume.
-# About 65 h of assistant speech and 18 h for the listener: some 50 minutes on two idle cores, 10 GB.
+# About 65 h of assistant speech and 18 h for the listener: some 50 minutes on two idle cores, and six of one for the words of numbers; 10 GB.
 #   SOURCES=folder   holds opentriviaqa/categories, webquestions, tatoeba_en_fr, multi30k; otherwise they are downloaded
 #   KOKORO=folder    holds kokoro-v1.0.int8.onnx, vocab.json, voices/: natural voices for the listener, held-out questions
 #   REAL=folder      recordings of real voices, LISTENER=folder a CTranslate2 Whisper tiny.en that writes down what they say

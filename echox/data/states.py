@@ -5,6 +5,7 @@ the record with ids[i] owns rows offsets[i] to offsets[i + 1]. The order of the 
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -45,18 +46,30 @@ def read_ragged(folder: Path, source: Path) -> Iterator[tuple[dict[str, Any], np
     InputError when a shard is missing, broken, or of other records than the manifest's.
     """
     for manifest in manifests_of(source):
-        places, frames, _ = read_shard(Path(folder) / f"{manifest.stem}.npz", manifest)
-        for record in read_manifest(manifest):
-            if str(record["id"]) in places:
-                start, end = places[str(record["id"])]
-                yield record, frames[start:end]
+        shard = read_shard(folder, manifest)
+        for record in shard.records:
+            if (name := str(record["id"])) in shard.places:
+                yield record, shard.rows_of(name)
 
 
-def read_shard(path: Path, manifest: Path) -> tuple[dict[str, tuple[int, int]], np.ndarray, set[str]]:
-    """Return where the rows of each id are, the rows, and the ids that were skipped.
+@dataclass(frozen=True)
+class EncodedShard:
+    """A manifest's records, where the rows of each id are among `frames`, and the ids that were skipped."""
 
-    InputError when the file is missing, broken, or of other records than the manifest's.
-    """
+    records: list[dict[str, Any]]
+    places: dict[str, tuple[int, int]]
+    frames: np.ndarray
+    skipped: set[str]
+
+    def rows_of(self, name: str) -> np.ndarray:
+        """Return the rows of an id, a view."""
+        start, end = self.places[name]
+        return self.frames[start:end]
+
+
+def read_shard(folder: Path, manifest: Path) -> EncodedShard:
+    """Return the encoded shard of a manifest; InputError when it is missing, broken, or of other records than the manifest's."""
+    path, records = Path(folder) / f"{manifest.stem}.npz", read_manifest(manifest)
     if not path.exists():
         raise InputError(f"{path} is missing: encode {manifest} first.")
     try:
@@ -75,9 +88,10 @@ def read_shard(path: Path, manifest: Path) -> tuple[dict[str, tuple[int, int]], 
         raise InputError(
             f"{path} holds {len(frames)} frames of {len(ids)} utterances, which do not fit: encode {manifest} again."
         )
-    meant = [str(record["id"]) for record in read_manifest(manifest)]
+    meant = [str(record["id"]) for record in records]
     if len(set(meant)) < len(meant):
         raise InputError(f"{manifest} holds an id twice: make the manifest again.")
     if differ := set(meant) ^ (set(ids) | skipped):
         raise InputError(f"{path} and {manifest} are of other utterances ({min(differ)} in one alone): encode again.")
-    return dict(zip(ids, zip(offsets[:-1], offsets[1:], strict=True), strict=True)), frames, skipped
+    places = dict(zip(ids, zip(offsets[:-1], offsets[1:], strict=True), strict=True))
+    return EncodedShard(records, places, frames, skipped)

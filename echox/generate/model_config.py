@@ -1,22 +1,10 @@
 """What the config.json of a model folder may say: names, types and bounds, for a folder may be somebody else's (docs/safety.md)."""
 
-from typing import Annotated, Any, Literal
-
-from pydantic import Field
+from typing import Any, Literal
 
 from echox.models.bounds import Classes, Layers, Text
 
 MODEL_TYPE = "echox_assistant"
-Tokens = Annotated[int, Field(strict=True, ge=1, le=1000)]
-
-
-class TriggerSettings:
-    """What a config.json may say of the trigger rule (text/segmenter.py)."""
-
-    threshold: Annotated[float, Field(ge=-1, le=1)]
-    window: Annotated[int, Field(strict=True, ge=0, le=100)]
-    shortest: Annotated[int, Field(strict=True, ge=0, le=1000)]
-    longest: Tokens
 
 
 class ModelConfig:

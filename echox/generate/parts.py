@@ -16,7 +16,7 @@ import torch
 from echox.errors import ConfigError, ModelError
 from echox.files import inside
 from echox.generate.ears import TOKENIZER, AttentionEar, CtcEar, Ear
-from echox.generate.model_config import MODEL_TYPE, ModelConfig, TriggerSettings
+from echox.generate.model_config import MODEL_TYPE, ModelConfig
 from echox.generate.translation import MODEL_TYPE as TRANSLATOR
 from echox.hub import another_llm, resolve_llm
 from echox.models.bounds import check_values
@@ -42,7 +42,7 @@ from echox.models.t2c import TextToCodec
 from echox.models.vocoder import UnitVocoder, VocoderConfig
 from echox.text.echox_dialect import EchoXDialect
 from echox.text.prompt import Dialect, Prompt, encode, question_prompt, stop_ids
-from echox.text.segmenter import PhraseSegmenter, PhraseSettings, Segmenter, TriggerSegmenter
+from echox.text.segmenter import PhraseSegmenter, PhraseSettings, Segmenter, TriggerSegmenter, TriggerSettings
 from echox.units.spelled import SpelledUnits
 from echox.units.tokenizer import UnitTokenizer
 

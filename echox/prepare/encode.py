@@ -7,7 +7,7 @@ Legend: D encoder width, T frames.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -129,10 +129,7 @@ def in_batches(encode: Callable[[list[np.ndarray]], Any], seconds: float) -> Enc
 
 def encode_shards(source: Path, target: Path, encode: Encode, shard: Shard = (0, 1), most_skipped: int = 20) -> None:
     """Encode every shard of `source` that `target` lacks; InputError when none or not all but `most_skipped` clips can be used."""
-    for number, manifest in enumerate(manifests_of(source)):
-        path = target / f"{manifest.stem}.npz"
-        if number % shard[1] != shard[0] or path.exists():
-            continue
+    for manifest, path in shards_left(source, target, shard):
         names, waves, skipped = [], [], {}
         for record in read_manifest(manifest):
             name = str(record["id"])
@@ -149,6 +146,14 @@ def encode_shards(source: Path, target: Path, encode: Encode, shard: Shard = (0,
         for name, reason in skipped.items():
             log.warning("%s: %s is left out: %s", manifest, name, reason)
         write_ragged(path, names, encode(waves), list(skipped))
+
+
+def shards_left(source: Path, target: Path, shard: Shard) -> Iterator[tuple[Path, Path]]:
+    """Yield the manifests of this part of `source` and the files of `target` that are not there yet."""
+    for manifest in manifests_of(source)[shard[0] :: shard[1]]:
+        path = target / f"{manifest.stem}.npz"
+        if not path.exists():
+            yield manifest, path
 
 
 def clip_of(record: dict[str, Any], source: Path) -> np.ndarray:

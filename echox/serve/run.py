@@ -17,7 +17,6 @@ from echox.serve.app import make_app
 from echox.serve.metrics import MULTIPROCESS
 from echox.serve.settings import VARIABLE, Settings
 from echox.serve.worker import Worker
-from echox.text.speakable import words_of
 
 FRAME_BYTES = 24 << 20  # of one websocket message: 15 MiB of sound as base64, and its JSON
 OPTIONS: dict[str, Any] = {
@@ -50,13 +49,14 @@ def _engine(model: str, settings: Settings) -> Engine:
 
     assistant = SpeechAssistant.load(model, settings.device, settings.dtype, settings.llm)
     engine = Batched(assistant, settings.limits.slots)
+    if assistant.parts.voice is not None:
+        assistant.parts.t2c.said("1")  # what reads numbers loads its grammar, where the voice reads them so
     warm(engine, speaks=assistant.parts.voice is not None)
     return engine
 
 
 def warm(engine: Engine, speaks: bool) -> None:
     """Let an engine begin an answer that nobody hears: what is slow once is over, and the system text has been read."""
-    words_of("1")  # the reader of numbers loads its grammar
     pieces = made_by(engine, Ask(typed="Hello.", text_only=not speaks))
     next((piece for piece in pieces if piece.finish or (piece.audio is not None if speaks else piece.text)), None)
 

@@ -41,6 +41,15 @@ class PhraseSettings:
     early: NoneOrTokens
 
 
+class TriggerSettings:
+    """What a config.json may say of the trigger rule (`TriggerSegmenter`)."""
+
+    threshold: Annotated[float, Field(ge=-1, le=1)]
+    window: Annotated[int, Field(strict=True, ge=0, le=100)]
+    shortest: NoneOrTokens
+    longest: Tokens
+
+
 def ends_sentence(text: str) -> bool:
     """Say whether a text ends as a whole sentence does."""
     return text.rstrip(" ").endswith(FULL_STOPS)

@@ -17,7 +17,16 @@ from echox.data.manifest import read_manifest
 from echox.data.states import manifests_of, read_ragged, read_shard, write_ragged
 from echox.errors import ConfigError, InputError
 from echox.files import sha256_of
-from echox.prepare.encode import Encode, EncoderSettings, Shard, check_shard, clip_of, encode_shards, load_encode
+from echox.prepare.encode import (
+    Encode,
+    EncoderSettings,
+    Shard,
+    check_shard,
+    clip_of,
+    encode_shards,
+    load_encode,
+    shards_left,
+)
 from echox.units.estimate import LexiconConfig
 from echox.units.extractor import CENTROIDS_FILE, UnitsMeta, load_centroids, save_centroids
 from echox.units.kmeans import assign, fit_kmeans
@@ -104,11 +113,8 @@ def _sample(recipe: Recipe, shards: list[Path], encode: Encode) -> list[np.ndarr
     if recipe.states is None:
         records = [record for shard in shards for record in read_manifest(shard)[: recipe.fit_utterances]]
         return encode([clip_of(record, recipe.corpus) for record in records])
-    states: list[np.ndarray] = []
-    for manifest in shards:
-        places, frames_ND, _ = read_shard(recipe.states / recipe.corpus.name / f"{manifest.stem}.npz", manifest)
-        states += [frames_ND[start:end] for start, end in list(places.values())[: recipe.fit_utterances]]
-    return states
+    found = [read_shard(recipe.states / recipe.corpus.name, manifest) for manifest in shards]
+    return [shard.rows_of(name) for shard in found for name in list(shard.places)[: recipe.fit_utterances]]
 
 
 def check_states(folder: Path, record: Record) -> None:
@@ -125,10 +131,8 @@ def convert_shards(
     source: Path, states: Path, target: Path, units: Callable[[np.ndarray], np.ndarray], shard: Shard = (0, 1)
 ) -> None:
     """Write the units of every shard of `source` that `target` lacks, from states that were encoded before."""
-    for number, manifest in enumerate(manifests_of(source)):
-        path = target / f"{manifest.stem}.npz"
-        if number % shard[1] != shard[0] or path.exists():
-            continue
-        places, frames_ND, skipped = read_shard(states / path.name, manifest)
-        units_N = units(frames_ND)
-        write_ragged(path, list(places), [units_N[start:end] for start, end in places.values()], sorted(skipped))
+    for manifest, path in shards_left(source, target, shard):
+        found = read_shard(states, manifest)
+        units_N = units(found.frames)
+        rows = [units_N[start:end] for start, end in found.places.values()]
+        write_ragged(path, list(found.places), rows, sorted(found.skipped))
