@@ -34,7 +34,6 @@ for corpus in $corpora; do
   speak "$corpus" 0/2 &
   speak "$corpus" 1/2
   wait $!
-  speak "$corpus" 0/1  # joins the shards
 done
 echox prepare pair-table "$DATA/spanish_test" "$DATA/english_test" --out "$OUT/test"
 echox train recipes/textless/units.yaml

@@ -41,7 +41,8 @@ models=()
 for seed in $SEEDS; do
   for arm in $ARMS; do
     name="$arm-$seed"
-    read -ra change <<< "$(changes "$arm")"
+    given=$(changes "$arm")  # on its own, so that an unknown arm ends the script
+    read -ra change <<< "$given"
     echox train "$recipe" out="$OUT/arms/$name" seed="$seed" "${common[@]}" "${change[@]}" ${MORE:-}
     [ -d "$OUT/packed/$name" ] ||
       echox train recipes/textless/pack.yaml out="$OUT/packed/$name" translator="$OUT/arms/$name/final" "${packed[@]}"

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from echox.config import load
+from echox.config.shard import shard_of
 from echox.errors import ConfigError
 from echox.train.stages import load_recipe
 
@@ -107,3 +108,12 @@ def test_a_file_as_out_is_refused_before_anything_is_built(tmp_path):
         with pytest.raises(ConfigError, match=r"^recipes/debug/t2c.yaml: out is .*file is a file: give a folder\.$"):
             load_recipe("recipes/debug/t2c.yaml", [f"out={tmp_path / place}"])
     assert load_recipe("recipes/debug/t2c.yaml", [f"out={tmp_path / 'new' / 'run'}"]).out == tmp_path / "new" / "run"
+
+
+@pytest.mark.parametrize("given", ["2/2", "a/b", "1", "-1/2", "0/0", "0/1/2", [2, 2], [0], None])
+def test_a_shard_is_two_numbers(given):
+    assert shard_of("1/4") == shard_of([1, 4]) == (1, 4)
+    with pytest.raises(ConfigError, match="is not I/N"):
+        shard_of(given)
+    with pytest.raises(ConfigError, match="is not I/N"):
+        load_recipe("recipes/debug/encode.yaml", [f"shard={given}"])

@@ -52,12 +52,13 @@ def speak(
     """Speak one corpus; run it again to resume, or with several --shard at once."""
     from tqdm import tqdm
 
+    from echox.config.shard import shard_of
     from echox.prepare.recipe import load_data_recipe
-    from echox.prepare.speak import Part, Speaker, speak_corpus
+    from echox.prepare.speak import Speaker, speak_corpus
     from echox.prepare.voices import make_voice
 
     settings = load_data_recipe(recipe)
-    chosen, part = settings.corpus(corpus), Part.parse(shard)
+    chosen, part = settings.corpus(corpus), shard_of(shard)
     speaker = Speaker(chosen, lambda choice: make_voice(choice, kokoro), settings.sample_rate)
     with tqdm(desc=corpus, unit=" texts") as bar:
 

@@ -1,7 +1,6 @@
 """`echox train`: one stage from its recipe, resumed where it stopped; the stage and the loop stand in echox/train."""
 
 import os
-import re
 from pathlib import Path
 from typing import Annotated
 
@@ -20,9 +19,7 @@ def train(
     from echox.train.debug import make_missing
     from echox.train.run import run_recipe
 
-    if shard and not re.fullmatch(r"\d+/\d+", shard):
-        raise typer.BadParameter(f"{shard} is not I/N: give for example 0/2.", param_hint="--shard")
-    overrides = [*(overrides or []), *([f"shard=[{shard.replace('/', ',')}]"] if shard else [])]
+    overrides = [*(overrides or []), *([f"shard={shard}"] if shard else [])]
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         make_missing(recipe, overrides, lambda text: typer.echo(text, err=True))
     typer.echo(run_recipe(recipe, overrides))

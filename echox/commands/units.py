@@ -175,13 +175,11 @@ def load_encoder(name: str, layer: int, window: str) -> "tuple[Encode, str, int]
 
     "short" is Whisper on windows as long as the audio; every other window is the encoder's own. Raises ModelError.
     """
-    from echox.files import sha256_of
     from echox.prepare.encode import layer_of
+    from echox.units.extractor import revision_of
 
     encode, hop = layer_of(name, layer, window == "short")
-    weights = Path(name) / "model.safetensors"
-    known = getattr(getattr(encode, "config", None), "_commit_hash", None) or "unknown"  # of a hub name
-    return encode, f"sha256:{sha256_of(weights)}" if weights.is_file() else known, hop
+    return encode, revision_of(name, getattr(getattr(encode, "config", None), "_commit_hash", None)), hop
 
 
 def read_sounds(names: list[str]) -> "Iterator[tuple[str, np.ndarray]]":

@@ -30,7 +30,7 @@ FREE = (  # change no number
 
 @dataclass
 class Record:
-    """Settings by dotted name, fingerprints by the dotted name of the path, and the version of the code."""
+    """Settings by dotted name, fingerprints by the dotted name of the path (hub names as they are), and the code's version."""
 
     settings: dict[str, Any] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class Record:
         from echox import __version__
 
         leaves = {name: value for name, value in flat(recipe) if not under(name, FREE)}
-        inputs = {name: fingerprint(value) for name, value in leaves.items() if isinstance(value, Path)}
+        inputs = {name: fingerprint(value) or str(value) for name, value in leaves.items() if isinstance(value, Path)}
         settings = {name: value for name, value in leaves.items() if name not in inputs}
         return cls(json.loads(json.dumps(settings, default=str)), inputs, __version__)
 

@@ -13,10 +13,18 @@ from echox.errors import InputError
 
 def runs_under(costs: Sequence[int], max_cost: int) -> list[list[int]]:
     """Return the items from the cheapest on in runs that cost at most `max_cost` each: the longest item times their number."""
+    return packed(np.argsort(costs, kind="stable").tolist(), costs, max_cost)
+
+
+def packed(order: Sequence[int], costs: Sequence[int] | np.ndarray, max_cost: int) -> list[list[int]]:
+    """Return items in runs that cost at most `max_cost` each, in their order; an item that costs more is alone."""
     runs: list[list[int]] = []
-    for item in sorted(range(len(costs)), key=lambda i: costs[i]):
-        if not runs or costs[item] * (len(runs[-1]) + 1) > max_cost:
+    longest = 0
+    for item in order:
+        longest = max(longest, int(costs[item]))
+        if not runs or longest * (len(runs[-1]) + 1) > max_cost:
             runs.append([])
+            longest = int(costs[item])
         runs[-1].append(item)
     return runs
 
@@ -46,14 +54,7 @@ class BucketedBatches:
             rng = np.random.default_rng((self.seed, number))
             noise = rng.uniform(0.9, 1.1, len(self.costs))  # other neighbours every epoch
             order = np.argsort(self.costs * noise, kind="stable")
-            batches: list[list[int]] = [[]]
-            longest = 0
-            for item in order.tolist():
-                longest = max(longest, int(self.costs[item]))
-                if batches[-1] and longest * (len(batches[-1]) + 1) > self.max_cost:
-                    batches.append([])
-                    longest = int(self.costs[item])
-                batches[-1].append(item)
+            batches = packed(order.tolist(), self.costs, self.max_cost)
             self._epochs = {number: [batches[i] for i in rng.permutation(len(batches))]}
         return self._epochs[number]
 

@@ -146,7 +146,7 @@ def text_of(record: dict[str, Any], source: Path) -> str:
 
 def question_id(record: dict[str, Any]) -> str:
     """Return the id of the question that a spoken record renders."""
-    return record.get("question_id", record["id"].partition("@")[0])
+    return str(record.get("question_id", str(record["id"]).partition("@")[0]))
 
 
 def texts_of(path: Path) -> list[str]:

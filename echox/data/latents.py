@@ -20,7 +20,7 @@ from echox.errors import InputError
 from echox.units.sequence import run_starts
 
 VOICED_ABOVE = 40.0  # Hz; what is lower is no pitch
-MEASURED = 2000  # utterances, at most nearly so many, that mean and spread are taken of
+MEASURED = 2000  # utterances, at most so many, that mean and spread are taken of
 
 
 @dataclass
@@ -83,7 +83,7 @@ class Utterances:
 
     def statistics(self) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and spread (L + 2,) of latents, log pitch where voiced, and energy, over some utterances."""
-        chosen = range(0, len(self), max(1, len(self) // MEASURED))
+        chosen = range(0, len(self), -(-len(self) // MEASURED))
         latents, prosody = (
             np.concatenate(part) for part in zip(*(self.rows(i, 0, 1 << 30) for i in chosen), strict=True)
         )

@@ -86,7 +86,7 @@ class Triple:
 
 @dataclass
 class TripleBatch:
-    """Some rows of a kind, and the step that they are for: what a schedule decides is decided by it."""
+    """Some rows, and the step that they are for: what a schedule decides is decided by it."""
 
     rows: Sequence[Triple]
     step: int = 0
@@ -98,7 +98,7 @@ class TripleBatch:
 
 
 class TripleBatches:
-    """Batches of every kind of rows in turn: those with speech, and those without when there are any."""
+    """Batches that each hold a batch of every kind of rows: of those with speech, and of those without when there are any."""
 
     def __init__(self, kinds: Sequence[Sequence[Triple]], max_cost: int, seed: int, batches_a_step: int = 1) -> None:
         self.kinds = [

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from echox.audio import load_audio
+from echox.config.shard import shard_of
 from echox.errors import ConfigError, InputError
 from echox.eval.model_under_test import Failure, attempt
 from echox.files import JSON_BYTES, read_text, sha256_of, write_text
@@ -87,16 +88,11 @@ def names_in(text: str) -> list[str]:
 
 
 def take(questions: Sequence[T], limit: int | None = None, shard: str = "0/1") -> list[T]:
-    """Return every n-th question from the i-th of the first `limit`, for a shard written `i/n` counted from 0.
-
-    Raises ConfigError when the shard is not of that form.
-    """
-    index, slash, count = shard.partition("/")
-    if not slash or not index.isdigit() or not count.isdigit() or int(index) >= int(count):
-        raise ConfigError(f"--shard {shard!r} must be i/n with i from 0 to n-1, such as 0/4.")
+    """Return the questions of a shard (config/shard.py) of the first `limit`; ConfigError for a wrong one of either."""
+    index, count = shard_of(shard)
     if limit is not None and limit < 1:
         raise ConfigError(f"--limit must be 1 or more, not {limit}.")
-    return list(questions[:limit])[int(index) :: int(count)]
+    return list(questions[:limit])[index::count]
 
 
 def load_question(item: Item) -> Any:

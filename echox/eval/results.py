@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from echox.config.shard import shard_of
 from echox.data.manifest import read_jsonl
 from echox.errors import ConfigError, InputError, OutputError
 from echox.files import drop_partial_line, read_json
@@ -88,8 +89,8 @@ class Results:
 
 def results_path(out: Path, shard: str, stem: str = "results") -> Path:
     """Return the results file of a shard: results.jsonl when there is only one."""
-    index, _, count = shard.partition("/")
-    return out / (f"{stem}.jsonl" if count == "1" else f"{stem}.{index}of{count}.jsonl")
+    index, count = shard_of(shard)
+    return out / (f"{stem}.jsonl" if count == 1 else f"{stem}.{index}of{count}.jsonl")
 
 
 def read_results(path: str | Path) -> Run:

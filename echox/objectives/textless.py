@@ -12,24 +12,25 @@ Legend: B batch, P prompts, D width.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import nn
 
+from echox.config.load import Settings
 from echox.models.guided import MAIN, Guided, Predicted
 from echox.objectives.loss import Loss
 
 Apart = Literal["cosine", "distance"]
 
 
-@dataclass(frozen=True)
-class Conflict:
-    """Which two tasks' gradients are compared, on which encoder layers (1 is the first), every so many steps (0: never)."""
+class Conflict(Settings):
+    """Which two tasks' gradients are compared, on which encoder layers (1 is the first), every so many steps."""
 
-    tasks: tuple[str, str] = ("source_words", "target_words")
-    layers: tuple[int, ...] = ()
-    every: int = 0
+    tasks: tuple[str, str]
+    layers: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
+    every: int = Field(default=20, ge=1)
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class TextlessObjective:
     """The weighted sum over all tasks."""
 
     def __init__(self, model: Guided, weights: Weights, conflict: Conflict | None = None) -> None:
-        self.model, self.weights, self.conflict = model, weights, conflict or Conflict()
+        self.model, self.weights, self.conflict = model, weights, conflict
 
     def __call__(self, outputs: dict[str, Predicted], step: int = 0) -> Loss:
         """Return the loss of one batch, a mean over the main task's tokens; parts are each task's mean over its own."""
@@ -63,15 +64,12 @@ class TextlessObjective:
             parts["prompts"] = alikeness(prompts_PD, weights.apart)
             total = total + weights.diversity * parts["prompts"]
             parts["prompts"] = parts["prompts"].detach()
-        one, other = self.conflict.tasks
-        if (
-            self.conflict.every
-            and step % self.conflict.every == 0
-            and {one, other} <= set(losses)
-            and total.requires_grad
-        ):
-            shared = [self.model.translator.layers[layer - 1] for layer in self.conflict.layers]
-            parts["gradient_cosine"] = gradient_cosine(losses[one], losses[other], shared)
+        asked = self.conflict
+        if asked and step % asked.every == 0 and set(asked.tasks) <= set(losses) and total.requires_grad:
+            one, other = (losses[name] for name in asked.tasks)
+            parts["gradient_cosine"] = gradient_cosine(
+                one, other, [self.model.translator.layers[layer - 1] for layer in asked.layers]
+            )
         return Loss(total, parts, tokens=main)
 
 

@@ -149,8 +149,9 @@ class JointPass(nn.Module):
         assert found.runs is not None  # noqa: S101  set before
         settings, bottom = self.alignment, self.alignment.place == "bottom"
         transcripts = said[1:] + said[:1] if settings.shuffled else said
-        found.pair = (states, self.model.read(*self.padded(transcripts)))
-        if settings.target == "none":
+        if settings.contrast in ("sentence", "both"):
+            found.pair = (states, self.model.read(*self.padded(transcripts)))
+        if settings.target == "none" or not self.schedule.adversarial(found.step):
             return
         speech, speech_label_B = (found.runs if bottom else states), torch.zeros(len(said), device=self.device)
         tokens_BN, mixes = found.runs.tokens_BN, self.training and found.step >= self.schedule.mixing_from
@@ -189,6 +190,9 @@ class TranslatorObjective:
 
     def __init__(self, joint: JointPass) -> None:
         self.joint = joint
+        self.weighed = (
+            0  # the last step in which recognition's weight moved: micro-batches and repeats move it no further
+        )
 
     def __call__(self, found: Joint, step: int = 0) -> Loss:
         """Return the weighted sum of all terms of one pass."""
@@ -218,7 +222,7 @@ class TranslatorObjective:
             weight = settings.weight * self.joint.schedule.adversarial(found.step)
             value = encoder_loss(self.joint.discriminator, found.sides, settings.target, settings.by_length)
             terms["adversarial"] = (weight, value)
-        if found.pair is not None and settings.contrast in ("sentence", "both"):
+        if found.pair is not None:
             terms["contrast"] = (settings.contrast_weight, sentence_contrast(*found.pair, settings.temperature))
         if found.runs is not None and found.runs.tokens_BN is not None and settings.contrast in ("token", "both"):
             value = token_contrast(
@@ -233,8 +237,9 @@ class TranslatorObjective:
         Gradients are taken where speech leaves the adapter.
         """
         every = self.joint.weights.task_norm_every
-        if not every or not found.step or found.step % every or found.heard is None or not st.requires_grad:
+        if not every or found.step == self.weighed or found.step % every or found.heard is None or not st.requires_grad:
             return
+        self.weighed = found.step
         states = found.heard.states_BTW
         norms = [torch.autograd.grad(loss, states, retain_graph=True)[0].norm() for loss in (st, ctc)]
         ratio = float(norms[0] / norms[1].clamp(min=1e-9))

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from echox.config.load import Settings, known
 from echox.config.record import Record, check_same, write_run
+from echox.config.shard import Shard
 from echox.data.example import text_of
 from echox.data.manifest import read_fields, read_jsonl, write_jsonl
 from echox.errors import InputError
@@ -23,7 +24,6 @@ from echox.models.decoding import at_most
 from echox.models.device import pick_device
 from echox.models.llm import Place, load_llm, load_tokenizer, settle_llm, text_of_pieces, token_pieces
 from echox.models.s2t import SpeechToText
-from echox.prepare.encode import Shard, check_shard
 from echox.prepare.targets import write_targets
 from echox.prepare.texts import SPEAKABLE
 from echox.text.prompt import ChatDialect, Turn, encode, stop_ids
@@ -54,7 +54,6 @@ class Recipe(Settings):
 
 def run(recipe: Recipe) -> Path:
     """Ask what was not asked yet, then write the targets; with `shard`, ask a part, and whoever finds all asked writes them."""
-    check_shard(recipe.shard)
     record = Record.of(recipe)
     check_same(recipe.out, record, only=("stage", "llm", "llm_dtype", "system", "max_new_tokens"))
     rows, (part, parts) = typed_questions(recipe), recipe.shard
@@ -68,12 +67,12 @@ def run(recipe: Recipe) -> Path:
     todo = [row for row in rows[part::parts] if row["id"] not in known]
     with only_one(recipe.out, f".{name}.lock"):
         answer_file(s2t, tokenizer, todo, recipe.out / name, recipe.system, recipe.max_new_tokens)
-    own = answered(recipe.out, rows)
+    own = list(answered(recipe.out, rows).values())
     if len(own) == len(rows):
-        write_targets(recipe.questions, list(own.values()), recipe.out / "targets.jsonl")
-        write_jsonl(
-            recipe.out / "spoken.jsonl", segments(list(own.values()), tokenizer, PhraseSegmenter(**recipe.phrases))
-        )
+        if parts > 1:
+            write_jsonl(recipe.out / "own.jsonl", own)
+        write_targets(recipe.questions, own, recipe.out / "targets.jsonl")
+        write_jsonl(recipe.out / "spoken.jsonl", segments(own, tokenizer, PhraseSegmenter(**recipe.phrases)))
     return recipe.out
 
 

@@ -7,7 +7,7 @@ Legend: D encoder width, T frames.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 from echox.audio import SAMPLE_RATE
 from echox.config.load import Settings
 from echox.config.record import Record, check_same, write_run
+from echox.config.shard import Shard
 from echox.data.manifest import read_audio, read_manifest
 from echox.data.states import manifests_of, write_ragged
 from echox.errors import ConfigError, InputError, ModelError
@@ -25,7 +26,6 @@ from echox.models.device import pick_device
 from echox.models.encoder import FRAME_SAMPLES, MIN_SAMPLES, SpeechEncoder
 
 Encode = Callable[[list[np.ndarray]], list[np.ndarray]]
-Shard = tuple[int, int]  # i of n: every n-th, from the i-th
 log = logging.getLogger(__name__)
 
 
@@ -58,7 +58,7 @@ class Recipe(EncoderSettings):
 
 def run(recipe: Recipe) -> Path:
     """Encode what is not encoded yet."""
-    check_shard(recipe.shard)
+    check_names(recipe.corpora)
     record = Record.of(recipe)
     check_same(recipe.out, record, only=("stage", "encoder", "layer", "window", "precision"))
     encode, _ = load_encode(recipe)
@@ -68,10 +68,12 @@ def run(recipe: Recipe) -> Path:
     return recipe.out
 
 
-def check_shard(shard: Shard) -> None:
-    """Raise ConfigError unless `shard` is (i, n) with i below n."""
-    if not 0 <= shard[0] < shard[1]:
-        raise ConfigError(f"shard {shard[0]} of {shard[1]} does not exist: count from 0.")
+def check_names(corpora: Sequence[Path]) -> None:
+    """Raise ConfigError where two corpora have one name: what is made of them would lie in one folder."""
+    names = [corpus.name for corpus in corpora]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"two corpora are called {name}: give them recipes of their own, or rename one.")
 
 
 def load_whisper(folder: str | Path, precision: str, device: str = "auto") -> SpeechEncoder:

@@ -6,13 +6,13 @@ split, resumed or repeated. A shard is written whole or not at all. Knows voices
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from echox.audio import PCM16_SCALE, SAMPLE_RATE, as_int16, resample, save_wav
+from echox.config.shard import Shard
 from echox.data.manifest import read_jsonl, write_jsonl, write_manifest
 from echox.errors import InputError
 from echox.files import write_file, write_text
@@ -23,22 +23,6 @@ from echox.prepare.voices import Voice
 TALKERS = 24
 Row = TypeVar("Row")
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Part:
-    """Which share of the shards this process makes: those whose number leaves `index` when divided by `count`."""
-
-    index: int = 0
-    count: int = 1
-
-    @classmethod
-    def parse(cls, text: str) -> "Part":
-        """Read `i/n` with 0 <= i < n; raise InputError."""
-        index, _, count = text.partition("/")
-        if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
-            raise InputError(f"shard {text!r} is not I/N with 0 <= I < N, for example 0/2.")
-        return cls(int(index), int(count))
 
 
 def generator(seed: int, *names: str) -> np.random.Generator:
@@ -132,29 +116,37 @@ def save_shard(folder: Path, number: int, said: Sequence[tuple[np.ndarray, dict[
 
 
 def speak_corpus(
-    texts: Path, folder: Path, speaker: Speaker, size: int, part: Part | None = None, progress: Progress | None = None
+    texts: Path, folder: Path, speaker: Speaker, size: int, part: Shard = (0, 1), progress: Progress | None = None
 ) -> int:
     """Speak the shards of `part` that are not there yet; write `manifest.jsonl` once all are. Returns lines made.
 
     `texts` is JSONL with `id` and the corpus's field. Raises InputError when a row lacks them, OutputError.
     """
-    part = part or Part()
     corpus = speaker.corpus
     rows = read_jsonl(texts)[: corpus.take]
     for number, row in enumerate(rows, start=1):
         if not row.get("id") or not row.get(corpus.field):
             raise InputError(f"{texts} line {number} has no `id` or no `{corpus.field}`; make the texts again.")
     folder.mkdir(parents=True, exist_ok=True)
-    made = 0
-    for number, group in shards(rows, size):
-        if number % part.count == part.index and not (folder / f"shard-{number:05d}.jsonl").exists():
+    made, groups = 0, list(shards(rows, size))
+    check_same_texts(folder, groups, corpus.field)
+    for number, group in groups:
+        if number % part[1] == part[0] and not (folder / f"shard-{number:05d}.jsonl").exists():
             save_shard(folder, number, [speaker.say(row, rows) for row in group], corpus.files)
             made += len(group)
             if progress is not None:
                 progress(min((number + 1) * size, len(rows)), len(rows))
-    if join_shards(folder, len(list(shards(rows, size)))) and corpus.files:
+    if join_shards(folder, len(groups)) and corpus.files:
         write_table(folder)
     return made
+
+
+def check_same_texts(folder: Path, groups: Sequence[tuple[int, Sequence[Mapping[str, Any]]]], field: str) -> None:
+    """Raise InputError when `folder` holds a shard of other texts than these groups: what was made before would be mixed in."""
+    meant = {f"shard-{number:05d}": [(row["id"], row[field]) for row in group] for number, group in groups}
+    for path in sorted(folder.glob("shard-*.jsonl")):
+        if [(record["id"], record["text"]) for record in read_jsonl(path)] != meant.get(path.stem):
+            raise InputError(f"{path} was made of other texts: remove {folder}, or choose another one.")
 
 
 def join_shards(folder: Path, count: int) -> bool:

@@ -33,26 +33,22 @@ def target(answers: list[str], own: str | None) -> str | None:
     return sentence if short else None
 
 
-def write_targets(questions: Path, own: list[dict[str, Any]], out: Path) -> dict[str, int]:
-    """Write {"id", "question", "answer"} lines; return how many came from where.
+def write_targets(questions: Path, own: list[dict[str, Any]], out: Path) -> None:
+    """Write {"id", "question", "answer"} lines.
 
     `questions` hold gold answers, `own` the model's typed answers by id; ids that only `own` holds are small talk.
     """
     said = {record["id"]: record for record in own}
     rows: list[dict[str, Any]] = []
-    counts = {"own": 0, "carrier": 0, "talk": 0}
     known = set()
     for record in read_jsonl(questions):
         known.add(record["id"])
         mine = said.get(record["id"], {}).get("answer")
-        answer = target(record["answers"], mine)
+        answer = target(record.get("answers") or [], mine)
         if answer is not None:
-            counts["carrier" if answer.startswith(CARRIER.partition("{")[0]) else "own"] += 1
             rows.append({"id": record["id"], "question": record["question"], "answer": answer})
     for record in said.values():
         answer = None if record["id"] in known else target([], record["answer"])
         if answer is not None:
-            counts["talk"] += 1
             rows.append({"id": record["id"], "question": record["question"], "answer": answer})
     write_jsonl(out, rows)
-    return counts

@@ -130,14 +130,14 @@ def interleave(left: Sequence[Question], right: Sequence[Question]) -> list[Ques
     return [entry for pair in zip(left, right, strict=False) for entry in pair]
 
 
-def answer_sentences(questions: Iterable[Question], per_answer: int = 1) -> list[tuple[str, str]]:
+def answer_sentences(questions: Iterable[Question], per_answer: int = 1, max_words: int = 6) -> list[tuple[str, str]]:
     """Return (id, sentence) with every distinct short answer inside `per_answer` hash-chosen carrier sentences."""
     sentences = []
     seen: set[str] = set()
     for entry in questions:
         for index, answer in enumerate(entry.answers):
             answer = answer.strip().rstrip(".")
-            if answer.lower() in seen or not is_short_answer(answer):
+            if answer.lower() in seen or not is_short_answer(answer, max_words):
                 continue
             seen.add(answer.lower())
             order = sorted(CARRIERS, key=lambda carrier: fraction("carrier", answer, carrier))
@@ -146,7 +146,7 @@ def answer_sentences(questions: Iterable[Question], per_answer: int = 1) -> list
     return sentences
 
 
-def choice_sentences(questions: Iterable[Question], count: int) -> list[tuple[str, str]]:
+def choice_sentences(questions: Iterable[Question], count: int, max_words: int = 6) -> list[tuple[str, str]]:
     """Return (id, sentence) for `count` hash-chosen wrong choices, each in one carrier: more names than answers have.
 
     A choice that is also the right answer of some question is left to `answer_sentences`.
@@ -155,7 +155,7 @@ def choice_sentences(questions: Iterable[Question], count: int) -> list[tuple[st
     answers = {answer.lower().strip().rstrip(".") for entry in entries for answer in entry.answers}
     found: dict[str, str] = {}
     for choice in (choice.strip().rstrip(".") for entry in entries for choice in entry.choices):
-        if choice.lower() not in answers and is_short_answer(choice):
+        if choice.lower() not in answers and is_short_answer(choice, max_words):
             found.setdefault(choice.lower(), choice)
     chosen = sorted(found, key=lambda key: fraction("choice", key))[:count]
     return [(f"choice-{index:06d}", _carried(found[key])) for index, key in enumerate(chosen)]

@@ -119,14 +119,22 @@ def read_covost(root: Path, source: str, target: str, split: str) -> Iterator[Ut
 
 
 def said_by(one: Utterance, recipe: Recipe) -> tuple[np.ndarray, dict[str, Any]] | None:
-    """Return int16 samples and the record of an utterance, or None where one of its texts is empty or it is too long."""
-    wave = _talk(one.audio) if one.duration is not None else load_audio(one.audio)
-    if one.duration is not None:
+    """Return int16 samples and the record of an utterance, or None where a text is empty, it is too long, or it cannot be used."""
+    if not one.text or not one.translation:
+        return None
+    if one.duration is None:
+        try:
+            wave = load_audio(one.audio)
+        except InputError as error:  # one silent clip of a million
+            log.warning("left out: %s", error)
+            return None
+    else:
+        wave = _talk(one.audio)
         first = round(one.offset * SAMPLE_RATE)
         wave = wave[first : first + round(one.duration * SAMPLE_RATE)]
         if not len(wave):
             raise InputError(f"{one.audio} ends before {one.id} begins at {one.offset:g} s: unpack the corpus again.")
-    if not one.text or not one.translation or len(wave) > recipe.longest_seconds * SAMPLE_RATE:
+    if len(wave) > recipe.longest_seconds * SAMPLE_RATE:
         return None
     pcm = as_int16(wave)
     facts = {"text": one.text, "translation": one.translation, "speaker": one.speaker, "split": recipe.split}

@@ -68,8 +68,8 @@ def write_texts(recipe: Recipe, folder: Path) -> dict[str, int]:
     tatoeba = tatoeba / "fra-eng.zip" if tatoeba.is_dir() else tatoeba
     sentences = shuffled(
         [
-            *answer_sentences(train, recipe.texts.carriers_per_answer),
-            *choice_sentences(train, recipe.texts.choice_sentences),
+            *answer_sentences(train, recipe.texts.carriers_per_answer, recipe.texts.max_answer_words),
+            *choice_sentences(train, recipe.texts.choice_sentences, recipe.texts.max_answer_words),
             *number_sentences(recipe.texts.number_sentences),
             *plain_sentences(read_tatoeba(tatoeba), "tatoeba", recipe.texts.tatoeba_sentences),
             *plain_sentences(read_captions(captions), "multi30k", recipe.texts.multi30k_sentences, max_words=18),

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from echox.errors import InputError
-from echox.files import sha256_of
 from echox.released.unpickle import Record, load_joblib
-from echox.units.extractor import UnitsMeta, save_centroids
+from echox.units.extractor import UnitsMeta, revision_of, save_centroids
 
 
 def read_centroids(path: str | Path) -> np.ndarray:
@@ -38,7 +37,7 @@ def convert_kmeans(path: str | Path, folder: str | Path, encoder: str, layer: in
         raise InputError(f"{path} does not tell its layer by name (_L11_): give --layer.")
     meta = UnitsMeta(
         encoder=Path(encoder).name if Path(encoder).is_dir() else encoder,
-        revision=_revision(Path(encoder)),
+        revision=revision_of(encoder),
         layer=layer,
         window="own",
         sample_rate=16_000,
@@ -47,11 +46,3 @@ def convert_kmeans(path: str | Path, folder: str | Path, encoder: str, layer: in
     )
     save_centroids(folder, centroids_KD, meta)
     return meta
-
-
-def _revision(encoder: Path) -> str:
-    """Return the sha256 of an encoder folder's weights; a hub name's revision is unknown here."""
-    weights = encoder / "model.safetensors"
-    if not weights.is_file():
-        return "unknown"
-    return f"sha256:{sha256_of(weights)}"

@@ -1,6 +1,6 @@
 """Dropout whose masks are cheap on a CPU: sixteen random bits an entry, where torch draws a number for each; it knows no stage.
 
-In a translator of width 256 torch's masks take a seventh of the step (LOG.md). Accelerators keep torch's own.
+In a translator of width 256 torch's masks take a tenth to a fifth of the step (LOG.md). Accelerators keep torch's own.
 """
 
 from math import prod

@@ -19,9 +19,7 @@ def run_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Path:
     module = stage_module(recipe.stage, str(path))
     if hasattr(module, "run"):
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise ConfigError(
-                f"stage {recipe.stage} runs in one process: start several with shard=[0,2] and shard=[1,2]."
-            )
+            raise ConfigError(f"stage {recipe.stage} runs in one process: start several with shard=0/2 and shard=1/2.")
         return module.run(recipe)
     from echox.train.loop import train
     from echox.train.ranks import joined

@@ -9,7 +9,7 @@ step, so that a recipe can hold a part still for a while (`train.schedule`) and 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Protocol
@@ -71,7 +71,6 @@ class Stage:
     evaluate: Callable[[], dict[str, float]] | None = None
     evaluate_every: int = 0
     frozen: tuple[nn.Module, ...] = ()  # what else must stand on the training device
-    inputs: tuple[Path, ...] = field(default=())  # files and folders whose change would make it another run
 
     def forward(self, batch: Any) -> Any:
         """Return what every player's loss is computed from."""

@@ -3,10 +3,10 @@
     question ─► S2T LLM, free-running ─► X' and the states H that predict it ─► denoising adapter ─► echo decoder ─► L_Echo
                                           └─► frozen T2C says X' ─► pseudo units Y' ────────────────────────────────┘
 
-While the LLM does not change, H, X' and Y' are the same in every epoch: they are computed once and kept (`refresh_every`
-makes them anew every so many epochs), and the last epoch computes them again as it goes. When the low-rank adapters learn too
-(`train_lora`), nothing is kept; they learn from L_S2T, since a free-running answer passes no gradient to its states. With
-`echo_moves_llm` X' passes the LLM once more, as given: its states carry L_Echo and L_Denoising to the adapters (spec section 4.4).
+While the LLM does not change, H, X' and Y' are the same in every epoch: they are computed once and kept. When the low-rank
+adapters learn too (`train_lora`), nothing is kept; they learn from L_S2T, since a free-running answer passes no gradient to its
+states. With `echo_moves_llm` X' passes the LLM once more, as given: its states carry L_Echo and L_Denoising to the adapters (spec
+section 4.4).
 """
 
 from dataclasses import dataclass, replace
@@ -36,7 +36,6 @@ from echox.text.prompt import encode, question_prompt, stop_ids
 from echox.text.segmenter import PhraseSegmenter, PhraseSettings, cut_text
 from echox.train.evaluate import mean_loss, some_at_a_time, still
 from echox.train.loop import Player, Stage, TrainingRecipe
-from echox.train.ranks import Ranks
 from echox.train.stage_s2t import save_trained, trained_names
 from echox.train.stage_t2c import spoken_units
 from echox.units.tokenizer import UnitTokenizer
@@ -66,8 +65,6 @@ class Recipe(TrainingRecipe):
     phrases: Annotated[dict[str, int], known(PhraseSettings)] = {}  # where phrases end a segment, as in stage pack
     max_unit_words: int = Field(default=0, ge=0)  # of a segment's pseudo label; 0: T2C's own limit
     questions: int = 0  # use so many, drawn by the seed; 0: all
-    refresh_every: int = 0  # epochs for which H, X', Y' are kept while the LLM is frozen; 0: until the last epoch
-    online_last_epoch: bool = True  # the last epoch computes them as it goes
     train_lora: bool = False  # the low-rank adapters and the speech adapter learn too, from L_S2T
     echo_moves_llm: bool = False  # and from L_Echo and L_Denoising, by a second pass over X'
     ctc_weight: float = 0.3  # of CTC in L_S2T
@@ -192,7 +189,7 @@ def voiced_words(data: VoicedData, t2c: TextToCodec) -> dict[str, list[int]]:
 
 
 class EchoBatches:
-    """Batches of questions become batches of segments; kept ones are reused as the recipe allows.
+    """Batches of questions become batches of segments, which are kept while the LLM is frozen.
 
     What is kept was answered in the company that a question has in the first epoch, so that a resumed run keeps the very same.
     """
@@ -200,12 +197,9 @@ class EchoBatches:
     def __init__(self, recipe: Recipe, rows: list[Example], targets: EchoTargets) -> None:
         self.recipe, self.rows, self.targets = recipe, rows, targets
         self.kept: dict[int, list[EchoPair]] = {}
-        self.kept_in = 0
         self.batches = BucketedBatches(
             [self.cost(row) for row in rows], recipe.data.max_cost, lambda n, rng: n, recipe.seed
         )
-        taken = recipe.train.steps * recipe.train.accumulate * Ranks.here().world
-        self.last_epoch = self.batches.epoch_of(taken - 1)
         self.company = {item: numbers for numbers in self.batches.epoch(0) for item in numbers}
 
     def cost(self, row: Example) -> int:
@@ -214,13 +208,10 @@ class EchoBatches:
         return len(prompt.before) + len(row.transcript) + len(prompt.after) + self.recipe.max_new_tokens
 
     def __getitem__(self, number: int) -> EchoBatch | None:
-        items, epoch = self.batches[number], self.batches.epoch_of(number)
-        online = self.recipe.online_last_epoch and epoch == self.last_epoch and epoch > 0
-        if online or self.recipe.train_lora:  # what the LLM says changes with every step
+        items = self.batches[number]
+        if self.recipe.train_lora:  # what the LLM says changes with every step
             rows = [self.rows[item] for item in items]
             return self.collate(rows, self.answered(rows))
-        if self.recipe.refresh_every and epoch - self.kept_in >= self.recipe.refresh_every:
-            self.kept, self.kept_in = {}, epoch
         for item in items:
             if item not in self.kept:
                 company = self.company[item]
@@ -297,10 +288,14 @@ def build(recipe: Recipe) -> Stage:
         trains += trained_names(model, hearing=True, prefix="s2t.model.")
     objective = EchoObjective(weights)
 
+    held_out = data.held_out[: recipe.measured]
+    measured = some_at_a_time(held_out, [batches.cost(row) for row in held_out], recipe.data.max_cost)
+    kept: dict[int, list[list[EchoPair]]] = {}
+
     def evaluate() -> dict[str, float]:
-        rows = data.held_out[: recipe.measured]
-        some = some_at_a_time(rows, [batches.cost(row) for row in rows], recipe.data.max_cost)
-        made = (batches.collate(rows, batches.answered(rows)) for rows in some)
+        if recipe.train_lora or not kept:
+            kept.update((number, batches.answered(rows)) for number, rows in enumerate(measured))
+        made = (batches.collate(rows, kept[number]) for number, rows in enumerate(measured))
         return mean_loss(model, (batch for batch in made if batch is not None), lambda b: objective(model(b)))
 
     def save(folder: Path) -> None:

@@ -46,6 +46,8 @@ def build(recipe: Recipe) -> Stage:
     torch.manual_seed(recipe.seed)
     if not recipe.train_hearing and recipe.ctc_weight:
         raise ConfigError("train_hearing is off and ctc_weight is not 0: there is nothing for CTC to train.")
+    if recipe.data.answers is None:
+        raise ConfigError("data.answers is missing: name the JSONL of the answers to learn.")
     tokenizer, llm = load_tokenizer(recipe.llm), load_llm(recipe.llm, Place(dtype=getattr(torch, recipe.llm_dtype)))
     model = SpeechToText.load(recipe.start, llm)
     if recipe.system is not None:

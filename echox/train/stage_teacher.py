@@ -20,11 +20,12 @@ from pydantic import Field
 from echox.audio import SAMPLE_RATE, resample
 from echox.config.load import Settings
 from echox.config.record import Record, check_same, write_run
+from echox.config.shard import Shard
 from echox.data.manifest import read_fields
 from echox.errors import InputError
 from echox.files import write_file, write_folder
 from echox.models.io import save_part
-from echox.prepare.encode import Encode, EncoderSettings, Shard, check_shard, load_encode
+from echox.prepare.encode import Encode, EncoderSettings, load_encode
 from echox.prepare.teachers import HibariTeacher, Said, Teacher, ToyTeacher
 from echox.units.extractor import load_centroids
 from echox.units.kmeans import assign
@@ -59,7 +60,6 @@ MADE_OF = ("stage", "seed", "teacher", "texts", "longest", "units", "encoder", "
 
 def run(recipe: Recipe) -> Path:
     """Say what has not been said yet."""
-    check_shard(recipe.shard)
     teacher: Teacher = HibariTeacher() if recipe.teacher == "hibari" else ToyTeacher(recipe.seed)
     centroids_KD, meta = load_centroids(recipe.units)
     record = Record.of(recipe)
@@ -85,14 +85,15 @@ def run(recipe: Recipe) -> Path:
 
 
 def chosen_texts(sources: list[Texts]) -> list[str]:
-    """Return the texts of all sources in an order that mixes them and depends on nothing but their ids."""
+    """Return the texts of all sources, mixed evenly (any prefix holds its share of each) in an order that only their ids decide."""
     chosen = []
     for source in sources:
         rows = []
         for row in read_fields(source.path, source.field):
             if row[source.field].strip():
                 rows.append((hashlib.sha256(row["id"].encode()).hexdigest(), row[source.field]))
-        chosen += sorted(rows)[: source.take or None]
+        taken = sorted(rows)[: source.take or None]
+        chosen += [((place + 0.5) / len(taken), text) for place, (_, text) in enumerate(taken)]
     return [text for _, text in sorted(chosen)]
 
 

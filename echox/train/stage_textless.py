@@ -26,7 +26,7 @@ from echox.text.bleu import unit_bleu
 from echox.text.subwords import Subwords
 from echox.train.best import Best, Selection
 from echox.train.evaluate import mean_loss, some_at_a_time, still
-from echox.train.loop import Player, Stage, TrainSettings
+from echox.train.loop import Player, Stage, TrainingRecipe
 from echox.train.ranks import Ranks
 from echox.units.arms import RandomWords
 from echox.units.estimate import LexiconConfig
@@ -55,14 +55,6 @@ class Prompts(Settings):
     apart: Apart = "cosine"
 
 
-class Measure(Settings):
-    """The cosine between two tasks' gradients on shared layers, every so many steps."""
-
-    tasks: tuple[str, str]
-    layers: tuple[int, ...] = Field(min_length=1)
-    every: int = Field(default=20, ge=1)
-
-
 class UnitSelection(Selection):
     """Which dev number chooses the weights that are averaged."""
 
@@ -82,12 +74,10 @@ class TextlessData(Settings):
     augment: tuple[int, int] | None = (27, 100)  # SpecAugment: mel bins, frames
 
 
-class Recipe(Settings):
+class Recipe(TrainingRecipe):
     """Recipe of stage `textless`."""
 
     stage: Literal["textless"]
-    out: Path
-    seed: int = 0
     data: TextlessData
     preset: Literal["base", "small"] = "base"
     model: Annotated[dict[str, Any], known(SpeechToUnitsConfig)] = {}
@@ -97,11 +87,10 @@ class Recipe(Settings):
     smoothing: float = Field(default=0.2, ge=0, lt=1)  # of the main task
     per: Literal["main", "own"] = "main"  # whose tokens a task's sum is divided by
     prompts: Prompts = Prompts()
-    conflict: Measure | None = None
+    conflict: Conflict | None = None
     best: UnitSelection = UnitSelection()
     dev_beams: int = Field(default=1, ge=1)
     evaluate_every: int = Field(default=500, ge=1)
-    train: TrainSettings
 
 
 def build(recipe: Recipe) -> Stage:
@@ -122,7 +111,6 @@ def build(recipe: Recipe) -> Stage:
     train, dev = (_tasks(recipe, translator.config, language, pairs, writers) for pairs in sides)
     if not train.pairs or not dev.pairs:
         raise ConfigError("no pair is within data.max_frames and data.max_tokens: raise them.")
-    dev.augment = None
     weights = Weights(
         {name: task.weight for name, task in tasks.items()},
         {name: task.smoothing for name, task in tasks.items()} | {MAIN: recipe.smoothing},
@@ -130,8 +118,11 @@ def build(recipe: Recipe) -> Stage:
         recipe.prompts.weight,
         recipe.prompts.apart,
     )
-    conflict = Conflict(**recipe.conflict.model_dump()) if recipe.conflict else Conflict()
-    objective, best = TextlessObjective(model, weights, conflict), Best(recipe.out, recipe.best, translator)
+    if recipe.conflict and max(recipe.conflict.layers) > len(translator.layers):
+        raise ConfigError(
+            f"conflict.layers has {max(recipe.conflict.layers)}, the encoder {len(translator.layers)} layers."
+        )
+    objective, best = TextlessObjective(model, weights, recipe.conflict), Best(recipe.out, recipe.best, translator)
 
     def evaluate() -> dict[str, float]:
         numbers = measure(model, dev, objective, recipe, language)

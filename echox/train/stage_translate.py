@@ -152,15 +152,14 @@ def build_model(recipe: Recipe, pieces: Pieces, encoder_width: int) -> SpeechTra
     written = {"source_lower": rule.lower, "source_punctuation": rule.punctuation}
     sizes: dict[str, Any] = dict(recipe.model) | written | {"vocab_size": pieces.size, "encoder_width": encoder_width}
     if recipe.start is None:
-        settings_from(TranslatorConfig, sizes, "model")
-        return SpeechTranslatorModel(TranslatorConfig(**sizes))
+        return SpeechTranslatorModel(settings_from(TranslatorConfig, sizes, "model"))
     text = SpeechTranslatorModel.load(recipe.start)
     fixed = {"width", "ffn", "heads", "encoder_layers", "decoder_layers"} & set(recipe.model)
     for name in fixed:
         if recipe.model[name] != getattr(text.config, name):
             raise ConfigError(f"model.{name} is {recipe.model[name]}, {recipe.start} has {getattr(text.config, name)}.")
     values = {name: getattr(text.config, name) for name in TranslatorConfig.__annotations__ if name != "model_type"}
-    model = SpeechTranslatorModel(TranslatorConfig(**(values | sizes)))
+    model = SpeechTranslatorModel(settings_from(TranslatorConfig, values | sizes, "model"))
     model.text.load_state_dict(text.text.state_dict())
     if model.speech and text.speech:
         own, theirs = model.speech.state_dict(), text.speech.state_dict()

@@ -5,6 +5,7 @@ or from a folder in which stage `encode` has left them, which takes seconds.
 """
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -13,22 +14,21 @@ from pydantic import Field
 
 from echox.audio import SAMPLE_RATE
 from echox.config.record import Record, check_same, read_run, write_run
+from echox.config.shard import Shard
 from echox.data.manifest import read_manifest
 from echox.data.states import manifests_of, read_ragged, read_shard, write_ragged
 from echox.errors import ConfigError, InputError
-from echox.files import sha256_of
 from echox.prepare.encode import (
     Encode,
     EncoderSettings,
-    Shard,
-    check_shard,
+    check_names,
     clip_of,
     encode_shards,
     load_encode,
     shards_left,
 )
 from echox.units.estimate import LexiconConfig
-from echox.units.extractor import CENTROIDS_FILE, UnitsMeta, load_centroids, save_centroids
+from echox.units.extractor import CENTROIDS_FILE, UnitsMeta, load_centroids, revision_of, save_centroids
 from echox.units.kmeans import assign, fit_kmeans
 from echox.units.sequence import deduplicate
 from echox.units.tokenizer import UnitTokenizer
@@ -57,16 +57,16 @@ MADE_OF = "stage encoder layer window precision seed corpus given k iterations f
 
 def run(recipe: Recipe) -> Path:
     """Fit what is not fitted yet, encode what is not encoded yet, then estimate the unit language."""
-    check_shard(recipe.shard)
+    check_names([recipe.corpus, *recipe.more])
     record = Record.of(recipe)
     check_same(recipe.out, record, only=(*MADE_OF, "fit_utterances"))
     if recipe.states is not None:
         check_states(recipe.states, record)
-    encode, hop = load_encode(recipe)
+    encoder = cache(lambda: load_encode(recipe))  # where states are there, most need none
     if not (recipe.out / CENTROIDS_FILE).exists():
         if recipe.shard[0]:
             raise InputError(f"{recipe.out / CENTROIDS_FILE} is missing: shard 0 makes it, start that first.")
-        fit(recipe, encode, hop)
+        fit(recipe, encoder)
     write_run(recipe.out, record, "done")  # what stands in the folder is whole, shard by shard
     centroids_KD, _ = load_centroids(recipe.out)
 
@@ -74,7 +74,7 @@ def run(recipe: Recipe) -> Path:
         return assign(states_TD.astype(np.float32), centroids_KD).astype(np.int16)
 
     def encode_units(waves: list[np.ndarray]) -> list[np.ndarray]:
-        return [units(states_TD) for states_TD in encode(waves)]
+        return [units(states_TD) for states_TD in encoder()[0](waves)]
 
     frames = recipe.out / "frames" / recipe.corpus.name
     for corpus in (recipe.corpus, *recipe.more):
@@ -89,7 +89,7 @@ def run(recipe: Recipe) -> Path:
     return recipe.out
 
 
-def fit(recipe: Recipe, encode: Encode, hop: int) -> None:
+def fit(recipe: Recipe, encoder: Callable[[], tuple[Encode, int]]) -> None:
     """Fit k-means on a sample of the corpus, or take the given one, and write it with what it was fitted on."""
     if recipe.given is not None:
         centroids_KD, meta = load_centroids(recipe.given)
@@ -99,20 +99,25 @@ def fit(recipe: Recipe, encode: Encode, hop: int) -> None:
             )
         save_centroids(recipe.out, centroids_KD, meta)
         return
-    digest = sha256_of(recipe.encoder / "model.safetensors")  # first: without it the work of hours would be lost
+    revision = revision_of(recipe.encoder)
     shards = manifests_of(recipe.corpus)
     chosen = shards[:: max(1, -(-len(shards) // recipe.fit_shards))]
-    states_ND = np.concatenate(_sample(recipe, chosen, encode)).astype(np.float32)
+    sample = _encoded(recipe, chosen) if recipe.states else _sample(recipe, chosen, encoder()[0])
+    states_ND = np.concatenate(sample).astype(np.float32)
     centroids_KD = fit_kmeans(states_ND, recipe.k, recipe.seed, recipe.iterations)
-    meta = UnitsMeta(recipe.encoder.name, digest, recipe.layer, recipe.window, SAMPLE_RATE, hop, recipe.k)
+    meta = UnitsMeta(recipe.encoder.name, revision, recipe.layer, recipe.window, SAMPLE_RATE, encoder()[1], recipe.k)
     save_centroids(recipe.out, centroids_KD, meta)
 
 
 def _sample(recipe: Recipe, shards: list[Path], encode: Encode) -> list[np.ndarray]:
     """Return the states of the first `fit_utterances` of every shard."""
-    if recipe.states is None:
-        records = [record for shard in shards for record in read_manifest(shard)[: recipe.fit_utterances]]
-        return encode([clip_of(record, recipe.corpus) for record in records])
+    records = [record for shard in shards for record in read_manifest(shard)[: recipe.fit_utterances]]
+    return encode([clip_of(record, recipe.corpus) for record in records])
+
+
+def _encoded(recipe: Recipe, shards: list[Path]) -> list[np.ndarray]:
+    """Return the same states as stage `encode` has left them."""
+    assert recipe.states is not None  # noqa: S101  the caller's condition
     found = [read_shard(recipe.states / recipe.corpus.name, manifest) for manifest in shards]
     return [shard.rows_of(name) for shard in found for name in list(shard.places)[: recipe.fit_utterances]]
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from echox.errors import ModelError
+from echox.files import sha256_of
 from echox.units.files import read_arrays, read_json, refuse_others, write_arrays, write_json
 from echox.units.kmeans import assign
 from echox.units.sequence import Units, deduplicate
@@ -53,6 +54,12 @@ class UnitsMeta:
             if type(record[name]) is not kind:
                 raise ModelError(f"{path}: {name} is {record[name]!r}, which should be of type {kind.__name__}.")
         return cls(**record)
+
+
+def revision_of(encoder: str | Path, commit: str | None = None) -> str:
+    """Return the sha256 of the weights in an encoder's folder, or the commit of a name on the hub, as far as it is known."""
+    weights = Path(encoder) / "model.safetensors"
+    return f"sha256:{sha256_of(weights)}" if weights.is_file() else commit or "unknown"
 
 
 class UnitExtractor:

@@ -76,7 +76,7 @@ def test_gradient_cosine_of_known_losses():
 
 
 def test_the_conflict_is_measured_now_and_then_and_leaves_the_gradients_alone(guided, batch):
-    conflict = Conflict(TASKS, (2, 3), every=2)
+    conflict = Conflict(tasks=TASKS, layers=(2, 3), every=2)
     plain, measuring = TextlessObjective(guided, weights(1.0)), TextlessObjective(guided, weights(1.0), conflict)
     gradients = []
     for objective in (plain, measuring):

@@ -96,7 +96,7 @@ def test_another_layer_needs_another_folder_and_shards_join(corpus, tmp_path):
     with pytest.raises(ConfigError, match="another layer .1 before, 2 now"):
         made(layer=2)
     for wrong, words in (
-        ({"shard": (2, 2)}, "shard 2 of 2"),
+        ({"shard": (2, 2)}, "is not I/N"),
         ({"device": "cuda:77", "out": tmp_path / "x"}, "cuda:77"),
     ):
         with pytest.raises(ConfigError, match=words):

@@ -91,6 +91,13 @@ def test_settings_that_do_not_fit_are_named(world, tmp_path):
             chosen_texts([Texts(path=tmp_path / "texts.jsonl")])
 
 
+def test_any_prefix_of_the_texts_holds_its_share_of_each_source(tmp_path):
+    for name, count in (("many", 400), ("few", 20)):
+        (tmp_path / name).write_text("".join(f'{{"id": "{name}{i}", "text": "{name}"}}\n' for i in range(count)))
+    texts = chosen_texts([Texts(path=tmp_path / "many", take=20), Texts(path=tmp_path / "few")])
+    assert [texts[:start].count("few") for start in (10, 20, 40)] == [5, 10, 20]
+
+
 def test_a_voice_goes_on_from_a_trained_one(world, tmp_path):
     trained = load_vocoder(world / "voice" / "final")
     stage = build(load_recipe(RECIPES / "voice.yaml", [f"start={world / 'voice' / 'final'}"]))
