@@ -89,6 +89,10 @@ def load_audio(
             samples, rate = _decode(file, name, max_seconds)
     else:
         name = GIVEN
+        if not isinstance(path, (bytes, bytearray)) and not hasattr(path, "read"):
+            raise InputError(
+                f"{name} is a {type(path).__name__}: give a path, bytes, an open file, or an array of samples."
+            )
         given = path if isinstance(path, (bytes, bytearray)) else path.read()
         if not isinstance(given, (bytes, bytearray)):
             raise InputError(f"{name} is an open text file: open it in binary mode.")

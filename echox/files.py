@@ -56,7 +56,7 @@ def write_file(path: str | Path) -> Iterator[Path]:
         _flush(partial)
         os.replace(partial, path)
         _flush(path.parent)
-    except (OSError, RuntimeError) as error:  # soundfile's errors are RuntimeErrors
+    except OSError as error:
         raise OutputError(f"{path} cannot be written ({_reason(error)}): free some space or choose another.") from error
     finally:
         with suppress(OSError):

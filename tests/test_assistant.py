@@ -1,5 +1,6 @@
 """From a wave to a spoken answer on the toy model: every stage ran, streaming equals batching, bad input is one sentence."""
 
+import inspect
 import json
 import shutil
 from types import SimpleNamespace
@@ -161,6 +162,30 @@ def test_a_setting_that_does_not_exist_is_named(assistant, kind):
         assistant.with_settings(**{kind: {"loudness": 1}})
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"decoding": {"max_new_tokens": "many"}}, "max_new_tokens many"),
+        ({"decoding": {"to_dict": 3}}, "'to_dict'"),
+        ({"decoding": {"system": "Be brief."}}, "system is settled"),
+        ({"longest_windows": 1}, "hears no windows"),
+    ],
+)
+def test_a_setting_that_would_do_nothing_or_harm_is_refused(listening_model, changes, words):  # noqa: F811
+    with pytest.raises(ConfigError, match=words):
+        SpeechAssistant.load(listening_model, "cpu", "float32").with_settings(**changes)
+
+
+def test_the_assistant_without_weights_has_the_same_surface():
+    fake = SpeechAssistant.fake()
+    for name in ("stream", "ask", "ask_many", "converse", "say", "speak", "listen", "calling"):
+        real, ours = (inspect.signature(getattr(kind, name)).parameters for kind in (SpeechAssistant, type(fake)))
+        assert set(real) <= set(ours) or "options" in ours, name
+    history = [Turn("user", "Hi."), Turn("assistant", "Hello.")]
+    assert fake.ask(typed="Who?", history=history, instructions="Be brief.").text == "You asked about Who."
+    assert fake.converse([[*history, Turn("user", "Why?")]])[0].text == "You asked about Why."
+
+
 def test_typed_batch_equals_typed_alone(assistant):
     batch = assistant.ask_many([Question(typed=text) for text in QUESTIONS], text_only=True)
     assert [r.text.strip() for r in batch] == [assistant.ask(typed=q, text_only=True).text for q in QUESTIONS]
@@ -204,6 +229,9 @@ def test_enough_is_a_whole_sentence(assistant):
     assert [tokenizer.decode(ids[:n])[-4:] for n in ends] == ["red.", "big!", " it?"]
     assert not answer.Limits(99, enough_tokens=ends[0] + 1).is_over(tokenizer)(ids[: ends[0]])
     assert answer.Limits(2).is_over(tokenizer)(ids[:2]) and not answer.Limits(99).is_over(tokenizer)(ids)
+    ids = encode(tokenizer, "It is 3.5 or 61.2 in the U.S.A. by 1969.")
+    ends = [n for n in range(1, len(ids) + 1) if answer.Limits(99, enough_tokens=1).is_over(tokenizer)(ids[:n])]
+    assert ends == [len(ids)]
 
 
 def test_an_answer_of_enough_tokens_ends_with_its_sentence(assistant, monkeypatch):
@@ -211,7 +239,7 @@ def test_an_answer_of_enough_tokens_ends_with_its_sentence(assistant, monkeypatc
     asked = answer.understand(endless, [[Turn("user", QUESTIONS[0])]])
     (long,) = answer.answer_batch(endless, asked, answer.Limits(40), speak=False)
     pieces = token_pieces(endless.tokenizer, long.ids)
-    monkeypatch.setattr(answer, "ends_sentence", lambda text: text == pieces[6])  # the toy says no full stop
+    monkeypatch.setattr(answer, "ends_sentence", lambda text: text.endswith(pieces[6]))  # the toy says no full stop
     whole = [end for end, piece in enumerate(pieces, start=1) if piece == pieces[6]]
     for enough in (1, 7, 8, None):
         limits = answer.Limits(40, enough_tokens=enough)

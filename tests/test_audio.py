@@ -197,6 +197,11 @@ def test_a_wave_of_another_shape_is_refused():
         check_samples(np.zeros((2, 16_000), np.float32), 16_000, "the wave")
 
 
+def test_what_is_no_sound_at_all_is_refused():
+    with pytest.raises(InputError, match="is a list: give a path"):
+        load_audio([0.1, 0.2])
+
+
 def test_pcm16_round_trip_is_exact():
     levels = np.arange(-32_768, 32_768, dtype="<i2").tobytes()
     assert to_pcm16(from_pcm16(levels)) == levels

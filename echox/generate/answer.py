@@ -31,6 +31,7 @@ from echox.text.prompt import Turn, encode
 from echox.text.segmenter import cut_text, ends_sentence
 
 FIRST_CHUNK, CHUNK = 12, 40  # unit words between two pieces of audio: the first is short, so that speech starts early
+LAST_WORD = 8  # tokens at the end of an answer that tell a full stop from the dot of a number or an abbreviation
 AHEAD = 8  # tokens of an answer that are made before the question has ended: about what its first segment takes
 
 
@@ -47,8 +48,10 @@ class Limits:
         """Return the rule that ends an answer of this tokenizer's tokens."""
 
         def rule(said: list[int]) -> bool:
-            enough = self.enough_tokens is not None and len(said) >= self.enough_tokens
-            return len(said) >= self.new_tokens or (enough and ends_sentence(token_pieces(tokenizer, said[-1:])[0]))
+            if self.enough_tokens is None or not self.enough_tokens <= len(said) < self.new_tokens:
+                return len(said) >= self.new_tokens
+            end = token_pieces(tokenizer, said[-LAST_WORD:])
+            return ends_sentence(end[-1]) and ends_sentence(text_of_pieces(end))
 
         return rule
 

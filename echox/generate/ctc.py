@@ -7,6 +7,7 @@ import math
 
 import torch
 
+from echox.errors import ConfigError
 from echox.models.ragged import first_of_runs
 
 MINUS = -math.inf
@@ -24,8 +25,10 @@ def prefix_beam(
 ) -> list[list[int]]:
     """Return each row's likeliest tokens, summed over the ways to say them (Hannun et al., arXiv 1408.2873, algorithm 1).
 
-    A frame extends texts by its `classes` best tokens only.
+    A frame extends texts by its `classes` best tokens only. ConfigError for a beam of none.
     """
+    if beam < 1:
+        raise ConfigError(f"beam is {beam}: give a number from 1 on.")
     top = logits_BTV.float().log_softmax(-1).topk(min(classes, logits_BTV.shape[-1]), dim=-1)
     blanks_BT = logits_BTV.float().log_softmax(-1)[..., blank]
     rows = zip(top.values.tolist(), top.indices.tolist(), blanks_BT.tolist(), frames_B.tolist(), strict=True)

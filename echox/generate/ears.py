@@ -52,13 +52,15 @@ class Drafts:
 
     def put(self, wave_S: np.ndarray, ids: list[int]) -> None:
         """Keep what a wave was taken for."""
+        if not self.most:
+            return
         settled = max(0, len(wave_S) - EDGE)
         one = (settled, _digest(wave_S[:settled]), _digest(wave_S), ids)
-        self.found = [*self.found, one][-self.most :] if self.most else []
+        self.found = [*self.found, one][-self.most :]
 
     def whole(self, wave_S: np.ndarray) -> list[int] | None:
         """Return what this very wave was taken for, None if it was not heard before."""
-        digest = _digest(wave_S)
+        digest = _digest(wave_S) if self.found else b""
         return next((ids for _, _, known, ids in self.found if known == digest), None)
 
     def begun(self, wave_S: np.ndarray) -> list[int]:
@@ -100,7 +102,8 @@ class CtcEar:
         heard = iter(self._hear([piece for some in pieces for piece in some]))
         found = [[next(heard) for _ in some] for some in pieces]
         return [
-            Heard(torch.cat([one.positions_NH for one in some]), " ".join(one.text for one in some)) for some in found
+            Heard(torch.cat([one.positions_NH for one in some]), " ".join(one.text for one in some if one.text))
+            for some in found
         ]
 
     def _windows(self, wave_S: np.ndarray) -> list[np.ndarray]:

@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 
 from echox.audio import SAMPLE_RATE, Sound, read_question
+from echox.errors import ConfigError
 from echox.generate.checks import check_question, check_text, samples_of
 from echox.generate.engine import Ask, InTurn
 from echox.generate.listening import Listening
 from echox.generate.pauses import within
 from echox.generate.types import Piece, Question, Reply, collect
+from echox.text.prompt import Tool, Turn, check_turns
 
 WORD_SAMPLES = 3200  # 0.2 s a word
 WHISPER = 0.005  # peak of a question that is understood
@@ -30,8 +32,13 @@ class FakeAssistant:
         max_seconds: float | None = None,
         sample_rate: int | None = None,
         seed: int = 0,
+        history: Sequence[Turn] = (),
+        instructions: str = "",
     ) -> Iterator[Piece]:
-        """Yield one piece of text and one of audio a word; a question quieter than a whisper is not understood."""
+        """Yield one piece of text and one of audio a word; a question quieter than a whisper is not understood.
+
+        What was said before changes nothing.
+        """
         limit, asked = samples_of(max_seconds, SAMPLE_RATE), Question.of(question, typed, sample_rate)
         check_question(asked)
         if asked.typed is not None or asked.sound is None:
@@ -53,6 +60,17 @@ class FakeAssistant:
     def ask_many(self, questions: Sequence[Sound | Question], **options: Any) -> list[Reply]:
         """Return the answers to many questions."""
         return [self.ask(question, **options) for question in questions]
+
+    def converse(self, conversations: Sequence[Sequence[Turn]], **options: Any) -> list[Reply]:
+        """Return the answers to many conversations, each ending with the user."""
+        for turns in conversations:
+            check_turns(turns)
+        last = [turns[-1] for turns in conversations]
+        return [self.ask(*turn.sounds[-1:], typed=None if turn.sounds else turn.text, **options) for turn in last]
+
+    def calling(self, tools: Sequence[Tool]) -> "FakeAssistant":
+        """Raise ConfigError: it knows no tools."""
+        raise ConfigError("this model cannot call tools: leave them out.")
 
     def listen(self, sample_rate: int | None = None, **options: Any) -> Listening:
         """Return a question to come, answered when it has been asked."""

@@ -8,7 +8,7 @@ A model folder holds translator/ with its vocabulary and, where it hears, encode
 config.json.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -24,7 +24,7 @@ from echox.generate.checks import check_text
 from echox.generate.translation import Said, Wanted
 from echox.generate.written import write_best, write_stream
 from echox.hub import sharing
-from echox.models.bounds import Factor, Layers, Small, Text, Tokens, check_values
+from echox.models.bounds import Factor, Layers, Positive, Text, Tokens, check_values
 from echox.models.hearing import Hearing
 from echox.models.io import read_config
 from echox.models.llm import Place
@@ -50,7 +50,7 @@ class JointConfig:
     shares: Text  # shipped model whose encoder it hears with; empty: its own
     encoder_layer: Layers
     longest_seconds: Tokens  # a piece of a recording
-    beams: Small
+    beams: Positive
     length_penalty: Factor
     about: Text
 
@@ -128,10 +128,12 @@ class JointTranslator:
 
     def stream(self, wave: np.ndarray | None = None, typed: str = "") -> Iterator[str]:
         """Yield a translation piece by piece as it is written, the likeliest token at every step."""
-        parts = [self.text_states([typed])] if wave is None else []
+        parts: Iterable[Positioned] = [self.text_states([typed])] if wave is None else []
         if wave is not None:
-            heard = [self.speech_states([piece]) for piece in cut_at_pauses(wave, self.longest)]
-            parts = [states for states, frames in heard if self.words(frames)[0]]
+            heard = map(
+                self.speech_states, ([piece] for piece in cut_at_pauses(wave, self.longest))
+            )  # as they are needed
+            parts = (states for states, frames in heard if self.words(frames)[0])
         said = ""
         for states in parts:
             tokens: list[int] = []

@@ -46,6 +46,10 @@ from echox.text.segmenter import PhraseSegmenter, PhraseSettings, Segmenter, Tri
 from echox.units.spelled import SpelledUnits
 from echox.units.tokenizer import UnitTokenizer
 
+SETTLED = frozenset(
+    {"dialect", "segment_prefix", "system", "hears"}
+)  # settings of the text model that are read when it is loaded
+
 
 @dataclass
 class Voice:
@@ -161,9 +165,15 @@ class Parts:
             t2c, echo = with_config(voice.t2c, speech), with_config(voice.echo, {})
             echo._modules = {**voice.echo._modules, "t2c": with_config(voice.echo.t2c, speech)}
             voice = replace(voice, t2c=t2c, echo=echo)
+        if settled := SETTLED & set(decoding or {}):
+            raise ConfigError(
+                f"{min(settled)} is settled when a model is loaded: change `dialect`, or its config.json."
+            )
         s2t = with_config(self.s2t, decoding or {})
         ear = replace(self.ear, s2t=s2t)  # type: ignore[type-var]
-        if isinstance(ear, CtcEar) and longest_windows is not None:
+        if longest_windows is not None:
+            if not isinstance(ear, CtcEar):
+                raise ConfigError("this model hears no windows of full length: leave longest_windows out.")
             ear.longest = longest_windows
         return replace(
             self,
@@ -190,6 +200,10 @@ def with_config(module: Any, changes: dict[str, Any]) -> Any:
         if not hasattr(other.config, name):
             raise ConfigError(f"{name} is no setting of {module.config.model_type}.")
         setattr(other.config, name, value)
+    try:
+        check_values(type(module.config), changes, module.config.model_type)
+    except ModelError as error:
+        raise ConfigError(str(error)) from error
     return other
 
 

@@ -23,7 +23,7 @@ from echox.generate.parts import load_vocoder
 from echox.generate.pauses import within
 from echox.generate.translation import Said, Wanted
 from echox.hub import sharing
-from echox.models.bounds import Factor, Layers, Small, Text, Tokens, check_values
+from echox.models.bounds import Factor, Layers, Positive, Small, Text, Tokens, check_values
 from echox.models.encoder import SpeechEncoder
 from echox.models.io import read_config
 from echox.models.latent_vocoder import LatentVocoder
@@ -49,7 +49,7 @@ class TextlessConfig:
     encoder_layer: Layers  # of encoder/, where translator/ reads states
     shares: Text  # a shipped model whose vocoder is used, and its unit language where this folder holds none
     longest_seconds: Tokens  # a piece of a recording
-    beams: Small
+    beams: Positive
     length_penalty: Factor
     no_repeat_ngram: Small
     about: Text
@@ -148,7 +148,7 @@ def load(folder: Path, place: Place) -> Textless:
     search = Search(
         int(made.bos_token_id or 0),
         int(made.eos_token_id or 0),
-        max(1, config["beams"]),
+        config["beams"],
         config["length_penalty"],
         made.max_positions,
         config["no_repeat_ngram"],

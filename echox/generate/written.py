@@ -21,23 +21,26 @@ class Writer:
     def __init__(self, model: SpeechTranslatorModel, states: Positioned) -> None:
         self.model, self.states = model, states
         self._past: Any = None
-        self._owners = torch.arange(len(states.states_BNW))  # the sentence of every hypothesis, in order
+        self._beams = 0  # hypotheses of every sentence
+        self._read: dict[str, Any] = {}  # the sentence of every hypothesis, in order
 
     def step(self, tokens_BK: torch.Tensor, parents_BK: torch.Tensor) -> torch.Tensor:
         """Return logits (B, K, V) after `tokens_BK`, each of which goes on from its parent of the step before."""
         sentences, beams = tokens_BK.shape
+        states_BNW, mask_BN = self.states.states_BNW, self.states.mask_BN
         if self._past is not None:
-            before = len(self._owners) // sentences
-            rows = (torch.arange(sentences)[:, None] * before + parents_BK).flatten()
-            self._past.reorder_cache(rows.to(self.states.states_BNW.device))
-            self._owners = torch.arange(sentences).repeat_interleave(beams)
-        where = self._owners.to(self.states.states_BNW.device)
+            rows = (torch.arange(sentences)[:, None] * self._beams + parents_BK).flatten().to(states_BNW.device)
+            # what was heard is the same for all hypotheses of a sentence, as long as there are as many
+            (self._past.self_attention_cache if beams == self._beams else self._past).reorder_cache(rows)
+        if beams != self._beams:
+            where = torch.arange(sentences, device=states_BNW.device).repeat_interleave(beams)
+            read = BaseModelOutput(last_hidden_state=states_BNW[where])
+            self._beams, self._read = beams, {"encoder_outputs": read, "attention_mask": mask_BN[where].long()}
         output = self.model.text(
-            encoder_outputs=BaseModelOutput(last_hidden_state=self.states.states_BNW[where]),
-            attention_mask=self.states.mask_BN[where].long(),
-            decoder_input_ids=tokens_BK.reshape(-1, 1).to(where.device),
+            decoder_input_ids=tokens_BK.reshape(-1, 1).to(states_BNW.device),
             past_key_values=self._past,
             use_cache=True,
+            **self._read,
         )
         self._past = output.past_key_values
         return output.logits[:, -1].unflatten(0, (sentences, beams))

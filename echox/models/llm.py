@@ -259,8 +259,11 @@ def _tensors(folder: Path) -> Iterator[tuple[str, Callable[[], torch.Tensor]]]:
 
 
 def token_pieces(tokenizer: Any, ids: list[int]) -> list[str]:
-    """Return the text that each token adds; of a character that spans tokens each has its bytes (`text_of_pieces` joins them)."""
-    pieces = tokenizer.batch_decode([[i] for i in ids]) if ids else []
+    """Return the text that each token adds, a special one none.
+
+    Of a character that spans tokens each has its bytes (`text_of_pieces` joins them).
+    """
+    pieces = tokenizer.batch_decode([[i] for i in ids], skip_special_tokens=True) if ids else []
     return [_whole(tokenizer, i, piece) for i, piece in zip(ids, pieces, strict=True)]
 
 

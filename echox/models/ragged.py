@@ -47,8 +47,9 @@ def first_of_runs(tokens_BT: torch.Tensor, lengths_B: torch.Tensor) -> torch.Ten
 def units_tensor(unit_ids: Sequence[int], units: int, device: torch.device) -> torch.Tensor:
     """Return ids as a (1, U) tensor; InputError when one is not of a vocoder's 0 to `units` - 1."""
     units_BU = torch.as_tensor([int(unit) for unit in unit_ids], dtype=torch.long, device=device)[None]
-    if units_BU.numel() and not 0 <= int(units_BU.min()) <= int(units_BU.max()) < units:
-        raise InputError(f"unit {int(units_BU.max())} is unknown: this vocoder has units 0 to {units - 1}.")
+    wrong = units_BU[(units_BU < 0) | (units_BU >= units)]
+    if len(wrong):
+        raise InputError(f"unit {int(wrong[0])} is unknown: this vocoder has units 0 to {units - 1}.")
     return units_BU
 
 

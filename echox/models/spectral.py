@@ -12,6 +12,7 @@ Legend: B batch, F bins, I inputs, S samples, T frames.
 """
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import nn
@@ -81,6 +82,14 @@ def sound_ahead(config: SpectralConfig) -> int:
     return config.fft // config.hop
 
 
+@lru_cache(maxsize=4)
+def noise(bins: int, device: torch.device | None) -> torch.Tensor:
+    """Return the noise of NOISE_FRAMES frames, complex (T, F), the same for all speech."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.inference_mode(False):  # it is kept
+        return torch.view_as_complex(torch.randn(NOISE_FRAMES, bins, 2, generator=generator)).to(device)
+
+
 class Sound:
     """Spectra and pitch to samples, frame by frame; any cutting into pieces gives the same samples.
 
@@ -91,16 +100,14 @@ class Sound:
     def __init__(self, config: SpectralConfig, device: torch.device | None = None) -> None:
         self.hop, self.fft, self.rate = config.hop, config.fft, config.sample_rate
         self.hann_S = torch.hann_window(self.fft, device=device)
-        generator = torch.Generator().manual_seed(0)
-        shape = (NOISE_FRAMES, self.fft // 2 + 1)
-        self.noise_TF = torch.view_as_complex(torch.randn(*shape, 2, generator=generator)).to(device)
+        self.noise_TF = noise(self.fft // 2 + 1, device)
         u_S = ((torch.arange(self.hop, device=device) + 0.5) / self.hop - 0.5) % 1.0
         self.slope_S, self.early = u_S, torch.arange(self.hop, device=device) < self.hop // 2
         self.f0_T = torch.zeros(0, device=device)  # from the frame before the first that has no pulses yet
         self.started = False
         self.phase = torch.zeros((), dtype=torch.float64, device=device)  # of the pulses, in turns
         self.pulses_S = torch.zeros(self.fft // 2, device=device)
-        self.spectra_TX = torch.zeros(0, 5 * shape[1], device=device)
+        self.spectra_TX = torch.zeros(0, 5 * (self.fft // 2 + 1), device=device)
         self.frame = 0  # absolute number of the first frame of `spectra_TX`
         self.total_S = torch.zeros(2, self.fft - self.hop, device=device)  # overlapped: speech, squared windows
         self.skip = self.fft // 2  # half a window lies before the first sample

@@ -170,7 +170,7 @@ class TransformerDecoder(nn.Module):
         """Return logits (B, K, V) of the token after `tokens_BK`, which hypothesis k says after what `parents_BK`[k] had said."""
         B, device = len(tokens_BK), self.embedding.weight.device
         x_BKD = self.embedding(tokens_BK.to(device)) * self.scale
-        x_BKD = x_BKD + sinusoids(state.length + 1, self.width)[-1].to(self.embedding.weight)
+        x_BKD = x_BKD + sinusoids(1, self.width, state.length)[0].to(self.embedding.weight)
         if state.length:
             before = len(state.said[0][0]) // B  # type: ignore[index]
             rows_R = (parents_BK.to(device) + before * torch.arange(B, device=device)[:, None]).flatten()
@@ -181,8 +181,8 @@ class TransformerDecoder(nn.Module):
         return self.embedding.scores(self.norm(x_BKD))
 
 
-def sinusoids(length: int, width: int) -> torch.Tensor:
+def sinusoids(length: int, width: int, first: int = 0) -> torch.Tensor:
     """Return fixed positions (length, width): sines in the first half, cosines in the second."""
     rates = torch.exp(-math.log(10_000) / max(width // 2 - 1, 1) * torch.arange(width // 2))
-    angles = torch.arange(length)[:, None] * rates
+    angles = torch.arange(first, first + length)[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], 1)

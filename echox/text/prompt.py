@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from echox.errors import ConfigError, InputError, ModelError
+from echox.errors import ConfigError, InputError, ModelError, clipped
 
 _MARK = re.compile("\u241e(\\d+)\u241e")  # stands for words, by number, while the template is cut into pieces
 ROLES = ("user", "assistant", "call", "tool")
@@ -84,6 +84,13 @@ def check_turns(turns: Sequence[Turn]) -> None:
             raise InputError(f"a turn has role {turn.role!r}: expected {', '.join(ROLES)}.")
         if turn.sounds and turn.role != "user":
             raise InputError(f"a turn of role {turn.role} cannot hold audio: give its text.")
+        if turn.role == "call":
+            try:
+                called = json.loads(turn.text)
+            except ValueError:
+                called = None
+            if not isinstance(called, dict):
+                raise InputError(f"a call reads {clipped(turn.text, 60)!r}: give it as JSON of a name and arguments.")
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,9 @@ class ChatDialect:
 
     def calling(self, tools: Sequence[Tool]) -> "ChatDialect":
         """See `Dialect.calling`: a chat template knows how if it tells the model their names."""
+        for tool in tools:
+            if not isinstance(tool.get("function"), dict) or not isinstance(tool["function"].get("name"), str):
+                raise ConfigError('a tool names no function: give {"type": "function", "function": {"name": ...}}.')
         told = replace(self, tools=tuple(tools))
         try:
             text = told._text(_Marked([Turn("user")]).messages)

@@ -10,6 +10,7 @@ Both answer each token with the number of tokens after which a segment ends that
     phrase                            cut ^ (a clause ended and the next token starts a word)
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Protocol, Self
@@ -18,6 +19,9 @@ from pydantic import Field
 
 SENTENCE_ENDS = (".", "!", "?", ":", ";", '."', "\n")
 FULL_STOPS = (".", "!", "?", '."', '!"', '?"', ".)", "\n")
+GOES_ON = re.compile(
+    r"(?:(?<!\d)\d{1,3}|\b[A-Za-z]|\b(?:Dr|Jr|Mr|Mrs|Ms|No|Prof|Sr|St|vs))\.$"
+)  # 3.|5, U.|S., Dr.| Who
 CLAUSE_ENDS = (",", " -", ")")
 FUNCTION_WORDS = frozenset(
     "a an the and or but nor of in on at by for from with to into over under about than that which who whose when where "
@@ -51,8 +55,8 @@ class TriggerSettings:
 
 
 def ends_sentence(text: str) -> bool:
-    """Say whether a text ends as a whole sentence does."""
-    return text.rstrip(" ").endswith(FULL_STOPS)
+    """Say whether a text ends as a whole sentence does; not within a number, behind an initial or an abbreviation."""
+    return text.rstrip(" ").endswith(FULL_STOPS) and not GOES_ON.search(text.rstrip(" "))
 
 
 class Segmenter(Protocol):

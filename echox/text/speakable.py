@@ -166,7 +166,7 @@ def said_lines(text: str) -> list[str]:
 
 def read_line(line: str) -> Speakable:
     """Return one line as it is read aloud (50 to 150 ms where it holds numbers); MissingDependency without the library."""
-    normalize_text = require("kitten_text_processing", extra="say").normalize_text
+    normalize_text = require("kitten_text_processing", install="pip install openechox").normalize_text
     line = _fold(line.translate(MARKS))
     line = TELEPHONE.sub(_telephone, line)
     for pattern, words in RULES:

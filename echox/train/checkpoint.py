@@ -37,7 +37,10 @@ class Checkpoints:
             if pieces:
                 return save_pieces(folder, state)
             with write_file(folder / STATE) as partial:
-                torch.save(state, partial)
+                try:
+                    torch.save(state, partial)
+                except RuntimeError as error:  # torch's for a full disk
+                    raise OSError(str(error)) from error
 
         write_folder(self.out / f"step-{step}", write)
         self.broken.discard(step)

@@ -6,6 +6,7 @@ from collections import defaultdict
 import pytest
 import torch
 
+from echox.errors import ConfigError
 from echox.generate.ctc import greedy, prefix_beam
 
 
@@ -37,3 +38,5 @@ def test_the_beam_hears_what_greedy_misses():
     probs = torch.tensor([[[0.6, 0.4], [0.6, 0.4]]])
     assert greedy(probs.log(), torch.tensor([2]), blank=0) == [[]]
     assert prefix_beam(probs.log(), torch.tensor([2]), blank=0) == [[1]]
+    with pytest.raises(ConfigError, match="beam is 0"):
+        prefix_beam(probs.log(), torch.tensor([2]), blank=0, beam=0)

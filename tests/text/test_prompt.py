@@ -4,9 +4,9 @@ from copy import copy
 
 import pytest
 
-from echox.errors import InputError, ModelError
+from echox.errors import ConfigError, InputError, ModelError
 from echox.generate.checks import check_text
-from echox.models.llm import load_tokenizer
+from echox.models.llm import load_tokenizer, token_pieces
 from echox.text.prompt import ChatDialect, Turn, encode, question_prompt
 from echox.train.toy import write_llm
 
@@ -53,3 +53,16 @@ def test_a_template_that_refuses_a_system_text_is_told_it_by_the_user(tokenizer)
     refusing.chat_template = "{{ raise_exception('nothing') }}"
     with pytest.raises(ModelError, match="no chat template .*nothing"):
         ChatDialect(refusing, "Be brief.").prompt([Turn("user", "Who?")])
+
+
+def test_control_tokens_have_no_text_of_their_own(tokenizer):
+    ids = tokenizer(" hi<|im_start|> you", split_special_tokens=False).input_ids
+    assert "".join(token_pieces(tokenizer, ids)) == " hi you"
+
+
+@pytest.mark.parametrize("call", ["{bad", "[1]", ""])
+def test_calls_and_tools_of_another_form_are_refused(tokenizer, call):
+    with pytest.raises(InputError, match="give it as JSON"):
+        ChatDialect(tokenizer).prompt([Turn("user", "Hi."), Turn("call", call), Turn("tool", "3")])
+    with pytest.raises(ConfigError, match="names no function"):
+        ChatDialect(tokenizer).calling([{"type": "function", "name": "weather"}])
