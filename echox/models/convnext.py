@@ -93,7 +93,7 @@ def start_small(module: nn.Module) -> None:
 
 
 class AheadStack(nn.ModuleList):
-    """Blocks in a row; `ahead` and `behind` are what the whole stack sees."""
+    """Blocks in a row; `ahead` is what the whole stack sees of what comes."""
 
     def __init__(
         self, width: int, aheads: Sequence[int], dilations: Sequence[int], kernel: int, expansion: int

@@ -102,8 +102,7 @@ class SpeechEncoder(nn.Module):
         mask = mask.masked_fill(~valid_BT, torch.finfo(hidden_BTD.dtype).min)[:, None, None]
         states = {}
         for number, block in enumerate(self.whisper.layers[: max(layers)], start=1):
-            output = block(hidden_BTD, mask)
-            hidden_BTD = output[0] if isinstance(output, tuple) else output
+            hidden_BTD = block(hidden_BTD, mask)
             if number in layers:
                 last = number == self.num_layers
                 states[number] = (self.whisper.layer_norm(hidden_BTD) if last else hidden_BTD) * valid_BT[..., None]

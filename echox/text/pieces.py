@@ -29,7 +29,7 @@ class Pieces:
         except RuntimeError as error:
             raise ModelError(f"{source} is no SentencePiece model: make the vocabulary again.") from error
         self.size = int(self._model.get_piece_size())
-        if tuple(self._model.id_to_piece(number) for number in range(min(4, self.size))) != SPECIAL:
+        if tuple(self._model.id_to_piece(number) for number in range(min(len(SPECIAL), self.size))) != SPECIAL:
             raise ModelError(f"{source} does not begin with {', '.join(SPECIAL)}: make the vocabulary again.")
         starts = (self._model.id_to_piece(number).startswith(WORD_START) for number in range(self.size))
         self.starts_word = [starts_one and number >= len(SPECIAL) for number, starts_one in enumerate(starts)]

@@ -111,7 +111,7 @@ class UnitTokenizer:
 
     def text(self, token_ids: Iterable[int]) -> str:
         """Return tokens in print: words as joined ids, `12_407_33`, apart by blanks; specials by name."""
-        names = [SPECIAL_TOKENS[t] if 0 <= t < 3 else "_".join(map(str, self.word(t))) for t in token_ids]
+        names = [SPECIAL_TOKENS[t] if 0 <= t < len(SPECIAL_TOKENS) else "_".join(map(str, self.word(t))) for t in token_ids]
         return " ".join(names)
 
     def save(self, folder: str | Path) -> None:
