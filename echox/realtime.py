@@ -1,13 +1,14 @@
 """A client's end of `/v1/realtime`: a conversation is opened, and its events read; it knows the wire, and nothing of servers."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 from echox.errors import EndpointError, clipped, require
 
 RATE = 24_000  # samples a second of the wire, 16 bit
+ENDS = ("session_expired", "turn_detection_unavailable", "model_stopped")  # after these there is no more to talk about
 
 
 def address_of(endpoint: str, model: str) -> str:
@@ -32,8 +33,11 @@ async def conversation(address: str, key: str, listening: dict[str, Any]) -> Asy
         raise EndpointError(f"{address}: {error}.") from error
 
 
-def event_of(text: str | bytes) -> dict[str, Any]:
-    """Return an event of the server; EndpointError when it says that something is wrong, or says nothing of this protocol."""
+def event_of(text: str | bytes, harmless: Callable[[str], object] | None = None) -> dict[str, Any]:
+    """Return an event of the server; EndpointError when it says that something is wrong, or says nothing of this protocol.
+
+    What is wrong and does not end the conversation is told to `harmless`, where it is given.
+    """
     try:
         event: dict[str, Any] = json.loads(text)
         kind = event["type"]
@@ -42,6 +46,8 @@ def event_of(text: str | bytes) -> dict[str, Any]:
             f"the server sent {clipped(repr(text), 60)}, which is no event: is it a realtime server?"
         ) from error
     if kind == "error":
-        error = event["error"]["message"]
-        raise EndpointError(f"the server says: {error}")
+        error = event["error"]
+        if harmless is None or error.get("code") in ENDS:
+            raise EndpointError(f"the server says: {error['message']}")
+        harmless(f"the server says: {error['message']}")
     return event

@@ -106,7 +106,7 @@ class Talker:
 
     async def _receive(self, socket: Any) -> None:
         async for text in socket:
-            event = event_of(text)
+            event = event_of(text, harmless=lambda said: self.tell(f"({said})", err=True))
             kind = event["type"]
             if kind == "input_audio_buffer.speech_started" and self.item and self.speaker.waiting:
                 ms = self.speaker.stop()

@@ -25,7 +25,7 @@ def transcribe(
     device: Device = "auto",
     llm: Llm = None,
 ) -> None:
-    """Write down what is said; exit status 1 when a recording cannot be heard."""
+    """Write down what is said; exit status 1 when a recording cannot be heard, also where nothing was understood in it."""
     show_error = answers.json_error if as_json else answers.plain_error
     with answers.refused(show_error):
         names = expanded(recordings)
@@ -56,4 +56,5 @@ def load_hearing(model: str, device: str, llm: Any, beam: int) -> Any:
 
 def _answer(hear: Any, name: str, sound: str | bytes, as_json: bool) -> None:
     text = hear(sound)
+    answers.refuse_unheard(name, "" if text else "unheard")
     typer.echo(json.dumps({"recording": name, "text": text}, ensure_ascii=False) if as_json else text)

@@ -15,7 +15,7 @@ import soundfile
 
 from echox import cli
 from echox.audio import save_wav
-from echox.commands import answers
+from echox.commands import answers, transcribe
 from echox.commands.ask import stem_of
 from echox.errors import ModelError
 
@@ -283,7 +283,7 @@ HERE = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
 PROGRAM = """
 import sys
 from echox import cli
-from echox.commands import answers
+from echox.commands import answers, transcribe
 from echox.generate.fake import FakeAssistant
 answers.load_assistant = lambda *_, **places: FakeAssistant()
 sys.argv = ["echox", *sys.argv[1:]]
@@ -343,3 +343,11 @@ def test_a_process_that_is_told_to_end_leaves_nothing_half_written(tmp_path, num
 def test_the_help_of_say_names_its_own_default(run):
     _, out, _ = run("say", "--help")
     assert "speech.wav" in out and "answer.wav" not in out
+
+
+def test_what_is_not_understood_is_no_transcript(run, tmp_path, monkeypatch):
+    record(tmp_path / "a.wav")
+    record(tmp_path / "b.wav")
+    monkeypatch.setattr(transcribe, "load_hearing", lambda *_: lambda sound: "" if "a.wav" in str(sound) else "tea")
+    status, out, err = run("transcribe", "a.wav", "b.wav")
+    assert (status, out) == (1, "tea\n") and "nothing was understood in a.wav" in err

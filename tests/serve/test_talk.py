@@ -1,5 +1,7 @@
 """`echox talk` with a microphone that plays the example question and a loudspeaker that keeps what it is given."""
 
+import asyncio
+import json
 import sys
 import threading
 import time
@@ -12,7 +14,7 @@ from typer.testing import CliRunner
 
 from echox.audio import load_audio, to_pcm16
 from echox.commands import talk as talk_command
-from echox.commands.talk import BLOCK, RATE
+from echox.commands.talk import BLOCK, RATE, Talker
 from echox.errors import EndpointError
 from echox.serve.here import served_here
 from echox.serve.settings import Settings
@@ -88,3 +90,16 @@ def test_a_question_is_heard_and_its_answer_played(devices, place):
     assert done.exit_code == 0, done.output
     assert "you:   2." in done.output and "echox: You asked about 2." in done.output
     assert (np.frombuffer(Speaker.played, "<i2") != 0).sum() > 0.9 * RATE
+
+
+def test_an_error_that_ends_nothing_is_told_and_the_talk_goes_on():
+    async def events(*codes):
+        for code in codes:
+            yield json.dumps({"type": "error", "error": {"code": code, "message": f"{code}."}})
+
+    told = []
+    talker = Talker(None, False, 0, lambda text, **_: told.append(text))
+    asyncio.run(talker._receive(events("input_audio_buffer_commit_empty", "nothing_to_answer")))
+    assert told == ["(the server says: input_audio_buffer_commit_empty.)", "(the server says: nothing_to_answer.)"]
+    with pytest.raises(EndpointError, match="session_expired"):
+        asyncio.run(talker._receive(events("session_expired")))
