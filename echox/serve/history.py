@@ -30,14 +30,15 @@ def in_order(turns: Sequence[tuple[str, str, str]]) -> list[tuple[str, str]]:
 def fitting(turns: Sequence[tuple[str, str]], most: int) -> tuple[Turns, int]:
     """Return the newest turns that hold at most `most` characters together, and how many older ones were dropped.
 
-    What is kept begins with a user's turn: an answer without its question is dropped with it. Refusal when a tool has spoken last
-    and its turn does not fit.
+    What is kept begins with a user's turn, or with the greeting that all began with: an answer without its question is dropped
+    with it. Refusal when a tool has spoken last and its turn does not fit.
     """
     kept, left = len(turns), most
     while kept > 0 and len(turns[kept - 1][1]) <= left:
         kept -= 1
         left -= len(turns[kept][1])
-    while kept < len(turns) and turns[kept][0] != "user":
+    greeted = kept == 0 and turns and turns[0][0] == "assistant"
+    while kept < len(turns) and turns[kept][0] != "user" and not greeted:
         kept += 1
     if kept == len(turns) and turns and turns[-1][0] == "tool":
         message = f"the question, its calls and what they returned hold more than {most} characters: return less."

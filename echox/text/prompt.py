@@ -146,6 +146,8 @@ class ChatDialect:
         if self.system:
             first = messages[0] | {"content": f"{self.system}\n\n{messages[0]['content']}"}
             told = [[{"role": "system", "content": self.system}, *messages], [first, *messages[1:]]]
+        if messages[0]["role"] == "assistant":  # a greeting, before which the user has said nothing
+            told.append([{"role": "user", "content": self.system}, *messages])
         failed: Exception | None = None
         for some in told:
             try:

@@ -50,6 +50,13 @@ def test_a_template_that_refuses_a_system_text_is_told_it_by_the_user(tokenizer)
         [Turn("user", "Who?"), Turn("assistant", "I."), Turn("user", "Why?")]
     )
     assert tokenizer.decode(ids.runs[0]) == "<user>Be brief.\n\nWho?<assistant>I.<user>Why?"
+    refusing.chat_template = (
+        "{% if messages[0].role != 'user' %}{{ raise_exception('the user begins') }}{% endif %}"
+        "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    )
+    greeted = [Turn("assistant", "Hello."), Turn("user", "Why?")]
+    ids = ChatDialect(refusing, "Be brief.").prompt(greeted)
+    assert tokenizer.decode(ids.runs[0]) == "<user>Be brief.<assistant>Hello.<user>Why?"
     refusing.chat_template = "{{ raise_exception('nothing') }}"
     with pytest.raises(ModelError, match="no chat template .*nothing"):
         ChatDialect(refusing, "Be brief.").prompt([Turn("user", "Who?")])
