@@ -43,6 +43,11 @@ def busy(waiting: int) -> Refusal:
     return Refusal(429, message, code="queue_full", kind="rate_limit_error")
 
 
+def stopped() -> Refusal:
+    """Return the refusal of a model whose thread has ended."""
+    return Refusal(503, "this model has stopped.", code="model_stopped")
+
+
 def no_tools(param: str) -> Refusal:
     """Return the refusal of a model that cannot call."""
     message = "this model cannot call tools: leave them out, or choose a model whose chat template knows them."

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from echox.generate.engine import Ask, Engine
 from echox.generate.types import WAIT, Piece
 from echox.serve.memory import MOST, give_back
-from echox.serve.refusals import busy
+from echox.serve.refusals import busy, stopped
 
 log = logging.getLogger("echox.serve")
 UNREAD = 64  # pieces that may lie unread before an answer waits for its reader
@@ -82,10 +82,10 @@ class Worker:
         self.thread.start()
 
     def submit(self, ask: Ask, deliver: Deliver) -> Job:
-        """Queue a question; `deliver` gets its pieces, then None or the error, from another thread; Refusal when full."""
+        """Queue a question; `deliver` gets its pieces, then None or the error, from another thread; Refusal when full or over."""
         with self.changed:
             if len(self.waiting) + self._answers() >= self.slots + self.queue_length or self.closed:
-                raise busy(len(self.waiting))
+                raise stopped() if self.closed else busy(len(self.waiting))
             job = Job(ask, deliver, self)
             self.waiting.append(job)
             self.changed.notify()
@@ -121,16 +121,29 @@ class Worker:
         self.thread.join(timeout=5)
 
     def _run(self) -> None:
-        while not self.closed:
-            if self._rests():
-                self.stirred, self.resident = False, give_back(self.resident)
-            job = self._next()
-            if job is not None:
-                self._advance(job)
-            elif not self.closed:
-                self.engine.step()
-        for job in [*self.active, *self.waiting]:
+        """Answer until closed; a failure that is no single answer's stops the model, and everybody is told."""
+        try:
+            while not self.closed:
+                self._turn()
+        except Exception:  # nobody else would hear of it
+            log.exception("a model has stopped.")
+        with self.changed:
+            self.closed, left = True, [*self.active, *self.waiting]
+            self.active, self.waiting = [], deque()
+        for job in left:
+            if not job.cancelled:
+                job.deliver(stopped())
+        for job in left:
             _end(job)
+
+    def _turn(self) -> None:
+        if self._rests():
+            self.stirred, self.resident = False, give_back(self.resident)
+        job = self._next()
+        if job is not None:
+            self._advance(job)
+        elif not self.closed:
+            self.engine.step()
 
     def _rests(self) -> bool:
         """Wait a while for a question where there is none, and say whether none came."""

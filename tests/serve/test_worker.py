@@ -258,6 +258,30 @@ def test_closing_ends_what_is_under_way():
         submit(worker, Ask(typed="late"))
 
 
+class Broken(InTurn):
+    """An engine whose step fails as only a bug can."""
+
+    def open(self, ask):
+        yield WAIT
+
+    def step(self):
+        raise ZeroDivisionError("a bug")
+
+
+def test_a_model_that_breaks_tells_everybody_and_takes_nobody_more(working, caplog):
+    worker = working(FakeAssistant(), Broken(FakeAssistant()), slots=1)
+    with worker.changed:  # the thread waits until both are queued
+        submitted = [submit(worker, Ask(typed=name)) for name in ("active", "waiting")]
+    for _, arrived in submitted:
+        told = arrived.get(timeout=10)
+        assert isinstance(told, Refusal) and (told.status, told.code) == (503, "model_stopped")
+    worker.thread.join(10)
+    assert not worker.alive() and worker.load() == (0, 0) and "a model has stopped" in caplog.text
+    with pytest.raises(Refusal) as caught:
+        submit(worker, Ask(typed="late"))
+    assert (caught.value.status, caught.value.code) == (503, "model_stopped")
+
+
 def test_memory_is_given_back_once_when_nobody_has_asked_for_a_while(working, monkeypatch):
     monkeypatch.setattr("echox.serve.worker.REST_SECONDS", 0.05)
     rested = queue.Queue()
