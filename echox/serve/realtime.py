@@ -37,7 +37,8 @@ SLICE_MS = 100  # of sound given to the session at once
 HEAR_AFTER = 0.2  # seconds in which an answer may be asked for, which brings the transcript with it
 OVERHEAR_AFTER = 0.05  # seconds in which a turn may end, so that nobody waits who sends it at once
 OVERHEARD = "overheard"  # the name of that task
-SLOW_CLIENT = 256  # events that may wait for a client before its answers wait, too
+SLOW_CLIENT = 256  # events that may wait for a client before its answers and what it sends wait, too
+LEAVE_SECONDS = 5.0  # in which a client may take its last events
 POLICY, AGAIN, OVER = 1008, 1013, 1000  # close codes: refused, come back later, the end
 
 
@@ -123,12 +124,16 @@ class Talk:
                 task.cancel()
             self._forget_ear()
             self.outbox.put_nowait(None)
-            await sending
+            await asyncio.wait({sending}, timeout=LEAVE_SECONDS)
+            sending.cancel()
             await self._close(OVER)
 
     async def _receive(self) -> None:
         while True:
-            message = await asyncio.wait_for(self.socket.receive(), self.limits.idle_seconds)
+            async with asyncio.timeout(self.limits.idle_seconds):
+                while self.outbox.qsize() > SLOW_CLIENT:
+                    await asyncio.sleep(0.02)
+                message = await self.socket.receive()
             if message["type"] == "websocket.disconnect":
                 return
             event: dict[str, Any] | None = None
@@ -277,9 +282,10 @@ class Talk:
 
     async def _close(self, code: int) -> None:
         try:
-            await self.socket.close(code)
-        except (WebSocketDisconnect, RuntimeError):
-            log.debug("the client closed first")
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await self.socket.close(code)
+        except (WebSocketDisconnect, RuntimeError, TimeoutError):
+            log.debug("the client closed first, or reads nothing")
 
 
 def _wants_beta(socket: WebSocket) -> bool:

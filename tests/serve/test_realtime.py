@@ -18,7 +18,7 @@ from serve_players import Calling, Deaf, Failing, Held, Keeping, Loud, Rememberi
 from echox.audio import from_pcm16, to_pcm16
 from echox.errors import MissingDependency
 from echox.generate.fake import FakeAssistant
-from echox.serve import g711
+from echox.serve import g711, realtime
 from echox.serve.settings import Limits
 from echox.serve.turns import Detectors
 
@@ -559,6 +559,39 @@ def test_a_full_queue_fails_politely(start):
 
     assistant = Held()
     run(story, start(assistant, Limits(slots=1, waiting=0)))
+
+
+class Stuck:
+    """A socket whose client sends for ever and reads nothing."""
+
+    scope, headers = {"subprotocols": []}, {}
+
+    def __init__(self):
+        self.received = 0
+
+    async def receive(self):
+        self.received += 1
+        await asyncio.sleep(0)
+        return {"type": "websocket.receive", "text": '{"type": "nothing.known"}'}
+
+    async def send_text(self, text):
+        await asyncio.Event().wait()
+
+    async def close(self, code):
+        await asyncio.Event().wait()
+
+
+def test_a_client_that_does_not_read_is_waited_for_and_let_go(start, monkeypatch):
+    monkeypatch.setattr(realtime, "LEAVE_SECONDS", 0.05)
+    server = start(limits=Limits(idle_seconds=0.3))
+
+    async def story():
+        socket = Stuck()
+        talk = realtime.Talk(socket, server.house, Detectors(Loud), "fake")
+        await asyncio.wait_for(talk.run(), 5)
+        assert talk.outbox.qsize() < realtime.SLOW_CLIENT + 10 and socket.received < realtime.SLOW_CLIENT + 10
+
+    run(story)
 
 
 def test_who_is_turned_away(start):
