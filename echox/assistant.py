@@ -10,6 +10,7 @@ the model: any number of `stream` iterators may be open at once.
 
 import time
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ class SpeechAssistant:
         self, parts: Parts, load_seconds: float = 0.0, decoding: Decoding = alone, drafts: Drafts | None = None
     ) -> None:
         self.parts, self.load_seconds, self.decoding, self.drafts = parts, load_seconds, decoding, drafts
+        self.most_tokens: int | None = None  # of an answer, beside what the model says of itself
         self.sample_rate: int = parts.vocoder.config.sample_rate if parts.voice else SAMPLE_RATE
 
     @classmethod
@@ -181,11 +183,15 @@ class SpeechAssistant:
 
     def with_settings(self, **changes: Any) -> "SpeechAssistant":
         """Return an assistant on the same weights whose parts differ in `changes` (generate/parts.py: `Parts.changed`)."""
-        return type(self)(self.parts.changed(**changes), self.load_seconds, self.decoding, self.drafts)
+        return self._but(parts=self.parts.changed(**changes))
+
+    def at_most(self, tokens: int) -> "SpeechAssistant":
+        """Return an assistant on the same weights whose answers end after so many tokens, all of which it says aloud."""
+        return self._but(most_tokens=tokens)
 
     def decoding_by(self, decoding: Decoding, drafts: Drafts | None = None) -> "SpeechAssistant":
         """Return an assistant on the same parts whose streams decode and hear in another way (generate/batched.py)."""
-        return type(self)(self.parts, self.load_seconds, decoding, drafts)
+        return self._but(decoding=decoding, drafts=drafts)
 
     def calling(self, tools: Sequence[Tool]) -> "SpeechAssistant":
         """Return an assistant on the same weights that may call `tools`; ConfigError when its model does not know how.
@@ -194,8 +200,13 @@ class SpeechAssistant:
         returned is told as `history` that ends with Turn("call", JSON of name and arguments) and Turn("tool", text), without a
         question.
         """
-        parts = replace(self.parts, dialect=self.parts.dialect.calling(tools))
-        return type(self)(parts, self.load_seconds, self.decoding, self.drafts)
+        return self._but(parts=replace(self.parts, dialect=self.parts.dialect.calling(tools)))
+
+    def _but(self, **changes: Any) -> "SpeechAssistant":
+        """Return a copy that differs in these attributes."""
+        other = copy(self)
+        vars(other).update(changes)
+        return other
 
     def _understood(self, question: Question, history: Sequence[Turn], instructions: str) -> answer.Asked:
         turns = [*map(_read_turn, history)]
@@ -209,7 +220,8 @@ class SpeechAssistant:
         config = self.parts.s2t.config
         samples = samples_of(max_seconds, self.sample_rate)
         enough = None if self.parts.dialect.tools else config.enough_tokens  # a call may hold a full stop
-        return answer.Limits(config.max_new_tokens, samples, seed, enough)
+        most = min(config.max_new_tokens, self.most_tokens or config.max_new_tokens)
+        return answer.Limits(most, samples, seed, enough)
 
 
 def _user_turn(question: Question) -> Turn:

@@ -35,6 +35,7 @@ class Ask:
     history: tuple[tuple[str, str], ...] = ()  # (role, text) of earlier turns, oldest first (text/prompt.py: Turn)
     instructions: str = ""
     tools: tuple[Tool, ...] = ()  # that the model may call
+    most_tokens: int | None = None  # after which the answer ends, where the assistant can be told
 
 
 class Engine(Protocol):
@@ -97,6 +98,8 @@ def pieces_of(assistant: Assistant, ask: Ask) -> Iterator[Piece]:
         return
     if ask.so_far:
         return
+    if ask.most_tokens and hasattr(assistant, "at_most"):
+        assistant = assistant.at_most(ask.most_tokens)
     takes = inspect.signature(assistant.stream).parameters
     more: dict[str, Any] = {"history": turns_of(ask), "instructions": ask.instructions}
     more = {name: value for name, value in more.items() if value and name in takes}

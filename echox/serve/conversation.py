@@ -15,7 +15,7 @@ MOST_ITEMS = 1000
 class Item:
     """One message, one call of a tool (role call, its arguments as text), or what that returned (role tool).
 
-    `sound` is what was recorded, until it has been answered; `heard` is its transcript once there is one.
+    `sound` is what was recorded, until another recording stands behind it; `heard` is its transcript once there is one.
     """
 
     id: str
@@ -101,20 +101,19 @@ class Conversation:
         """Return an item; Refusal when there is none of that id."""
         return self.items[self._place(item_id)]
 
-    def remove(self, item_id: object) -> Item:
-        """Take an item out and return it; Refusal when there is none of that id."""
-        return self.items.pop(self._place(item_id))
+    def remove(self, item_id: object) -> None:
+        """Take an item out; Refusal when there is none of that id."""
+        del self.items[self._place(item_id)]
 
     def before(self, item: Item) -> str | None:
         """Return the id of the item that stands before one that is here, None for the first."""
         place = self._place(item.id)
         return self.items[place - 1].id if place else None
 
-    def forget_sounds(self, kept: Item) -> None:
-        """Let the recordings go that will not be asked again: all but that of `kept`."""
-        for item in self.items:
-            if item is not kept:
-                item.sound = None
+    def forget_sounds(self) -> None:
+        """Let the recordings go that will not be asked again: all but the last."""
+        for item in [item for item in self.items if item.sound is not None][:-1]:
+            item.sound = None
 
     def _place(self, item_id: object) -> int:
         for place, item in enumerate(self.items):

@@ -1,9 +1,11 @@
 """Items as clients send them, checked: messages of text or sound; what no model here can read is refused by name."""
 
+from math import inf
 from typing import Any
 
 from echox.serve.conversation import Item
 from echox.serve.refusals import Refusal
+from echox.serve.session_config import MOST_CHARS
 from echox.serve.wire import decoded, ms_of, samples_of
 
 PARTS = {
@@ -18,10 +20,10 @@ TOOLS = {
 LONGEST_ID = 64  # characters
 
 
-def item_of(given: Any, default_id: str, form: str, calls: bool = False) -> Item:
+def item_of(given: Any, default_id: str, form: str, calls: bool = False, longest: float = inf) -> Item:
     """Return a client's item, its sound in the session's input format; Refusal that names what is wrong with it.
 
-    Calls of tools, and what they returned, are read where the model `calls`.
+    A recording lasts at most `longest` seconds. Calls of tools, and what they returned, are read where the model `calls`.
     """
     if not isinstance(given, dict):
         raise Refusal(400, "item is missing or no object.", "invalid_value", "item")
@@ -41,21 +43,31 @@ def item_of(given: Any, default_id: str, form: str, calls: bool = False) -> Item
         if part.get("type") not in PARTS[role]:
             message = f"a {role}'s message holds {' or '.join(PARTS[role])}, not {str(part.get('type'))[:40]!r}."
             raise Refusal(400, message, "invalid_value", "item.content")
-    sounds = [part for part in parts if part["type"] == "input_audio"]
-    if sounds:
-        return _recorded(name, sounds, form)
+    if any(part["type"] == "input_audio" for part in parts):
+        return _recorded(name, parts, form, longest)
     texts = [part.get("text", part.get("transcript")) for part in parts]
     if not all(isinstance(text, str) for text in texts):
         raise Refusal(400, "a part of item.content has no text.", "invalid_value", "item.content")
-    return Item(name, role, "\n".join(texts))
+    return Item(name, role, _short("\n".join(texts), "item.content"))
 
 
-def _recorded(name: str, parts: list[dict[str, Any]], form: str) -> Item:
+def _recorded(name: str, parts: list[dict[str, Any]], form: str, longest: float) -> Item:
     if len(parts) > 1:
-        raise Refusal(400, "item.content holds several recordings: send one.", "invalid_value", "item.content")
+        message = "a message holds text or one recording: send several messages."
+        raise Refusal(400, message, "invalid_value", "item.content")
     sound = decoded(parts[0].get("audio"), "item.content.audio")
     samples_of(sound, form)
-    return Item(name, "user", sound=sound, form=form, spoken=True, seconds=ms_of(len(sound), form) / 1000)
+    seconds = ms_of(len(sound), form) / 1000
+    if seconds > longest:
+        message = f"a recording holds at most {longest:g} s: send less."
+        raise Refusal(400, message, "string_above_max_length", "item.content.audio")
+    return Item(name, "user", sound=sound, form=form, spoken=True, seconds=seconds)
+
+
+def _short(text: str, param: str) -> str:
+    if len(text) > MOST_CHARS:
+        raise Refusal(400, f"{param} holds more than {MOST_CHARS} characters.", "string_above_max_length", param)
+    return text
 
 
 def _called(given: dict[str, Any], name: str) -> Item:
@@ -63,7 +75,8 @@ def _called(given: dict[str, Any], name: str) -> Item:
     for one in ("call_id", field, *(("name",) if role == "call" else ())):
         if not isinstance(given.get(one), str):
             raise Refusal(400, f"item.{one} is missing or no text.", "invalid_value", f"item.{one}")
-    item = Item(name, role, given[field], name=given.get("name") or "", call_id=given["call_id"])
+        _short(given[one], f"item.{one}")
+    item = Item(name, role, given[field], name=given["name"] if role == "call" else "", call_id=given["call_id"])
     item.words()  # refused where its arguments are none
     return item
 

@@ -3,17 +3,23 @@
 from dataclasses import dataclass
 
 from echox.generate.engine import Ask
-from echox.serve.conversation import Question
+from echox.serve.conversation import Item, Question
 from echox.serve.session_config import ServerVad, SessionConfig
 from echox.serve.wire import rate_of, samples_of
 
 
 def ask_of(question: Question, config: SessionConfig) -> Ask:
     """Return a question of a conversation as an engine takes it."""
-    item, rest = question.item, (config.text_only, False, False, question.before, question.system, config.callable)
+    item, rest = question.item, (question.before, question.system, config.callable, config.most_tokens)
     if question.typed is not None or item is None or item.sound is None:
-        return Ask(None, None, question.typed, None, *rest)
-    return Ask(samples_of(item.sound, item.form), rate_of(item.form), None, None, *rest)
+        return Ask(None, None, question.typed, None, config.text_only, False, False, *rest)
+    wave, rate = samples_of(item.sound, item.form), rate_of(item.form)
+    return Ask(wave, rate, None, None, config.text_only, False, False, *rest)
+
+
+def hearing_of(item: Item) -> Ask:
+    """Return the order to write down a recording."""
+    return Ask(samples_of(item.sound or b"", item.form), rate_of(item.form), hear_only=True)
 
 
 @dataclass(frozen=True)

@@ -11,21 +11,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from echox.generate.engine import Ask
 from echox.serve.conversation import Conversation, Item, question_of
 from echox.serve.items import item_of, metadata_of
-from echox.serve.orders import Answer, Hear, Listen, Overhear, Stop, ask_of
+from echox.serve.orders import Answer, Hear, Listen, Overhear, Stop, ask_of, hearing_of
 from echox.serve.refusals import Refusal, no_transcript
 from echox.serve.response import Event, Response, size_of
 from echox.serve.session_config import SessionConfig, as_session, shown, updated
 from echox.serve.settings import Limits
 from echox.serve.sound_buffer import SoundBuffer
-from echox.serve.wire import ms_of, rate_of, samples_of
+from echox.serve.wire import ms_of
 
 SHORTEST_MS = 100.0  # of sound in a turn
 SLACK_MS = 1000.0  # by which the finding of a turn may be late
 MOST_ASIDE = 4  # answers outside of the conversation at once
-
 
 Out = Event | Answer | Stop | Hear | Overhear | Listen
 
@@ -41,7 +39,7 @@ class Session:
         self.sound = SoundBuffer()
         self.turn_id: str | None = None  # of the item to come, while somebody speaks
         self.responses: dict[str, Response] = {}  # under way
-        self.hearing: set[str] = set()  # items being written down
+        self.hearing: set[str] = set()  # items being written down, or that could not be
         self.answer_next = False  # a turn ended while an answer was under way that may not be interrupted
         self.count = 0
         self.out: list[Out] = []
@@ -102,12 +100,10 @@ class Session:
         self._send("input_audio_buffer.speech_stopped", audio_end_ms=int(at_ms), item_id=item_id)
 
         def commit() -> None:
-            item = self._commit(item_id, self.sound.until(at_ms))
-            if not turns.create_response:
-                self._hear(item)
-            elif self._active() is None:
+            self._commit(item_id, self.sound.until(at_ms))
+            if turns.create_response and self._active() is None:
                 self._respond({})
-            else:
+            elif turns.create_response:
                 self.answer_next = True
 
         return self._taken(commit)
@@ -120,15 +116,14 @@ class Session:
         return self._taken(lambda: response and self._transcribed(response.asked, text))
 
     def said(self, response_id: str, text: str) -> list[Out]:
-        """Take text of an answer; one that has reached its limit ends there."""
+        """Take text of an answer; one that would go beyond its limit ends before it."""
         response = self.responses.get(response_id)
         if response is None:
             return []
-        self._forward(response.said(text))
-        if response.most_words is not None and response.words >= response.most_words:
+        if text and response.most_words is not None and response.words >= response.most_words:
             self.out.append(Stop(response_id))
-            reason = {"type": "incomplete", "reason": "max_output_tokens"}
-            return self._taken(lambda: self._end(response, "incomplete", reason))
+            return self.ended(response_id, "length")
+        self._forward(response.said(text))
         return self._taken(lambda: None)
 
     def spoke(self, response_id: str, data: str, ms: float, units: int = 0) -> list[Out]:
@@ -191,10 +186,8 @@ class Session:
         self._send("session.updated", session=self._session())
 
     def _client_commit(self, event: Event) -> None:
-        item_id, self.turn_id = self.turn_id or self._id("item"), None
-        item = self._commit(item_id, len(self.sound.data))
+        self._commit(self.turn_id or self._id("item"), len(self.sound.data))
         self._listen()
-        self._hear(item)
 
     def _clear(self, event: Event) -> None:
         self.sound.take()
@@ -203,10 +196,8 @@ class Session:
         self._send("input_audio_buffer.cleared")
 
     def _create_item(self, event: Event) -> None:
-        self.conversation.check_room()
         item = self._item(event.get("item"))
-        before = self.conversation.add(item, event.get("previous_item_id"))
-        self._announce(item, before)
+        self._announce(item, self._add(item, event.get("previous_item_id")))
 
     def _retrieve(self, event: Event) -> None:
         self._send("conversation.item.retrieved", item=self.conversation.get(event.get("item_id")).shown())
@@ -252,16 +243,14 @@ class Session:
         if aside and len(self.responses) > MOST_ASIDE:
             raise Refusal(400, "too many responses are under way: wait for one.", "too_many_responses")
         config = updated(self.config, as_session(asked), "response", self.calls)
-        items = self._items(asked["input"]) if "input" in asked else self.conversation.items
+        items = self.conversation.items if asked.get("input") is None else self._items(asked["input"])
         question = question_of(items, config.instructions, self.limits.history_chars, asked.get("instructions") or "")
         self.answer_next = False
         metadata = metadata_of(asked) | ({"dropped_turns": str(question.dropped)} if question.dropped else {})
-        most, form = config.max_output_tokens, config.audio.output.format.form
+        most, form, voice = config.most_tokens, config.audio.output.format.form, config.audio.output.voice
         item = Item(self._id("item"), "assistant", spoken=not config.text_only, status="in_progress")
-        response = Response(
-            self._id("resp"), item, form, config.audio.output.voice, config.text_only,
-            most if isinstance(most, int) else None, question.item, metadata=metadata or None,
-        )  # fmt: skip
+        response = Response(self._id("resp"), item, form, voice, config.text_only, most, question.item)
+        response.metadata = metadata or None
         if not aside:
             response.conversation, response.conversation_id = self.conversation, f"conv_{self.key}"
         ask = ask_of(question, config)
@@ -280,9 +269,9 @@ class Session:
     def _item(self, given: Any, refers: bool = False) -> Item:
         if refers and isinstance(given, dict) and given.get("type") == "item_reference":
             return self.conversation.get(given.get("id"))
-        return item_of(given, self._id("item"), self.sound.form, self.calls)
+        return item_of(given, self._id("item"), self.sound.form, self.calls, self.limits.question_seconds)
 
-    def _commit(self, item_id: str, size: int) -> Item:
+    def _commit(self, item_id: str, size: int) -> None:
         """Make the first `size` bytes of the buffer the user's item."""
         self.turn_id = None
         ms = ms_of(size, self.sound.form)
@@ -291,22 +280,29 @@ class Session:
             raise Refusal(400, message, "input_audio_buffer_commit_empty")
         self.conversation.check_room()
         item = Item(item_id, "user", sound=self.sound.take(size), form=self.sound.form, spoken=True, seconds=ms / 1000)
-        before = self.conversation.add(item)
-        self.conversation.forget_sounds(item)
+        before = self._add(item)
         self._send("input_audio_buffer.committed", previous_item_id=before, item_id=item.id)
         self._announce(item, before)
-        return item
+
+    def _add(self, item: Item, after: str | None = None) -> str | None:
+        """Take an item in and return the id it stands behind; of several recordings all are heard and the last is kept."""
+        self.conversation.check_room()
+        before = self.conversation.add(item, after)
+        if item.sound is not None:
+            for one in self.conversation.items:
+                self._hear(one)
+            self.conversation.forget_sounds()
+        return before
 
     def _announce(self, item: Item, before: str | None) -> None:
         for kind in ("added", "done"):
             self._send(f"conversation.item.{kind}", previous_item_id=before, item=item.shown())
 
     def _hear(self, item: Item) -> None:
-        """Order a transcript where the client wants them."""
-        if self.config.audio.input.transcription is not None and item.sound is not None:
+        """Order a transcript, once: history needs the words; an answer to the item, which brings them, takes the order back."""
+        if item.sound is not None and item.heard is None and item.id not in self.hearing:
             self.hearing.add(item.id)
-            wave, rate = samples_of(item.sound, item.form), rate_of(item.form)
-            self.out.append(Hear(item.id, Ask(wave, rate, hear_only=True)))
+            self.out.append(Hear(item.id, hearing_of(item)))
 
     def _overhear(self) -> None:
         """Order that the turn under way is listened to, once enough of it is new."""
@@ -314,8 +310,7 @@ class Session:
         if silent or self._active() or not self.sound.is_due():
             return
         item = Item("", "user", sound=bytes(self.sound.data), form=self.sound.form, spoken=True)
-        items = [*self.conversation.items, item]
-        question = question_of(items, self.config.instructions, self.limits.history_chars)
+        question = question_of([*self.conversation.items, item], self.config.instructions, self.limits.history_chars)
         self.out.append(Overhear(replace(ask_of(question, self.config), so_far=True)))
 
     def _unhear(self, item: Item | None) -> None:
@@ -336,7 +331,9 @@ class Session:
             self._send(name, item_id=item.id, content_index=0, transcript=item.heard, usage=usage)
 
     def _not_written(self, item: Item, refusal: Refusal) -> None:
-        self.hearing.discard(item.id)
+        if item not in self.conversation.items:
+            return
+        self.hearing.add(item.id)
         if self.config.audio.input.transcription is not None:
             name = "conversation.item.input_audio_transcription.failed"
             self._send(name, item_id=item.id, content_index=0, error=refusal.told())
@@ -353,6 +350,8 @@ class Session:
     def _end(self, response: Response, status: str, details: dict[str, Any] | None) -> None:
         del self.responses[response.id]
         self._forward(response.done(status, details))
+        if response.asked is not None and response.asked in self.conversation.items:
+            self._hear(response.asked)
         if self.answer_next and self._active() is None:
             self._respond({})
 

@@ -5,12 +5,13 @@ Unknown fields are ignored, as the protocol's own server does; what no model her
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from echox.serve.refusals import Refusal, no_tools
 from echox.serve.wire import FORMS
 
 MOST_TOOLS = 128
+MOST_CHARS = 20_000  # of a text that is kept
 
 
 class PcmFormat(BaseModel):
@@ -65,12 +66,13 @@ class Tool(BaseModel):
     """A function that the model may call."""
 
     name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
-    description: str = ""
+    description: str | None = None
     parameters: dict[str, Any] = {}
 
     def shown(self) -> dict[str, Any]:
         """Return it as chat templates take it."""
-        return {"type": "function", "function": self.model_dump(include={"name", "description", "parameters"})}
+        known = {"name": self.name, "description": self.description or "", "parameters": self.parameters}
+        return {"type": "function", "function": known}
 
 
 class NamedTool(Tool):
@@ -82,10 +84,8 @@ class NamedTool(Tool):
 class SessionConfig(BaseModel):
     """The session object."""
 
-    model_config = ConfigDict(extra="ignore")
-
     type: Literal["realtime"] = "realtime"
-    instructions: str = Field(default="", max_length=20_000)
+    instructions: str = Field(default="", max_length=MOST_CHARS)
     output_modalities: list[Literal["audio", "text"]] = Field(default=["audio"], min_length=1)
     max_output_tokens: int | Literal["inf"] = "inf"
     tools: list[NamedTool] = Field(default=[], max_length=MOST_TOOLS)
@@ -100,6 +100,11 @@ class SessionConfig(BaseModel):
         if isinstance(most, int) and most < 1:
             raise ValueError("give 1 or more, or inf")
         return most
+
+    @property
+    def most_tokens(self) -> int | None:
+        """How much an answer may say, None without a limit."""
+        return self.max_output_tokens if isinstance(self.max_output_tokens, int) else None
 
     @property
     def callable(self) -> tuple[dict[str, Any], ...]:

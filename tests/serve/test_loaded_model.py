@@ -1,6 +1,7 @@
 """A loaded model behind the real server: clients that hang up in mid-answer, and questions that are heard while they are asked."""
 
 import asyncio
+import base64
 import copy
 import json
 import threading
@@ -105,6 +106,31 @@ def test_clients_that_hang_up_in_mid_answer_free_their_rows_and_the_others_go_on
     asyncio.run(asyncio.wait_for(story(), 240))
     assert server.settled()
     assert engine.rows() == 0 and not engine.unread and not any(batch.joining for batch in engine.batches.values())
+
+
+def test_an_answer_that_is_cut_short_is_said_to_its_last_word(start, assistant):
+    engine = Gated(assistant)
+    engine.gate.release(10_000)
+    server, alone = start(engine=engine), assistant.at_most(2).ask(typed=QUESTION)
+    assert alone.finish == "length" and len(alone.audio)
+    asked = {"model": "fake", "modalities": ["text", "audio"], "audio": {"voice": "x", "format": "pcm16"}}
+    asked["messages"] = [{"role": "user", "content": QUESTION}]
+    client = server.client().with_options(timeout=60)
+    choice = client.chat.completions.create(**asked, max_completion_tokens=2).choices[0]
+    assert choice.finish_reason == "length" and choice.message.audio.transcript == alone.text
+    assert abs(len(base64.b64decode(choice.message.audio.data)) / 48_000 - alone.audio_seconds) < 0.01
+
+    async def story():
+        async with talking(server) as talk:
+            await talk.ws.session.update(session={"type": "realtime", "max_output_tokens": 2})
+            await talk.until("session.updated", 60)
+            await asks(talk)
+            events = await talk.until("response.done", 60)
+            assert events[-1]["response"]["status_details"]["reason"] == "max_output_tokens"
+            assert text_of(events).strip() == alone.text
+            assert abs(len(sound_of(events)) / 48_000 - alone.audio_seconds) < 0.01
+
+    asyncio.run(asyncio.wait_for(story(), 240))
 
 
 def test_words_before_a_call_are_spoken_and_the_call_is_not(start, assistant):

@@ -1,5 +1,6 @@
 """The session as a value: random interleavings of everything that can happen to it, and what must hold throughout."""
 
+import base64
 import copy
 import json
 
@@ -219,7 +220,87 @@ def test_a_turn_during_an_answer_that_may_not_be_interrupted_is_answered_after_i
     )  # fmt: skip
     assert not any(isinstance(out, Answer) for out in outs) and len(session.responses) == 1
     outs = apply(session, ("ended", 0, "stop"))
-    assert [type(out) for out in outs if not isinstance(out, dict)] == [Answer]
+    assert [type(out) for out in outs if not isinstance(out, dict)] == [Stop, Answer]  # it brings the words
+
+
+def heard_by(outs):
+    """Return whose words were ordered and not taken back."""
+    orders = [
+        (type(out), out.item_id if isinstance(out, Hear) else out.id) for out in outs if type(out) in (Hear, Stop)
+    ]
+    return {name for kind, name in orders if kind is Hear} - {name for kind, name in orders if kind is Stop}
+
+
+TURN = ("append", 500), ("started", 400), ("stopped", 0)
+
+
+def test_two_turns_during_an_answer_are_both_heard():
+    session, _ = session_with(("transcripts", True), ("turns", VADS[2]), *TURN)
+    outs = [out for op in (*TURN, *TURN) for out in apply(session, op)]
+    first, second = (item.id for item in session.conversation.items[1:])
+    assert {first, second} <= heard_by(outs)
+    outs = session.transcribed(first, "before") + apply(session, ("heard", 0)) + apply(session, ("ended", 0, "stop"))
+    answer = next(out for out in outs if isinstance(out, Answer))
+    assert [text for _, text in answer.ask.history] == ["what", "before"]
+
+
+def test_a_question_whose_answer_breaks_off_before_it_was_heard_is_heard():
+    failed, empty = ("failed", 0), ("append", 500)
+    for end in ((failed,), (empty, ("started", 100)), (("cancel",),)):
+        session, _ = session_with(("transcripts", True), *TURN)
+        question = session.conversation.items[0].id
+        assert question in heard_by([out for op in end for out in apply(session, op)]), end
+    outs = session.not_transcribed(question, Refusal(400, "no.", "x"))
+    assert outs[-1]["type"].endswith("transcription.failed")
+    assert question not in heard_by([out for op in TURN for out in apply(session, op)])  # it is tried once
+
+
+def test_what_is_committed_twice_before_an_answer_is_heard():
+    session, _ = session_with(("turns", None), ("append", 500), ("commit",), ("append", 400), ("commit",))
+    first, second = session.conversation.items
+    assert session.hearing == {first.id, second.id} and first.sound is None
+    outs = apply(session, ("create",))
+    assert session.hearing == {first.id} and any(isinstance(out, Answer) for out in outs)
+
+
+def recording(seconds, **more):
+    part = {"type": "input_audio", "audio": base64.b64encode(bytes(int(48_000 * seconds))).decode()}
+    item = {"type": "message", "role": "user", "content": [part, *more.pop("parts", [])]}
+    return {"type": "conversation.item.create", "item": item | more}
+
+
+def test_recordings_that_are_given_are_short_and_only_the_last_is_kept():
+    session, _ = session_with(("turns", None))
+    for _ in range(3):
+        session.client(recording(1))
+    assert [item.sound is not None for item in session.conversation.items] == [False, False, True]
+    assert len(session.hearing) == 3
+    session.client(recording(1, id="first") | {"previous_item_id": "root"})
+    assert [item.sound is not None for item in session.conversation.items] == [False, False, False, True]
+    text = {"type": "input_text", "text": "x" * 20_001}
+    for event, code in (
+        (recording(2.1), "string_above_max_length"),
+        (recording(1, parts=[text]), "invalid_value"),
+        (recording(1, content=[text]), "string_above_max_length"),
+        ({"type": "response.create", "response": {"input": [recording(2.1)["item"]]}}, "string_above_max_length"),
+    ):
+        (out,) = session.client(event)
+        assert out["type"] == "error" and out["error"]["code"] == code, out
+    assert len(session.conversation.items) == 4
+
+
+def test_no_failed_transcript_is_told_of_what_is_not_in_the_conversation():
+    session, _ = session_with(("turns", None), ("transcripts", True))
+    aside = {"conversation": "none", "input": [recording(1)["item"]]}
+    outs = session.client({"type": "response.create", "response": aside}) + apply(session, ("ended", 0, "stop"))
+    assert outs[-1]["type"] == "response.done"
+    assert not [out for out in outs if isinstance(out, dict) and "transcription" in out["type"]]
+
+
+def test_an_input_that_is_null_is_none():
+    session, _ = session_with(("say", 1))
+    outs = session.client({"type": "response.create", "response": {"input": None}})
+    assert [out.ask.typed for out in outs if isinstance(out, Answer)] == ["Hi there"]
 
 
 def test_barge_in_stops_the_answer_and_says_why():
@@ -234,7 +315,7 @@ def test_barge_in_stops_the_answer_and_says_why():
 def test_a_transcript_is_ordered_only_where_no_answer_brings_it():
     script = [("turns", None), ("transcripts", True), ("append", 500), ("commit",)]
     session, outs = session_with(*script)
-    assert [type(out) for out in outs if not isinstance(out, dict)][-1] is Hear
+    assert Hear in map(type, outs)
     outs = apply(session, ("create",))
     assert [type(out) for out in outs if not isinstance(out, dict)] == [Stop, Answer]
 
@@ -268,6 +349,11 @@ def test_what_was_heard_is_cut_at_words_by_the_sound_of_their_segment(ms, text):
     assert item.text == text and item.spoken_ms == ms
 
 
+def test_a_greeting_is_kept_until_it_is_too_long_ago():
+    turns = [("assistant", "Hello."), ("user", "Hi"), ("assistant", "Yes?")]
+    assert fitting(turns, 40) == (tuple(turns), 0) and fitting(turns, 8) == (tuple(turns[1:]), 1)
+
+
 turns_of = st.lists(
     st.tuples(st.sampled_from(["user", "assistant"]), st.sampled_from(["", "a", "bb", "c" * 9])), max_size=9
 )
@@ -277,7 +363,7 @@ turns_of = st.lists(
 def test_turns_fit_and_begin_with_the_user(turns, most):
     kept, dropped = fitting(turns, most)
     assert list(kept) == turns[dropped:] and sum(len(text) for _, text in kept) <= most
-    assert not kept or kept[0][0] == "user"
+    assert not kept or kept[0][0] == "user" or not dropped and kept[0][0] == "assistant"
     longer = turns[dropped - 1 :] if dropped else []
     assert not dropped or sum(len(text) for _, text in longer) > most or longer[0][0] != "user"
 
