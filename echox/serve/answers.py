@@ -17,6 +17,7 @@ from echox.serve.worker import Worker
 
 log = logging.getLogger("echox.serve")
 T = TypeVar("T")
+STREAMED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # so that nothing in between holds a stream back
 
 
 async def pieces(worker: Worker, ask: Ask, metrics: Metrics, patience: float) -> AsyncIterator[Piece]:
@@ -30,7 +31,7 @@ async def pieces(worker: Worker, ask: Ask, metrics: Metrics, patience: float) ->
         try:
             while (piece := await asyncio.wait_for(arrived.get(), patience)) is not None:
                 if isinstance(piece, Exception):
-                    if not isinstance(piece, EchoxError):
+                    if not isinstance(piece, (EchoxError, Refusal)):
                         log.error("an answer failed.", exc_info=piece)
                     raise refusal_of(piece) from piece
                 job.taken()
@@ -42,10 +43,11 @@ async def pieces(worker: Worker, ask: Ask, metrics: Metrics, patience: float) ->
 
 async def begun(answer: AsyncIterator[Piece]) -> AsyncIterator[Piece]:
     """Return the same answer once its first piece is there: what fails before that fails as a request, not as a stream."""
-    first = await anext(answer)
+    first = await anext(answer, None)
 
     async def whole() -> AsyncIterator[Piece]:
-        yield first
+        if first is not None:
+            yield first
         async for piece in answer:
             yield piece
 

@@ -32,6 +32,7 @@ from echox.serve.worker import Worker
 
 log = logging.getLogger("echox.serve")
 PAGE = Path(__file__).parent / "web" / "index.html"
+CODES = {404: "not_found", 405: "method_not_allowed", 413: "request_too_large"}
 PAGE_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' blob:; worker-src blob:; style-src 'unsafe-inline'; "
     "connect-src 'self' ws: wss:; img-src data:; media-src blob:; base-uri 'none'; frame-ancestors 'none'"
@@ -80,11 +81,13 @@ async def _refuse(request: Request, error: Any) -> Response:
         if first["type"] == "json_invalid":  # what stands as its name counts characters
             refusal = Refusal(400, "the body is no JSON.", "invalid_json")
     elif isinstance(error, HTTPException):
-        refusal = Refusal(error.status_code, f"{request.url.path}: {error.detail}.", "not_found")
+        code = CODES.get(error.status_code, "invalid_value")
+        refusal = Refusal(error.status_code, f"{request.url.path}: {error.detail}.", code)
     else:
         refusal = refusal_of(error)
     request.app.state.house.metrics.refused.labels(refusal.code or "none").inc()
-    return JSONResponse(refusal.body(), refusal.status, refusal.headers())
+    headers = error.headers if isinstance(error, HTTPException) else refusal.headers()
+    return JSONResponse(refusal.body(), refusal.status, headers)
 
 
 def _open_routes(house: House) -> APIRouter:
@@ -138,7 +141,8 @@ class BodyLimit:
         """Pass a request on, counting its bytes."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        refusal = Refusal(413, f"the body is longer than {self.most >> 20} MiB: send less.", "request_too_large")
+        long = f"the body is longer than {self.most >> 20} MiB: send less"
+        refusal = Refusal(413, f"{long}.", CODES[413])
         length = dict(scope["headers"]).get(b"content-length", b"0")
         if not length.isdigit() or int(length) > self.most:
             return await JSONResponse(refusal.body(), refusal.status)(scope, receive, send)
@@ -149,7 +153,7 @@ class BodyLimit:
             message = await receive()
             left -= len(message.get("body", b""))
             if left < 0:
-                raise refusal
+                raise HTTPException(413, long)  # the one error that routes which read a body let through
             return message
 
         await self.app(scope, counted, send)

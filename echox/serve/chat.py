@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field
 from echox.audio import read_question
 from echox.generate.engine import Ask
 from echox.generate.types import Piece
-from echox.serve.answers import begun, event_line, heard_in, while_connected
+from echox.serve.answers import STREAMED, begun, event_line, heard_in, while_connected
 from echox.serve.history import call_of, fitting, in_order
 from echox.serve.house import House
 from echox.serve.refusals import Refusal, no_tools, refusal_of
@@ -93,7 +93,7 @@ class ToolOption(BaseModel):
 class StreamOptions(BaseModel):
     """`stream_options` of a request."""
 
-    include_usage: bool = False
+    include_usage: bool | None = False
 
 
 class ChatRequest(BaseModel):
@@ -103,13 +103,15 @@ class ChatRequest(BaseModel):
     messages: list[Message] = Field(min_length=1)
     modalities: list[Literal["text", "audio"]] | None = None
     audio: AudioOptions | None = None
-    stream: bool = False
+    stream: bool | None = False
     stream_options: StreamOptions | None = None
     n: int | None = None
     tools: list[ToolOption] | None = Field(None, max_length=MOST_TOOLS)
     tool_choice: Literal["auto", "none"] | None = None
     max_completion_tokens: int | None = Field(None, ge=1)
     max_tokens: int | None = Field(None, ge=1)
+    response_format: dict[str, Any] | None = None
+    logprobs: bool | None = None
 
 
 def routes(house: House) -> APIRouter:
@@ -128,7 +130,8 @@ def routes(house: House) -> APIRouter:
         reply = Completion(body, ask, house)
         answer = house.answer(body.model, ask)
         if body.stream:
-            return StreamingResponse(reply.stream(await begun(answer)), media_type="text/event-stream")
+            first = await while_connected(request, begun(reply.taken(answer)))
+            return StreamingResponse(reply.stream(first), media_type="text/event-stream", headers=STREAMED)
         return JSONResponse(await while_connected(request, reply.whole(answer)))
 
     return router
@@ -143,6 +146,11 @@ def _check(body: ChatRequest, calls: bool) -> None:
         raise Refusal(400, message, "unsupported_value", "audio.format")
     if body.n not in (None, 1):
         raise Refusal(400, "one answer a request: leave out n.", "unsupported_value", "n")
+    if (body.response_format or {}).get("type", "text") != "text":
+        message = "answers are free text, in no format that was asked for: leave out response_format."
+        raise Refusal(400, message, "unsupported_value", "response_format")
+    if body.logprobs:
+        raise Refusal(400, "the scores of tokens are not told: leave out logprobs.", "unsupported_value", "logprobs")
     if other := next((part.type for one in body.messages for part in _parts(one) if part.type not in PARTS), None):
         message = f"a message holds text or input_audio, not {other!r}."
         raise Refusal(400, message, "unsupported_value", "messages")
@@ -175,7 +183,9 @@ def asked(body: ChatRequest, house: House) -> Ask:
     history, _ = fitting(in_order(turns), house.settings.limits.history_chars)
     text, text_only = _text(last), "audio" not in (body.modalities or ())
     tools = [one.function.shown() for one in body.tools or () if body.tool_choice != "none"]
-    ask = Ask(text_only=text_only, history=history, instructions="\n".join(system), tools=tuple(tools))
+    most = body.max_completion_tokens or body.max_tokens
+    ask = Ask(text_only=text_only, history=history, tools=tuple(tools), most_tokens=most)
+    ask = replace(ask, instructions="\n".join(system))
     if last.role == "tool":
         return ask
     sound = [part.input_audio for part in _parts(last) if part.input_audio is not None]
@@ -220,7 +230,7 @@ class Completion:
         self.rate = house.worker(body.model).sample_rate
         self.head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": body.model}
         self.expires = int(time.time()) + house.settings.limits.audio_id_seconds
-        self.most = body.max_completion_tokens or body.max_tokens
+        self.most = ask.most_tokens
         self.text, self.finish, self.words, self.units = "", "stop", 0, 0
         self.calls: list[dict[str, Any]] = []
 
@@ -228,6 +238,9 @@ class Completion:
         """Yield the pieces up to the limit of the request, counted; Refusal when nothing was understood."""
         async for piece in answer:
             text = piece.text if self.text else piece.text.lstrip()
+            if self.most is not None and self.words + bool(text or piece.call) > self.most:
+                self.finish = "length"
+                return
             self.text, self.words, self.units = self.text + text, self.words + bool(text), self.units + len(piece.units)
             self.finish = piece.finish or self.finish
             if piece.call:
@@ -236,10 +249,10 @@ class Completion:
                 self.calls.append({"id": f"call_{uuid.uuid4().hex}", "type": "function", "function": function})
             if self.finish == "unheard":
                 raise Refusal(400, "nothing was understood in the recording: speak up, or record it again.", "unheard")
-            yield replace(piece, text=text)
-            if self.most is not None and self.words >= self.most:
-                self.finish = "length"
-                return
+            if (
+                piece.heard or text or piece.audio is not None or self.ask.question is None
+            ):  # else it may be unheard yet
+                yield replace(piece, text=text)
 
     async def whole(self, answer: AsyncIterator[Piece]) -> dict[str, Any]:
         """Return the body of a whole answer."""
@@ -258,12 +271,12 @@ class Completion:
         choice = {"index": 0, "finish_reason": self._reason(), "logprobs": None, "message": message}
         return self.head | {"object": "chat.completion", "choices": [choice], "usage": self._usage()}
 
-    async def stream(self, answer: AsyncIterator[Piece]) -> AsyncIterator[str]:
-        """Yield the lines of an answer as it is made; an error ends them as the client expects."""
+    async def stream(self, taken: AsyncIterator[Piece]) -> AsyncIterator[str]:
+        """Yield the lines of an answer as its pieces are `taken`; an error ends them as the client expects."""
         try:
             yield self._chunk({"role": "assistant", "content": None, "refusal": None})
             speech, rest = Speech(self.rate, "pcm16"), b""
-            async for piece in self.taken(answer):
+            async for piece in taken:
                 if piece.text:
                     said = {"content": piece.text} if self.ask.text_only else {"audio": {"transcript": piece.text}}
                     yield self._chunk(said)

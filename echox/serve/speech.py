@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from echox.audio import SAMPLE_RATE, read_question
 from echox.generate.engine import Ask
 from echox.generate.types import Piece
-from echox.serve.answers import begun, event_line, heard_in, while_connected
+from echox.serve.answers import STREAMED, begun, event_line, heard_in, while_connected
 from echox.serve.house import House
 from echox.serve.refusals import Refusal, refusal_of
 from echox.serve.sound import MEDIA_TYPES, Speech
@@ -35,15 +35,16 @@ def routes(house: House) -> APIRouter:
     router = APIRouter()
 
     @router.post("/audio/speech")
-    async def speech(body: SpeechRequest) -> Response:
+    async def speech(body: SpeechRequest, request: Request) -> Response:
         if body.speed != 1.0:
             raise Refusal(400, "this voice has one speed: leave out speed.", "unsupported_value", "speed")
         answer = house.answer(body.model, Ask(say=body.input))
         said = Speech(house.worker(body.model).sample_rate, body.response_format)
-        answer = await begun(answer)
+        answer = await while_connected(request, begun(answer))
         if body.stream_format == "sse":
-            return StreamingResponse(_events(said, answer, body.input), media_type="text/event-stream")
-        return StreamingResponse(_sound(said, answer), media_type=MEDIA_TYPES[body.response_format])
+            lines = _events(said, answer, body.input)
+            return StreamingResponse(lines, media_type="text/event-stream", headers=STREAMED)
+        return StreamingResponse(_sound(said, answer), media_type=MEDIA_TYPES[body.response_format], headers=STREAMED)
 
     @router.post("/audio/transcriptions")
     async def transcriptions(

@@ -93,6 +93,7 @@ def test_the_order_of_a_stream(server):
     )
     with urllib.request.urlopen(request) as answer:
         assert answer.headers["Content-Type"].startswith("text/event-stream")
+        assert answer.headers["X-Accel-Buffering"] == "no" and answer.headers["Cache-Control"] == "no-cache"
         lines = [line[6:].decode() for line in answer.read().split(b"\n\n") if line]
     assert lines.pop() == "[DONE]"
     chunks = [ChatCompletionChunk.model_validate_json(line, strict=True) for line in lines]
@@ -161,6 +162,9 @@ def test_ids_of_replies_expire_and_are_not_forged(start):
         ({"audio": {"voice": "x", "format": "tape"}}, "invalid_value", "audio.format"),
         ({"stream": True}, "unsupported_value", "pcm16"),
         ({"n": 2}, "unsupported_value", "one answer"),
+        ({"response_format": {"type": "json_object"}}, "unsupported_value", "leave out response_format"),
+        ({"logprobs": True}, "unsupported_value", "leave out logprobs"),
+        ({"messages": spoken(wav(level=0.004)), "stream": True} | STREAM, "unheard", "nothing was understood"),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "unsupported_value", "cannot call tools"),
         (
             {"messages": [{"role": "tool", "tool_call_id": "c", "content": "x"}]},
@@ -173,6 +177,20 @@ def test_what_is_refused_of_a_chat(server, change, code, words):
     with pytest.raises(openai.APIStatusError) as caught:
         server.client().chat.completions.create(**{"messages": spoken(), **AUDIO, **change})
     assert caught.value.status_code in (400, 404) and caught.value.code == code and words in caught.value.message
+
+
+def test_what_may_be_null_is_as_good_as_left_out(start):
+    client, function = start(Calling()).client(), {"name": "weather", "description": None}
+    asked = {"model": "fake", "messages": [{"role": "user", "content": "tea"}]}
+    nothing = {"stream": None, "logprobs": None, "tools": [{"type": "function", "function": function}]}
+    more = {"stream_options": {"include_usage": None}, "response_format": {"type": "text"}}
+    assert client.chat.completions.create(**asked, **nothing, **more).choices[0].message.tool_calls
+
+
+def test_a_stream_in_which_nothing_is_understood_is_refused_before_it_begins(start):
+    with pytest.raises(openai.BadRequestError) as caught:
+        start(Unhearing()).client().chat.completions.create(messages=spoken(), stream=True, **STREAM)
+    assert caught.value.code == "unheard"
 
 
 def test_a_body_that_is_no_json_is_said_to_be_none(server):
@@ -227,6 +245,15 @@ def test_max_tokens_ends_an_answer_and_frees_its_place(start):
         choice = server.client().chat.completions.create(**asked, **{name: 2}).choices[0]
         assert choice.message.content == "You asked" and choice.finish_reason == "length"
         assert server.settled()
+
+
+def test_what_is_within_the_limit_is_said_aloud(start):
+    client = start().client()
+    reply = client.chat.completions.create(messages=spoken(), max_completion_tokens=2, **STREAM).choices[0]
+    assert reply.message.audio.transcript == "You asked" and reply.finish_reason == "length"
+    assert len(pcm_of(reply.message.audio.data)) == 2 * 0.2 * 24_000
+    reply = client.chat.completions.create(messages=spoken(), max_completion_tokens=5, **STREAM).choices[0]
+    assert reply.message.audio.transcript == ANSWER and reply.finish_reason == "stop"
 
 
 def test_failures_before_and_within_a_stream(start):
@@ -316,6 +343,49 @@ def test_rates_and_sizes(start):
         server.client("b").chat.completions.create(messages=spoken(b"x" * (1 << 20)), **AUDIO)
     assert caught.value.status_code == 413 and caught.value.code == "request_too_large"
     assert server.client("b").models.list().data
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "audio/transcriptions"])
+def test_a_body_that_comes_in_pieces_is_measured_too(start, path):
+    server = start(limits=Limits(body_bytes=1 << 20))
+    kind = "multipart/form-data; boundary=x" if "audio" in path else "application/json"
+    pieces = [b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n', *[b" " * (1 << 16)] * 17]
+    request = urllib.request.Request(f"{server.url}/v1/{path}", iter(pieces), {"Content-Type": kind})
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request)
+    error = json.load(caught.value)["error"]
+    assert caught.value.code == 413 and error["code"] == "request_too_large" and "1 MiB" in error["message"]
+
+
+def test_a_wrong_method_is_told_the_right_one(server):
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(f"{server.url}/v1/chat/completions")
+    assert caught.value.code == 405 and caught.value.headers["Allow"] == "POST"
+    assert json.load(caught.value)["error"]["code"] == "method_not_allowed"
+
+
+@pytest.mark.parametrize("what", ["chat", "speech"])
+def test_a_client_that_hangs_up_while_it_waits_in_the_queue_leaves_it(start, what):
+    assistant = Held()
+    server = start(assistant, Limits(slots=1))
+    tea = {"model": "fake", "messages": [{"role": "user", "content": "tea"}]}
+    first = threading.Thread(target=lambda: server.client().chat.completions.create(**tea))
+    first.start()
+    while not assistant.begun:
+        time.sleep(0.005)
+    client = server.client().with_options(timeout=0.3)
+    with pytest.raises(openai.APITimeoutError):
+        if what == "chat":
+            client.chat.completions.create(**tea, stream=True)
+        else:
+            client.audio.speech.create(model="fake", voice="any", input="tea")
+    end = time.monotonic() + 5
+    while server.house.under_way > 1:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assistant.go.set()
+    first.join()
+    assert server.settled() and assistant.begun == 1
 
 
 def test_a_full_queue_refuses_politely_and_goes_on(start):
