@@ -16,6 +16,7 @@ from serve_players import Loud
 
 from echox.audio import load_audio, save_wav
 from echox.generate.fake import FakeAssistant
+from echox.serve.settings import Limits
 from echox.serve.turns import Detectors
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -160,6 +161,71 @@ def test_just_speak_and_interrupt_by_speaking(start, tmp_path, microphone):
         page.key("Escape")
         assert not page.run("speaker.busy()") and page.run("talk.errors") == 0
     assert server.settled()
+
+
+HEARD = """new Promise(async (resolve) => {
+  const context = new OfflineAudioContext(1, RATE_, RATE_), code = new Blob([CAPTURE], { type: "text/javascript" });
+  await context.audioWorklet.addModule(URL.createObjectURL(code));
+  const node = new AudioWorkletNode(context, "capture"), tone = new OscillatorNode(context); let count = 0;
+  node.port.onmessage = ({ data }) => { count += data.length; };
+  tone.connect(node).connect(context.destination); tone.start();
+  await context.startRendering(); setTimeout(() => resolve(count), 200);
+})"""
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100, 48_000])
+def test_a_microphone_of_any_rate_is_brought_to_that_of_the_wire(server, tmp_path, microphone, rate):
+    with browsing(server.url, tmp_path, microphone) as page:
+        assert 24_000 - 1100 <= page.run(HEARD.replace("RATE_", str(rate))) <= 24_000  # the last piece is not full
+
+
+def test_who_is_turned_away_is_told_why(start, tmp_path, microphone):
+    server = start(limits=Limits(sessions=1))
+    server.house.sessions = 1
+    with browsing(server.url, tmp_path, microphone) as page:
+        page.run("talk.listen()")
+        status = page.run("document.querySelector('#status').innerText")
+        assert "conversations are open" in status and "microphone" not in status
+        page.run("navigator.mediaDevices.getUserMedia = () => Promise.reject(new Error('none')); talk.socket = null")
+        server.house.sessions = 0
+        page.run("talk.listen()")
+        assert page.run("document.querySelector('#status').innerText") == "No microphone: none"
+
+
+def test_presses_in_quick_succession_and_the_clock_of_the_server(server, tmp_path, microphone):
+    with browsing(server.url, tmp_path, microphone) as page:
+        page.run("asked = 0; ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices)")
+        page.run("navigator.mediaDevices.getUserMedia = (what) => { asked++; return ask(what); }")
+        page.run(
+            "seen = []; taken = talk.take.bind(talk); talk.take = (event) => { seen.push(event.type); taken(event); }"
+        )
+        page.run("Promise.all([talk.listen(), talk.listen()])")
+        assert page.run("asked") == 1
+        page.until("talk.heard.length >= 5")
+        page.run("talk.finish(); talk.listen()")  # a change of mind within the last moment of a turn
+        page.until("talk.heard.length >= 10")
+        assert page.run("talk.capturing && !document.querySelector('#log .user')")
+        assert page.run("talk.heardFrom >= 5 * 960")
+        page.run("seen.length = 0")
+        page.key("Escape")
+        page.until("seen.includes('input_audio_buffer.cleared')")
+        assert page.run("!talk.capturing && document.body.dataset.state") == "idle"
+
+
+def test_what_is_written_for_a_screen_reader_is_written_once(server, tmp_path, microphone):
+    with browsing(server.url, tmp_path, microphone) as page:
+        page.run("talk.type('tea')")
+        page.until("document.body.dataset.state === 'speaking'")
+        assert page.run("document.querySelector('#talk-name').textContent") == "Interrupt and speak"
+        page.run(
+            "written = 0; new MutationObserver((all) => written += all.length).observe($('status'), { childList: true })"
+        )
+        page.run("for (let i = 0; i < 9; i++) show('speaking', 'As it was')")
+        assert page.run("new Promise((resolve) => setTimeout(() => resolve(written), 50))") <= 2
+        page.call("Accessibility.enable")
+        nodes = [one for one in page.call("Accessibility.getFullAXTree")["nodes"] if not one.get("ignored")]
+        roles = [one["role"]["value"] for one in nodes]
+        assert roles.count("listitem") == 2 and roles.count("log") == 1 and {"Canvas", "img", "image"}.isdisjoint(roles)
 
 
 def test_a_key_is_asked_for_and_remembered(start, tmp_path, microphone):
