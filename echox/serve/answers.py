@@ -29,7 +29,11 @@ async def pieces(worker: Worker, ask: Ask, metrics: Metrics, patience: float) ->
     with metrics.answer(worker.sample_rate) as measured:
         job = worker.submit(ask, lambda piece: _deliver(loop, arrived, piece))
         try:
-            while (piece := await asyncio.wait_for(arrived.get(), patience)) is not None:
+            while True:
+                async with asyncio.timeout(patience):  # `wait_for` of Python 3.11 may lose a cancellation to a piece
+                    piece = await arrived.get()
+                if piece is None:
+                    return
                 if isinstance(piece, Exception):
                     if not isinstance(piece, (EchoxError, Refusal)):
                         log.error("an answer failed.", exc_info=piece)

@@ -1,7 +1,9 @@
+import asyncio
 import inspect
 import queue
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ from serve_players import Failing, Held, Remembering, Stepped
 from echox.generate.engine import Ask, InTurn, pieces_of
 from echox.generate.fake import FakeAssistant
 from echox.generate.types import WAIT, Piece
+from echox.serve import answers
+from echox.serve.metrics import Metrics
 from echox.serve.refusals import Refusal
 from echox.serve.worker import UNREAD, Worker
 from tests.toy_model import toy_model  # noqa: F401 - a fixture
@@ -256,6 +260,33 @@ def test_closing_ends_what_is_under_way():
     assert not worker.alive() and assistant.ended == assistant.begun
     with pytest.raises(Refusal):
         submit(worker, Ask(typed="late"))
+
+
+def test_an_answer_that_is_given_up_as_a_piece_arrives_is_given_up():
+    class Handed:
+        sample_rate = 16_000
+
+        def submit(self, ask, deliver):
+            self.deliver, self.given_up = deliver, False
+            return SimpleNamespace(taken=lambda: None, cancel=lambda: setattr(self, "given_up", True))
+
+    async def story(ticks):
+        async def read():
+            async for _ in answers.pieces(worker, Ask(typed="x"), Metrics(), 5):
+                pass
+
+        worker = Handed()
+        reading = asyncio.ensure_future(read())
+        await asyncio.sleep(0.01)
+        worker.deliver(Piece("one"))
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        reading.cancel()
+        await asyncio.wait({reading}, timeout=0.5)
+        assert reading.cancelled() and worker.given_up
+
+    for ticks in range(6):
+        asyncio.run(story(ticks))
 
 
 class Broken(InTurn):
