@@ -46,8 +46,8 @@ def event_of(text: str | bytes, harmless: Callable[[str], object] | None = None)
             f"the server sent {clipped(repr(text), 60)}, which is no event: is it a realtime server?"
         ) from error
     if kind == "error":
-        error = event["error"]
-        if harmless is None or error.get("code") in ENDS:
-            raise EndpointError(f"the server says: {error['message']}")
-        harmless(f"the server says: {error['message']}")
+        code, error = event["error"].get("code"), event["error"]["message"]
+        if harmless is None or code in ENDS:
+            raise EndpointError(f"the server says: {error}")
+        harmless(f"the server says: {error}")
     return event

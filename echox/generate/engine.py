@@ -98,8 +98,9 @@ def pieces_of(assistant: Assistant, ask: Ask) -> Iterator[Piece]:
         return
     if ask.so_far:
         return
-    if ask.most_tokens and hasattr(assistant, "at_most"):
-        assistant = assistant.at_most(ask.most_tokens)
+    at_most = getattr(assistant, "at_most", None)
+    if ask.most_tokens and at_most is not None:
+        assistant = at_most(ask.most_tokens)
     takes = inspect.signature(assistant.stream).parameters
     more: dict[str, Any] = {"history": turns_of(ask), "instructions": ask.instructions}
     more = {name: value for name, value in more.items() if value and name in takes}
