@@ -60,7 +60,7 @@ def speak(
     settings = load_data_recipe(recipe)
     chosen, part = settings.corpus(corpus), shard_of(shard)
     speaker = Speaker(chosen, lambda choice: make_voice(choice, kokoro), settings.sample_rate)
-    with tqdm(desc=corpus, unit=" texts") as bar:
+    with tqdm(desc=corpus, unit=" texts", disable=None) as bar:
 
         def advance(done: int, total: int) -> None:
             bar.total = total

@@ -46,9 +46,7 @@ from echox.text.segmenter import PhraseSegmenter, PhraseSettings, Segmenter, Tri
 from echox.units.spelled import SpelledUnits
 from echox.units.tokenizer import UnitTokenizer
 
-SETTLED = frozenset(
-    {"dialect", "segment_prefix", "system", "hears"}
-)  # settings of the text model that are read when it is loaded
+SETTLED = frozenset({"dialect", "segment_prefix", "system", "hears"})  # of `S2TConfig`, read when a model is loaded
 
 
 @dataclass

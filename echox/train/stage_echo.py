@@ -244,25 +244,30 @@ class EchoBatches:
         return EchoBatch(batch, embeddings, goals, speech, again, [(row, *pair.span) for row, pair in found])
 
 
-def build(recipe: Recipe) -> Stage:
-    """Return the stage; encoder states are read once into memory."""
-    torch.manual_seed(recipe.seed)
+def check_settings(recipe: Recipe) -> None:
+    """Raise ConfigError for settings that would train nothing, or that do not go together."""
+    weights = recipe.weights
     if recipe.echo_moves_llm and not recipe.train_lora:
         raise ConfigError("echo_moves_llm moves the low-rank adapters of the LLM: set train_lora too.")
     if recipe.train_lora and recipe.train.parallel == "shard":
         raise ConfigError(
             "train_lora lets the LLM answer between the steps, which a cut one cannot: set parallel: replicate."
         )
-    weights = recipe.weights
     if recipe.train_lora and not recipe.echo_moves_llm and weights.s2t_rule == "sum" and not weights.s2t:
         raise ConfigError("train_lora trains nothing where weights.s2t is 0: raise it, or set echo_moves_llm.")
+    if recipe.keep_decoder and not (recipe.states and recipe.letters):
+        raise ConfigError("keep_decoder trains what states pass, around T2C as it is: leave states and letters true.")
+
+
+def build(recipe: Recipe) -> Stage:
+    """Return the stage; encoder states are read once into memory."""
+    torch.manual_seed(recipe.seed)
+    check_settings(recipe)
     place = Place(dtype=getattr(torch, recipe.llm_dtype), packed=recipe.text == "free" and not recipe.train_lora)
     tokenizer, llm = load_tokenizer(recipe.llm), load_llm(recipe.llm, place)
     s2t, t2c = SpeechToText.load(recipe.s2t, llm), TextToCodec.load(recipe.t2c).eval().requires_grad_(False)
     if not s2t.config.hears and (recipe.data.corpora or recipe.train_lora):
         raise ConfigError(f"{recipe.s2t} has no adapter: give `typed` alone, without corpora or train_lora.")
-    if recipe.keep_decoder and not (recipe.states and recipe.letters):
-        raise ConfigError("keep_decoder trains what states pass, around T2C as it is: leave states and letters true.")
     settings = LoraSettings(**(s2t.config.lora or {}))
     if recipe.train_lora:
         attach_lora(llm, settings)
@@ -286,7 +291,7 @@ def build(recipe: Recipe) -> Stage:
     if recipe.train_lora:
         model = EchoPass(echo, AnswerPass(s2t, AlignPass(s2t, recipe.negatives) if recipe.ctc_weight else None))
         trains += trained_names(model, hearing=True, prefix="s2t.model.")
-    objective = EchoObjective(weights)
+    objective = EchoObjective(recipe.weights)
 
     held_out = data.held_out[: recipe.measured]
     measured = some_at_a_time(held_out, [batches.cost(row) for row in held_out], recipe.data.max_cost)
@@ -303,7 +308,7 @@ def build(recipe: Recipe) -> Stage:
         if recipe.train_lora:
             save_trained(s2t, llm, settings, recipe.llm, folder / "s2t")
 
-    loss = EchoObjective(weights, S2TObjective(recipe.ctc_weight) if recipe.train_lora else None)
+    loss = EchoObjective(recipe.weights, S2TObjective(recipe.ctc_weight) if recipe.train_lora else None)
     player = Player("echo", loss, trains, recipe.train.optim)
     return Stage(model, [player], batches, save, evaluate, recipe.train.save_every, (s2t, t2c))
 

@@ -111,8 +111,8 @@ class UnitTokenizer:
 
     def text(self, token_ids: Iterable[int]) -> str:
         """Return tokens in print: words as joined ids, `12_407_33`, apart by blanks; specials by name."""
-        names = [SPECIAL_TOKENS[t] if 0 <= t < len(SPECIAL_TOKENS) else "_".join(map(str, self.word(t))) for t in token_ids]
-        return " ".join(names)
+        special = dict(enumerate(SPECIAL_TOKENS))
+        return " ".join(special.get(t) or "_".join(map(str, self.word(t))) for t in token_ids)
 
     def save(self, folder: str | Path) -> None:
         """Write the four files into `folder`, each whole or not at all; raises OutputError."""
