@@ -1,6 +1,8 @@
-import json
+import asyncio
 import shutil
+from contextlib import asynccontextmanager
 from importlib.util import find_spec
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,12 @@ from typer.testing import CliRunner
 from echox.commands.eval import app
 from echox.errors import ConfigError, EndpointError, InputError
 from echox.eval.report.load_plot import draw_load
+from echox.eval.report.summary import tables_of
+from echox.eval.results import read_results
+from echox.eval.scorers.playback import Chunk
+from echox.eval.tasks import load as load_module
 from echox.eval.tasks.load import Load, Server, read_recordings, run_load
-from echox.realtime import event_of
+from echox.realtime import RATE, event_of
 from echox.serve.settings import Limits
 
 
@@ -36,11 +42,13 @@ def test_many_voices_are_all_answered(start, tmp_path, options):
     server = start(keys=("k",))
     found = talk(server, tmp_path, "--answers", "6", *options)
     assert found.exit_code == 0, found.output
-    answers = [json.loads(line) for line in (tmp_path / "load.jsonl").read_text().splitlines()]
+    settings, answers = read_results(tmp_path / "load.jsonl")
     assert len(answers) == 6 and not any(one["error"] for one in answers)
     assert {one["text"] for one in answers} == {"You asked about 2.4 seconds."}
     assert all(one["audio_seconds"] == 1.0 and 0 < one["first_audio"] < one["total"] for one in answers)
+    assert all(one["ended"] >= one["first_audio"] + one["audio_seconds"] - 1e-6 for one in answers)
     table = (tmp_path / "load.md").read_text()
+    assert [shown.markdown() for shown in tables_of(settings, answers)] == [table]  # as `echox eval report` shows it
     assert "first audio p95" in table and "| 6 |" in table and server.settled()
     assert ("said in real time" in table) == ("--live" in options)
     assert (tmp_path / "load.svg").read_text().startswith("<svg") or not find_spec("matplotlib")
@@ -61,7 +69,7 @@ def test_what_is_refused_is_counted_as_an_error(start, tmp_path):
     server, sounds = start(limits=Limits(sessions=1)), read_recordings([Path("examples")], 1)
     place = Server(f"{server.url}/v1", "fake", "k")
     tables = run_load(place, Load(3, 9), sounds, tmp_path, lambda: None)
-    errors = [json.loads(line)["error"] for line in (tmp_path / "load.jsonl").read_text().splitlines()]
+    errors = [one["error"] for one in read_results(tmp_path / "load.jsonl")[1]]
     assert any(errors) and not all(errors) and tables[0].rows[0][-2] == str(sum(map(bool, errors)))
     broken = Server(f"{start(Failing(after=0)).url}/v1", "fake")
     with pytest.raises(EndpointError, match="gave no answer"):
@@ -91,3 +99,24 @@ def test_a_server_is_named_by_its_host_or_by_its_v1(endpoint):
 def test_what_is_no_event_is_told_as_such(sent):
     with pytest.raises(EndpointError, match="no event: is it a realtime server"):
         event_of(sent)
+
+
+def test_a_talker_asks_again_when_playback_ends_and_not_before(monkeypatch):
+    """Sound from 1 s, dry from 2 to 2.5 s, all sent after 2.6 s: heard out at 3.5 s, 0.9 s later."""
+    waited = []
+
+    async def sleep(seconds):
+        waited.append(seconds)
+
+    async def answer(socket, sound, live):
+        return load_module._met({"status": "completed"}, [Chunk(1.0, RATE), Chunk(2.5, RATE)], 2.6, "")
+
+    @asynccontextmanager
+    async def conversation(*given):
+        yield None
+
+    monkeypatch.setattr(load_module, "conversation", conversation)
+    monkeypatch.setattr(load_module, "_answer", answer)
+    monkeypatch.setattr(load_module.asyncio, "sleep", sleep)
+    asyncio.run(load_module._talker(Server("http://x", "m"), Load(1, 1), iter([1]), cycle([b""]), lambda one: None))
+    assert waited == [pytest.approx(0.9)]

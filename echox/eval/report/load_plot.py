@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from echox.data.manifest import read_jsonl
 from echox.eval.report.plots import COLOURS, new_figure, to_svg, write_figure
+from echox.eval.results import read_results
 
 MARKS = ((50, "-"), (95, "--"), (99, ":"))  # shares of answers that are marked, and how
 
 
 def write_load_figure(folder: Path, tell: Callable[[str], None]) -> None:
     """Write load.svg beside a folder's load.jsonl, or tell why there is none."""
-    answers = read_jsonl(folder / "load.jsonl")
+    _, answers = read_results(folder / "load.jsonl")
     write_figure(folder / "load.svg", lambda: draw_load(answers), tell)
 
 

@@ -40,7 +40,8 @@ def draw_accuracy(runs: Sequence[Run]) -> str:
         found = [stats.mean([item["score"] for item in own[arm]]) for arm in arms if arm in own]
         values, low, high = 100 * np.array([(one.value, one.low, one.high) for one in found]).reshape(-1, 3).T
         colour, label = COLOURS[place % len(COLOURS)], str(settings.get("model"))
-        axes.bar(at, values, width * 0.9, yerr=[values - low, high - values], color=colour, capsize=3, label=label)
+        errors = np.maximum([values - low, high - values], 0)  # equal fractions differ by rounding
+        axes.bar(at, values, width * 0.9, yerr=errors, color=colour, capsize=3, label=label)
     axes.set_xticks(range(len(arms)), arms)
     axes.set_ylabel(f"accuracy %, {runs[0][0].get('scorer', '')}")
     if len(runs) > 1:
@@ -68,20 +69,22 @@ def draw_gaps(runs: Sequence[Run]) -> str:
     figure, [[axes]] = new_figure(6.0, 2.6)
     drawn = False
     for place, (settings, items) in enumerate(runs):
+        label: str | None = str(settings.get("model"))
         for row, (first, second) in enumerate(names):
             scores, others = pair(items, first, second)
             if not len(scores):
                 continue
             found = stats.difference(scores, others)
             at, colour = row + (place - (len(runs) - 1) / 2) * 0.2, COLOURS[place % len(COLOURS)]
-            label = None if drawn and len(runs) == 1 else str(settings.get("model"))
             axes.plot([100 * found.low, 100 * found.high], [at, at], color=colour, linewidth=2)
             axes.plot([100 * found.value], [at], "o", color=colour, label=label)
-            drawn = True
+            drawn, label = True, None  # each run is named once
     axes.axvline(0, color="#888", linewidth=0.8)
     axes.set_yticks(range(len(names)), [f"{first} - {second}" for first, second in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlabel("points")
+    if len(runs) > 1:
+        axes.legend(fontsize=7)
     return to_svg(figure) if drawn else ""
 
 

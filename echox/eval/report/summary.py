@@ -13,6 +13,7 @@ from echox.eval.tasks.hearing import hearing_tables
 from echox.eval.tasks.joins import joins_tables
 from echox.eval.tasks.ladder import ladder_tables
 from echox.eval.tasks.latency import latency_tables
+from echox.eval.tasks.load import load_tables
 from echox.eval.tasks.qa_tables import qa_tables
 from echox.eval.tasks.speech import speech_tables
 from echox.eval.tasks.three_tasks import tasks_tables
@@ -25,6 +26,7 @@ TABLES: dict[str, Callable[[dict[str, Any], Items], list[Table]]] = {
     "speech": speech_tables,
     "joins": joins_tables,
     "latency": latency_tables,
+    "load": load_tables,
     "ladder": ladder_tables,
     "gap": gap_tables,
     "translation": translation_tables,

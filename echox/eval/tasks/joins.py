@@ -107,16 +107,22 @@ def joins_tables(settings: dict[str, Any], items: Items) -> list[Table]:
     """Return what happens at joins and elsewhere, and how many joins lie beyond the 99th percentile of elsewhere."""
     rows = []
     for name in MEASURES:
-        at, other = (np.concatenate([[], *(item[key].get(name, []) for item in items)]) for key in ("at", "elsewhere"))
+        own = [np.array(item["at"].get(name, [])) for item in items]
+        at, other = (
+            np.concatenate([[], *own]),
+            np.concatenate([[], *(item["elsewhere"].get(name, []) for item in items)]),
+        )
         if len(at) and len(other):
             limit = float(np.percentile(other, BEYOND))
             medians = [f"{np.median(values):.2f}" for values in (at, other)]
-            rows.append((name, str(len(at)), *medians, f"{limit:.2f}", percent(stats.mean((at > limit).astype(float)))))
+            beyond = stats.ratio([float((each > limit).sum()) for each in own], [len(each) for each in own])
+            rows.append((name, str(len(at)), *medians, f"{limit:.2f}", percent(beyond)))
     note = (
         f"{settings['model']}; {len(items)} streamed answers, {failures(items)} failed; joins: where two pieces meet. "
     )
     note += (
-        "Beyond: by chance 1 %. Step: largest step between samples over the 99th percentile of the 10 ms on both sides."
+        "Beyond: by chance 1 %, answers resampled. Step: largest step between samples over the 99th percentile of the "
     )
+    note += "10 ms on both sides."
     head = ("measure", "joins", "median at joins", "median elsewhere", "99 % elsewhere", "joins beyond %")
     return [Table("Joins", head, tuple(rows), note)] if rows else []

@@ -13,16 +13,16 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from echox.audio import load_audio, to_pcm16
+from echox.data.manifest import write_jsonl
 from echox.errors import ConfigError, EndpointError
 from echox.eval.scorers.playback import Chunk, play
-from echox.eval.tables import Table
+from echox.eval.stats import percentile
+from echox.eval.tables import Items, Table
 from echox.files import write_text
 from echox.prepare.filters import recordings_below
 from echox.realtime import RATE, address_of, conversation
@@ -30,7 +30,8 @@ from echox.realtime import RATE, address_of, conversation
 SPOKEN_BYTES = RATE // 5  # of a question said in real time, that are sent together: 0.1 s
 PATIENCE = 120.0  # seconds without an event after which an answer counts as lost
 SHARES = (50, 95, 99)
-NOTHING = {"first_audio": None, "total": 0.0, "audio_seconds": 0.0, "underruns": 0, "stalled": 0.0, "text": ""}
+NOTHING = {"first_audio": None, "underruns": 0, "text": ""}
+NOTHING |= dict.fromkeys(("total", "ended", "audio_seconds", "stalled"), 0.0)
 UNTIMED = {"turn_detection": None}  # this client ends turns
 
 
@@ -79,29 +80,30 @@ def run_load(
     started = time.perf_counter()
     answers = asyncio.run(_everybody(server, load, itertools.cycle(recordings), tell))
     seconds = time.perf_counter() - started
-    write_text(out / "load.jsonl", "".join(json.dumps(one) + "\n" for one in answers))
+    settings = {"task": "load", "model": server.model, "endpoint": server.endpoint, **asdict(load), "seconds": seconds}
+    items = [{"type": "item", "arm": "load", "id": str(number), **one} for number, one in enumerate(answers)]
+    write_jsonl(out / "load.jsonl", [{"type": "settings", **settings}, *items])
     if all(one["error"] for one in answers):
         raise EndpointError(f"{server.address} gave no answer: {answers[0]['error']}.")
-    tables = [load_table(answers, server, load, seconds)]
+    tables = load_tables(settings, items)
     write_text(out / "load.md", tables[0].markdown())
     return tables
 
 
-def load_table(answers: Sequence[dict[str, Any]], server: Server, load: Load, seconds: float) -> Table:
+def load_tables(settings: dict[str, Any], items: Items) -> list[Table]:
     """Return first audio, underruns and errors of a run's answers."""
-    good = [one for one in answers if not one["error"]]
-    first = np.array([one["first_audio"] for one in good if one["first_audio"] is not None])
-    spoken = sum(one["audio_seconds"] for one in good)
-    times = [f"{np.percentile(first, share):.3f}" if len(first) else "-" for share in SHARES]
-    who = f"one every {1 / load.rate:.3g} s" if load.rate else f"{load.talkers} at once"
+    good, seconds = [one for one in items if not one["error"]], settings["seconds"]
+    first = [one["first_audio"] for one in good if one["first_audio"] is not None]
+    times = [f"{percentile(first, share):.3f}" if first else "-" for share in SHARES]
     broken, stalled = sum(one["underruns"] > 0 for one in good), sum(one["stalled"] for one in good)
-    counts = (str(broken), f"{stalled:.2f}", str(len(answers) - len(good)), f"{spoken / seconds:.2f}")
-    row = (who, str(len(answers)), *times, *counts)
+    counts = (str(broken), f"{stalled:.2f}", str(len(items) - len(good)))
+    who = f"{settings['rate']:g} a second" if settings["rate"] else f"{settings['talkers']} at once"
+    row = (who, str(len(items)), *times, *counts, f"{sum(one['audio_seconds'] for one in good) / seconds:.2f}")
     head = ("talkers", "answers", *(f"first audio p{share}, s" for share in SHARES))
     head += ("answers with underruns", "stalled, s", "errors", "seconds of speech a second")
-    how = "said in real time" if load.live else "sent whole"
-    note = f"{server.model} at {server.endpoint}; from the commit of a question that was {how}; {seconds:.0f} s in all."
-    return Table("Load", head, (row,), note)
+    note = f"{settings['model']} at {settings['endpoint']}; from the commit of a question that was "
+    note += f"{'said in real time' if settings['live'] else 'sent whole'}; {seconds:.0f} s in all."
+    return [Table("Load", head, (row,), note)]
 
 
 async def _everybody(server: Server, load: Load, sounds: Any, tell: Callable[[], Any]) -> list[dict[str, Any]]:
@@ -140,7 +142,7 @@ async def _talker(server: Server, load: Load, left: Any, sounds: Any, note: Call
                 while asking:
                     one = await _answer(socket, next(sounds), load.live)
                     note(one)
-                    await asyncio.sleep(max(0.0, one["audio_seconds"] - one["total"]) + load.think_seconds)
+                    await asyncio.sleep(max(0.0, one["ended"] - one["total"]) + load.think_seconds)
                     asking = next(left, None) is not None
         except (OSError, EndpointError) as error:
             note(_failed(str(error)))
@@ -180,7 +182,7 @@ def _met(response: dict[str, Any], chunks: list[Chunk], total: float, text: str)
     if response["status"] == "failed":
         return _failed((details.get("error") or {}).get("message") or "failed")
     heard = play(chunks, RATE)
-    kept = ("first_audio", "audio_seconds", "underruns", "stalled") if heard else ()
+    kept = ("first_audio", "ended", "audio_seconds", "underruns", "stalled") if heard else ()
     return NOTHING | {name: getattr(heard, name) for name in kept} | {"total": total, "text": text, "error": None}
 
 

@@ -12,6 +12,7 @@ import soundfile
 from echox.audio import save_wav
 from echox.errors import InputError
 from echox.eval.report.page import embedded_audio, write_html
+from echox.eval.report.plots import draw_accuracy, draw_gaps
 from echox.eval.report.summary import all_tables, side_by_side, tables_of
 from echox.eval.results import Results, read_all, read_beside
 from echox.eval.scorers.signals import DC_LIMIT
@@ -145,6 +146,15 @@ def test_runs_stand_side_by_side_with_paired_differences():
     assert minus.startswith("50.0 [") and minus.endswith("n=2")  # a and b, paired by id
     assert none == "-" and "do not compare" not in table.note and "NFD" in table.note
     assert "do not compare" in side_by_side([first, (SETTINGS | {"judge": "nose"}, other[1])]).note
+
+
+def test_equal_fractions_are_drawn_and_runs_are_named_in_a_legend():
+    runs = [
+        (SETTINGS | {"model": name}, [item(arm, str(n), 0.7) for arm in ("s2t", "t2t") for n in range(3)])
+        for name in "mn"
+    ]
+    assert draw_accuracy(runs).startswith("<svg")  # the mean of three times 0.7 is above 0.7
+    assert "legend_1" in draw_gaps(runs) and "legend_1" not in draw_gaps(runs[:1])
 
 
 def test_long_answers_are_embedded_without_loss(tmp_path):

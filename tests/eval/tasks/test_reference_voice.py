@@ -128,6 +128,14 @@ def test_joins_beyond_are_counted_over_answers():
     assert joins_tables({"model": "m"}, []) == []
 
 
+def test_the_interval_of_joins_beyond_is_over_answers():
+    """Ten clicks of one answer and none of another are two draws, not twenty."""
+    one, other = ({"step, times": [value] * 10} for value in (9.0, 0.0))
+    elsewhere = {"step, times": [float(n % 2) for n in range(100)]}
+    items = [{"at": at, "elsewhere": elsewhere, "error": ""} for at in (one, other)]
+    assert joins_tables({"model": "m"}, items)[0].rows[0][5] == "50.0 [0.0, 100.0]"
+
+
 def test_joins_are_those_of_the_streamed_pieces(tmp_path, results):
     (table,) = run_joins(FakeAssistant(), "fake", [results], 2, tmp_path)
     assert table.rows[0][1] == str(2 * 5)  # six words, so five joins, in each of two answers
