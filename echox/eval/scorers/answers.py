@@ -12,7 +12,7 @@ says nothing. The rules follow these public sources, each read before it was wri
     openaudiobench   OpenAudioBench (arXiv 2502.17239): an LLM's verdict [Correct] or [Incorrect]
 
 The prompts of the three LLM-judged rules are worded by us; pass the publisher's own file for numbers
-that go beside a published board, and quote the prompt's hash, which is part of the scorer's printed name.
+that go beside a published board, and quote the prompt's hash, which is part of the scorer's printed name, as is the model asked.
 """
 
 import hashlib
@@ -159,8 +159,8 @@ _JUDGED: dict[str, tuple[int, Callable[[Sequence[str]], float], float]] = {
 NAMES = (*PLAIN, *_JUDGED)
 
 
-def find_scorer(name: str, chat: Chat | None = None, prompt: str | None = None) -> Scorer:
-    """Return the scorer called `name`.
+def find_scorer(name: str, chat: Chat | None = None, prompt: str | None = None, asked: str = "a model") -> Scorer:
+    """Return the scorer called `name`; `asked` names the language model that `chat` asks.
 
     The LLM-judged ones need `chat(prompt, seed) -> reply`, which every vote asks with a seed of its own, and take another
     `prompt` with {question}, {answers}, {response}.
@@ -185,7 +185,7 @@ def find_scorer(name: str, chat: Chat | None = None, prompt: str | None = None) 
         return combine([chat(filled, seed) for seed in range(votes)])
 
     mark = hashlib.sha256(text.encode()).hexdigest()[:8]
-    return Scorer(f"{name} (prompt {mark})", score, "none (language model)", best)
+    return Scorer(f"{name} ({asked}, prompt {mark})", score, "none (language model)", best)
 
 
 def choose_scorers(names: str, endpoint: str, model: str, prompt: Path | None) -> list[Scorer]:
@@ -198,4 +198,4 @@ def choose_scorers(names: str, endpoint: str, model: str, prompt: Path | None) -
         raise ConfigError(f"--scorer is empty: give at least one of {', '.join(NAMES)}.")
     text = read_text(prompt, JSON_BYTES) if prompt else None
     chat = chat_function(endpoint, model) if endpoint else None
-    return [find_scorer(name, chat, text) for name in wanted]
+    return [find_scorer(name, chat, text, f"{model} at {endpoint}") for name in wanted]

@@ -181,7 +181,14 @@ def test_judged_scorers_ask_three_times_and_carry_their_prompts_mark():
     assert len(set(seeds)) == 3  # the same seed three times would be one vote
     assert "Paris | Lutetia" in asked[0] and "Capital?" in asked[0] and "{" not in asked[0]
     other = find_scorer("voicebench-qa", chat, "Q {question} R {response}")
-    assert scorer.name != other.name and scorer.name.startswith("voicebench-qa (prompt ")
+    assert scorer.name != other.name and scorer.name.startswith("voicebench-qa (a model, prompt ")
+
+
+def test_the_language_model_that_scores_is_part_of_the_name(monkeypatch):
+    monkeypatch.setattr(scorers, "chat_function", lambda endpoint, model: lambda prompt, seed: "Yes")
+    (scorer,) = choose_scorers("voicebench-qa", "http://host/v1", "big", None)
+    (other,) = choose_scorers("voicebench-qa", "http://host/v1", "small", None)
+    assert scorer.name.startswith("voicebench-qa (big at http://host/v1, prompt ") and other.name != scorer.name
 
 
 def test_scorers_that_cannot_work_are_refused_before_a_run():
