@@ -58,11 +58,10 @@ def export_items(results: Sequence[Path], form: str, arm: str, out: Path, name: 
     if form == "voicebench" and not dash:
         raise ConfigError(f"--name {name!r} must be DATA-SPLIT, such as sd-qa-usa.")
     settings, chosen = in_question_order(results, arm)
-    root = results[0].parent
     if form == "ultraeval":
-        return write_ultraeval(out / "ultraeval.jsonl", chosen, root, speech=arm in SPOKEN_ANSWER)
+        return write_ultraeval(out / "ultraeval.jsonl", chosen, speech=arm in SPOKEN_ANSWER)
     if form == "uro":
-        return write_uro(out, chosen, root)
+        return write_uro(out, chosen)
     model = str(settings["model"]).split(" ")[0].replace("/", "_")
     return write_voicebench(out, chosen, model, data, split)
 
@@ -83,10 +82,10 @@ def write_voicebench(folder: Path, items: Sequence[Mapping[str, Any]], model: st
     return path
 
 
-def write_ultraeval(path: Path, items: Sequence[Mapping[str, Any]], root: Path, speech: bool) -> Path:
+def write_ultraeval(path: Path, items: Sequence[Mapping[str, Any]], speech: bool) -> Path:
     """Write an UltraEval-Audio record for `--resume`: it then scores these answers and asks no model.
 
-    Relative audio paths start at an item's own `folder`, else at `root`. The items must be in the data set's order. With
+    Audio paths are relative to an item's `folder`. The items must be in the data set's order. With
     `speech` an answer is `{"audio", "text"}` for the task `s2s-aqa` (their own recogniser hears it); without, its text
     for `loose-aqa`.
     """
@@ -94,14 +93,14 @@ def write_ultraeval(path: Path, items: Sequence[Mapping[str, Any]], root: Path, 
     for number, item in enumerate(items):
         content = item["text"]
         if speech:
-            audio = str((_folder(item, root) / item["audio"]).resolve()) if item.get("audio") else ""
+            audio = str((Path(item["folder"]) / item["audio"]).resolve()) if item.get("audio") else ""
             content = json.dumps({"audio": audio, "text": item["text"]}, ensure_ascii=False)
         lines.append({"type": "inference", "id": number, "data": {"content": content}})
     write_jsonl(path, lines)
     return path
 
 
-def write_uro(folder: Path, items: Sequence[Mapping[str, Any]], root: Path) -> Path:
+def write_uro(folder: Path, items: Sequence[Mapping[str, Any]]) -> Path:
     """Write URO-Bench's output folder: pred_text, question_text, gt_text, asr_text and audio/0000.wav; return it."""
     columns: dict[str, Callable[[Mapping[str, Any]], str]] = {
         "pred_text": lambda item: item["text"],
@@ -113,9 +112,5 @@ def write_uro(folder: Path, items: Sequence[Mapping[str, Any]], root: Path) -> P
         write_jsonl(folder / f"{name}.jsonl", [{f"{n:04d}": value(item)} for n, item in enumerate(items)])
     for number, item in enumerate(items):
         if item.get("audio"):
-            copy_file(_folder(item, root) / item["audio"], folder / "audio" / f"{number:04d}.wav")
+            copy_file(Path(item["folder"]) / item["audio"], folder / "audio" / f"{number:04d}.wav")
     return folder
-
-
-def _folder(item: Mapping[str, Any], root: Path) -> Path:
-    return Path(item.get("folder", root))
