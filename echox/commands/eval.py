@@ -56,7 +56,7 @@ def qa(
     shard: shared.Shard = "0/1",
     batch: Annotated[int, typer.Option(help="Questions answered at once.")] = 8,
     seed: Annotated[int, typer.Option(help="Seed of every answer.")] = 0,
-    max_seconds: Annotated[float | None, typer.Option(help="Longest spoken answer.")] = None,
+    max_seconds: Annotated[float | None, typer.Option(help="Longest spoken answer; a server is not told.")] = None,
     device: Device = "auto",
     llm: Llm = None,
     system: Annotated[str, typer.Option(help="Instruction sent to an endpoint with every question.")] = "",
@@ -108,14 +108,14 @@ def spoken_set(
     """Choose questions by their typed answers and speak them in held-out voices, clean and spoilt."""
     from tqdm import tqdm
 
-    from echox.eval.questions import names_in
     from echox.eval.scorers.answers import find_scorer
     from echox.eval.tasks.spoken_set import KINDS, held_out_voice, make_set, read_typed
 
     found = read_typed(typed, find_scorer(scorer))
-    names = names_in(conditions)
     with tqdm(desc="spoken", unit=" questions") as bar:
-        chosen = make_set(out, found, (right, wrong), lambda: held_out_voice(kokoro), names, shard, seed, bar.update)
+        chosen = make_set(
+            out, found, (right, wrong), lambda: held_out_voice(kokoro), conditions, shard, seed, bar.update
+        )
     counts = {kind: sum(item.kind == kind for item in chosen) for kind in KINDS}
     pool = {kind: sum(item.kind == kind for item in found) for kind in KINDS}
     typer.echo(f"{out}  " + ", ".join(f"{counts[kind]} of {pool[kind]} {kind}" for kind in KINDS))
@@ -168,12 +168,11 @@ def asr(
 ) -> None:
     """Print a recogniser's word error rate on recordings whose words are known."""
     from echox.eval.judges import find_judge, load_judge
-    from echox.eval.questions import take
     from echox.eval.tasks.asr import read_references, run_asr
 
     items, source = read_references(questions, audio_dir, manifest)
     find_judge(judge)
-    _show(run_asr(take(items, limit, shard), load_judge(judge, device, judge_window), source, out))
+    _show(run_asr(items, load_judge(judge, device, judge_window), source, out, limit, shard))
 
 
 @app.command()
@@ -191,7 +190,6 @@ def translation(
     unit_encoder: Annotated[
         str, typer.Option(help="Encoder of the models' units, where they do not share a shipped voice: for unit BLEU.")
     ] = "",
-    networks: Annotated[str, typer.Option(help="dnsmos, distillmos.")] = "",
     tasks: Annotated[
         str, typer.Option(help="st, mt, asr, cascade, spaces: what models that write do, in place of a judge.")
     ] = "",
@@ -205,18 +203,21 @@ def translation(
     from echox.data.pairs import read_pairs
     from echox.eval.judges import FULL_WINDOW, load_judge
     from echox.eval.model_under_test import marks_of
-    from echox.eval.tasks.translation import TranslationOptions, load_arms, opinions_of, run_translation
+    from echox.eval.tasks.translation import TranslationOptions, load_arms, run_translation
 
-    found, scores = read_pairs(pairs, audio_dir)[:limit], opinions_of(networks)
+    found, models = read_pairs(pairs, audio_dir), model or []
+    how = {"weights": marks_of(models), "beams": beam or "own", "dtype": dtype or "own", "device": device}
+    options = TranslationOptions(out, pairs.name, how, limit)
     if tasks:
         from echox.eval.report.spaces import measure_tasks
 
-        _show(measure_tasks(found, model or [], tasks, (out, pairs.name, beam), (device, dtype), typer.echo))
+        _show(measure_tasks(found, models, tasks, options, (device, dtype, beam), typer.echo))
         return
-    hearer, weights = load_judge(judge, device, judge_window, language), marks_of(model or [])
-    options = TranslationOptions(out, hearer, pairs.name, scores, weights)
+    hearer = load_judge(judge, device, judge_window, language)
     hears = load_judge(cascade, device, FULL_WINDOW, source_language, translates=True) if cascade else None
-    _show(run_translation(found, load_arms(model or [], hears, device, dtype, beam, unit_encoder), options))
+    how |= {"unit_encoder": unit_encoder, "language": language}
+    how |= {"cascade": hears.name, "voice": marks_of(["mini"])} if hears else {}
+    _show(run_translation(found, load_arms(models, hears, device, dtype, beam, unit_encoder), hearer, options))
 
 
 @app.command()
@@ -236,12 +237,11 @@ def speech(
 ) -> None:
     """Print opinion scores, word errors and signal checks of spoken answers, beside a reference voice if there is one."""
     from echox.eval.model_under_test import ModelChoice, load_subject
-    from echox.eval.questions import names_in
     from echox.eval.tasks.joins import run_joins
     from echox.eval.tasks.speech import ReferenceVoice, run_speech
 
     beside = ReferenceVoice.load(reference, judge, judge_window) if reference else None
-    tables = run_speech(results, names_in(networks), voice, out, typer.echo, beside, limit)
+    tables = run_speech(results, networks, voice, out, typer.echo, beside, limit)
     if joins:
         subject, name = load_subject(ModelChoice(model, "", device, llm))
         tables += run_joins(subject, name, results, joins, out)
@@ -266,11 +266,11 @@ def ladder(
     from echox.eval.tasks.ladder import Ladder, read_texts, run_ladder
     from echox.eval.tasks.speech import ReferenceVoice
 
-    found = read_texts(texts, field, limit)
+    found = read_texts(texts, field)
     beside = ReferenceVoice.load(reference, judge, judge_window)
     subject, name = load_subject(ModelChoice(model, "", device, llm))
     ladder = Ladder.load(subject, beside.voice)
-    _show(run_ladder(found, ladder, beside, {"model": name, "questions": texts.name}, out))
+    _show(run_ladder(found, ladder, beside, {"model": name, "questions": texts.name}, out, limit))
 
 
 @app.command()
@@ -335,9 +335,6 @@ def load(
 @app.command()
 def gap(
     model: Model = "mini",
-    words: Annotated[
-        Path | None, typer.Option(help="TSV of anchor, sound, meaning, neither; ours if not given.")
-    ] = None,
     wavs: Annotated[
         Path | None, typer.Option(help="Folder of <word>.wav; the model says them itself if not given.")
     ] = None,
@@ -353,7 +350,7 @@ def gap(
     from echox.eval.report.plots import write_gap_figure
     from echox.eval.tasks.gap import read_sets, run_gap, spoken_pairs, voice_name, word_speaker
 
-    sets = read_sets(words)
+    sets = read_sets()
     pairs = spoken_pairs(questions, audio_dir, limit)
     speaker = word_speaker(wavs, sets)
     subject, name = load_subject(ModelChoice(model, "", device, llm))

@@ -124,7 +124,8 @@ class CTranslate2Judge:
         self._model, self._tokenizer = loaded.model, loaded.hf_tokenizer
         self._prompt = [*words.sot_sequence, words.no_timestamps]
         self._window, self._beam = window, beam
-        self.name = _printed(folder / "model.bin", f"ctranslate2 {kind}", beam, f", {window} s window")
+        how = f", {window} s window" + _language(language, translates)
+        self.name = _printed(folder / "model.bin", f"ctranslate2 {kind}", beam, how)
 
     def transcribe(self, waves: list[np.ndarray]) -> list[str]:
         """Return the words of each wave (float32 at 16 kHz); an empty or silent wave gives an empty string."""
@@ -160,7 +161,7 @@ class PipelineJudge:
             if config.get("vocab_size", 0) >= MULTILINGUAL:
                 self._options["generate_kwargs"] |= {"language": language, "task": "transcribe"}
         self._pipeline: Any = pipeline("automatic-speech-recognition", str(folder), tokenizer=words, device=device)
-        self.name = _printed(_weights(folder), "transformers float32", beam)
+        self.name = _printed(_weights(folder), "transformers float32", beam, _language(language))
 
     def transcribe(self, waves: list[np.ndarray]) -> list[str]:
         """Return the words of each wave (float32 at 16 kHz); an empty or silent wave gives an empty string."""
@@ -249,11 +250,16 @@ def _weights(folder: Path) -> Path:
     return next((folder / name for name in WEIGHTS if (folder / name).is_file()), folder / WEIGHTS[0])
 
 
-def _printed(weights: Path, engine: str, beam: int, window: str = "") -> str:
+def _language(language: str, translates: bool = False) -> str:
+    """Return what a judge's name says of its language: nothing where it writes English as English."""
+    return f", {language} to en" if translates else f", {language}" if language != "en" else ""
+
+
+def _printed(weights: Path, engine: str, beam: int, how: str) -> str:
     """Return a judge's name: its folder, how it decodes, and a mark that changes when its weights do."""
     folder = weights.parent.resolve()
     name = folder.parent.name if folder.name == "ct2" else folder.name
     if "snapshots" in folder.parts:
         name = folder.parent.parent.name.removeprefix("models--").replace("--", "/")
     search = "greedy" if beam == 1 else f"beam {beam}"
-    return f"{name} ({engine}, {search}{window}, sha256 {sha256_of(weights)[:8]})"
+    return f"{name} ({engine}, {search}{how}, sha256 {sha256_of(weights)[:8]})"

@@ -8,9 +8,9 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -87,6 +87,14 @@ def names_in(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
+def chosen(text: str, known: Iterable[str], option: str) -> list[str]:
+    """Return the names of a comma-separated list; ConfigError when there are none, or one that is not `known`."""
+    names, known = names_in(text), list(known)
+    if not names or set(names) - set(known):
+        raise ConfigError(f"{option} {text!r}: choose from {', '.join(known)}, separated by commas.")
+    return names
+
+
 def take(questions: Sequence[T], limit: int | None = None, shard: str = "0/1") -> list[T]:
     """Return the questions of a shard (config/shard.py) of the first `limit`; ConfigError for a wrong one of either."""
     index, count = shard_of(shard)
@@ -126,10 +134,15 @@ def write_questions(path: str | Path, questions: Sequence[Item]) -> None:
 def fingerprint(questions: Sequence[Item]) -> str:
     """Return 16 hexadecimal digits that change when any id, question, answer or recording does."""
 
+    @cache
     def mark(path: Path | None) -> str:
         return "" if path is None or not os.path.isfile(path) else sha256_of(path)
 
-    content = [[item.id, item.question, list(item.answers), mark(item.audio)] for item in questions]
+    return digest([[item.id, item.question, list(item.answers), mark(item.audio)] for item in questions])
+
+
+def digest(content: Any) -> str:
+    """Return 16 hexadecimal digits that change when what JSON writes of `content` does."""
     return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()[:16]
 
 

@@ -6,13 +6,16 @@ a setting changed, because two settings in one file cannot be told apart afterwa
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
+
+from rich.progress import track
 
 from echox.config.shard import shard_of
 from echox.data.manifest import read_jsonl
 from echox.errors import ConfigError, InputError, OutputError
+from echox.eval.questions import digest
 from echox.files import drop_partial_line, read_json
 
 FREE = frozenset({"arms", "limit", "shard", "started", "machine", "load_seconds"})
@@ -86,6 +89,27 @@ class Results:
 
     def __exit__(self, *error: object) -> None:
         self._file.close()
+
+
+def run_items(
+    path: Path,
+    settings: dict[str, Any],
+    mark: str,
+    arms: Mapping[str, Sequence[Any]],
+    size: int,
+    answer: Callable[[str, Sequence[Any]], Iterable[dict[str, Any]]],
+) -> Run:
+    """Return a run's settings and items, after `answer(arm, items)` has given records of what its file does not hold yet.
+
+    Items have an `id` and come `size` at a time; `mark` changes with what is asked, as `fingerprint` does, and is a setting.
+    """
+    with Results(path, settings | {"questions_mark": mark}) as results:
+        for arm, items in arms.items():
+            batches = results.batches(arm, items, size)
+            for some in track(batches, arm, disable=not batches):
+                for item, record in zip(some, answer(arm, some), strict=True):
+                    results.append({"arm": arm, "id": item.id} | record)
+        return results.settings, results.rows
 
 
 def results_path(out: Path, shard: str, stem: str = "results") -> Path:
@@ -182,6 +206,20 @@ def _refuse_changes(path: Path, earlier: dict[str, Any], now: dict[str, Any]) ->
 def title_of(settings: dict[str, Any]) -> str:
     """Return what a run is called: its model, or its task where it has none."""
     return str(settings.get("model") or settings.get("task") or "run")
+
+
+def titles_of(runs: Sequence[Run]) -> list[str]:
+    """Return what each run is called, no two of one task alike: with its questions where models are the same, else its place."""
+    titles = [title_of(settings) for settings, _ in runs]
+    for more in ([settings.get("questions", "?") for settings, _ in runs], range(1, len(runs) + 1)):
+        keys = [(settings.get("task", "qa"), title) for (settings, _), title in zip(runs, titles, strict=True)]
+        titles = [f"{key[1]}, {one}" if keys.count(key) > 1 else key[1] for key, one in zip(keys, more, strict=True)]
+    return titles
+
+
+def runs_mark(runs: Sequence[Run]) -> str:
+    """Return 16 hexadecimal digits that change with the settings and the folders of runs, whose items may still grow."""
+    return digest([{name: value for name, value in settings.items() if name not in FREE} for settings, _ in runs])
 
 
 def qa_runs(runs: Sequence[Run]) -> list[Run]:

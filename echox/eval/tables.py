@@ -4,7 +4,7 @@ Every note names the scorer, normaliser and judge. Knows nothing about models or
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,9 +75,27 @@ def failures(items: Items) -> int:
     return sum(bool(item["error"]) for item in items)
 
 
+def arm_table(
+    title: str,
+    arms: Mapping[str, Items],
+    cells: Callable[[Items], Mapping[str, str]],
+    note: str = "",
+    first: str = "arm",
+) -> Table:
+    """Return a table of a row an arm: its name under `first`, how many items it has, and the cells of them by column."""
+    found = {arm: {"n": str(len(own)), **cells(own)} for arm, own in arms.items()}
+    head = tuple(next(iter(found.values()), {}))
+    return Table(title, (first, *head), tuple((arm, *own.values()) for arm, own in found.items()), note)
+
+
 def pooled_rate(items: Items, edits: str, lengths: str) -> str:
     """Return all edits over all lengths of the items as percent, with its interval."""
     return percent(stats.ratio([item[edits] for item in items], [item[lengths] for item in items]))
+
+
+def error_rates(items: Items) -> dict[str, str]:
+    """Return the pooled word and character error rates of items by column."""
+    return {f"{what[0].upper()}ER %": pooled_rate(items, f"{what}_edits", f"{what}s") for what in ("word", "character")}
 
 
 def rates_between(both: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> Interval:

@@ -161,6 +161,13 @@ def test_mistakes_are_told_before_a_model_is_loaded(folder, monkeypatch):
 def test_asr_latency_and_export(folder):
     here = ("--questions", folder / "q.tsv", "--audio-dir", folder, "--out", folder / "out")
     assert "| ears (fake) | q.tsv | 2 |" in call(folder, "asr", *here, "--judge", folder / "ears")
+    for shard in ("0/2", "1/2"):
+        call(folder, "asr", *here, "--judge", folder / "ears", "--shard", shard)
+    joined = call(folder, "report", *sorted((folder / "out").glob("asr.*of2.jsonl")), "-o", folder / "r.html")
+    assert "| ears (fake) | q.tsv | 2 |" in joined
+    (folder / "q.tsv").write_text((folder / "q.tsv").read_text().replace("number 1", "number one"))
+    with pytest.raises(ConfigError, match="questions_mark was"):  # another file of the same name
+        call(folder, "asr", *here, "--judge", folder / "ears")
     shown = call(folder, "latency", *here, "--model", "fake")
     assert "first audio, s" in shown and "answers with underruns" in shown
     qa(folder, "--arms", "s2s", "--judge", folder / "ears")

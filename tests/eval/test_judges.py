@@ -127,6 +127,9 @@ def test_a_ctc_folder_is_heard_through_its_pipeline(tmp_path):
     judge._pipeline = whole
     assert judge.transcribe([np.zeros(RATE), np.sin(np.arange(RATE, dtype=np.float32))]) == ["", "A"]
     assert judge.name.startswith("ctc (transformers float32, greedy, sha256 ")
+    assert load_judge(str(tmp_path / "ctc"), language="es").name.startswith(
+        "ctc (transformers float32, greedy, es, sha256 "
+    )
     with pytest.raises(ConfigError, match="greedily"):
         load_judge(str(tmp_path / "ctc"), beam=2)
 

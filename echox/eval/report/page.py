@@ -14,7 +14,7 @@ from typing import Any
 from echox.errors import MissingDependency
 from echox.eval.report.plots import draw_gap, draw_runs
 from echox.eval.report.summary import all_tables, side_by_side, tables_of
-from echox.eval.results import Run, qa_runs, read_beside, title_of
+from echox.eval.results import Run, qa_runs, read_beside, titles_of
 from echox.eval.tables import Table, arms_of
 from echox.eval.tasks.qa_tables import worst_first
 from echox.files import write_text
@@ -46,14 +46,14 @@ def write_report(paths: Sequence[Path], out: Path, tell: Callable[[str], None]) 
 
 def write_html(path: Path, runs: Sequence[Run], tell: Callable[[str], None]) -> None:
     """Write the report of `runs` (settings, items) atomically; raise OutputError when the place cannot be written."""
-    asked = qa_runs(runs)
-    parts = [f"<h1>{html.escape(', '.join(dict.fromkeys(title_of(settings) for settings, _ in runs)))}</h1>"]
+    asked, titles = qa_runs(runs), titles_of(runs)
+    parts = [f"<h1>{html.escape(', '.join(dict.fromkeys(titles)))}</h1>"]
     if len(asked) > 1:
         parts.append(table_html(side_by_side(runs)))
     if asked:
         parts.append(_plots(lambda: draw_runs(asked), tell))
-    for settings, items in runs:
-        parts.append(f"<h2>{html.escape(title_of(settings))}</h2>")
+    for title, (settings, items) in zip(titles, runs, strict=True):
+        parts.append(f"<h2>{html.escape(title)}</h2>")
         parts += [table_html(table) for table in tables_of(settings, items)]
         if settings.get("task") == "gap" and settings.get("views"):
             parts.append(_plots(lambda views=settings["views"]: [draw_gap(views)], tell))

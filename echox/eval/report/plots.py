@@ -9,7 +9,7 @@ import numpy as np
 
 from echox.errors import MissingDependency, require
 from echox.eval import stats
-from echox.eval.results import Run, read_results
+from echox.eval.results import Run, read_results, titles_of
 from echox.eval.scorers.likeness import COSINES, RELATIONS
 from echox.eval.tables import arms_of, by_arm, pair
 from echox.eval.tasks.gap import LENGTH_ONLY
@@ -34,14 +34,14 @@ def draw_accuracy(runs: Sequence[Run]) -> str:
     arms = list(arms_of([item for _, items in runs for item in items]))
     figure, [[axes]] = new_figure(max(5.0, 1.2 * len(arms) + 2), 3.4)
     width = 0.8 / len(runs)
-    for place, (settings, items) in enumerate(runs):
+    for place, (title, (_, items)) in enumerate(zip(titles_of(runs), runs, strict=True)):
         own = by_arm(items)
         at = [i + (place - (len(runs) - 1) / 2) * width for i, arm in enumerate(arms) if arm in own]
         found = [stats.mean([item["score"] for item in own[arm]]) for arm in arms if arm in own]
         values, low, high = 100 * np.array([(one.value, one.low, one.high) for one in found]).reshape(-1, 3).T
-        colour, label = COLOURS[place % len(COLOURS)], str(settings.get("model"))
+        colour = COLOURS[place % len(COLOURS)]
         errors = np.maximum([values - low, high - values], 0)  # equal fractions differ by rounding
-        axes.bar(at, values, width * 0.9, yerr=errors, color=colour, capsize=3, label=label)
+        axes.bar(at, values, width * 0.9, yerr=errors, color=colour, capsize=3, label=title)
     axes.set_xticks(range(len(arms)), arms)
     axes.set_ylabel(f"accuracy %, {runs[0][0].get('scorer', '')}")
     if len(runs) > 1:
@@ -68,8 +68,7 @@ def draw_gaps(runs: Sequence[Run]) -> str:
     names = (("s2t", "t2t"), ("s2s", "s2t"), ("s2s", "teacher"), ("s2s", "cascade"))
     figure, [[axes]] = new_figure(6.0, 2.6)
     drawn = False
-    for place, (settings, items) in enumerate(runs):
-        label: str | None = str(settings.get("model"))
+    for place, (label, (_, items)) in enumerate(zip(titles_of(runs), runs, strict=True)):
         for row, (first, second) in enumerate(names):
             scores, others = pair(items, first, second)
             if not len(scores):
@@ -78,7 +77,7 @@ def draw_gaps(runs: Sequence[Run]) -> str:
             at, colour = row + (place - (len(runs) - 1) / 2) * 0.2, COLOURS[place % len(COLOURS)]
             axes.plot([100 * found.low, 100 * found.high], [at, at], color=colour, linewidth=2)
             axes.plot([100 * found.value], [at], "o", color=colour, label=label)
-            drawn, label = True, None  # each run is named once
+            drawn, label = True, ""  # each run is named once
     axes.axvline(0, color="#888", linewidth=0.8)
     axes.set_yticks(range(len(names)), [f"{first} - {second}" for first, second in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
@@ -91,17 +90,15 @@ def draw_gaps(runs: Sequence[Run]) -> str:
 def draw_word_errors(runs: Sequence[Run]) -> str:
     """Return, by spoken arm, the share of answers whose word error rate is at most x."""
     figure, [[axes]] = new_figure(6.0, 3.0)
-    for place, (settings, items) in enumerate(runs):
+    for place, (title, (_, items)) in enumerate(zip(titles_of(runs), runs, strict=True)):
         for style, arm in zip(("-", "--", ":"), ("s2s", "teacher", "cascade"), strict=True):
             own = [item for item in items if item["arm"] == arm and item.get("words")]
             if not own:
                 continue
             rates = np.sort([100 * item["word_edits"] / item["words"] for item in own])
             share = 100 * np.arange(1, len(rates) + 1) / len(rates)
-            label = f"{settings.get('model')} {arm}"
-            axes.step(
-                np.clip(rates, 0, 100), share, style, where="post", color=COLOURS[place % len(COLOURS)], label=label
-            )
+            colour, label = COLOURS[place % len(COLOURS)], f"{title} {arm}"
+            axes.step(np.clip(rates, 0, 100), share, style, where="post", color=colour, label=label)
     axes.set_xlabel("word error rate of one answer against its own text, %")
     axes.set_ylabel("answers, %")
     axes.legend(fontsize=7)

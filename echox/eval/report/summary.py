@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from echox.eval import stats
-from echox.eval.results import Run, qa_runs, title_of
+from echox.eval.results import Run, qa_runs, titles_of
 from echox.eval.tables import Items, Table, arms_of, by_arm, percent, shared
 from echox.eval.tasks.asr import asr_tables
 from echox.eval.tasks.gap import gap_tables
@@ -16,8 +16,7 @@ from echox.eval.tasks.latency import latency_tables
 from echox.eval.tasks.load import load_tables
 from echox.eval.tasks.qa_tables import qa_tables
 from echox.eval.tasks.speech import speech_tables
-from echox.eval.tasks.three_tasks import tasks_tables
-from echox.eval.tasks.translation import translation_tables
+from echox.eval.tasks.translation import tasks_tables, translation_tables
 
 TABLES: dict[str, Callable[[dict[str, Any], Items], list[Table]]] = {
     "qa": qa_tables,
@@ -43,15 +42,15 @@ def tables_of(settings: dict[str, Any], items: Items) -> list[Table]:
 def all_tables(runs: Sequence[Run]) -> list[Table]:
     """Return the tables of several runs, titled by their models, after the one that sets them side by side."""
     found = [] if len(qa_runs(runs)) < 2 else [side_by_side(runs)]
-    for settings, items in runs:
-        found += [replace(one, title=f"{title_of(settings)}: {one.title}") for one in tables_of(settings, items)]
+    for title, run in zip(titles_of(runs), runs, strict=True):
+        found += [replace(one, title=f"{title}: {one.title}") for one in tables_of(*run)]
     return found
 
 
 def side_by_side(runs: Sequence[Run]) -> Table:
     """Return accuracy by arm and run, and each later run minus the first one over the questions that both have."""
     own = qa_runs(runs)
-    names = [f"{chr(ord('A') + place)}: {title_of(settings)}" for place, (settings, _) in enumerate(own)]
+    names = [f"{chr(ord('A') + place)}: {title}" for place, title in enumerate(titles_of(own))]
     rows = []
     for arm in arms_of([item for _, items in own for item in items]):
         answers = [by_arm(items).get(arm, []) for _, items in own]

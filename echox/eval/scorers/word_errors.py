@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from echox.errors import require
-from echox.text.normalize import whisper_english
+from echox.text.normalize import whisper_basic, whisper_english
 
 NORMALISER = "Whisper's English normaliser without its spelling table, jiwer"
 """The name that tables print."""
+BASIC = "whisper-basic, jiwer"
+"""The name of what other languages are normalised by."""
 
 
 @dataclass(frozen=True)
@@ -20,13 +22,13 @@ class Errors:
     character_edits: int
 
 
-def errors_between(reference: str, heard: str) -> Errors:
-    """Return word and character edits of `heard` against `reference`, both normalised (Whisper English).
+def errors_between(reference: str, heard: str, normaliser: str = NORMALISER) -> Errors:
+    """Return word and character edits of `heard` against `reference`, both normalised, for English or by whisper-basic.
 
     Nothing left of the reference gives 0 words, and every word heard is then an edit. Needs jiwer.
     """
     jiwer = require("jiwer", "eval")
-    normalise = whisper_english()
+    normalise = whisper_basic() if normaliser == BASIC else whisper_english()
     wanted, got = normalise(reference).strip(), normalise(heard).strip()
     if not wanted:
         return Errors(0, len(got.split()), 0, len(got))

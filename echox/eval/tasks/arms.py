@@ -25,7 +25,7 @@ from echox.errors import ConfigError, EndpointError
 from echox.eval.judges import Judge
 from echox.eval.model_under_test import NO_SOUND, SILENCE, Failure, Subject, ask_all, at_16k, say_all, sounds_of
 from echox.eval.probes import can_turn_off, untouched
-from echox.eval.questions import Item, load_question, names_in
+from echox.eval.questions import Item, chosen, load_question
 from echox.eval.results import Results
 from echox.eval.scorers.answers import Scorer
 from echox.eval.tables import FORM
@@ -70,10 +70,7 @@ def choose_arms(names: str, subject_can_turn_off: bool = True) -> tuple[str, ...
 
     Raises ConfigError for an unknown name.
     """
-    wanted = set(names_in(names))
-    unknown = wanted - set(ARMS)
-    if unknown or not wanted:
-        raise ConfigError(f"--arms {names!r}: choose from {', '.join(ARMS)}, separated by commas.")
+    wanted = set(chosen(names, ARMS, "--arms"))
     if "t2t" in wanted and subject_can_turn_off:
         wanted.add("t2t-off")
     return tuple(arm for arm in ARMS if arm in wanted)
@@ -86,14 +83,14 @@ def run_arms(run: QaRun, questions: Sequence[Item], arms: Sequence[str], results
     cheaper than waiting.
     """
     off = [arm for arm in arms if arm in ADAPTERS_OFF and (arm == "t2t-off" or can_turn_off(run.subject))]
-    for chosen in ([arm for arm in arms if arm not in off], off):
-        if all((arm, item.id) in results.done for arm in chosen for item in questions):
+    for some in ([arm for arm in arms if arm not in off], off):
+        if all((arm, item.id) in results.done for arm in some for item in questions):
             continue
-        one, start = replace(run, subject=untouched(run.subject)) if chosen is off else run, 0
+        one, start = replace(run, subject=untouched(run.subject)) if some is off else run, 0
         while start < len(questions):
             end = start + _batch_size(one)
             replies: dict[str, Any] = {}
-            for arm in chosen:
+            for arm in some:
                 for batch in results.batches(arm, questions[start:end], one.batch):
                     _run_batch(one, arm, batch, results, replies)
             start = end
@@ -221,8 +218,10 @@ def item_record(run: QaRun, arm: str, item: Item, answer: Any, transcript: str |
     record |= {"answers": list(item.answers), "heard": None, "text": text, "transcript": transcript}
     error = answer.reason if failed else ""
     scores, fault = _score(run.scorers, "" if failed else prediction, item)
-    record |= {"score": scores[run.scorers[0].name], "scores": scores, "error": error or fault}
-    record["text_score"] = 0.0 if failed else _score(run.scorers[:1], text, item)[0][run.scorers[0].name]
+    again = () if failed or text == prediction else run.scorers[:1]  # the own text, where something else was heard
+    own, own_fault = _score(again, text, item)
+    record |= {"score": scores[run.scorers[0].name], "scores": scores, "error": error or fault or own_fault}
+    record["text_score"] = own.get(run.scorers[0].name, record["score"])
     record["empty"] = not failed and not prediction.strip()
     record["finish"] = "error" if failed else str(getattr(answer, "finish", "stop"))
     record["cut"] = not failed and record["finish"] in CUT

@@ -5,23 +5,23 @@ writes down first: it must be neither the one beside nor one that labelled train
 a model invents. No answer is made: a model with an ear is asked for its hearing alone (`hear_all`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.progress import track
 
 from echox.errors import ConfigError, InputError
 from echox.eval import stats
 from echox.eval.judges import FULL_WINDOW, Judge, load_judge
 from echox.eval.model_under_test import RECORDED, Failure, ask_all, attempt, sounds_of
 from echox.eval.no_speech import KINDS, no_speech
-from echox.eval.questions import Item, fingerprint, load_question, take
-from echox.eval.results import Results, results_path
+from echox.eval.questions import Item, check_questions, fingerprint, load_question, take
+from echox.eval.results import results_path, run_items
 from echox.eval.scorers.word_errors import NORMALISER, errors_between
-from echox.eval.tables import Items, Table, by_arm, decimals, failures, percent
+from echox.eval.tables import Items, Table, arm_table, by_arm, decimals, failures, percent, pooled_rate
 from echox.eval.tasks.spoken_set import read_set
 from echox.files import JSON_BYTES, read_text
 from echox.generate.types import Question
@@ -66,7 +66,10 @@ def gather(
         one = read_set(spoken or Path(), condition)
         found[one.name] = one.questions
     for folder in clips:
-        found[folder.resolve().name] = read_clips(folder, only)
+        name = folder.resolve().name
+        if name in found:
+            raise ConfigError(f"clips are told apart by their folders' names, and two are called {name}: rename one.")
+        found[name] = read_clips(folder, only)
     if not found and not nothing:
         raise ConfigError("there is nothing to hear: give --set, --clips or --nothing.")
     for kind in KINDS if nothing else ():
@@ -77,7 +80,7 @@ def gather(
 def read_clips(folder: Path, only: Path | None = None) -> list[Item]:
     """Return the recordings below a folder in the order of their names, those listed in `only` where it is given.
 
-    Raises InputError when there are none.
+    A recording's id is its path below the folder without the ending. Raises InputError when there are none, or two of one id.
     """
     wanted = None if only is None else set(read_text(only, JSON_BYTES).split())
     paths = [path for path in recordings_below(folder) if wanted is None or path.stem in wanted]
@@ -86,7 +89,9 @@ def read_clips(folder: Path, only: Path | None = None) -> list[Item]:
         raise InputError(
             f"{folder} holds no recordings{listed} ({', '.join(SOUND_FILES)}): correct the folder or the list."
         )
-    return [Item(path.stem, UNKNOWN, ("-",), path) for path in paths]
+    found = [Item(path.relative_to(folder).with_suffix("").as_posix(), UNKNOWN, ("-",), path) for path in paths]
+    check_questions(found, folder, need_audio=True)
+    return found
 
 
 def hear_all(subject: Any, waves: Sequence[np.ndarray]) -> list[Any]:
@@ -118,38 +123,33 @@ def run_hearing(
     spoken = [item for arm, items in arms.items() if not arm.startswith(NOTHING) for item in items]
     settings: dict[str, Any] = {"task": "hearing", "model": name, "reference": recognisers.reference.name}
     settings |= {"labels": recognisers.labeller.name if recognisers.labeller else "", "wer_normaliser": NORMALISER}
-    settings |= {"questions_mark": fingerprint(spoken), "arms": [arm.removeprefix(NOTHING) for arm in arms]}
-    settings |= {"shard": shard}
-    with Results(results_path(out, shard, "hearing"), settings) as results:
-        for arm, items in arms.items():
-            _hear_arm(subject, arm, take(items, limit, shard), recognisers, results)
-    if failed := failures(results.rows):
-        tell(f"{failed} recordings were not heard; {results.path} says why")
-    return hearing_tables(settings, results.rows)
+    settings |= {"arms": [arm.removeprefix(NOTHING) for arm in arms], "shard": shard}
+    asked = {arm: take(items, limit, shard) for arm, items in arms.items()}
+    path, hear = results_path(out, shard, "hearing"), partial(_hear, subject, recognisers)
+    found = run_items(path, settings, fingerprint(spoken), asked, BATCH, hear)
+    if failed := failures(found[1]):
+        tell(f"{failed} recordings were not heard; {path} says why")
+    return hearing_tables(*found)
 
 
-def _hear_arm(subject: Any, arm: str, items: Sequence[Item], recognisers: Recognisers, results: Results) -> None:
-    silent, batches = arm.startswith(NOTHING), results.batches(arm, items, BATCH)
-    for batch in track(batches, arm, disable=not batches):
-        loaded = [
-            no_speech(item.kind, int(item.id.rpartition("-")[2])) if silent else load_question(item) for item in batch
-        ]
-        waves = sounds_of(loaded)
-        whole = [index for index, wave in enumerate(loaded) if not isinstance(wave, Failure)]
-        heard = dict(zip(whole, hear_all(subject, [waves[index] for index in whole]) if whole else (), strict=True))
-        recognised = recognisers.reference.transcribe(waves)
-        texts = [item.question for item in batch]
-        if recognisers.labeller is not None and UNKNOWN in texts and not silent:
-            texts = recognisers.labeller.transcribe(waves)
-        for index, item in enumerate(batch):
-            results.append(_record(arm, item.id, texts[index], heard.get(index, loaded[index]), recognised[index]))
+def _hear(subject: Any, recognisers: Recognisers, arm: str, some: Sequence[Item]) -> Iterator[dict[str, Any]]:
+    silent, texts = arm.startswith(NOTHING), [item.question for item in some]
+    loaded = [no_speech(item.kind, int(item.id.rpartition("-")[2])) if silent else load_question(item) for item in some]
+    waves = sounds_of(loaded)
+    whole = [index for index, wave in enumerate(loaded) if not isinstance(wave, Failure)]
+    heard = dict(zip(whole, hear_all(subject, [waves[index] for index in whole]) if whole else (), strict=True))
+    recognised = recognisers.reference.transcribe(waves)
+    if recognisers.labeller is not None and UNKNOWN in texts and not silent:
+        texts = recognisers.labeller.transcribe(waves)
+    for index, text in enumerate(texts):
+        yield _record(text, heard.get(index, loaded[index]), recognised[index])
 
 
-def _record(arm: str, id: str, text: str, heard: Any, recognised: str) -> dict[str, Any]:
+def _record(text: str, heard: Any, recognised: str) -> dict[str, Any]:
     said = "" if isinstance(heard, Failure) else heard
     own, other = errors_between(text, said), errors_between(text, recognised)
     counts = [len(whisper_english()(words).split()) for words in (said, recognised)]
-    record = {"arm": arm, "id": id, "text": text, "heard": said, "recognised": recognised, "words": own.words}
+    record = {"text": text, "heard": said, "recognised": recognised, "words": own.words}
     record |= {"word_edits": own.word_edits, "recognised_edits": other.word_edits}
     record |= {"heard_words": counts[0], "recognised_words": counts[1]}
     return record | {"error": heard.reason if isinstance(heard, Failure) else ""}
@@ -161,27 +161,28 @@ def hearing_tables(settings: dict[str, Any], items: Items) -> list[Table]:
     note = f"{settings['model']} beside {settings['reference']}. "
     labels = f"Clips without transcripts: the words of {settings['labels']}. " if settings.get("labels") else ""
     how = f"{settings['wer_normaliser']}; pooled over utterances, what failed counts as deleted; 95 % paired bootstrap."
-    spoken = tuple(_errors(arm, own) for arm, own in arms.items() if not arm.startswith(NOTHING))
-    head = ("recordings", "n", "words", "model WER %", "recogniser WER %", "model / recogniser", "failed")
-    quiet = {arm.removeprefix(NOTHING): own for arm, own in arms.items() if arm.startswith(NOTHING)}
+    spoken = {arm: own for arm, own in arms.items() if not arm.startswith(NOTHING)}
+    quiet = {arm.removeprefix(NOTHING): own for arm, own in arms.items() if arm not in spoken}
     quiet |= {"all": [item for own in quiet.values() for item in own]} if len(quiet) > 1 else {}
-    heard = tuple((kind, str(len(own)), _share(own, "heard"), _share(own, "recognised")) for kind, own in quiet.items())
-    columns = ("sound", "n", "model hears words %", "recogniser hears words %")
+    seeded = f"{note}Sounds made from a seed; words after the same normaliser."
     tables = [
-        Table("Hearing", head, spoken, note + labels + how),
-        Table("Nothing said", columns, heard, f"{note}Sounds made from a seed; words after the same normaliser."),
+        arm_table("Hearing", spoken, _errors, note + labels + how, "recordings"),
+        arm_table("Nothing said", quiet, _invented, seeded, "sound"),
     ]
     return [table for table in tables if table.rows]
 
 
-def _errors(arm: str, items: Items) -> tuple[str, ...]:
-    words, own, other = (
-        np.array([item[name] for item in items], float) for name in ("words", "word_edits", "recognised_edits")
-    )
-    rates = (percent(stats.ratio(edits, words)) for edits in (own, other))
-    counts = (str(len(items)), str(int(words.sum())))
-    return (arm, *counts, *rates, decimals(stats.ratio(own, other)), str(failures(items)))
+def _errors(items: Items) -> dict[str, str]:
+    own, other = ([item[name] for item in items] for name in ("word_edits", "recognised_edits"))
+    return {
+        "words": str(sum(item["words"] for item in items)),
+        "model WER %": pooled_rate(items, "word_edits", "words"),
+        "recogniser WER %": pooled_rate(items, "recognised_edits", "words"),
+        "model / recogniser": decimals(stats.ratio(own, other)),
+        "failed": str(failures(items)),
+    }
 
 
-def _share(items: Items, name: str) -> str:
-    return percent(stats.mean([float(item[f"{name}_words"] > 0) for item in items]))
+def _invented(items: Items) -> dict[str, str]:
+    who = {"model": "heard_words", "recogniser": "recognised_words"}
+    return {f"{one} hears words %": percent(stats.mean([item[n] > 0 for item in items])) for one, n in who.items()}

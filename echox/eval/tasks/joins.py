@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.progress import track
 
 from echox.eval import stats
 from echox.eval.model_under_test import Failure, attempt
-from echox.eval.results import Results, qa_runs, read_all
+from echox.eval.questions import Item
+from echox.eval.results import qa_runs, read_all, run_items, runs_mark
 from echox.eval.tables import Items, Table, failures, percent
 
 MEASURES = ("step, times", "energy, dB", "pitch, st")
@@ -94,13 +94,14 @@ def run_joins(subject: Any, name: str, paths: Sequence[Path], count: int, out: P
 
     The first `count` questions of results files are put to the model once more, typed.
     """
-    asked = {item["id"]: item["question"] for _, items in qa_runs(read_all(paths)) for item in items}
-    settings = {"task": "joins", "model": name, "shard": "0/1"}
-    with Results(out / "joins.jsonl", settings) as results:
-        for id, question in track(list(asked.items())[:count], "joins"):
-            if ("joins", id) not in results.done:
-                results.append({"arm": "joins", "id": id, "question": question, **streamed(subject, question)})
-    return joins_tables(settings, results.rows)
+    runs, settings = qa_runs(read_all(paths)), {"task": "joins", "model": name, "shard": "0/1"}
+    asked = {item["id"]: Item(item["id"], item["question"], ()) for _, items in runs for item in items}
+
+    def answer(arm: str, some: Sequence[Item]) -> list[dict[str, Any]]:
+        return [{"question": item.question} | streamed(subject, item.question) for item in some]
+
+    first = {"joins": list(asked.values())[:count]}
+    return joins_tables(*run_items(out / "joins.jsonl", settings, runs_mark(runs), first, 1, answer))
 
 
 def joins_tables(settings: dict[str, Any], items: Items) -> list[Table]:

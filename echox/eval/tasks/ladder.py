@@ -15,16 +15,17 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from rich.progress import track
 
-from echox.data.manifest import read_jsonl
-from echox.errors import ConfigError, InputError
+from echox.data.manifest import read_fields
+from echox.errors import ConfigError
 from echox.eval.judges import Judge
 from echox.eval.model_under_test import Failure, at_16k, attempt, sounds_of
 from echox.eval.probes import parts_of
+from echox.eval.questions import Item, check_questions, fingerprint, take
 from echox.eval.results import Results
 from echox.eval.scorers.word_errors import NORMALISER, errors_between
 from echox.eval.tables import Items, Table, by_arm, decimals, pooled_rate, rates_between, shared
@@ -97,50 +98,42 @@ def _joined(waves: Sequence[np.ndarray], texts: Sequence[str], rate: int) -> np.
     return at_16k(np.concatenate([trimmed(wave, rate, text) for wave, text in zip(waves, texts, strict=True)]), rate)
 
 
-class Text(NamedTuple):
-    """What is said, and its id."""
-
-    id: str
-    text: str
-
-
-def read_texts(path: Path, field: str, limit: int | None) -> list[Text]:
-    """Return the texts of the first rows of a JSONL file; InputError names a row without them."""
-    found = []
-    for number, row in enumerate(read_jsonl(path)[:limit], start=1):
-        text = row.get(field)
-        if not row.get("id") or not isinstance(text, str) or not text.strip():
-            raise InputError(f"{path} line {number} has no `id` or no `{field}`: name the field of the text.")
-        found.append(Text(str(row["id"]), text))
-    if not found:
-        raise InputError(f"{path} holds no texts.")
+def read_texts(path: Path, field: str) -> list[Item]:
+    """Return the texts of a JSONL file as what is asked for; InputError names a row without them, or an id that is there twice."""
+    found = [Item(row["id"], row[field], ()) for row in read_fields(path, field)]
+    check_questions(found, path, need_audio=False)
     return found
 
 
 def run_ladder(
-    texts: Sequence[Text], ladder: Ladder, beside: ReferenceVoice, names: dict[str, str], out: Path
+    texts: Sequence[Item],
+    ladder: Ladder,
+    beside: ReferenceVoice,
+    names: dict[str, str],
+    out: Path,
+    limit: int | None = None,
 ) -> list[Table]:
-    """Return the word errors of every arm over texts, writing ladder.jsonl; `names` are those of model and texts."""
+    """Return the word errors of every arm over the first texts, writing ladder.jsonl; `names` are those of model and texts."""
     settings = {"task": "ladder", **names, "voice": beside.kind, "judge": beside.judge.name}
-    settings |= {"wer_normaliser": NORMALISER, "shard": "0/1"}
+    settings |= {"wer_normaliser": NORMALISER, "shard": "0/1", "questions_mark": fingerprint(texts)}
     with Results(out / "ladder.jsonl", settings) as results:
         last = list(ARMS)[-1]  # whoever has it has all of them
-        for some in track(results.batches(last, texts, BATCH), "ladder"):
-            waves = [attempt(partial(ladder.say, one.text)) for one in some]
+        for some in track(results.batches(last, take(texts, limit), BATCH), "ladder"):
+            waves = [attempt(partial(ladder.say, one.question)) for one in some]
             for arm in ARMS:
                 _hear(arm, some, waves, beside.judge, results)
     return ladder_tables(settings, results.rows)
 
 
-def _hear(arm: str, some: Sequence[Text], waves: Sequence[Any], judge: Judge, results: Results) -> None:
+def _hear(arm: str, some: Sequence[Item], waves: Sequence[Any], judge: Judge, results: Results) -> None:
     """Write down what is heard in one arm; a text that could not be said has no words in any arm."""
     sounds = [found if isinstance(found, Failure) else found[arm] for found in waves]
     for one, sound, words in zip(some, sounds, judge.transcribe(sounds_of(sounds)), strict=True):
-        record = {"arm": arm, "id": one.id, "text": one.text}
+        record = {"arm": arm, "id": one.id, "text": one.question}
         if isinstance(sound, Failure):
             results.append(record | {"words": 0, "word_edits": 0, "error": sound.reason})
         else:
-            results.append(record | {"transcript": words} | asdict(errors_between(one.text, words)) | {"error": ""})
+            results.append(record | {"transcript": words} | asdict(errors_between(one.question, words)) | {"error": ""})
 
 
 def ladder_tables(settings: dict[str, Any], items: Items) -> list[Table]:

@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from rich.progress import track
 
 from echox.audio import SAMPLE_RATE
 from echox.errors import ConfigError
 from echox.eval import stats
 from echox.eval.model_under_test import Failure, asked_as, attempt, timed_on
 from echox.eval.questions import Item, fingerprint, load_question
-from echox.eval.results import Results, title_of
+from echox.eval.results import run_items, title_of
 from echox.eval.scorers.playback import Chunk, play
 from echox.eval.tables import Items, Table
 from echox.files import write_text
@@ -53,16 +52,17 @@ def run_latency(
     subject = Live(subject) if options.get("live") else subject
     asked = [(item, load_question(item) if item.audio is not None else item.question) for item in questions]
     parts = _part_tables(subject, [q for _, q in asked[:warmup] if not isinstance(q, Failure)], options)
-    settings = {"task": "latency", "model": name, "questions_mark": fingerprint(questions), "shard": "0/1", **options}
-    settings |= timed_on(subject)
+    settings = {"task": "latency", "model": name, "shard": "0/1", **options, **timed_on(subject)}
     settings |= {"system": subject.system} if getattr(subject, "system", "") else {}
-    with Results(out / "latency.jsonl", settings) as results:
-        for item, question in track(asked, "latency"):
-            if ("latency", item.id) not in results.done:
-                results.append({"arm": "latency", "id": item.id, **_timed(subject, question, options)})
+    sounds = {item.id: question for item, question in asked}
+
+    def answer(arm: str, some: Sequence[Item]) -> list[dict[str, Any]]:
+        return [_timed(subject, sounds[item.id], options) for item in some]
+
+    found = run_items(out / "latency.jsonl", settings, fingerprint(questions), {"latency": questions}, 1, answer)
     load = getattr(subject, "load_seconds", None)
     memory = peak_memory() | ({"load_seconds": float(load)} if load else {})
-    tables = [*latency_tables(settings, results.rows, memory), *parts]
+    tables = [*latency_tables(*found, memory), *parts]
     write_text(out / "latency.md", "\n".join(each.markdown() for each in tables))
     return tables
 

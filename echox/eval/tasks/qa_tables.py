@@ -60,13 +60,13 @@ def accuracy_table(items: Items, note: str) -> Table:
     """Return accuracy by arm, over everything and by kind of question, with the shares that explain it."""
     rows = []
     for arm, own in arms_of(items).items():
-        parts = [("all", own)]
-        parts += [(kind, [item for item in own if kind_of(item) == kind]) for kind in kinds_of(items)]
-        for kind, part in parts:
-            if part:
-                rows.append(
-                    (arm, kind, str(len(part)), percent(stats.mean([item["score"] for item in part])), *_shares(part))
-                )
+        for kind in ("all", *kinds_of(items)):
+            part = [item for item in own if kind in ("all", kind_of(item))]
+            accuracy = percent(stats.mean([item["score"] for item in part]))
+            shares = [[float(item.get("text_score", item["score"])) for item in part]]
+            shares += [[bool(item.get(name)) for item in part] for name in ("empty", "cut", "error")]
+            cells = (f"{100 * np.mean(share):.1f}" for share in shares) if part else ()
+            rows += [(arm, kind, str(len(part)), accuracy, *cells)] if part else []
     head = ("arm", "questions", "n", "accuracy %", "own text %", "empty %", "cut %", "failed %")
     return Table("Accuracy", head, tuple(rows), note)
 
@@ -102,12 +102,6 @@ def worst_first(items: Items) -> list[dict[str, Any]]:
         return (-bool(item.get("error")), -bool(item.get("empty")), -lost, item["score"], -share)
 
     return sorted(items, key=badness)
-
-
-def _shares(items: Items) -> tuple[str, ...]:
-    shares = [[float(item.get("text_score", item["score"])) for item in items]]
-    shares += [[bool(item.get(name)) for item in items] for name in ("empty", "cut", "error")]
-    return tuple(f"{100 * np.mean(share):.1f}" for share in shares)
 
 
 def retention_table(settings: dict[str, Any], items: Items) -> Table:

@@ -9,21 +9,32 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import ValidationError
-from rich.progress import track
 
 from echox.audio import load_audio
 from echox.errors import ConfigError, InputError
 from echox.eval import stats
 from echox.eval.judges import Judge, load_judge
-from echox.eval.model_under_test import Failure, at_16k, attempt
-from echox.eval.results import Results, qa_runs, read_all, title_of
+from echox.eval.model_under_test import NO_SOUND, Failure, at_16k, attempt, sounds_of
+from echox.eval.questions import chosen
+from echox.eval.results import qa_runs, read_all, run_items, runs_mark, titles_of
 from echox.eval.scorers.opinions import Measure, distillmos, dnsmos, speaker_similarity
 from echox.eval.scorers.word_errors import NORMALISER
-from echox.eval.tables import Items, Table, arms_of, by_arm, decimals, failures, percent, rates_between, shared
+from echox.eval.tables import (
+    Items,
+    Table,
+    arm_table,
+    arms_of,
+    by_arm,
+    decimals,
+    failures,
+    percent,
+    rates_between,
+    shared,
+)
 from echox.eval.tasks.spoken_answers import errors_note, heard_answers, speech_table, spoken_record
 from echox.prepare.recipe import VoiceChoice
 from echox.prepare.voices import Voice, make_voice
@@ -54,42 +65,51 @@ class ReferenceVoice:
         return cls(kind, make_voice(choice), load_judge(judge, "cpu", window))
 
     def say(self, item: dict[str, Any], folder: Path) -> dict[str, Any]:
-        """Return the record of an answer's text in this voice, its sound saved below `folder`."""
+        """Return the record of an answer's text in this voice, its sound saved below `folder`; what fails is nothing said."""
         text, rate = item["text"], self.voice.sample_rate
-        wave = self.voice.speak(text, self.voice.styles[0], 1.0, 0) if text.strip() else np.zeros(0, np.float32)
-        transcript = self.judge.transcribe([at_16k(wave, rate)])[0]
-        record = {"id": item["id"], "text": text, "transcript": transcript, "error": "", "folder": str(folder)}
+        said = attempt(lambda: self.voice.speak(text, self.voice.styles[0], 1.0, 0)) if text.strip() else NO_SOUND
+        (wave,) = sounds_of([said])
+        record = {"id": item["id"], "text": text, "error": getattr(said, "reason", ""), "folder": str(folder)}
+        record |= {"transcript": self.judge.transcribe([at_16k(wave, rate)])[0]}
         return record | spoken_record(record, wave, rate, folder, self.kind)
+
+
+class Answer(NamedTuple):
+    """An answer of a qa run, to be measured."""
+
+    id: str
+    record: dict[str, Any]
 
 
 def run_speech(
     paths: Sequence[Path],
-    networks: Sequence[str],
+    wanted: str,
     voice: Path | None,
     out: Path,
     tell: Callable[[str], None],
     reference: ReferenceVoice | None = None,
     limit: int | None = None,
 ) -> list[Table]:
-    """Return the tables of spoken answers by run and arm of results files, writing speech.jsonl: opinion scores and
-    speaker similarity; word errors, rate, pauses, clipping and offsets.
+    """Return the tables of spoken answers by run and arm of results files, writing speech.jsonl: what the networks that are
+    `wanted` make of them; word errors, rate, pauses, clipping and offsets.
 
     With a `reference` voice also those of the same texts in that voice, and what is between them. `limit` takes the first
     answers of every arm.
 
     Raises ConfigError for an unknown network or similarity without a `voice`, InputError when no answer has audio.
     """
-    unknown = set(networks) - set(NETWORKS)
-    if unknown:
-        raise ConfigError(f"there is no measure {', '.join(sorted(unknown))}: choose from {', '.join(NETWORKS)}.")
+    networks = chosen(wanted, NETWORKS, "--networks") if wanted else []
     if "speaker_similarity" in networks and voice is None:
         raise ConfigError(
             "speaker similarity needs a recording of the voice that answers should have: give --voice FILE."
         )
     runs = qa_runs(read_all(paths))
-    heard = [(title_of(settings), by_arm(heard_answers(items))) for settings, items in runs]
-    spoken = [(model, item) for model, arms in heard for own in arms.values() for item in own[:limit]]
-    if not any(item.get("audio") for _, item in spoken):
+    arms = {
+        f"{title} {arm}": [Answer(item["id"], item) for item in own[:limit]]
+        for title, (_, items) in zip(titles_of(runs), runs, strict=True)
+        for arm, own in by_arm(heard_answers(items)).items()
+    }
+    if not any(one.record.get("audio") for own in arms.values() for one in own):
         raise InputError(f"{paths[0]} holds no spoken answers: run `echox eval qa` with the arm s2s first.")
     makers: dict[str, Callable[[], Measure]] = {"dnsmos": dnsmos, "distillmos": distillmos}
     if voice is not None:
@@ -103,18 +123,16 @@ def run_speech(
             given = reference.judge.name
             raise ConfigError(f"the answers were heard by {judges}, not by {given}: give that one as --judge.")
         settings |= {"reference": reference.kind}
-    with Results(out / "speech.jsonl", settings) as results:
-        for model, item in track(spoken, "speech"):
-            arm = f"{model} {item['arm']}"
-            if (arm, item["id"]) not in results.done:
-                results.append({"arm": arm, "id": item["id"], **_measured(item, measures)})
-            beside = f"{arm}{SAYS}{reference.kind}" if reference is not None else ""
-            if reference is not None and (beside, item["id"]) not in results.done:
-                said = reference.say(item, out)
-                results.append({"arm": beside, "id": item["id"], **_measured(said, measures)})
-    if failed := failures(results.rows):
-        tell(f"{failed} answers were not measured; {results.path} says why")
-    return speech_tables(settings, results.rows)
+        arms |= {f"{arm}{SAYS}{reference.kind}": own for arm, own in arms.items()}
+
+    def answer(arm: str, some: Sequence[Answer]) -> list[dict[str, Any]]:
+        said = [reference.say(one.record, out) if reference and SAYS in arm else one.record for one in some]
+        return [_measured(record, measures) for record in said]
+
+    found = run_items(out / "speech.jsonl", settings, runs_mark(runs), arms, 1, answer)
+    if failed := failures(found[1]):
+        tell(f"{failed} answers were not measured; {out / 'speech.jsonl'} says why")
+    return speech_tables(*found)
 
 
 def _measured(item: dict[str, Any], measures: Sequence[Measure]) -> dict[str, Any]:
@@ -144,15 +162,16 @@ def speech_tables(settings: dict[str, Any], items: Items) -> list[Table]:
 
 def opinions_table(items: Items, judge: str) -> Table:
     """Return the mean of every measure by arm, with its interval, over the answers that have it."""
-    names = list(dict.fromkeys(name for item in items for name in item["measures"]))
-    rows = []
-    for arm, answers in arms_of(items).items():
-        own = [item["measures"] for item in answers if item["measures"]]
-        means = (stats.mean([measures[name] for measures in own if name in measures]) for name in names)
-        rows.append((arm, str(len(own)), *map(decimals, means)))
+    names = dict.fromkeys(name for item in items for name in item["measures"])
+    measured = {arm: [item for item in own if item["measures"]] for arm, own in arms_of(items).items()}
     note = "Means over answers with sound, 95 % bootstrap; no transcript is used. DNSMOS hardly separates voices; "
     note += f"read it beside DistillMOS and WER. {judge}."
-    return Table("Speech quality", ("run and arm", "n", *names), tuple(rows), note)
+
+    def means(own: Items) -> dict[str, str]:
+        found = {name: [item["measures"][name] for item in own if name in item["measures"]] for name in names}
+        return {name: decimals(stats.mean(values)) for name, values in found.items()}
+
+    return arm_table("Speech quality", measured, means, note, "run and arm")
 
 
 def reference_table(items: Items) -> Table:

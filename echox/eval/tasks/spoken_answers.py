@@ -3,7 +3,7 @@
 Used for a model's answers, a teacher's, a cascade's, and for the same texts in a reference voice.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from echox.audio import save_wav
 from echox.eval.questions import safe_name
 from echox.eval.scorers.signals import DC_LIMIT, signal_checks
 from echox.eval.scorers.word_errors import all_deleted, errors_between
-from echox.eval.tables import Items, Table, arms_of, pooled_rate
+from echox.eval.tables import Items, Table, arm_table, arms_of, error_rates
 
 
 def spoken_record(item: dict[str, Any], audio: np.ndarray | None, rate: int, folder: Path, kind: str) -> dict[str, Any]:
@@ -37,16 +37,29 @@ def errors_note(settings: dict[str, Any]) -> str:
 
 def speech_table(items: Items, note: str) -> Table:
     """Return word and character error rates against the own text, rate, pauses, clipping and DC, by spoken arm."""
-    rows = []
-    for arm, own in arms_of(heard_answers(items)).items():
-        words, characters = (pooled_rate(own, f"{what}_edits", f"{what}s") for what in ("word", "character"))
-        seconds = sum(item.get("audio_seconds", 0.0) for item in own)
-        signals = [item["signal"] for item in own if item.get("signal")]
-        silent = f"{100 * (1 - len(signals) / len(own)):.1f}"
-        rows.append((arm, str(len(own)), f"{seconds:.0f}", words, characters, silent, *_signal_cells(signals)))
-    checks = ("words/s", "pauses s", "clipped %", "largest DC", f"DC over {DC_LIMIT:g} %")
-    head = ("arm", "n", "seconds", "WER %", "CER %", "no sound %", *checks)
-    return Table("Speech", head, tuple(rows), note)
+    return arm_table("Speech", arms_of(heard_answers(items)), _sound_cells, note)
+
+
+def _sound_cells(items: Items) -> dict[str, str]:
+    signals = [item["signal"] for item in items if item.get("signal")]
+    rate, pauses, clipped, offset = (
+        np.array([signal[name] for signal in signals])
+        for name in ("words_per_second", "pause_seconds", "clipped", "dc")
+    )
+    checks = {
+        "words/s": (rate.mean, ".2f"),
+        "pauses s": (pauses.mean, ".2f"),
+        "clipped %": (lambda: 100 * np.mean(clipped > 0), ".1f"),
+        "largest DC": (np.abs(offset).max, ".4f"),
+        f"DC over {DC_LIMIT:g} %": (lambda: 100 * np.mean(np.abs(offset) > DC_LIMIT), ".1f"),
+    }
+    silent = f"{100 * (1 - len(signals) / len(items)):.1f}"
+    found = {
+        "seconds": f"{sum(item.get('audio_seconds', 0.0) for item in items):.0f}",
+        **error_rates(items),
+        "no sound %": silent,
+    }
+    return found | {name: f"{value():{form}}" if signals else "-" for name, (value, form) in checks.items()}
 
 
 def heard_answers(items: Items) -> list[dict[str, Any]]:
@@ -62,18 +75,5 @@ def _with_words(item: dict[str, Any], texts: Mapping[str, str]) -> dict[str, Any
     """
     if "words" in item:
         return item
-    lost = all_deleted(item["text"] or (texts.get(item["id"], "") if item["arm"] == "s2s" else ""))
-    return item | asdict(lost)
-
-
-def _signal_cells(signals: Sequence[dict[str, float]]) -> tuple[str, ...]:
-    if not signals:
-        return ("-",) * 5
-    offsets = np.abs([signal["dc"] for signal in signals])
-    return (
-        f"{np.mean([signal['words_per_second'] for signal in signals]):.2f}",
-        f"{np.mean([signal['pause_seconds'] for signal in signals]):.2f}",
-        f"{100 * np.mean([signal['clipped'] > 0 for signal in signals]):.1f}",
-        f"{offsets.max():.4f}",
-        f"{100 * np.mean(offsets > DC_LIMIT):.1f}",
-    )
+    text = item["text"] or (texts.get(item["id"], "") if item["arm"] == "s2s" else "")
+    return item | {"text": text} | asdict(all_deleted(text))

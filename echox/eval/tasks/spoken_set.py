@@ -22,7 +22,7 @@ import numpy as np
 from echox.audio import PCM16_SCALE, SAMPLE_RATE, load_audio, save_wav
 from echox.data.manifest import read_jsonl
 from echox.errors import ConfigError, InputError
-from echox.eval.questions import Item, check_questions, read_questions, safe_name, take, write_questions
+from echox.eval.questions import Item, check_questions, chosen, read_questions, safe_name, take, write_questions
 from echox.eval.results import read_results
 from echox.eval.scorers.answers import Scorer
 from echox.eval.tasks.qa_tables import TYPED_ARMS
@@ -102,11 +102,11 @@ def choose(typed: Sequence[Item], right: int, wrong: int, seed: int = 0) -> list
 
     A longer choice begins with a shorter one, and a part of a larger pool keeps its choice.
     """
-    chosen = []
+    picked = []
     for kind, count in zip(KINDS, (right, wrong), strict=True):
         own = [item for item in typed if item.kind == kind]
-        chosen.append(sorted(own, key=lambda item: fraction("spoken-set", str(seed), item.id))[:count])
-    return [item for turn in zip_longest(*chosen) for item in turn if item is not None]
+        picked.append(sorted(own, key=lambda item: fraction("spoken-set", str(seed), item.id))[:count])
+    return [item for turn in zip_longest(*picked) for item in turn if item is not None]
 
 
 def make_set(
@@ -114,24 +114,22 @@ def make_set(
     typed: Sequence[Item],
     counts: tuple[int, int],
     voice: Callable[[], Any],
-    conditions: Sequence[str],
+    wanted: str,
     shard: str = "0/1",
     seed: int = 0,
     advance: Callable[[int], Any] = lambda count: None,
 ) -> list[Item]:
     """Speak what is missing of this shard; write questions.tsv once every recording is there. Returns the questions.
 
-    `voice` makes the voice that speaks. Raises ConfigError for an unknown condition, or when the folder was made by
-    other voices or with another seed.
+    `voice` makes the voice that speaks; the conditions `wanted` are comma-separated. Raises ConfigError for an unknown condition,
+    or when the folder was made by other voices or with another seed.
     """
-    unknown = set(conditions) - set(CONDITIONS)
-    if unknown or not conditions:
-        raise ConfigError(f"--conditions {','.join(conditions)!r}: choose from {', '.join(CONDITIONS)}.")
-    chosen = [_spoken_name(item) for item in choose(typed, *counts, seed)]
+    conditions = ["clean", *(name for name in chosen(wanted, CONDITIONS, "--conditions") if name != "clean")]
+    found = [_spoken_name(item) for item in choose(typed, *counts, seed)]
     pool = Counter(item.kind for item in typed)
     made = {"seed": seed, "voices": list(ASKING_VOICES), "pool": {kind: pool[kind] for kind in KINDS}}
     _write_settings(folder, made)
-    own, conditions = take(chosen, None, shard), ["clean", *(name for name in conditions if name != "clean")]
+    own = take(found, None, shard)
     if not all(_place(folder, "clean", item).is_file() for item in own):
         corpus = Corpus(texts="", role="user", split="heldout", field="question", seed=seed, voices=(HELD_OUT,))
         speaker = Speaker(corpus, lambda choice: voice(), SAMPLE_RATE)
@@ -146,9 +144,9 @@ def make_set(
             if not place.is_file():
                 clean = load_audio(_place(folder, "clean", item))
                 _save(place, perturb(clean, SPOILT[condition], (), generator(seed, condition, item.id))[0])
-    if all(_place(folder, condition, item).is_file() for condition in conditions for item in chosen):
-        write_questions(folder / "questions.tsv", chosen)
-    return chosen
+    if all(_place(folder, condition, item).is_file() for condition in conditions for item in found):
+        write_questions(folder / "questions.tsv", found)
+    return found
 
 
 def read_set(folder: Path, condition: str = "clean") -> SpokenSet:

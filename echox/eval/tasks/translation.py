@@ -4,13 +4,21 @@
     reference speech ───────────judge──► text        the ceiling: what the judge loses by itself
     recording ──recogniser that translates──► text ──voice──► speech      the cascade that a user would take instead
 
-An arm is a model, `reference` or `cascade`; all hear the same recordings, and each later model is compared with the first one by
-sacrebleu's paired bootstrap. Units are scored where an arm makes them and the references' units are known (unit_references.py).
+An arm is a model, `reference` or `cascade`; all hear the same recordings. Units are scored where an arm makes them and the
+references' units are known (unit_references.py). With `--tasks` models write instead, and no judge hears them:
+
+    st       recording ─► translation            asr      recording ─► words
+    mt       true transcript ─► translation      cascade  recording ─► words ─► translation, by the same model or by the first
+    spaces   mean encoder states of recordings and of their transcripts (report/spaces.py)
+
+Each later model is compared with the first by sacrebleu's paired bootstrap: the text specialist, where the harm to text translation
+is measured. A model that reads text only takes part in `mt`, and translates the words of the others in `cascade`.
 """
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +27,18 @@ import numpy as np
 from echox.assistant import SpeechAssistant
 from echox.audio import SAMPLE_RATE, load_audio, save_wav
 from echox.data.pairs import SpokenPair
-from echox.errors import ConfigError, require
-from echox.eval import stats
+from echox.errors import ConfigError, InputError, require
 from echox.eval.judges import Judge
-from echox.eval.model_under_test import NO_SOUND, RECORDED, at_16k
-from echox.eval.questions import names_in
-from echox.eval.results import Results
-from echox.eval.scorers.opinions import Measure, distillmos, dnsmos
+from echox.eval.model_under_test import NO_SOUND, RECORDED, Failure, at_16k, attempt
+from echox.eval.questions import Item, fingerprint, take
+from echox.eval.results import run_items
 from echox.eval.scorers.translation import bleu, bleu_interval, chrf, compare
-from echox.eval.scorers.word_errors import errors_between
-from echox.eval.tables import Items, Table, by_arm, decimals, failures, pooled_rate, shared
+from echox.eval.scorers.word_errors import BASIC, NORMALISER, errors_between
+from echox.eval.tables import Items, Table, arm_table, by_arm, failures, over_seeds, pooled_rate, shared
 from echox.eval.tasks.latency import peak_memory
 from echox.eval.tasks.unit_references import UnitsOf, units_of
+from echox.generate.joint import JointTranslator
+from echox.generate.translation import Wanted
 from echox.generate.types import Reply
 from echox.text.bleu import unit_bleu
 from echox.text.normalize import whisper_basic
@@ -42,6 +50,10 @@ MEANING = (
     "RTF: seconds of work a second of the source. Unit BLEU: against the reference speech as units of the model's own. "
     "Peak MiB: of the process so far, judge and all models included; measure a model alone for its own."
 )
+TASKS = ("st", "mt", "asr", "cascade", "spaces")
+WRITTEN, WRITTEN_BATCH = ("st", "mt", "cascade"), 16  # what BLEU scores
+Heard = Sequence[tuple[SpokenPair, np.ndarray]]
+"""Pairs and their recordings' waves."""
 LENGTHS = ((1, 5), (6, 9), (10, 10_000))  # words of a reference: rows of the table by length
 
 
@@ -55,13 +67,12 @@ class Arm:
 
 @dataclass(frozen=True)
 class TranslationOptions:
-    """Where results go, what the judge and the pairs are called, and what else is measured of the speech."""
+    """Where results go, what the pairs are called, what else results depend on, and how many pairs are wanted."""
 
     out: Path
-    judge: Judge
     source: str
-    opinions: tuple[Measure, ...] = ()
-    weights: str = ""  # the models' marks
+    how: dict[str, Any] = field(default_factory=dict)  # settings by name; `language` is the one that is spoken
+    limit: int | None = None
 
 
 def model_arm(translator: Any, beams: int | None, units_of: UnitsOf | None = None) -> Arm:
@@ -82,111 +93,88 @@ def cascade_arm(recogniser: Judge, assistant: Any) -> Arm:
     return Arm(translate)
 
 
+def load_models(models: Sequence[str], device: str, dtype: str | None) -> dict[str, SpeechTranslator]:
+    """Return the models by their folders' names; ConfigError for two of one name."""
+    names = [Path(name).name for name in models]
+    if len(set(names)) < len(names) or {CEILING, CASCADE} & set(names):
+        named = ", ".join(names)
+        raise ConfigError(f"models are told apart by their folders' names, and these are {named}: rename one.")
+    return {name: SpeechTranslator.load(model, device, dtype) for name, model in zip(names, models, strict=True)}
+
+
 def load_arms(
     models: Sequence[str], cascade: Judge | None, device: str, dtype: str | None, beams: int | None, encoder: str = ""
 ) -> dict[str, Arm]:
-    """Return an arm of every model, by its folder's name, and of the cascade; ConfigError for two of one name, or none at all.
+    """Return an arm of every model and of the cascade; ConfigError for none at all, or as in `load_models`.
 
     `encoder` is that of the models' units, where they do not bring it.
     """
-    names = [Path(name).name for name in models]
-    if len(set(names)) < len(names) or {CEILING, CASCADE} & set(names):
-        raise ConfigError(
-            f"models are told apart by their folders' names, and these are {', '.join(names)}: rename one."
-        )
-    if not names and cascade is None:
+    if not models and cascade is None:
         raise ConfigError("there is nothing to measure: give --model or --cascade.")
-    loaded = {name: SpeechTranslator.load(model, device, dtype) for name, model in zip(names, models, strict=True)}
-    arms = {name: model_arm(one, beams, units_of(one, encoder)) for name, one in loaded.items()}
+    loaded = load_models(models, device, dtype).items()
+    arms = {name: model_arm(one, beams, units_of(one, encoder)) for name, one in loaded}
     return arms if cascade is None else arms | {CASCADE: cascade_arm(cascade, SpeechAssistant.load("mini", device))}
 
 
-def opinions_of(networks: str) -> tuple[Measure, ...]:
-    """Return the opinion networks called, comma-separated, dnsmos and distillmos; ConfigError for another."""
-    known: dict[str, Callable[[], Measure]] = {"dnsmos": dnsmos, "distillmos": distillmos}
-    names = names_in(networks)
-    for name in names:
-        if name not in known:
-            raise ConfigError(f"network {name!r} is unknown: choose {' or '.join(known)}.")
-    return tuple(known[name]() for name in names)
+def pairs_mark(pairs: Sequence[SpokenPair]) -> str:
+    """Return 16 hexadecimal digits that change when any id, text or recording of pairs does."""
+    sides = [(pair, sound) for pair in pairs for sound in (pair.audio, pair.target_audio)]
+    return fingerprint([Item(pair.id, pair.source_text, (pair.target_text,), sound) for pair, sound in sides])
 
 
-def run_translation(pairs: Sequence[SpokenPair], arms: dict[str, Arm], options: TranslationOptions) -> list[Table]:
+def run_translation(
+    pairs: Sequence[SpokenPair], arms: dict[str, Arm], judge: Judge, options: TranslationOptions
+) -> list[Table]:
     """Return the tables of all arms over all pairs, writing translation.jsonl and the speech; a run that was stopped goes on."""
     require("sacrebleu", "eval")
-    if all(pair.target_audio is not None for pair in pairs):
+    wanted = take(pairs, options.limit)
+    if all(pair.target_audio is not None for pair in wanted):
         arms = {CEILING: _reference_of({pair.audio: pair for pair in pairs})} | arms
-    settings = {"task": "translation", "model": ", ".join(arms), "questions": options.source}
-    settings |= {"judge": options.judge.name, "weights": options.weights}
-    with Results(options.out / "translation.jsonl", settings) as results:
-        for name, arm in arms.items():
-            (options.out / "audio" / name).mkdir(parents=True, exist_ok=True)
-            for some in results.batches(name, pairs, BATCH):
-                _hear(some, name, arm, options, results)
-        return translation_tables(results.settings, results.rows)
+    settings = {"task": "translation", "model": ", ".join(arms), "questions": options.source, "judge": judge.name}
+    settings |= {"wer_normaliser": NORMALISER if options.how.get("language", "en") == "en" else BASIC, **options.how}
+    for name in arms:
+        (options.out / "audio" / name).mkdir(parents=True, exist_ok=True)
+
+    def answer(name: str, some: Sequence[SpokenPair]) -> Iterator[dict[str, Any]]:
+        made = [_said(pair, name, arms[name], options.out) for pair in some]
+        texts, memory = judge.transcribe([wave for wave, _ in made]), peak_memory()
+        for pair, (_, facts), text in zip(some, made, texts, strict=True):
+            record = {"reference": pair.target_text, "transcript": text, **facts, **memory}
+            yield record | asdict(errors_between(pair.target_text, text, settings["wer_normaliser"]))
+
+    path, asked = options.out / "translation.jsonl", dict.fromkeys(arms, wanted)
+    return translation_tables(*run_items(path, settings, pairs_mark(pairs), asked, BATCH, answer))
 
 
-def _hear(pairs: Sequence[SpokenPair], name: str, arm: Arm, options: TranslationOptions, results: Results) -> None:
-    """Translate some pairs and write down what the judge hears; a recording that fails counts as nothing said."""
-    made: list[tuple[np.ndarray, dict[str, Any]]] = []
-    for pair in pairs:
-        facts: dict[str, Any] = {"seconds": 0.0, "wall_seconds": 0.0, "units": [], "error": ""}
+def _said(pair: SpokenPair, name: str, arm: Arm, out: Path) -> tuple[np.ndarray, dict[str, Any]]:
+    """Return what is heard of a pair's translation, and its facts; a recording that fails counts as nothing said."""
+    facts: dict[str, Any] = {"seconds": 0.0, "wall_seconds": 0.0, "source_seconds": 0.0, "units": [], "error": ""}
+    heard = NO_SOUND
+    if arm.units_of is not None and pair.target_audio is not None:
+        target = attempt(partial(load_audio, pair.target_audio))
+        facts |= {} if isinstance(target, Failure) else {"reference_units": arm.units_of([target])[0]}
+    try:
         facts["source_seconds"] = len(load_audio(pair.audio)) / SAMPLE_RATE
-        heard = NO_SOUND
-        try:
-            said = arm.translate(pair.audio)
-            wave, rate = NO_SOUND if said.audio is None else said.audio, said.sample_rate
-            if name != CEILING and len(wave):
-                save_wav(options.out / "audio" / name / f"{pair.id}.wav", wave, rate)
-            facts |= {"seconds": len(wave) / rate, "wall_seconds": said.wall_seconds, "units": list(said.units)}
-            heard = at_16k(wave, rate)
-        except RECORDED as error:
-            facts["error"] = str(error)[:200]
-        made.append((heard, facts))
-    memory, wanted = peak_memory(), _reference_units(pairs, arm)
-    texts = options.judge.transcribe([wave for wave, _ in made])
-    for pair, (wave, facts), text, units in zip(pairs, made, texts, wanted, strict=True):
-        record = {"arm": name, "id": pair.id, "reference": pair.target_text, "transcript": text} | facts | memory
-        record |= {} if units is None else {"reference_units": units}
-        for score in options.opinions:
-            record |= score(wave) if len(wave) else {}
-        results.append(record | asdict(errors_between(pair.target_text, text)))
-
-
-def _reference_units(pairs: Sequence[SpokenPair], arm: Arm) -> list[list[int] | None]:
-    """Return the units of each pair's reference speech, where there is any and the arm can write them."""
-    if arm.units_of is None:
-        return [None] * len(pairs)
-    waves = [load_audio(pair.target_audio) for pair in pairs if pair.target_audio is not None]
-    found = iter(arm.units_of(waves) if waves else ())
-    return [None if pair.target_audio is None else next(found) for pair in pairs]
+        said = arm.translate(pair.audio)
+        wave, rate = NO_SOUND if said.audio is None else said.audio, said.sample_rate
+        if name != CEILING and len(wave):
+            save_wav(out / "audio" / name / f"{pair.id}.wav", wave, rate)
+        facts |= {"seconds": len(wave) / rate, "wall_seconds": said.wall_seconds, "units": list(said.units)}
+        heard = at_16k(wave, rate)
+    except RECORDED as error:
+        facts["error"] = str(error)[:200]
+    return heard, facts
 
 
 def translation_tables(settings: dict[str, Any], items: Items) -> list[Table]:
     """Return the scores by arm, by length, and the paired comparisons with the first model."""
-    arms, rows, notes = by_arm(items), [], ""
-    for arm, mine in arms.items():
-        heard, wanted = normalised(mine)
-        score, letters, (low, high) = bleu(heard, wanted), chrf(heard, wanted), bleu_interval(heard, wanted)
-        notes = f"{score.signature}; {letters.signature}"
-        scores = (f"{score.score:.1f} [{low:.1f}, {high:.1f}]", f"{letters.score:.1f}")
-        rows.append((arm, str(len(mine)), *scores, *_facts(mine)))
-    extra = [name for name in ("dnsmos", "distillmos") if any(name in item for item in items)]
-    head = ("arm", "n", "ASR-BLEU", "ASR-chrF", "WER %", "words/s", "RTF", "unit BLEU", "peak MiB", "failed")
-    judge = f"Judge {settings['judge']}; both sides normalised (whisper-basic); {notes}"
-    found = [Table("Translation", head, tuple(rows), f"{judge}. {MEANING}")]
-    if extra:
-        means = [
-            (arm, *(decimals(stats.mean([item[name] for item in mine if name in item])) for name in extra))
-            for arm, mine in arms.items()
-        ]
-        found.append(Table("Voice", ("arm", *extra), tuple(means)))
-    head = ("arm", *(f"{low} words and more" if high > 1000 else f"{low}-{high} words" for low, high in LENGTHS))
-    found.append(Table("By length", head, tuple(map(_by_length, arms.items())), judge))
-    models = [arm for arm in arms if arm not in (CEILING, CASCADE)]
-    if len(models) > 1:
-        found.append(_comparisons({arm: arms[arm] for arm in models}, judge))
-    return found
+    arms = by_arm(items)
+    named = "; ".join(score(*normalised(items)).signature for score in (bleu, chrf)) if items else ""
+    judge = f"Judge {settings['judge']}; BLEU and chrF: both sides normalised (whisper-basic); {named}"
+    note = f"{judge}; WER: {settings.get('wer_normaliser', NORMALISER)}. {MEANING}"
+    found = [arm_table("Translation", arms, _scores, note), arm_table("By length", arms, _by_length, judge)]
+    (first, *others) = [arm for arm in arms if arm not in (CEILING, CASCADE)] or [""]
+    return found + _against([(other, first) for other in others], arms, normalised, judge)
 
 
 def normalised(items: Items) -> tuple[list[str], list[str]]:
@@ -195,38 +183,56 @@ def normalised(items: Items) -> tuple[list[str], list[str]]:
     return [normalise(i["transcript"]).strip() for i in items], [normalise(i["reference"]).strip() for i in items]
 
 
-def _facts(items: Items) -> tuple[str, ...]:
-    spoken = sum(item["seconds"] for item in items)
+def _scores(items: Items) -> dict[str, str]:
+    """Return the cells of an arm: scores, word errors, pace, speed, its own units, memory, failures."""
+    low, high = bleu_interval(*normalised(items))
+    spoken, work, source = (sum(item[name] for item in items) for name in ("seconds", "wall_seconds", "source_seconds"))
     words = sum(len(item["transcript"].split()) for item in items)
-    work, source = (sum(item[name] for item in items) for name in ("wall_seconds", "source_seconds"))
-    pace = f"{words / spoken:.2f}" if spoken else "-"
     written = [item for item in items if "reference_units" in item]
     units = unit_bleu([i["units"] for i in written], [i["reference_units"] for i in written]) if written else None
-    memory = max((item.get("peak_cuda_mib", item.get("peak_rss_mib", 0.0)) for item in items), default=0.0)
-    speed = f"{work / source:.3f}" if work else "-"
-    made = ("-" if units is None else f"{units:.1f}", f"{memory:.0f}" if memory else "-")
-    return (pooled_rate(items, "word_edits", "words"), pace, speed, *made, str(failures(items)))
+    memory = max(item.get("peak_cuda_mib", item.get("peak_rss_mib", 0.0)) for item in items)
+    return {
+        "ASR-BLEU": f"{bleu(*normalised(items)).score:.1f} [{low:.1f}, {high:.1f}]",
+        "ASR-chrF": f"{chrf(*normalised(items)).score:.1f}",
+        "WER %": pooled_rate(items, "word_edits", "words"),
+        "words/s": f"{words / spoken:.2f}" if spoken else "-",
+        "RTF": f"{work / source:.3f}" if work and source else "-",
+        "unit BLEU": "-" if units is None else f"{units:.1f}",
+        "peak MiB": f"{memory:.0f}" if memory else "-",
+        "failed": str(failures(items)),
+    }
 
 
-def _by_length(arm: tuple[str, Items]) -> tuple[str, ...]:
-    cells = []
+def _by_length(items: Items) -> dict[str, str]:
+    cells = {}
     for low, high in LENGTHS:
-        some = [item for item in arm[1] if low <= len(item["reference"].split()) <= high]
-        cells.append(f"{bleu(*normalised(some)).score:.1f} (n={len(some)})" if some else "-")
-    return (arm[0], *cells)
+        some = [item for item in items if low <= len(item["reference"].split()) <= high]
+        name = f"{low} words and more" if high > 1000 else f"{low}-{high} words"
+        cells[name] = f"{bleu(*normalised(some)).score:.1f} (n={len(some)})" if some else "-"
+    return cells
 
 
-def _comparisons(arms: dict[str, list[dict[str, Any]]], judge: str) -> Table:
-    """Return each later model minus the first one over the pairs that both translated."""
-    (first, own), *others = arms.items()
+def _against(
+    pairs: Sequence[tuple[str, str]],
+    arms: Mapping[str, Items],
+    texts: Callable[[Items], tuple[list[str], list[str]]],
+    note: str,
+) -> list[Table]:
+    """Return a table of each arm's BLEU against another's over the items of both, as `texts` gives them; none without pairs."""
     rows = []
-    for arm, items in others:
-        both = shared(sorted(own, key=lambda item: item["id"]), items)
-        base, wanted = normalised([one for one, _ in both])
-        found = compare(base, normalised([other for _, other in both])[0], wanted)
-        rows.append((arm, str(len(both)), f"{found['system'] - found['baseline']:+.2f}", f"{found['p']:.3f}"))
-    head = ("arm", "n", "BLEU difference", "p")
-    return Table(f"Against {first}", head, tuple(rows), f"{judge}; paired bootstrap.")
+    for one, other in pairs:
+        both = shared(sorted(arms.get(one, ()), key=lambda item: item["id"]), arms.get(other, ()))
+        if both:
+            said, wanted = texts([first for first, _ in both])
+            found = compare(texts([second for _, second in both])[0], said, wanted)
+            scores = [f"{found[side]:.2f} ± {found[f'{side}_half_width']:.2f}" for side in ("system", "baseline")]
+            ratio = found["system"] / found["baseline"] if found["baseline"] else float("nan")
+            difference = f"{found['system'] - found['baseline']:+.2f}"
+            rows.append((one, other, str(len(both)), *scores, difference, f"{ratio:.3f}", f"{found['p']:.3f}"))
+    head = ("arm", "against", "n", "BLEU", "its BLEU", "difference", "ratio", "p")
+    return (
+        [Table("Against the first model", head, tuple(rows), f"Paired bootstrap of sacrebleu. {note}")] if rows else []
+    )
 
 
 def _reference_of(pairs: dict[Path, SpokenPair]) -> Arm:
@@ -235,3 +241,89 @@ def _reference_of(pairs: dict[Path, SpokenPair]) -> Arm:
         return Reply("", "", NO_SOUND if target is None else load_audio(target), SAMPLE_RATE)
 
     return Arm(translate)
+
+
+def run_tasks(
+    pairs: Sequence[SpokenPair],
+    models: Mapping[str, JointTranslator],
+    names: Sequence[str],
+    options: TranslationOptions,
+    beams: int | None = None,
+) -> list[Table]:
+    """Return the tables of the tasks of these `names` of all models, writing tasks.jsonl; a run that was stopped goes on."""
+    require("sacrebleu", "eval")
+    for pair in pairs:
+        if not pair.target_text or not pair.source_text:
+            fault = "has no source_text or no target_text: three tasks need both."
+            raise InputError(f"{options.source}: {pair.id} {fault}")
+    settings = {"task": "tasks", "model": ", ".join(models), "questions": options.source}
+    settings |= {"wer_normaliser": NORMALISER, "beams": beams or "own", **options.how}
+    first, wanted = next(iter(models.values())), Wanted(beams)
+    tasks = {
+        f"{name} {task}": answerer(task, model, first, wanted)
+        for name, model in models.items()
+        for task in names
+        if task == "mt" or (task != "spaces" and model.model.speech is not None)
+    }
+
+    def answer(arm: str, some: Sequence[SpokenPair]) -> Iterator[dict[str, Any]]:
+        loaded = [NO_SOUND if arm.endswith(" mt") else attempt(partial(load_audio, pair.audio)) for pair in some]
+        heard = [both for both in zip(some, loaded, strict=True) if not isinstance(both[1], Failure)]
+        texts = iter(tasks[arm](heard) if heard else ())
+        for pair, wave in zip(some, loaded, strict=True):
+            unheard = isinstance(wave, Failure)
+            text, reference = (
+                "" if unheard else next(texts),
+                pair.source_text if arm.endswith(" asr") else pair.target_text,
+            )
+            record = {"reference": reference, "text": text, "error": wave.reason if unheard else ""}
+            yield record | asdict(errors_between(reference, text))
+
+    asked = dict.fromkeys(tasks, take(pairs, options.limit))
+    done, items = run_items(options.out / "tasks.jsonl", settings, pairs_mark(pairs), asked, WRITTEN_BATCH, answer)
+    return tasks_tables(done, [item for item in items if item["arm"].rpartition(" ")[2] in names])
+
+
+def answerer(task: str, model: JointTranslator, first: JointTranslator, wanted: Wanted) -> Callable[[Heard], list[str]]:
+    """Return what does a task on some pairs; the cascade is translated by the first model, the specialist where there is one."""
+
+    def st(pairs: Heard) -> list[str]:
+        return [one.text for one in model.translate([wave for _, wave in pairs], wanted)]
+
+    def mt(pairs: Heard) -> list[str]:
+        return [one.text for one in model.translate_texts([pair.source_text for pair, _ in pairs], wanted)]
+
+    def asr(pairs: Heard) -> list[str]:
+        return model.transcribe([wave for _, wave in pairs])
+
+    def cascade(pairs: Heard) -> list[str]:
+        words = asr(pairs)
+        said = iter(first.translate_texts([text for text in words if text], wanted) if any(words) else [])
+        return [next(said).text if text else "" for text in words]
+
+    return {"st": st, "mt": mt, "asr": asr, "cascade": cascade}[task]
+
+
+def tasks_tables(settings: dict[str, Any], items: Items) -> list[Table]:
+    """Return scores by model and task, and each later model against the first on the tasks of both."""
+    arms, models = by_arm(items), settings["model"].split(", ")
+    rows, note, numbers = [], "", dict[str, float]()
+    for arm, mine in arms.items():
+        if arm.endswith(" asr"):
+            rows.append((arm, str(len(mine)), "-", "-", pooled_rate(mine, "word_edits", "words"), str(failures(mine))))
+            numbers[arm] = 100 * sum(one["word_edits"] for one in mine) / max(1, sum(one["words"] for one in mine))
+        else:
+            score, letters = bleu(*_texts(mine)), chrf(*_texts(mine))
+            note = f"{score.signature}; {letters.signature}; word errors of recognition alone: "
+            note += settings.get("wer_normaliser", NORMALISER)
+            rows.append((arm, str(len(mine)), f"{score.score:.2f}", f"{letters.score:.1f}", "-", str(failures(mine))))
+            numbers[arm] = score.score
+    found = [Table("Three tasks", ("arm", "n", "BLEU", "chrF", "WER %", "failed"), tuple(rows), note)]
+    found += over_seeds(numbers, "BLEU; of recognition (asr) word errors in %.")
+    pairs = [(f"{name} {task}", f"{models[0]} {task}") for name in models[1:] for task in WRITTEN]
+    pairs += [(f"{name} st", f"{models[0]} mt") for name in models]
+    return found + _against(pairs, arms, _texts, note)
+
+
+def _texts(items: Items) -> tuple[list[str], list[str]]:
+    return [item["text"] for item in items], [item["reference"] for item in items]

@@ -14,7 +14,7 @@ from echox.errors import InputError
 from echox.eval.report.page import embedded_audio, write_html
 from echox.eval.report.plots import draw_accuracy, draw_gaps
 from echox.eval.report.summary import all_tables, side_by_side, tables_of
-from echox.eval.results import Results, read_all, read_beside
+from echox.eval.results import Results, read_all, read_beside, titles_of
 from echox.eval.scorers.signals import DC_LIMIT
 from echox.eval.tasks.qa_tables import summarise
 from echox.eval.tasks.spoken_answers import speech_table
@@ -155,6 +155,17 @@ def test_equal_fractions_are_drawn_and_runs_are_named_in_a_legend():
     ]
     assert draw_accuracy(runs).startswith("<svg")  # the mean of three times 0.7 is above 0.7
     assert "legend_1" in draw_gaps(runs) and "legend_1" not in draw_gaps(runs[:1])
+
+
+def test_runs_of_one_model_bear_their_questions_and_of_one_set_their_places():
+    clean, noise = ((SETTINGS | {"questions": f"set, {name}"}, [item("t2t", "a")]) for name in ("clean", "noise"))
+    assert side_by_side([clean, noise]).head[1:3] == ("A: m, set, clean, %", "B: m, set, noise, %")
+    assert titles_of([clean, (SETTINGS | {"task": "latency"}, [])]) == [
+        "m",
+        "m",
+    ]  # tables of two tasks bear other titles
+    assert titles_of([clean, noise, clean]) == ["m, set, clean, 1", "m, set, noise", "m, set, clean, 3"]
+    assert "m, set, noise: Accuracy" in [table.title for table in all_tables([clean, noise])]
 
 
 def test_long_answers_are_embedded_without_loss(tmp_path):

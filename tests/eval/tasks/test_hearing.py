@@ -108,6 +108,18 @@ def test_clips_without_transcripts_are_written_down_by_the_judge(tmp_path):
         read_clips(tmp_path, tmp_path / "absent.txt")
 
 
+def test_clips_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    for place in ("x/test/spk1", "x/test/spk2", "y/test/spk1"):
+        (tmp_path / place).mkdir(parents=True)
+        save_wav(tmp_path / place / "001.wav", voice(place), RATE)
+    assert [item.id for item in read_clips(tmp_path / "x" / "test")] == ["spk1/001", "spk2/001"]
+    with pytest.raises(ConfigError, match="two are called test"):
+        gather(None, [], [tmp_path / "x" / "test", tmp_path / "y" / "test"], None, 0)
+    (tmp_path / "x" / "test" / "spk1" / "001.flac").write_bytes(b"x")
+    with pytest.raises(InputError, match="'spk1/001' is there twice"):
+        read_clips(tmp_path / "x" / "test")
+
+
 def test_sounds_without_speech_are_seeded_and_finite_and_differ():
     for kind in KINDS:
         first, again, other = (no_speech(kind, number) for number in (0, 0, 1))

@@ -9,7 +9,8 @@ from eval_fakes import FakeJudge
 
 from echox import SpeechAssistant
 from echox.errors import ConfigError, InputError
-from echox.eval.tasks.ladder import ARMS, Ladder, Text, ladder_tables, read_texts, run_ladder
+from echox.eval.questions import Item
+from echox.eval.tasks.ladder import ARMS, Ladder, ladder_tables, read_texts, run_ladder
 from echox.eval.tasks.speech import ReferenceVoice
 from echox.generate.pauses import trimmed
 from echox.prepare.voices import ToneVoice
@@ -68,21 +69,24 @@ def test_table_names_what_each_rung_adds(tmp_path, monkeypatch):
     monkeypatch.setattr(judge, "transcribe", lambda waves: [heard[int(w[0])] if len(w) else "" for w in waves])
     beside = ReferenceVoice("tones", ToneVoice(), judge)
     (table,) = run_ladder(
-        [Text("1", "a a a a"), Text("2", "no")], Fixed(), beside, {"model": "m", "questions": "q"}, tmp_path
+        [Item("1", "a a a a", ()), Item("2", "no", ())], Fixed(), beside, {"model": "m", "questions": "q"}, tmp_path
     )
     assert [row[0] for row in table.rows] == list(ARMS) and {row[2] for row in table.rows} == {"1"}
     assert [row[3].split()[0] for row in table.rows] == ["0.0", "25.0", "50.0", "75.0", "100.0"]
     assert [row[4].split()[0] for row in table.rows] == ["-", "+25.00", "+25.00", "+25.00", "+25.00"]
     assert table.note.endswith("left out: 1.")
+    with pytest.raises(ConfigError, match="questions_mark was"):  # the same file's other field
+        run_ladder([Item("1", "b b b b", ())], Fixed(), beside, {"model": "m", "questions": "q"}, tmp_path)
     items = [json.loads(line) for line in (tmp_path / "ladder.jsonl").read_text().splitlines()][1:]
     assert ladder_tables({"judge": "j", "wer_normaliser": "n", "voice": "v"}, items)[0].rows == table.rows
 
 
 def test_bad_input_is_named(tmp_path):
     path = tmp_path / "texts.jsonl"
+    path.write_text('{"id": "a", "text": "yes"}\n')
+    assert read_texts(path, "text") == [Item("a", "yes", ())]
     path.write_text('{"id": "a", "text": "yes"}\n{"id": "b"}\n')
-    assert read_texts(path, "text", 1) == [("a", "yes")]
     with pytest.raises(InputError, match="line 2 has no `id` or no `text`"):
-        read_texts(path, "text", None)
+        read_texts(path, "text")
     with pytest.raises(ConfigError, match="model folder"):
         Ladder.load(torch.nn.Identity(), ToneVoice())

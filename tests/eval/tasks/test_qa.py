@@ -68,6 +68,24 @@ def test_every_arm_scores_what_it_should(tmp_path, questions, subject):
     assert (tmp_path / "o" / spoken["audio"]).is_file() and "signal" in spoken
 
 
+def test_the_own_text_is_scored_once_and_its_faults_are_told(tmp_path, questions, subject):
+    asked = []
+
+    def chat(prompt, seed):
+        asked.append(prompt)
+        if "It is Paris." in prompt:
+            raise EndpointError("the scorer is away")
+        return "Yes"
+
+    case = QaRun(subject, FakeJudge(mishears={"Paris.": "Harris."}), [find_scorer("voicebench-qa", chat)], tmp_path)
+    with Results(tmp_path / "r.jsonl", SETTINGS) as results:
+        run_arms(case, questions[1:2], ("t2t", "s2s"), results)
+        assert len(asked) == 2 * 3  # one text each, and what was heard of the second is the text
+        run_arms(case, questions[:1], ("s2s",), results)
+        item = results.items["s2s", "web-1"]
+    assert item["score"] == 1 and item["text_score"] == 0 and "scorer is away" in item["error"]
+
+
 def test_a_question_in_form_has_a_capital_and_a_mark(tmp_path, subject):
     questions = [
         Item(str(n), text, ("Paris",)) for n, text in enumerate(("capital of France", " Capital of France?", "stop."))

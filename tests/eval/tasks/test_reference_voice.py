@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from echox.audio import save_wav
 from echox.commands.eval import app
-from echox.errors import ConfigError
+from echox.errors import ConfigError, InputError
+from echox.eval.results import read_results
 from echox.eval.tasks import speech
 from echox.eval.tasks.joins import changes, joins_tables, measure_joins, pitch, run_joins, streamed
 from echox.eval.tasks.speech import ReferenceVoice, run_speech
@@ -61,7 +62,7 @@ def results(tmp_path):
 def test_the_same_texts_in_the_reference_voice_stand_beside_with_paired_differences(tmp_path, results, monkeypatch):
     monkeypatch.setattr("echox.eval.tasks.speech.dnsmos", lambda: lambda wave: {"dnsmos": 1.0 + len(wave) / RATE})
     beside = ReferenceVoice("hibari", Teacher(), FakeJudge())
-    tables = run_speech([results], ["dnsmos"], None, tmp_path / "o", print, beside)
+    tables = run_speech([results], "dnsmos", None, tmp_path / "o", print, beside)
     quality, errors, table = tables
     assert [row[0] for row in quality.rows] == ["m s2s", "m s2s, said by hibari"] and len(errors.rows) == 2
     rows = {row[1]: row for row in table.rows}
@@ -73,10 +74,64 @@ def test_the_same_texts_in_the_reference_voice_stand_beside_with_paired_differen
     assert rows["speaking rate"][2] == "2" and "(hibari)" in rows["speaking rate"][4]
     assert (tmp_path / "o" / "audio" / "hibari" / "a.wav").is_file()
     before = (tmp_path / "o" / "speech.jsonl").read_bytes()
-    run_speech([results], ["dnsmos"], None, tmp_path / "o", print, beside)
+    run_speech([results], "dnsmos", None, tmp_path / "o", print, beside)
     assert (tmp_path / "o" / "speech.jsonl").read_bytes() == before
-    (few, *_) = run_speech([results], ["dnsmos"], None, tmp_path / "few", print, None, 1)
+    (few, *_) = run_speech([results], "dnsmos", None, tmp_path / "few", print, None, 1)
     assert few.rows[0][1] == "1"
+
+
+def test_runs_of_one_model_are_measured_apart_and_never_for_each_other(tmp_path, results, monkeypatch):
+    """Clean and noise of one model, whose items have the same ids."""
+    monkeypatch.setattr("echox.eval.tasks.speech.dnsmos", lambda: lambda wave: {"dnsmos": len(wave) / RATE})
+    paths = []
+    for condition, times in (("clean", 1), ("noise", 2)):
+        folder = tmp_path / condition
+        folder.mkdir()
+        for id in "ab":
+            save_wav(folder / f"{id}.wav", tone(200, times), RATE)
+        settings, *items = results.read_text().splitlines()
+        settings = json.dumps(json.loads(settings) | {"questions": f"set, {condition}"})
+        paths.append(folder / "results.jsonl")
+        paths[-1].write_text("\n".join([settings, *items]) + "\n")
+    quality = run_speech(paths, "dnsmos", None, tmp_path / "both", print)[0]
+    assert [row[::2] for row in quality.rows] == [
+        ("m, set, clean s2s", "1.00 [1.00, 1.00]"),
+        ("m, set, noise s2s", "2.00 [2.00, 2.00]"),
+    ]
+    run_speech(paths[:1], "dnsmos", None, tmp_path / "one", print)
+    with pytest.raises(ConfigError, match="questions_mark was"):
+        run_speech(paths[1:], "dnsmos", None, tmp_path / "one", print)
+
+
+def test_what_failed_is_nothing_said_on_both_sides(tmp_path, results, monkeypatch):
+    """A failed answer is said by its s2t text, of which both lose every word; a voice that cannot speak stops nothing."""
+    lines = results.read_text().splitlines()
+    failed = {
+        "type": "item",
+        "arm": "s2s",
+        "id": "d",
+        "text": "",
+        "transcript": "",
+        "question": "d",
+        "error": "no voice",
+    }
+    said = {"type": "item", "arm": "s2t", "id": "d", "text": "three more words", "transcript": None, "error": ""}
+    results.write_text("\n".join([*lines, json.dumps(failed), json.dumps(said)]) + "\n")
+    voice_of = Teacher()
+
+    def speak(text, *style):
+        if text == "black tea":
+            raise InputError("the voice cannot say this.")
+        return voice(text)
+
+    voice_of.speak = speak
+    beside = ReferenceVoice("hibari", voice_of, FakeJudge())
+    run_speech([results], "", None, tmp_path / "o", print, beside)
+    _, items = read_results(tmp_path / "o" / "speech.jsonl")
+    found = {(item["arm"], item["id"]): (item["words"], item["word_edits"], item["error"]) for item in items}
+    assert found["m s2s", "d"] == (3, 3, "no voice") and found["m s2s, said by hibari", "d"] == (3, 0, "")
+    words, edits, error = found["m s2s, said by hibari", "b"]
+    assert (words, edits) == (2, 2) and "cannot say this" in error
 
 
 def test_the_speaking_rate_is_ours_over_theirs():
@@ -93,7 +148,7 @@ def test_the_speaking_rate_is_ours_over_theirs():
 def test_mistakes_about_the_reference_are_told(tmp_path, results):
     other = ReferenceVoice("hibari", Teacher(), FakeJudge("another"))
     with pytest.raises(ConfigError, match="heard by fake judge, not by another"):
-        run_speech([results], ["dnsmos"], None, tmp_path / "o", print, other)
+        run_speech([results], "dnsmos", None, tmp_path / "o", print, other)
     with pytest.raises(ConfigError, match="give --judge"):
         ReferenceVoice.load("hibari", "", 15)
     with pytest.raises(ConfigError, match="no reference voice 'nobody'"):

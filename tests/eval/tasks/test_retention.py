@@ -36,7 +36,7 @@ def typed(tmp_path):
     return path
 
 
-def made(folder, typed, counts=(3, 3), conditions=CONDITIONS, **options):
+def made(folder, typed, counts=(3, 3), conditions=",".join(CONDITIONS), **options):
     return make_set(folder, read_typed([typed], SCORER), counts, ToneVoice, conditions, **options)
 
 
@@ -87,7 +87,7 @@ def test_mistakes_about_sets_are_told(tmp_path, typed):
     with pytest.raises(ConfigError, match="made with seed 0, not 1"):
         made(folder, typed, seed=1)
     with pytest.raises(ConfigError, match="choose from clean, noise, telephone, room"):
-        made(folder, typed, conditions=["rain"])
+        made(folder, typed, conditions="rain")
     with pytest.raises(InputError, match="no condition 'rain': it has clean, noise, room, telephone"):
         read_set(folder, "rain")
 

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,12 +17,13 @@ from echox.cli import app
 from echox.data.pairs import read_pairs
 from echox.errors import ConfigError, InputError
 from echox.eval.model_under_test import marks_of
+from echox.eval.questions import chosen
 from echox.eval.report.spaces import draw_spaces
 from echox.eval.report.summary import tables_of
 from echox.eval.results import read_results
 from echox.eval.scorers.spaces import Spaces, length_probe, modality_probe, plane, retrieval, umap_plane
 from echox.eval.tables import over_seeds
-from echox.eval.tasks.three_tasks import TasksOptions, parse_tasks, run_tasks
+from echox.eval.tasks.translation import TASKS, TranslationOptions, run_tasks
 from echox.generate.joint import JointTranslator
 from echox.models.hearing import Hearing
 from echox.models.speech_translator import SpeechTranslatorModel, TranslatorConfig
@@ -96,17 +98,25 @@ def knowing(heard):
 
 def test_scores_are_those_of_what_was_written(pairs, tmp_path):
     found = read_pairs(pairs, None)
-    options = TasksOptions(("mt", "asr", "cascade"), tmp_path, "pairs.tsv")
-    tables = run_tasks(found, {"good": knowing(found[0].source_text)}, options)
+    options, tasks = TranslationOptions(tmp_path, "pairs.tsv"), ("mt", "asr", "cascade")
+    tables = run_tasks(found, {"good": knowing(found[0].source_text)}, tasks, options)
     rows = {row[0]: row for row in tables[0].rows}
     assert rows["good mt"][2] == "100.00" and float(rows["good cascade"][2]) < 60
     lines = [json.loads(line) for line in (tmp_path / "tasks.jsonl").read_text().splitlines()]
     assert len(lines) == 1 + 3 * len(found)
-    again = run_tasks(found, {"good": knowing("nothing")}, options)  # everything is there already
+    again = run_tasks(found, {"good": knowing("nothing")}, tasks, options)  # everything is there already
     assert again[0].rows == tables[0].rows
     assert tables_of(*read_results(tmp_path / "tasks.jsonl")) == tables  # as `echox eval report` shows it
     with pytest.raises(InputError, match="three tasks need both"):
-        run_tasks([type(found[0])("x", found[0].audio, "hola")], {"good": knowing("")}, options)
+        run_tasks([type(found[0])("x", found[0].audio, "hola")], {"good": knowing("")}, tasks, options)
+
+
+def test_a_recording_that_cannot_be_read_stops_nothing(pairs, tmp_path):
+    found = read_pairs(pairs, None)
+    (tmp_path / "broken.wav").write_bytes(b"no sound")
+    found[0] = replace(found[0], audio=tmp_path / "broken.wav")
+    tables = run_tasks(found, {"good": knowing(found[0].source_text)}, ("mt", "asr"), TranslationOptions(tmp_path, "p"))
+    assert {row[0]: row[-1] for row in tables[0].rows} == {"good mt": "0", "good asr": "1"}
 
 
 def test_the_command_measures_models_against_the_first(folder, pairs, tmp_path):
@@ -136,6 +146,7 @@ def test_the_command_measures_models_against_the_first(folder, pairs, tmp_path):
     assert "text st" not in done.output and "nrefs:1" in done.output
     assert (tmp_path / "spaces.svg").read_text().startswith("<svg")
     settings = json.loads((tmp_path / "tasks.jsonl").read_text().splitlines()[0])
+    assert (settings["dtype"], settings["beams"], settings["device"]) == ("own", "own", "cpu")
     assert settings["weights"] == marks_of([str(folder / "text"), str(folder / "joint")])  # others are measured anew
 
 
@@ -147,8 +158,8 @@ def test_seeds_of_an_arm_are_put_together():
 
 
 def test_unknown_tasks_are_refused():
-    with pytest.raises(ConfigError, match="task 'sing' is unknown"):
-        parse_tasks("st, sing")
+    with pytest.raises(ConfigError, match="--tasks 'st, sing': choose from st, mt"):
+        chosen("st, sing", TASKS, "--tasks")
 
 
 def spaces(shift, noise=0.1, n=60):

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 from eval_fakes import RATE, Reply, read_back, voice
+from typer.testing import CliRunner
 
 from echox.audio import save_wav
+from echox.commands.eval import app
 from echox.data.pairs import SpokenPair
-from echox.errors import InputError
+from echox.errors import ConfigError, InputError
 from echox.eval.report.summary import tables_of
 from echox.eval.results import read_results
 from echox.eval.tasks.translation import Arm, TranslationOptions, cascade_arm, model_arm, run_translation
@@ -61,15 +63,15 @@ def pairs(tmp_path):
 def test_arms_are_scored_compared_and_resumed(pairs, tmp_path):
     good, bad = Translator(), Translator(lambda text: text.replace("house", "horse").replace("near", "under"))
     arms = {"good": model_arm(good, 2), "bad": model_arm(bad, 2)}
-    options = TranslationOptions(tmp_path / "out", Judge(), "test.tsv")
-    tables = {table.title: table for table in run_translation(pairs, arms, options)}
+    options = TranslationOptions(tmp_path / "out", "test.tsv")
+    tables = {table.title: table for table in run_translation(pairs, arms, Judge(), options)}
     scores = {row[0]: float(row[2].split()[0]) for row in tables["Translation"].rows}
     assert scores["good"] == pytest.approx(100) and 20 < scores["bad"] < 80
     assert "nrefs:1" in tables["Translation"].note and "fake judge" in tables["Translation"].note
-    difference = tables["Against good"].rows[0]
-    assert float(difference[2]) < -20 and float(difference[3]) < 0.05
+    (against,) = tables["Against the first model"].rows
+    assert against[:3] == ("bad", "good", "12") and float(against[5]) < -20 and float(against[7]) < 0.05
     assert (tmp_path / "out" / "audio" / "good" / "0.wav").is_file()
-    run_translation(pairs, arms, options)
+    run_translation(pairs, arms, Judge(), options)
     assert good.asked == bad.asked == len(SENTENCES)
     settings, items = read_results(tmp_path / "out" / "translation.jsonl")
     assert [table.title for table in tables_of(settings, items)] == list(tables)
@@ -78,9 +80,83 @@ def test_arms_are_scored_compared_and_resumed(pairs, tmp_path):
 def test_a_recording_that_fails_counts_as_nothing_said(pairs, tmp_path):
     half = Translator(lambda text: None if "red" in text else text)
     (table, *_) = run_translation(
-        pairs, {"half": model_arm(half, None)}, TranslationOptions(tmp_path / "o", Judge(), "t")
+        pairs, {"half": model_arm(half, None)}, Judge(), TranslationOptions(tmp_path / "o", "t")
     )
     assert table.rows[0][-1] == "4" and float(table.rows[0][2].split()[0]) < 100
+
+
+def test_broken_files_cost_their_own_scores_alone(pairs, tmp_path):
+    """One recording cannot be read, and one reference speech: the first is nothing said, the second has no units."""
+    pairs[0].audio.write_bytes(b"no sound")
+    save_wav(tmp_path / "ref.wav", voice("red"), RATE)
+    (tmp_path / "broken.wav").write_bytes(b"no sound")
+    sounds = [tmp_path / "ref.wav", tmp_path / "broken.wav", *[tmp_path / "ref.wav"] * 10]
+    spoken = [SpokenPair(p.id, p.audio, p.target_text, "", sound) for p, sound in zip(pairs, sounds, strict=True)]
+    arm = Arm(model_arm(Translator(), None).translate, lambda waves: [[1, 2, 3, 4] for _ in waves])
+    table = run_translation(spoken, {"good": arm}, Judge(), TranslationOptions(tmp_path / "o", "t"))[0]
+    assert {row[0]: row[-1] for row in table.rows} == {"reference": "2", "good": "1"}
+    _, items = read_results(tmp_path / "o" / "translation.jsonl")
+    good = {item["id"]: item for item in items if item["arm"] == "good"}
+    assert good["0"]["transcript"] == "" and good["0"]["word_edits"] == good["0"]["words"]
+    assert "reference_units" not in good["1"] and good["1"]["transcript"] == SENTENCES[1]
+
+
+def test_other_settings_and_other_pairs_are_refused(pairs, tmp_path):
+    arms = {"good": model_arm(Translator(), 2)}
+    run_translation(pairs, arms, Judge(), TranslationOptions(tmp_path / "o", "t", {"beams": 2}, 3))
+    run_translation(
+        pairs, arms, Judge(), TranslationOptions(tmp_path / "o", "t", {"beams": 2})
+    )  # more of the same pairs
+    with pytest.raises(ConfigError, match="beams was 2 and is 5"):
+        run_translation(pairs, arms, Judge(), TranslationOptions(tmp_path / "o", "t", {"beams": 5}))
+    with pytest.raises(ConfigError, match="questions_mark was"):
+        run_translation(pairs[1:], arms, Judge(), TranslationOptions(tmp_path / "o", "t", {"beams": 2}))
+
+
+def test_words_of_other_languages_are_not_normalised_as_english(pairs, tmp_path):
+    heard = Translator(lambda text: f"um {text}")  # a filler in English, a word in Portuguese
+    rows = {}
+    for language in ("en", "pt"):
+        options = TranslationOptions(tmp_path / language, "t", {"language": language})
+        (table, *_) = run_translation(pairs, {"m": model_arm(heard, None)}, Judge(), options)
+        rows[language] = (table.rows[0][4].split()[0], "WER: whisper-basic" in table.note)
+    assert rows["en"] == ("0.0", False) and float(rows["pt"][0]) > 5 and rows["pt"][1]
+
+
+def test_every_option_that_changes_results_is_a_setting(pairs, tmp_path, monkeypatch):
+    def load_judge(name, device, window, language, translates=False):
+        judge = Judge()
+        judge.name = f"{name} {window} {language} {translates}"
+        return judge
+
+    monkeypatch.setattr("echox.eval.judges.load_judge", load_judge)
+    monkeypatch.setattr("echox.eval.model_under_test.marks_of", lambda names: " ".join(names))
+    monkeypatch.setattr("echox.eval.tasks.translation.load_arms", lambda *given: {"m": model_arm(Translator(), None)})
+    lines = ["id\taudio\ttarget_audio\tsource_text\ttarget_text"]
+    (tmp_path / "p.tsv").write_text(
+        "\n".join([*lines, *(f"{p.id}\t{p.audio}\t\t\t{p.target_text}" for p in pairs)]) + "\n"
+    )
+    options = (
+        "--beam 3 --dtype float32 --cascade w --source-language fr --language de --unit-encoder e --model m".split()
+    )
+    given = ["translation", "--pairs", str(tmp_path / "p.tsv"), "--out", str(tmp_path / "o"), *options]
+    CliRunner().invoke(app, given, catch_exceptions=False)
+    settings, _ = read_results(tmp_path / "o" / "translation.jsonl")
+    expected = {
+        "beams": 3,
+        "dtype": "float32",
+        "cascade": "w 30 fr True",
+        "voice": "mini",
+        "judge": "whisper-base 15 de False",
+    }
+    expected |= {
+        "unit_encoder": "e",
+        "language": "de",
+        "weights": "m",
+        "device": "cpu",
+        "wer_normaliser": "whisper-basic, jiwer",
+    }
+    assert expected.items() <= settings.items()
 
 
 def test_the_reference_speech_is_the_ceiling_and_a_cascade_says_its_text(pairs, tmp_path):
@@ -104,7 +180,7 @@ def test_the_reference_speech_is_the_ceiling_and_a_cascade_says_its_text(pairs, 
             return reply
 
     arms = {"cascade": cascade_arm(Recogniser(), Assistant())}
-    tables = run_translation(with_speech, arms, TranslationOptions(tmp_path / "o", Judge(), "t"))
+    tables = run_translation(with_speech, arms, Judge(), TranslationOptions(tmp_path / "o", "t"))
     rows = {row[0]: row for row in tables[0].rows}
     assert float(rows["reference"][2].split()[0]) == pytest.approx(100) and float(rows["cascade"][2].split()[0]) < 20
     assert rows["reference"][6] == rows["reference"][7] == "-" and int(rows["cascade"][8]) > 10
@@ -119,7 +195,7 @@ def test_units_are_scored_against_those_of_the_reference_speech(pairs, tmp_path)
         )
 
     arms = {"same": arm([1, 2, 3, 4, 5, 6]), "half": arm([1, 2, 3, 4, 9, 8]), "none": Arm(arm([1]).translate)}
-    table = run_translation(spoken, arms, TranslationOptions(tmp_path / "o", Judge(), "t"))[0]
+    table = run_translation(spoken, arms, Judge(), TranslationOptions(tmp_path / "o", "t"))[0]
     found = {row[0]: row[table.head.index("unit BLEU")] for row in table.rows}
     assert found["same"] == "100.0" and 20 < float(found["half"]) < 70 and found["none"] == found["reference"] == "-"
 
