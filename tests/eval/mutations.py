@@ -167,7 +167,7 @@ MUTATIONS = (
         "files",
         "times of two machines share a file",
         "eval/tasks/latency.py",
-        "    settings |= timed_on(subject)\n",
+        ", **timed_on(subject)}",
         "",
         "latency",
     ),

@@ -8,24 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from echox.audio import load_audio
 from echox.data.manifest import read_audio, read_manifest
 from echox.errors import ConfigError
 from echox.eval.judges import Judge
 from echox.eval.model_under_test import at_16k, attempt, sounds_of
-from echox.eval.questions import Item, check_questions, fingerprint, read_questions, take
+from echox.eval.questions import Item, check_questions, fingerprint, load_question, read_questions, take
 from echox.eval.results import results_path, run_items
 from echox.eval.scorers.word_errors import NORMALISER, errors_between
-from echox.eval.tables import Items, Table, arm_table, error_rates, failures
+from echox.eval.tables import Items, Table, error_rates, failures
 
 BATCH = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reference(Item):
-    """A recording whose words are known, and what loads its wave at 16 kHz; `answers` say which part of the file it is."""
+    """A recording whose words are known, and what loads its wave at 16 kHz; of a manifest `answers` say which part of the file."""
 
-    load: Callable[[], np.ndarray]
+    load: Callable[[], Any]
 
 
 def read_references(
@@ -36,10 +35,8 @@ def read_references(
     Raises ConfigError unless exactly one is given, InputError for faults or missing wavs.
     """
     if questions is not None and manifest is None:
-        items = [
-            (item, partial(load_audio, item.audio)) for item in read_questions(questions, audio_dir, True) if item.audio
-        ]
-        return [Reference(one.id, one.question, (), one.audio, load=load) for one, load in items], questions.name
+        items = read_questions(questions, audio_dir, need_audio=True)
+        return [Reference(**vars(item), load=partial(load_question, item)) for item in items], questions.name
     if manifest is None or questions is not None:
         raise ConfigError("give either --questions FILE or --manifest FILE.")
     found, folder = list[Reference](), manifest.parent
@@ -76,11 +73,7 @@ def run_asr(
 
 def asr_tables(settings: dict[str, Any], items: Items) -> list[Table]:
     """Return the word and character error rates of a recogniser."""
-    note = (
-        f"Recogniser {settings['model']}; {settings['wer_normaliser']}; a file that cannot be read counts as deleted."
-    )
-
-    def cells(own: Items) -> dict[str, str]:
-        return {"set": str(settings["questions"]), **error_rates(own), "failed": str(failures(own))}
-
-    return [arm_table("Recognition", {str(settings["model"]): items}, cells, note, "recogniser")]
+    rates, note = error_rates(items), f"Recogniser {settings['model']}; {settings['wer_normaliser']}; "
+    row = (str(settings["model"]), str(settings["questions"]), str(len(items)), *rates.values(), str(failures(items)))
+    note += "a file that cannot be read counts as deleted."
+    return [Table("Recognition", ("recogniser", "set", "n", *rates, "failed"), (row,), note)]

@@ -19,7 +19,7 @@ from echox.errors import ConfigError, InputError
 from echox.eval import stats
 from echox.eval.judges import Judge, load_judge
 from echox.eval.model_under_test import NO_SOUND, Failure, at_16k, attempt, sounds_of
-from echox.eval.questions import chosen
+from echox.eval.questions import chosen, safe_name
 from echox.eval.results import qa_runs, read_all, run_items, runs_mark, titles_of
 from echox.eval.scorers.opinions import Measure, distillmos, dnsmos, speaker_similarity
 from echox.eval.scorers.word_errors import NORMALISER
@@ -64,14 +64,14 @@ class ReferenceVoice:
             raise ConfigError(f"there is no reference voice {kind!r}: choose hibari, flite or piper.") from error
         return cls(kind, make_voice(choice), load_judge(judge, "cpu", window))
 
-    def say(self, item: dict[str, Any], folder: Path) -> dict[str, Any]:
-        """Return the record of an answer's text in this voice, its sound saved below `folder`; what fails is nothing said."""
+    def say(self, item: dict[str, Any], folder: Path, arm: str) -> dict[str, Any]:
+        """Return the record of an answer's text in this voice, its sound saved by arm below `folder`; a fault is nothing said."""
         text, rate = item["text"], self.voice.sample_rate
         said = attempt(lambda: self.voice.speak(text, self.voice.styles[0], 1.0, 0)) if text.strip() else NO_SOUND
         (wave,) = sounds_of([said])
         record = {"id": item["id"], "text": text, "error": getattr(said, "reason", ""), "folder": str(folder)}
         record |= {"transcript": self.judge.transcribe([at_16k(wave, rate)])[0]}
-        return record | spoken_record(record, wave, rate, folder, self.kind)
+        return record | spoken_record(record, wave, rate, folder, safe_name(arm))
 
 
 class Answer(NamedTuple):
@@ -90,13 +90,10 @@ def run_speech(
     reference: ReferenceVoice | None = None,
     limit: int | None = None,
 ) -> list[Table]:
-    """Return the tables of spoken answers by run and arm of results files, writing speech.jsonl: what the networks that are
-    `wanted` make of them; word errors, rate, pauses, clipping and offsets.
+    """Return the tables of spoken answers by run and arm of results files, writing speech.jsonl, by the networks `wanted`.
 
-    With a `reference` voice also those of the same texts in that voice, and what is between them. `limit` takes the first
-    answers of every arm.
-
-    Raises ConfigError for an unknown network or similarity without a `voice`, InputError when no answer has audio.
+    With a `reference` voice also those of the same texts in that voice, and what is between them. `limit` takes the first answers
+    of every arm. Raises ConfigError for an unknown network or similarity without a `voice`, InputError when no answer has audio.
     """
     networks = chosen(wanted, NETWORKS, "--networks") if wanted else []
     if "speaker_similarity" in networks and voice is None:
@@ -126,7 +123,7 @@ def run_speech(
         arms |= {f"{arm}{SAYS}{reference.kind}": own for arm, own in arms.items()}
 
     def answer(arm: str, some: Sequence[Answer]) -> list[dict[str, Any]]:
-        said = [reference.say(one.record, out) if reference and SAYS in arm else one.record for one in some]
+        said = [reference.say(one.record, out, arm) if reference and SAYS in arm else one.record for one in some]
         return [_measured(record, measures) for record in said]
 
     found = run_items(out / "speech.jsonl", settings, runs_mark(runs), arms, 1, answer)

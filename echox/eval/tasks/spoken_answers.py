@@ -3,7 +3,7 @@
 Used for a model's answers, a teacher's, a cascade's, and for the same texts in a reference voice.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -42,24 +42,10 @@ def speech_table(items: Items, note: str) -> Table:
 
 def _sound_cells(items: Items) -> dict[str, str]:
     signals = [item["signal"] for item in items if item.get("signal")]
-    rate, pauses, clipped, offset = (
-        np.array([signal[name] for signal in signals])
-        for name in ("words_per_second", "pause_seconds", "clipped", "dc")
-    )
-    checks = {
-        "words/s": (rate.mean, ".2f"),
-        "pauses s": (pauses.mean, ".2f"),
-        "clipped %": (lambda: 100 * np.mean(clipped > 0), ".1f"),
-        "largest DC": (np.abs(offset).max, ".4f"),
-        f"DC over {DC_LIMIT:g} %": (lambda: 100 * np.mean(np.abs(offset) > DC_LIMIT), ".1f"),
-    }
-    silent = f"{100 * (1 - len(signals) / len(items)):.1f}"
-    found = {
-        "seconds": f"{sum(item.get('audio_seconds', 0.0) for item in items):.0f}",
-        **error_rates(items),
-        "no sound %": silent,
-    }
-    return found | {name: f"{value():{form}}" if signals else "-" for name, (value, form) in checks.items()}
+    seconds = f"{sum(item.get('audio_seconds', 0.0) for item in items):.0f}"
+    rates = error_rates(items) | {"no sound %": f"{100 * (1 - len(signals) / len(items)):.1f}"}
+    checks = ("words/s", "pauses s", "clipped %", "largest DC", f"DC over {DC_LIMIT:g} %")
+    return {"seconds": seconds} | rates | dict(zip(checks, _signal_cells(signals), strict=True))
 
 
 def heard_answers(items: Items) -> list[dict[str, Any]]:
@@ -77,3 +63,16 @@ def _with_words(item: dict[str, Any], texts: Mapping[str, str]) -> dict[str, Any
         return item
     text = item["text"] or (texts.get(item["id"], "") if item["arm"] == "s2s" else "")
     return item | {"text": text} | asdict(all_deleted(text))
+
+
+def _signal_cells(signals: Sequence[dict[str, float]]) -> tuple[str, ...]:
+    if not signals:
+        return ("-",) * 5
+    offsets = np.abs([signal["dc"] for signal in signals])
+    return (
+        f"{np.mean([signal['words_per_second'] for signal in signals]):.2f}",
+        f"{np.mean([signal['pause_seconds'] for signal in signals]):.2f}",
+        f"{100 * np.mean([signal['clipped'] > 0 for signal in signals]):.1f}",
+        f"{offsets.max():.4f}",
+        f"{100 * np.mean(offsets > DC_LIMIT):.1f}",
+    )

@@ -149,12 +149,13 @@ def run_translation(
 def _said(pair: SpokenPair, name: str, arm: Arm, out: Path) -> tuple[np.ndarray, dict[str, Any]]:
     """Return what is heard of a pair's translation, and its facts; a recording that fails counts as nothing said."""
     facts: dict[str, Any] = {"seconds": 0.0, "wall_seconds": 0.0, "source_seconds": 0.0, "units": [], "error": ""}
-    heard = NO_SOUND
-    if arm.units_of is not None and pair.target_audio is not None:
-        target = attempt(partial(load_audio, pair.target_audio))
-        facts |= {} if isinstance(target, Failure) else {"reference_units": arm.units_of([target])[0]}
+    heard, units_of, target = NO_SOUND, arm.units_of, pair.target_audio
+    if units_of is not None and target is not None:
+        units = attempt(lambda: units_of([load_audio(target)])[0])
+        facts |= {} if isinstance(units, Failure) else {"reference_units": units}
     try:
-        facts["source_seconds"] = len(load_audio(pair.audio)) / SAMPLE_RATE
+        if name != CEILING:
+            facts["source_seconds"] = len(load_audio(pair.audio)) / SAMPLE_RATE
         said = arm.translate(pair.audio)
         wave, rate = NO_SOUND if said.audio is None else said.audio, said.sample_rate
         if name != CEILING and len(wave):
@@ -230,9 +231,8 @@ def _against(
             difference = f"{found['system'] - found['baseline']:+.2f}"
             rows.append((one, other, str(len(both)), *scores, difference, f"{ratio:.3f}", f"{found['p']:.3f}"))
     head = ("arm", "against", "n", "BLEU", "its BLEU", "difference", "ratio", "p")
-    return (
-        [Table("Against the first model", head, tuple(rows), f"Paired bootstrap of sacrebleu. {note}")] if rows else []
-    )
+    table = Table("Against the first model", head, tuple(rows), f"Paired bootstrap of sacrebleu. {note}")
+    return [table] if rows else []
 
 
 def _reference_of(pairs: dict[Path, SpokenPair]) -> Arm:
@@ -271,13 +271,10 @@ def run_tasks(
         heard = [both for both in zip(some, loaded, strict=True) if not isinstance(both[1], Failure)]
         texts = iter(tasks[arm](heard) if heard else ())
         for pair, wave in zip(some, loaded, strict=True):
-            unheard = isinstance(wave, Failure)
-            text, reference = (
-                "" if unheard else next(texts),
-                pair.source_text if arm.endswith(" asr") else pair.target_text,
-            )
-            record = {"reference": reference, "text": text, "error": wave.reason if unheard else ""}
-            yield record | asdict(errors_between(reference, text))
+            fault = getattr(wave, "reason", "")
+            reference = pair.source_text if arm.endswith(" asr") else pair.target_text
+            text = "" if fault else next(texts)
+            yield {"reference": reference, "text": text, "error": fault} | asdict(errors_between(reference, text))
 
     asked = dict.fromkeys(tasks, take(pairs, options.limit))
     done, items = run_items(options.out / "tasks.jsonl", settings, pairs_mark(pairs), asked, WRITTEN_BATCH, answer)

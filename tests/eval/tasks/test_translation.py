@@ -94,7 +94,7 @@ def test_broken_files_cost_their_own_scores_alone(pairs, tmp_path):
     spoken = [SpokenPair(p.id, p.audio, p.target_text, "", sound) for p, sound in zip(pairs, sounds, strict=True)]
     arm = Arm(model_arm(Translator(), None).translate, lambda waves: [[1, 2, 3, 4] for _ in waves])
     table = run_translation(spoken, {"good": arm}, Judge(), TranslationOptions(tmp_path / "o", "t"))[0]
-    assert {row[0]: row[-1] for row in table.rows} == {"reference": "2", "good": "1"}
+    assert {row[0]: row[-1] for row in table.rows} == {"reference": "1", "good": "1"}
     _, items = read_results(tmp_path / "o" / "translation.jsonl")
     good = {item["id"]: item for item in items if item["arm"] == "good"}
     assert good["0"]["transcript"] == "" and good["0"]["word_edits"] == good["0"]["words"]
