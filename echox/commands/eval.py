@@ -321,7 +321,7 @@ def load(
     """Talk to a server with many voices at once, print first audio, underruns and errors, and draw them."""
     from tqdm import tqdm
 
-    from echox.eval.report.load_plot import write_load_figure
+    from echox.eval.report.plots import write_load_figure
     from echox.eval.tasks.load import Load, Server, read_recordings, run_load
 
     sounds = read_recordings(recordings, limit)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from echox.commands.eval import app
 from echox.errors import ConfigError, EndpointError, InputError
-from echox.eval.report.load_plot import draw_load
+from echox.eval.report.plots import draw_load
 from echox.eval.report.summary import tables_of
 from echox.eval.results import read_results
 from echox.eval.scorers.playback import Chunk

@@ -5,7 +5,7 @@
     recording ──recogniser that translates──► text ──voice──► speech      the cascade that a user would take instead
 
 An arm is a model, `reference` or `cascade`; all hear the same recordings. Units are scored where an arm makes them and the
-references' units are known (unit_references.py). With `--tasks` models write instead, and no judge hears them:
+reference speech can be written in units of its codebook. With `--tasks` models write instead, and no judge hears them:
 
     st       recording ─► translation            asr      recording ─► words
     mt       true transcript ─► translation      cascade  recording ─► words ─► translation, by the same model or by the first
@@ -36,13 +36,14 @@ from echox.eval.scorers.translation import bleu, bleu_interval, chrf, compare
 from echox.eval.scorers.word_errors import BASIC, NORMALISER, errors_between
 from echox.eval.tables import Items, Table, arm_table, by_arm, failures, over_seeds, pooled_rate, shared
 from echox.eval.tasks.latency import peak_memory
-from echox.eval.tasks.unit_references import UnitsOf, units_of
 from echox.generate.joint import JointTranslator
 from echox.generate.translation import Wanted
 from echox.generate.types import Reply
+from echox.prepare.encode import EncoderSettings, load_encode
 from echox.text.bleu import unit_bleu
 from echox.text.normalize import whisper_basic
-from echox.translator import SpeechTranslator
+from echox.translator import SpeechTranslator, is_translator
+from echox.units.extractor import CENTROIDS_FILE, UnitExtractor, load_centroids
 
 CEILING, CASCADE = "reference", "cascade"
 BATCH = 8
@@ -52,6 +53,8 @@ MEANING = (
 )
 TASKS = ("st", "mt", "asr", "cascade", "spaces")
 WRITTEN, WRITTEN_BATCH = ("st", "mt", "cascade"), 16  # what BLEU scores
+UnitsOf = Callable[[Sequence[np.ndarray]], list[list[int]]]
+"""Waves at 16 kHz to their de-duplicated units."""
 Heard = Sequence[tuple[SpokenPair, np.ndarray]]
 """Pairs and their recordings' waves."""
 LENGTHS = ((1, 5), (6, 9), (10, 10_000))  # words of a reference: rows of the table by length
@@ -114,6 +117,24 @@ def load_arms(
     loaded = load_models(models, device, dtype).items()
     arms = {name: model_arm(one, beams, units_of(one, encoder)) for name, one in loaded}
     return arms if cascade is None else arms | {CASCADE: cascade_arm(cascade, SpeechAssistant.load("mini", device))}
+
+
+def units_of(translator: Any, encoder: str | Path = "") -> UnitsOf | None:
+    """Return the extractor of a `SpeechTranslator`'s target units; None for a model that has none, or whose encoder is not there.
+
+    `encoder` is the one that the units were made with; a model that shares a shipped voice finds it there. ModelError or
+    ConfigError where they do not fit.
+    """
+    voice: Path | None = getattr(translator.model, "voice", None)
+    if voice is None or not (voice / "units" / CENTROIDS_FILE).is_file():
+        return None
+    if not encoder and is_translator(voice):  # its encoder, if any, hears the other language
+        return None
+    _, meta = load_centroids(voice / "units")
+    made_with = {"encoder": str(encoder or voice / "encoder"), "layer": meta.layer, "window": meta.window}
+    encode, _ = load_encode(EncoderSettings.parse(made_with, str(voice / "units")))
+    extractor = UnitExtractor.load(voice / "units", encode)
+    return lambda waves: [found.ids.tolist() for found in extractor.extract(list(waves))]
 
 
 def pairs_mark(pairs: Sequence[SpokenPair]) -> str:

@@ -11,8 +11,7 @@ from echox.data.pairs import SpokenPair
 from echox.errors import ConfigError, InputError
 from echox.eval.report.summary import tables_of
 from echox.eval.results import read_results
-from echox.eval.tasks.translation import Arm, TranslationOptions, cascade_arm, model_arm, run_translation
-from echox.eval.tasks.unit_references import units_of
+from echox.eval.tasks.translation import Arm, TranslationOptions, cascade_arm, model_arm, run_translation, units_of
 from echox.generate.types import Reply as Spoken
 from echox.models.encoder import SpeechEncoder
 from echox.units.extractor import UnitExtractor, load_centroids
