@@ -159,10 +159,12 @@ def test_references_come_from_questions_or_a_manifest(tmp_path):
     wav(tmp_path / "a.wav")
     path = write(tmp_path, HEAD + "a\tWho?\tJohn\t\n")
     (found,), name = read_references(path, tmp_path, None)
-    assert (*found[:2], name) == ("a", "Who?", "q.tsv") and len(found[2]()) == 8000
+    assert (found.id, found.question, name) == ("a", "Who?", "q.tsv") and len(found.load()) == 8000
     line = '{"id": "a", "audio": "a.wav", "samples": 8000, "sample_rate": 16000, "text": "hello"}\n'
     manifest = write(tmp_path, line, "m.jsonl")
     (found,), name = read_references(None, None, manifest)
-    assert (*found[:2], name) == ("a", "hello", "m.jsonl") and len(found[2]()) == 8000
+    assert (found.id, found.question, name) == ("a", "hello", "m.jsonl") and len(found.load()) == 8000
+    longer = write(tmp_path, line.replace("hello", "hello there"), "m.jsonl")  # of the same name
+    assert fingerprint(read_references(None, None, longer)[0]) != fingerprint([found])
     with pytest.raises(ConfigError):
         read_references(None, None, None)

@@ -275,8 +275,9 @@ def run_tasks(
     require("sacrebleu", "eval")
     for pair in pairs:
         if not pair.target_text or not pair.source_text:
-            fault = "has no source_text or no target_text: three tasks need both."
-            raise InputError(f"{options.source}: {pair.id} {fault}")
+            raise InputError(
+                f"{options.source}: {pair.id} has no source_text or no target_text, and three tasks need both."
+            )
     settings = {"task": "tasks", "model": ", ".join(models), "questions": options.source}
     settings |= {"wer_normaliser": NORMALISER, "beams": beams or "own", **options.how}
     first, wanted = next(iter(models.values())), Wanted(beams)
