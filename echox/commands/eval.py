@@ -112,7 +112,7 @@ def spoken_set(
     from echox.eval.tasks.spoken_set import KINDS, held_out_voice, make_set, read_typed
 
     found = read_typed(typed, find_scorer(scorer))
-    with tqdm(desc="spoken", unit=" questions") as bar:
+    with tqdm(desc="spoken", unit=" questions", disable=None) as bar:
         chosen = make_set(
             out, found, (right, wrong), lambda: held_out_voice(kokoro), conditions, shard, seed, bar.update
         )
@@ -326,7 +326,7 @@ def load(
 
     sounds = read_recordings(recordings, limit)
     plan = Load(sessions, answers, rate, think, live)
-    with tqdm(desc="load", total=answers, unit=" answers") as bar:
+    with tqdm(desc="load", total=answers, unit=" answers", disable=None) as bar:
         tables = run_load(Server(endpoint, model, key), plan, sounds, out, bar.update)
     write_load_figure(out, typer.echo)
     _show(tables)
