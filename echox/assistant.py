@@ -186,7 +186,9 @@ class SpeechAssistant:
         return self._but(parts=self.parts.changed(**changes))
 
     def at_most(self, tokens: int) -> "SpeechAssistant":
-        """Return an assistant on the same weights whose answers end after so many tokens, all of which it says aloud."""
+        """Return an assistant on the same weights whose answers end after so many tokens, all said aloud; ConfigError for none."""
+        if tokens < 1:
+            raise ConfigError(f"an answer of {tokens} tokens is none: give 1 or more.")
         return self._but(most_tokens=tokens)
 
     def decoding_by(self, decoding: Decoding, drafts: Drafts | None = None) -> "SpeechAssistant":

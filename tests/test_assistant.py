@@ -18,7 +18,7 @@ from echox.generate.ears import Heard
 from echox.generate.pauses import within
 from echox.models.llm import load_tokenizer, token_pieces
 from echox.text.prompt import Turn, encode
-from echox.text.segmenter import PhraseSegmenter
+from echox.text.segmenter import PhraseSegmenter, ends_sentence
 from echox.train.run import run_recipe
 from echox.train.toy import sound_of
 from tests.toy_model import RECIPES, listening_model, toy_model  # noqa: F401 - fixtures
@@ -176,6 +176,12 @@ def test_a_setting_that_would_do_nothing_or_harm_is_refused(listening_model, cha
         SpeechAssistant.load(listening_model, "cpu", "float32").with_settings(**changes)
 
 
+def test_an_answer_of_no_tokens_is_refused(assistant):
+    assert len(assistant.at_most(2).ask(typed=QUESTIONS[0], text_only=True).text.split()) <= 2
+    with pytest.raises(ConfigError, match="0 tokens"):
+        assistant.at_most(0)
+
+
 def test_the_assistant_without_weights_has_the_same_surface():
     fake = SpeechAssistant.fake()
     for name in ("stream", "ask", "ask_many", "converse", "say", "speak", "listen", "calling"):
@@ -229,6 +235,7 @@ def test_enough_is_a_whole_sentence(assistant):
     assert [tokenizer.decode(ids[:n])[-4:] for n in ends] == ["red.", "big!", " it?"]
     assert not answer.Limits(99, enough_tokens=ends[0] + 1).is_over(tokenizer)(ids[: ends[0]])
     assert answer.Limits(2).is_over(tokenizer)(ids[:2]) and not answer.Limits(99).is_over(tokenizer)(ids)
+    assert ends_sentence("It has 12.\n") and not ends_sentence("It has 12. ")
     ids = encode(tokenizer, "It is 3.5 or 61.2 in the U.S.A. by 1969.")
     ends = [n for n in range(1, len(ids) + 1) if answer.Limits(99, enough_tokens=1).is_over(tokenizer)(ids[:n])]
     assert ends == [len(ids)]

@@ -207,16 +207,17 @@ def translation(
 
     found, models = read_pairs(pairs, audio_dir), model or []
     how = {"weights": marks_of(models), "beams": beam or "own", "dtype": dtype or "own", "device": device}
-    options = TranslationOptions(out, pairs.name, how, limit)
     if tasks:
         from echox.eval.report.spaces import measure_tasks
 
+        options = TranslationOptions(out, pairs.name, how, limit)
         _show(measure_tasks(found, models, tasks, options, (device, dtype, beam), typer.echo))
         return
     hearer = load_judge(judge, device, judge_window, language)
     hears = load_judge(cascade, device, FULL_WINDOW, source_language, translates=True) if cascade else None
     how |= {"unit_encoder": unit_encoder, "language": language}
     how |= {"cascade": hears.name, "voice": marks_of(["mini"])} if hears else {}
+    options = TranslationOptions(out, pairs.name, how, limit)
     _show(run_translation(found, load_arms(models, hears, device, dtype, beam, unit_encoder), hearer, options))
 
 

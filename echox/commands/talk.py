@@ -15,7 +15,7 @@ import typer
 from echox.commands.options import Device, Dtype, Llm, Model
 from echox.commands.sound import device
 from echox.errors import EndpointError, InputError, OutputError, require
-from echox.realtime import RATE, address_of, conversation, event_of
+from echox.realtime import ENDS, RATE, address_of, conversation, event_of
 
 BLOCK = RATE // 25  # samples of the microphone sent at once
 
@@ -122,6 +122,9 @@ class Talker:
             elif kind == "response.output_audio.delta":
                 self.speaker.waiting += base64.b64decode(event["delta"])
             elif kind == "response.done":
+                error = (event["response"].get("status_details") or {}).get("error") or {}
+                if error.get("code") in ENDS:
+                    raise EndpointError(f"the server says: {error.get('message')}")
                 if event["response"]["output"]:
                     self.tell("")
                     self.answers += 1

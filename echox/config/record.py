@@ -10,6 +10,7 @@ file that keeps its size.
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from echox.errors import ConfigError, ModelError
 from echox.files import MARKER, read_json, write_text
 
 RUN = "run.json"
+DIGEST = re.compile("[0-9a-f]{32}")  # what stands for a file or a folder
 EDGE = 1 << 16  # bytes at both ends of a file
 OF_RUNS = {RUN, MARKER, "metrics.jsonl", "tensorboard"}  # written while a run goes on
 FREE = (  # change no number
@@ -49,12 +51,20 @@ class Record:
     def differences(self, other: "Record", only: Sequence[str] = ()) -> list[str]:
         """Return the names in which two records differ; those under `only`, if any are given.
 
-        A setting that is none is as one that was not known yet, so that runs outlive settings that are new and not used.
+        A setting that is none is as one that was not known yet, so that runs outlive settings that are new and not used; an
+        input without a mark, as names on the hub once were, is like any other.
         """
         found = ["code"] if self.code != other.code else []
-        for one, two in ((self.settings, other.settings), (self.inputs, other.inputs)):
-            found += [name for name in {**one, **two} if one.get(name) != two.get(name)]
+        found += [
+            name for name in {**self.settings, **other.settings} if self.settings.get(name) != other.settings.get(name)
+        ]
+        found += [name for name in {**self.inputs, **other.inputs} if not self.same_input(other, name)]
         return [name for name in found if not only or under(name, only)]
+
+    def same_input(self, other: "Record", name: str) -> bool:
+        """Say whether both were made of the same file, folder or name on the hub, as far as that is known."""
+        one, two = self.inputs.get(name), other.inputs.get(name)
+        return one == two or "" in (one, two)
 
 
 def under(name: str, names: Sequence[str]) -> bool:
@@ -130,8 +140,9 @@ def check_same(out: Path, record: Record, allow: Sequence[str] | None = None, on
         raise ConfigError(f"{out} holds a run of stage {before.settings.get('stage')}: choose another `out`.")
     if names:
         name = names[0]
-        old, new = (one.settings.get(name) for one in (before, record))
-        how = f"{old} before, {new} now" if old != new else "its content has changed"
+        old, new = (one.settings.get(name, one.inputs.get(name)) for one in (before, record))
+        changed = all(DIGEST.fullmatch(str(value)) for value in (old, new))
+        how = "its content has changed" if changed else f"{old} before, {new} now"
         how = f"{before.code} before, {record.code} now" if name == "code" else how
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         way = "" if allow is None else f", or go on with train.allow=[{','.join([*allow, *names])}]"

@@ -11,7 +11,7 @@ def shard_of(given: Any) -> tuple[int, int]:
     """Return (i, n) with 0 <= i < n; ConfigError for anything else."""
     parts = given.split("/") if isinstance(given, str) else given
     try:
-        index, count = map(int, parts)
+        index, count = (int(str(part)) for part in parts)  # int alone would take 0.7
     except (TypeError, ValueError):
         index, count = 0, 0
     if not 0 <= index < count:

@@ -211,9 +211,11 @@ def title_of(settings: dict[str, Any]) -> str:
 def titles_of(runs: Sequence[Run]) -> list[str]:
     """Return what each run is called, no two of one task alike: with its questions where models are the same, else its place."""
     titles = [title_of(settings) for settings, _ in runs]
-    for more in ([settings.get("questions", "?") for settings, _ in runs], range(1, len(runs) + 1)):
+    for more in ([settings.get("questions") for settings, _ in runs], range(1, len(runs) + 1)):
         keys = [(settings.get("task", "qa"), title) for (settings, _), title in zip(runs, titles, strict=True)]
-        titles = [f"{key[1]}, {one}" if keys.count(key) > 1 else key[1] for key, one in zip(keys, more, strict=True)]
+        titles = [
+            f"{key[1]}, {one}" if one and keys.count(key) > 1 else key[1] for key, one in zip(keys, more, strict=True)
+        ]
     return titles
 
 

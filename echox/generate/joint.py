@@ -130,9 +130,7 @@ class JointTranslator:
         """Yield a translation piece by piece as it is written, the likeliest token at every step."""
         parts: Iterable[Positioned] = [self.text_states([typed])] if wave is None else []
         if wave is not None:
-            heard = map(
-                self.speech_states, ([piece] for piece in cut_at_pauses(wave, self.longest))
-            )  # as they are needed
+            heard = (self.speech_states([piece]) for piece in cut_at_pauses(wave, self.longest))
             parts = (states for states, frames in heard if self.words(frames)[0])
         said = ""
         for states in parts:

@@ -157,7 +157,7 @@ class Place:
         """Return what `from_pretrained` is told; ConfigError for a combination that does not exist."""
         options: dict[str, Any] = {"dtype": "auto" if self.in_bits else self.dtype}
         if self.device_map is not None:
-            require("accelerate", extra="released")
+            require("accelerate", install="pip install openechox")
             options["device_map"] = self.device_map
         if self.quantize is None or self.in_bits:
             return options

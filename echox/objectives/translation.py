@@ -151,7 +151,7 @@ class JointPass(nn.Module):
         transcripts = said[1:] + said[:1] if settings.shuffled else said
         if settings.contrast in ("sentence", "both"):
             found.pair = (states, self.model.read(*self.padded(transcripts)))
-        if settings.target == "none" or not self.schedule.adversarial(found.step):
+        if settings.target == "none" or (self.training and not self.schedule.adversarial(found.step)):
             return
         speech, speech_label_B = (found.runs if bottom else states), torch.zeros(len(said), device=self.device)
         tokens_BN, mixes = found.runs.tokens_BN, self.training and found.step >= self.schedule.mixing_from
@@ -190,9 +190,7 @@ class TranslatorObjective:
 
     def __init__(self, joint: JointPass) -> None:
         self.joint = joint
-        self.weighed = (
-            0  # the last step in which recognition's weight moved: micro-batches and repeats move it no further
-        )
+        self.weighed = 0  # the last step in which recognition's weight moved, whatever is repeated or accumulated
 
     def __call__(self, found: Joint, step: int = 0) -> Loss:
         """Return the weighted sum of all terms of one pass."""

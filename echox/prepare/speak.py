@@ -146,7 +146,7 @@ def check_same_texts(folder: Path, groups: Sequence[tuple[int, Sequence[Mapping[
     meant = {f"shard-{number:05d}": [(row["id"], row[field]) for row in group] for number, group in groups}
     for path in sorted(folder.glob("shard-*.jsonl")):
         if [(record["id"], record["text"]) for record in read_jsonl(path)] != meant.get(path.stem):
-            raise InputError(f"{path} was made of other texts: remove {folder}, or choose another one.")
+            raise InputError(f"{path} was made of other texts: remove it with its .npy, or choose another folder.")
 
 
 def join_shards(folder: Path, count: int) -> bool:

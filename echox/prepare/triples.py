@@ -123,6 +123,8 @@ def said_by(one: Utterance, recipe: Recipe) -> tuple[np.ndarray, dict[str, Any]]
     if not one.text or not one.translation:
         return None
     if one.duration is None:
+        if not one.audio.is_file():
+            raise InputError(f"{one.audio} is missing: unpack the corpus again.")
         try:
             wave = load_audio(one.audio)
         except InputError as error:  # one silent clip of a million

@@ -249,9 +249,8 @@ class Completion:
                 self.calls.append({"id": f"call_{uuid.uuid4().hex}", "type": "function", "function": function})
             if self.finish == "unheard":
                 raise Refusal(400, "nothing was understood in the recording: speak up, or record it again.", "unheard")
-            if (
-                piece.heard or text or piece.audio is not None or self.ask.question is None
-            ):  # else it may be unheard yet
+            empty = not piece.heard and not text and piece.audio is None
+            if not empty or self.ask.question is None:  # else it may be unheard yet
                 yield replace(piece, text=text)
 
     async def whole(self, answer: AsyncIterator[Piece]) -> dict[str, Any]:

@@ -113,7 +113,13 @@ class Session:
     def heard(self, response_id: str, text: str) -> list[Out]:
         """Take what the question of an answer was understood as."""
         response = self.responses.get(response_id)
-        return self._taken(lambda: response and self._transcribed(response.asked, text))
+
+        def keep() -> None:
+            if response is not None:
+                self._unhear(response.asked)
+                self._transcribed(response.asked, text)
+
+        return self._taken(keep)
 
     def said(self, response_id: str, text: str) -> list[Out]:
         """Take text of an answer; one that would go beyond its limit ends before it."""

@@ -19,9 +19,8 @@ from pydantic import Field
 
 SENTENCE_ENDS = (".", "!", "?", ":", ";", '."', "\n")
 FULL_STOPS = (".", "!", "?", '."', '!"', '?"', ".)", "\n")
-GOES_ON = re.compile(
-    r"(?:(?<!\d)\d{1,3}|\b[A-Za-z]|\b(?:Dr|Jr|Mr|Mrs|Ms|No|Prof|Sr|St|vs))\.$"
-)  # 3.|5, U.|S., Dr.| Who
+# 3.|5, U.|S., Dr.| Who
+GOES_ON = re.compile(r"(?:(?<!\d)\d{1,3}|\b[A-Za-z]|\b(?:Dr|Jr|Mr|Mrs|Ms|No|Prof|Sr|St|vs))\.\Z")
 CLAUSE_ENDS = (",", " -", ")")
 FUNCTION_WORDS = frozenset(
     "a an the and or but nor of in on at by for from with to into over under about than that which who whose when where "

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
 from echox.config.load import Settings
 from echox.errors import ConfigError
 from echox.files import write_folder, write_text
@@ -29,7 +31,7 @@ class Recipe(Settings):
     encoder: Path | None = None  # where the translator reads states
     encoder_layer: int = 0
     longest_seconds: int = 20
-    beams: int = 10
+    beams: int = Field(default=10, ge=1, le=64)
     length_penalty: float = 1.0
     no_repeat_ngram: int = 0
     about: str = ""

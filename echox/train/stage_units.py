@@ -127,8 +127,8 @@ def check_states(folder: Path, record: Record) -> None:
     found = read_run(folder)
     made = found[1] if found is not None else Record()
     for name in ("stage", "encoder", "layer", "window", "precision"):
-        meant = "encode" if name == "stage" else record.settings.get(name, record.inputs.get(name))
-        if meant != made.settings.get(name, made.inputs.get(name)):
+        meant = "encode" if name == "stage" else record.settings.get(name)
+        if meant != made.settings.get(name) or not made.same_input(record, name):
             raise ConfigError(f"{folder} does not hold states of this recipe's {name}: run stage encode with the same.")
 
 

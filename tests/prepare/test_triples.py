@@ -110,6 +110,22 @@ def test_covost_joins_its_tables(tmp_path):
     assert [one.id for one in read_covost(tmp_path, "en", "de", "test")] == ["b"]
 
 
+def test_a_silent_clip_is_left_out_and_a_missing_one_ends_the_stage(tmp_path, caplog):
+    (tmp_path / "clips").mkdir()
+    save_wav(tmp_path / "clips" / "a.wav", tone(1, 250), RATE)
+    save_wav(tmp_path / "clips" / "b.wav", 0 * tone(1, 250), RATE)
+    (tmp_path / "validated.tsv").write_text(
+        "client_id\tpath\tsentence\nme\ta.wav\tThis.\nme\tb.wav\tThat.\nme\tc.wav\tIt.\n"
+    )
+    head, rows = "path\ttranslation\tsplit\n", ("a.wav\tDas.\ttrain\n", "b.wav\tDies.\ttrain\n", "c.wav\tEs.\ttrain\n")
+    (tmp_path / "covost_v2.en_de.tsv").write_text(head + "".join(rows[:2]))
+    run(recipe(tmp_path, tmp_path, format="covost"))
+    assert [one["id"] for one in read_manifest(tmp_path / "out" / "manifest.jsonl")] == ["a"] and "b.wav" in caplog.text
+    (tmp_path / "covost_v2.en_de.tsv").write_text(head + "".join(rows))
+    with pytest.raises(InputError, match="c.wav is missing"):
+        run(recipe(tmp_path, tmp_path, format="covost", out=str(tmp_path / "other")))
+
+
 def test_what_does_not_fit_is_said(tmp_path, must_c):
     text = must_c / "en-de" / "data" / "train" / "txt" / "train.de"
     text.write_text("eins\nzwei\n")

@@ -188,13 +188,11 @@ def test_unknown_quantization(checkpoint):
 
 
 def test_a_place_is_what_transformers_is_told():
-    pytest.importorskip("accelerate")
     assert Place(device_map={"model": "cpu"}).options() == {"dtype": torch.float32, "device_map": {"model": "cpu"}}
     assert Place(dtype=torch.float16).options() == {"dtype": torch.float16}
 
 
 def test_a_device_map_gives_the_same_states(checkpoint, parts):
-    pytest.importorskip("accelerate")
     ids = torch.arange(9)[None]
     expected = parts.s2t.body(input_ids=ids).last_hidden_state
     for places in ("auto", {"model": "cpu", "lm_head": "cpu"}):

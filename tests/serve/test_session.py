@@ -261,6 +261,10 @@ def test_what_is_committed_twice_before_an_answer_is_heard():
     assert session.hearing == {first.id, second.id} and first.sound is None
     outs = apply(session, ("create",))
     assert session.hearing == {first.id} and any(isinstance(out, Answer) for out in outs)
+    for op in (("append", 400), ("commit",)):
+        apply(session, op)  # orders the second again, whose answer is under way
+    outs = session.heard(next(iter(session.responses)), "Why?")
+    assert second.heard == "Why?" and [out.id for out in outs if isinstance(out, Stop)] == [second.id]
 
 
 def recording(seconds, **more):

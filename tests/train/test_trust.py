@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from echox.config.load import Settings
-from echox.config.record import check_finished, read_run
+from echox.config.record import Record, check_finished, read_run
 from echox.errors import ConfigError, ModelError, OutputError, Stopped
 from echox.files import only_one
 from echox.models.io import save_part
@@ -119,6 +119,11 @@ class Recipe(Settings):
 def resumed(out: Path, **changes):
     recipe = Recipe(**changes)
     return train(stage()[0], recipe.train, out, recipe=recipe)
+
+
+def test_names_on_the_hub_are_told_apart():
+    one, other, old = (Record({}, {"encoder": name}) for name in ("a/b", "a/c", ""))
+    assert one.differences(other) == ["encoder"] and not one.differences(old) and not old.differences(other)
 
 
 def test_a_run_goes_on_with_the_recipe_it_began_with(tmp_path):

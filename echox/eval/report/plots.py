@@ -83,7 +83,7 @@ def draw_gaps(runs: Sequence[Run]) -> str:
     axes.set_yticks(range(len(names)), [f"{first} - {second}" for first, second in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlabel("points")
-    if len(runs) > 1:
+    if drawn and len(runs) > 1:
         axes.legend(fontsize=7)
     return to_svg(figure) if drawn else ""
 

@@ -207,15 +207,16 @@ def normalised(items: Items) -> tuple[list[str], list[str]]:
 
 def _scores(items: Items) -> dict[str, str]:
     """Return the cells of an arm: scores, word errors, pace, speed, its own units, memory, failures."""
-    low, high = bleu_interval(*normalised(items))
+    said, meant = normalised(items)
+    low, high = bleu_interval(said, meant)
     spoken, work, source = (sum(item[name] for item in items) for name in ("seconds", "wall_seconds", "source_seconds"))
     words = sum(len(item["transcript"].split()) for item in items)
     written = [item for item in items if "reference_units" in item]
     units = unit_bleu([i["units"] for i in written], [i["reference_units"] for i in written]) if written else None
     memory = max(item.get("peak_cuda_mib", item.get("peak_rss_mib", 0.0)) for item in items)
     return {
-        "ASR-BLEU": f"{bleu(*normalised(items)).score:.1f} [{low:.1f}, {high:.1f}]",
-        "ASR-chrF": f"{chrf(*normalised(items)).score:.1f}",
+        "ASR-BLEU": f"{bleu(said, meant).score:.1f} [{low:.1f}, {high:.1f}]",
+        "ASR-chrF": f"{chrf(said, meant).score:.1f}",
         "WER %": pooled_rate(items, "word_edits", "words"),
         "words/s": f"{words / spoken:.2f}" if spoken else "-",
         "RTF": f"{work / source:.3f}" if work and source else "-",
@@ -273,7 +274,8 @@ def run_tasks(
 ) -> list[Table]:
     """Return the tables of the tasks of these `names` of all models, writing tasks.jsonl; a run that was stopped goes on."""
     require("sacrebleu", "eval")
-    for pair in pairs:
+    chosen = take(pairs, options.limit)
+    for pair in chosen:
         if not pair.target_text or not pair.source_text:
             raise InputError(
                 f"{options.source}: {pair.id} has no source_text or no target_text, and three tasks need both."
@@ -298,7 +300,7 @@ def run_tasks(
             text = "" if fault else next(texts)
             yield {"reference": reference, "text": text, "error": fault} | asdict(errors_between(reference, text))
 
-    asked = dict.fromkeys(tasks, take(pairs, options.limit))
+    asked = dict.fromkeys(tasks, chosen)
     done, items = run_items(options.out / "tasks.jsonl", settings, pairs_mark(pairs), asked, WRITTEN_BATCH, answer)
     return tasks_tables(done, [item for item in items if item["arm"].rpartition(" ")[2] in names])
 
