@@ -124,7 +124,7 @@ class Talker:
             elif kind == "response.done":
                 error = (event["response"].get("status_details") or {}).get("error") or {}
                 if error.get("code") in ENDS:
-                    raise EndpointError(f"the server says: {error.get('message')}")
+                    raise EndpointError(f"the server says: {str(error.get('message')).rstrip('.')}.")
                 if event["response"]["output"]:
                     self.tell("")
                     self.answers += 1

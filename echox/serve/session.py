@@ -112,14 +112,9 @@ class Session:
 
     def heard(self, response_id: str, text: str) -> list[Out]:
         """Take what the question of an answer was understood as."""
-        response = self.responses.get(response_id)
-
-        def keep() -> None:
-            if response is not None:
-                self._unhear(response.asked)
-                self._transcribed(response.asked, text)
-
-        return self._taken(keep)
+        asked = getattr(self.responses.get(response_id), "asked", None)
+        self._unhear(asked)
+        return self._taken(lambda: self._transcribed(asked, text))
 
     def said(self, response_id: str, text: str) -> list[Out]:
         """Take text of an answer; one that would go beyond its limit ends before it."""
