@@ -3,6 +3,7 @@
 Nothing heavy is imported before something is loaded.
 """
 
+import gc
 import io
 import json
 import sys
@@ -111,13 +112,14 @@ def json_line(name: str, reply: "Reply", place: Path | None, load_seconds: float
 
 @contextmanager
 def loading(model: str) -> Iterator[None]:
-    """Say on a terminal that loading takes a while, and keep transformers quiet meanwhile."""
+    """Say on a terminal that loading takes a while, keep transformers quiet, and look for no garbage in what has come."""
     if sys.stderr.isatty():
         typer.echo(f"loading {model} ...", err=True)
     from echox.hub_llm import quiet_transformers
 
     with quiet_transformers():
         yield
+    gc.freeze()  # else reading a number, which makes many small objects, takes half as long again (LOG.md)
 
 
 def load_assistant(model: str, llm: str | None, device: str, dtype: str | None, **places: Any) -> Any:

@@ -1,5 +1,6 @@
 """Starting a server: models to workers, then one process or several behind one port."""
 
+import gc
 import os
 import socket
 import tempfile
@@ -52,6 +53,7 @@ def _engine(model: str, settings: Settings) -> Engine:
     if assistant.parts.voice is not None:
         assistant.parts.t2c.said("1")  # what reads numbers loads its grammar, where the voice reads them so
     warm(engine, speaks=assistant.parts.voice is not None)
+    gc.freeze()  # what is loaded stays: no garbage is looked for in it (commands/answers.py)
     return engine
 
 
