@@ -95,7 +95,10 @@ def pooled_rate(items: Items, edits: str, lengths: str) -> str:
 
 def error_rates(items: Items) -> dict[str, str]:
     """Return the pooled word and character error rates of items by column."""
-    return {f"{what[0].upper()}ER %": pooled_rate(items, f"{what}_edits", f"{what}s") for what in ("word", "character")}
+    return {
+        "WER %": pooled_rate(items, "word_edits", "words"),
+        "CER %": pooled_rate(items, "character_edits", "characters"),
+    }
 
 
 def rates_between(both: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> Interval:

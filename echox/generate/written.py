@@ -22,7 +22,7 @@ class Writer:
         self.model, self.states = model, states
         self._past: Any = None
         self._beams = 0  # hypotheses of every sentence
-        self._read: dict[str, Any] = {}  # the sentence of every hypothesis, in order
+        self._read: dict[str, Any] = {}  # what the decoder reads of the sentence of every hypothesis
 
     def step(self, tokens_BK: torch.Tensor, parents_BK: torch.Tensor) -> torch.Tensor:
         """Return logits (B, K, V) after `tokens_BK`, each of which goes on from its parent of the step before."""

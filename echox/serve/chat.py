@@ -184,8 +184,8 @@ def asked(body: ChatRequest, house: House) -> Ask:
     text, text_only = _text(last), "audio" not in (body.modalities or ())
     tools = [one.function.shown() for one in body.tools or () if body.tool_choice != "none"]
     most = body.max_completion_tokens or body.max_tokens
-    ask = Ask(text_only=text_only, history=history, tools=tuple(tools), most_tokens=most)
-    ask = replace(ask, instructions="\n".join(system))
+    told = "\n".join(system)
+    ask = Ask(text_only=text_only, history=history, instructions=told, tools=tuple(tools), most_tokens=most)
     if last.role == "tool":
         return ask
     sound = [part.input_audio for part in _parts(last) if part.input_audio is not None]

@@ -1,6 +1,6 @@
 """What a session asks of the engine and of the detector of turns; values."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from echox.generate.engine import Ask
 from echox.serve.conversation import Item, Question
@@ -10,11 +10,20 @@ from echox.serve.wire import rate_of, samples_of
 
 def ask_of(question: Question, config: SessionConfig) -> Ask:
     """Return a question of a conversation as an engine takes it."""
-    item, rest = question.item, (question.before, question.system, config.callable, config.most_tokens)
+    item, ask = (
+        question.item,
+        Ask(
+            typed=question.typed,
+            text_only=config.text_only,
+            history=question.before,
+            instructions=question.system,
+            tools=config.callable,
+            most_tokens=config.most_tokens,
+        ),
+    )
     if question.typed is not None or item is None or item.sound is None:
-        return Ask(None, None, question.typed, None, config.text_only, False, False, *rest)
-    wave, rate = samples_of(item.sound, item.form), rate_of(item.form)
-    return Ask(wave, rate, None, None, config.text_only, False, False, *rest)
+        return ask
+    return replace(ask, question=samples_of(item.sound, item.form), sample_rate=rate_of(item.form))
 
 
 def hearing_of(item: Item) -> Ask:

@@ -55,7 +55,8 @@ class TriggerSettings:
 
 def ends_sentence(text: str) -> bool:
     """Say whether a text ends as a whole sentence does; not within a number, behind an initial or an abbreviation."""
-    return text.rstrip(" ").endswith(FULL_STOPS) and not GOES_ON.search(text.rstrip(" "))
+    text = text.rstrip(" ")
+    return text.endswith(FULL_STOPS) and not GOES_ON.search(text)
 
 
 class Segmenter(Protocol):

@@ -295,12 +295,12 @@ def build(recipe: Recipe) -> Stage:
 
     held_out = data.held_out[: recipe.measured]
     measured = some_at_a_time(held_out, [batches.cost(row) for row in held_out], recipe.data.max_cost)
-    kept: dict[int, list[list[EchoPair]]] = {}
+    kept: list[list[list[EchoPair]]] = []
 
     def evaluate() -> dict[str, float]:
         if recipe.train_lora or not kept:
-            kept.update((number, batches.answered(rows)) for number, rows in enumerate(measured))
-        made = (batches.collate(rows, kept[number]) for number, rows in enumerate(measured))
+            kept[:] = [batches.answered(rows) for rows in measured]
+        made = (batches.collate(rows, answers) for rows, answers in zip(measured, kept, strict=True))
         return mean_loss(model, (batch for batch in made if batch is not None), lambda b: objective(model(b)))
 
     def save(folder: Path) -> None:

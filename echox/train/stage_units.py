@@ -102,22 +102,17 @@ def fit(recipe: Recipe, encoder: Callable[[], tuple[Encode, int]]) -> None:
     revision = revision_of(recipe.encoder)
     shards = manifests_of(recipe.corpus)
     chosen = shards[:: max(1, -(-len(shards) // recipe.fit_shards))]
-    sample = _encoded(recipe, chosen) if recipe.states else _sample(recipe, chosen, encoder()[0])
-    states_ND = np.concatenate(sample).astype(np.float32)
+    states_ND = np.concatenate(_sample(recipe, chosen, encoder)).astype(np.float32)
     centroids_KD = fit_kmeans(states_ND, recipe.k, recipe.seed, recipe.iterations)
     meta = UnitsMeta(recipe.encoder.name, revision, recipe.layer, recipe.window, SAMPLE_RATE, encoder()[1], recipe.k)
     save_centroids(recipe.out, centroids_KD, meta)
 
 
-def _sample(recipe: Recipe, shards: list[Path], encode: Encode) -> list[np.ndarray]:
+def _sample(recipe: Recipe, shards: list[Path], encoder: Callable[[], tuple[Encode, int]]) -> list[np.ndarray]:
     """Return the states of the first `fit_utterances` of every shard."""
-    records = [record for shard in shards for record in read_manifest(shard)[: recipe.fit_utterances]]
-    return encode([clip_of(record, recipe.corpus) for record in records])
-
-
-def _encoded(recipe: Recipe, shards: list[Path]) -> list[np.ndarray]:
-    """Return the same states as stage `encode` has left them."""
-    assert recipe.states is not None  # noqa: S101  the caller's condition
+    if recipe.states is None:
+        records = [record for shard in shards for record in read_manifest(shard)[: recipe.fit_utterances]]
+        return encoder()[0]([clip_of(record, recipe.corpus) for record in records])
     found = [read_shard(recipe.states / recipe.corpus.name, manifest) for manifest in shards]
     return [shard.rows_of(name) for shard in found for name in list(shard.places)[: recipe.fit_utterances]]
 

@@ -108,11 +108,8 @@ def joins_tables(settings: dict[str, Any], items: Items) -> list[Table]:
     """Return what happens at joins and elsewhere, and how many joins lie beyond the 99th percentile of elsewhere."""
     rows = []
     for name in MEASURES:
-        own = [np.array(item["at"].get(name, [])) for item in items]
-        at, other = (
-            np.concatenate([[], *own]),
-            np.concatenate([[], *(item["elsewhere"].get(name, []) for item in items)]),
-        )
+        own, apart = ([np.array(item[key].get(name, [])) for item in items] for key in ("at", "elsewhere"))
+        at, other = (np.concatenate([[], *values]) for values in (own, apart))
         if len(at) and len(other):
             limit = float(np.percentile(other, BEYOND))
             medians = [f"{np.median(values):.2f}" for values in (at, other)]
