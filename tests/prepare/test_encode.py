@@ -97,6 +97,7 @@ def test_another_layer_needs_another_folder_and_shards_join(corpus, tmp_path):
         made(layer=2)
     for wrong, words in (
         ({"shard": (2, 2)}, "is not I/N"),
+        ({"corpora": [corpus, tmp_path / "dev" / corpus.name]}, f"two corpora are called {corpus.name}"),
         ({"device": "cuda:77", "out": tmp_path / "x"}, "cuda:77"),
     ):
         with pytest.raises(ConfigError, match=words):

@@ -78,6 +78,19 @@ def test_single_files_come_with_a_table(recipe, texts, tmp_path):
     assert len(read_audio(records[0], tmp_path / "files")) == records[0]["samples"]
 
 
+def test_shards_of_other_texts_are_refused(recipe, tmp_path):
+    speaker, texts = Speaker(recipe.corpus("plain"), make_voice), tmp_path / "t.jsonl"
+    rows = [{"id": str(number), "question": f"Is it {number}?"} for number in range(4)]
+    write_jsonl(texts, rows)
+    speak_corpus(texts, tmp_path / "out", speaker, 2, (1, 2))
+    write_jsonl(texts, [*rows[:3], {"id": "3", "question": "Is it so?"}])
+    with pytest.raises(InputError, match="shard-00001.jsonl was made of other texts"):
+        speak_corpus(texts, tmp_path / "out", speaker, 2)
+    write_jsonl(texts, rows[:2])
+    with pytest.raises(InputError, match="other texts"):
+        speak_corpus(texts, tmp_path / "out", speaker, 2)
+
+
 def test_texts_without_the_field_and_silent_voices_are_refused(recipe, tmp_path):
     speaker = Speaker(recipe.corpus("plain"), make_voice)
     write_jsonl(tmp_path / "t.jsonl", [{"id": "a", "question": "ok?"}, {"id": "b", "text": "no question"}])
