@@ -96,7 +96,7 @@ def read_examples(data: QuestionData, encode: Encode, stop: int | None = None, t
                 known.add(name)
                 said = encode(truecase(text_of(record, corpus)))
                 answer = [] if answers is None or stop is None else [*encode(answers[name]), stop]
-                spoken.append(Example(str(record["id"]), said, answer, states_TD.copy()))
+                spoken.append(Example(str(record["id"]), said, answer, states_TD))
     read = typed_examples(typed, known, encode, stop) if typed is not None and stop is not None else []
     if not data.corpora:
         spoken, read = read, []
@@ -158,5 +158,5 @@ def padded_states(examples: Iterable[Example], width: int) -> tuple[torch.Tensor
     """Return states padded to (B, T, D) in float32 and their lengths (B,); rows that are only typed have two frames of zeros."""
     none_TD = np.zeros((2, width), np.float16)
     rows = [none_TD if one.states_TD is None else one.states_TD for one in examples]
-    tensors = [torch.from_numpy(row).float() for row in rows]
+    tensors = [torch.from_numpy(row.astype(np.float32)) for row in rows]
     return pad_right(tensors)[0], torch.tensor([len(row) for row in tensors])

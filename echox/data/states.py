@@ -4,17 +4,21 @@ A shard `NAME.jsonl` has a `NAME.npz` with `frames`, `offsets`, `ids`, and `skip
 the record with ids[i] owns rows offsets[i] to offsets[i + 1]. The order of the manifest is of no account.
 """
 
+import os
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import numpy as np
 
 from echox.data.manifest import read_manifest
 from echox.errors import InputError
 from echox.files import write_file
+
+ZIP_HEADER = 30  # bytes before a member's name; the last four are the lengths of the name and of the extra field
 
 
 def manifests_of(source: Path) -> list[Path]:
@@ -52,6 +56,20 @@ def read_ragged(folder: Path, source: Path) -> Iterator[tuple[dict[str, Any], np
                 yield record, shard.rows_of(name)
 
 
+def _mapped(path: Path, name: str) -> np.ndarray:
+    """Return an array of a .npz where it lies on disk, read-only: what is not read takes no memory, what is read every process shares."""
+    with ZipFile(path) as archive, path.open("rb") as file:
+        member = archive.getinfo(f"{name}.npy")
+        if member.compress_type != ZIP_STORED:
+            raise ValueError(f"{name} is compressed")
+        file.seek(member.header_offset + ZIP_HEADER - 4)
+        file.seek(sum(struct.unpack("<2H", file.read(4))), os.SEEK_CUR)  # the member's name and its extra field
+        major, _ = np.lib.format.read_magic(file)
+        read_header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read_header(file)
+        return np.memmap(path, dtype, "r", file.tell(), shape, "F" if fortran else "C")
+
+
 @dataclass(frozen=True)
 class EncodedShard:
     """A manifest's records, where the rows of each id are among `frames`, and the ids that were skipped."""
@@ -78,8 +96,8 @@ def read_shard(folder: Path, manifest: Path) -> EncodedShard:
                 raise InputError(
                     f"{path} does not say whose frames it holds: encode {manifest} again, into another folder."
                 )
-            ids, offsets, frames = data["ids"].tolist(), data["offsets"].tolist(), data["frames"]
-            skipped = set(data["skipped"].tolist())
+            ids, offsets = data["ids"].tolist(), data["offsets"].tolist()
+            skipped, frames = set(data["skipped"].tolist()), _mapped(path, "frames")
     except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
         raise InputError(
             f"{path} is not a whole file of frames ({type(error).__name__}): encode {manifest} again."

@@ -71,7 +71,7 @@ class Pair:
     def features(self, mels: int) -> torch.Tensor:
         """Return (T, F)."""
         if self.states_TD is not None:
-            return torch.from_numpy(self.states_TD).float()
+            return torch.from_numpy(self.states_TD.astype(np.float32))
         return filterbank(read_audio(self.record, self.folder, SAMPLE_RATE), mels)
 
 
@@ -96,7 +96,7 @@ def read_sides(sides: Sides) -> list[Pair]:
             if (frames is not None and pair.id not in frames) or (states is not None and pair.id not in states):
                 continue  # left out when it was encoded, and named there
             pair.source_units = None if frames is None else deduplicate(frames[pair.id].astype(np.int64)).ids
-            pair.states_TD = None if states is None else states[pair.id]  # a view: shards are in memory once
+            pair.states_TD = None if states is None else states[pair.id]  # a view of the shard on disk
             pairs.append(pair)
     for pair, (ids, text) in matched(pairs, units, str(sides.target), [pair.id for pair in pairs]):
         pair.target_units, pair.target_text = ids, text

@@ -4,7 +4,7 @@
     speech + transcript                  recognition, alignment
     transcript + translation             text translation
 
-Encoder states are read once, as written by prepare/encode.py, and stay in memory in float16; where an encoder is part of the model
+Encoder states stay on disk, as written by prepare/encode.py in float16, and are read when they are used; where an encoder is part of the model
 (`states` none), rows hold where their sound is, and it is read when it is used. It knows no model.
 """
 
@@ -93,7 +93,7 @@ class TripleBatch:
 
     def frames(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the speech of all rows that have it: states (B, T, D) in float32 and lengths (B,)."""
-        spoken = [torch.from_numpy(row.states_TD).float() for row in self.rows if row.states_TD is not None]
+        spoken = [torch.from_numpy(row.states_TD.astype(np.float32)) for row in self.rows if row.states_TD is not None]
         return pad_right(spoken)[0], torch.tensor([len(row) for row in spoken])
 
 
@@ -134,7 +134,7 @@ def read_triples(
             if states_TD is None:
                 row.record, row.corpus = record, corpus
             else:
-                row.states_TD = states_TD.copy()
+                row.states_TD = states_TD  # a view of the shard on disk
             problem = _problem(row, data)
             dropped[problem] += bool(problem)
             if not problem:

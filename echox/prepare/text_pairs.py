@@ -57,7 +57,8 @@ class Recipe(Settings):
     sources: list[PairSource] = Field(min_length=1)
     dev: int = Field(default=300, ge=1)
     test: int = Field(default=600, ge=1)
-    words: tuple[int, int] = (4, 14)  # of a held-out or spoken source sentence
+    words: tuple[int, int] = (4, 14)  # of a held-out source sentence
+    spoken_words: tuple[int, int] | None = None  # of a spoken one; none: as many
     most_words: int = Field(default=80, ge=1)  # longer pairs are left out
 
 
@@ -66,7 +67,7 @@ def run(recipe: Recipe) -> Path:
     record = Record.of(recipe)
     check_same(recipe.out, record)
     pairs = usable((pair for source in recipe.sources for pair in source.read()), recipe.most_words)
-    parts = split(pairs, recipe.dev, recipe.test, recipe.words)
+    parts = split(pairs, recipe.dev, recipe.test, recipe.words, recipe.spoken_words or recipe.words)
     if not parts["train"]:
         raise InputError(f"none of {len(pairs)} pairs is left to train on: lower dev and test, or give more text.")
     for name, rows in parts.items():
@@ -85,24 +86,31 @@ def usable(pairs: Iterable[Pair], most_words: int) -> list[Pair]:
     return [found[key] for key in sorted(found, key=lambda key: fraction("pair", *key))]
 
 
-def split(pairs: list[Pair], dev: int, test: int, words: tuple[int, int]) -> dict[str, list[Pair]]:
+def split(
+    pairs: list[Pair], dev: int, test: int, words: tuple[int, int], spoken_words: tuple[int, int]
+) -> dict[str, list[Pair]]:
     """Return train, dev, test and spoken pairs.
 
     Held-out source sentences can be said, have so many words, and give one translation each; a pair that shares a side with a
-    held-out one is in neither part. `spoken` is `train` with one translation a sentence that can be said.
+    held-out one is in neither part. `spoken` is `train` with one translation a sentence that can be said and is as long as asked.
     """
     first: dict[str, Pair] = {}
     for pair in pairs:
-        if words[0] <= len(pair[0].split()) <= words[1] and SPEAKABLE.fullmatch(pair[0]):
+        if SPEAKABLE.fullmatch(pair[0]):
             first.setdefault(keys(pair)[0], pair)
     order = sorted(first, key=lambda key: fraction("held-out", key))
-    held = [first[key] for key in order[: dev + test]]
-    sources = {keys(pair)[0] for pair in held}
+    of_words = {key: len(first[key][0].split()) for key in order}
+    held_out = [key for key in order if words[0] <= of_words[key] <= words[1]][: dev + test]
+    held, sources = [first[key] for key in held_out], set(held_out)
     linked = [pair for pair in pairs if keys(pair)[0] in sources]  # all translations of a sentence are held out with it
     sides = [{keys(pair)[side] for pair in linked} for side in (0, 1)]
     train = [pair for pair in pairs if keys(pair)[0] not in sides[0] and keys(pair)[1] not in sides[1]]
     left = {keys(pair)[0] for pair in train}
-    spoken = [first[key] for key in order[dev + test :] if key in left and keys(first[key])[1] not in sides[1]]
+    spoken = [
+        first[key]
+        for key in order
+        if spoken_words[0] <= of_words[key] <= spoken_words[1] and key in left and keys(first[key])[1] not in sides[1]
+    ]
     return {"train": train, "dev": held[:dev], "test": held[dev:], "spoken": spoken}
 
 

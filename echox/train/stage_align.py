@@ -42,7 +42,7 @@ class Recipe(TrainingRecipe):
 
 
 def build(recipe: Recipe) -> Stage:
-    """Return the stage; encoder states are read once into memory."""
+    """Return the stage; encoder states stay on disk."""
     torch.manual_seed(recipe.seed)
     tokenizer, llm = load_tokenizer(recipe.llm), load_llm(recipe.llm)
     data = read_examples(recipe.data, lambda text: encode(tokenizer, text))

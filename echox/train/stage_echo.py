@@ -260,7 +260,7 @@ def check_settings(recipe: Recipe) -> None:
 
 
 def build(recipe: Recipe) -> Stage:
-    """Return the stage; encoder states are read once into memory."""
+    """Return the stage; encoder states stay on disk."""
     torch.manual_seed(recipe.seed)
     check_settings(recipe)
     place = Place(dtype=getattr(torch, recipe.llm_dtype), packed=recipe.text == "free" and not recipe.train_lora)

@@ -75,7 +75,7 @@ def ctc_of(outputs: tuple[torch.Tensor, Batch], step: int = 0) -> Loss:
 
 
 def build(recipe: Recipe) -> Stage:
-    """Return the stage; states are read once into memory. ConfigError where states or units are missing."""
+    """Return the stage; states stay on disk. ConfigError where states or units are missing."""
     torch.manual_seed(recipe.seed)
     train, dev = (
         [pair for pair in read_sides(sides) if pair.frames <= recipe.data.max_frames and len(pair.target_units)]

@@ -42,7 +42,7 @@ class Recipe(TrainingRecipe):
 
 
 def build(recipe: Recipe) -> Stage:
-    """Return the stage; encoder states are read once into memory."""
+    """Return the stage; encoder states stay on disk."""
     torch.manual_seed(recipe.seed)
     if not recipe.train_hearing and recipe.ctc_weight:
         raise ConfigError("train_hearing is off and ctc_weight is not 0: there is nothing for CTC to train.")

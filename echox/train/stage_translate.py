@@ -85,7 +85,7 @@ class Recipe(TrainingRecipe):
 
 
 def build(recipe: Recipe) -> Stage:
-    """Return the stage; data is read once into memory."""
+    """Return the stage; encoder states stay on disk."""
     torch.manual_seed(recipe.seed)
     pieces, data = load_pieces(recipe), recipe.data
     hears = Hearing.from_pretrained(recipe.encoder.folder, recipe.encoder.layer) if recipe.encoder else None

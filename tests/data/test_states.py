@@ -29,6 +29,13 @@ def test_a_reversed_manifest_still_finds_its_own_rows(corpus):
     assert found(corpus) == before[::-1]
 
 
+def test_rows_are_read_from_disk_when_they_are_used(corpus):
+    rows = [rows for _, rows in read_ragged(corpus / "frames", corpus)]
+    with np.load(corpus / "frames" / "shard-00000.npz") as slow:
+        assert np.array_equal(np.concatenate(rows), slow["frames"])
+    assert all(isinstance(row, np.memmap) and not row.flags.writeable for row in rows)
+
+
 @pytest.mark.parametrize("change", ["renamed", "one less", "one more", "twice"])
 def test_rows_of_other_utterances_are_refused(corpus, change):
     manifest = corpus / "shard-00000.jsonl"
@@ -44,7 +51,7 @@ def test_rows_of_other_utterances_are_refused(corpus, change):
         found(corpus)
 
 
-@pytest.mark.parametrize("damage", ["empty", "cut", "missing", "without ids"])
+@pytest.mark.parametrize("damage", ["empty", "cut", "missing", "without ids", "compressed"])
 def test_a_file_that_is_not_whole_is_named(corpus, damage):
     path = corpus / "frames" / "shard-00000.npz"
     content = path.read_bytes()
@@ -52,6 +59,9 @@ def test_a_file_that_is_not_whole_is_named(corpus, damage):
         path.unlink()
     elif damage == "without ids":
         np.savez(path, frames=np.zeros((4, 2)), offsets=np.arange(5))
+    elif damage == "compressed":
+        with np.load(path) as data:
+            np.savez_compressed(path, **data)
     else:
         path.write_bytes(b"" if damage == "empty" else content[: len(content) // 2])
     with pytest.raises(InputError, match="shard-00000"):

@@ -17,7 +17,7 @@ def test_parts_share_no_sentence_on_either_side():
     pairs = usable(
         [*PAIRS, ("This is the number ONE of all!", "el primero"), ("one more of the same", "este es el one")], 50
     )
-    parts = split(pairs, dev=2, test=4, words=(4, 14))
+    parts = split(pairs, dev=2, test=4, words=(4, 14), spoken_words=(4, 14))
     held = [pair for name in ("dev", "test") for pair in parts[name]]
     sides = [{keys(pair)[side] for pair in held} for side in (0, 1)]
     assert len(held) == 6 and len(sides[0]) == 6
@@ -28,9 +28,16 @@ def test_parts_share_no_sentence_on_either_side():
     assert {keys(pair)[0] for pair in parts["spoken"]} <= {keys(pair)[0] for pair in parts["train"]}
 
 
+def test_spoken_sentences_may_be_longer_than_what_is_measured():
+    pairs = usable([*PAIRS, ("a", "uno"), ("this one is longer than any that is held out here", "largo")], 50)
+    parts = split(pairs, dev=2, test=2, words=(1, 7), spoken_words=(7, 11))
+    assert max(len(source.split()) for source, _ in parts["dev"] + parts["test"]) <= 7
+    assert {len(source.split()) for source, _ in parts["spoken"]} == {7, 11}
+
+
 def test_all_translations_of_a_held_out_sentence_are_held_out():
     pairs = [("we all go home now", f"vamos {n}") for n in range(5)] + [("they stay here for long", "vamos 3")]
-    parts = split(usable(pairs, 50), dev=1, test=0, words=(4, 14))
+    parts = split(usable(pairs, 50), dev=1, test=0, words=(4, 14), spoken_words=(4, 14))
     assert len(parts["dev"]) == 1
     if keys(parts["dev"][0])[0] == "we all go home now":
         assert parts["train"] == []  # the other sentence has one of its translations
