@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from echox.audio import SAMPLE_RATE, Sound, read_question
 from echox.errors import ConfigError
@@ -117,6 +117,16 @@ class SpeechAssistant:
     def say(self, text: str, max_seconds: float | None = None) -> Reply:
         """Return `text` spoken, whole; as `speak`."""
         return collect(text, self.speak(text, max_seconds), self.sample_rate, with_audio=True)
+
+    @overload
+    def transcribe(self, sound: Sound, sample_rate: int | None = None) -> str: ...
+    @overload
+    def transcribe(self, sound: Sequence[Sound], sample_rate: int | None = None) -> list[str]: ...
+    def transcribe(self, sound: Any, sample_rate: int | None = None) -> Any:
+        """Return the words heard in a recording, or in each of a list, heard together; none where nothing was understood."""
+        waves = [read_question(one, sample_rate) for one in (sound if isinstance(sound, list | tuple) else [sound])]
+        found = [one.text.strip() for one in self.parts.ear.hear(waves)] if waves else []
+        return found if isinstance(sound, list | tuple) else found[0]
 
     def ask_many(
         self,

@@ -54,6 +54,13 @@ def test_spoken_question_to_spoken_answer(assistant, tmp_path):
     assert (tmp_path / "answer.wav").stat().st_size == 44 + 2 * len(reply.audio)
 
 
+def test_what_is_heard_can_be_had_alone(assistant):
+    waves = [sound_of(question) for question in QUESTIONS]
+    heard = [next(iter(assistant.stream(wave, text_only=True))).heard for wave in waves]
+    assert assistant.transcribe(waves) == heard and any(heard) and assistant.transcribe([]) == []
+    assert assistant.transcribe(waves[0]) == heard[0]
+
+
 def test_stream_equals_ask_and_batch(assistant):
     waves = [sound_of(question) for question in QUESTIONS]
     batch = assistant.ask_many(waves)
@@ -188,6 +195,7 @@ def test_the_assistant_without_weights_has_the_same_surface():
         real, ours = (inspect.signature(getattr(kind, name)).parameters for kind in (SpeechAssistant, type(fake)))
         assert set(real) <= set(ours) or "options" in ours, name
     history = [Turn("user", "Hi."), Turn("assistant", "Hello.")]
+    assert fake.transcribe([sound_of("Who?"), np.sin(np.arange(16_000, dtype=np.float32)) * 1e-3])[1] == ""
     assert fake.ask(typed="Who?", history=history, instructions="Be brief.").text == "You asked about Who."
     assert fake.converse([[*history, Turn("user", "Why?")]])[0].text == "You asked about Why."
 

@@ -50,8 +50,7 @@ def load_hearing(model: str, device: str, llm: Any, beam: int) -> Any:
         if is_translator(resolve_model(model)):
             translator = SpeechTranslator.load(model, device=device)
             return lambda sound: translator.transcribe(sound, beam=beam)
-        assistant = SpeechAssistant.load(model, device=device, llm=llm)
-    return lambda sound: next(iter(assistant.stream(sound, text_only=True))).heard  # it hears before it answers
+        return SpeechAssistant.load(model, device=device, llm=llm).transcribe
 
 
 def _answer(hear: Any, name: str, sound: str | bytes, as_json: bool) -> None:

@@ -57,7 +57,7 @@ def read_ragged(folder: Path, source: Path) -> Iterator[tuple[dict[str, Any], np
 
 
 def _mapped(path: Path, name: str) -> np.ndarray:
-    """Return an array of a .npz where it lies on disk, read-only: what is not read takes no memory, what is read every process shares."""
+    """Return an array of a .npz where it lies on disk, read-only: what is read, once, every process shares."""
     with ZipFile(path) as archive, path.open("rb") as file:
         member = archive.getinfo(f"{name}.npy")
         if member.compress_type != ZIP_STORED:

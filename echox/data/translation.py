@@ -4,8 +4,8 @@
     speech + transcript                  recognition, alignment
     transcript + translation             text translation
 
-Encoder states stay on disk, as written by prepare/encode.py in float16, and are read when they are used; where an encoder is part of the model
-(`states` none), rows hold where their sound is, and it is read when it is used. It knows no model.
+Encoder states stay on disk, as written by prepare/encode.py in float16, and are read when they are used; where an encoder is
+part of the model (`states` none), rows hold where their sound is, and that is read instead. It knows no model.
 """
 
 from collections import Counter

@@ -44,11 +44,10 @@ class FakeAssistant:
         if asked.typed is not None or asked.sound is None:
             subject = asked.typed or ""
         else:
-            wave = read_question(asked.sound, asked.sample_rate)
-            if float(np.abs(wave).max()) < WHISPER:
+            subject = self.transcribe(asked.sound, asked.sample_rate)
+            if not subject:
                 yield Piece(finish="unheard")
                 return
-            subject = f"{len(wave) / SAMPLE_RATE:.1f} seconds"
             yield Piece(heard=subject)
         yield from self._speak(f"You asked about {subject.rstrip('?')}.", text_only, limit)
 
@@ -56,6 +55,13 @@ class FakeAssistant:
         """Return the whole answer."""
         pieces = self.stream(question, typed, **options)
         return collect(Question.of(question, typed).name, pieces, SAMPLE_RATE, not options.get("text_only"))
+
+    def transcribe(self, sound: Any, sample_rate: int | None = None) -> Any:
+        """Return how long a recording is, or each of a list; nothing where it is quieter than a whisper."""
+        if isinstance(sound, list | tuple):
+            return [self.transcribe(one, sample_rate) for one in sound]
+        wave = read_question(sound, sample_rate)
+        return f"{len(wave) / SAMPLE_RATE:.1f} seconds" if float(np.abs(wave).max()) >= WHISPER else ""
 
     def ask_many(self, questions: Sequence[Sound | Question], **options: Any) -> list[Reply]:
         """Return the answers to many questions."""
