@@ -33,8 +33,14 @@ def test_what_the_user_chose_stays_and_training_takes_all(monkeypatch):
     assert "GOMP_SPINCOUNT" not in os.environ
     assert (os.environ["OMP_NUM_THREADS"], os.environ["OMP_WAIT_POLICY"]) == ("7", "ACTIVE")
     monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "7")
     startup.choose_threads("train")
-    assert "OMP_NUM_THREADS" not in os.environ
+    assert "OMP_NUM_THREADS" not in os.environ and os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "7"
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY")
+    startup.choose_threads("ask")
+    assert "ONEDNN_PRIMITIVE_CACHE_CAPACITY" not in os.environ
+    startup.choose_threads("train")
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == startup.KERNELS
 
 
 def test_importing_the_package_chooses_nothing():
