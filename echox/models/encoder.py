@@ -110,14 +110,13 @@ class SpeechEncoder(nn.Module):
 
     def encode(self, waves: list[np.ndarray], layers: tuple[int, ...]) -> list[dict[int, torch.Tensor]]:
         """Return, for every 16 kHz wave, {layer: states (T, D)} with T = samples // 320; over 30 s in windows."""
-        for wave in waves:
-            if len(wave) < MIN_SAMPLES:
-                raise ModelError(f"{len(wave)} samples are too few to encode: give at least {MIN_SAMPLES}.")
         limit = self.window_samples
         pieces, owners = [], []
         for owner, wave in enumerate(waves):
             if self.full_windows:
                 wave = np.pad(wave, (0, -len(wave) % limit))
+            if len(wave) < MIN_SAMPLES:
+                raise ModelError(f"{len(wave)} samples are too few to encode: give at least {MIN_SAMPLES}.")
             wave = wave[: len(wave) // FRAME_SAMPLES * FRAME_SAMPLES]
             count = -(-len(wave) // limit)
             step = -(-len(wave) // (count * FRAME_SAMPLES)) * FRAME_SAMPLES  # windows of equal length, none tiny

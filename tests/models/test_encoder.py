@@ -75,6 +75,10 @@ def test_bad_folder_and_tiny_wave(folder, tmp_path):
         SpeechEncoder.from_pretrained(tmp_path)
     with pytest.raises(ModelError, match="too few"):
         SpeechEncoder.from_pretrained(folder).encode(waves(100), (1,))
+    whole = SpeechEncoder.from_pretrained(folder, full_windows=True)
+    assert len(whole.encode(waves(100), (1,))[0][1]) == whole.max_frames  # the last window of a long recording
+    with pytest.raises(ModelError, match="0 samples are too few"):
+        whole.encode(waves(0), (1,))
 
 
 @pytest.mark.parametrize(
