@@ -9,10 +9,12 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from threading import Lock
 from typing import Any, Protocol
 
 from echox.errors import ConfigError, InputError, ModelError, clipped
 
+_ENCODING = Lock()  # a tokenizer keeps whether it splits control tokens: threads would read by each other's rule
 _MARK = re.compile("\u241e(\\d+)\u241e")  # stands for words, by number, while the template is cut into pieces
 ROLES = ("user", "assistant", "call", "tool")
 Tool = dict[str, Any]  # as templates take it: {"type": "function", "function": {"name", "description", "parameters"}}
@@ -131,7 +133,7 @@ class ChatDialect:
         sounds: list[Any] = []
         for place, piece in enumerate(pieces):
             if place % 2 == 0:
-                ids[-1] += self.tokenizer(piece, add_special_tokens=False, split_special_tokens=False).input_ids
+                ids[-1] += encode(self.tokenizer, piece, controls=True)
             else:
                 turn = marked.words[int(piece)]
                 ids += [[] for _ in turn.sounds]
@@ -202,9 +204,13 @@ def question_prompt(dialect: Dialect) -> Prompt:
     return dialect.prompt([Turn("user", sounds=(None,))])
 
 
-def encode(tokenizer: Any, text: str) -> list[int]:
-    """Return the token ids of words of a person, nothing added: a typed `<|im_end|>` is ten letters, no control token."""
-    return tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
+def encode(tokenizer: Any, text: str, controls: bool = False) -> list[int]:
+    """Return the token ids of words of a person, nothing added: a typed `<|im_end|>` is ten letters, no control token.
+
+    With `controls`, for a template's own words, it is one.
+    """
+    with _ENCODING:
+        return list(tokenizer(text, add_special_tokens=False, split_special_tokens=not controls).input_ids)
 
 
 def stop_ids(tokenizer: Any, llm: Any) -> set[int]:

@@ -1,6 +1,9 @@
 """Prompts: the template's control tokens are control tokens, a person's are text."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from copy import copy
+from types import SimpleNamespace
 
 import pytest
 
@@ -33,6 +36,23 @@ def test_the_template_keeps_its_control_tokens_before_and_after_a_typed_text(tok
     start, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
     assert prompt.before.count(start) == 2 and prompt.before.count(end) == 1 and prompt.after[0] == end
     assert encode(tokenizer, "What is it?") == tokenizer("What is it?", add_special_tokens=False).input_ids
+
+
+def test_threads_do_not_read_by_each_others_rule():
+    class Slow:
+        """Keeps its rule between being told and reading, as Hugging Face's tokenizers do."""
+
+        splits = False
+
+        def __call__(self, text, add_special_tokens, split_special_tokens):
+            self.splits = split_special_tokens
+            time.sleep(0.005)
+            return SimpleNamespace(input_ids=[int(self.splits)])
+
+    slow = Slow()
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda n: encode(slow, "x", controls=n % 2 == 0), range(16)))
+    assert found == [[n % 2] for n in range(16)]
 
 
 def test_text_of_bytes_that_are_not_utf8_is_refused():
