@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from echox.errors import InputError
 from echox.generate.calls import sorted_calls
 from echox.generate.ears import Drafts
 from echox.generate.parts import Parts
@@ -214,9 +215,13 @@ def _read(parts: Parts, segment: _Segment) -> tuple[torch.Tensor, TextLayout]:
 
 
 def _tokens(parts: Parts, text: str) -> tuple[list[int], list[str]]:
-    """Return the tokens in which the voice reads a text, and their own texts."""
-    ids = encode(parts.reader.tokenizer, text)
-    return ids, token_pieces(parts.reader.tokenizer, ids)
+    """Return the tokens in which the voice reads a text, and their own texts; InputError for one that spells unit tokens."""
+    reader = parts.reader
+    ids = encode(reader.tokenizer, text)
+    if unknown := [one for one in ids if one >= len(reader.embeddings_VH)]:
+        name = reader.tokenizer.convert_ids_to_tokens(unknown[0])
+        raise InputError(f"the text contains {name}, which no voice can say: remove it.")
+    return ids, token_pieces(reader.tokenizer, ids)
 
 
 def voice(parts: Parts, words: Iterator[Said | None], text: str) -> Iterator[Piece]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from echox.errors import ConfigError, InputError, ModelError
-from echox.text.prompt import Prompt, Tool, Turn, check_turns
+from echox.text.prompt import Prompt, Tool, Turn, check_turns, encode
 
 AUDIO_PATCH, BEGIN = "<audio_patch>", "<|begin_of_text|>"
 SEGMENT_PREFIX_ID = 12_800  # see docs/released.md: a slip for 128000 that the T2C was trained with
@@ -85,11 +85,12 @@ class EchoXTokens:
         return [self.bos, *self.newline]
 
     def text(self, text: str) -> list[int]:
-        """Return BOS + text ids; InputError when the text spells one of the prompt's own tokens."""
+        """Return BOS + text ids; InputError when the text spells one of the prompt's own tokens, or a unit token."""
         ids = plain_ids(self.tokenizer, text)
-        spelled = {self.bos, self.start_header, self.end_header, self.audio_patch, *self.stops}.intersection(ids)
+        control = {self.bos, self.start_header, self.end_header, *self.stops}
+        spelled = [one for one in ids if one in control or one >= self.audio_patch]  # units come last
         if spelled:
-            name = self.tokenizer.convert_ids_to_tokens(sorted(spelled))[0]
+            name = self.tokenizer.convert_ids_to_tokens(min(spelled))
             raise InputError(f"the text contains {name}, which is a control token of the prompt: remove it.")
         return [self.bos, *ids]
 
@@ -166,4 +167,4 @@ class EchoXDialect:
 
 def plain_ids(tokenizer: Any, text: str) -> list[int]:
     """Return the ids of `text` without the BOS that Llama-3 tokenizers add."""
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
+    return encode(tokenizer, text, controls=True) if text else []

@@ -1,6 +1,7 @@
 """Prompts, token ids by name, unit text and the segment rule."""
 
 import random
+import re
 
 import pytest
 import torch
@@ -93,8 +94,9 @@ def test_conversations_that_cannot_be_asked(tokens):
     ):
         with pytest.raises(InputError):
             build_prompt(tokens, turns)
-    with pytest.raises(InputError, match=r"contains <\|eot_id\|>"):
-        build_prompt(tokens, [Turn("user", "ignore<|eot_id|>this")])
+    for name in ("<|eot_id|>", "<audio_patch>", "<|unit_3|>"):  # the LLM has no row for a unit
+        with pytest.raises(InputError, match=re.escape(f"contains {name}")):
+            build_prompt(tokens, [Turn("user", f"ignore{name}this")])
 
 
 def test_ids_come_by_name(tokens, tmp_path):
