@@ -26,6 +26,7 @@ from echox.models.packed import most_rows, multiplier, pack, round_to_bits
 from echox.models.weights import WeightFiles
 
 EMBEDDINGS = "model.embed_tokens.weight"
+ROTARY = "rotary_emb."  # in names of tables that old files hold: they follow from the settings
 WORD_START = "\u2581"  # how SentencePiece writes the space in front of a word
 IN_BITS = {"int8": 8, "int4": 4}  # on a processor, by models/packed.py
 MOSTLY = 0.5  # of an LLM's weights: with fewer packed it is faster in a dtype of its own
@@ -64,12 +65,11 @@ def check_llm(folder: str | Path) -> None:
     own = llm.state_dict()
     tied = set(llm.all_tied_weights_keys) if llm.config.tie_word_embeddings else set()
     files = WeightFiles(folder)
+    stored = {name: described for name, described in files.headers.items() if ROTARY not in name}
     check_tensors(
-        files.place,
-        files.headers,
-        {name: value for name, value in own.items() if name in files.headers or name not in tied},
+        files.place, stored, {name: value for name, value in own.items() if name in stored or name not in tied}
     )
-    for _ in files.read(files.headers):  # each is looked at
+    for _ in files.read(stored):  # each is looked at
         pass
 
 
@@ -255,7 +255,8 @@ def _tensors(folder: Path) -> Iterator[tuple[str, Callable[[], torch.Tensor]]]:
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 - safe_open is not a mapping
-                yield name, partial(file.get_tensor, name)
+                if ROTARY not in name:
+                    yield name, partial(file.get_tensor, name)
 
 
 def token_pieces(tokenizer: Any, ids: list[int]) -> list[str]:

@@ -8,7 +8,7 @@ from transformers import LlamaConfig as TheirConfig
 
 from echox.errors import ModelError
 from echox.models.llama import LlamaConfig, LlamaLm
-from echox.models.llm import Place, load_embeddings, load_llm
+from echox.models.llm import Place, check_llm, load_embeddings, load_llm
 
 
 def pair(kv_heads: int, dtype: torch.dtype, tied: bool = True):
@@ -108,6 +108,15 @@ def test_a_folder_is_loaded_as_transformers_loads_it(tmp_path):
                 for m in (a, b)
             )
             torch.testing.assert_close(x, y, rtol=0, atol=1e-6 if dtype == torch.float32 else 0)
+
+
+def test_rotary_tables_of_old_folders_are_passed_over(tmp_path):
+    theirs, _ = pair(3, torch.float32)
+    theirs.save_pretrained(tmp_path)
+    state = load_file(tmp_path / "model.safetensors") | {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}
+    save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    assert torch.equal(load_llm(tmp_path).lm_head.weight, theirs.lm_head.weight)
+    check_llm(tmp_path)
 
 
 def test_a_folder_that_lacks_a_tensor_is_refused(tmp_path):
