@@ -23,7 +23,7 @@ def ctc_loss(
     blank = log_probs_BTC.shape[-1] - 1 if blank is None else blank
     device = log_probs_BTC.device
     lengths_B = torch.tensor([len(row) for row in targets], device=device)
-    flat = torch.tensor([token for row in targets for token in row], device=device)
+    flat = torch.tensor([token for row in targets for token in row], dtype=torch.long, device=device)
     return nn.functional.ctc_loss(
         log_probs_BTC.float().transpose(0, 1),
         flat,

@@ -43,6 +43,11 @@ def test_impossible_rows_count_nothing():
     assert float(ctc_loss(log_probs, torch.tensor([2]), [[0, 0, 0]])) == 0.0
 
 
+def test_where_nothing_was_said_ctc_hears_blanks():
+    log_probs = torch.randn(1, 2, 3).log_softmax(-1)
+    assert float(ctc_loss(log_probs, torch.tensor([2]), [[]])) == pytest.approx(-float(log_probs[0, :, 2].sum()))
+
+
 def test_hidden_spans_stay_inside_their_rows():
     torch.manual_seed(0)
     frames = torch.ones(2, 50, 4)
