@@ -71,6 +71,7 @@ class S2TInputs:
     answers: list[list[int]]  # each with its stop token
     transcripts: list[list[int]] | None = None
     typed: list[bool] | None = None  # rows whose question is read from its transcript, not heard
+    unseen: frozenset[int] = frozenset()  # tokens of `before` and `after` that are not attended to
 
 
 @dataclass
@@ -158,18 +159,14 @@ class SpeechToText(Part[S2TConfig]):
     def forward(self, inputs: S2TInputs) -> S2TOutput:
         """Return the states that predict each answer token, teacher-forced on the given answers."""
         heard = self.hear(inputs.frames_BTD, inputs.lengths_B)
-        before_NH, after_NH = self.embed(inputs.before), self.embed(inputs.after)
-        rows = []
-        for row, answer in enumerate(inputs.answers):
+        prompt, prompts = Prompt((inputs.before, inputs.after), (None,), inputs.unseen), []
+        for row in range(len(inputs.answers)):
             if inputs.typed is not None and inputs.transcripts is not None and inputs.typed[row]:
                 heard_NH = self.embed(inputs.transcripts[row])
             else:
-                heard_NH = heard.kept_BNH[row][heard.mask_BN[row]].to(before_NH.dtype)
-            rows.append(torch.cat([before_NH, heard_NH, after_NH, self.embed(answer[:-1])]))
-        embeds_BNH, mask_BN = pad_right(rows)
-        output = self.body(inputs_embeds=embeds_BNH, attention_mask=mask_BN.long(), use_cache=False)
-        spans = [(int(n) - len(answer), int(n)) for n, answer in zip(mask_BN.sum(1), inputs.answers, strict=True)]
-        hidden_BLH, mask_BL = pad_right([h[a:b] for h, (a, b) in zip(output.last_hidden_state, spans, strict=True)])
+                heard_NH = heard.kept_BNH[row][heard.mask_BN[row]]
+            prompts.append(self.row(prompt, [heard_NH]))
+        hidden_BLH, mask_BL = pad_right(self.states_under(prompts, inputs.answers))
         answers_BL, _ = pad_right([torch.tensor(answer, device=hidden_BLH.device) for answer in inputs.answers])
         return S2TOutput(hidden_BLH, answers_BL, mask_BL, heard)
 
@@ -211,7 +208,11 @@ class SpeechToText(Part[S2TConfig]):
         """Return the states (N, H) that predict each token of answers given after their prompts, in one pass."""
         read = [torch.cat([p.inputs_NW, self.embed(a[:-1])]) for p, a in zip(prompts, answers, strict=True)]
         embeds_BNH, mask_BN = pad_right(read)
-        output = self.body(inputs_embeds=embeds_BNH, attention_mask=mask_BN.long(), use_cache=False)
+        seen_BN = mask_BN.clone()
+        for row, prompt in enumerate(prompts):
+            if prompt.seen_N is not None:
+                seen_BN[row, : len(prompt.seen_N)] = prompt.seen_N.to(seen_BN.device)
+        output = self.body(inputs_embeds=embeds_BNH, attention_mask=seen_BN.long(), use_cache=False)
         rows = unpad(output.last_hidden_state, mask_BN)
         return [row_NH[len(row_NH) - len(answer) :] for row_NH, answer in zip(rows, answers, strict=True)]
 

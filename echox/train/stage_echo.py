@@ -32,7 +32,8 @@ from echox.models.spelling import TextLayout
 from echox.models.t2c import T2CBatch, TextToCodec
 from echox.objectives.echo import EchoBatch, EchoObjective, EchoPass, EchoWeights
 from echox.objectives.s2t import AlignPass, AnswerPass, S2TObjective
-from echox.text.prompt import encode, question_prompt, stop_ids
+from echox.text.echox_dialect import EchoXDialect
+from echox.text.prompt import Dialect, encode, question_prompt, stop_ids
 from echox.text.segmenter import PhraseSegmenter, PhraseSettings, cut_text
 from echox.train.evaluate import mean_loss, some_at_a_time, still
 from echox.train.loop import Player, Stage, TrainingRecipe
@@ -138,9 +139,8 @@ class EchoTargets:
     def inputs(self, rows: list[Example], answers: list[list[int]]) -> S2TInputs:
         """Return the LLM's own batch: questions with answers to them."""
         typed, transcripts = [row.states_TD is None for row in rows], [row.transcript for row in rows]
-        return S2TInputs(
-            *padded_states(rows, self.width), self.prompt.before, self.prompt.after, answers, transcripts, typed
-        )
+        asked = (self.prompt.before, self.prompt.after, answers, transcripts, typed, self.prompt.unseen)
+        return S2TInputs(*padded_states(rows, self.width), *asked)
 
     def read(self, pair: EchoPair) -> tuple[list[int], list[str]]:
         """Return the tokens that T2C reads of a segment and their texts: its own, or those of the text as it is said."""
@@ -259,6 +259,14 @@ def check_settings(recipe: Recipe) -> None:
         raise ConfigError("keep_decoder trains what states pass, around T2C as it is: leave states and letters true.")
 
 
+def around_states(dialect: Dialect, t2c: TextToCodec) -> dict[str, Any]:
+    """Return what a released T2C reads around states, which is not what it reads around text (spec section 6.2); no other does."""
+    if not isinstance(dialect, EchoXDialect) or not t2c.config.text_vocab_size:
+        return {}
+    before, after = dialect.tokens.around_states
+    return {"before": before, "after": after, "unseen": ()}
+
+
 def build(recipe: Recipe) -> Stage:
     """Return the stage; encoder states stay on disk."""
     torch.manual_seed(recipe.seed)
@@ -277,14 +285,21 @@ def build(recipe: Recipe) -> Stage:
         settle_llm(llm, place)
         s2t.eval()
     data = read_examples(recipe.data, lambda text: encode(tokenizer, text), tokenizer.eos_token_id, recipe.typed)
-    data = data.opened(s2t.config.dialect_of(tokenizer).opening)
+    dialect = s2t.config.dialect_of(tokenizer)
+    data = data.opened(dialect.opening)
     rows = [as_asked(recipe, item, row) for item, row in enumerate(data.train)]
     if recipe.questions:
         chosen = np.random.default_rng(recipe.seed).permutation(len(rows))[: recipe.questions].tolist()
         rows = [rows[i] for i in chosen]
-    settings_of_echo = {"denoise_width": recipe.denoise_width, "tokens": recipe.tokens, "states": recipe.states}
-    spelling = recipe.letters and t2c.config.spelling
-    echo = EchoDecoder.from_t2c(t2c, **settings_of_echo, spelling=spelling, shares_decoder=recipe.keep_decoder)
+    echo = EchoDecoder.from_t2c(
+        t2c,
+        **around_states(dialect, t2c),
+        denoise_width=recipe.denoise_width,
+        tokens=recipe.tokens,
+        states=recipe.states,
+        spelling=recipe.letters and t2c.config.spelling,
+        shares_decoder=recipe.keep_decoder,
+    )
     batches = EchoBatches(recipe, rows, EchoTargets(s2t, t2c, echo, tokenizer, recipe))
     model = EchoPass(echo)
     trains: tuple[str, ...] = ("echo.denoise.*", "echo.gate") if recipe.keep_decoder else ("echo.*",)

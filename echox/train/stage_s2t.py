@@ -61,7 +61,8 @@ def build(recipe: Recipe) -> Stage:
     def collate(rows: list[Example], typed: list[bool]) -> S2TInputs:
         heard = [replace(row, states_TD=None) if t else row for row, t in zip(rows, typed, strict=True)]
         transcripts, answers = [row.transcript for row in rows], [row.answer for row in rows]
-        return S2TInputs(*padded_states(heard, data.width), prompt.before, prompt.after, answers, transcripts, typed)
+        asked = (prompt.before, prompt.after, answers, transcripts, typed, prompt.unseen)
+        return S2TInputs(*padded_states(heard, data.width), *asked)
 
     def mixed(items: list[int], rng: np.random.Generator) -> S2TInputs:
         rows = [data.train[i] for i in items]

@@ -38,6 +38,12 @@ def test_hearing_adapters_and_echo_decoder_of_a_released_checkpoint_learn(conver
     s2t, t2c = f"s2t={out / 's2t' / 'final'}", f"t2c={converted / 't2c'}"
     run_recipe(RECIPES / "echo.yaml", [f"out={out / 'echo'}", llm, s2t, t2c, "max_unit_words=8", "train.steps=2"])
     echo = load_file(out / "echo" / "final" / "model.safetensors")
+    first, then = (
+        json.loads((folder / "config.json").read_text()) for folder in (converted / "echo", out / "echo" / "final")
+    )
+    assert first["before"][-1] == 77 and all(
+        first.get(name) == then.get(name) for name in ("before", "after", "unseen")
+    )
     assert echo["t2c.head.weight"].shape == load_file(converted / "t2c" / "model.safetensors")["head.weight"].shape
 
 

@@ -7,6 +7,7 @@ from echox.generate.parts import with_config
 from echox.models.decoding import alone, at_most
 from echox.models.llm import CPU
 from echox.models.ragged import unpad
+from echox.models.s2t import S2TInputs
 from echox.models.sampling import GREEDY
 from echox.models.slots import Row
 from echox.released.config import ReleasedConfig
@@ -90,6 +91,20 @@ def test_a_batch_answers_as_each_prompt_alone(parts, tokens, frames):
         alone = greedy(parts, tokens, [row], 25)
         assert together[0][number] == alone[0][0]
         torch.testing.assert_close(together[1][number], alone[1][0], **CLOSE)
+
+
+def test_given_answers_have_the_states_that_they_are_said_with(parts, tokens, frames):
+    """What training reads of a prompt is what answering reads: end-of-turn tokens are not attended to in either."""
+    batch = frames(2)
+    prompt = prompt_of(tokens, 1)
+    rows = [parts.s2t.row(prompt, [positions]) for positions in heard(parts, batch)[0]]
+    answers, states = greedy(parts, tokens, rows, 12)
+    for found, said in zip(parts.s2t.states_under(rows, answers), states, strict=True):
+        torch.testing.assert_close(found, said, **CLOSE)
+    lengths = torch.full((2,), batch.shape[1])
+    taught = parts.s2t(S2TInputs(batch, lengths, *prompt.runs, answers, unseen=prompt.unseen))
+    for found, said in zip(unpad(taught.hidden_BLH, taught.mask_BL), states, strict=True):
+        torch.testing.assert_close(found, said, **CLOSE)
 
 
 @pytest.mark.parametrize("full", [False, True])
