@@ -239,7 +239,7 @@ def load_parts(
     parts = assemble(folder, config, whisper, layer, s2t, tokenizer)
     parts.llm_folder = llm_folder
     parts.ear = load_ear(folder, whisper, layer, s2t, tokenizer)
-    if (folder / "t2c").is_dir() or not config.get("spelled_units"):
+    if s2t.config.dialect == "chat" or config.get("spelled_units") or (folder / "echo").is_dir():
         parts.voice = _load_voice(folder, vocoder, config.get("spelled_units", 0), tokenizer)
     if own is not None and parts.voice is not None:
         parts.own_reader = Reader(load_tokenizer(own), load_embeddings(own).to(place.device))
@@ -364,7 +364,9 @@ def load_vocoder(folder: Path) -> UnitVocoder | LatentVocoder:
 def check_parts(parts: Parts) -> None:
     """Raise ModelError when the parts disagree about widths or units."""
     highest, rows = max(parts.tokenizer.get_vocab().values(), default=0), len(parts.s2t.embeddings_VH)
-    if highest >= rows + (parts.voice.unit_tokenizer.vocab_size if parts.voice and spelled(parts.voice) else 0):
+    if isinstance(parts.dialect, EchoXDialect):
+        highest = parts.dialect.tokens.audio_patch  # its tokenizer has unit tokens too, which nobody may type
+    if highest >= rows:
         raise ModelError(
             f"{parts.llm_folder} has a tokenizer with token {highest} and an LLM with {rows}: they do not fit."
         )
@@ -377,11 +379,6 @@ def check_parts(parts: Parts) -> None:
         raise ModelError(f"{parts.folder / part} hears states {heard} wide, encoder/ makes {width}: they do not fit.")
     if parts.voice is not None:
         check_voice(parts.folder, parts.voice, parts.reader.embeddings_VH.shape[1])
-
-
-def spelled(voice: Voice) -> bool:
-    """Say whether the LLM's own tokenizer spells the unit words of a voice."""
-    return isinstance(voice.unit_tokenizer, SpelledUnits)
 
 
 def check_voice(folder: Path, voice: Voice, width: int) -> None:

@@ -42,9 +42,10 @@ class WeightFiles:
         try:
             where = json.loads(read_text(index, JSON_BYTES, ModelError))["weight_map"]
             files = sorted(set(where.values()))
+            strays = [name for name in files if Path(name).name != name]
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(f"{index} is not an index of shards ({error!r}): download it again.") from error
-        if any(Path(name).name != name for name in files):
+        if strays:
             raise ModelError(f"{index} names files outside its folder: it is not a released checkpoint.")
         absent = [name for name in files if not (self.folder / name).is_file()]
         if absent:

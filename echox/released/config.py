@@ -21,10 +21,10 @@ from echox.text.echox_dialect import SEGMENT_PREFIX_ID
 KINDS = ("EchoX", "Soundwave")
 ALIGNER_STAGES = ("finetune", "finetune_kd", "finetune_kd_online")  # values of unit_output that own a denoising adapter
 _LLAMA_KEYS = (
-    "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads hidden_act "
-    "max_position_embeddings rms_norm_eps rope_theta rope_scaling rope_parameters head_dim attention_bias mlp_bias "
-    "initializer_range"
+    "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads "
+    "max_position_embeddings rms_norm_eps rope_theta rope_scaling rope_parameters head_dim initializer_range"
 ).split()
+_ALWAYS = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False}  # of the LLM and, with it, of the T2C
 _T2C_SIZES: dict[str | None, dict[str, int]] = {
     None: {"num_hidden_layers": 6, "hidden_size": 512, "num_attention_heads": 8},
     "small": {"num_hidden_layers": 4, "hidden_size": 512, "num_attention_heads": 8},
@@ -67,6 +67,9 @@ class ReleasedConfig:
         for key in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"):
             if not isinstance(raw.get(key), int) or raw[key] < 1:
                 raise ModelError(f"{name} has {key} = {raw.get(key)!r}; expected a positive integer.")
+        for key, only in _ALWAYS.items():
+            if raw.get(key) not in (None, only):
+                raise ModelError(f"{name} has {key} = {raw[key]!r}; expected {only!r}, as every released model has.")
         given = {
             key: raw[key]
             for key in ReleasedSizes.__annotations__ | LlmSizes.__annotations__
@@ -118,12 +121,12 @@ def t2c_settings(llm: dict[str, Any], raw: dict[str, Any], units: int) -> dict[s
 def _llama(settings: dict[str, Any], name: str) -> LlamaConfig:
     plain = dict(settings)
     theta, scaling = plain.pop("rope_theta", None), plain.pop("rope_scaling", None)
-    if "rope_parameters" not in plain:
-        rope = dict(scaling or {"rope_type": "default"})
-        rope.setdefault("rope_type", rope.pop("type", "default"))
-        plain["rope_parameters"] = {**rope, "rope_theta": float(theta or 10_000.0)}
     try:
+        if "rope_parameters" not in plain:
+            rope = dict(scaling or {"rope_type": "default"})
+            rope.setdefault("rope_type", rope.pop("type", "default"))
+            plain["rope_parameters"] = {**rope, "rope_theta": float(theta or 10_000.0)}
         return LlamaConfig(**plain, bos_token_id=None, eos_token_id=None, pad_token_id=None)
-    except (TypeError, ValueError, StrictDataclassError) as error:
+    except (TypeError, ValueError, KeyError, StrictDataclassError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise ModelError(f"{name} does not describe a LLaMA model: {reason}.") from error

@@ -18,15 +18,17 @@ from typing import Any
 import torch
 
 from echox.errors import InputError
-from echox.files import JSON_BYTES, copy_file, read_text, write_text
+from echox.files import JSON_BYTES, copy_file, read_json, write_text
 from echox.generate.model_config import MODEL_TYPE
 from echox.hub import on_hub, resolve_model
+from echox.models.encoder import NOT_HEARING
 from echox.models.io import read_config
+from echox.models.llm import ROTARY
 from echox.models.t2c import T2CConfig
 from echox.models.weights import SHARD_BYTES, WeightFiles, write_shards
 from echox.released.config import KINDS, ReleasedConfig
-from echox.released.keymap import OF_OURS, check_layout, echo_config, ours, s2t_config, t2c_values, theirs
-from echox.released.locate import find_encoder, find_vocoder, whisper_settings
+from echox.released.keymap import OF_OURS, TOWER, check_layout, echo_config, ours, s2t_config, t2c_values, theirs
+from echox.released.locate import check_width, find_encoder, find_vocoder, whisper_settings
 from echox.released.open import TRIGGER, tokens_of
 from echox.text.echox_dialect import BEGIN, STOP_NAMES, EchoXTokens
 
@@ -51,9 +53,9 @@ def convert_checkpoint(
         raise InputError(f"{folder} is in our layout already: use --to released for the way back.")
     config = ReleasedConfig.load(folder)
     files = WeightFiles(folder)
-    check_layout(config, files.shapes, str(folder))
+    check_layout(config, files.headers, str(folder))
     tokens = tokens_of(folder, config)
-    names = [name for name in files.headers if "rotary_emb" not in name]
+    names = [name for name in files.headers if ROTARY not in name]
     parts: dict[str, list[str]] = {}
     for name in names:
         parts.setdefault(ours(name)[0], []).append(name)
@@ -90,8 +92,9 @@ def restore_checkpoint(source: str | Path, dest: str | Path) -> ReleasedConfig:
         what = f"it has no {ORIGINAL}/{NAMES}" if source.exists() else "it does not exist"
         raise InputError(f"{source} is not a folder that echox convert wrote ({what}): give one that it did.")
     config = ReleasedConfig.load(source / ORIGINAL)
-    names = set(json.loads(read_text(source / ORIGINAL / NAMES, JSON_BYTES)))
+    names = set(read_json(source / ORIGINAL / NAMES, JSON_BYTES))
     write_shards(dest, _back(source, names))
+    check_layout(config, WeightFiles(dest).headers, str(source))
     for file in sorted((source / ORIGINAL).iterdir()):
         if file.name != NAMES:
             copy_file(file, dest / file.name)
@@ -142,22 +145,16 @@ def _bring_encoder(
     folder: Path, dest: Path, config: ReleasedConfig, files: WeightFiles, given: str | Path | None, without: bool
 ) -> int:
     """Copy the encoder's tensors to `dest`/encoder unless the checkpoint carried it; return how many layers it has."""
-    if (dest / "encoder").is_dir():
-        settings = whisper_settings(files.shapes)
-        values = {"model_type": "whisper", "architectures": ["WhisperEncoder"], **settings}
-        write_text(dest / "encoder" / "config.json", json.dumps(values, indent=2) + "\n")
-        return settings["encoder_layers"]
-    where = find_encoder(folder, config, given)
-    values = read_config(where)
-    if not without:
+    carried = f"{TOWER}conv1.weight" in files.headers
+    where = folder if carried else find_encoder(folder, config, given)
+    values = {"model_type": "whisper", **whisper_settings(files.shapes)} if carried else read_config(where)
+    check_width(where, values.get("d_model"), config)
+    if not carried and not without:
         whisper = WeightFiles(where)
-        own = {name: name[name.find("encoder.") + 8 if "encoder." in name else 0 :] for name in whisper.headers}
-        own = {
-            name: short
-            for name, short in own.items()
-            if not name.startswith(("decoder.", "model.decoder.", "proj_out."))
-        }
-        write_shards(dest / "encoder", ((own[name], tensor) for name, tensor in whisper.read(own)))
+        own = [name for name in whisper.headers if not name.startswith(NOT_HEARING)]
+        short = ((name.rpartition("encoder.")[2], tensor) for name, tensor in whisper.read(own))
+        write_shards(dest / "encoder", short)
+    if carried or not without:
         told = {**values, "architectures": ["WhisperEncoder"]}
         write_text(dest / "encoder" / "config.json", json.dumps(told, indent=2) + "\n")
     return int(values["encoder_layers"])

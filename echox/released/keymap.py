@@ -17,7 +17,8 @@ from transformers import LlamaForCausalLM
 from echox.errors import ModelError
 from echox.models.adapter import AdapterConfig
 from echox.models.echo import EchoConfig, EchoDecoder
-from echox.models.io import Unfilled
+from echox.models.io import REAL_NUMBERS, Unfilled
+from echox.models.llm import ROTARY
 from echox.models.lora import LoraSettings
 from echox.models.s2t import S2TConfig, SpeechToText
 from echox.models.t2c import T2CConfig, TextToCodec
@@ -152,37 +153,31 @@ def expected_shapes(config: ReleasedConfig) -> Shapes:
     return shapes
 
 
-def allowed_extra(config: ReleasedConfig) -> tuple[str, ...]:
-    """Return the names, or prefixes ending in a dot, that may be present beyond the layout.
-
-    A tied checkpoint may repeat `lm_head.weight`; Soundwave carries its Whisper encoder; old files carry rotary tables.
-    """
-    extra = ["model.rotary_emb.inv_freq", "unit_translator.model.rotary_emb.inv_freq"]
-    if config.tied:
-        extra.append("lm_head.weight")
-    if config.kind == "Soundwave":
-        extra.append(TOWER)
-    return tuple(extra)
+def may_be_extra(name: str, config: ReleasedConfig) -> bool:
+    """Say whether a tensor may be there beyond the layout: a tied head, Soundwave's encoder, or a rotary table of old files."""
+    repeats, tower = config.tied and name == "lm_head.weight", config.kind == "Soundwave" and name.startswith(TOWER)
+    return repeats or tower or ROTARY in name
 
 
-def check_layout(config: ReleasedConfig, found: Mapping[str, tuple[int, ...]], where: str) -> None:
-    """Raise ModelError, with what was expected and found, unless `found` holds exactly the tensors of the layout."""
-    expected, extra_ok = expected_shapes(config), allowed_extra(config)
+def check_layout(config: ReleasedConfig, found: Mapping[str, tuple[str, tuple[int, ...]]], where: str) -> None:
+    """Raise ModelError, with what was expected and found, unless `found` holds exactly the tensors of the layout, real numbers."""
+    expected = expected_shapes(config)
     missing = [name for name in expected if name not in found]
     if missing:
         raise ModelError(
             f"{where} lacks {_some(missing)}; expected {len(expected)} tensors for {config.kind}, found {len(found)}."
         )
-    extra = [name for name in found if name not in expected]
-    unknown = [n for n in extra if not any(n == e or (e[-1] == "." and n.startswith(e)) for e in extra_ok)]
+    unknown = [name for name in found if name not in expected and not may_be_extra(name, config)]
     if unknown:
         raise ModelError(
             f"{where} holds tensors that {config.kind} does not know: {_some(unknown)}; is it another model?"
         )
-    for name, shape in expected.items():
-        if tuple(found[name]) != shape:
-            hint = _hint(name, config)
-            raise ModelError(f"{where} has {name} of shape {tuple(found[name])}; expected {shape}{hint}.")
+    for name, wanted in expected.items():
+        kind, shape = found[name]
+        if shape != wanted:
+            raise ModelError(f"{where} has {name} of shape {shape}; expected {wanted}{_hint(name, config)}.")
+        if kind not in REAL_NUMBERS:
+            raise ModelError(f"{where} has {name} in numbers of kind {kind}; expected F16, BF16, F32 or F64.")
 
 
 def fill(module: nn.Module, part: str, files: WeightFiles) -> nn.Module:

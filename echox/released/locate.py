@@ -41,6 +41,12 @@ def find_encoder(folder: Path, config: ReleasedConfig, given: str | Path | None 
         ) from error
 
 
+def check_width(where: Path, width: object, config: ReleasedConfig) -> None:
+    """Raise ModelError unless the encoder in `where` is as wide as the checkpoint's adapter reads."""
+    if width != config.adapter_size:
+        raise ModelError(f"{where} is {width} wide; expected {config.adapter_size} (adapter_size of the checkpoint).")
+
+
 def find_vocoder(folder: Path, given: str | Path | None = None) -> UnitVocoder | LatentVocoder:
     """Load the vocoder of a checkpoint, ours or fairseq's; ModelError when there is none."""
     from echox.generate.parts import load_vocoder

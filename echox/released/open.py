@@ -21,10 +21,10 @@ from echox.models.io import Unfilled
 from echox.models.llm import Place, load_llm, settle_llm
 from echox.models.s2t import SpeechToText
 from echox.models.t2c import T2CConfig, TextToCodec
-from echox.models.weights import WeightFiles
+from echox.models.weights import WeightFiles, is_finite
 from echox.released.config import ReleasedConfig
 from echox.released.keymap import NAMES, TOWER, check_layout, echo_config, fill, s2t_config, t2c_values
-from echox.released.locate import find_encoder, find_vocoder, whisper_settings
+from echox.released.locate import check_width, find_encoder, find_vocoder, whisper_settings
 from echox.text.echox_dialect import AUDIO_PATCH, EchoXTokens
 from echox.units.spelled import SpelledUnits
 
@@ -44,12 +44,13 @@ def open_parts(
     """Return a released folder's parts, with the encoder and vocoder beside it; ModelError says what is missing."""
     config = ReleasedConfig.load(folder)
     files = WeightFiles(folder)
-    check_layout(config, files.shapes, str(folder))
+    check_layout(config, files.headers, str(folder))
     tokens = tokens_of(folder, config)
     tokenizer = tokens.tokenizer
     ear = open_encoder(folder, config, files, encoder)
     config.llm.tie_word_embeddings = config.tied
     llm = load_llm(folder, place, kind=TextModel, config=config.llm)
+    check_finite(llm, str(folder))
     settle_llm(llm, place)
     with fresh(place.dtype):
         s2t = SpeechToText(s2t_config(config), llm)
@@ -65,6 +66,13 @@ def open_parts(
     return parts
 
 
+def check_finite(llm: Any, where: str) -> None:
+    """Raise ModelError when a weight of a loaded LLM is NaN or infinite; one that accelerate left on the disk is not looked at."""
+    for name, weight in llm.named_parameters():
+        if weight.device.type != "meta" and not is_finite(weight):
+            raise ModelError(f"{where}: tensor {name} holds NaN or infinity in {weight.dtype}: fetch the model again.")
+
+
 def open_encoder(folder: Path, config: ReleasedConfig, files: WeightFiles, given: str | Path | None) -> SpeechEncoder:
     """Return the encoder that the checkpoint carries (Soundwave) or that lies beside it; ModelError unless it fits."""
     if given is None and f"{TOWER}conv1.weight" in files.headers:
@@ -73,10 +81,7 @@ def open_encoder(folder: Path, config: ReleasedConfig, files: WeightFiles, given
     else:
         where = find_encoder(folder, config, given)
         encoder = SpeechEncoder.from_pretrained(where, full_windows=True)
-    if encoder.width != config.adapter_size:
-        raise ModelError(
-            f"{where} is {encoder.width} wide; expected {config.adapter_size} (adapter_size of the checkpoint)."
-        )
+    check_width(where, encoder.width, config)
     return encoder
 
 

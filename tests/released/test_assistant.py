@@ -101,6 +101,8 @@ def test_spoken_typed_and_said(assistant, wave, tmp_path):
     np.testing.assert_array_equal(short.audio, within(reply.audio, 1600, 16_000))
     said = assistant.say("good morning")
     assert said.units and len(said.audio)
+    with pytest.raises(InputError, match=r"contains <\|unit_3\|>, which no voice can say"):
+        assistant.say("good <|unit_3|>")
     for wrong in (lambda: assistant.ask(), lambda: assistant.say(" "), lambda: assistant.ask(np.zeros(0, np.float32))):
         with pytest.raises(InputError):
             wrong()
@@ -161,6 +163,7 @@ def test_long_audio_and_long_prompts(assistant, wave):
     windows = [listen(assistant, question[s : s + 32_000]) for s in (0, 32_000, 64_000)]
     whole = listen(assistant, question)
     torch.testing.assert_close(whole, torch.cat(windows), rtol=1e-4, atol=1e-4)
+    assert len(listen(assistant, question[:32_100])) > len(windows[0])  # a last window of 6 ms
     released = SpeechAssistant(as_released(assistant.parts))
     torch.testing.assert_close(listen(released, question), windows[0], rtol=1e-4, atol=1e-4)
     kept = released.with_settings(decoding={"max_new_tokens": 3})  # what was set before stays set
@@ -216,14 +219,31 @@ def test_soundwave_reads_but_does_not_speak(tmp_path, wave):
     assert assistant.ask(wave(1.0), text_only=True).text
     with pytest.raises(ModelError, match="does not speak"):
         assistant.ask(wave(1.0))
+    convert_checkpoint(folder, tmp_path / "ours")
+    ours = SpeechAssistant.load(tmp_path / "ours", device="cpu", dtype="float32")
+    assert ours.parts.voice is None and ours.at_most(9).ask(typed="x", text_only=True).text
+    restore_checkpoint(tmp_path / "ours", tmp_path / "back")
+    assert WeightFiles(tmp_path / "back").shapes == WeightFiles(folder).shapes
+
+
+def test_a_text_to_codec_decoder_without_its_adapter_is_converted_and_silent(tmp_path):
+    folder, ours = tmp_path / "EchoX", tmp_path / "ours"
+    tiny.write_checkpoint(folder, tiny.settings(unit_output="pretrain"))
+    convert_checkpoint(folder, ours)
+    assert SpeechAssistant.load(ours, device="cpu").parts.voice is None
+    (ours / "s2t" / "model.safetensors").unlink()
+    save_file({"adapter.scale": torch.ones(())}, ours / "s2t" / "model.safetensors")
+    with pytest.raises(ModelError, match=f"{ours} lacks model.mm_projector1"):
+        restore_checkpoint(ours, tmp_path / "back")
 
 
 def test_the_encoder_is_found_and_checked(folder, tmp_path):
     copy = tmp_path / "alone" / "EchoX"
     shutil.copytree(folder, copy)
     tiny.write_whisper(copy / "encoder", width=20, prefix="")
-    with pytest.raises(ModelError, match="20 wide; expected 24"):
-        load(copy)
+    for read in (load, lambda folder: convert_checkpoint(folder, tmp_path / "ours")):
+        with pytest.raises(ModelError, match="20 wide; expected 24"):
+            read(copy)
     tiny.write_whisper(copy / "encoder", prefix="encoder.")
     assert load(copy).parts.encoder.width == 24
     (copy / "g_00500000").unlink()
@@ -279,6 +299,8 @@ def test_a_tied_checkpoint_stays_tied(tmp_path):
     write_vocoder(folder, num_embeddings=1000)
     convert_checkpoint(folder, ours, without_encoder=True)
     assert "lm_head.weight" not in load_file(ours / "llm" / "model.safetensors") and not (ours / "encoder").exists()
+    for _ in range(2):  # over what an earlier conversion left
+        convert_checkpoint(folder, ours)
     restore_checkpoint(ours, back)
     assert WeightFiles(back).shapes == WeightFiles(folder).shapes
 

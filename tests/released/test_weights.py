@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from benchmarks.memory import ECHOX_3B, ECHOX_8B, SIZES, count_memory, memory_table
 from echox.errors import ConfigError, ModelError
@@ -15,7 +16,7 @@ from echox.models.llm import CPU, Place
 from echox.models.packed import StoredLinear, most_rows
 from echox.models.weights import WeightFiles, write_shards
 from echox.released.config import ReleasedConfig
-from echox.released.keymap import allowed_extra, expected_shapes, ours, theirs
+from echox.released.keymap import expected_shapes, may_be_extra, ours, theirs
 from echox.released.open import open_parts
 from tests.released import tiny
 from tests.released.test_fairseq import write_vocoder
@@ -93,7 +94,16 @@ def test_half_precision_round_trip(tmp_path, dtype):
     assert all(torch.equal(own[name], tensor) for name, tensor in state.items())
 
 
-def test_soundwave_has_no_voice(tmp_path):
+@pytest.mark.parametrize("name", ["model.layers.0.mlp.up_proj.weight", "unit_translator.adapter.bias"])
+def test_a_weight_that_is_no_number_is_refused(tmp_path, name):
+    state = tiny.write_checkpoint(tmp_path)
+    state[name].view(-1)[3] = torch.inf
+    tiny.save_sharded(tmp_path, state)
+    with pytest.raises(ModelError, match=f"{name} holds NaN or infinity"):
+        load_parts(tmp_path)
+
+
+def test_soundwave_has_no_voice(tmp_path, checkpoint):
     folder = tmp_path / "Soundwave"
     state = tiny.write_checkpoint(folder, tiny.settings("Soundwave"))
     assert not any(name.startswith("unit_translator") for name in state)
@@ -101,7 +111,26 @@ def test_soundwave_has_no_voice(tmp_path):
     assert parts.voice is None
     with pytest.raises(ModelError, match="does not speak"):
         parts.t2c  # noqa: B018
-    assert "model.audio_tower." in allowed_extra(ReleasedConfig.load(folder))
+    may = [may_be_extra("model.audio_tower.conv1.weight", ReleasedConfig.load(one)) for one in (folder, checkpoint)]
+    assert may == [True, False]
+
+
+def test_rotary_tables_of_old_files_are_passed_over(tmp_path, parts):
+    state = tiny.write_checkpoint(tmp_path, shards=1)
+    heads = ("model.", "model.layers.0.self_attn.", "model.layers.1.self_attn.", "unit_translator.model.")
+    state |= {f"{head}rotary_emb.inv_freq": torch.ones(8) for head in heads}
+    (tmp_path / "model.safetensors.index.json").unlink()
+    save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    ids = torch.arange(9)[None]
+    expected = parts.s2t.body(input_ids=ids).last_hidden_state
+    assert torch.equal(load_parts(tmp_path).s2t.body(input_ids=ids).last_hidden_state, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.float8_e4m3fn])
+def test_numbers_of_another_kind_are_refused(tmp_path, dtype):
+    tiny.write_checkpoint(tmp_path, dtype=dtype)
+    with pytest.raises(ModelError, match="in numbers of kind .*; expected F16, BF16, F32 or F64"):
+        load_parts(tmp_path)
 
 
 def broken(folder, kind):
@@ -126,6 +155,9 @@ def broken(folder, kind):
     if kind == "index":
         index.write_text("{")
         return "not an index of shards"
+    if kind == "number":
+        index.write_text(json.dumps({"weight_map": {"a": 3}}))
+        return "not an index of shards"
     if kind == "escape":
         index.write_text(json.dumps({"weight_map": {"a": "../x.safetensors"}}))
         return "outside its folder"
@@ -139,7 +171,9 @@ def broken(folder, kind):
     return re.escape(f"lacks {name}")
 
 
-@pytest.mark.parametrize("kind", ["half", "header", "absent", "pointer", "garbage", "index", "escape", "none", "moved"])
+@pytest.mark.parametrize(
+    "kind", ["half", "header", "absent", "pointer", "garbage", "index", "number", "escape", "none", "moved"]
+)
 def test_broken_folders_are_named(tmp_path, kind):
     folder = tmp_path / "m"
     tiny.write_checkpoint(folder)
@@ -166,6 +200,10 @@ def test_broken_folders_are_named(tmp_path, kind):
         ({"num_hidden_layers": 10**9}, "num_hidden_layers 1000000000, which cannot be"),
         ({"unit_model": ["large"]}, "unit_model"),
         ({"num_attention_heads": 3}, "does not describe a LLaMA"),
+        ({"rope_theta": "x"}, "does not describe a LLaMA"),
+        ({"rope_scaling": 3}, "does not describe a LLaMA"),
+        ({"hidden_act": "gelu"}, "hidden_act = 'gelu'; expected 'silu'"),
+        ({"attention_bias": True}, "attention_bias = True; expected False"),
         ({"model_type": "llama"}, "model_type 'llama'; expected one of EchoX, Soundwave"),
     ],
 )
