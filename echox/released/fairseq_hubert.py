@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 
-from echox.errors import InputError, ModelError
+from echox.errors import InputError, ModelError, reason_of
 from echox.files import write_text
 from echox.models.weights import write_shards
 from echox.released.unpickle import Record, load_torch
@@ -126,10 +127,13 @@ def convert_hubert(path: str | Path, folder: str | Path) -> dict[str, Any]:
     from transformers import HubertConfig, HubertModel
 
     fairseq, settings = read_hubert(path)
-    config = hubert_config(fairseq, settings)
+    try:
+        config = hubert_config(fairseq, settings)
+        with torch.device("meta"):
+            wanted = HubertModel(HubertConfig.from_dict(config)).state_dict()
+    except (KeyError, IndexError, TypeError, ValueError, StrictDataclassError) as error:
+        raise ModelError(f"{path} does not describe a HuBERT ({reason_of(error)}): download it again.") from error
     state = {new: tensor for name, tensor in fairseq.items() if (new := rename(name)) is not None}
-    with torch.device("meta"):
-        wanted = HubertModel(HubertConfig.from_dict(config)).state_dict()
     for name, tensor in wanted.items():
         if name == "masked_spec_embed" and name not in state:
             continue

@@ -6,14 +6,18 @@ it: the same numbers from a one-speaker vocoder, borders included.
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from echox.errors import InputError, ModelError
+from echox.errors import ConfigError, InputError, ModelError
 from echox.files import CONFIG_BYTES, read_json, write_text
-from echox.models.vocoder import UnitVocoder, VocoderConfig
+from echox.models.bounds import check_values
+from echox.models.vocoder import UnitVocoder
+from echox.models.vocoder_config import VocoderConfig, check_config
+from echox.models.weights import is_finite, write_shards
 from echox.released.unpickle import load_torch
 
 _PREDICTOR_IN = "dur_predictor.conv1.0.weight"
@@ -36,12 +40,15 @@ def load_fairseq_vocoder(path: str | Path, config: str | Path, speaker: int | No
 
 
 def read_generator(path: str | Path) -> dict[str, torch.Tensor]:
-    """Return the tensors under `generator` of a checkpoint; InputError when there are none."""
+    """Return the tensors under `generator` of a checkpoint; InputError when there are none, ModelError when one is not finite."""
     content = load_torch(path)
     state = content.get("generator") if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(t, torch.Tensor) for t in state.values()) or not state:
         found = ", ".join(map(str, list(content)[:4])) if isinstance(content, dict) else type(content).__name__
         raise InputError(f"{path} holds no vocoder: expected tensors under 'generator', found {found}.")
+    broken = next((name for name, tensor in state.items() if not is_finite(tensor)), None)
+    if broken:
+        raise ModelError(f"{path}: tensor {broken} holds NaN or infinity: download it again.")
     return {name: tensor.float() for name, tensor in state.items()}
 
 
@@ -57,26 +64,33 @@ def vocoder_settings(raw: dict[str, Any], where: str) -> VocoderConfig:
     if not isinstance(predictor, dict):
         raise ModelError(f"{where} has no dur_predictor_params: this vocoder needs frames, not reduced units.")
     try:
-        hop = int(torch.tensor(raw["upsample_rates"]).prod())
-        settings = VocoderConfig(
-            generator="hifigan",
-            num_units=raw["num_embeddings"],
-            embedding_dim=raw["embedding_dim"],
-            sample_rate=raw.get("sampling_rate", 16_000),
-            hop=hop,
-            upsample_rates=raw["upsample_rates"],
-            upsample_kernels=raw["upsample_kernel_sizes"],
-            upsample_channels=raw["upsample_initial_channel"],
-            resblock_kernels=raw["resblock_kernel_sizes"],
-            resblock_dilations=raw["resblock_dilation_sizes"],
-            duration_width=predictor["var_pred_hidden_dim"],
-            duration_kernel=predictor["var_pred_kernel_size"],
-            duration_dropout=predictor.get("var_pred_dropout", 0.5),
-        )
-    except (KeyError, TypeError, ValueError) as error:
+        values = {
+            "generator": "hifigan",
+            "num_units": raw["num_embeddings"],
+            "embedding_dim": raw["embedding_dim"],
+            "sample_rate": raw.get("sampling_rate", 16_000),
+            "hop": math.prod(raw["upsample_rates"]),
+            "upsample_rates": raw["upsample_rates"],
+            "upsample_kernels": raw["upsample_kernel_sizes"],
+            "upsample_channels": raw["upsample_initial_channel"],
+            "resblock_kernels": raw["resblock_kernel_sizes"],
+            "resblock_dilations": raw["resblock_dilation_sizes"],
+            "duration_width": predictor["var_pred_hidden_dim"],
+            "duration_kernel": predictor["var_pred_kernel_size"],
+            "duration_dropout": predictor.get("var_pred_dropout", 0.5),
+        }
+    except (KeyError, TypeError) as error:
         raise ModelError(f"{where} is not a CodeHiFiGAN configuration ({error!r}).") from error
-    if raw.get("code_hop_size", hop) != hop:
-        raise ModelError(f"{where} has code_hop_size {raw['code_hop_size']}; its upsample_rates multiply to {hop}.")
+    check_values(VocoderConfig, values, where)
+    settings = VocoderConfig(**values)
+    try:
+        check_config(settings)
+    except ConfigError as error:
+        raise ModelError(f"{where}: {error}") from error
+    if raw.get("code_hop_size", settings.hop) != settings.hop:
+        raise ModelError(
+            f"{where} has code_hop_size {raw['code_hop_size']}; its upsample_rates multiply to {settings.hop}."
+        )
     return settings
 
 
@@ -130,9 +144,7 @@ def check_shapes(state: dict[str, torch.Tensor], settings: VocoderConfig, path: 
 def convert_vocoder(
     path: str | Path, config: str | Path, folder: str | Path, speaker: int | None = None
 ) -> UnitVocoder:
-    """Write our vocoder folder of a fairseq checkpoint, in the checkpoint's own precision; OutputError."""
-    from echox.models.weights import write_shards
-
+    """Write our vocoder folder of a fairseq checkpoint, in float32; OutputError."""
     vocoder = load_fairseq_vocoder(path, config, speaker)
     write_shards(Path(folder), vocoder.state_dict().items())
     settings = vocoder.config.to_diff_dict() | {"architectures": ["UnitVocoder"], "model_type": "echox_vocoder"}

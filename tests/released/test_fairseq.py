@@ -81,12 +81,25 @@ def test_each_speaker_of_a_many_speaker_vocoder(tmp_path):
         ({"multispkr": True}, ModelError, "no spkr.weight"),
         ({"resblock": "2"}, ModelError, "resblock '2'"),
         ({"dur_predictor_params": None}, ModelError, "no dur_predictor_params"),
+        ({"upsample_rates": None}, ModelError, "is not a CodeHiFiGAN configuration"),
+        ({"upsample_kernel_sizes": None}, ModelError, "vocoder_config.json has upsample_kernels"),
+        ({"upsample_initial_channel": None}, ModelError, "vocoder_config.json has upsample_channels None"),
+        ({"resblock_kernel_sizes": [3]}, ModelError, "vocoder_config.json: resblock_dilations must have one row"),
     ],
 )
 def test_a_config_that_disagrees(tmp_path, changes, error, message):
     write_vocoder(tmp_path)
     (tmp_path / "vocoder_config.json").write_text(json.dumps({**VOCODER, **changes}))
     with pytest.raises(error, match=message):
+        load_fairseq_vocoder(tmp_path / "g_00500000", tmp_path / "vocoder_config.json")
+
+
+def test_numbers_that_are_none(tmp_path):
+    write_vocoder(tmp_path)
+    state = torch.load(tmp_path / "g_00500000", weights_only=True)
+    state["generator"]["ups.1.bias"][3] = torch.nan
+    torch.save(state, tmp_path / "g_00500000")
+    with pytest.raises(ModelError, match="ups.1.bias holds NaN or infinity"):
         load_fairseq_vocoder(tmp_path / "g_00500000", tmp_path / "vocoder_config.json")
 
 
@@ -185,4 +198,15 @@ def test_files_that_are_not_hubert(tmp_path):
     torch.save({"model": theirs}, path)
     with pytest.raises(ModelError, match=r"layers.1.*of shape \(5, 64\); expected \(32, 64\)"):
         convert_hubert(path, tmp_path / "h")
+    _, whole = fairseq_hubert(HubertConfig(**SIZES))
+    for changes, settings in (
+        ({"encoder.pos_conv.0.weight_v": None}, {}),
+        ({"post_extract_proj.weight": torch.zeros(3)}, {}),
+        ({}, {"encoder_attention_heads": "x"}),
+        ({}, {"encoder_attention_heads": -3}),
+    ):
+        state = {name: value for name, value in (whole | changes).items() if value is not None}
+        torch.save({"model": state, "cfg": {"model": settings}}, path)
+        with pytest.raises(ModelError, match="x.pt does not describe a HuBERT"):
+            convert_hubert(path, tmp_path / "h")
     assert not (tmp_path / "h").exists()
