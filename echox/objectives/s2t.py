@@ -160,6 +160,6 @@ def hide_spans(frames_BTD: torch.Tensor, lengths_B: torch.Tensor, spans: int, lo
     for row, length in enumerate(lengths_B.tolist()):
         for _ in range(spans):
             width = int(torch.randint(1, longest + 1, ()))
-            start = int(torch.randint(max(1, length - width), ()))
+            start = int(torch.randint(max(1, length - width + 1), ()))
             heard[row, start : start + width] = False
     return frames_BTD * torch.from_numpy(heard).to(frames_BTD.device)[..., None]

@@ -55,6 +55,12 @@ def test_hidden_spans_stay_inside_their_rows():
     assert (hidden == 0).any() and (hidden[1, 25:] == 1).all() and (frames == 1).all()
 
 
+def test_every_frame_may_be_hidden():
+    torch.manual_seed(0)
+    hidden = hide_spans(torch.ones(200, 12, 1), torch.full((200,), 12), spans=1, longest=3)
+    assert ((hidden == 0).any(0)).all()
+
+
 def test_cross_entropy_leaves_padding_out():
     logits, targets = torch.zeros(1, 3, 4), torch.tensor([[1, 2, 0]])
     logits[0, 0, 1] = 100.0
