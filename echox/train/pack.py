@@ -18,7 +18,7 @@ from echox.generate.model_config import MODEL_TYPE
 from echox.hub_source import LlmSource
 from echox.models.echo import EchoDecoder
 from echox.models.encoder import SpeechEncoder
-from echox.models.int8 import quantize
+from echox.models.int8 import is_scale, quantize
 from echox.models.io import WEIGHTS
 from echox.models.s2t import PLAIN, S2TConfig, SpeechToText
 from echox.models.t2c import TextToCodec
@@ -114,14 +114,15 @@ def copy_units(source: Path, target: Path, names: Sequence[str]) -> None:
 
 
 def copy_part(source: Path, target: Path, int8: bool) -> None:
-    """Copy a part's config and its weights, in float16 or int8; ModelError for a part that is missing or stale."""
+    """Copy a part's config and its weights, in float16 or int8 (int8 stays so); ModelError when it is missing or stale."""
     check_finished(source)
     if not (source / WEIGHTS).exists():
         raise ModelError(f"{source / WEIGHTS} is missing: train this part first.")
     target.mkdir()
     copy_file(source / "config.json", target / "config.json")
-    state = {k: v.to(torch.float16) if v.is_floating_point() else v for k, v in load_file(source / WEIGHTS).items()}
-    _save(state, target, int8)
+    state = load_file(source / WEIGHTS)
+    halved = {name for name, value in state.items() if value.is_floating_point() and not is_scale(name, state)}
+    _save({name: value.half() if name in halved else value for name, value in state.items()}, target, int8)
 
 
 def save_encoder(encoder: SpeechEncoder | HiddenStates, target: Path, int8: bool) -> None:
