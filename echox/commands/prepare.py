@@ -1,4 +1,4 @@
-"""`echox prepare`: from public text to spoken corpora (texts, speak), and what a small recogniser makes of them.
+"""`echox prepare`: from public text (texts, speak) or your own recordings to corpora, and what a small recogniser makes of them.
 
 Parses options and prints; all work is in echox/prepare. Nothing heavy is imported before a verb runs.
 """
@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Make training corpora: texts, speak, pairs, transcribe, filter.", no_args_is_help=True)
+app = typer.Typer(
+    help="Make training corpora: texts, speak, recordings, transcribe, filter, pairs, pair-table.", no_args_is_help=True
+)
 
 RecipeFile = Annotated[Path, typer.Argument(help="A data recipe, for example recipes/mini/data.yaml.")]
 RecogniserFolder = Annotated[
@@ -68,6 +70,21 @@ def speak(
 
         made = speak_corpus(texts / chosen.texts, out / corpus, speaker, settings.shard_texts, part, advance)
     typer.echo(f"{out / corpus}  {made} made")
+
+
+@app.command()
+def recordings(
+    table: Annotated[
+        Path, typer.Argument(help="TSV file: id, text; or a questions file: id, question, answers, audio.")
+    ],
+    audio_dir: Annotated[Path, typer.Option(help="Folder of the recordings (<id>.wav, or as `audio` says).")],
+    out: Annotated[Path, typer.Option(help="Folder of the new corpus.")],
+    longest: Annotated[float, typer.Option(min=0.5, help="Seconds; longer recordings are left out.")] = 28.0,
+) -> None:
+    """Make a corpus of your own recordings and what is said in them, without copying them."""
+    from echox.prepare.recordings import write_recordings
+
+    typer.echo(f"{out}  {write_recordings(table, audio_dir, out, longest)} recordings")
 
 
 @app.command()

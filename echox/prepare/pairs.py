@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from echox.audio import load_audio, save_wav
 from echox.data.example import tell_dropped
@@ -106,10 +107,21 @@ def write_corpora(pairs: Iterator[Published], out: Path, split: str, limits: Lim
             side.append(record | {"text": text, "role": "user", "split": split} | speaker)
     tell_dropped(dropped, len(sides[0]), "pairs")
     for name, records in zip(("source", "target"), sides, strict=True):
-        (out / name).mkdir(parents=True, exist_ok=True)
-        for first in range(0, len(records), SHARD):
-            write_manifest(out / name / f"shard-{first // SHARD:05d}.jsonl", records[first : first + SHARD])
+        write_shards(out / name, records)
     return len(sides[0])
+
+
+def write_shards(folder: Path, records: list[dict[str, Any]]) -> None:
+    """Write a corpus that names its sound files: shards of `SHARD` records, and all of them; InputError beside other shards."""
+    parts = {
+        f"shard-{first // SHARD:05d}.jsonl": records[first : first + SHARD] for first in range(0, len(records), SHARD)
+    }
+    if others := sorted(path.name for path in folder.glob("shard-*") if path.name not in parts):
+        raise InputError(f"{folder} holds {others[0]} of another corpus: remove the folder, or choose another one.")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, some in parts.items():
+        write_manifest(folder / name, some)
+    write_manifest(folder / "manifest.jsonl", records)
 
 
 def write_table(source: Path, target: Path, out: Path) -> int:
@@ -151,5 +163,5 @@ def table_rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     rows = csv.DictReader(read_text(path, LINES_BYTES).splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
     missing = set(columns) - set(rows.fieldnames or ())
     if missing:
-        raise InputError(f"{path} has no column {min(missing)}: fetch it again.")
+        raise InputError(f"{path} has no column {min(missing)}: its first line must name the columns, tab separated.")
     return list(rows)

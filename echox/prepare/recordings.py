@@ -1,0 +1,56 @@
+"""The `recordings` step: a table of what is said in your own recordings to a corpus that names them where they lie.
+
+    id <tab> text                                         or `question`, with `answers` joined by ` | `: a questions file of eval
+    id <tab> question <tab> answers <tab> audio           `audio` may be left out: <id>.wav
+
+Nothing is copied: manifests name the files, which are read, mixed and resampled as they are needed. It knows no model.
+"""
+
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from echox.audio import SAMPLE_RATE, load_audio
+from echox.data.example import tell_dropped
+from echox.errors import InputError
+from echox.prepare.filters import MAX_REAL_SECONDS
+from echox.prepare.pairs import table_rows, write_shards
+
+log = logging.getLogger(__name__)
+
+
+def write_recordings(table: Path, folder: Path, out: Path, longest: float = MAX_REAL_SECONDS) -> int:
+    """Write the corpus `out` of the recordings that `table` names in `folder`, and return how many there are.
+
+    Recordings that cannot be read (which are named) or last more than `longest` seconds, and rows without a text, are left out and
+    counted. InputError where the table lacks a column or gives an id twice, or where nothing is left.
+    """
+    records: dict[str, dict[str, Any]] = {}
+    dropped = Counter[str]()
+    rows = table_rows(table, ("id",))
+    twice = [name for name, count in Counter(row["id"] for row in rows).items() if count > 1]
+    if twice:
+        raise InputError(f"{table} gives the id {twice[0]!r} twice: give every recording its own.")
+    for row in rows:
+        cells = {name: (row.get(name) or "").strip() for name in ("id", "text", "question", "answers", "audio")}
+        text, path = cells["text"] or cells["question"], folder / (cells["audio"] or f"{cells['id']}.wav")
+        if not cells["id"] or not text:
+            dropped["without an id or a text"] += 1
+            continue
+        try:
+            samples = len(load_audio(path))
+        except InputError as error:
+            log.warning("%s", error)
+            dropped["missing, silent or unreadable"] += 1
+            continue
+        if samples > longest * SAMPLE_RATE:
+            dropped[f"over {longest:g} s"] += 1
+            continue
+        place = {"id": cells["id"], "audio": str(path.resolve()), "samples": samples, "sample_rate": SAMPLE_RATE}
+        answers = [answer.strip() for answer in cells["answers"].split(" | ") if answer.strip()]
+        asked = {"question": text, "answers": answers, "answer": answers[0]} if answers else {}
+        records[cells["id"]] = place | {"text": text, "split": "train"} | asked
+    tell_dropped(dropped, len(records), "recordings")
+    write_shards(out, list(records.values()))
+    return len(records)

@@ -1,0 +1,69 @@
+"""A table and a folder of one's own sound files become a corpus that every stage reads."""
+
+import numpy as np
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+from echox.commands.prepare import app
+from echox.data.example import answers_of
+from echox.data.manifest import read_audio, read_manifest
+from echox.data.states import records_of
+from echox.errors import InputError
+from echox.prepare.pairs import write_shards
+from echox.prepare.recordings import write_recordings
+
+
+@pytest.fixture
+def folder(tmp_path):
+    home = tmp_path / "my recordings é"
+    home.mkdir()
+    for name, seconds, rate in (("a", 1, 16_000), ("b", 2, 22_050), ("long", 40, 8_000)):
+        soundfile.write(home / f"{name}.wav", 0.2 * np.sin(np.arange(seconds * rate) * 0.1), rate)
+    (home / "broken.wav").write_bytes(b"RIFF")
+    return home
+
+
+def table(folder, *lines):
+    (folder / "table.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder / "table.tsv"
+
+
+def test_a_questions_file_and_its_recordings(folder, tmp_path, caplog):
+    rows = ["id\tquestion\tanswers\taudio", "a\tWho?\tAnna | Anne\t", "2\tWhen?\tAt nine\tb.wav"]
+    rows += [f"{name}\tWhat?\tThis\t" for name in ("broken", "missing", "long")] + ["c\t\tThat\ta.wav"]
+    out = tmp_path / "out" / "asked"
+    done = CliRunner().invoke(
+        app, ["recordings", str(table(folder, *rows)), "--audio-dir", str(folder), "--out", str(out)]
+    )
+    assert done.exit_code == 0 and done.output == f"{out}  2 recordings\n"
+    assert "2 missing, silent or unreadable, 1 over 28 s, 1 without an id or a text" in caplog.text
+    first, second = read_manifest(out / "manifest.jsonl")
+    assert list(records_of(out)) == [first, second]
+    assert (first["text"], first["question"], first["answers"]) == ("Who?", "Who?", ["Anna", "Anne"])
+    assert len(read_audio(second, out)) == 32_000 and second["sample_rate"] == 16_000
+    assert answers_of(out / "manifest.jsonl") == {"a": "Anna", "2": "At nine"}
+
+
+def test_texts_without_questions(folder, tmp_path):
+    assert write_recordings(table(folder, "id\ttext", "a\tGood morning."), folder, tmp_path / "said") == 1
+    (record,) = records_of(tmp_path / "said")
+    assert record["text"] == "Good morning." and "question" not in record
+
+
+def test_tables_that_cannot_be_read(folder, tmp_path):
+    with pytest.raises(InputError, match=r"no column id: its first line must name the columns, tab separated\."):
+        write_recordings(table(folder, "a.wav\tGood morning."), folder, tmp_path / "out")
+    with pytest.raises(InputError, match=r"gives the id 'a' twice: give every recording its own\."):
+        write_recordings(table(folder, "id\ttext", "a\tOne.", "a\tTwo."), folder, tmp_path / "out")
+    with pytest.raises(InputError, match=r"none of the recordings can be used \(1 missing"):
+        write_recordings(table(folder, "id\ttext", "z\tOne."), folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_shards_of_a_longer_corpus_are_never_mixed_in(tmp_path):
+    record = {"audio": "a.wav", "samples": 1, "sample_rate": 16_000}
+    write_shards(tmp_path, [record | {"id": str(number)} for number in range(501)])
+    assert len(list(records_of(tmp_path))) == 501
+    with pytest.raises(InputError, match=r"shard-00001\.jsonl of another corpus"):
+        write_shards(tmp_path, [record | {"id": "0"}])
