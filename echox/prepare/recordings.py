@@ -1,7 +1,7 @@
 """The `recordings` step: a table of what is said in your own recordings to a corpus that names them where they lie.
 
-    id <tab> text                                         or `question`, with `answers` joined by ` | `: a questions file of eval
-    id <tab> question <tab> answers <tab> audio           `audio` may be left out: <id>.wav
+    id <tab> text                                         `id` alone where a voice is all that is wanted of them
+    id <tab> question <tab> answers <tab> audio           a questions file of `echox eval`; `audio` may be left out: <id>.wav
 
 Nothing is copied: manifests name the files, which are read, mixed and resampled as they are needed. It knows no model.
 """
@@ -32,10 +32,11 @@ def write_recordings(table: Path, folder: Path, out: Path, longest: float = MAX_
     twice = [name for name, count in Counter(row["id"] for row in rows).items() if count > 1]
     if twice:
         raise InputError(f"{table} gives the id {twice[0]!r} twice: give every recording its own.")
+    wordless = not {"text", "question"} & set(rows[0] if rows else ())
     for row in rows:
         cells = {name: (row.get(name) or "").strip() for name in ("id", "text", "question", "answers", "audio")}
         text, path = cells["text"] or cells["question"], folder / (cells["audio"] or f"{cells['id']}.wav")
-        if not cells["id"] or not text:
+        if not cells["id"] or not (text or wordless):
             dropped["without an id or a text"] += 1
             continue
         try:
@@ -50,7 +51,7 @@ def write_recordings(table: Path, folder: Path, out: Path, longest: float = MAX_
         place = {"id": cells["id"], "audio": str(path.resolve()), "samples": samples, "sample_rate": SAMPLE_RATE}
         answers = [answer.strip() for answer in cells["answers"].split(" | ") if answer.strip()]
         asked = {"question": text, "answers": answers, "answer": answers[0]} if answers else {}
-        records[cells["id"]] = place | {"text": text, "split": "train"} | asked
+        records[cells["id"]] = place | ({} if wordless else {"text": text}) | asked
     tell_dropped(dropped, len(records), "recordings")
     write_shards(out, list(records.values()))
     return len(records)

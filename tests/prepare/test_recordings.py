@@ -51,6 +51,11 @@ def test_texts_without_questions(folder, tmp_path):
     assert record["text"] == "Good morning." and "question" not in record
 
 
+def test_a_voice_without_words(folder, tmp_path):
+    assert write_recordings(table(folder, "id", "a", "b"), folder, tmp_path / "said") == 2
+    assert not any("text" in record for record in records_of(tmp_path / "said"))
+
+
 def test_tables_that_cannot_be_read(folder, tmp_path):
     with pytest.raises(InputError, match=r"no column id: its first line must name the columns, tab separated\."):
         write_recordings(table(folder, "a.wav\tGood morning."), folder, tmp_path / "out")
