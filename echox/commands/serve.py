@@ -18,7 +18,7 @@ def serve(
         typer.Option("--model", help="mini (default), a folder, a hub name, or fake; may be repeated."),
     ] = None,
     host: Annotated[str, typer.Option("--host", help="Address to listen at; 0.0.0.0 for every one.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 8000,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port to listen at.")] = 8000,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes, each with its own models.")] = 1,
     key: Annotated[
         list[str] | None, typer.Option("--key", help="API key to let in; also ECHOX_API_KEYS, by commas.")

@@ -43,12 +43,16 @@ def talk(
 
     settings = Settings((model,), llm, device_name, dtype)
     with nullcontext(endpoint) if endpoint else served_here(settings) as url:
-        talker = Talker(Loudspeaker(loudspeaker), headphones, turns, typer.echo)
-        typer.echo("listening; Ctrl-C ends", err=True)
         try:
+            talker = Talker(Loudspeaker(loudspeaker), headphones, turns, typer.echo)
+            typer.echo("listening; Ctrl-C ends", err=True)
             asyncio.run(talker.run(address_of(url, model), key, microphone))
         except KeyboardInterrupt:
             typer.echo("")
+        except microphone.PortAudioError as error:  # in use, or not at this rate
+            raise InputError(
+                f"microphone or loudspeaker cannot be opened ({error}): choose another in the system's settings."
+            ) from error
 
 
 class Loudspeaker:

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from echox.audio import load_audio, to_pcm16
 from echox.commands import talk as talk_command
 from echox.commands.talk import BLOCK, RATE, Talker
-from echox.errors import EndpointError
+from echox.errors import EndpointError, InputError
 from echox.serve.here import served_here
 from echox.serve.settings import Settings
 
@@ -66,7 +66,10 @@ def devices(monkeypatch):
     """The module sounddevice, with both."""
     Speaker.played = bytearray()
     module = types.SimpleNamespace(
-        RawInputStream=Microphone, RawOutputStream=Speaker, query_devices=lambda kind: {"name": kind}
+        RawInputStream=Microphone,
+        RawOutputStream=Speaker,
+        PortAudioError=type("PortAudioError", (Exception,), {}),
+        query_devices=lambda kind: {"name": kind},
     )
     monkeypatch.setitem(sys.modules, "sounddevice", module)
     return module
@@ -90,6 +93,16 @@ def test_a_question_is_heard_and_its_answer_played(devices, place):
     assert done.exit_code == 0, done.output
     assert "you:   2." in done.output and "echox: You asked about 2." in done.output
     assert (np.frombuffer(Speaker.played, "<i2") != 0).sum() > 0.9 * RATE
+
+
+@pytest.mark.parametrize("stream", ["RawInputStream", "RawOutputStream"])
+def test_a_device_that_cannot_be_opened_is_a_sentence(devices, stream):
+    def busy(**_):
+        raise devices.PortAudioError("Device unavailable [PaErrorCode -9985]")
+
+    setattr(devices, stream, busy)
+    done = run()
+    assert isinstance(done.exception, InputError) and "-9985]): choose another in the system's" in str(done.exception)
 
 
 def test_an_error_that_ends_nothing_is_told_and_the_talk_goes_on():
