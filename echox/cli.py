@@ -37,7 +37,7 @@ VERBS = {
     "talk": Verb("echox.commands.talk:talk", "Talk with a model: this machine's microphone and loudspeaker."),
     "train": Verb("echox.commands.train:train", "Run one training stage from its recipe."),
     "units": Verb("echox.commands.units:app", "Speech to units, and units to speech."),
-    "prepare": Verb("echox.commands.prepare:app", "Make training corpora from public text and voices."),
+    "prepare": Verb("echox.commands.prepare:app", "Make training corpora of public text, or of your own recordings."),
     "eval": Verb("echox.commands.eval:app", "Measure how well a model answers, sounds and keeps up."),
     "convert": Verb(
         "echox.commands.convert:convert", "Turn other people's checkpoints into folders of ours, and back."

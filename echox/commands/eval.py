@@ -15,10 +15,7 @@ from echox.commands.options import Llm
 if TYPE_CHECKING:
     from echox.eval.tables import Table
 
-app = typer.Typer(
-    help="Measure a model: qa, spoken-set, hearing, asr, translation, speech, ladder, latency, load, gap, report.",
-    no_args_is_help=True,
-)
+app = typer.Typer(help="Measure a model of ours, or anybody's server.", no_args_is_help=True, add_completion=False)
 
 Model = Annotated[str, typer.Option("--model", help="A released name, a model folder, or a server's model name.")]
 Endpoint = Annotated[str, typer.Option("--endpoint", help="An OpenAI-compatible server, http://host/v1, instead.")]

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
-    help="Make training corpora: texts, speak, recordings, transcribe, filter, pairs, pair-table.", no_args_is_help=True
+    help="Make training corpora of public text, or of your own recordings.", no_args_is_help=True, add_completion=False
 )
 
 RecipeFile = Annotated[Path, typer.Argument(help="A data recipe, for example recipes/mini/data.yaml.")]

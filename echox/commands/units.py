@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from echox.units.extractor import Encode
 
-app = typer.Typer(help="Discrete units: fit, extract, normalise, words, speak.", no_args_is_help=True)
+app = typer.Typer(help="Speech to units, and units to speech.", no_args_is_help=True, add_completion=False)
 
 Sounds = Annotated[list[str], typer.Argument(help="Sound files, or JSONL manifests that name them.")]
 UnitFiles = Annotated[list[str], typer.Argument(help="units.jsonl files.")]

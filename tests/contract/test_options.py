@@ -44,6 +44,16 @@ def options_of_verbs() -> dict[str, set[str]]:
     return found
 
 
+def test_every_option_says_something_and_none_is_typers_own():
+    def walk(command, name: str) -> None:
+        for verb in getattr(command, "commands", {}) or (command.list_commands(None) if name == "echox" else ()):
+            walk(command.get_command(None, verb), f"{name} {verb}")
+        for one in command.params:
+            assert one.help and "completion" not in one.name, f"{name} {one.name}"
+
+    walk(get_command(app), "echox")
+
+
 def every_option() -> set[str]:
     scripts = {name for path in SCRIPTS for name in re.findall(r'add_argument\(\s*"(--[\w-]+)"', path.read_text())}
     return set.union(*options_of_verbs().values()) | scripts | OF_OTHERS
