@@ -143,7 +143,7 @@ def transcribe_real(
         if heard.log_probability < min_log_probability or not heard.text:
             continue
         record = {
-            "id": path.stem,
+            "id": path.relative_to(folder).as_posix(),  # names may repeat from folder to folder
             "samples": len(wave),
             "sample_rate": SAMPLE_RATE,
             "text": heard.text,

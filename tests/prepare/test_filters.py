@@ -94,6 +94,14 @@ def test_real_recordings_need_a_sure_transcript(tmp_path, caplog):
     assert "left out" in caplog.text and "11-broken.wav" in caplog.text
     (record,) = read_manifest(tmp_path / "real" / "manifest.jsonl")
     assert (record["text"], record["speaker"], record["samples"]) == ("Hello there.", "real-12", 8000)
+    for name in ("one", "two"):
+        (tmp_path / "nested" / name).mkdir(parents=True)
+        (tmp_path / "nested" / name / "1.wav").write_bytes((clips / "12-a.wav").read_bytes())
+    assert transcribe_real(tmp_path / "nested", tmp_path / "both", Script("Yes.", "No.")) == (2, 2)
+    assert [record["id"] for record in read_manifest(tmp_path / "both" / "manifest.jsonl")] == [
+        "one/1.wav",
+        "two/1.wav",
+    ]
     unsure = Script("Hello.", "Hello.", log_probability=-2.0)
     assert transcribe_real(clips, tmp_path / "none", unsure) == (0, 4)
     assert not (tmp_path / "none").exists()
