@@ -24,7 +24,7 @@ def write_recordings(table: Path, folder: Path, out: Path, longest: float = MAX_
     """Write the corpus `out` of the recordings that `table` names in `folder`, and return how many there are.
 
     Recordings that cannot be read (which are named) or last more than `longest` seconds, and rows without a text, are left out and
-    counted. InputError where the table lacks a column or gives an id twice, or where nothing is left.
+    counted. InputError where the table lacks a column or gives an id twice, `folder` is none, or nothing is left.
     """
     records: dict[str, dict[str, Any]] = {}
     dropped = Counter[str]()
@@ -32,6 +32,8 @@ def write_recordings(table: Path, folder: Path, out: Path, longest: float = MAX_
     twice = [name for name, count in Counter(row["id"] for row in rows).items() if count > 1]
     if twice:
         raise InputError(f"{table} gives the id {twice[0]!r} twice: give every recording its own.")
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder: give that of the recordings.")
     wordless = not {"text", "question"} & set(rows[0] if rows else ())
     for row in rows:
         cells = {name: (row.get(name) or "").strip() for name in ("id", "text", "question", "answers", "audio")}

@@ -63,6 +63,8 @@ def test_tables_that_cannot_be_read(folder, tmp_path):
         write_recordings(table(folder, "id\ttext", "a\tOne.", "a\tTwo."), folder, tmp_path / "out")
     with pytest.raises(InputError, match=r"none of the recordings can be used \(1 missing"):
         write_recordings(table(folder, "id\ttext", "z\tOne."), folder, tmp_path / "out")
+    with pytest.raises(InputError, match=r"none is no folder: give that of the recordings\."):
+        write_recordings(table(folder, "id\ttext", "a\tOne."), tmp_path / "none", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
