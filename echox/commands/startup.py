@@ -1,6 +1,7 @@
 """How a command starts: threads, how they wait and kernels kept, set before torch is imported; other programs keep their own."""
 
 import os
+import sys
 
 ANSWERS = ("ask", "say")  # verbs that are over in seconds: what is busy now will still be busy then
 KERNELS = "32"  # that oneDNN keeps while training; its own 1,024 of as many shapes fill gigabytes (docs/training.md)
@@ -8,7 +9,7 @@ SPINS = "10000"  # turns in GNU's OpenMP: an answer takes half the time that it 
 
 
 def choose_threads(verb: str) -> None:
-    """Set how OpenMP waits, for short verbs one thread a free core, for training few kernels kept; what the user has set stays.
+    """Set how OpenMP waits, threads of short verbs, kernels of training, no bars without a terminal; what the user has set stays.
 
     Threads that spin on a core that others want too make 0.4 s into a minute: they wait asleep instead. But to wake one takes
     longer than a small matrix does, and every token passes hundreds of them: first they spin, as long as the next may be away.
@@ -18,6 +19,8 @@ def choose_threads(verb: str) -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     if verb in ANSWERS:
         os.environ.setdefault("OMP_NUM_THREADS", str(free_cores()))
+    if sys.stderr is None or not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # bars of other libraries, which a log or a pipe would hold
     if verb == "train":
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
 

@@ -154,4 +154,5 @@ def check_finished(folder: str | Path) -> None:
     folder = Path(folder)
     found = read_run(folder.parent) if folder.name == "final" else None
     if found is not None and found[0] != "done":
-        raise ModelError(f"{folder} is stale: the run in {folder.parent} stands at {found[0]}; let it come to its end.")
+        how = "is stale" if folder.exists() else "is not there yet"
+        raise ModelError(f"{folder} {how}: the run in {folder.parent} stands at {found[0]}; let it come to its end.")

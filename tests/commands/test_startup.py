@@ -43,6 +43,15 @@ def test_what_the_user_chose_stays_and_training_takes_all(monkeypatch):
     assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == startup.KERNELS
 
 
+@pytest.mark.parametrize(("terminal", "bars"), [(True, None), (False, "1")])
+def test_a_log_holds_no_bars(monkeypatch, terminal, bars):
+    monkeypatch.setenv("TQDM_DISABLE", "")
+    monkeypatch.delenv("TQDM_DISABLE")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+    startup.choose_threads("units")
+    assert os.environ.get("TQDM_DISABLE") == bars
+
+
 def test_importing_the_package_chooses_nothing():
     code = "import os, echox, echox.cli; print('OMP_NUM_THREADS' in os.environ, 'OMP_WAIT_POLICY' in os.environ)"
     free = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}

@@ -61,6 +61,9 @@ def test_a_run_told_to_end_saves_fails_and_leaves_its_result_stale(tmp_path, num
     assert signal.getsignal(number) is handler and "step-7" in steps_in(tmp_path)
     with pytest.raises(ModelError, match="stale"):
         check_finished(tmp_path / "final")
+    (tmp_path / "final").rename(tmp_path / "aside")
+    with pytest.raises(ModelError, match="not there yet"):
+        check_finished(tmp_path / "final")
     train(stage()[0], SETTINGS, tmp_path)
     check_finished(tmp_path / "final")
 
