@@ -87,6 +87,12 @@ def test_long_recordings_are_cut_at_pauses_and_joined(translator):
         translator.model.longest = 20 * RATE
 
 
+def test_sentences_are_translated_one_by_one_and_silence_is_not(translator):
+    first, second, pause = sound(1.5), sound(1.2, 300), np.zeros(RATE, np.float32)
+    alone = [translator.translate(np.r_[first, pause]).units, translator.translate(np.r_[pause, second]).units]
+    assert translator.translate(np.r_[first, np.zeros(30 * RATE, np.float32), second]).units == alone[0] + alone[1]
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [(b"", "empty"), (b"hello, no sound", "cannot be read"), (np.zeros(9000, np.float32), "silent")],
@@ -168,6 +174,12 @@ def test_the_command_writes_json_for_several_and_goes_on_after_a_bad_one(folder,
     assert done.exit_code == 1 and [row["error"] is None for row in rows] == [True, False, True]
     assert rows[0]["text"] is None and rows[0]["units"] and rows[0]["unit_words"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["habla-2.wav", "habla.wav"]
+
+
+def test_help_names_the_file_that_is_written(folder, wav, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(wav, "--model", folder).exit_code == 0 and (tmp_path / "translation.wav").exists()
+    assert "default translation.wav" in " ".join(run("--help").stdout.replace("│", " ").split())
 
 
 def test_wrong_usage_ends_with_two(folder, wav, tmp_path):

@@ -11,9 +11,9 @@ import typer
 
 from echox.audio import RECORDING_SECONDS, check_output, load_audio
 from echox.commands import answers
-from echox.commands.options import Device, Dtype, Json, MaxSeconds, Output, Recordings, check_seconds, check_standard
+from echox.commands.options import Device, Dtype, Json, MaxSeconds, Recordings, check_seconds, check_standard
 from echox.commands.recordings import STANDARD, expanded, is_pipe, shown, sound_of
-from echox.errors import ModelError
+from echox.errors import InputError, ModelError
 
 if TYPE_CHECKING:
     from echox.generate.translation import Translation
@@ -22,6 +22,10 @@ SPEAKER, WRITER = "mini-es-en", "mini-st"  # the first says Spanish in English, 
 Model = Annotated[
     str,
     typer.Option("--model", help=f"A model folder, or a hub name; if not given {SPEAKER}, with --to text {WRITER}."),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="WAV file to write, - for standard output; default translation.wav."),
 ]
 Beam = Annotated[int | None, typer.Option("--beam", min=1, max=100, help="Hypotheses in view; default: the model's.")]
 
@@ -62,6 +66,8 @@ def translate(
         name, place = names[number], places[number]
         found = translator.translate(**{"typed" if typed else "sound": given[number]}, **options)
         answers.refuse_unheard(name, found.finish)
+        if found.finish == "empty":
+            raise InputError(f"the model says nothing for {name}: speak or write it in other words.")
         if place is None:
             _show_text(found, {"typed": name} if typed else {"recording": name, "heard": found.heard}, as_json)
         else:
@@ -121,8 +127,10 @@ def _check_typed(text: str, place: Path | None) -> None:
 def _show_text(found: "Translation", source: dict[str, str], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(source | {"text": found.text, "finish": found.finish}, ensure_ascii=False))
-    else:
-        typer.echo(found.text)
+        return
+    typer.echo(found.text)
+    if found.finish == "length":
+        typer.echo("[cut at the limit]", err=True)
 
 
 def _show_speech(found: "Translation", name: str, place: Path, load_seconds: float, as_json: bool) -> None:

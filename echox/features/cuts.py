@@ -1,14 +1,21 @@
-"""Long recordings cut where they are quiet, so that each piece can be read at once; it knows samples, not models.
+"""Recordings cut where they are quiet, so that each piece can be read at once; it knows samples, not models.
 
-    wave   ---speech---..---speech----..-----speech--      `longest` samples a piece at most, cut where its last half is quietest
+    cut_at_pauses   ---speech---..---speech----..-----speech--      `longest` samples a piece, cut where its last half is quietest
+    phrases         ---sentence---....---sentence---                at every pause; of a long one a second is kept at each side
 
-Legend: S samples.
+Legend: S samples, T frames.
 """
 
 import numpy as np
 
 WINDOW = 3200  # samples, 0.2 s at 16 kHz: a cut is in the middle of the quietest so long stretch
 STEP = 160
+FRAME = 320  # samples, 20 ms
+PAUSE, SHORTEST, KEPT = 20, 50, 50  # frames: a pause between sentences, the shortest phrase, silence kept around one
+RANGE, SHARE = (
+    60,
+    0.3,
+)  # quiet is what lies in the lowest share of levels, from the room's noise (60 dB down at most) to speech
 
 
 def cut_at_pauses(wave_S: np.ndarray, longest: int) -> list[np.ndarray]:
@@ -24,3 +31,27 @@ def cut_at_pauses(wave_S: np.ndarray, longest: int) -> list[np.ndarray]:
         pieces.append(rest_S[:cut])
         rest_S = rest_S[cut:]
     return [*pieces, rest_S]
+
+
+def phrases(wave_S: np.ndarray, longest: int) -> list[np.ndarray]:
+    """Return what is said between pauses of 0.4 s and more, in order, no piece longer than `longest`."""
+    frames = len(wave_S) // FRAME
+    if not frames:
+        return [wave_S]
+    power_T = np.square(wave_S[: frames * FRAME], dtype=np.float64).reshape(frames, FRAME).mean(1)
+    level_T = 10 * np.log10(power_T.clip(1e-12))
+    room, speech = np.percentile(level_T, [5, 95])
+    room = max(room, speech - RANGE)
+    loud = np.flatnonzero(level_T >= room + SHARE * (speech - room))
+    cuts = [0]
+    for before, after in zip(loud, loud[1:], strict=False):
+        cut = int(before + after) // 2
+        if after - before > PAUSE and min(cut - cuts[-1], frames - cut) >= SHORTEST:
+            cuts.append(cut)
+    pieces: list[np.ndarray] = []
+    for first, end in zip(cuts, [*cuts[1:], frames], strict=True):
+        own = loud[(loud >= first) & (loud < end)]
+        begins, ends = max(first, own[0] - KEPT), min(end, own[-1] + 1 + KEPT)
+        last = len(wave_S) if ends == frames else ends * FRAME
+        pieces += cut_at_pauses(wave_S[begins * FRAME : last], longest)
+    return pieces

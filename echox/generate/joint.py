@@ -18,7 +18,7 @@ import torch
 
 from echox.audio import SAMPLE_RATE
 from echox.errors import InputError
-from echox.features.cuts import cut_at_pauses
+from echox.features.cuts import phrases
 from echox.generate import ctc
 from echox.generate.checks import check_text
 from echox.generate.translation import Said, Wanted
@@ -33,10 +33,12 @@ from echox.models.ragged import pad_right
 from echox.models.speech_translator import BLANK, END, PAD, Heard, Positioned, SpeechTranslatorModel
 from echox.text.cleaning import Cleaning, clean
 from echox.text.pieces import Pieces
+from echox.text.speakable import SENTENCE_END
 
 KIND = "joint"
 TOGETHER = 16  # pieces encoded and searched at once
 MOST_TOKENS = 256  # of one translation
+LONG_TEXT = 120  # characters: what is longer is several sentences, and the models have learnt single ones
 UNHEARD = Said(None, "", finish="unheard")  # where CTC finds no word, whatever is written would be invented
 
 
@@ -97,21 +99,23 @@ class JointTranslator:
         return self.model.read(tokens.masked_fill(~mask, PAD).to(device), mask.to(device))
 
     def translate(self, waves: Sequence[np.ndarray], wanted: Wanted) -> list[Said]:
-        """Return the translation of each wave with its transcript; long ones are cut at pauses."""
-        cut = [cut_at_pauses(wave, self.longest) for wave in waves]
+        """Return the translation of each wave with its transcript; each phrase between pauses alone."""
+        cut = [phrases(wave, self.longest) for wave in waves]
         found = iter(self._translate_pieces([piece for pieces in cut for piece in pieces], wanted))
         return [_joined(list(islice(found, len(pieces)))) for pieces in cut]
 
     def translate_texts(self, texts: Sequence[str], wanted: Wanted) -> list[Said]:
-        """Return the translation of each text."""
-        found = []
-        for first in range(0, len(texts), TOGETHER):
-            found += self._write(self.text_states(texts[first : first + TOGETHER]), wanted)
-        return found
+        """Return the translation of each text, long ones sentence by sentence."""
+        cut, found = [self._sentences(text) for text in texts], list[Said]()
+        rows = [row for some in cut for row in some]
+        for first in range(0, len(rows), TOGETHER):
+            found += self._write(self.text_states(rows[first : first + TOGETHER]), wanted)
+        rest = iter(found)
+        return [_joined(list(islice(rest, len(some)))) for some in cut]
 
     def transcribe(self, waves: Sequence[np.ndarray], beam: int = 1) -> list[str]:
         """Return what was said in each wave, by greedy CTC or by a beam over texts."""
-        cut = [cut_at_pauses(wave, self.longest) for wave in waves]
+        cut = [phrases(wave, self.longest) for wave in waves]
         pieces, found = [piece for some in cut for piece in some], list[str]()
         for first in range(0, len(pieces), TOGETHER):
             found += self.words(self.hear(pieces[first : first + TOGETHER]), beam)
@@ -128,9 +132,11 @@ class JointTranslator:
 
     def stream(self, wave: np.ndarray | None = None, typed: str = "") -> Iterator[str]:
         """Yield a translation piece by piece as it is written, the likeliest token at every step."""
-        parts: Iterable[Positioned] = [self.text_states([typed])] if wave is None else []
-        if wave is not None:
-            heard = (self.speech_states([piece]) for piece in cut_at_pauses(wave, self.longest))
+        parts: Iterable[Positioned]
+        if wave is None:
+            parts = (self.text_states([text]) for text in self._sentences(typed))
+        else:
+            heard = (self.speech_states([piece]) for piece in phrases(wave, self.longest))
             parts = (states for states, frames in heard if self.words(frames)[0])
         said = ""
         for states in parts:
@@ -158,11 +164,22 @@ class JointTranslator:
         texts = [(self.pieces.decode(tokens), ended) for tokens, ended in found]
         return [Said(None, text, finish=("stop" if ended else "length") if text else "empty") for text, ended in texts]
 
-    def _tokens(self, text: str) -> list[int]:
+    def _sentences(self, text: str) -> list[str]:
+        """Return a short text whole, and of a long one the sentences that hold words."""
         check_text(text, "the text to translate")
+        if len(text) <= LONG_TEXT:
+            return [text]
+        parts = [part for line in text.splitlines() for part in SENTENCE_END.split(line)]
+        return [part for part in parts if self._ids(part)] or [text]
+
+    def _ids(self, text: str) -> list[int]:
         config = self.model.config
         rule = Cleaning.parse({"lower": config.source_lower, "punctuation": config.source_punctuation}, "the model")
-        ids, most = self.pieces.encode(clean(text, rule)), config.max_positions - 1
+        return self.pieces.encode(clean(text, rule))
+
+    def _tokens(self, text: str) -> list[int]:
+        check_text(text, "the text to translate")
+        ids, most = self._ids(text), self.model.config.max_positions - 1
         if not ids:
             raise InputError(f"{text!r} holds no words to translate: write some.")
         if len(ids) > most:
@@ -171,11 +188,11 @@ class JointTranslator:
 
 
 def _joined(pieces: list[Said]) -> Said:
-    """Return the pieces of one recording as one translation."""
+    """Return the pieces of one recording, or of one text, as one translation."""
     text, heard = (
         " ".join(filter(None, words)) for words in zip(*((one.text, one.heard) for one in pieces), strict=True)
     )
-    if not heard:
+    if all(one.finish == "unheard" for one in pieces):
         return UNHEARD
     finish = "length" if any(one.finish == "length" for one in pieces) else "stop"
     return Said(None, text, heard=heard, finish=finish if text else "empty")

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from echox.errors import ModelError
-from echox.features.cuts import cut_at_pauses
+from echox.features.cuts import phrases
 from echox.features.filterbank import filterbank
 from echox.features.logmel import SAMPLE_RATE
 from echox.generate.beam import Hypothesis, Search, beam_search
@@ -101,8 +101,8 @@ class Textless:
 
     @torch.inference_mode()
     def translate(self, waves: Sequence[np.ndarray], wanted: Wanted) -> list[Said]:
-        """Return the translation of each wave; long ones are cut at pauses and their translations joined."""
-        cut = [cut_at_pauses(wave, self.longest) for wave in waves]
+        """Return the translation of each wave; what is said between pauses is translated alone, and joined."""
+        cut = [phrases(wave, self.longest) for wave in waves]
         found = iter(self.tokens([piece for pieces in cut for piece in pieces], wanted.beams))
         return [self._say([next(found) for _ in pieces], wanted.samples) for pieces in cut]
 

@@ -1,10 +1,8 @@
-"""Filterbank: normalised per utterance and bin, masks of bounded size, cuts that lose nothing."""
+"""Filterbank: normalised per utterance and bin, masks of bounded size."""
 
 import numpy as np
-import pytest
 import torch
 
-from echox.features.cuts import cut_at_pauses
 from echox.features.filterbank import filterbank, spec_augment
 
 
@@ -31,16 +29,3 @@ def test_masks_are_one_band_and_one_span_and_leave_the_original():
     bins, frames = int((masked.sum(0) == 0).sum()), int((masked.sum(1) == 0).sum())
     assert 0 < bins <= 27 and 0 < frames <= 40
     assert torch.equal(masked, spec_augment(features, np.random.default_rng(3), 27, 100))
-
-
-@pytest.mark.parametrize("samples", [100, 16_000, 50_001])
-def test_cuts_lose_nothing(samples):
-    wave = noise(samples)
-    pieces = cut_at_pauses(wave, 16_000)
-    assert max(map(len, pieces)) <= 16_000
-    np.testing.assert_array_equal(np.concatenate(pieces), wave)
-
-
-def test_the_cut_is_in_the_pause():
-    wave = np.concatenate([noise(12_000), np.zeros(4000, np.float32), noise(12_000, 1)])
-    assert 12_000 <= len(cut_at_pauses(wave, 20_000)[0]) <= 16_000

@@ -11,6 +11,7 @@ from echox.audio import save_wav
 from echox.cli import app
 from echox.errors import ConfigError, InputError, ModelError
 from echox.generate.joint import JointTranslator
+from echox.generate.translation import Said
 from echox.models.speech_translator import SpeechTranslatorModel, TranslatorConfig
 from echox.text.pieces import Pieces
 from echox.train.run import run_recipe
@@ -72,6 +73,26 @@ def test_long_recordings_are_heard_in_pieces(translator):
     assert translator.translate(long).finish in ("stop", "length") and isinstance(
         translator.transcribe(long, beam=4), str
     )
+
+
+def test_long_typed_text_is_translated_sentence_by_sentence(translator):
+    said = ["the river is big.", "where is a big red king of Spain?"] * 4
+    text = " ".join(said) + "\n?!"
+    joined = " ".join(filter(None, (one.text for one in translator.translate(typed=said, beams=1))))
+    assert translator.translate(typed=text, beams=1).text == joined == "".join(translator.stream(typed=text))
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "sentence"),
+    [
+        (Said(None, "", finish="empty"), 1, "says nothing for"),
+        (Said(None, "el", finish="length"), 0, "cut at the limit"),
+    ],
+)
+def test_verbs_tell_of_no_translation_and_of_half_of_one(folder, monkeypatch, said, status, sentence):
+    monkeypatch.setattr(JointTranslator, "_write", lambda self, states, wanted: [said] * len(states.states_BNW))
+    done = invoke("translate", "--typed", TEXT, "--to", "text", "--model", folder / "joint")
+    assert (done.exit_code, done.stdout.strip()) == (status, said.text) and sentence in done.stderr
 
 
 def test_where_nothing_is_heard_nothing_is_invented(folder, translator, tmp_path, monkeypatch):
