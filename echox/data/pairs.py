@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from echox.data.example import question_id
+from echox.data.manifest import lines_of
 from echox.errors import InputError
 from echox.files import LINES_BYTES, read_text, write_text
 
@@ -60,7 +61,7 @@ def read_pairs(path: str | Path, audio_dir: str | Path | None = None) -> list[Sp
     """Return the pairs of a table; InputError tells all faults at once: columns, empty fields, ids twice, recordings missing."""
     path = Path(path)
     folder = path.parent if audio_dir is None else Path(audio_dir)
-    rows = csv.DictReader(read_text(path, LINES_BYTES, InputError).splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
+    rows = csv.DictReader(lines_of(read_text(path, LINES_BYTES)), delimiter="\t", quoting=csv.QUOTE_NONE)
     if not {"id", "target_text"} <= set(rows.fieldnames or ()):
         raise InputError(
             f"{path} should begin with the columns {', '.join(COLUMNS)}, tab separated: id and target_text at least."

@@ -20,7 +20,7 @@ from typing import Any
 
 from echox.audio import load_audio, save_wav
 from echox.data.example import tell_dropped
-from echox.data.manifest import read_audio, write_manifest
+from echox.data.manifest import lines_of, read_audio, write_manifest
 from echox.data.pairs import matched, write_pairs
 from echox.data.states import records_of
 from echox.errors import InputError
@@ -81,7 +81,7 @@ def read_cvss(root: Path, common_voice: Path, split: str) -> Iterator[Published]
     said = {}
     if os.path.isfile(Path(common_voice) / "validated.tsv"):
         said = {row["path"]: row for row in table_rows(Path(common_voice) / "validated.tsv", ("path", "sentence"))}
-    for number, line in enumerate(read_text(table, LINES_BYTES).splitlines(), start=1):
+    for number, line in enumerate(lines_of(read_text(table, LINES_BYTES)), start=1):
         clip, tab, translation = line.partition("\t")
         if not tab:
             raise InputError(f"{table} line {number} is not a clip and its translation, tab separated: fetch it again.")
@@ -160,7 +160,7 @@ def _lengths(pair: Published, limits: Limits) -> tuple[list[int], str]:
 
 def table_rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     """Return the rows of a tab-separated table; InputError where a column is missing."""
-    rows = csv.DictReader(read_text(path, LINES_BYTES).splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
+    rows = csv.DictReader(lines_of(read_text(path, LINES_BYTES)), delimiter="\t", quoting=csv.QUOTE_NONE)
     missing = set(columns) - set(rows.fieldnames or ())
     if missing:
         raise InputError(f"{path} has no column {min(missing)}: its first line must name the columns, tab separated.")

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from echox.data.manifest import lines_of
 from echox.errors import InputError
 from echox.files import read_json
 
@@ -102,7 +103,7 @@ def _tatoeba_lines(path: Path) -> list[str]:
             raise InputError(f"Tatoeba: {path} is not a zip with a pair file; download it again.") from error
     else:
         text = decode_text(path.read_bytes())
-    return text.splitlines()
+    return lines_of(text)
 
 
 def read_captions(path: Path) -> Iterator[str]:
@@ -112,5 +113,5 @@ def read_captions(path: Path) -> Iterator[str]:
         text = decode_text(gzip.decompress(raw) if path.suffix == ".gz" else raw)
     except (OSError, EOFError) as error:
         raise InputError(f"Multi30k: {path} is not a gzip file; download it again.") from error
-    for line in text.splitlines():
+    for line in lines_of(text):
         yield line.strip()

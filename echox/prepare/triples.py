@@ -21,6 +21,7 @@ from pydantic import Field
 from echox.audio import SAMPLE_RATE, as_int16, load_audio
 from echox.config.load import Settings
 from echox.config.record import Record, check_same, write_run
+from echox.data.manifest import lines_of
 from echox.errors import InputError
 from echox.files import LINES_BYTES, read_text
 from echox.prepare.pairs import table_rows
@@ -90,7 +91,7 @@ def read_must_c(root: Path, source: str, target: str, split: str) -> Iterator[Ut
         places = yaml.load(read_text(folder / "txt" / f"{split}.yaml", LINES_BYTES), Loader=loader)
     except yaml.YAMLError as error:
         raise InputError(f"{folder / 'txt' / split}.yaml is not YAML: unpack the corpus again.") from error
-    sides = [read_text(folder / "txt" / f"{split}.{name}", LINES_BYTES).splitlines() for name in (source, target)]
+    sides = [lines_of(read_text(folder / "txt" / f"{split}.{name}", LINES_BYTES)) for name in (source, target)]
     if not isinstance(places, list) or not len(places) == len(sides[0]) == len(sides[1]):
         counts = f"{len(places or [])}, {len(sides[0])} and {len(sides[1])}"
         raise InputError(f"{folder / 'txt'} has {counts} lines in its three files of {split}: unpack the corpus again.")

@@ -6,7 +6,7 @@ import pytest
 
 from echox.data.manifest import read_jsonl
 from echox.errors import ConfigError, InputError
-from echox.prepare.text_pairs import Recipe, keys, run, split, usable
+from echox.prepare.text_pairs import PairSource, Recipe, keys, run, split, usable
 
 PAIRS = [
     (f"this is the number {n} of all", f"este es el {n}") for n in "one two three four five six seven eight".split()
@@ -55,6 +55,13 @@ def test_files_are_written_from_both_formats(tmp_path):
     rows = {name: read_jsonl(tmp_path / "out" / f"{name}.jsonl") for name in ("train", "dev", "test", "spoken")}
     assert [len(rows[name]) for name in rows] == [5, 1, 2, 5]
     assert set(rows["test"][0]) == {"id", "text", "translation"}
+
+
+def test_lines_of_both_sides_belong_together_whatever_they_hold(tmp_path):
+    (tmp_path / "a").write_text("one\u2028two\nthree\n")
+    (tmp_path / "b").write_text("uno dos\ntres\n")
+    source = PairSource(lines=(tmp_path / "a", tmp_path / "b"))
+    assert list(source.read()) == [("one\u2028two", "uno dos"), ("three", "tres")]
 
 
 def test_what_cannot_be_read_is_said(tmp_path):

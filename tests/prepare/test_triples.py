@@ -57,6 +57,13 @@ def test_must_c_is_cut_where_its_table_says(tmp_path, must_c):
     assert len(list((tmp_path / "out").glob("shard-*.npy"))) == 2
 
 
+def test_only_line_feeds_end_a_line_of_text(tmp_path, must_c):
+    path = must_c / "en-de" / "data" / "train" / "txt" / "train.de"
+    lines = ["eins\u2028zwei", "drei\x85vier", "f\x1cnf", "sechs"]
+    path.write_text("\r\n".join(lines) + "\r\n", newline="")
+    assert [one.translation for one in read_must_c(must_c, "en", "de", "train")] == lines
+
+
 def test_long_utterances_are_left_out(tmp_path, must_c):
     run(recipe(tmp_path, must_c, longest_seconds=1.2))
     assert len(read_manifest(tmp_path / "out" / "manifest.jsonl")) == 2
