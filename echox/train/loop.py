@@ -94,6 +94,10 @@ class Run:
         use_cheap_masks(self.stage.model)
         self.names = self.stage.names()
         self.parameters = dict(self.stage.model.named_parameters())
+        buffers = trained_state(self.stage.model, []).values()
+        self.buffers = [
+            value for value in buffers if value.is_floating_point()
+        ]  # what a loss may move beside parameters
         self.optimizers = [
             build_optimizer({name: self.parameters[name] for name in names}, player.optim)
             for names, player in zip(self.names, self.stage.players, strict=True)
@@ -265,6 +269,7 @@ def train_step(run: Run, step: int) -> dict[str, float]:
                 turn.learn(outputs, keep_graph=turn is not turns[-1])
             if micro == settings.accumulate - 1:
                 turn.step_on()
+    ranks.share(run.buffers)
     run.batches += settings.accumulate * ranks.world
     numbers = {"tokens": turns[-1].tokens}
     for turn in turns:

@@ -72,6 +72,12 @@ class Ranks:
         if self.world > 1:
             distributed.barrier()
 
+    def share(self, values: list[torch.Tensor]) -> None:
+        """Give every process the first one's values, in place."""
+        if self.world > 1:
+            for value in values:
+                distributed.broadcast(value, 0)
+
     def sum_gradients(self, parameters: list[nn.Parameter]) -> None:
         """Add up the gradients over all processes; a parameter has one where it has one in any process."""
         if self.world == 1 or not parameters:

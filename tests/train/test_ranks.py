@@ -53,9 +53,21 @@ class Scaled(nn.Module):
         return logits * self.scale, targets, mask
 
 
-def stage() -> Stage:
+class Counting(Scaled):
+    """That, with a buffer that is moved by each batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("texts", torch.zeros(()))
+
+    def forward(self, batch: T2CBatch) -> tuple:
+        self.texts += len(batch.words)
+        return super().forward(batch)
+
+
+def stage(kind: type[Scaled] = Scaled) -> Stage:
     torch.manual_seed(0)
-    model = Scaled()
+    model = kind()
     player = Player("t2c", T2CObjective(), ("*",), OPTIM)
     return Stage(model, [player], Texts(), lambda folder: torch.save(model.state_dict(), folder / "model.pt"))
 
@@ -70,6 +82,9 @@ def process(rank: int, folder: str) -> None:
     train(stage(), settings(), Path(folder) / "replicate")
     train(stage(), settings(parallel="shard"), Path(folder) / "shard")
     train(stage(), settings(parallel="shard", steps=3), Path(folder) / "half")
+    counting = stage(Counting)
+    train(counting, settings(steps=2), Path(folder) / "counting")
+    (Path(folder) / f"texts-{rank}").write_text(str(float(counting.model.texts)))
     distributed.destroy_process_group()
 
 
@@ -93,6 +108,10 @@ def test_two_processes_learn_what_one_learns_from_twice_the_batch(runs, how):
     made, expected = (torch.load(runs / name / "final" / "model.pt") for name in (how, "one"))
     for name, value in expected.items():
         torch.testing.assert_close(made[name], value, atol=2e-5, rtol=1e-3, msg=name)
+
+
+def test_what_a_batch_moves_beside_parameters_is_the_same_in_every_process(runs):
+    assert (runs / "texts-0").read_text() == (runs / "texts-1").read_text()
 
 
 def test_what_was_cut_was_saved_in_pieces(runs):
