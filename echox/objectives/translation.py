@@ -211,7 +211,7 @@ class TranslatorObjective:
         parts = {name: value.detach() for name, (_, value) in terms.items()}
         parts |= {f"{name}_accuracy": one.accuracy() for name, one in (("mt", found.mt), ("st", found.st)) if one}
         tokens = sum(int((one.targets_BL != PAD).sum()) for one in (found.mt, found.st) if one)
-        return Loss(total, parts, max(1, tokens))
+        return Loss(total, parts, tokens or sum(map(len, found.said)))  # of speech without a translation, what is said
 
     def alignment(self, found: Joint) -> dict[str, tuple[float, torch.Tensor]]:
         """Return the terms that bring the sides together, with their weights."""
@@ -257,6 +257,6 @@ class DiscriminatorObjective:
         settings = self.joint.alignment
         weight = settings.discriminator_weight * self.joint.schedule.adversarial(found.step)
         if not found.sides:
-            return Loss(torch.zeros(()))
+            return Loss(torch.zeros(()), tokens=0)
         value = discriminator_loss(self.joint.discriminator, found.sides, settings.by_length)
         return Loss(weight * value, {"bce": value.detach()}, sum(len(side.label_B) for side in found.sides))

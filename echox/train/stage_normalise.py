@@ -69,9 +69,10 @@ class NormalisePass(nn.Module):
 
 
 def ctc_of(outputs: tuple[torch.Tensor, Batch], step: int = 0) -> Loss:
-    """Return the CTC loss a unit."""
+    """Return the CTC loss a unit; its mean is over utterances."""
     log_probs_BTC, batch = outputs
-    return Loss(ctc_loss(log_probs_BTC, batch.lengths_B, batch.units), tokens=sum(map(len, batch.units)))
+    loss = ctc_loss(log_probs_BTC, batch.lengths_B, batch.units)
+    return Loss(loss, tokens=sum(map(len, batch.units)), weight=len(batch.units))
 
 
 def build(recipe: Recipe) -> Stage:

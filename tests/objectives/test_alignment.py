@@ -257,4 +257,11 @@ def test_rows_take_part_in_what_they_have():
     heard_only = TripleBatch([Triple("s", rows[0].transcript, [], rows[0].states_TD)], 5)
     found = joint(heard_only)
     assert found.mt is None and found.st is None and found.heard is not None
-    assert torch.isfinite(TranslatorObjective(joint)(found).total)
+    loss = TranslatorObjective(joint)(found)
+    assert torch.isfinite(loss.total) and loss.count == len(rows[0].transcript)  # beside batches that are translated
+
+
+def test_a_batch_without_both_sides_counts_nothing_for_the_discriminator():
+    joint = joint_pass()
+    assert DiscriminatorObjective(joint)(joint(TripleBatch([Triple("t", [4, 5], [6, 7])], 5))).count == 0
+    assert DiscriminatorObjective(joint)(joint(batch())).count == 6
