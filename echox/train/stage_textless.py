@@ -156,12 +156,13 @@ def writer_of(task: Task, name: str, pairs: Sequence[Pair]) -> tuple[Encode, int
     if task.language is None:
         raise ConfigError(f"tasks.{name} writes {task.writes}: name the unit language of that side (language).")
     tokenizer = UnitTokenizer.load(task.language)
+    units = tokenizer.lexicon.units
     if task.writes == "units":
-        return lambda some: [(row + len(SPECIAL_TOKENS)).tolist() for row in _units(some, task.side, name)], (
-            tokenizer.lexicon.units + len(SPECIAL_TOKENS)
+        return lambda some: [(row + len(SPECIAL_TOKENS)).tolist() for row in _units(some, task, name, units)], (
+            units + len(SPECIAL_TOKENS)
         )
-    cut = segmentation(task.cut, tokenizer, _units(pairs, task.side, name))
-    return lambda some: [row.tolist() for row in cut.encode_batch(_units(some, task.side, name))], cut.vocab_size
+    cut = segmentation(task.cut, tokenizer, _units(pairs, task, name, units))
+    return lambda some: [row.tolist() for row in cut.encode_batch(_units(some, task, name, units))], cut.vocab_size
 
 
 def segmentation(cut: str, language: UnitTokenizer, sequences: list[np.ndarray]) -> UnitTokenizer | RandomWords:
@@ -174,13 +175,16 @@ def segmentation(cut: str, language: UnitTokenizer, sequences: list[np.ndarray])
     return language
 
 
-def _units(pairs: Sequence[Pair], side: str, name: str) -> list[np.ndarray]:
-    rows = [pair.source_units if side == "source" else pair.target_units for pair in pairs]
-    if any(row is None for row in rows):
+def _units(pairs: Sequence[Pair], task: Task, name: str, units: int) -> list[np.ndarray]:
+    found = [pair.source_units if task.side == "source" else pair.target_units for pair in pairs]
+    rows = [row for row in found if row is not None]
+    if len(rows) < len(found):
         raise ConfigError(
             f"tasks.{name} writes the source's units: give data.train.source_frames and data.dev.source_frames."
         )
-    return [row for row in rows if row is not None]
+    if any(row.max(initial=0) >= units for row in rows):
+        raise ConfigError(f"tasks.{name} meets units outside 0 to {units - 1}: encode that side by {task.language}.")
+    return rows
 
 
 def _translator(recipe: Recipe, language: UnitTokenizer, pair: Pair) -> SpeechToUnits:
@@ -204,7 +208,10 @@ def _translator(recipe: Recipe, language: UnitTokenizer, pair: Pair) -> SpeechTo
         }
         if differ:
             raise ConfigError(f"{recipe.start} has other sizes than the recipe ({min(differ)} differs): give its own.")
-        model.load_state_dict({"prompts_PD": own["prompts_PD"]} | state if "prompts_PD" in own else state, strict=False)
+        new = own.get("prompts_PD")
+        if new is not None and ("prompts_PD" not in state or state["prompts_PD"].shape != new.shape):
+            state["prompts_PD"] = new
+        model.load_state_dict(state, strict=False)
     return model
 
 
@@ -238,12 +245,13 @@ def measure(
 
 def translated(translator: SpeechToUnits, dev: Tasks, recipe: Recipe, language: UnitTokenizer) -> list[list[int]]:
     """Return the units that the translator says for the first dev pairs."""
-    search = Search(language.bos_token_id, language.eos_token_id, recipe.dev_beams, never=(language.pad_token_id,))
+    ends, most = (language.bos_token_id, language.eos_token_id), recipe.data.max_tokens
+    search = Search(*ends, recipe.dev_beams, max_tokens=most, never=(language.pad_token_id,))
     chosen = list(range(min(recipe.data.dev_pairs, len(dev.pairs))))
     found: dict[int, list[int]] = {}
     for items in some_at_a_time(chosen, [dev.pairs[i].frames for i in chosen], recipe.data.max_cost):
         features = [dev.pairs[i].features(dev.mels) for i in items]
-        limits = [min(recipe.data.max_tokens, 2 * len(dev.tokens[MAIN][i]) + 10) for i in items]
+        limits = [2 * len(dev.tokens[MAIN][i]) + 10 for i in items]
         with still(translator):
             said = translate_features(translator, features, search, limits)
         found |= {item: language.decode(one.tokens) for item, one in zip(items, said, strict=True)}

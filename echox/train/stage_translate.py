@@ -154,10 +154,11 @@ def build_model(recipe: Recipe, pieces: Pieces, encoder_width: int) -> SpeechTra
     if recipe.start is None:
         return SpeechTranslatorModel(settings_from(TranslatorConfig, sizes, "model"))
     text = SpeechTranslatorModel.load(recipe.start)
-    fixed = {"width", "ffn", "heads", "encoder_layers", "decoder_layers"} & set(recipe.model)
+    fixed = ["width", "ffn", "heads", "encoder_layers", "decoder_layers"]
+    fixed += ["encoder_width", "convolutions", "kernel"] if text.speech and encoder_width else []
     for name in fixed:
-        if recipe.model[name] != getattr(text.config, name):
-            raise ConfigError(f"model.{name} is {recipe.model[name]}, {recipe.start} has {getattr(text.config, name)}.")
+        if (own := getattr(text.config, name)) != sizes.get(name, own):
+            raise ConfigError(f"model.{name} is {sizes[name]}, {recipe.start} has {own}.")
     values = {name: getattr(text.config, name) for name in TranslatorConfig.__annotations__ if name != "model_type"}
     model = SpeechTranslatorModel(settings_from(TranslatorConfig, values | sizes, "model"))
     model.text.load_state_dict(text.text.state_dict())

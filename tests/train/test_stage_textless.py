@@ -3,12 +3,15 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from echox.data.textless import read_sides
 from echox.errors import ConfigError, InputError
+from echox.generate.beam import Hypothesis
 from echox.models.speech_to_units import SpeechToUnits
+from echox.train import stage_textless
 from echox.train.best import Best, Selection
 from echox.train.run import run_recipe
 from echox.train.stage_textless import build
@@ -120,3 +123,33 @@ def test_a_unit_outside_the_codebook_and_a_missing_language_are_refused(world):
         build(load_recipe(RECIPES / "textless.yaml", ["uses=[nonsense]"]))
     with pytest.raises(ConfigError, match=r"give data\.train\.source_frames"):
         build(load_recipe(RECIPES / "textless.yaml", ["data.train.source_frames=[]"]))
+
+
+def test_units_that_a_task_does_not_know_are_refused(world):
+    recipe = load_recipe(RECIPES / "textless.yaml")
+    pairs = read_sides(recipe.data.train)
+    pairs[-1].source_units = np.array([3, 999])
+    for name in ("source_units", "source_words"):
+        with pytest.raises(ConfigError, match=f"tasks.{name} meets units outside 0 to"):
+            stage_textless.writer_of(recipe.tasks[name], name, pairs)[0](pairs)
+
+
+def test_dev_translations_may_be_as_long_as_targets(world, monkeypatch):
+    seen = []
+
+    def say(model, features, search, limits):
+        seen.append(search.max_tokens)
+        return [Hypothesis([], 0.0) for _ in features]
+
+    monkeypatch.setattr(stage_textless, "translate_features", say)
+    build(load_recipe(RECIPES / "textless.yaml", ["data.max_tokens=2500", "out=out/debug/long"])).evaluate()
+    assert set(seen) == {2500}
+
+
+@pytest.mark.parametrize(("prompts", "kept"), [("[2,3]", True), ("[2]", False)])
+def test_a_start_keeps_its_prompts_unless_there_are_others_now(world, prompts, kept):
+    overrides = ["start=out/debug/textless/final", f"model.prompts={prompts}"]
+    made = build(load_recipe(RECIPES / "textless.yaml", overrides)).model.translator
+    start = SpeechToUnits.load(world / "textless" / "final")
+    assert torch.equal(made.layers[0].ffn_norm.weight, start.layers[0].ffn_norm.weight)
+    assert torch.equal(made.prompts_PD[:1], start.prompts_PD[:1]) == kept

@@ -146,6 +146,7 @@ def test_a_random_discriminator_takes_no_step(world):
     ("overrides", "message"),
     [
         (["model.width=64"], "model.width is 64"),
+        (["start=out/debug/translate/final", "model.convolutions=3"], "model.convolutions is 3"),
         (["data.corpora=[]", "data.states=[]"], "alignment needs speech"),
         (["start=null"], "name a vocabulary"),
         (["data.states=[]"], "0 folders of states"),
