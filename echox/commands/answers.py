@@ -83,10 +83,18 @@ def plain_error(name: str, error: EchoxError) -> None:
     typer.echo(f"echox: {error}", err=True)
 
 
-def json_error(name: str, error: EchoxError) -> None:
-    """Print a question's error as its line of JSON."""
-    names = "heard text audio audio_seconds wall_seconds first_audio_seconds units finish load_seconds"
-    typer.echo(json.dumps({"question": name, **dict.fromkeys(names.split()), "error": str(error)}, ensure_ascii=False))
+def json_fault(key: str, *names: str) -> Show:
+    """Return what prints an error as a line of JSON: what was given as `key`, and nothing for all other `names` of an answer."""
+
+    def show(name: str, error: EchoxError) -> None:
+        typer.echo(json.dumps({key: name, **dict.fromkeys(names), "error": str(error)}, ensure_ascii=False))
+
+    return show
+
+
+json_error = json_fault(
+    "question", *"heard text audio audio_seconds wall_seconds first_audio_seconds units finish load_seconds".split()
+)
 
 
 def json_line(name: str, reply: "Reply", place: Path | None, load_seconds: float, **more: object) -> str:

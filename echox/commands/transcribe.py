@@ -26,7 +26,7 @@ def transcribe(
     llm: Llm = None,
 ) -> None:
     """Write down what is said; exit status 1 when a recording cannot be heard, also where nothing was understood in it."""
-    show_error = answers.json_error if as_json else answers.plain_error
+    show_error = answers.json_fault("recording", "text") if as_json else answers.plain_error
     with answers.refused(show_error):
         names = expanded(recordings)
         sounds = [sound_of(name) for name in names]
@@ -56,4 +56,4 @@ def load_hearing(model: str, device: str, llm: Any, beam: int) -> Any:
 def _answer(hear: Any, name: str, sound: str | bytes, as_json: bool) -> None:
     text = hear(sound)
     answers.refuse_unheard(name, "" if text else "unheard")
-    typer.echo(json.dumps({"recording": name, "text": text}, ensure_ascii=False) if as_json else text)
+    typer.echo(json.dumps({"recording": name, "text": text, "error": None}, ensure_ascii=False) if as_json else text)

@@ -50,7 +50,9 @@ def translate(
     check_standard(as_json, output)
     if to == "text" and (output or out_dir):
         raise typer.BadParameter("--to text prints: leave -o and --out-dir out.")
-    show_error = answers.json_error if as_json else answers.plain_error
+    keys = ("typed",) if typed else ("recording", "heard")
+    json_error = answers.json_fault(*keys, "text", "finish") if to == "text" else answers.json_error
+    show_error = json_error if as_json else answers.plain_error
     with answers.refused(show_error):
         names = expanded(recordings or []) + list(typed or [])
         places = plan(names, output, out_dir) if to == "speech" else [None] * len(names)
@@ -126,7 +128,7 @@ def _check_typed(text: str, place: Path | None) -> None:
 
 def _show_text(found: "Translation", source: dict[str, str], as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(source | {"text": found.text, "finish": found.finish}, ensure_ascii=False))
+        typer.echo(json.dumps(source | {"text": found.text, "finish": found.finish, "error": None}, ensure_ascii=False))
         return
     typer.echo(found.text)
     if found.finish == "length":

@@ -193,7 +193,10 @@ def test_verbs_print_text(folder, translator, tmp_path):
     assert "the text to translate is empty" in done.stderr
     words = ["transcribe", "-", "--json", *map(str, model)]
     piped = json.loads(CliRunner().invoke(app, words, input=(tmp_path / "a.wav").read_bytes()).stdout)
-    assert piped == {"recording": "standard input", "text": translator.transcribe(tmp_path / "a.wav")}
+    assert piped == {"recording": "standard input", "text": translator.transcribe(tmp_path / "a.wav"), "error": None}
+    for verb, more in (("translate", ["--to", "text"]), ("transcribe", [])):
+        said = invoke(verb, tmp_path / "a.wav", tmp_path / "none.wav", "--json", *more, *model).stdout.splitlines()
+        assert json.loads(said[0]).keys() == json.loads(said[1]).keys() and "none.wav" in json.loads(said[1])["error"]
     done = invoke("transcribe", tmp_path / "a.wav", tmp_path / "none.wav", *model)
     assert (
         done.exit_code == 1
