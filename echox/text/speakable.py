@@ -22,7 +22,7 @@ QUICK = 60  # characters that are read at once in a tenth of a second
 UNITS = {
     "kmh": "kilometers per hour", "fps": "frames per second", "kWh": "kilowatt hours", "kHz": "kilohertz",
     "KB": "kilobytes", "kB": "kilobytes", "MB": "megabytes", "GB": "gigabytes", "TB": "terabytes",
-    "Mb": "megabits", "Gb": "gigabits",
+    "Mb": "megabits", "Gb": "gigabits", "mL": "milliliters", "dB": "decibels", "V": "volts", "mA": "milliamps",
     "km": "kilometers", "mm": "millimeters", "μm": "micrometers", "μg": "micrograms", "m": "meters", "L": "liters",
     "min": "minutes", "h": "hours", "ms": "milliseconds", "μs": "microseconds", "tsp": "teaspoons",
     "tbsp": "tablespoons", "Ω": "ohms", "¢": "cents",
@@ -44,13 +44,18 @@ ROMANS = {
     "X" * (number // 10) + ["", "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX"][number % 10]: number
     for number in range(2, 40)
 }
+POWER = re.compile(r"(?:(?<=\d)|(?<=\b[a-z]))[⁰¹²³⁴-⁹⁻]+|[²³]")  # other small numbers are those of footnotes
 NO_NAME = r"(?!(?:An?|The|This|My|Your|His|Her|Our|Their|If|With|Start|Give)\b)"
 RULES = [
     (re.compile(r"(?<![\w\"])\"(?!\s)([^\"]*\d)\"(?!\w)"), r"\1"),  # where a quotation ends there are no inches
     (re.compile(r"!?\[([^\]]*)\]\([^)]*\)"), r"\1"),  # what Markdown marks is not said
     (re.compile(r"^\s*(?:#+|[-*+>•])\s+"), ""),
     (re.compile(r"(?<![\w~])~(?=\d)"), "about "),
+    (POWER, lambda found: "^" + unicodedata.normalize("NFKC", found[0]).replace("−", "-")),
+    (re.compile(r"(?<=\d)\*\*(?=\d)"), "^"),
     (re.compile(r"(?<=\d)\s?\*\s?(?=\d)"), " times "),
+    (re.compile(r"[\d.,]{40,}"), lambda found: found[0].replace(",", ", ")),  # a list: no number has so many digits
+    (re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)(?::\d\d)?(?:\.\d+)?Z?(?!\w)"), r"\1 at \2"),
     (re.compile(r"(?<!\w)[*_`~]+|[*_`~]+(?!\w)"), ""),
     (re.compile(r"\s*\|\s*"), ", "),  # of a table
     (re.compile(r"\bhttps?://(?:www\.)?|\bwww\.(?=\w)"), ""),
@@ -78,6 +83,7 @@ RULES = [
     (re.compile(r"(?<![\d/])(\d/\d)-(?=[a-z])"), r"\1 "),
     (re.compile(r"(?<=\d) (?=000\b)"), ","),
     (re.compile(r"\bUS(?=\$)"), ""),
+    (re.compile(r"(?<![\w)])-(?=[$£€]\d)"), "minus "),
     (re.compile(r"([$£€])(\d+(?:[.,]\d+)*)\s?[-–]\s?[$£€]?(?=\d)"), r"\2 to \1"),
     (re.compile(r"([$£€])([\d.,]{1,16}[kKmMB])\s?[-–]\s?[$£€]?(?=\d)"), r"\1\2 to \1"),
     (re.compile(r"(?<=[$£€])(\d+(?:[.,]\d+)*)m\b"), r"\1 million"),
@@ -98,8 +104,9 @@ RULES = [
     (re.compile(r"(?<=\d) > | > (?=\d)"), " is more than "),
     (re.compile(r"\s=\s|(?<=\d)=(?=-?\d)"), " equals "),
     (re.compile(r"(\d\s?h \d{1,2})\s?m\b"), r"\1 min"),
-    (re.compile(r"²|\^2(?!\d)"), " squared"),
-    (re.compile(r"³|\^3(?!\d)"), " cubed"),
+    (re.compile(r"\^2(?!\d)"), " squared"),
+    (re.compile(r"\^3(?!\d)"), " cubed"),
+    (re.compile(r"\^-(?=\d)"), " to the power of minus "),
     (re.compile(r"\^(?=[\d-])"), " to the power of "),
     (re.compile(r"[–—]"), ", "),
 ]
@@ -128,7 +135,7 @@ MARKS = str.maketrans(
 )
 LETTERS = {
     "ß": "ss", "æ": "ae", "Æ": "Ae", "œ": "oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "ð": "th",
-    "þ": "th",
+    "þ": "th", "Œ": "Oe", "Đ": "D", "Ð": "Th", "Þ": "Th", "ı": "i",
 }  # fmt: skip
 NEVER_SAID = ("\u200d", "\ufe0e", "\ufe0f")  # joiners and variants of emoji: left out with what they belong to
 IN_A_SUM = re.compile(r"^( )([-+]) (?=\d)")  # where a part begins: "12 | + 5"
@@ -186,7 +193,10 @@ def read_line(line: str) -> Speakable:
 
 def _breaths(sentence: str) -> list[str]:
     """Return a sentence in parts: the library's time grows faster than the length of what it reads."""
-    return [sentence] if len(sentence) <= QUICK else BREATH.split(sentence)
+    if len(sentence) <= QUICK:
+        return [sentence]
+    parts = BREATH.split(sentence)
+    return [piece for part in parts for piece in (_short_parts(part, QUICK) if len(part) > LONGEST else [part])]
 
 
 @lru_cache(maxsize=256)
@@ -273,7 +283,8 @@ def _fold(line: str) -> str:
 
 
 def _plain(character: str) -> str:
-    if not unicodedata.category(character).startswith("L"):
-        return "" if unicodedata.category(character) == "Mn" else character
+    category = unicodedata.category(character)
+    if not category.startswith("L"):
+        return {"Mn": "", "Nd": str(unicodedata.digit(character, ""))}.get(category, character)
     letters = "".join(c for c in unicodedata.normalize("NFKD", character) if unicodedata.category(c) != "Mn")
     return letters if letters.isascii() else character

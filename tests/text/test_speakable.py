@@ -5,7 +5,7 @@ from importlib.util import find_spec
 import pytest
 
 from echox.errors import InputError
-from echox.text.speakable import PLAIN, sentences, speakable, words_of
+from echox.text.speakable import PLAIN, QUICK, sentences, speakable, words_of
 
 needs_library = pytest.mark.skipif(find_spec("kitten_text_processing") is None, reason="install the package again")
 READ = {
@@ -61,6 +61,12 @@ READ = {
     "AC/DC, I/O, w/ milk, c. 1500, p. 5, Fig. 3, etc. and so on": "AC DC, IO, with milk, circa fifteen hundred, page five,"
     " Figure three, etcetera and so on",
     "1 000 000 at example.com/v2/foo": "one million at example dot com slash v two slash foo",
+    "10² m, 5 cm², x², 10⁻³, 2⁵, 6×10²³, 2**10": "ten squared m, five centimeters squared, x squared, ten to the power of"
+    " minus three, two to the power of five, six times ten to the power of twenty three, two to the power of ten",
+    "5 mL, 3 dB, 10 mA, 220 V at 100 W Main Street, -$5": "five milliliters, three decibels, ten milliamps, two hundred and twenty"
+    " volts at one hundred West Main Street, minus five dollars",
+    "2026-01-12T14:30:00Z, １２ at Đà Nẵng": "january twelfth twenty twenty six at fourteen thirty, twelve at Da Nang",
+    ",".join(["12.5"] * 12): ", ".join(["twelve point five"] * 12),
     "5/5/2024, 9/11/2001, 555-1234": "may fifth twenty twenty four, september eleventh two thousand one, five five five,"
     " one two three four",
 }
@@ -124,6 +130,14 @@ def test_a_long_sentence_read_in_breaths_is_read_as_in_one(monkeypatch):
     breaths = speakable(text)
     monkeypatch.setattr("echox.text.speakable.QUICK", 1000)
     assert breaths == speakable(text) and "july twentieth, nineteen sixty nine, in" in breaths.text
+
+
+@needs_library
+def test_what_has_no_breath_is_read_in_pieces(monkeypatch):
+    """The library takes minutes for a line of some hundred numbers at once."""
+    monkeypatch.setattr("kitten_text_processing.normalize_text", lambda part: f"{part}|")
+    pieces = speakable("9 " * 500).text.split("|")
+    assert max(map(len, pieces)) <= QUICK and "".join(pieces).split() == ["9"] * 500
 
 
 def test_long_texts_come_in_whole_sentences():
