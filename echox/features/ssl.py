@@ -64,8 +64,13 @@ class HiddenStates:
             ) from error
         if getattr(extractor, "sampling_rate", SAMPLE_RATE) != SAMPLE_RATE:
             raise ModelError(f"{name} expects {extractor.sampling_rate} Hz; give an encoder for {SAMPLE_RATE} Hz.")
-        if not hasattr(model, "encoder") or not hasattr(model.encoder, "layers"):
-            raise ModelError(f"{name} is a {model.config.model_type} model without an encoder of layers.")
+        kind = model.config.model_type
+        if not hasattr(getattr(model, "encoder", None), "layers"):
+            raise ModelError(f"{name} is a {kind} model without an encoder of layers.")
+        if kind != "whisper" and not hasattr(model.config, "conv_stride"):
+            raise ModelError(
+                f"{name} is a {kind} model, which does not read waves: give HuBERT, WavLM, wav2vec 2.0 or Whisper."
+            )
         return cls(model, layer, bool(getattr(extractor, "do_normalize", False)), extractor)
 
     def save(self, folder: str | Path) -> None:

@@ -4,6 +4,9 @@ import torch
 from transformers import (
     HubertConfig,
     HubertModel,
+    SeamlessM4TFeatureExtractor,
+    Wav2Vec2BertConfig,
+    Wav2Vec2BertModel,
     Wav2Vec2Config,
     Wav2Vec2Model,
     WavLMConfig,
@@ -108,6 +111,11 @@ def test_unusable_input_is_refused(tmp_path) -> None:
         HiddenStates(KINDS["hubert-group"](), layer=4)
     with pytest.raises(ModelError, match="is not a speech encoder"):
         HiddenStates.from_pretrained(tmp_path, layer=1)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+    Wav2Vec2BertModel(Wav2Vec2BertConfig(**sizes, vocab_size=8)).save_pretrained(tmp_path / "bert")
+    SeamlessM4TFeatureExtractor().save_pretrained(tmp_path / "bert")
+    with pytest.raises(ModelError, match="wav2vec2-bert model, which does not read waves"):
+        HiddenStates.from_pretrained(tmp_path / "bert", layer=1)
     with pytest.raises(
         ModelError, match=r"nowhere is not .* \(there is no such folder\): give the folder or the hub name"
     ):
