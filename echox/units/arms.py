@@ -7,6 +7,7 @@ random          12 | 407_33_5 | 6_7        the same lengths in another order
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -45,7 +46,7 @@ class RandomWords:
             digest = hashlib.sha256(np.asarray(ids, np.int64).tobytes()).digest()
             rng = np.random.default_rng([self.seed, int.from_bytes(digest[:8], "big")])
             lengths = rng.permutation([len(self.language.word(int(token))) for token in tokens])
-            ends = np.cumsum(lengths).astype(int).tolist()
+            ends = [0, *np.cumsum(lengths).astype(int).tolist()]
             values = np.asarray(ids).tolist()
-            found.append([tuple(values[a:b]) for a, b in zip([0, *ends[:-1]], ends, strict=True)])
+            found.append([tuple(values[a:b]) for a, b in pairwise(ends)])
         return found

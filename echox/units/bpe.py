@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from echox.errors import ConfigError, ModelError
+from echox.errors import ModelError
 from echox.units.estimate import LexiconConfig, count_words, single_units
 from echox.units.lexicon import Bigrams, Lexicon, log_probs_from_counts
-from echox.units.segment import FIRST_CODE_POINT, MAX_UNITS, from_text, to_text
+from echox.units.segment import FIRST_CODE_POINT, from_text, to_text
 from echox.units.sequence import as_ids
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ def train_bpe(sequences: Sequence[np.ndarray], config: LexiconConfig | None = No
     config = config or LexiconConfig()
     corpus = [ids for ids in (as_ids(sequence, "units") for sequence in sequences) if len(ids)]
     units = single_units(corpus, config)
-    if units > MAX_UNITS:
-        raise ConfigError(f"{units} units are more than the {MAX_UNITS} that can be written as characters.")
     backend = Tokenizer(models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=config.vocabulary_size if config.max_length > 1 else units,

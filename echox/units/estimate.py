@@ -20,9 +20,9 @@ from pydantic import Field
 
 from echox.config.load import Settings
 from echox.errors import ConfigError, InputError
-from echox.units.lexicon import Bigrams, Lexicon, Word, log_probs_from_counts
+from echox.units.lexicon import LONGEST_WORD, Bigrams, Lexicon, Word, log_probs_from_counts
 from echox.units.ngrams import count_ngrams
-from echox.units.segment import Segmenter
+from echox.units.segment import MAX_UNITS, Segmenter
 from echox.units.sequence import as_ids
 
 THRESHOLD_SHARES = (1e-5, 4e-5, 1.6e-4)  # of the corpus length in units: candidates' counts that are tried
@@ -35,7 +35,7 @@ class LexiconConfig(Settings):
     """Settings of `train_lexicon`."""
 
     units: int | None = Field(default=None, ge=1, description="single units; none: the largest id seen plus one")
-    max_length: int = Field(default=8, ge=1, le=64, description="K, units in the longest word")
+    max_length: int = Field(default=8, ge=1, le=LONGEST_WORD, description="K, units in the longest word")
     vocabulary_size: int = Field(default=4000, ge=1, description="most words, single units included")
     min_count: int | None = Field(default=None, ge=1, description="count of a candidate; none: chosen on held-out text")
     rounds: int = Field(default=6, ge=0, description="hard-EM rounds after the lexicon fits the vocabulary")
@@ -105,7 +105,7 @@ def bits_per_unit(lexicon: Lexicon, sequences: Sequence[np.ndarray], order: int)
     units, words = sum(map(len, sequences)), sum(map(len, segmented))
     if not units:
         raise InputError("there are no units to measure: give sequences that are not empty.")
-    nats = -sum(lexicon.score(numbers, order) for numbers in segmented)
+    nats = sum(-lexicon.score(numbers, order) for numbers in segmented)
     return float(nats / np.log(2) / units), units / words
 
 
@@ -204,6 +204,8 @@ def single_units(corpus: Sequence[np.ndarray], config: LexiconConfig) -> int:
     units = config.units if config.units is not None else largest + 1
     if largest >= units:
         raise InputError(f"the corpus holds unit {largest}, but the settings say there are {units} units.")
+    if units > MAX_UNITS:
+        raise ConfigError(f"{units} units are more than the {MAX_UNITS} that can be written as characters.")
     if config.vocabulary_size < units:
         raise ConfigError(f"vocabulary_size = {config.vocabulary_size} is below the {units} single units it must hold.")
     return units
@@ -214,5 +216,5 @@ def split(corpus: Sequence[np.ndarray], config: LexiconConfig) -> tuple[list[np.
     if len(corpus) == 1:
         return list(corpus), list(corpus)
     order = np.random.default_rng(config.seed).permutation(len(corpus))
-    size = max(1, round(config.held_out * len(corpus)))
+    size = min(max(1, round(config.held_out * len(corpus))), len(corpus) - 1)
     return [corpus[i] for i in order[size:]], [corpus[i] for i in order[:size]]

@@ -87,7 +87,7 @@ def assign(frames_ND: np.ndarray, centroids_KD: np.ndarray) -> np.ndarray:
 def _fit_faiss(frames_ND: np.ndarray, k: int, seed: int, iterations: int) -> np.ndarray:
     faiss = require("faiss", extra="train")
     quiet = {"min_points_per_centroid": 1, "max_points_per_centroid": POINTS_PER_CENTROID}
-    model = faiss.Kmeans(frames_ND.shape[1], k, niter=iterations, seed=seed, **quiet)
+    model = faiss.Kmeans(frames_ND.shape[1], k, niter=iterations, seed=seed % 2**31, **quiet)
     model.train(frames_ND)
     return np.array(model.centroids, np.float32).reshape(k, -1)
 

@@ -23,6 +23,8 @@ STRENGTH = 5.0  # words after v at which lambda(v) is one half (spec A2.7, point
 UNUSED = 0.1  # occurrences that a single unit never used on its own is given: a penalty, not a prohibition
 SCORE_STEP = 1024  # log-probabilities are multiples of 1/1024 nat: float32 and float64 decoders add them exactly
 
+LONGEST_WORD = 64  # units; memory and time of the search grow with it
+
 Word = tuple[int, ...]
 
 
@@ -87,6 +89,10 @@ class Lexicon:
             raise ModelError("a word is listed twice in the lexicon.")
         if any(not word or min(word) < 0 or max(word) >= self.units for word in self.words):
             raise ModelError(f"a word of the lexicon is empty or names a unit outside 0 to {self.units - 1}.")
+        if self.max_length > LONGEST_WORD:
+            raise ModelError(
+                f"a word of the lexicon has {self.max_length} units, more than the {LONGEST_WORD} it may have."
+            )
         good = self.log_probs.shape == (len(self.words),) and np.isfinite(self.log_probs).all()
         if not good or self.log_probs.max() > 0:
             raise ModelError(f"the lexicon needs {len(self.words)} finite log-probabilities, none above 0.")

@@ -14,6 +14,8 @@ import numpy as np
 
 from echox.errors import InputError
 
+LARGEST = 2**31 - 1  # id or duration: sums of them stay far from the end of int64
+
 
 @dataclass(frozen=True, eq=False)
 class Units:
@@ -65,11 +67,15 @@ def run_starts(ids: np.ndarray) -> np.ndarray:
 
 def as_ids(values: Sequence[int] | np.ndarray, name: str) -> np.ndarray:
     """Return `values` as an int64 vector of numbers >= 0; raises InputError for any other shape, type or sign."""
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError:  # rows of several lengths
+        array = np.array(None)
     if array.size == 0 and array.ndim <= 1:
         return np.empty(0, np.int64)
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
         raise InputError(f"{name} should be a flat list of integers, not {array.dtype} of shape {array.shape}.")
-    if array.min() < 0:
-        raise InputError(f"{name} hold {array.min()}: ids and durations are never negative.")
+    if array.min() < 0 or array.max() > LARGEST:
+        at = array.min() if array.min() < 0 else array.max()
+        raise InputError(f"{name} hold {at}: ids and durations are never negative, nor above {LARGEST}.")
     return array.astype(np.int64, copy=False)

@@ -88,4 +88,5 @@ def parse_units(text: str, codebook: int = CODEBOOK) -> list[int]:
     """
     if JOINER in text:
         text = "".join(_UNIT.findall(text))
-    return [unit for unit in map(int, _NUMBER.findall(text)) if unit < codebook]
+    # int would refuse a number of more than 4,300 digits
+    return [int(unit) for unit in map(float, _NUMBER.findall(text)) if unit < codebook]

@@ -17,6 +17,7 @@ def test_random_words_spell_the_same_units_within_the_vocabulary():
     for row, tokens in zip(rows, words.encode_batch(rows), strict=True):
         assert [unit for token in tokens for unit in spelt[int(token)]] == row.tolist()
     again = RandomWords(language, rows).encode_batch(rows)
+    assert words.encode_batch([np.array([], np.int64)])[0].tolist() == []
     assert all(np.array_equal(a, b) for a, b in zip(words.encode_batch(rows), again, strict=True))
 
 

@@ -129,6 +129,8 @@ def test_tiny_corpora_still_train() -> None:
     for corpus in ([np.array([3])], [np.array([0, 1, 0, 1]), np.array([], np.int64)], [np.array([0]), np.array([1])]):
         lexicon = train_lexicon(corpus, LexiconConfig(vocabulary_size=10))
         assert len(lexicon) >= lexicon.units
+    train, held_out = split([np.array([0])] * 3, LexiconConfig(held_out=0.9))
+    assert (len(train), len(held_out)) == (1, 2)
 
 
 def test_impossible_corpora_and_settings_are_refused() -> None:
@@ -140,5 +142,7 @@ def test_impossible_corpora_and_settings_are_refused() -> None:
         train_lexicon([np.array([5])], LexiconConfig(units=3))
     with pytest.raises(ConfigError, match="vocabulary_size = 4 is below the 6"):
         train_lexicon([np.array([5])], LexiconConfig(vocabulary_size=4))
+    with pytest.raises(ConfigError, match="more than the 20000"):
+        train_lexicon([np.array([20_000])], LexiconConfig(vocabulary_size=30_000))
     with pytest.raises(ConfigError, match="unknown key 'roundz'"):
         LexiconConfig.parse({"roundz": 3}, "recipe.yaml")

@@ -21,6 +21,7 @@ def test_same_seed_gives_the_same_centroids_and_low_inertia(engine: str) -> None
     frames, labels = clouds()
     first = fit_kmeans(frames, 8, seed=1, iterations=10, engine=engine)
     assert np.array_equal(first, fit_kmeans(frames, 8, seed=1, iterations=10, engine=engine))
+    assert fit_kmeans(frames, 8, seed=2**63 - 1, iterations=1, engine=engine).shape == first.shape
     ideal = np.square(frames - np.stack([frames[labels == i].mean(0) for i in range(8)])[labels]).sum()
     inertia = np.square(frames - first[assign(frames, first)]).sum()
     assert first.dtype == np.float32

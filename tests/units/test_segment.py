@@ -161,6 +161,7 @@ def test_bigrams_are_those_of_the_text_and_rare_ones_can_be_left_out() -> None:
         (((0,), (1,), (0, 1), (0, 1)), [-1] * 4, "twice"),
         (((0,), (1,), (0, 2)), [-1] * 3, "outside 0 to 1"),
         (((0,), (1,), ()), [-1] * 3, "empty"),
+        (((0,), (1,), (0,) * 65), [-1] * 3, "65 units, more than the 64"),
         (((0,), (1,)), [-1], "2 finite"),
         (((0,), (1,)), [-1, np.nan], "2 finite"),
         (((0,), (1,)), [-1, 1], "none above 0"),

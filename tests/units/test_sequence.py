@@ -20,6 +20,8 @@ def test_runs_are_written_once() -> None:
     units = deduplicate([7, 7, 7, 2, 2, 9, 7])
     assert units.ids.tolist() == [7, 2, 9, 7]
     assert units.durations.tolist() == [3, 2, 1, 1]
+    with pytest.raises(InputError, match="flat list of integers"):
+        deduplicate([1, [2]])  # type: ignore[list-item]
     assert units.ids.dtype == units.durations.dtype == np.int64
 
 
@@ -31,6 +33,7 @@ def test_runs_are_written_once() -> None:
         ([-1], [1], "never negative"),
         ([[1]], [1], "flat list of integers"),
         ([1.5], [1], "flat list of integers"),
+        ([2**63], [1], "nor above"),
     ],
 )
 def test_impossible_units_are_refused(ids: list, durations: list, says: str) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from echox.errors import InputError
-from echox.units.spelled import SpelledUnits
+from echox.units.spelled import JOINER, SpelledUnits, parse_units
 
 
 class Vocabulary:
@@ -53,6 +53,10 @@ def test_tokens_of_whole_units_need_no_joiner():
     assert tokens.encode([7, 12, 0]) == [12, 11, 10] and tokens.decode([12]) == [7]
     with pytest.raises(InputError, match="no unit token spells '8'"):
         tokens.encode([8])
+
+
+def test_a_number_as_long_as_an_answer_is_no_unit():
+    assert parse_units(f"<|unit_{JOINER}7{JOINER}{'9' * 5000}|>") == [7]
 
 
 def test_a_unit_that_no_token_spells_is_refused():
