@@ -7,6 +7,7 @@ Parses options, reads and writes the files; the work is in echox/units.  Nothing
 A line of units.jsonl holds `id`, `units` (runs written once) and `durations` (frames of each run).
 """
 
+import re
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -29,6 +30,8 @@ UnitFiles = Annotated[list[str], typer.Argument(help="units.jsonl files.")]
 Encoder = Annotated[str, typer.Option("--encoder", help="Folder or hub name of a Hugging Face speech encoder.")]
 Folder = Annotated[str, typer.Option("--out", "-o", help="Units folder to write into.")]
 BATCH = 16  # waves read and encoded together
+MOST_FRAMES = 500_000  # of one line that is spoken: more than two hours
+FILE_NAME = re.compile(r"(?!\.{1,2}\Z)[^/\0\ud800-\udc7f\udd00-\udfff]+")  # what a file system can take
 
 
 @app.command()
@@ -37,18 +40,19 @@ def fit(
     encoder: Encoder,
     layer: Annotated[int, typer.Option(help="Layer whose states are clustered; 1 is the first block's output.")],
     out: Folder = "units",
-    k: Annotated[int, typer.Option(help="Number of units.")] = 500,
+    k: Annotated[int, typer.Option(min=1, help="Number of units.")] = 500,
     window: Annotated[str, typer.Option(help="short: Whisper without padding to 30 s, or own.")] = "own",
     engine: Annotated[str, typer.Option(help="auto, faiss or torch.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Seed of sampling and initialisation.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of sampling and initialisation.")] = 0,
 ) -> None:
     """Cluster encoder states of sound files into k units."""
     from echox.errors import ConfigError
-    from echox.units.extractor import UnitsMeta, save_centroids
+    from echox.units.extractor import UnitsMeta, check_place, save_centroids
     from echox.units.kmeans import POINTS_PER_CENTROID, fit_kmeans, sample_frames
 
     if engine not in ("auto", "faiss", "torch"):
         raise ConfigError(f"k-means engine {engine!r} is unknown: choose auto, faiss or torch.")
+    check_place(out)
     encode, revision, hop = load_encoder(encoder, layer, window)
     heard = batches(shown(read_sounds(sounds), "encoding"))
     encoded = (states for waves in heard for states in encode([wave for _, wave in waves]))
@@ -69,7 +73,12 @@ def extract(
     from echox.units.extractor import UnitExtractor, load_centroids
 
     centroids, meta = load_centroids(units)
-    encode, _, _ = load_encoder(encoder, meta.layer, meta.window)
+    encode, revision, _ = load_encoder(encoder, meta.layer, meta.window)
+    if meta.revision != revision and {meta.revision[:7], revision[:7]} == {"sha256:"}:
+        typer.echo(
+            f"echox: {encoder} has other weights than {meta.encoder}, on which {units} was fitted: are they of one encoder?",
+            err=True,
+        )
     extractor = UnitExtractor(encode, centroids, meta)
 
     def units_of(waves: "list[np.ndarray]") -> list[dict[str, Any]]:
@@ -123,6 +132,7 @@ def words(
         raise ConfigError(f"decoder {decoder!r} is unknown: choose bigram, unigram or bpe.")
     values = {"units": units, "vocabulary_size": vocabulary, "max_length": max_length, "min_count": min_count}
     config = LexiconConfig.parse(values | {"seed": seed}, "echox units words")
+    UnitTokenizer.check_place(out)
     corpus = [ids for _, ids, _ in shown(read_units(files), "reading")]
     if decoder == "bpe":
         tokenizer = UnitTokenizer.train(corpus, config, "bpe")
@@ -148,11 +158,15 @@ def speak(
     """Speak units.jsonl files through a vocoder, one WAV a line."""
     from echox.audio import save_wav
     from echox.commands.answers import make_folder
+    from echox.errors import InputError
     from echox.generate.parts import load_vocoder
 
     model = load_vocoder(Path(vocoder)).eval()
     make_folder(Path(out_dir))
     for name, ids, durations in shown(read_units(files), "speaking"):
+        if keep_durations and (durations is None or sum(durations) > MOST_FRAMES):
+            found = "no durations" if durations is None else f"durations of more than {MOST_FRAMES} frames in all"
+            raise InputError(f"{name} has {found}: leave --keep-durations out, or make the file again.")
         path = Path(out_dir) / f"{name}.wav"
         save_wav(path, model.speak(ids.tolist(), durations if keep_durations else None), model.config.sample_rate)
         typer.echo(str(path))
@@ -161,23 +175,33 @@ def speak(
 def write_units(out: str, sounds: list[str], units_of: "Callable[[list[np.ndarray]], list[dict[str, Any]]]") -> None:
     """Write a line for every sound, with its id and what `units_of` says of some waves; raises OutputError."""
     from echox.data.manifest import write_jsonl
+    from echox.errors import OutputError
 
-    records: list[dict[str, Any]] = []
-    for some in batches(shown(read_sounds(sounds), "encoding")):
-        found = units_of([wave for _, wave in some])
-        records += [{"id": name, **one} for (name, _), one in zip(some, found, strict=True)]
-    write_jsonl(out, records)
-    typer.echo(f"{out}: {len(records)} sequences, {sum(len(record['units']) for record in records)} units")
+    if Path(out).absolute() in [Path(name).absolute() for name in sounds]:
+        raise OutputError(f"{out} is one of the sounds and is not replaced: give the name of another file.")
+    counts: list[int] = []
+
+    def records() -> Iterator[dict[str, Any]]:
+        for some in batches(shown(read_sounds(sounds), "encoding")):
+            for (name, _), one in zip(some, units_of([wave for _, wave in some]), strict=True):
+                counts.append(len(one["units"]))
+                yield {"id": name, **one}
+
+    write_jsonl(out, records())
+    typer.echo(f"{out}: {len(counts)} sequences, {sum(counts)} units")
 
 
 def load_encoder(name: str, layer: int, window: str) -> "tuple[Encode, str, int]":
     """Return (waves to frames of `layer`, revision of the weights, samples per frame) of an encoder.
 
-    "short" is Whisper on windows as long as the audio; every other window is the encoder's own. Raises ModelError.
+    "short" is Whisper on windows as long as the audio, "own" the encoder's own rule. Raises ModelError and ConfigError.
     """
+    from echox.errors import ConfigError
     from echox.prepare.encode import layer_of
     from echox.units.extractor import revision_of
 
+    if window not in ("short", "own"):
+        raise ConfigError(f"window {window!r} is unknown: choose short or own.")
     encode, hop = layer_of(name, layer, window == "short")
     return encode, revision_of(name, getattr(getattr(encode, "config", None), "_commit_hash", None)), hop
 
@@ -212,13 +236,13 @@ def read_units(files: list[str]) -> "Iterator[tuple[str, np.ndarray, list[int] |
     for file in files:
         for number, record in enumerate(read_jsonl(file), start=1):
             name, durations = record.get("id"), record.get("durations")
-            if not isinstance(name, str) or Path(name).name != name or name in ("", ".", ".."):
+            if not isinstance(name, str) or Path(name).name != name or not FILE_NAME.fullmatch(name):
                 raise InputError(f"{file} line {number}: the id {name!r} should be a plain file name.")
             try:
                 ids = as_ids(record.get("units", "none"), "units")
                 if durations is not None:
                     durations = Units(ids, durations).durations.tolist()
-            except (InputError, ValueError) as error:
+            except InputError as error:
                 raise InputError(f"{file} line {number}: {error}") from error
             yield _unique(name, seen), ids, durations
 

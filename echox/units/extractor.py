@@ -103,10 +103,15 @@ class UnitExtractor:
 
 def save_centroids(folder: str | Path, centroids_KD: np.ndarray, meta: UnitsMeta) -> None:
     """Write `centroids_KD` with their meta into `folder`; raises OutputError, also for a folder of something else."""
-    refuse_others(Path(folder), CONFIG_FILE, CENTROIDS_FILE)
+    check_place(folder)
     header = {name: str(value) for name, value in asdict(meta).items()}
     write_arrays(Path(folder) / CENTROIDS_FILE, {"centroids": centroids_KD.astype(np.float32)}, header)
     write_json(Path(folder) / CONFIG_FILE, asdict(meta))
+
+
+def check_place(folder: str | Path) -> None:
+    """Raise OutputError, before any work is done, when centroids could not be written into `folder`."""
+    refuse_others(Path(folder), CONFIG_FILE, CENTROIDS_FILE)
 
 
 def load_centroids(folder: str | Path) -> tuple[np.ndarray, UnitsMeta]:

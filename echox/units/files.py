@@ -31,7 +31,9 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, 
 
 
 def refuse_others(folder: Path, name: str, companion: str) -> None:
-    """Raise OutputError when `folder` holds a file `name` that is not ours: ours have their `companion` beside them."""
+    """Raise OutputError when `folder` is a file, or holds a `name` that is not ours: ours have their `companion` beside them."""
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise OutputError(f"{folder} cannot be written, it is a file: give the name of a folder.")
     if os.path.lexists(folder / name) and not os.path.isfile(folder / companion):
         raise OutputError(f"{folder} holds a {name} of something else, which is not replaced: choose another folder.")
 

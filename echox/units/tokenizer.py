@@ -117,7 +117,7 @@ class UnitTokenizer:
     def save(self, folder: str | Path) -> None:
         """Write the four files into `folder`, each whole or not at all; raises OutputError."""
         path = Path(folder)
-        refuse_others(path, "tokenizer.json", "unit_language.json")
+        self.check_place(path)
         bigrams, lexicon = self.lexicon.bigrams, self.lexicon
         names = dict(zip(("pad_token", "bos_token", "eos_token"), SPECIAL_TOKENS, strict=True))
         kind = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
@@ -129,6 +129,11 @@ class UnitTokenizer:
         write_json(path / "unit_language.json", head | {"strength": lexicon.strength})
         write_text(path / "tokenizer.json", self._hugging_face())
         write_json(path / "tokenizer_config.json", kind | names)
+
+    @staticmethod
+    def check_place(folder: str | Path) -> None:
+        """Raise OutputError, before any work is done, when a unit language could not be written into `folder`."""
+        refuse_others(Path(folder), "tokenizer.json", "unit_language.json")
 
     def _hugging_face(self) -> str:
         """Return tokenizer.json: Unigram with our scores, or BPE with our merges."""

@@ -11,7 +11,7 @@ from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMModel
 from typer.testing import CliRunner
 
 from echox.commands.units import app, read_units
-from echox.errors import ConfigError, EchoxError, InputError, ModelError
+from echox.errors import ConfigError, EchoxError, InputError, ModelError, OutputError
 from echox.models.io import save_part
 from echox.models.vocoder import UnitVocoder, VocoderConfig
 from echox.units.extractor import load_centroids
@@ -73,6 +73,22 @@ def test_sounds_become_units_become_words_become_sounds(tmp_path: Path, encoder:
     samples, rate = soundfile.read(tmp_path / "speech" / "b.wav")
     assert (len(samples), rate) == (sum(records[1]["durations"]) * 320, 16_000)
 
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OutputError, match="is a folder"):  # before the sounds are read
+        run("extract", "none.wav", "--encoder", encoder, "--units", units, "-o", str(tmp_path / "folder"))
+    with pytest.raises(OutputError, match="is one of the sounds"):
+        run("extract", *sounds, "--encoder", encoder, "--units", units, "-o", sounds[0])
+    for durations, says in ({}, "no durations"), ({"durations": [1, 10**9]}, "more than 500000 frames"):
+        lines.write_text(json.dumps({"id": "a", "units": [0, 1], **durations}) + "\n")
+        with pytest.raises(InputError, match=says):
+            run("speak", str(lines), "--vocoder", str(tmp_path / "vocoder"), "--out-dir", out, "--keep-durations")
+
+    assert "other weights" not in run("extract", *sounds, "--encoder", encoder, "--units", units, "-o", str(lines))
+    other = WavLMModel.from_pretrained(encoder)
+    other.encoder.layers[0].final_layer_norm.weight.data += 1
+    other.save_pretrained(encoder)
+    assert "other weights" in run("extract", *sounds, "--encoder", encoder, "--units", units, "-o", str(lines))
+
 
 def test_bpe_is_a_decoder_too(tmp_path: Path) -> None:
     path = tmp_path / "u.jsonl"
@@ -88,7 +104,10 @@ def test_bpe_is_a_decoder_too(tmp_path: Path) -> None:
         ({"units": [1]}, "plain file name"),
         ({"id": "a"}, "flat list"),
         ({"id": "a", "units": "12"}, "flat list"),
-        ({"id": "a", "units": [1, [2]]}, "line 2"),
+        ({"id": "a\0b", "units": [1]}, "plain file name"),
+        ({"id": "a\ud800b", "units": [1]}, "plain file name"),
+        ({"id": "a", "units": [1, [2]]}, "flat list"),
+        ({"id": "a", "units": [2**63]}, "nor above"),
         ({"id": "a", "units": [1, -2]}, "never negative"),
         ({"id": "a", "units": [1, 2], "durations": [1]}, "2 units came with 1"),
     ],
@@ -106,6 +125,19 @@ def test_settings_that_cannot_be_are_refused_before_any_work(tmp_path: Path) -> 
         run("fit", "a.wav", "--encoder", "none", "--layer", "1", "--engine", "magic")
     with pytest.raises(ConfigError, match="magic"):
         run("words", "u.jsonl", "--decoder", "magic")
+    with pytest.raises(ConfigError, match="window 'shrot' is unknown"):
+        run("fit", "a.wav", "--encoder", "none", "--layer", "1", "--window", "shrot")
+    for option, value in (("--seed", "-1"), ("--seed", str(2**63)), ("--k", "0")):
+        arguments = ["fit", "a.wav", "--encoder", "none", "--layer", "1", option, value]
+        assert CliRunner().invoke(app, arguments).exit_code == 2  # of a wrong option
+    (tmp_path / "config.json").write_text("an LLM's")
+    with pytest.raises(OutputError, match=r"config\.json of something else"):
+        run("fit", "a.wav", "--encoder", "none", "--layer", "1", "-o", str(tmp_path))
+    (tmp_path / "config.json").rename(tmp_path / "tokenizer.json")
+    with pytest.raises(OutputError, match=r"tokenizer\.json of something else"):
+        run("words", "u.jsonl", "-o", str(tmp_path))
+    with pytest.raises(OutputError, match="it is a file"):
+        run("words", "u.jsonl", "-o", str(tmp_path / "tokenizer.json"))
     with pytest.raises(ConfigError, match="max_length"):
         run("words", "u.jsonl", "--max-length", "0")
     with pytest.raises(ModelError, match=r"config\.json does not exist"):
