@@ -14,6 +14,7 @@ from echox.units.estimate import (
     bits_per_unit,
     build_lexicon,
     prune,
+    single_units,
     split,
     train_lexicon,
     train_with_report,
@@ -143,6 +144,6 @@ def test_impossible_corpora_and_settings_are_refused() -> None:
     with pytest.raises(ConfigError, match="vocabulary_size = 4 is below the 6"):
         train_lexicon([np.array([5])], LexiconConfig(vocabulary_size=4))
     with pytest.raises(ConfigError, match="more than the 20000"):
-        train_lexicon([np.array([20_000])], LexiconConfig(vocabulary_size=30_000))
+        single_units([np.array([20_000])], LexiconConfig(vocabulary_size=30_000))  # before any word is made
     with pytest.raises(ConfigError, match="unknown key 'roundz'"):
         LexiconConfig.parse({"roundz": 3}, "recipe.yaml")
