@@ -6,7 +6,8 @@
 #   JUDGE=name       recogniser that hears the translations (default whisper-base, CTranslate2)
 #   SENTENCES=n      how many pairs are spoken (default: all)
 #   LONGEST=n        words of the longest sentences (default: 14)
-#   STATES=1         read states of the frozen Whisper instead of filterbanks: phrases.yaml, meant with SENTENCES=58000 LONGEST=6
+#   MEASURED=n       words of the longest held-out ones (default: as many)
+#   STATES=1         read states of the frozen Whisper instead of filterbanks: phrases.yaml, meant with SENTENCES=60000 LONGEST=9 MEASURED=6
 # Needs: pip install "openechox[prepare,eval]"; apt-get install espeak-ng
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -23,7 +24,7 @@ ln -sfn "$(realpath "${WHISPER:?a folder of whisper-base in the layout of transf
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 echox() { "$PYTHON" -m echox "$@"; }
 
-echox train recipes/textless/pairs.yaml "words=[2,${LONGEST:-14}]"
+echox train recipes/textless/pairs.yaml "words=[2,${MEASURED:-${LONGEST:-14}}]" "spoken_words=[2,${LONGEST:-14}]"
 if [ -n "${SENTENCES:-}" ]; then
   head -n "$SENTENCES" "$OUT/texts/spoken.jsonl" > "$OUT/texts/some.jsonl" && mv "$OUT/texts/some.jsonl" "$OUT/texts/spoken.jsonl"
 fi
