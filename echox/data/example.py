@@ -1,6 +1,6 @@
 """Questions with their transcripts and answers as examples to learn from, spoken or only ever typed; it knows no model.
 
-Encoder states are read once, as written by prepare/encode.py, and stay in memory in float16.
+Encoder states stay on disk, as written by prepare/encode.py in float16, and are read when they are used.
 """
 
 import logging

@@ -4,13 +4,16 @@ A shard `NAME.jsonl` has a `NAME.npz` with `frames`, `offsets`, `ids`, and `skip
 the record with ids[i] owns rows offsets[i] to offsets[i + 1]. The order of the manifest is of no account.
 """
 
+import errno
 import os
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from zipfile import ZIP_STORED, BadZipFile, ZipFile
+from zipfile import ZIP_STORED, BadZipFile, ZipInfo
 
 import numpy as np
 
@@ -19,6 +22,7 @@ from echox.errors import InputError
 from echox.files import write_file
 
 ZIP_HEADER = 30  # bytes before a member's name; the last four are the lengths of the name and of the extra field
+MOST_FILES = 10_240  # open at once: what macOS allows, and of corpora in shards of 500 five million utterances
 
 
 def manifests_of(source: Path) -> list[Path]:
@@ -56,18 +60,34 @@ def read_ragged(folder: Path, source: Path) -> Iterator[tuple[dict[str, Any], np
                 yield record, shard.rows_of(name)
 
 
-def _mapped(path: Path, name: str) -> np.ndarray:
-    """Return an array of a .npz where it lies on disk, read-only: what is read, once, every process shares."""
-    with ZipFile(path) as archive, path.open("rb") as file:
-        member = archive.getinfo(f"{name}.npy")
-        if member.compress_type != ZIP_STORED:
-            raise ValueError(f"{name} is compressed")
+def _mapped(path: Path, member: ZipInfo) -> np.ndarray:
+    """Return an array of a .npz where it lies on disk, read-only, its checksum unread: every process shares what any has read.
+
+    ValueError for one that cannot lie there: compressed, of objects, or a single number.
+    """
+    _allow_many_files()
+    with path.open("rb") as file:
         file.seek(member.header_offset + ZIP_HEADER - 4)
         file.seek(sum(struct.unpack("<2H", file.read(4))), os.SEEK_CUR)  # the member's name and its extra field
         major, _ = np.lib.format.read_magic(file)
         read_header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read_header(file)
+        if member.compress_type != ZIP_STORED or dtype.hasobject or not shape:
+            raise ValueError(f"{member.filename} is no plain array")
         return np.memmap(path, dtype, "r", file.tell(), shape, "F" if fortran else "C")
+
+
+@cache
+def _allow_many_files() -> None:
+    """Let this process hold as many files open as it may: every array that is mapped holds one."""
+    if find_spec("resource") is None:  # Windows
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(MOST_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 @dataclass(frozen=True)
@@ -97,8 +117,10 @@ def read_shard(folder: Path, manifest: Path) -> EncodedShard:
                     f"{path} does not say whose frames it holds: encode {manifest} again, into another folder."
                 )
             ids, offsets = data["ids"].tolist(), data["offsets"].tolist()
-            skipped, frames = set(data["skipped"].tolist()), _mapped(path, "frames")
-    except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
+            skipped, frames = set(data["skipped"].tolist()), _mapped(path, data.zip.getinfo("frames.npy"))
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile, struct.error) as error:
+        if isinstance(error, OSError) and error.errno == errno.EMFILE:
+            raise InputError(f"{path} is one file too many to have open: raise the limit (ulimit -n).") from error
         raise InputError(
             f"{path} is not a whole file of frames ({type(error).__name__}): encode {manifest} again."
         ) from error

@@ -94,24 +94,23 @@ def split(
     Held-out source sentences can be said, have so many words, and give one translation each; a pair that shares a side with a
     held-out one is in neither part. `spoken` is `train` with one translation a sentence that can be said and is as long as asked.
     """
-    first: dict[str, Pair] = {}
-    for pair in pairs:
-        if SPEAKABLE.fullmatch(pair[0]):
-            first.setdefault(keys(pair)[0], pair)
-    order = sorted(first, key=lambda key: fraction("held-out", key))
-    of_words = {key: len(first[key][0].split()) for key in order}
-    held_out = [key for key in order if words[0] <= of_words[key] <= words[1]][: dev + test]
-    held, sources = [first[key] for key in held_out], set(held_out)
+    held = list(said(pairs, words).values())[: dev + test]
+    sources = {keys(pair)[0] for pair in held}
     linked = [pair for pair in pairs if keys(pair)[0] in sources]  # all translations of a sentence are held out with it
     sides = [{keys(pair)[side] for pair in linked} for side in (0, 1)]
     train = [pair for pair in pairs if keys(pair)[0] not in sides[0] and keys(pair)[1] not in sides[1]]
     left = {keys(pair)[0] for pair in train}
-    spoken = [
-        first[key]
-        for key in order
-        if spoken_words[0] <= of_words[key] <= spoken_words[1] and key in left and keys(first[key])[1] not in sides[1]
-    ]
+    spoken = [pair for key, pair in said(pairs, spoken_words).items() if key in left and keys(pair)[1] not in sides[1]]
     return {"train": train, "dev": held[:dev], "test": held[dev:], "spoken": spoken}
+
+
+def said(pairs: list[Pair], words: tuple[int, int]) -> dict[str, Pair]:
+    """Return the first pair of every source sentence that can be said and has so many words, in hash order."""
+    first: dict[str, Pair] = {}
+    for pair in pairs:
+        if words[0] <= len(pair[0].split()) <= words[1] and SPEAKABLE.fullmatch(pair[0]):
+            first.setdefault(keys(pair)[0], pair)
+    return {key: first[key] for key in sorted(first, key=lambda key: fraction("held-out", key))}
 
 
 def keys(pair: Pair) -> tuple[str, str]:

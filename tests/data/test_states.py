@@ -51,7 +51,7 @@ def test_rows_of_other_utterances_are_refused(corpus, change):
         found(corpus)
 
 
-@pytest.mark.parametrize("damage", ["empty", "cut", "missing", "without ids", "compressed"])
+@pytest.mark.parametrize("damage", ["empty", "cut", "missing", "without ids", "compressed", "objects", "a number"])
 def test_a_file_that_is_not_whole_is_named(corpus, damage):
     path = corpus / "frames" / "shard-00000.npz"
     content = path.read_bytes()
@@ -62,6 +62,9 @@ def test_a_file_that_is_not_whole_is_named(corpus, damage):
     elif damage == "compressed":
         with np.load(path) as data:
             np.savez_compressed(path, **data)
+    elif damage in ("objects", "a number"):
+        frames = np.array([{}, 1], object) if damage == "objects" else np.array(1.0)
+        np.savez(path, frames=frames, offsets=[0, 1, 2, 2], ids=["u0", "u1", "u3"], skipped=["u2"])
     else:
         path.write_bytes(b"" if damage == "empty" else content[: len(content) // 2])
     with pytest.raises(InputError, match="shard-00000"):
