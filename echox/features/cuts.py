@@ -12,10 +12,9 @@ WINDOW = 3200  # samples, 0.2 s at 16 kHz: a cut is in the middle of the quietes
 STEP = 160
 FRAME = 320  # samples, 20 ms
 PAUSE, SHORTEST, KEPT = 20, 50, 50  # frames: a pause between sentences, the shortest phrase, silence kept around one
-RANGE, SHARE = (
-    60,
-    0.3,
-)  # quiet is what lies in the lowest share of levels, from the room's noise (60 dB down at most) to speech
+LOUDEST = 25  # frames that give the level of speech, however little of a recording it is
+RANGE = 60  # dB from speech down to the room's noise, at most
+SHARE = 0.2  # of the way from the room up to speech: below it is quiet
 
 
 def cut_at_pauses(wave_S: np.ndarray, longest: int) -> list[np.ndarray]:
@@ -40,8 +39,8 @@ def phrases(wave_S: np.ndarray, longest: int) -> list[np.ndarray]:
         return [wave_S]
     power_T = np.square(wave_S[: frames * FRAME], dtype=np.float64).reshape(frames, FRAME).mean(1)
     level_T = 10 * np.log10(power_T.clip(1e-12))
-    room, speech = np.percentile(level_T, [5, 95])
-    room = max(room, speech - RANGE)
+    speech = np.sort(level_T)[-LOUDEST:][0]
+    room = max(np.percentile(level_T, 5), speech - RANGE)
     loud = np.flatnonzero(level_T >= room + SHARE * (speech - room))
     cuts = [0]
     for before, after in zip(loud, loud[1:], strict=False):

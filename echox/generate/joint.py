@@ -33,7 +33,7 @@ from echox.models.ragged import pad_right
 from echox.models.speech_translator import BLANK, END, PAD, Heard, Positioned, SpeechTranslatorModel
 from echox.text.cleaning import Cleaning, clean
 from echox.text.pieces import Pieces
-from echox.text.speakable import SENTENCE_END
+from echox.text.segmenter import split_sentences
 
 KIND = "joint"
 TOGETHER = 16  # pieces encoded and searched at once
@@ -169,8 +169,7 @@ class JointTranslator:
         check_text(text, "the text to translate")
         if len(text) <= LONG_TEXT:
             return [text]
-        parts = [part for line in text.splitlines() for part in SENTENCE_END.split(line)]
-        return [part for part in parts if self._ids(part)] or [text]
+        return [sentence for sentence in split_sentences(text) if self._ids(sentence)] or [text]
 
     def _ids(self, text: str) -> list[int]:
         config = self.model.config

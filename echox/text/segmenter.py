@@ -11,7 +11,7 @@ Both answer each token with the number of tokens after which a segment ends that
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Protocol, Self
 
@@ -57,6 +57,17 @@ def ends_sentence(text: str) -> bool:
     """Say whether a text ends as a whole sentence does; not within a number, behind an initial or an abbreviation."""
     text = text.rstrip(" ")
     return text.endswith(FULL_STOPS) and not GOES_ON.search(text)
+
+
+def split_sentences(text: str) -> Iterator[str]:
+    """Yield the sentences of a text; blank lines part paragraphs, other ends of lines are spaces."""
+    for paragraph in re.split(r"\n\s*\n", text):
+        words, said = paragraph.split(), list[str]()
+        for word, following in zip(words, [*words[1:], ""], strict=False):
+            said.append(word)
+            if not following or (ends_sentence(word) and not following[0].islower()):
+                yield " ".join(said)
+                said = []
 
 
 class Segmenter(Protocol):

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 
 from echox.features.cuts import cut_at_pauses, phrases
-from tests.features.test_filterbank import noise
 
 RATE = 16_000
+
+
+def noise(samples, seed=0):
+    return (0.1 * np.random.default_rng(seed).standard_normal(samples)).astype(np.float32)
 
 
 def silence(seconds):
@@ -52,6 +55,20 @@ def test_one_sentence_is_left_as_it_is(wave):
 def test_of_a_long_silence_a_second_is_kept_and_a_short_word_has_no_piece_of_its_own():
     wave = np.concatenate([silence(9), noise(2 * RATE), silence(30), noise(RATE, 1), silence(0.6), noise(RATE // 5, 2)])
     assert [len(piece) / RATE for piece in phrases(wave, 20 * RATE)] == [4.0, 2.8]
+
+
+@pytest.mark.parametrize("room", [0.0, 0.003])
+def test_a_word_in_a_minute_of_silence_is_found(room):
+    wave = np.concatenate([silence(30), noise(RATE), silence(30)])
+    wave = wave + room * noise(len(wave), 1) / 0.1
+    assert [len(piece) / RATE for piece in phrases(wave, 20 * RATE)] == [3.0]
+
+
+def test_who_speaks_softly_beside_somebody_loud_is_not_cut_to_pieces():
+    words = np.concatenate([np.r_[noise(RATE // 2, n), silence(0.2)] for n in range(6)])
+    wave = np.r_[noise(4 * RATE, 7), silence(0.6), words / 16]  # 24 dB below
+    wave = wave + 0.0025 * noise(len(wave), 8) / 0.1
+    assert len(phrases(wave, 20 * RATE)) == 2
 
 
 def test_no_phrase_is_longer_than_can_be_read():

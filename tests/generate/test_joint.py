@@ -76,7 +76,7 @@ def test_long_recordings_are_heard_in_pieces(translator):
 
 
 def test_long_typed_text_is_translated_sentence_by_sentence(translator):
-    said = ["the river is big.", "where is a big red king of Spain?"] * 4
+    said = ["The river is big.", "Where is a big red king of Spain?"] * 4
     text = " ".join(said) + "\n?!"
     joined = " ".join(filter(None, (one.text for one in translator.translate(typed=said, beams=1))))
     assert translator.translate(typed=text, beams=1).text == joined == "".join(translator.stream(typed=text))

@@ -3,12 +3,26 @@
 import numpy as np
 import pytest
 
-from echox.text.segmenter import PhraseSegmenter, TriggerSegmenter, cut_text
+from echox.text.segmenter import PhraseSegmenter, TriggerSegmenter, cut_text, split_sentences
 
 
 def test_sentences_and_clauses():
     pieces = "One| two| three|.| Four| five| six| seven| eight| nine|,| ten|.".split("|")
     assert cut_text(pieces) == [(0, 4), (4, 11), (11, 13)]
+
+
+def test_sentences_of_a_letter():
+    letter = """On Monday Dr. Smith and Mrs. Brown met J. Jones at 5 p.m. in St. Petersburg. "Wait... what?" he
+asked; 3.5 km are enough! Then they left
+
+Yours, Ann"""
+    assert list(split_sentences(letter)) == [
+        "On Monday Dr. Smith and Mrs. Brown met J. Jones at 5 p.m. in St. Petersburg.",
+        '"Wait... what?" he asked; 3.5 km are enough!',
+        "Then they left",
+        "Yours, Ann",
+    ]
+    assert list(split_sentences(" \n ")) == []
 
 
 def test_no_cut_inside_a_word_or_number():
