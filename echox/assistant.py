@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
-from echox.audio import SAMPLE_RATE, Sound, read_question
+from echox.audio import RECORDING_SECONDS, SAMPLE_RATE, Sound, read_question
 from echox.errors import ConfigError
 from echox.generate import answer
 from echox.generate.checks import check_question, check_text, samples_of
@@ -31,6 +31,8 @@ from echox.models.device import pick_device, pick_dtype
 from echox.models.io import read_config
 from echox.models.llm import Place
 from echox.text.prompt import Tool, Turn
+
+TOGETHER = 8  # recordings that are written down at once
 
 
 class SpeechAssistant:
@@ -123,9 +125,11 @@ class SpeechAssistant:
     @overload
     def transcribe(self, sound: Sequence[Sound], sample_rate: int | None = None) -> list[str]: ...
     def transcribe(self, sound: Any, sample_rate: int | None = None) -> Any:
-        """Return the words heard in a recording, or in each of a list, heard together; none where nothing was understood."""
-        waves = [read_question(one, sample_rate) for one in (sound if isinstance(sound, list | tuple) else [sound])]
-        found = [one.text.strip() for one in self.parts.ear.hear(waves)] if waves else []
+        """Return the words heard in a recording, or in each of a list; none where nothing was understood. Ten minutes at most."""
+        sounds = list(sound) if isinstance(sound, list | tuple) else [sound]
+        waves, found = [read_question(one, sample_rate, RECORDING_SECONDS) for one in sounds], list[str]()
+        for first in range(0, len(waves), TOGETHER):
+            found += [one.text.strip() for one in self.parts.ear.hear(waves[first : first + TOGETHER])]
         return found if isinstance(sound, list | tuple) else found[0]
 
     def ask_many(

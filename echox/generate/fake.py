@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from echox.audio import SAMPLE_RATE, Sound, read_question
+from echox.audio import RECORDING_SECONDS, SAMPLE_RATE, Sound, read_question
 from echox.errors import ConfigError
 from echox.generate.checks import check_question, check_text, samples_of
 from echox.generate.engine import Ask, InTurn
@@ -60,7 +60,7 @@ class FakeAssistant:
         """Return how long a recording is, or each of a list; nothing where it is quieter than a whisper."""
         if isinstance(sound, list | tuple):
             return [self.transcribe(one, sample_rate) for one in sound]
-        wave = read_question(sound, sample_rate)
+        wave = read_question(sound, sample_rate, RECORDING_SECONDS)
         return f"{len(wave) / SAMPLE_RATE:.1f} seconds" if float(np.abs(wave).max()) >= WHISPER else ""
 
     def ask_many(self, questions: Sequence[Sound | Question], **options: Any) -> list[Reply]:

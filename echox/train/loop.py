@@ -94,10 +94,7 @@ class Run:
         use_cheap_masks(self.stage.model)
         self.names = self.stage.names()
         self.parameters = dict(self.stage.model.named_parameters())
-        buffers = trained_state(self.stage.model, []).values()
-        self.buffers = [
-            value for value in buffers if value.is_floating_point()
-        ]  # what a loss may move beside parameters
+        self.buffers = [self.stage.model.get_buffer(name) for name in self.stage.buffers]
         self.optimizers = [
             build_optimizer({name: self.parameters[name] for name in names}, player.optim)
             for names, player in zip(self.names, self.stage.players, strict=True)

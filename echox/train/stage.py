@@ -71,6 +71,7 @@ class Stage:
     evaluate: Callable[[], dict[str, float]] | None = None
     evaluate_every: int = 0
     frozen: tuple[nn.Module, ...] = ()  # what else must stand on the training device
+    buffers: tuple[str, ...] = ()  # of the module, which a loss moves: the first process's are everyone's
 
     def forward(self, batch: Any) -> Any:
         """Return what every player's loss is computed from."""

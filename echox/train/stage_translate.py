@@ -122,7 +122,7 @@ def build(recipe: Recipe) -> Stage:
         return numbers
 
     check, every = evaluate if held_out else None, recipe.evaluate_every or recipe.train.save_every
-    return Stage(joint, players_of(recipe, joint), batches, save, check, every)
+    return Stage(joint, players_of(recipe, joint), batches, save, check, every, buffers=("recognition",))
 
 
 def players_of(recipe: Recipe, joint: JointPass) -> list[Player]:

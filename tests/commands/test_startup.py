@@ -13,6 +13,12 @@ from echox.commands import startup
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch):
+    """What is chosen here is chosen for nobody else."""
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+
+
 @pytest.mark.parametrize(("load", "threads"), [(0.1, 4), (0.9, 3), (2.6, 1), (40.0, 1)])
 def test_one_thread_a_free_core(monkeypatch, load, threads):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)), raising=False)

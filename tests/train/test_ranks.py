@@ -65,11 +65,15 @@ class Counting(Scaled):
         return super().forward(batch)
 
 
-def stage(kind: type[Scaled] = Scaled) -> Stage:
+def stage(kind: type[Scaled] = Scaled, buffers: tuple[str, ...] = ()) -> Stage:
     torch.manual_seed(0)
     model = kind()
     player = Player("t2c", T2CObjective(), ("*",), OPTIM)
-    return Stage(model, [player], Texts(), lambda folder: torch.save(model.state_dict(), folder / "model.pt"))
+
+    def save(folder: Path) -> None:
+        torch.save(model.state_dict(), folder / "model.pt")
+
+    return Stage(model, [player], Texts(), save, buffers=buffers)
 
 
 def settings(**values) -> TrainSettings:
@@ -82,7 +86,7 @@ def process(rank: int, folder: str) -> None:
     train(stage(), settings(), Path(folder) / "replicate")
     train(stage(), settings(parallel="shard"), Path(folder) / "shard")
     train(stage(), settings(parallel="shard", steps=3), Path(folder) / "half")
-    counting = stage(Counting)
+    counting = stage(Counting, ("texts",))
     train(counting, settings(steps=2), Path(folder) / "counting")
     (Path(folder) / f"texts-{rank}").write_text(str(float(counting.model.texts)))
     distributed.destroy_process_group()
