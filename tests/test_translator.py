@@ -172,6 +172,7 @@ def test_the_command_writes_json_for_several_and_goes_on_after_a_bad_one(folder,
     )
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.exit_code == 1 and [row["error"] is None for row in rows] == [True, False, True]
+    assert rows[0].keys() == rows[1].keys()
     assert rows[0]["text"] is None and rows[0]["units"] and rows[0]["unit_words"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["habla-2.wav", "habla.wav"]
 

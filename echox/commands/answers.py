@@ -92,9 +92,8 @@ def json_fault(key: str, *names: str) -> Show:
     return show
 
 
-json_error = json_fault(
-    "question", *"heard text audio audio_seconds wall_seconds first_audio_seconds units finish load_seconds".split()
-)
+FACTS = "heard text audio audio_seconds wall_seconds first_audio_seconds units finish load_seconds".split()
+json_error = json_fault("question", *FACTS)
 
 
 def json_line(name: str, reply: "Reply", place: Path | None, load_seconds: float, **more: object) -> str:

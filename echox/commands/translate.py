@@ -13,7 +13,7 @@ from echox.audio import RECORDING_SECONDS, check_output, load_audio
 from echox.commands import answers
 from echox.commands.options import Device, Dtype, Json, MaxSeconds, Recordings, check_seconds, check_standard
 from echox.commands.recordings import STANDARD, expanded, is_pipe, shown, sound_of
-from echox.errors import InputError, ModelError
+from echox.errors import LONGEST_REASON, InputError, ModelError, clipped
 
 if TYPE_CHECKING:
     from echox.generate.translation import Translation
@@ -50,9 +50,9 @@ def translate(
     check_standard(as_json, output)
     if to == "text" and (output or out_dir):
         raise typer.BadParameter("--to text prints: leave -o and --out-dir out.")
-    keys = ("typed",) if typed else ("recording", "heard")
-    json_error = answers.json_fault(*keys, "text", "finish") if to == "text" else answers.json_error
-    show_error = json_error if as_json else answers.plain_error
+    source = ("typed",) if typed else ("recording", "heard")
+    keys = (*source, "text", "finish") if to == "text" else ("question", *answers.FACTS, "unit_words")
+    show_error = answers.json_fault(*keys) if as_json else answers.plain_error
     with answers.refused(show_error):
         names = expanded(recordings or []) + list(typed or [])
         places = plan(names, output, out_dir) if to == "speech" else [None] * len(names)
@@ -69,7 +69,9 @@ def translate(
         found = translator.translate(**{"typed" if typed else "sound": given[number]}, **options)
         answers.refuse_unheard(name, found.finish)
         if found.finish == "empty":
-            raise InputError(f"the model says nothing for {name}: speak or write it in other words.")
+            raise InputError(
+                f"the model says nothing for {clipped(name, LONGEST_REASON)}: speak or write it in other words."
+            )
         if place is None:
             _show_text(found, {"typed": name} if typed else {"recording": name, "heard": found.heard}, as_json)
         else:

@@ -46,11 +46,6 @@ def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
     return records
 
 
-def lines_of(text: str) -> list[str]:
-    """Return the lines of a text, ended by line feeds alone: sentences of published corpora hold every other separator."""
-    return text.replace("\r\n", "\n").replace("\r", " ").removesuffix("\n").split("\n") if text else []
-
-
 def read_fields(path: str | Path, *names: str) -> Iterator[dict[str, Any]]:
     """Yield the objects of a JSONL file; InputError names a line whose `id` or one of `names` is no text."""
     for number, record in enumerate(read_jsonl(path), start=1):

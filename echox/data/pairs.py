@@ -8,7 +8,6 @@ Both sides are corpora like any other (data/manifest.py), so states, units and u
     id <tab> audio <tab> target_audio <tab> source_text <tab> target_text        audio may be left out: <id>.wav is meant
 """
 
-import csv
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from echox.data.example import question_id
-from echox.data.manifest import lines_of
+from echox.data.tables import table_rows
 from echox.errors import InputError
-from echox.files import LINES_BYTES, read_text, write_text
+from echox.files import write_text
 
 COLUMNS = ("id", "audio", "target_audio", "source_text", "target_text")
 FAULTS_SHOWN = 5
@@ -61,14 +60,9 @@ def read_pairs(path: str | Path, audio_dir: str | Path | None = None) -> list[Sp
     """Return the pairs of a table; InputError tells all faults at once: columns, empty fields, ids twice, recordings missing."""
     path = Path(path)
     folder = path.parent if audio_dir is None else Path(audio_dir)
-    rows = csv.DictReader(lines_of(read_text(path, LINES_BYTES)), delimiter="\t", quoting=csv.QUOTE_NONE)
-    if not {"id", "target_text"} <= set(rows.fieldnames or ()):
-        raise InputError(
-            f"{path} should begin with the columns {', '.join(COLUMNS)}, tab separated: id and target_text at least."
-        )
     pairs, faults, known = [], [], set()
-    for number, row in enumerate(rows, start=2):
-        values = {name: (row.get(name) or "").strip() for name in COLUMNS}
+    for number, row in table_rows(path, ("id", "target_text")):
+        values = dict.fromkeys(COLUMNS, "") | row
         audio, target = folder / (values["audio"] or f"{values['id']}.wav"), folder / values["target_audio"]
         if not values["id"] or not values["target_text"]:
             faults.append(f"line {number} has no id or no target_text")

@@ -16,12 +16,12 @@ from typing import Any, TypeVar
 
 from echox.audio import load_audio
 from echox.config.shard import shard_of
+from echox.data.tables import ANSWER_MARK, answers_in, table_rows
 from echox.errors import ConfigError, InputError
 from echox.eval.model_under_test import Failure, attempt
-from echox.files import JSON_BYTES, read_text, sha256_of, write_text
+from echox.files import sha256_of, write_text
 
 COLUMNS = ("id", "question", "answers", "audio")
-ANSWER_MARK = " | "
 FAULTS_SHOWN = 8
 
 T = TypeVar("T")
@@ -48,16 +48,17 @@ def read_questions(path: str | Path, audio_dir: str | Path | None = None, need_a
     if audio_dir is not None and not os.path.isdir(folder):
         raise InputError(f"{folder} is not a folder: give --audio-dir the folder of the spoken questions.")
     questions, faults = [], []
-    for number, row in _rows(path):
+    for number, row in table_rows(path, COLUMNS[:3]):
         fault = _row_fault(row)
         if fault:
             faults.append(f"line {number} {fault}")
             continue
-        given = row.get("audio", "").strip()
+        given = row.get("audio", "")
         place = folder / (given or f"{row['id']}.wav")
         audio = place if audio_dir is not None or given or need_audio or os.path.isfile(place) else None
-        answers = tuple(answer.strip() for answer in row["answers"].split(ANSWER_MARK.strip()) if answer.strip())
-        questions.append(Item(row["id"].strip(), row["question"].strip(), answers, audio, row.get("kind", "")))
+        questions.append(
+            Item(row["id"], row["question"], tuple(answers_in(row["answers"])), audio, row.get("kind", ""))
+        )
     check_questions(questions, path, need_audio, faults)
     return questions
 
@@ -146,33 +147,9 @@ def digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
-def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """Return (line number, fields by column) of a TSV file; raise InputError when its shape is wrong."""
-    if not os.path.exists(path):
-        raise InputError(f"{path} is missing: give a questions file with the columns {' '.join(COLUMNS)}.")
-    lines = [line.split("\t") for line in read_text(path, JSON_BYTES).splitlines()]
-    header = [name.strip() for name in lines[0]] if lines else []
-    missing = [name for name in COLUMNS[:3] if name not in header]
-    if missing:
-        raise InputError(
-            f"{path} lacks the column {', '.join(missing)}: its first line must be `{' '.join(COLUMNS)}`, tab "
-            f"separated, and is {' '.join(header)[:80]!r}."
-        )
-    rows = []
-    for number, fields in enumerate(lines[1:], start=2):
-        if not any(field.strip() for field in fields):
-            continue
-        if len(fields) > len(header):
-            raise InputError(f"{path} line {number} has {len(fields)} fields for {len(header)} columns; mend its tabs.")
-        rows.append((number, dict(zip(header, fields + [""] * (len(header) - len(fields)), strict=True))))
-    return rows
-
-
 def _row_fault(row: dict[str, str]) -> str:
-    if not row["id"].strip():
+    if not row["id"]:
         return "has no id"
-    if not row["question"].strip():
+    if not row["question"]:
         return f"({row['id']}) has no question"
-    if not any(answer.strip() for answer in row["answers"].split(ANSWER_MARK.strip())):
-        return f"({row['id']}) has no answers"
-    return ""
+    return "" if answers_in(row["answers"]) else f"({row['id']}) has no answers"

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from echox.audio import SAMPLE_RATE
-from echox.errors import InputError
+from echox.errors import LONGEST_REASON, InputError, clipped
 from echox.features.cuts import phrases
 from echox.generate import ctc
 from echox.generate.checks import check_text
@@ -180,7 +180,7 @@ class JointTranslator:
         check_text(text, "the text to translate")
         ids, most = self._ids(text), self.model.config.max_positions - 1
         if not ids:
-            raise InputError(f"{text!r} holds no words to translate: write some.")
+            raise InputError(f"{clipped(text, LONGEST_REASON)!r} holds no words to translate: write some.")
         if len(ids) > most:
             raise InputError(f"the text has {len(ids)} tokens, more than the model's {most}: translate it in parts.")
         return ids

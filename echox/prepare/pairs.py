@@ -9,7 +9,6 @@ Nothing is copied: manifests name the published files. A pair is left out when e
 than the limits, or when one side is more than `ratio` times as long as the other; how many and why is told.
 """
 
-import csv
 import logging
 import os
 from collections import Counter
@@ -20,9 +19,10 @@ from typing import Any
 
 from echox.audio import load_audio, save_wav
 from echox.data.example import tell_dropped
-from echox.data.manifest import lines_of, read_audio, write_manifest
+from echox.data.manifest import read_audio, write_manifest
 from echox.data.pairs import matched, write_pairs
 from echox.data.states import records_of
+from echox.data.tables import lines_of, table_rows
 from echox.errors import InputError
 from echox.features.logmel import SAMPLE_RATE
 from echox.files import LINES_BYTES, read_text
@@ -61,15 +61,15 @@ def read_voxpopuli(root: Path, source: str, target: str) -> Iterator[Published]:
         raise InputError(
             f"{tables[1]} is missing: run voxpopuli.get_asr_data and get_s2s_data for {source} and {target} first."
         )
-    for row in table_rows(table, ("src_id", "tgt_id")):
+    for _, row in table_rows(table, ("src_id", "tgt_id")):
         one, other = row["src_id"], row["tgt_id"]
         yield Published(
             one,
             spoken / one[:4] / f"{one}.ogg",
             spoken / target / other[:4] / f"{other}.ogg",
-            row.get("src_text") or "",
-            row.get("tgt_text") or "",
-            row.get("src_speaker_id") or "",
+            row.get("src_text", ""),
+            row.get("tgt_text", ""),
+            row.get("src_speaker_id", ""),
         )
 
 
@@ -80,15 +80,15 @@ def read_cvss(root: Path, common_voice: Path, split: str) -> Iterator[Published]
         raise InputError(f"{clips} is missing: give the Common Voice 4 folder of the source language.")
     said = {}
     if os.path.isfile(Path(common_voice) / "validated.tsv"):
-        said = {row["path"]: row for row in table_rows(Path(common_voice) / "validated.tsv", ("path", "sentence"))}
+        said = {row["path"]: row for _, row in table_rows(Path(common_voice) / "validated.tsv", ("path", "sentence"))}
     for number, line in enumerate(lines_of(read_text(table, LINES_BYTES)), start=1):
         clip, tab, translation = line.partition("\t")
         if not tab:
             raise InputError(f"{table} line {number} is not a clip and its translation, tab separated: fetch it again.")
         known = said.get(clip, {})
-        name, speaker = clip.removesuffix(".mp3"), (known.get("client_id") or "")[:16]
+        name, speaker = clip.removesuffix(".mp3"), known.get("client_id", "")[:16]
         target = Path(root) / split / f"{clip}.wav"
-        yield Published(name, clips / clip, target, known.get("sentence") or "", translation.strip(), speaker)
+        yield Published(name, clips / clip, target, known.get("sentence", ""), translation.strip(), speaker)
 
 
 def write_corpora(pairs: Iterator[Published], out: Path, split: str, limits: Limits | None = None) -> int:
@@ -156,12 +156,3 @@ def _lengths(pair: Published, limits: Limits) -> tuple[list[int], str]:
     if max(seconds) > limits.ratio * min(seconds):
         return [], f"with one side over {limits.ratio:g} times the other"
     return lengths, ""
-
-
-def table_rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """Return the rows of a tab-separated table; InputError where a column is missing."""
-    rows = csv.DictReader(lines_of(read_text(path, LINES_BYTES)), delimiter="\t", quoting=csv.QUOTE_NONE)
-    missing = set(columns) - set(rows.fieldnames or ())
-    if missing:
-        raise InputError(f"{path} has no column {min(missing)}: its first line must name the columns, tab separated.")
-    return list(rows)

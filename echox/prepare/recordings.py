@@ -13,9 +13,10 @@ from typing import Any
 
 from echox.audio import SAMPLE_RATE, load_audio
 from echox.data.example import tell_dropped
+from echox.data.tables import answers_in, table_rows
 from echox.errors import InputError
 from echox.prepare.filters import MAX_REAL_SECONDS
-from echox.prepare.pairs import table_rows, write_shards
+from echox.prepare.pairs import write_shards
 
 log = logging.getLogger(__name__)
 
@@ -23,23 +24,28 @@ log = logging.getLogger(__name__)
 def write_recordings(table: Path, folder: Path, out: Path, longest: float = MAX_REAL_SECONDS) -> int:
     """Write the corpus `out` of the recordings that `table` names in `folder`, and return how many there are.
 
-    Recordings that cannot be read (which are named) or last more than `longest` seconds, and rows without a text, are left out and
-    counted. InputError where the table lacks a column or gives an id twice, `folder` is none, or nothing is left.
+    Recordings that cannot be read (which are named) or last more than `longest` seconds, and rows without an id, a text or an
+    answer to their question, are left out and counted. InputError where the table lacks a column or gives an id twice, `folder`
+    is none, or nothing is left.
     """
     records: dict[str, dict[str, Any]] = {}
     dropped = Counter[str]()
-    rows = table_rows(table, ("id",))
-    twice = [name for name, count in Counter(row["id"] for row in rows).items() if count > 1]
+    rows = [row for _, row in table_rows(table, ("id",))]
+    twice = [name for name, count in Counter(row["id"] for row in rows).items() if name and count > 1]
     if twice:
         raise InputError(f"{table} gives the id {twice[0]!r} twice: give every recording its own.")
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder: give that of the recordings.")
-    wordless = not {"text", "question"} & set(rows[0] if rows else ())
+    columns = set(rows[0] if rows else ())
+    wordless = not {"text", "question"} & columns
     for row in rows:
-        cells = {name: (row.get(name) or "").strip() for name in ("id", "text", "question", "answers", "audio")}
-        text, path = cells["text"] or cells["question"], folder / (cells["audio"] or f"{cells['id']}.wav")
-        if not cells["id"] or not (text or wordless):
+        name, question, path = row["id"], row.get("question", ""), folder / (row.get("audio") or f"{row['id']}.wav")
+        text, answers = row.get("text") or question, answers_in(row.get("answers", ""))
+        if not name or not (text or wordless):
             dropped["without an id or a text"] += 1
+            continue
+        if "question" in columns and not answers:
+            dropped["without an answer"] += 1
             continue
         try:
             samples = len(load_audio(path))
@@ -50,10 +56,13 @@ def write_recordings(table: Path, folder: Path, out: Path, longest: float = MAX_
         if samples > longest * SAMPLE_RATE:
             dropped[f"over {longest:g} s"] += 1
             continue
-        place = {"id": cells["id"], "audio": str(path.resolve()), "samples": samples, "sample_rate": SAMPLE_RATE}
-        answers = [answer.strip() for answer in cells["answers"].split(" | ") if answer.strip()]
-        asked = {"question": text, "answers": answers, "answer": answers[0]} if answers else {}
-        records[cells["id"]] = place | ({} if wordless else {"text": text}) | asked
+        place = {"id": name, "audio": str(path.resolve()), "samples": samples, "sample_rate": SAMPLE_RATE}
+        asked = (
+            {"question_id": name, "question": question or text, "answers": answers, "answer": answers[0]}
+            if answers
+            else {}
+        )
+        records[name] = place | ({} if wordless else {"text": text}) | asked
     tell_dropped(dropped, len(records), "recordings")
     write_shards(out, list(records.values()))
     return len(records)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from echox.data.manifest import lines_of
+from echox.data.tables import lines_of
 from echox.errors import InputError
 from echox.files import read_json
 

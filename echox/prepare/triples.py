@@ -21,10 +21,9 @@ from pydantic import Field
 from echox.audio import SAMPLE_RATE, as_int16, load_audio
 from echox.config.load import Settings
 from echox.config.record import Record, check_same, write_run
-from echox.data.manifest import lines_of
+from echox.data.tables import lines_of, table_rows
 from echox.errors import InputError
 from echox.files import LINES_BYTES, read_text
-from echox.prepare.pairs import table_rows
 from echox.prepare.speak import join_shards, save_shard, shards
 
 log = logging.getLogger(__name__)
@@ -110,9 +109,9 @@ def read_must_c(root: Path, source: str, target: str, split: str) -> Iterator[Ut
 
 def read_covost(root: Path, source: str, target: str, split: str) -> Iterator[Utterance]:
     """Yield the utterances of one CoVoST 2 split, in the order of its table; `train` is the authors' larger train_covost too."""
-    said = {row["path"]: row for row in table_rows(Path(root) / "validated.tsv", ("path", "sentence", "client_id"))}
+    said = {row["path"]: row for _, row in table_rows(Path(root) / "validated.tsv", ("path", "sentence", "client_id"))}
     wanted = {split, "train_covost"} if split == "train" else {split}
-    for row in table_rows(Path(root) / f"covost_v2.{source}_{target}.tsv", ("path", "translation", "split")):
+    for _, row in table_rows(Path(root) / f"covost_v2.{source}_{target}.tsv", ("path", "translation", "split")):
         if row["split"] in wanted and row["path"] in said:
             own = said[row["path"]]
             clip = Path(root) / "clips" / row["path"]

@@ -49,9 +49,12 @@ def test_all_faults_are_told_at_once(folder):
     write_pairs(folder / "bad.tsv", rows)
     with pytest.raises(InputError, match=r"'a' is there twice; the recording .*c\.wav is missing; line 5 has no id"):
         read_pairs(folder / "bad.tsv")
+    (folder / "long.tsv").write_text(f"id\ttarget_text\n\na\t{'x' * 200_000}\nc\tx\nc\t\n")
+    with pytest.raises(InputError, match=r"c\.wav is missing; line 5 has no id or no target_text: correct them"):
+        read_pairs(folder / "long.tsv")
     (folder / "empty.tsv").write_text("id\ttarget_text\n")
     with pytest.raises(InputError, match="holds no pair"):
         read_pairs(folder / "empty.tsv")
     (folder / "other.tsv").write_text("question\tanswers\nx\ty\n")
-    with pytest.raises(InputError, match="should begin with the columns"):
+    with pytest.raises(InputError, match="lacks the column id, target_text: its first line must name"):
         read_pairs(folder / "other.tsv")

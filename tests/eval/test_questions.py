@@ -40,6 +40,14 @@ def test_audio_may_be_left_out_and_a_byte_order_mark_is_no_column(tmp_path):
         read_questions(path, need_audio=True)
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_any_line_end_ends_a_question_and_a_separator_inside_does_not(tmp_path, end):
+    (tmp_path / "q.tsv").write_bytes(end.join([HEAD.strip(), "a \tWho\u2028are you?\tJohn|Jon", ""]).encode())
+    assert read_questions(tmp_path / "q.tsv", tmp_path) == [
+        Item("a", "Who\u2028are you?", ("John", "Jon"), tmp_path / "a.wav")
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -67,7 +75,7 @@ def test_all_faults_come_at_once_and_missing_wavs_are_counted(tmp_path):
 
 
 def test_a_missing_file_folder_or_encoding_is_told(tmp_path):
-    with pytest.raises(InputError, match="missing"):
+    with pytest.raises(InputError, match=r"none\.tsv does not exist: check the path"):
         read_questions(tmp_path / "none.tsv")
     with pytest.raises(InputError, match="not a folder"):
         read_questions(write(tmp_path, HEAD), tmp_path / "nowhere")

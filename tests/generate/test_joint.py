@@ -95,6 +95,14 @@ def test_verbs_tell_of_no_translation_and_of_half_of_one(folder, monkeypatch, sa
     assert (done.exit_code, done.stdout.strip()) == (status, said.text) and sentence in done.stderr
 
 
+def test_an_error_quotes_the_beginning_of_a_long_text(folder, monkeypatch):
+    monkeypatch.setattr(
+        JointTranslator, "_write", lambda self, states, _: [Said(None, "", finish="empty")] * len(states.states_BNW)
+    )
+    done = invoke("translate", "--typed", f"{TEXT}. " * 50, "--to", "text", "--model", folder / "joint")
+    assert done.exit_code == 1 and f"says nothing for {TEXT}" in done.stderr and len(done.stderr) < 300
+
+
 def test_where_nothing_is_heard_nothing_is_invented(folder, translator, tmp_path, monkeypatch):
     monkeypatch.setattr(JointTranslator, "words", lambda self, heard, beam=1: [""] * len(heard.logits_BTV))
     for found in translator.translate([sounds()[0], np.tile(sounds()[2], 30)]):
@@ -146,6 +154,7 @@ def test_what_cannot_be_translated_is_said(translator, folder, tmp_path):
     refusals = [
         ({"typed": " "}, "is empty"),
         ({"typed": "?!"}, "holds no words"),
+        ({"typed": "?! " * 1000}, r"^.{,200} holds no words"),
         ({}, "give one thing"),
         ({"typed": "river " * 260}, "more than the model's"),
         ({"sound": tmp_path / "none.wav"}, "none.wav"),

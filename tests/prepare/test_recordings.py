@@ -6,10 +6,11 @@ import soundfile
 from typer.testing import CliRunner
 
 from echox.commands.prepare import app
-from echox.data.example import answers_of
+from echox.data.example import answers_of, question_id
 from echox.data.manifest import read_audio, read_manifest
 from echox.data.states import records_of
 from echox.errors import InputError
+from echox.eval.questions import read_questions
 from echox.prepare.pairs import write_shards
 from echox.prepare.recordings import write_recordings
 
@@ -45,6 +46,26 @@ def test_a_questions_file_and_its_recordings(folder, tmp_path, caplog):
     assert answers_of(out / "manifest.jsonl") == {"a": "Anna", "2": "At nine"}
 
 
+def test_questions_are_read_as_they_are_measured(folder, tmp_path, caplog):
+    rows = [" id \tquestion\ttext\tanswers\taudio", "a \tWho?\tWho is it\tAnna|Anne\t", "a@2\tWhen?\t\tAt nine\tb.wav"]
+    rows += ["b\tWhy?\tWhy\t | \t", "\tWhat?\tWhat\tThis\ta.wav", "\tWhat?\tWhat\tThat\tb.wav"]
+    place = table(folder, *rows)
+    assert write_recordings(place, folder, tmp_path / "asked") == 2
+    assert "1 without an answer" in caplog.text and "2 without an id or a text" in caplog.text
+    first, second = read_manifest(tmp_path / "asked" / "manifest.jsonl")
+    assert (first["id"], first["question"], first["text"], second["text"]) == ("a", "Who?", "Who is it", "When?")
+    kept = [rows[0], *rows[1:3]]
+    asked = read_questions(table(folder, *kept), folder)
+    assert [tuple(one["answers"]) for one in (first, second)] == [one.answers for one in asked]
+    assert (
+        [question_id(one) for one in (first, second)]
+        == ["a", "a@2"]
+        == list(answers_of(tmp_path / "asked" / "manifest.jsonl"))
+    )
+    with pytest.raises(InputError, match="gives the id 'a' twice"):
+        write_recordings(table(folder, "id\ttext", "a\tOne.", "a \tTwo."), folder, tmp_path / "out")
+
+
 def test_texts_without_questions(folder, tmp_path):
     assert write_recordings(table(folder, "id\ttext", "a\tGood morning."), folder, tmp_path / "said") == 1
     (record,) = records_of(tmp_path / "said")
@@ -57,7 +78,7 @@ def test_a_voice_without_words(folder, tmp_path):
 
 
 def test_tables_that_cannot_be_read(folder, tmp_path):
-    with pytest.raises(InputError, match=r"no column id: its first line must name the columns, tab separated\."):
+    with pytest.raises(InputError, match=r"lacks the column id: its first line must name id, tab separated, and is "):
         write_recordings(table(folder, "a.wav\tGood morning."), folder, tmp_path / "out")
     with pytest.raises(InputError, match=r"gives the id 'a' twice: give every recording its own\."):
         write_recordings(table(folder, "id\ttext", "a\tOne.", "a\tTwo."), folder, tmp_path / "out")

@@ -141,7 +141,7 @@ def test_what_does_not_fit_is_said(tmp_path, must_c):
     with pytest.raises(InputError, match="dev.yaml does not exist"):
         list(read_must_c(must_c, "en", "de", "dev"))
     (tmp_path / "validated.tsv").write_text("path\tsentence\n")
-    with pytest.raises(InputError, match="no column client_id"):
+    with pytest.raises(InputError, match="lacks the column client_id"):
         list(read_covost(tmp_path, "en", "de", "train"))
     late = triples.Utterance("x", must_c / "en-de" / "data" / "train" / "wav" / "ted_1.wav", "a", "b", "", 9.0, 1.0)
     with pytest.raises(InputError, match="ends before x begins"):
