@@ -310,6 +310,7 @@ class Turn:
         self.count, self.tokens = ranks.sum([self.count, self.tokens])
         self.numbers = ranks.merge(self.sums)
         if not self.count:  # batches of nothing
+            optimizer.zero_grad()
             return
         if not self.alone:
             for parameter in self.parameters:

@@ -158,6 +158,18 @@ def test_a_batch_of_nothing_moves_nothing():
     assert train_step(run, 0) == {"tokens": 0.0} and not moved(game, before)
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_gradients_of_what_weighed_nothing_are_forgotten(accumulate):
+    run, game = regression(Numbers(), accumulate=accumulate)
+    player = run.stage.players[0]
+    whole, player.loss = player.loss, lambda outputs, step: Loss(outputs[0].sum() * float("nan"), tokens=0)
+    before = values(game)
+    train_step(run, 0)
+    assert not moved(game, before) and all(weight.grad is None for weight in game.parameters())
+    player.loss = whole
+    assert train_step(run, 1)["loss"] > 0 and all(weight.isfinite().all() for weight in game.parameters())
+
+
 def test_the_result_is_the_mean_of_the_last_checkpoints(tmp_path):
     settings = SETTINGS.model_copy(update={"average": 3, "keep": 3, "save_every": 4})
     one, game = stage()
