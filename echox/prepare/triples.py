@@ -8,6 +8,7 @@ those (prepare/encode.py). A shard is written whole or not at all, and those tha
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +22,7 @@ from pydantic import Field
 from echox.audio import SAMPLE_RATE, as_int16, load_audio
 from echox.config.load import Settings
 from echox.config.record import Record, check_same, write_run
+from echox.data.example import tell_dropped
 from echox.data.tables import lines_of, table_rows
 from echox.errors import InputError
 from echox.files import LINES_BYTES, read_text
@@ -61,17 +63,15 @@ def run(recipe: Recipe) -> Path:
     record = Record.of(recipe)
     check_same(recipe.out, record)
     read = read_must_c if recipe.format == "must-c" else read_covost
-    found = list(read(recipe.root, recipe.source, recipe.target, recipe.split))
-    rows = [one for one in found if one.duration is None or one.duration <= recipe.longest_seconds]
-    if not rows:
-        raise InputError(f"{recipe.root} holds no utterance of {recipe.split} that can be used: check root and split.")
-    if len(rows) < len(found):
-        log.warning(
-            "%d of %d utterances are longer than %g s and left out.",
-            len(found) - len(rows),
-            len(found),
-            recipe.longest_seconds,
-        )
+    rows, dropped, long = [], Counter[str](), f"longer than {recipe.longest_seconds:g} s"
+    for one in read(recipe.root, recipe.source, recipe.target, recipe.split):
+        if not one.text or not one.translation:
+            dropped["without a text"] += 1
+        elif one.duration is None or one.duration <= recipe.longest_seconds:
+            rows.append(one)
+        else:
+            dropped[long] += 1
+    tell_dropped(dropped, len(rows), f"utterances of {recipe.split} in {recipe.root}")
     recipe.out.mkdir(parents=True, exist_ok=True)
     for number, group in shards(rows, recipe.shard_utterances):
         if not (recipe.out / f"shard-{number:05d}.jsonl").exists():
@@ -119,9 +119,7 @@ def read_covost(root: Path, source: str, target: str, split: str) -> Iterator[Ut
 
 
 def said_by(one: Utterance, recipe: Recipe) -> tuple[np.ndarray, dict[str, Any]] | None:
-    """Return int16 samples and the record of an utterance, or None where a text is empty, it is too long, or it cannot be used."""
-    if not one.text or not one.translation:
-        return None
+    """Return int16 samples and the record of an utterance, or None, told, where it is too long or cannot be used."""
     if one.duration is None:
         if not one.audio.is_file():
             raise InputError(f"{one.audio} is missing: unpack the corpus again.")
@@ -137,6 +135,7 @@ def said_by(one: Utterance, recipe: Recipe) -> tuple[np.ndarray, dict[str, Any]]
         if not len(wave):
             raise InputError(f"{one.audio} ends before {one.id} begins at {one.offset:g} s: unpack the corpus again.")
     if len(wave) > recipe.longest_seconds * SAMPLE_RATE:
+        log.warning("left out: %s is longer than %g s.", one.audio, recipe.longest_seconds)
         return None
     pcm = as_int16(wave)
     facts = {"text": one.text, "translation": one.translation, "speaker": one.speaker, "split": recipe.split}

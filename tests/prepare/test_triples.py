@@ -64,9 +64,16 @@ def test_only_line_feeds_end_a_line_of_text(tmp_path, must_c):
     assert [one.translation for one in read_must_c(must_c, "en", "de", "train")] == lines
 
 
-def test_long_utterances_are_left_out(tmp_path, must_c):
+def test_what_is_long_or_has_no_text_is_left_out_and_counted(tmp_path, must_c, caplog):
+    path = must_c / "en-de" / "data" / "train" / "txt" / "train.de"
+    path.write_text("\nzwei\ndrei\nvier\n")
     run(recipe(tmp_path, must_c, longest_seconds=1.2))
-    assert len(read_manifest(tmp_path / "out" / "manifest.jsonl")) == 2
+    assert [row["id"] for row in read_manifest(tmp_path / "out" / "manifest.jsonl")] == ["ted_2_0"]
+    told = f"3 of 4 utterances of train in {must_c} are left out: 1 without a text, 2 longer than 1.2 s."
+    assert told in caplog.text
+    path.write_text("\n\n\n\n")
+    with pytest.raises(InputError, match=r"none of the utterances of train in .* can be used \(4 without a text\)"):
+        run(recipe(tmp_path, must_c, out=str(tmp_path / "other")))
 
 
 def test_the_joint_stage_takes_a_step_on_must_c(tmp_path, must_c):
@@ -128,6 +135,8 @@ def test_a_silent_clip_is_left_out_and_a_missing_one_ends_the_stage(tmp_path, ca
     (tmp_path / "covost_v2.en_de.tsv").write_text(head + "".join(rows[:2]))
     run(recipe(tmp_path, tmp_path, format="covost"))
     assert [one["id"] for one in read_manifest(tmp_path / "out" / "manifest.jsonl")] == ["a"] and "b.wav" in caplog.text
+    run(recipe(tmp_path, tmp_path, format="covost", out=str(tmp_path / "brief"), longest_seconds=0.5))
+    assert f"{tmp_path / 'clips' / 'a.wav'} is longer than 0.5 s" in caplog.text
     (tmp_path / "covost_v2.en_de.tsv").write_text(head + "".join(rows))
     with pytest.raises(InputError, match="c.wav is missing"):
         run(recipe(tmp_path, tmp_path, format="covost", out=str(tmp_path / "other")))
