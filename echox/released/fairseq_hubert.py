@@ -87,7 +87,7 @@ def hubert_config(state: dict[str, torch.Tensor], settings: dict[str, Any]) -> d
         if (m := re.match(r"feature_extractor.*\.(\d+)\.0\.weight$", n))
     )
     hidden, features = state["post_extract_proj.weight"].shape
-    layers = 1 + max(int(m.group(1)) for n in state if (m := re.match(r"encoder\.layers\.(\d+)\.", n)))
+    layers = len({m.group(1) for n in state if (m := re.match(r"encoder\.layers\.(\d+)\.", n))})
     group = (
         "feature_extractor.conv_layers.0.2.weight" in state and "feature_extractor.conv_layers.1.2.weight" not in state
     )
@@ -131,7 +131,7 @@ def convert_hubert(path: str | Path, folder: str | Path) -> dict[str, Any]:
         config = hubert_config(fairseq, settings)
         with torch.device("meta"):
             wanted = HubertModel(HubertConfig.from_dict(config)).state_dict()
-    except (KeyError, IndexError, TypeError, ValueError, StrictDataclassError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, ArithmeticError, StrictDataclassError) as error:
         raise ModelError(f"{path} does not describe a HuBERT ({reason_of(error)}): download it again.") from error
     state = {new: tensor for name, tensor in fairseq.items() if (new := rename(name)) is not None}
     for name, tensor in wanted.items():

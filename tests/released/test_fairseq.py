@@ -10,7 +10,7 @@ from transformers import AutoFeatureExtractor, HubertConfig, HubertModel
 
 from echox.errors import InputError, ModelError
 from echox.generate.parts import load_vocoder
-from echox.released.fairseq_hubert import convert_hubert, rename
+from echox.released.fairseq_hubert import convert_hubert, hubert_config, rename
 from echox.released.fairseq_vocoder import convert_vocoder, load_fairseq_vocoder
 from tests.released.reference import ReferenceCodeHifigan
 
@@ -204,9 +204,13 @@ def test_files_that_are_not_hubert(tmp_path):
         ({"post_extract_proj.weight": torch.zeros(3)}, {}),
         ({}, {"encoder_attention_heads": "x"}),
         ({}, {"encoder_attention_heads": -3}),
+        ({}, {"encoder_attention_heads": float("inf")}),
+        ({"encoder.pos_conv.0.weight_v": torch.zeros(64, 0, 16)}, {}),
     ):
         state = {name: value for name, value in (whole | changes).items() if value is not None}
         torch.save({"model": state, "cfg": {"model": settings}}, path)
         with pytest.raises(ModelError, match="x.pt does not describe a HuBERT"):
             convert_hubert(path, tmp_path / "h")
     assert not (tmp_path / "h").exists()
+    far = whole | {"encoder.layers.99999999999.fc1.bias": torch.zeros(32)}
+    assert hubert_config(far, {})["num_hidden_layers"] == 3  # as many as there are, not as a name says
