@@ -64,11 +64,11 @@ class RopeSettings:
     """Rotary places of an LLM's kind: what a config.json may say of them."""
 
     rope_type: Literal["default", "llama3", "linear"]
-    rope_theta: Annotated[float, Field(ge=1, le=1e9)]
-    factor: Annotated[float, Field(ge=1, le=1000)]
-    low_freq_factor: Annotated[float, Field(ge=0.1, le=1000)]
-    high_freq_factor: Annotated[float, Field(ge=0.1, le=1000)]
-    original_max_position_embeddings: Annotated[int, Field(ge=1, le=1_000_000)]
+    rope_theta: Annotated[float, Field(strict=True, ge=1, le=1e9)]
+    factor: Annotated[float, Field(strict=True, ge=1, le=1000)]
+    low_freq_factor: Annotated[float, Field(strict=True, ge=0.1, le=1000)]
+    high_freq_factor: Annotated[float, Field(strict=True, ge=0.1, le=1000)]
+    original_max_position_embeddings: Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
 
 
 class T2CConfig(PreTrainedConfig):

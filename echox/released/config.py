@@ -16,6 +16,7 @@ from echox.errors import ModelError
 from echox.models.bounds import Classes, Text, TokenId, Width, check_values
 from echox.models.io import CONFIG, read_config
 from echox.models.llm import LlmSizes
+from echox.models.t2c import RopeSettings
 from echox.text.echox_dialect import SEGMENT_PREFIX_ID
 
 KINDS = ("EchoX", "Soundwave")
@@ -126,7 +127,8 @@ def _llama(settings: dict[str, Any], name: str) -> LlamaConfig:
             rope = dict(scaling or {"rope_type": "default"})
             rope.setdefault("rope_type", rope.pop("type", "default"))
             plain["rope_parameters"] = {**rope, "rope_theta": float(theta or 10_000.0)}
+        check_values(RopeSettings, plain["rope_parameters"], f"{name}, rope_parameters,")
         return LlamaConfig(**plain, bos_token_id=None, eos_token_id=None, pad_token_id=None)
-    except (TypeError, ValueError, KeyError, StrictDataclassError) as error:
+    except (TypeError, ValueError, KeyError, ArithmeticError, StrictDataclassError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise ModelError(f"{name} does not describe a LLaMA model: {reason}.") from error
