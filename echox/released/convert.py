@@ -27,7 +27,7 @@ from echox.models.llm import ROTARY
 from echox.models.t2c import T2CConfig
 from echox.models.weights import SHARD_BYTES, WeightFiles, write_shards
 from echox.released.config import KINDS, ReleasedConfig
-from echox.released.keymap import OF_OURS, TOWER, check_layout, echo_config, ours, s2t_config, t2c_values, theirs
+from echox.released.keymap import TOWER, check_layout, echo_config, ours, s2t_config, t2c_values
 from echox.released.locate import check_width, find_encoder, find_vocoder, whisper_settings
 from echox.released.open import TRIGGER, tokens_of
 from echox.text.echox_dialect import BEGIN, STOP_NAMES, EchoXTokens
@@ -55,18 +55,18 @@ def convert_checkpoint(
     files = WeightFiles(folder)
     check_layout(config, files.headers, str(folder))
     tokens = tokens_of(folder, config)
-    names = [name for name in files.headers if ROTARY not in name]
-    parts: dict[str, list[str]] = {}
-    for name in names:
-        parts.setdefault(ours(name)[0], []).append(name)
-    for part, own in parts.items():
-        write_shards(
-            dest / part, _with_constants(part, files.read(own), config), shard_bytes if part == "llm" else SHARD_BYTES
-        )
-    _write_configs(dest, config, tokens, _dtype_of(files, names))
-    layers = _bring_encoder(folder, dest, config, files, encoder, without_encoder)
+    heard = encoder is None  # by the encoder that a checkpoint carries
+    names = [name for name in files.headers if ROTARY not in name and (heard or not name.startswith(TOWER))]
     if config.has_aligner:
         _bring_vocoder(folder, dest)
+    layers = _bring_encoder(folder, dest, config, files, encoder, without_encoder)
+    for part, own in _by_part(names).items():
+        write_shards(
+            dest / part,
+            _with_constants(part, files.read(own.values()), config),
+            shard_bytes if part == "llm" else SHARD_BYTES,
+        )
+    _write_configs(dest, config, tokens, _dtype_of(files, names))
     copy_file(folder / "tokenizer.json", dest / "llm" / "tokenizer.json")
     names_of = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": BEGIN, "eos_token": STOP_NAMES[0]}
     write_text(dest / "llm" / "tokenizer_config.json", json.dumps(names_of, indent=2) + "\n")
@@ -92,9 +92,15 @@ def restore_checkpoint(source: str | Path, dest: str | Path) -> ReleasedConfig:
         what = f"it has no {ORIGINAL}/{NAMES}" if source.exists() else "it does not exist"
         raise InputError(f"{source} is not a folder that echox convert wrote ({what}): give one that it did.")
     config = ReleasedConfig.load(source / ORIGINAL)
-    names = set(read_json(source / ORIGINAL / NAMES, JSON_BYTES))
-    write_shards(dest, _back(source, names))
-    check_layout(config, WeightFiles(dest).headers, str(source))
+    names = read_json(source / ORIGINAL / NAMES, JSON_BYTES)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{source / ORIGINAL / NAMES} is no list of tensors' names: convert the checkpoint again.")
+    parts = {part: (WeightFiles(source / part), theirs) for part, theirs in _by_part(names).items()}
+    held = [
+        (theirs[own], files.headers[own]) for files, theirs in parts.values() for own in theirs if own in files.headers
+    ]
+    check_layout(config, dict(held), str(source))
+    write_shards(dest, _back(parts.values()))
     for file in sorted((source / ORIGINAL).iterdir()):
         if file.name != NAMES:
             copy_file(file, dest / file.name)
@@ -112,12 +118,20 @@ def _with_constants(
         yield "ctc_tokens", torch.arange(config.llm.vocab_size - 1, dtype=torch.int32)
 
 
-def _back(source: Path, names: set[str]) -> Iterator[tuple[str, torch.Tensor]]:
+def _by_part(names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return the released names of every part by ours."""
+    parts: dict[str, dict[str, str]] = {}
+    for name in names:
+        part, own = ours(name)
+        parts.setdefault(part, {})[own] = name
+    return parts
+
+
+def _back(parts: Iterable[tuple[WeightFiles, dict[str, str]]]) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield the tensors of our parts that a checkpoint held, under their released names."""
-    for part in sorted({ours(name)[0] for name in names}):
-        files = WeightFiles(source / part)
-        for name, tensor in files.read([n for n in files.headers if n not in OF_OURS and theirs(part, n) in names]):
-            yield theirs(part, name), tensor
+    for files, theirs in parts:
+        for own, tensor in files.read(name for name in theirs if name in files.headers):
+            yield theirs[own], tensor
 
 
 def _write_configs(dest: Path, config: ReleasedConfig, tokens: EchoXTokens, dtype: str) -> None:
@@ -144,8 +158,8 @@ def _dtype_of(files: WeightFiles, names: list[str]) -> str:
 def _bring_encoder(
     folder: Path, dest: Path, config: ReleasedConfig, files: WeightFiles, given: str | Path | None, without: bool
 ) -> int:
-    """Copy the encoder's tensors to `dest`/encoder unless the checkpoint carried it; return how many layers it has."""
-    carried = f"{TOWER}conv1.weight" in files.headers
+    """Copy the encoder, `given` or else the carried one or that beside it, to `dest`/encoder; return how many layers it has."""
+    carried = given is None and f"{TOWER}conv1.weight" in files.headers
     where = folder if carried else find_encoder(folder, config, given)
     values = {"model_type": "whisper", **whisper_settings(files.shapes)} if carried else read_config(where)
     check_width(where, values.get("d_model"), config)

@@ -224,6 +224,14 @@ def test_soundwave_reads_but_does_not_speak(tmp_path, wave):
     assert ours.parts.voice is None and ours.at_most(9).ask(typed="x", text_only=True).text
     restore_checkpoint(tmp_path / "ours", tmp_path / "back")
     assert WeightFiles(tmp_path / "back").shapes == WeightFiles(folder).shapes
+    convert_checkpoint(
+        folder, tmp_path / "other", tmp_path / "whisper-tiny-random"
+    )  # in place of the one that it carries
+    given = SpeechEncoder.from_pretrained(tmp_path / "whisper-tiny-random").whisper.conv1.weight
+    other = SpeechAssistant.load(tmp_path / "other", device="cpu", dtype="float32")
+    assert torch.equal(other.parts.encoder.whisper.conv1.weight, given)
+    restore_checkpoint(tmp_path / "other", tmp_path / "back")
+    assert WeightFiles(tmp_path / "back").shapes.keys() == state.keys()
 
 
 def test_a_text_to_codec_decoder_without_its_adapter_is_converted_and_silent(tmp_path):
@@ -235,6 +243,11 @@ def test_a_text_to_codec_decoder_without_its_adapter_is_converted_and_silent(tmp
     save_file({"adapter.scale": torch.ones(())}, ours / "s2t" / "model.safetensors")
     with pytest.raises(ModelError, match=f"{ours} lacks model.mm_projector1"):
         restore_checkpoint(ours, tmp_path / "back")
+    for names in (3, [["lm_head.weight"]], [3], {"lm_head.weight": 1}):
+        (ours / "original" / "tensors.json").write_text(json.dumps(names))
+        with pytest.raises(InputError, match="tensors.json is no list of tensors' names"):
+            restore_checkpoint(ours, tmp_path / "back")
+    assert not (tmp_path / "back").exists()
 
 
 def test_the_encoder_is_found_and_checked(folder, tmp_path):
@@ -244,6 +257,7 @@ def test_the_encoder_is_found_and_checked(folder, tmp_path):
     for read in (load, lambda folder: convert_checkpoint(folder, tmp_path / "ours")):
         with pytest.raises(ModelError, match="20 wide; expected 24"):
             read(copy)
+    assert not (tmp_path / "ours" / "llm").exists()
     tiny.write_whisper(copy / "encoder", prefix="encoder.")
     assert load(copy).parts.encoder.width == 24
     (copy / "g_00500000").unlink()
