@@ -21,6 +21,7 @@ SENTENCE_ENDS = (".", "!", "?", ":", ";", '."', "\n")
 FULL_STOPS = (".", "!", "?", '."', '!"', '?"', ".)", "\n")
 # 3.|5, U.|S., Dr.| Who
 GOES_ON = re.compile(r"(?:(?<!\d)\d{1,3}|\b[A-Za-z]|\b(?:Dr|Jr|Mr|Mrs|Ms|No|Prof|Sr|St|vs))\.\Z")
+PAUSES = ("...", '"')  # before a small letter
 CLAUSE_ENDS = (",", " -", ")")
 FUNCTION_WORDS = frozenset(
     "a an the and or but nor of in on at by for from with to into over under about than that which who whose when where "
@@ -65,7 +66,8 @@ def split_sentences(text: str) -> Iterator[str]:
         words, said = paragraph.split(), list[str]()
         for word, following in zip(words, [*words[1:], ""], strict=False):
             said.append(word)
-            if not following or (ends_sentence(word) and not following[0].islower()):
+            pauses = word.endswith(PAUSES) and following[:1].islower()  # "Wait... what?" he asked
+            if not following or (ends_sentence(word) and not pauses):
                 yield " ".join(said)
                 said = []
 

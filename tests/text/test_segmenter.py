@@ -22,6 +22,7 @@ Yours, Ann"""
         "Then they left",
         "Yours, Ann",
     ]
+    assert list(split_sentences("all small. so what? yes")) == ["all small.", "so what?", "yes"]
     assert list(split_sentences(" \n ")) == []
 
 
