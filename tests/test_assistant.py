@@ -198,6 +198,8 @@ def test_the_assistant_without_weights_has_the_same_surface():
     assert fake.transcribe([sound_of("Who?"), np.sin(np.arange(16_000, dtype=np.float32)) * 1e-3])[1] == ""
     assert fake.ask(typed="Who?", history=history, instructions="Be brief.").text == "You asked about Who."
     assert fake.converse([[*history, Turn("user", "Why?")]])[0].text == "You asked about Why."
+    with pytest.raises(InputError, match="120"):  # a question is as short as for other assistants
+        fake.ask(np.tile(sound_of("Who?"), 900))
 
 
 def test_typed_batch_equals_typed_alone(assistant):

@@ -44,7 +44,7 @@ class FakeAssistant:
         if asked.typed is not None or asked.sound is None:
             subject = asked.typed or ""
         else:
-            subject = self.transcribe(asked.sound, asked.sample_rate)
+            subject = _heard(read_question(asked.sound, asked.sample_rate))
             if not subject:
                 yield Piece(finish="unheard")
                 return
@@ -60,8 +60,7 @@ class FakeAssistant:
         """Return how long a recording is, or each of a list; nothing where it is quieter than a whisper."""
         if isinstance(sound, list | tuple):
             return [self.transcribe(one, sample_rate) for one in sound]
-        wave = read_question(sound, sample_rate, RECORDING_SECONDS)
-        return f"{len(wave) / SAMPLE_RATE:.1f} seconds" if float(np.abs(wave).max()) >= WHISPER else ""
+        return _heard(read_question(sound, sample_rate, RECORDING_SECONDS))
 
     def ask_many(self, questions: Sequence[Sound | Question], **options: Any) -> list[Reply]:
         """Return the answers to many questions."""
@@ -107,3 +106,7 @@ class FakeAssistant:
                 yield Piece(finish="length")
                 return
         yield Piece(finish="stop")
+
+
+def _heard(wave: np.ndarray) -> str:
+    return f"{len(wave) / SAMPLE_RATE:.1f} seconds" if float(np.abs(wave).max()) >= WHISPER else ""
