@@ -10,6 +10,7 @@ whole company, it yields WAIT.
 Legend: B rows, H LLM width, N text positions, S samples.
 """
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -31,7 +32,7 @@ from echox.models.spelling import TextLayout
 from echox.text.prompt import Turn, encode
 from echox.text.segmenter import cut_text, ends_sentence
 
-FIRST_CHUNK, CHUNK = 12, 40  # unit words between two pieces of audio: the first is short, so that speech starts early
+CHUNKS = (12, 12, 40)  # unit words to the next piece of audio, the last for all after it
 LAST_WORD = 8  # tokens at the end of an answer that tell a full stop from the dot of a number or an abbreviation
 AHEAD = 8  # tokens of an answer that are made before the question has ended: about what its first segment takes
 
@@ -228,15 +229,17 @@ def voice(parts: Parts, words: Iterator[Said | None], text: str) -> Iterator[Pie
     """Yield the speech of a text while its unit words are written."""
     units_of, speech, trimmer = parts.unit_tokenizer, parts.vocoder.stream(), _trimmer(parts, text)
     said: list[int] = []
-    sent, size = 0, FIRST_CHUNK if units_of.wordwise else None  # others spell a segment as a whole
+    sent, sizes = 0, deque(CHUNKS)
     for made in words:
         if made is None:
             yield WAIT
             continue
-        if len(said) - sent == size:
+        if units_of.wordwise and len(said) - sent == sizes[0]:  # others spell a segment as a whole
             units = units_of.decode(said[sent:])
             yield Piece(audio=trimmer.push(speech.push(units)), units=tuple(units))
-            sent, size = len(said), CHUNK
+            sent = len(said)
+            if len(sizes) > 1:
+                sizes.popleft()
         said.append(made[0])
     units = units_of.decode(said[sent:])
     first = speech.push(units) if units else np.zeros(0, np.float32)
