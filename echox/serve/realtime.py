@@ -116,6 +116,7 @@ class Talk:
         except WebSocketDisconnect:
             pass
         except TimeoutError:
+            await self._end_answers()
             over = Refusal(408, "this conversation has lasted, or rested, as long as it may.", "session_expired")
             self._apply(self.session.refuse(over))
         finally:
@@ -142,6 +143,12 @@ class Talk:
                 await self._client(beta.inbound(event) if self.old else event)
             except Refusal as refusal:
                 self._apply(self.session.refuse(refusal, event))
+
+    async def _end_answers(self) -> None:
+        """Let answers under way be said to their end, for a while."""
+        self._hush()
+        if self.tasks:
+            await asyncio.wait(self.tasks.values(), timeout=self.limits.drain_seconds)
 
     async def _client(self, event: dict[str, Any]) -> None:
         if event.get("type") == "input_audio_buffer.append":

@@ -23,7 +23,7 @@ class Limits:
     answer_seconds: float = 120.0  # without a new piece of the answer
     idle_seconds: float = 600.0  # without a word from a realtime client
     session_seconds: float = 1800.0
-    drain_seconds: float = 30.0  # for answers under way when the server is told to end
+    drain_seconds: float = 30.0  # for answers under way when a conversation's time is over, or the server's
     audio_id_seconds: int = 3600  # for which a spoken reply can be referred to
     history_chars: int = 2000  # of earlier turns that a model is given; older ones are dropped whole
 

@@ -635,6 +635,24 @@ def test_time_is_limited(start):
     run(story, start(limits=Limits(idle_seconds=0.2)))
 
 
+def test_an_answer_under_way_when_time_is_over_is_said_to_its_end(start):
+    async def story(server):
+        async with talking(server) as talk:
+            await talk.manual()
+            await talk.ws.input_audio_buffer.append(audio=b64(tone()))
+            await talk.ws.input_audio_buffer.commit()
+            await talk.ws.response.create()
+            while not assistant.begun:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.6)
+            assistant.go.set()
+            assert (await talk.until("response.done"))[-1]["response"]["status"] == "completed"
+            await talk.error("session_expired")
+
+    assistant = Held()
+    run(story, start(assistant, Limits(session_seconds=0.5)))
+
+
 def test_the_synchronous_client(server):
     with server.client().realtime.connect(model="fake") as connection:
         connection.session.update(session={"type": "realtime", "audio": {"input": {"turn_detection": None}}})
