@@ -32,7 +32,7 @@ from echox.objectives.modality import (
     token_contrast,
     with_blanks,
 )
-from echox.objectives.s2t import ctc_loss, hide_spans
+from echox.objectives.s2t import HIDDEN_FRAMES, HIDDEN_SPANS, ctc_loss, hide_spans
 
 LEAST_RECOGNITION = 0.1  # recognition that is weighed down below this stops (spec B2.5)
 
@@ -46,8 +46,8 @@ class TranslationWeights(Settings):
     recognition: float = Field(default=1.0, ge=0)  # CTC of all speech, until `schedule.recognise_until`
     task_norm_every: int = Field(default=0, ge=0)  # steps until gradients weigh recognition anew; 0: never
     smoothing: float = Field(default=0.2, ge=0, lt=1)
-    masks: int = Field(default=2, ge=0)  # spans of frames hidden in training
-    mask_frames: int = Field(default=10, ge=1)
+    masks: int = Field(default=HIDDEN_SPANS, ge=0)  # spans of frames hidden in training
+    mask_frames: int = Field(default=HIDDEN_FRAMES, ge=1)
 
 
 @dataclass
@@ -145,9 +145,11 @@ class JointPass(nn.Module):
             self._align(found, states, found.said)
 
     def _align(self, found: Joint, states: Positioned, said: list[list[int]]) -> None:
-        """Add both sides; under `shuffled` every utterance is held against the next one's transcript."""
+        """Add both sides; under `shuffled` every utterance is held against the next one's transcript, one alone against none."""
         assert found.runs is not None  # noqa: S101  set before
         settings, bottom = self.alignment, self.alignment.place == "bottom"
+        if settings.shuffled and len(said) == 1:
+            return
         transcripts = said[1:] + said[:1] if settings.shuffled else said
         if settings.contrast in ("sentence", "both"):
             found.pair = (states, self.model.read(*self.padded(transcripts)))
