@@ -17,7 +17,7 @@ from echox.config.record import Record, check_same, read_run, write_run
 from echox.config.shard import Shard
 from echox.data.manifest import read_manifest
 from echox.data.states import manifests_of, read_ragged, read_shard, write_ragged
-from echox.errors import ConfigError, InputError
+from echox.errors import ConfigError, InputError, require
 from echox.prepare.encode import (
     Encode,
     EncoderSettings,
@@ -99,6 +99,7 @@ def fit(recipe: Recipe, encoder: Callable[[], tuple[Encode, int]]) -> None:
             )
         save_centroids(recipe.out, centroids_KD, meta)
         return
+    require("faiss", extra="train")  # said before anything is encoded
     revision = revision_of(recipe.encoder)
     shards = manifests_of(recipe.corpus)
     chosen = shards[:: max(1, -(-len(shards) // recipe.fit_shards))]
