@@ -13,7 +13,10 @@ from echox.errors import ConfigError
 from echox.models.s2t import S2TInputs, SpeechToText
 from echox.objectives.loss import Loss
 
-HIDDEN_SPANS, HIDDEN_FRAMES = 2, 10  # stretches of every utterance, and the longest, that CTC does not hear; stage translate's too
+HIDDEN_SPANS, HIDDEN_FRAMES = (
+    2,
+    10,
+)  # stretches of every utterance, and the longest, that CTC does not hear; stage translate's too
 
 
 def ctc_loss(

@@ -10,7 +10,6 @@ An EchoX or Soundwave checkpoint becomes a model folder like any other of ours, 
 Tensors are copied without a change of type, so that a conversion there and back is bit-equal.
 """
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 import torch
 
 from echox.errors import InputError
-from echox.files import JSON_BYTES, copy_file, read_json, write_text
+from echox.files import JSON_BYTES, copy_file, read_json, write_json
 from echox.generate.model_config import MODEL_TYPE
 from echox.hub import on_hub, resolve_model
 from echox.models.encoder import NOT_HEARING
@@ -69,10 +68,10 @@ def convert_checkpoint(
     _write_configs(dest, config, tokens, _dtype_of(files, names))
     copy_file(folder / "tokenizer.json", dest / "llm" / "tokenizer.json")
     names_of = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": BEGIN, "eos_token": STOP_NAMES[0]}
-    write_text(dest / "llm" / "tokenizer_config.json", json.dumps(names_of, indent=2) + "\n")
+    write_json(dest / "llm" / "tokenizer_config.json", names_of)
     for file in _small_files(folder):
         copy_file(file, dest / ORIGINAL / file.name)
-    write_text(dest / ORIGINAL / NAMES, json.dumps(names, indent=1) + "\n")
+    write_json(dest / ORIGINAL / NAMES, names)
     settings = {
         "model_type": MODEL_TYPE,
         "encoder_layer": layers,
@@ -81,7 +80,7 @@ def convert_checkpoint(
         "trigger": TRIGGER,
         "spelled_units": config.units if config.has_aligner else 0,
     }
-    write_text(dest / "config.json", json.dumps(settings, indent=2) + "\n")
+    write_json(dest / "config.json", settings)
     return config
 
 
@@ -147,7 +146,7 @@ def _write_configs(dest: Path, config: ReleasedConfig, tokens: EchoXTokens, dtyp
     if config.has_aligner:
         parts["echo"] = echo_config(config, tokens).to_diff_dict()
     for part, values in parts.items():
-        write_text(dest / part / "config.json", json.dumps(values, indent=2) + "\n")
+        write_json(dest / part / "config.json", values)
 
 
 def _dtype_of(files: WeightFiles, names: list[str]) -> str:
@@ -170,7 +169,7 @@ def _bring_encoder(
         write_shards(dest / "encoder", short)
     if carried or not without:
         told = {**values, "architectures": ["WhisperEncoder"]}
-        write_text(dest / "encoder" / "config.json", json.dumps(told, indent=2) + "\n")
+        write_json(dest / "encoder" / "config.json", told)
     return int(values["encoder_layers"])
 
 

@@ -4,7 +4,6 @@ Sizes are read off the tensors; what tensors do not tell (norm placement, input 
 file. Layer n of fairseq (`output_layer=n`) is `hidden_states[n]` of the converted model.
 """
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 
 from echox.errors import InputError, ModelError, reason_of
-from echox.files import write_text
+from echox.files import write_json
 from echox.models.weights import write_shards
 from echox.released.unpickle import Record, load_torch
 
@@ -144,7 +143,7 @@ def convert_hubert(path: str | Path, folder: str | Path) -> dict[str, Any]:
     if extra:
         raise ModelError(f"{path} gives {extra[0]}, which HubertModel does not have ({len(extra)} in all).")
     write_shards(Path(folder), state.items())
-    write_text(Path(folder) / "config.json", json.dumps(config, indent=2) + "\n")
+    write_json(Path(folder) / "config.json", config)
     extractor = {
         "feature_extractor_type": "Wav2Vec2FeatureExtractor",
         "feature_size": 1,
@@ -153,5 +152,5 @@ def convert_hubert(path: str | Path, folder: str | Path) -> dict[str, Any]:
         "do_normalize": bool(settings.get("normalize", False)),
         "return_attention_mask": config["feat_extract_norm"] == "layer",
     }
-    write_text(Path(folder) / "preprocessor_config.json", json.dumps(extractor, indent=2) + "\n")
+    write_json(Path(folder) / "preprocessor_config.json", extractor)
     return config

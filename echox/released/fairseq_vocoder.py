@@ -5,7 +5,6 @@ is constant, so it is appended to every row of the embedding table, and the dura
 it: the same numbers from a one-speaker vocoder, borders included.
 """
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 
 from echox.errors import ConfigError, InputError, ModelError
-from echox.files import CONFIG_BYTES, read_json, write_text
+from echox.files import CONFIG_BYTES, read_json, write_json
 from echox.models.bounds import check_values
 from echox.models.vocoder import UnitVocoder
 from echox.models.vocoder_config import VocoderConfig, check_config
@@ -148,5 +147,5 @@ def convert_vocoder(
     vocoder = load_fairseq_vocoder(path, config, speaker)
     write_shards(Path(folder), vocoder.state_dict().items())
     settings = vocoder.config.to_diff_dict() | {"architectures": ["UnitVocoder"], "model_type": "echox_vocoder"}
-    write_text(Path(folder) / "config.json", json.dumps(settings, indent=2) + "\n")
+    write_json(Path(folder) / "config.json", settings)
     return vocoder

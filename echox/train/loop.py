@@ -8,7 +8,6 @@ with the very weights. Processes and micro-batches share one stream of batches:
     step         0         1
 """
 
-import json
 import logging
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -23,7 +22,7 @@ from pydantic import Field, model_validator
 from echox.config.load import Settings
 from echox.config.record import Record, check_same, write_run
 from echox.errors import ConfigError, Stopped
-from echox.files import check_ours, only_one, write_folder, write_text
+from echox.files import check_ours, only_one, write_folder, write_json
 from echox.objectives.loss import Loss
 from echox.train.checkpoint import (
     Checkpoints,
@@ -219,7 +218,7 @@ def write_result(run: Run, checkpoints: Checkpoints, folder: Path, recipe: Setti
         load_trained(run.stage.model, run.trained, mean_of(states), str(folder))
     run.stage.save(folder)
     if recipe is not None:
-        write_text(folder / "recipe.json", json.dumps(recipe.model_dump(mode="json"), indent=2, default=str) + "\n")
+        write_json(folder / "recipe.json", recipe.model_dump(mode="json"))
         write_run(folder, record, "done")
 
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from echox.errors import ModelError
-from echox.files import sha256_of
-from echox.units.files import read_arrays, read_json, refuse_others, write_arrays, write_json
+from echox.files import sha256_of, write_json
+from echox.units.files import read_arrays, read_json, refuse_others, write_arrays
 from echox.units.kmeans import assign
 from echox.units.sequence import Units, deduplicate
 

@@ -17,10 +17,10 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from echox.errors import ConfigError, InputError, ModelError
-from echox.files import write_text
+from echox.files import write_json, write_text
 from echox.units.bpe import Merge, bpe_backend, bpe_segment, train_bpe
 from echox.units.estimate import LexiconConfig, train_lexicon
-from echox.units.files import read_arrays, read_json, refuse_others, write_arrays, write_json
+from echox.units.files import read_arrays, read_json, refuse_others, write_arrays
 from echox.units.lexicon import Bigrams, Lexicon, Word
 from echox.units.segment import MAX_UNITS, from_text, segmenter, word_texts
 from echox.units.sequence import as_ids
@@ -39,6 +39,9 @@ class UnitTokenizer:
     decoder: Decoder = "bigram"
     merges: tuple[Merge, ...] = ()
     wordwise: ClassVar[bool] = True  # a word spells its units whatever stands beside it
+    pad_token_id: ClassVar[int] = SPECIAL_TOKENS.index("<pad>")
+    bos_token_id: ClassVar[int] = SPECIAL_TOKENS.index("<s>")
+    eos_token_id: ClassVar[int] = SPECIAL_TOKENS.index("</s>")
 
     def __post_init__(self) -> None:
         if self.decoder not in ("unigram", "bigram", "bpe"):
@@ -65,21 +68,6 @@ class UnitTokenizer:
     def vocab_size(self) -> int:
         """Tokens: the specials and the words."""
         return len(SPECIAL_TOKENS) + len(self.lexicon)
-
-    @property
-    def pad_token_id(self) -> int:
-        """Id of <pad>."""
-        return SPECIAL_TOKENS.index("<pad>")
-
-    @property
-    def bos_token_id(self) -> int:
-        """Id of <s>."""
-        return SPECIAL_TOKENS.index("<s>")
-
-    @property
-    def eos_token_id(self) -> int:
-        """Id of </s>."""
-        return SPECIAL_TOKENS.index("</s>")
 
     def encode(self, ids: Sequence[int] | np.ndarray) -> list[int]:
         """Return the token ids of a unit sequence [U], no specials added; raises InputError for an unknown unit."""
