@@ -16,7 +16,7 @@ from pydantic import Field
 
 from echox.config.load import Settings
 from echox.data.manifest import read_fields, read_jsonl
-from echox.data.states import read_ragged
+from echox.data.states import paired, read_ragged
 from echox.errors import ConfigError, InputError
 from echox.models.ragged import pad_right
 from echox.text.truecase import Truecaser
@@ -80,12 +80,8 @@ def read_examples(data: QuestionData, encode: Encode, stop: int | None = None, t
     """
     truecase = Truecaser(text for path in data.cased for text in texts_of(path) if text != text.lower())
     answers = answers_of(data.answers) if data.answers else None
-    if len(data.corpora) != len(data.states):
-        raise ConfigError(
-            f"data.states names {len(data.states)} folders for {len(data.corpora)} corpora: give one to each."
-        )
     spoken, known, dropped = [], set(), Counter[str]()  # known: what somebody says
-    for corpus, folder in zip(data.corpora, data.states, strict=True):
+    for corpus, folder in paired(data.corpora, data.states, "data.states"):
         for record, states_TD in read_ragged(folder, corpus):
             name = question_id(record)
             if len(states_TD) > data.max_frames:

@@ -16,7 +16,7 @@ from pydantic import Field
 from echox.config.load import Settings, known
 from echox.data.batching import BucketedBatches
 from echox.data.example import first_held_out, tell_dropped, text_of
-from echox.data.states import read_ragged
+from echox.data.states import paired, read_ragged
 from echox.errors import ConfigError
 from echox.models.io import settings_from
 from echox.models.llm import load_embeddings, load_tokenizer, token_pieces
@@ -57,9 +57,7 @@ class Recipe(TrainingRecipe):
 
 def spoken_units(corpora: list[Path], frames: list[Path]) -> Iterator[tuple[str, np.ndarray]]:
     """Yield what is said in every utterance of corpora, and its units without repetitions."""
-    if len(corpora) != len(frames):
-        raise ConfigError(f"data.frames names {len(frames)} folders for {len(corpora)} corpora: give one to each.")
-    for corpus, folder in zip(corpora, frames, strict=True):
+    for corpus, folder in paired(corpora, frames, "data.frames"):
         for record, row in read_ragged(folder, corpus):
             yield text_of(record, corpus), deduplicate(row.astype(np.int64)).ids
 

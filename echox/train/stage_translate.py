@@ -117,8 +117,7 @@ def build(recipe: Recipe) -> Stage:
         numbers = measure(joint, held_out, data.max_cost)
         if best and recipe.best:
             numbers |= measure_bleu(joint, held_out, pieces, recipe.best, data.max_cost)
-            if not Ranks.here().rank:
-                best.offer(numbers)
+            best.offer(numbers)
         return numbers
 
     check, every = evaluate if held_out else None, recipe.evaluate_every or recipe.train.save_every
