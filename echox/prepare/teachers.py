@@ -10,9 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from echox.errors import ModelError, require
+from echox.errors import InputError, ModelError, require
 from echox.models.spectral import Sound, SpectralConfig, SpectralDecoder, as_inputs
-from echox.prepare.onnx_graph import read_weights, with_output
 
 TINY: dict[str, Any] = {"latents": 8, "width": 16, "layers": 1, "kernel": 3}
 
@@ -97,6 +96,34 @@ def _matrix(weights: dict[str, np.ndarray], place: str) -> np.ndarray:
         weights[f"/{place}/Transpose_output_0_{kind}"] for kind in ("quantized", "scale", "zero_point")
     )
     return ((quantised.astype(np.float32) - zero.astype(np.float32)) * scale).T.copy()
+
+
+def read_weights(path: Path) -> dict[str, np.ndarray]:
+    """Return every initializer by its name; InputError when the file is no ONNX model, MissingDependency without `onnx`."""
+    to_array = require("onnx.numpy_helper", extra="prepare").to_array
+    try:
+        graph = _graph_of(path.read_bytes()).graph
+        if not graph.initializer:
+            raise ValueError("it holds no weights")
+        return {tensor.name: np.array(to_array(tensor)) for tensor in graph.initializer}
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{path} cannot be read as an ONNX model ({error!r}): install its package again.") from error
+
+
+def with_output(model: bytes, name: str) -> bytes:
+    """Return `model` with the tensor `name` as one more output of its graph."""
+    found = _graph_of(model)
+    found.graph.output.add(name=name)
+    return found.SerializeToString()
+
+
+def _graph_of(content: bytes) -> Any:
+    """Return a parsed model; ValueError when it is none."""
+    onnx, message = require("onnx", extra="prepare"), require("google.protobuf.message", extra="prepare")
+    try:
+        return onnx.ModelProto.FromString(content)
+    except message.DecodeError as error:
+        raise ValueError(error) from error
 
 
 class ToyTeacher:

@@ -241,7 +241,7 @@ def try_step(run: Run, step: int) -> float:
     if batch is not None:
         run.let_move([name for turn in turns for name in turn.names])
         with run.autocast():
-            outputs = run.stage.forward(batch)
+            outputs = run.stage.model(batch)
         for turn in turns:
             turn.learn(outputs, keep_graph=turn is not turns[-1])
     for optimizer in run.optimizers:
@@ -259,7 +259,7 @@ def train_step(run: Run, step: int) -> dict[str, float]:
         batch = stage.batches[number]
         run.let_move([name for turn in turns for name in turn.names])
         with run.autocast():
-            outputs = None if batch is None else stage.forward(batch)
+            outputs = None if batch is None else stage.model(batch)
         for turn in turns:  # a player sees the others as they have moved in this step
             if batch is not None:
                 turn.learn(outputs, keep_graph=turn is not turns[-1])
@@ -304,7 +304,6 @@ class Turn:
     def step_on(self) -> None:
         """Take the step, unless a number is not finite; ConfigError then, and nothing of it is saved."""
         ranks, step, optimizer = self.run.ranks, self.step, self.optimizer
-        cut = [parameter for parameter in self.parameters if is_cut(parameter)]  # gradients are means over processes
         ranks.sum_gradients([parameter for parameter in self.parameters if not is_cut(parameter)])
         self.count, self.tokens = ranks.sum([self.count, self.tokens])
         self.numbers = ranks.merge(self.sums)
@@ -315,9 +314,8 @@ class Turn:
             for parameter in self.parameters:
                 if parameter.grad is not None:
                     parameter.grad.div_(self.count)
-            for parameter in cut:
-                if parameter.grad is not None:
-                    parameter.grad.mul_(ranks.world)
+                    if is_cut(parameter):  # those gradients are means over processes
+                        parameter.grad.mul_(ranks.world)
         norm = clip_gradients(self.parameters, self.player.optim.clip)
         for name, value in (("loss", self.numbers["loss"]), ("gradient", norm)):
             if not np.isfinite(value):

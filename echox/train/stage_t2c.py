@@ -23,7 +23,7 @@ from echox.models.llm import load_embeddings, load_tokenizer, token_pieces
 from echox.models.t2c import T2CBatch, T2CConfig, TextToCodec
 from echox.objectives.t2c import T2CObjective
 from echox.text.prompt import encode
-from echox.train.blend import blend
+from echox.train.checkpoint import blend
 from echox.train.evaluate import mean_loss, some_at_a_time
 from echox.train.loop import Player, Stage, TrainingRecipe
 from echox.units.sequence import deduplicate
@@ -50,7 +50,7 @@ class Recipe(TrainingRecipe):
     llm: Path
     data: T2CData
     start: Path | None = None  # a trained T2C part to go on from, with its own sizes instead of `model`
-    keep_start: float = Field(default=0.0, ge=0, le=1)  # share of `start` in what is written (train/blend.py)
+    keep_start: float = Field(default=0.0, ge=0, le=1)  # share of `start` in what is written (train/checkpoint.py)
     model: Annotated[dict[str, int | float | bool], known(T2CConfig)] = {}
     smoothing: float = 0.0
 

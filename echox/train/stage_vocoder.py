@@ -12,10 +12,11 @@ from typing import Annotated, Any, Literal
 
 import torch
 
+from echox.audio import as_int16
 from echox.config.load import Settings, known
 from echox.data.manifest import read_audio
 from echox.data.states import read_ragged
-from echox.data.vocoder_segments import Segments, SpeechUnits, to_int16
+from echox.data.vocoder_segments import Segments, SpeechUnits
 from echox.errors import ConfigError
 from echox.models.discriminators import Discriminators
 from echox.models.io import save_part, settings_from
@@ -101,7 +102,7 @@ def read_speech(settings: VocoderSettings, config: VocoderConfig) -> tuple[Speec
 def _read(settings: VocoderSettings, config: VocoderConfig, first: int, last: int | None) -> SpeechUnits | None:
     """Return utterances `first` to `last` of the corpus, or None when there are none."""
     pairs = [
-        (to_int16(read_audio(record, settings.speech, config.sample_rate)), units)
+        (as_int16(read_audio(record, settings.speech, config.sample_rate)), units)
         for record, units in islice(read_ragged(settings.units, settings.speech), first, last)
     ]
     return SpeechUnits(*zip(*pairs, strict=True), hop=config.hop) if pairs else None

@@ -20,8 +20,9 @@ from transformers import (
 )
 
 from echox.audio import SAMPLE_RATE, as_int16
-from echox.data.manifest import write_jsonl, write_manifest
+from echox.data.manifest import write_jsonl
 from echox.files import write_text
+from echox.prepare.speak import join_shards, save_shard
 
 WORDS = "what who where is the capital of a big small red blue king queen river city france spain paris madrid".split()
 FACTS = {
@@ -144,17 +145,13 @@ def sound_of(text: str, pitch: float = 1.0) -> np.ndarray:
 
 def write_corpus(folder: Path, rows: Iterable[dict], role: str) -> Path:
     """Write rows with `id` and `text` as one shard of spoken utterances."""
-    folder.mkdir(parents=True, exist_ok=True)
-    records, waves, start = [], [], 0
+    said = []
     for number, row in enumerate(rows):
         wave = as_int16(sound_of(row["text"], 1 + 0.02 * (number % 5)))
-        place = {"audio": "shard-00000.npy", "start": start, "samples": len(wave), "sample_rate": SAMPLE_RATE}
-        records.append(row | place | {"role": role, "speaker": "tones", "split": "train"})
-        waves.append(wave)
-        start += len(wave)
-    np.save(folder / "shard-00000.npy", np.concatenate(waves))
-    write_manifest(folder / "shard-00000.jsonl", records)
-    write_manifest(folder / "manifest.jsonl", records)
+        facts = {"samples": len(wave), "sample_rate": SAMPLE_RATE, "role": role, "speaker": "tones", "split": "train"}
+        said.append((wave, row | facts))
+    save_shard(folder, 0, said, files=False)
+    join_shards(folder, 1)
     return folder
 
 

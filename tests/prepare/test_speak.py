@@ -11,8 +11,8 @@ from echox.data.manifest import read_audio, read_manifest, write_jsonl
 from echox.errors import ConfigError, InputError, MissingDependency
 from echox.prepare.recipe import VoiceChoice
 from echox.prepare.speak import Speaker, save_shard, speak_corpus
+from echox.prepare.texts import write_texts
 from echox.prepare.voices import ToneVoice, make_voice
-from echox.prepare.write_texts import write_texts
 
 
 @pytest.fixture

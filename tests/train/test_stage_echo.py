@@ -101,7 +101,7 @@ def gradients(stage, recipe):
     """What the loss of the first batch sends to every trained parameter."""
     run = Run(stage, recipe.train)
     run.let_move(run.trained)
-    stage.players[0].loss(stage.forward(stage.batches[0]), 0).total.backward()
+    stage.players[0].loss(stage.model(stage.batches[0]), 0).total.backward()
     return {name: value.grad for name, value in run.parameters.items() if value.grad is not None and value.grad.any()}
 
 

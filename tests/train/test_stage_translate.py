@@ -62,7 +62,7 @@ def test_the_joint_stage_learns_its_three_tasks(world):
     optimizer = torch.optim.AdamW(stage.model.parameters(), lr=5e-3)
     first, last = {}, {}
     for step in range(50):
-        loss = stage.players[-1].loss(stage.forward(stage.batches[step]), step)
+        loss = stage.players[-1].loss(stage.model(stage.batches[step]), step)
         optimizer.zero_grad()
         loss.total.backward()
         optimizer.step()

@@ -58,7 +58,7 @@ def test_training_learns_the_latents(world):
     optimizer = torch.optim.AdamW(stage.model.parameters(), lr=1e-2)
     losses = []
     for step in range(40):
-        loss = player.loss(stage.forward(stage.batches[0]), step)  # the very same: it must be learnt
+        loss = player.loss(stage.model(stage.batches[0]), step)  # the very same: it must be learnt
         optimizer.zero_grad()
         loss.total.backward()
         optimizer.step()

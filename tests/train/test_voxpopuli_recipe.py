@@ -48,6 +48,6 @@ def test_the_recipe_takes_a_step(published):
         "source_words": 8,
         "target_words": 12,
     }
-    loss = stage.players[0].loss(stage.forward(stage.batches[0]), 0)
+    loss = stage.players[0].loss(stage.model(stage.batches[0]), 0)
     loss.total.backward()
     assert torch.isfinite(loss.total) and "gradient_cosine" in loss.parts
