@@ -262,7 +262,9 @@ def write_texts(recipe: Recipe, folder: Path) -> dict[str, int]:
             *answer_sentences(train, recipe.texts.carriers_per_answer),
             *choice_sentences(train, recipe.texts.choice_sentences),
             *number_sentences(recipe.texts.number_sentences),
-            *plain_sentences(read_tatoeba(tatoeba), "tatoeba", recipe.texts.tatoeba_sentences),
+            *plain_sentences(
+                (english for english, _ in read_tatoeba(tatoeba)), "tatoeba", recipe.texts.tatoeba_sentences
+            ),
             *plain_sentences(read_captions(captions), "multi30k", recipe.texts.multi30k_sentences, max_words=18),
         ]
     )

@@ -10,6 +10,7 @@ with the very weights. Processes and micro-batches share one stream of batches:
 
 import logging
 import time
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -236,17 +237,22 @@ def timed_step(run: Run, step: int) -> dict[str, float]:
 def try_step(run: Run, step: int) -> float:
     """Go through one batch, forward and backward, without moving anything; return how many tokens it held."""
     turns = [Turn(run, number, step) for number in range(len(run.stage.players))]
-    seed_everything(run.seed, run.batches)
-    batch = run.stage.batches[run.batches]
-    if batch is not None:
-        run.let_move([name for turn in turns for name in turn.names])
-        with run.autocast():
-            outputs = run.stage.model(batch)
-        for turn in turns:
-            turn.learn(outputs, keep_graph=turn is not turns[-1])
-    for optimizer in run.optimizers:
-        optimizer.zero_grad()
+    for turn in learnt(run, turns, run.batches):
+        turn.optimizer.zero_grad()
     return turns[-1].tokens
+
+
+def learnt(run: Run, turns: list["Turn"], number: int) -> Iterator["Turn"]:
+    """Yield the turn of every player when it has learnt from one batch: the next one sees it as it has moved meanwhile."""
+    seed_everything(run.seed, number)
+    batch = run.stage.batches[number]
+    run.let_move([name for turn in turns for name in turn.names])
+    with run.autocast():
+        outputs = None if batch is None else run.stage.model(batch)
+    for turn in turns:
+        if batch is not None:
+            turn.learn(outputs, keep_graph=turn is not turns[-1])
+        yield turn
 
 
 def train_step(run: Run, step: int) -> dict[str, float]:
@@ -254,15 +260,7 @@ def train_step(run: Run, step: int) -> dict[str, float]:
     stage, settings, ranks = run.stage, run.settings, run.ranks
     turns = [Turn(run, number, step) for number in range(len(stage.players))]
     for micro in range(settings.accumulate):
-        number = run.batches + micro * ranks.world + ranks.rank
-        seed_everything(run.seed, number)
-        batch = stage.batches[number]
-        run.let_move([name for turn in turns for name in turn.names])
-        with run.autocast():
-            outputs = None if batch is None else stage.model(batch)
-        for turn in turns:  # a player sees the others as they have moved in this step
-            if batch is not None:
-                turn.learn(outputs, keep_graph=turn is not turns[-1])
+        for turn in learnt(run, turns, run.batches + micro * ranks.world + ranks.rank):
             if micro == settings.accumulate - 1:
                 turn.step_on()
     ranks.share(run.buffers)

@@ -122,10 +122,9 @@ def check_states(folder: Path, record: Record) -> None:
     """Raise ConfigError unless `folder` holds states of the encoder, layer and window that a recipe's `record` names."""
     found = read_run(folder)
     made = found[1] if found is not None else Record()
-    for name in ("stage", "encoder", "layer", "window", "precision"):
-        meant = "encode" if name == "stage" else record.settings.get(name)
-        if meant != made.settings.get(name) or not made.same_input(record, name):
-            raise ConfigError(f"{folder} does not hold states of this recipe's {name}: run stage encode with the same.")
+    differ = ["stage"] if made.settings.get("stage") != "encode" else []
+    for name in [*differ, *made.differences(record, only=("encoder", "layer", "window", "precision"))]:
+        raise ConfigError(f"{folder} does not hold states of this recipe's {name}: run stage encode with the same.")
 
 
 def convert_shards(

@@ -11,6 +11,7 @@ On disk: tokenizer.json, tokenizer_config.json, unit_language.json (which decode
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -22,7 +23,7 @@ from echox.units.bpe import Merge, bpe_backend, bpe_segment, train_bpe
 from echox.units.estimate import LexiconConfig, train_lexicon
 from echox.units.files import read_arrays, read_json, refuse_others, write_arrays
 from echox.units.lexicon import Bigrams, Lexicon, Word
-from echox.units.segment import MAX_UNITS, from_text, segmenter, word_texts
+from echox.units.segment import MAX_UNITS, Segmenter, from_text, word_texts
 from echox.units.sequence import as_ids
 
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>")
@@ -59,6 +60,10 @@ class UnitTokenizer:
         lexicon, merges = train_bpe(sequences, config)
         return cls(lexicon, decoder, tuple(merges))
 
+    @cached_property
+    def _segmenter(self) -> Segmenter:
+        return Segmenter(self.lexicon)
+
     @property
     def units(self) -> int:
         """Size of the codebook."""
@@ -83,7 +88,7 @@ class UnitTokenizer:
         if self.decoder == "bpe":
             segmented = bpe_segment(self._bpe, checked)  # type: ignore[attr-defined]
         else:
-            segmented = segmenter(self.lexicon).segment(checked, order=2 if self.decoder == "bigram" else 1)
+            segmented = self._segmenter.segment(checked, order=2 if self.decoder == "bigram" else 1)
         return [numbers + len(SPECIAL_TOKENS) for numbers in segmented]
 
     def decode(self, token_ids: Iterable[int]) -> list[int]:
