@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from echox.audio import SAMPLE_RATE
@@ -25,7 +24,6 @@ from echox.data.example import tell_dropped
 from echox.data.manifest import read_audio, read_jsonl
 from echox.data.states import paired, read_ragged, records_of
 from echox.errors import InputError
-from echox.models.ragged import pad_right
 from echox.text.cleaning import SOURCE, Cleaning, clean
 from echox.text.pieces import Pieces
 
@@ -90,11 +88,6 @@ class TripleBatch:
 
     rows: Sequence[Triple]
     step: int = 0
-
-    def frames(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the speech of all rows that have it: states (B, T, D) in float32 and lengths (B,)."""
-        spoken = [torch.from_numpy(row.states_TD.astype(np.float32)) for row in self.rows if row.states_TD is not None]
-        return pad_right(spoken)[0], torch.tensor([len(row) for row in spoken])
 
 
 class TripleBatches:

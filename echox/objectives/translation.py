@@ -10,6 +10,7 @@ Legend: B rows, L tokens with their end, V vocabulary.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import nn
@@ -121,11 +122,11 @@ class JointPass(nn.Module):
     def frames(self, spoken: Sequence[Triple]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the encoder states (B, T, D) of rows with speech, as they were cached or heard now, and their lengths (B,)."""
         if self.encoder is None:
-            frames_BTD, lengths_B = TripleBatch(spoken).frames()
+            held = [row.states_TD for row in spoken if row.states_TD is not None]
+            states = [torch.from_numpy(states_TD.astype(np.float32)) for states_TD in held]
         else:
             states = self.encoder([row.wave() for row in spoken])
-            frames_BTD, lengths_B = pad_right(states)[0], torch.tensor([len(row) for row in states])
-        return frames_BTD.to(self.device), lengths_B.to(self.device)
+        return pad_right(states)[0].to(self.device), torch.tensor([len(row) for row in states]).to(self.device)
 
     def _hear(self, found: Joint, spoken: list[Triple]) -> None:
         """Add what comes of speech: CTC, and from their steps on shrinking, translation and alignment."""

@@ -19,6 +19,7 @@ from echox.audio import SAMPLE_RATE
 from echox.config.load import Settings
 from echox.config.record import Record, check_same, write_run
 from echox.config.shard import Shard
+from echox.data.batching import runs_under
 from echox.data.manifest import read_audio, read_manifest
 from echox.data.states import manifests_of, write_ragged
 from echox.errors import ConfigError, InputError, ModelError
@@ -117,13 +118,9 @@ def in_batches(encode: Callable[[list[np.ndarray]], Any], seconds: float) -> Enc
 
     def batched(waves: list[np.ndarray]) -> list[np.ndarray]:
         states: list[np.ndarray] = [np.empty(0)] * len(waves)
-        batch: list[int] = []
-        for place in [*np.argsort([len(wave) for wave in waves], kind="stable").tolist(), -1]:
-            if batch and (place < 0 or (len(batch) + 1) * len(waves[place]) > seconds * SAMPLE_RATE):
-                for row, found in zip(batch, encode([waves[i] for i in batch]), strict=True):
-                    states[row] = np.asarray(found, dtype=np.float16)
-                batch = []
-            batch.append(place)
+        for rows in runs_under([len(wave) for wave in waves], int(seconds * SAMPLE_RATE)):
+            for row, found in zip(rows, encode([waves[i] for i in rows]), strict=True):
+                states[row] = np.asarray(found, dtype=np.float16)
         return states
 
     return batched

@@ -6,6 +6,7 @@ split, resumed or repeated. A shard is written whole or not at all. Knows voices
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from echox.audio import PCM16_SCALE, SAMPLE_RATE, as_int16, resample, save_wav
 from echox.config.shard import Shard
-from echox.data.manifest import read_jsonl, write_jsonl, write_manifest
+from echox.data.manifest import read_fields, read_jsonl, write_jsonl, write_manifest
 from echox.errors import InputError
 from echox.files import write_file, write_text
 from echox.prepare.perturb import perturb
@@ -123,10 +124,7 @@ def speak_corpus(
     `texts` is JSONL with `id` and the corpus's field. Raises InputError when a row lacks them, OutputError.
     """
     corpus = speaker.corpus
-    rows = read_jsonl(texts)[: corpus.take]
-    for number, row in enumerate(rows, start=1):
-        if not row.get("id") or not row.get(corpus.field):
-            raise InputError(f"{texts} line {number} has no `id` or no `{corpus.field}`; make the texts again.")
+    rows = list(islice(read_fields(texts, corpus.field), corpus.take))
     folder.mkdir(parents=True, exist_ok=True)
     made, groups = 0, list(shards(rows, size))
     check_same_texts(folder, groups, corpus.field)

@@ -21,6 +21,17 @@ from echox.files import read_json
 from echox.prepare.recipe import VoiceChoice
 
 MAX_KOKORO_PHONEMES = 508
+WRITTEN = {
+    "tʃ": "ʧ",
+    "dʒ": "ʤ",
+    "ts": "ʦ",
+    " ,": ",",
+    " .": ".",
+    " ?": "?",
+    " !": "!",
+    "¿ ": "¿",
+    "¡ ": "¡",
+}  # espeak's: Kokoro's
 
 
 class Voice(Protocol):
@@ -154,17 +165,7 @@ def spanish_phonemes(text: str) -> str:
         if part.strip()
     ]
     phonemes = " ".join(" ".join(said).split())
-    for theirs, ours in (
-        ("tʃ", "ʧ"),
-        ("dʒ", "ʤ"),
-        ("ts", "ʦ"),
-        (" ,", ","),
-        (" .", "."),
-        (" ?", "?"),
-        (" !", "!"),
-        ("¿ ", "¿"),
-        ("¡ ", "¡"),
-    ):
+    for theirs, ours in WRITTEN.items():
         phonemes = phonemes.replace(theirs, ours)
     return phonemes
 

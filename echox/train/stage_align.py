@@ -21,7 +21,7 @@ from echox.prepare.answers import SYSTEM
 from echox.text.prompt import encode
 from echox.train.evaluate import some_at_a_time, still
 from echox.train.loop import Player, Stage, TrainingRecipe
-from echox.units.distance import edit_distance
+from echox.units.distance import error_rate
 
 
 class Recipe(TrainingRecipe):
@@ -82,9 +82,6 @@ def build(recipe: Recipe) -> Stage:
 
 def token_errors(model: AlignPass, batches: list[S2TInputs]) -> dict[str, float]:
     """Return the token error rate of greedy CTC over the full class list on held-out utterances."""
-    errors = total = 0
     with still(model):
-        for found in map(model, batches):
-            errors += sum(edit_distance(heard, said) for heard, said in zip(found.best, found.said, strict=True))
-            total += sum(map(len, found.said))
-    return {"token_error": errors / max(1, total)}
+        pairs = (pair for found in map(model, batches) for pair in zip(found.best, found.said, strict=True))
+        return {"token_error": error_rate(pairs)}

@@ -28,7 +28,7 @@ from echox.train.best import Best, Selection
 from echox.train.evaluate import mean_loss, still
 from echox.train.loop import OptimSettings, Player, Stage, TrainingRecipe
 from echox.train.ranks import Ranks
-from echox.units.distance import edit_distance
+from echox.units.distance import error_rate
 
 ENCODER = "encoder"  # folder of an encoder that learnt, beside the model's own files
 
@@ -176,16 +176,14 @@ def measure(joint: JointPass, rows: list[Triple], max_cost: int) -> dict[str, fl
     batches = [TripleBatch([rows[i] for i in run], late) for run in runs_under([row.cost for row in rows], max_cost)]
     loss = TranslatorObjective(joint)
     numbers = mean_loss(joint, batches, lambda batch: loss(joint(batch)))
-    errors = total = 0
+    heard: list[tuple[list[int], list[int]]] = []
     with still(joint):
-        for batch in batches:
-            spoken = [row for row in batch.rows if row.spoken]
+        for spoken in ([row for row in batch.rows if row.spoken] for batch in batches):
             if spoken:
-                heard = joint.model.hear(*joint.frames(spoken))
-                for row, tokens in zip(spoken, greedy(heard.logits_BTV, heard.frames_B, BLANK), strict=True):
-                    errors += edit_distance(tokens, row.transcript)
-                    total += len(row.transcript)
-    return numbers | ({"token_error": errors / total} if total else {})
+                found = joint.model.hear(*joint.frames(spoken))
+                tokens = greedy(found.logits_BTV, found.frames_B, BLANK)
+                heard += zip(tokens, (row.transcript for row in spoken), strict=True)
+    return numbers | ({"token_error": error_rate(heard)} if heard else {})
 
 
 def measure_bleu(

@@ -85,15 +85,9 @@ class UnitExtractor:
                 raise ModelError(f"the encoder gave frames of shape {frames_TD.shape}; the centroids need {channels}.")
         return [assign(frames_TD, self.centroids_KD) for frames_TD in encoded]
 
-    def extract(self, waves: list[np.ndarray], batch_size: int = 16) -> list[Units]:
-        """Return the de-duplicated units of each wave; similar lengths go to the encoder together."""
-        order = sorted(range(len(waves)), key=lambda i: len(waves[i]))
-        units: dict[int, Units] = {}
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
-            frames = self.frames([waves[i] for i in batch])
-            units.update({i: deduplicate(ids) for i, ids in zip(batch, frames, strict=True)})
-        return [units[i] for i in range(len(waves))]
+    def extract(self, waves: list[np.ndarray]) -> list[Units]:
+        """Return the de-duplicated units of each wave; all go to the encoder at once."""
+        return [deduplicate(ids) for ids in self.frames(waves)]
 
     @classmethod
     def load(cls, folder: str | Path, encode: Encode) -> "UnitExtractor":

@@ -23,7 +23,7 @@ def wave(*values: float) -> np.ndarray:
 def test_units_come_back_in_the_order_of_the_waves() -> None:
     extractor = UnitExtractor(encode, CENTROIDS, META)
     long, short, empty = wave(0, 0, 5, 1, 1), wave(5, 5), wave()
-    units = extractor.extract([long, short, empty], batch_size=2)
+    units = extractor.extract([long, short, empty])
     assert [u.ids.tolist() for u in units] == [[0, 2, 1], [2], []]
     assert [u.durations.tolist() for u in units] == [[2, 1, 2], [2], []]
 
