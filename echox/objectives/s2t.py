@@ -76,9 +76,7 @@ class AlignPass(nn.Module):
         """Return what is heard of frames of which some are hidden."""
         unknown = {token for row in batch.transcripts or [] for token in row} - self.class_of.keys()
         if unknown:
-            raise ConfigError(
-                f"token {min(unknown)} is no CTC class: align with its text in extra_tokens, or classes: all."
-            )
+            raise ConfigError(f"token {min(unknown)} is no CTC class: align with its text, or with classes: all.")
         said = [[self.class_of[token] for token in row] for row in batch.transcripts or []]
         own_S = torch.tensor(sorted({number for row in said for number in row}), dtype=torch.long)
         classes = self.classes(own_S)

@@ -19,7 +19,7 @@ from echox.audio import SAMPLE_RATE
 from echox.config.load import Settings
 from echox.config.record import Record, check_same, write_run
 from echox.config.shard import Shard
-from echox.data.batching import runs_under
+from echox.data.batching import in_runs
 from echox.data.manifest import read_audio, read_manifest
 from echox.data.states import manifests_of, write_ragged
 from echox.errors import ConfigError, InputError, ModelError
@@ -117,11 +117,10 @@ def in_batches(encode: Callable[[list[np.ndarray]], Any], seconds: float) -> Enc
     """Return `encode` on waves of like lengths, at most so many seconds together, its states in float16."""
 
     def batched(waves: list[np.ndarray]) -> list[np.ndarray]:
-        states: list[np.ndarray] = [np.empty(0)] * len(waves)
-        for rows in runs_under([len(wave) for wave in waves], int(seconds * SAMPLE_RATE)):
-            for row, found in zip(rows, encode([waves[i] for i in rows]), strict=True):
-                states[row] = np.asarray(found, dtype=np.float16)
-        return states
+        def some(rows: list[int]) -> list[np.ndarray]:
+            return [np.asarray(found, dtype=np.float16) for found in encode([waves[i] for i in rows])]
+
+        return in_runs([len(wave) for wave in waves], int(seconds * SAMPLE_RATE), some)
 
     return batched
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from echox.config.load import read_yaml
-from echox.train.run import run_recipe
-from echox.train.stages import load_recipe
+from echox.train.stages import load_recipe, run_recipe
 
 FOLDER, WORLD = Path("recipes/debug"), "out/debug"
 RECIPES = (

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 
 from echox.config.load import Settings, known
-from echox.data.batching import BucketedBatches
+from echox.data.batching import BucketedBatches, in_runs
 from echox.data.textless import Encode, Pair, Sides, Tasks, read_sides
 from echox.errors import ConfigError
 from echox.generate.beam import Search
@@ -244,12 +244,11 @@ def translated(translator: SpeechToUnits, dev: Tasks, recipe: Recipe, language: 
     """Return the units that the translator says for the first dev pairs."""
     ends, most = (language.bos_token_id, language.eos_token_id), recipe.data.max_tokens
     search = Search(*ends, recipe.dev_beams, max_tokens=most, never=(language.pad_token_id,))
-    chosen = list(range(min(recipe.data.dev_pairs, len(dev.pairs))))
-    found: dict[int, list[int]] = {}
-    for items in some_at_a_time(chosen, [dev.pairs[i].frames for i in chosen], recipe.data.max_cost):
+
+    def translate(items: list[int]) -> list[list[int]]:
         features = [dev.pairs[i].features(dev.mels) for i in items]
         limits = [2 * len(dev.tokens[MAIN][i]) + 10 for i in items]
-        with still(translator):
-            said = translate_features(translator, features, search, limits)
-        found |= {item: language.decode(one.tokens) for item, one in zip(items, said, strict=True)}
-    return [found[i] for i in chosen]
+        return [language.decode(one.tokens) for one in translate_features(translator, features, search, limits)]
+
+    with still(translator):
+        return in_runs(dev.costs[: recipe.data.dev_pairs], recipe.data.max_cost, translate)

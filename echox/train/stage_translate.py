@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from echox.config.load import Settings, known
-from echox.data.batching import runs_under
+from echox.data.batching import in_runs, runs_under
 from echox.data.translation import Triple, TripleBatch, TripleBatches, TripleData, read_pairs, read_triples
 from echox.errors import ConfigError
 from echox.generate.ctc import greedy
@@ -204,14 +204,15 @@ def measure_bleu(
 
 def _written(joint: JointPass, rows: list[Triple], spoken: bool, beams: int, max_cost: int) -> list[list[int]]:
     """Return the tokens that the model writes for each row, from its speech or from its transcript."""
-    found: dict[int, list[int]] = {}
     model = joint.model
-    for run in runs_under([row.cost for row in rows], max_cost):
+
+    def write(run: list[int]) -> list[list[int]]:
         some = [rows[number] for number in run]
         if spoken:
             states = model.shared_layers(model.shrink(model.hear(*joint.frames(some))))
         else:
             states = model.read(*joint.padded([row.transcript for row in some]))
         most = max(2 * len(row.translation) + 10 for row in some)
-        found |= dict(zip(run, (tokens for tokens, _ in write_best(model, states, most, beams)), strict=True))
-    return [found[number] for number in range(len(rows))]
+        return [tokens for tokens, _ in write_best(model, states, most, beams)]
+
+    return in_runs([row.cost for row in rows], max_cost, write)

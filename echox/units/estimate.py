@@ -32,7 +32,7 @@ SHRINK = 0.6  # share of a lexicon that one pruning may leave at least: a gentle
 
 
 class LexiconConfig(Settings):
-    """Settings of `train_lexicon`."""
+    """Settings of `train_with_report`."""
 
     units: int | None = Field(default=None, ge=1, description="single units; none: the largest id seen plus one")
     max_length: int = Field(default=8, ge=1, le=LONGEST_WORD, description="K, units in the longest word")
@@ -67,17 +67,12 @@ class Trained:
     bigram_units_per_word: float
 
 
-def train_lexicon(sequences: Sequence[np.ndarray], config: LexiconConfig | None = None) -> Lexicon:
-    """Estimate a lexicon with bigrams from de-duplicated unit sequences of the training split only.
+def train_with_report(sequences: Sequence[np.ndarray], config: LexiconConfig | None = None) -> Trained:
+    """Estimate a lexicon with bigrams from de-duplicated unit sequences of the training split only, and tell what chose it.
 
     Raises InputError for an empty corpus or units beyond `config.units`, ConfigError for a vocabulary smaller than the
     single units.
     """
-    return train_with_report(sequences, config).lexicon
-
-
-def train_with_report(sequences: Sequence[np.ndarray], config: LexiconConfig | None = None) -> Trained:
-    """Estimate as `train_lexicon` does and keep the numbers that chose."""
     config = config or LexiconConfig()
     corpus = [ids for ids in (as_ids(sequence, "units") for sequence in sequences) if len(ids)]
     units = single_units(corpus, config)

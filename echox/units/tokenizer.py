@@ -20,7 +20,7 @@ import numpy as np
 from echox.errors import ConfigError, InputError, ModelError
 from echox.files import write_json, write_text
 from echox.units.bpe import Merge, bpe_backend, bpe_segment, train_bpe
-from echox.units.estimate import LexiconConfig, train_lexicon
+from echox.units.estimate import LexiconConfig, train_with_report
 from echox.units.files import read_arrays, read_json, refuse_others, write_arrays
 from echox.units.lexicon import Bigrams, Lexicon, Word
 from echox.units.segment import MAX_UNITS, Segmenter, from_text, word_texts
@@ -56,7 +56,7 @@ class UnitTokenizer:
     ) -> "UnitTokenizer":
         """Estimate the unit language of de-duplicated sequences; raises InputError and ConfigError."""
         if decoder != "bpe":
-            return cls(train_lexicon(sequences, config), decoder)
+            return cls(train_with_report(sequences, config).lexicon, decoder)
         lexicon, merges = train_bpe(sequences, config)
         return cls(lexicon, decoder, tuple(merges))
 

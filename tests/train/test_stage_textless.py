@@ -13,9 +13,8 @@ from echox.generate.beam import Hypothesis
 from echox.models.speech_to_units import SpeechToUnits
 from echox.train import stage_textless
 from echox.train.best import Best, Selection
-from echox.train.run import run_recipe
 from echox.train.stage_textless import build
-from echox.train.stages import load_recipe
+from echox.train.stages import load_recipe, run_recipe
 from echox.train.toy import sound_of
 from tests.toy_model import RECIPES, run_stages
 

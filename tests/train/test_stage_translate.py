@@ -11,9 +11,8 @@ from echox.models.hearing import Hearing
 from echox.models.speech_translator import SpeechTranslatorModel
 from echox.text.pieces import Pieces
 from echox.train.checkpoint import mean_of
-from echox.train.run import run_recipe
 from echox.train.stage_translate import TextSelection, build, measure_bleu
-from echox.train.stages import load_recipe
+from echox.train.stages import load_recipe, run_recipe
 from echox.train.toy import sound_of
 from tests.toy_model import RECIPES, run_stages
 

@@ -13,10 +13,9 @@ from echox.errors import ConfigError, InputError
 from echox.generate.parts import load_vocoder
 from echox.models.latent_vocoder import LatentVocoder
 from echox.prepare.teachers import Said
-from echox.train.run import run_recipe
 from echox.train.stage_teacher import Texts, chosen_texts, join
 from echox.train.stage_voice import build, fitting_quantile
-from echox.train.stages import load_recipe
+from echox.train.stages import load_recipe, run_recipe
 from tests.toy_model import RECIPES, run_stages
 
 

@@ -7,9 +7,8 @@ import soundfile
 import torch
 
 from echox.prepare.pairs import read_voxpopuli, write_corpora
-from echox.train.run import run_recipe
 from echox.train.stage_textless import build
-from echox.train.stages import load_recipe
+from echox.train.stages import load_recipe, run_recipe
 from echox.train.toy import sound_of, write_encoder
 
 RECIPES = Path(__file__).parents[2] / "recipes"
