@@ -1,7 +1,7 @@
 """The `filter` step: what a small recogniser hears in a clip, and which clips are too hard or have no sure transcript.
 
 Only Whisper tiny.en (or another training-side recogniser) belongs here; the judge of the evaluation never touches
-training data. Knows recognisers through their Protocol alone.
+training data.
 """
 
 import logging
@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -34,14 +34,6 @@ class Heard:
     log_probability: float
 
 
-class Recogniser(Protocol):
-    """Turns speech into text."""
-
-    def hear(self, wave: np.ndarray) -> Heard:
-        """Return the text of a mono float32 wave [samples] at 16 kHz."""
-        ...
-
-
 class WhisperRecogniser:
     """A Whisper model in CTranslate2 form, on the CPU in int8."""
 
@@ -53,7 +45,7 @@ class WhisperRecogniser:
         self._beam = beam
 
     def hear(self, wave: np.ndarray) -> Heard:
-        """See `Recogniser.hear`; segments are weighted by their duration."""
+        """Return the text of a mono float32 wave [samples] at 16 kHz; segments are weighted by their duration."""
         segments, _ = self._model.transcribe(
             wave, language="en", beam_size=self._beam, without_timestamps=True, condition_on_previous_text=False
         )
@@ -70,7 +62,9 @@ def word_errors(reference: str, heard: str) -> tuple[int, int]:
     return edit_distance(found, expected), len(expected)
 
 
-def measure(manifest: Path, recogniser: Recogniser, sample: int | None = None, seed: int = 0) -> list[dict[str, Any]]:
+def measure(
+    manifest: Path, recogniser: WhisperRecogniser, sample: int | None = None, seed: int = 0
+) -> list[dict[str, Any]]:
     """Return the records (all, or `sample` of them) with `heard`, `errors` and `words` put in."""
     records = read_manifest(manifest)
     if sample is not None and sample < len(records):
@@ -113,7 +107,7 @@ def drop_voices(records: Iterable[Mapping[str, Any]], rates: Mapping[str, tuple[
 
 
 def transcribe_real(
-    folder: Path, out: Path, recogniser: Recogniser, min_log_probability: float = -0.35, held_out: int = 0
+    folder: Path, out: Path, recogniser: WhisperRecogniser, min_log_probability: float = -0.35, held_out: int = 0
 ) -> tuple[int, int]:
     """Write a corpus of the real recordings under `folder`, with the recogniser's own text; return (kept, seen).
 

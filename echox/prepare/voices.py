@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +20,7 @@ from echox.files import read_json
 from echox.prepare.recipe import VoiceChoice
 
 MAX_KOKORO_PHONEMES = 508
+PROGRAMS = {"flite": "flite", "espeak": "espeak-ng"}
 WRITTEN = {
     "tʃ": "ʧ",
     "dʒ": "ʤ",
@@ -123,37 +123,47 @@ class KokoroVoice:
         return np.asarray(self._session.run(None, feeds)[0], dtype=np.float32).ravel()
 
 
-class FliteVoice:
-    """The `flite` program (Debian package flite), small unit-selection voices at 16 kHz."""
+class ProgramVoice:
+    """A program (and Debian package) that writes a sound file: flite's small unit-selection voices, or espeak-ng.
 
-    sample_rate = SAMPLE_RATE
-    styles = ("rms", "slt", "awb")
+    A style of espeak-ng is its voice with a variant, `es.f2` or `es-419`. MissingDependency where the program is not there.
+    """
 
-    def __init__(self) -> None:
-        if shutil.which("flite") is None:
-            raise MissingDependency("flite is needed for this and is not installed: run apt-get install flite.")
+    words_a_minute = 165  # of espeak-ng at speed 1
 
-    def speak(self, text: str, style: str, speed: float, seed: int) -> np.ndarray:
-        """See `Voice.speak`; raises InputError when flite fails."""
-        flite = ("flite", "-voice", style, "--setf", f"duration_stretch={1 / speed:.3f}", "-t", text, "-o")
-        return _from_file(lambda path: _run(text, *flite, path), self.sample_rate)
-
-
-class EspeakVoice:
-    """The `espeak-ng` program (Debian package espeak-ng); a style is its voice with a variant, `es.f2` or `es-419`."""
-
-    sample_rate = 22_050
-    styles = ("es",)
-    words_a_minute = 165  # at speed 1
-
-    def __init__(self) -> None:
-        if shutil.which("espeak-ng") is None:
-            raise MissingDependency("espeak-ng is needed for this and is not installed: run apt-get install espeak-ng.")
+    def __init__(self, program: str) -> None:
+        if shutil.which(program) is None:
+            raise MissingDependency(
+                f"{program} is needed for this and is not installed: run apt-get install {program}."
+            )
+        self.program = program
+        self.sample_rate = SAMPLE_RATE if program == "flite" else 22_050
+        self.styles = ("rms", "slt", "awb") if program == "flite" else ("es",)
 
     def speak(self, text: str, style: str, speed: float, seed: int) -> np.ndarray:
-        """See `Voice.speak`; raises InputError when espeak-ng fails."""
-        pace, name = str(round(self.words_a_minute * speed)), style.replace(".", "+")
-        return _from_file(lambda path: _espeak(text, "-v", name, "-s", pace, "-w", path), self.sample_rate)
+        """See `Voice.speak`; raises InputError when the program fails."""
+        import soundfile
+
+        with tempfile.TemporaryDirectory() as place:
+            path = f"{place}/said.wav"
+            if self.program == "flite":
+                _run(
+                    text,
+                    "flite",
+                    "-voice",
+                    style,
+                    "--setf",
+                    f"duration_stretch={1 / speed:.3f}",
+                    "-t",
+                    text,
+                    "-o",
+                    path,
+                )
+            else:
+                pace, name = str(round(self.words_a_minute * speed)), style.replace(".", "+")
+                _espeak(text, "-v", name, "-s", pace, "-w", path)
+            wave, rate = soundfile.read(path, dtype="float32")
+        return resample(wave, rate, self.sample_rate)
 
 
 def spanish_phonemes(text: str) -> str:
@@ -181,16 +191,6 @@ def _run(text: str, *command: str) -> str:
     if done.returncode:
         raise InputError(f"{command[0]} could not say {text!r}: {done.stderr.strip().rstrip('.')}.")
     return done.stdout.strip()
-
-
-def _from_file(write: Callable[[str], str], sample_rate: int) -> np.ndarray:
-    """Return the samples, at a rate, of the sound file that `write` makes under a name."""
-    import soundfile
-
-    with tempfile.TemporaryDirectory() as place:
-        write(f"{place}/said.wav")
-        wave, rate = soundfile.read(f"{place}/said.wav", dtype="float32")
-    return resample(wave, rate, sample_rate)
 
 
 class PiperVoice:
@@ -223,14 +223,9 @@ def make_voice(choice: VoiceChoice, kokoro: Path | None = None) -> Voice:
         if kokoro is None:
             raise ConfigError("kokoro voices need --kokoro FOLDER (model, vocab.json and voices/).")
         return KokoroVoice(kokoro)
-    made: dict[str, type] = {
-        "hibari": HibariVoice,
-        "flite": FliteVoice,
-        "piper": PiperVoice,
-        "espeak": EspeakVoice,
-        "tones": ToneVoice,
-    }
-    return made[choice.kind]()
+    if choice.kind in PROGRAMS:
+        return ProgramVoice(PROGRAMS[choice.kind])
+    return {"hibari": HibariVoice, "piper": PiperVoice, "tones": ToneVoice}[choice.kind]()
 
 
 def _read_vocabulary(path: Path) -> dict[str, int]:
