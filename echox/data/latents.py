@@ -153,14 +153,12 @@ class LatentSegments:
     def _segment(self, index: int, start: int, J: int) -> tuple:
         """Return frames, how many are real, latents, prosody, judged rows, and whether the utterance begins and ends here."""
         units = self.utterances.unit_rows(index)
-        row = np.zeros(self.length, np.int64)
         cut = units[start : start + self.length]
-        row[: len(cut)] = cut
         opens, closes = start == 0, start + self.length >= len(units)
         latents_JL, prosody_J2 = self.utterances.rows(index, start // self.step * self.rows_per_step, J)
         judged = np.zeros(J, bool)
         margin = self.margin * self.rows_per_step // self.step
         judged[0 if opens else margin : len(latents_JL) if closes else len(latents_JL) - margin] = True
-        latents, prosody = np.zeros((J, latents_JL.shape[1]), np.float32), np.zeros((J, 2), np.float32)
-        latents[: len(latents_JL)], prosody[: len(prosody_J2)] = latents_JL, prosody_J2
+        row = np.pad(cut, (0, self.length - len(cut)))
+        latents, prosody = (np.pad(part, ((0, J - len(part)), (0, 0))) for part in (latents_JL, prosody_J2))
         return row, len(cut), latents, prosody, judged, opens, closes

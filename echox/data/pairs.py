@@ -36,24 +36,15 @@ class SpokenPair:
 
 def matched(sources: Iterable[Any], targets: Mapping[str, Any], name: str, ids: Iterable[str]) -> list[tuple[Any, Any]]:
     """Return (source, target) of every source, in order; InputError names `name` and pairs of which one side is missing."""
-    pairs, missing, met = [], [], set()
-    for source, one in zip(sources, ids, strict=True):
-        pair = question_id({"id": one})
-        met.add(pair)
-        if pair in targets:
-            pairs.append((source, targets[pair]))
-        else:
-            missing.append(pair)
-    if missing:
-        raise InputError(
-            f"{name}: {len(missing)} pairs have no target ({', '.join(missing[:FAULTS_SHOWN])}): make both sides of the same pairs."
-        )
-    alone = [pair for pair in targets if pair not in met]
-    if alone:
-        raise InputError(
-            f"{name}: {len(alone)} pairs have no source ({', '.join(alone[:FAULTS_SHOWN])}): make both sides of the same pairs."
-        )
-    return pairs
+    asked = [question_id({"id": one}) for one in ids]
+    sides = {"target": [pair for pair in asked if pair not in targets], "source": sorted(set(targets) - set(asked))}
+    for side, lacking in sides.items():
+        if lacking:
+            shown = ", ".join(lacking[:FAULTS_SHOWN])
+            raise InputError(
+                f"{name}: {len(lacking)} pairs have no {side} ({shown}): make both sides of the same pairs."
+            )
+    return [(source, targets[pair]) for source, pair in zip(sources, asked, strict=True)]
 
 
 def read_pairs(path: str | Path, audio_dir: str | Path | None = None) -> list[SpokenPair]:

@@ -12,9 +12,8 @@ from echox.config.load import Settings
 from echox.models.echo import EchoDecoder
 from echox.models.s2t import S2TInputs
 from echox.models.t2c import T2CBatch
-from echox.objectives.loss import Loss
+from echox.objectives.loss import Loss, token_loss
 from echox.objectives.s2t import Answered, AnswerPass, S2TObjective
-from echox.objectives.t2c import unit_cross_entropy
 
 
 class EchoWeights(Settings):
@@ -95,17 +94,17 @@ class EchoObjective:
     def __call__(self, found: Echoed, step: int = 0) -> Loss:
         """Return the loss of one batch; unit words are its tokens."""
         weights = self.weights
-        echo, accuracy = unit_cross_entropy(found.logits_BUV, found.targets_BU, found.mask_BU, weights.smoothing)
+        said = token_loss(found.logits_BUV[found.mask_BU], found.targets_BU[found.mask_BU], weights.smoothing)
+        echo = said.total
         noise = denoising_loss(found.denoised, found.goals)
         share = weights.denoising
         if weights.denoising_cap is not None:
             cap = weights.denoising_cap * float(echo.detach())
             share = min(1.0, cap / max(float(noise.detach()), 1e-8))
         spoken = echo + share * noise
-        parts = {"echo": echo.detach(), "denoising": noise.detach(), "accuracy": accuracy}
-        tokens = int(found.mask_BU.sum())
+        parts = {"echo": echo.detach(), "denoising": noise.detach()} | said.parts
         if self.s2t is None or found.answered is None:
-            return Loss(spoken, parts, tokens)
+            return Loss(spoken, parts, said.tokens)
         heard = self.s2t(found.answered, step)
         parts |= {f"s2t/{name}": value for name, value in heard.parts.items()}
-        return Loss(spoken + weights.s2t * heard.total, parts, tokens)
+        return Loss(spoken + weights.s2t * heard.total, parts, said.tokens)

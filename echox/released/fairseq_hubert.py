@@ -101,7 +101,7 @@ def hubert_config(state: dict[str, torch.Tensor], settings: dict[str, Any]) -> d
         "intermediate_size": state["encoder.layers.0.fc1.weight"].shape[0],
         "conv_dim": [shape[0] for _, shape in convolutions],
         "conv_kernel": [shape[2] for _, shape in convolutions],
-        "conv_stride": _strides([shape[2] for _, shape in convolutions]),
+        "conv_stride": [5 if shape[2] == 10 else 2 for _, shape in convolutions],  # 320 samples a frame in all
         "num_feat_extract_layers": len(convolutions),
         "conv_bias": "feature_extractor.conv_layers.0.0.bias" in state,
         "feat_extract_norm": "group" if group else "layer",
@@ -112,11 +112,6 @@ def hubert_config(state: dict[str, torch.Tensor], settings: dict[str, Any]) -> d
         "layer_norm_eps": 1e-5,
         "apply_spec_augment": False,
     }
-
-
-def _strides(kernels: list[int]) -> list[int]:
-    """HuBERT's strides: 5 for the first convolution of 10 samples, 2 for the others (320 samples per frame in all)."""
-    return [5 if kernel == 10 else 2 for kernel in kernels]
 
 
 def convert_hubert(path: str | Path, folder: str | Path) -> dict[str, Any]:
