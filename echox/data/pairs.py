@@ -9,7 +9,7 @@ Both sides are corpora like any other (data/manifest.py), so states, units and u
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from typing import Any
 from echox.data.example import question_id
 from echox.data.tables import table_rows
 from echox.errors import InputError
-from echox.files import write_text
 
 COLUMNS = ("id", "audio", "target_audio", "source_text", "target_text")
 FAULTS_SHOWN = 5
@@ -73,10 +72,3 @@ def read_pairs(path: str | Path, audio_dir: str | Path | None = None) -> list[Sp
     if not pairs:
         raise InputError(f"{path} holds no pair: give at least one.")
     return pairs
-
-
-def write_pairs(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write a table of pairs; tabs and line ends inside fields become blanks."""
-    lines = ["\t".join(COLUMNS)]
-    lines += ["\t".join(" ".join(str(row.get(name, "")).split()) for name in COLUMNS) for row in rows]
-    write_text(path, "\n".join(lines) + "\n")

@@ -20,9 +20,9 @@ from typing import Any
 from echox.audio import load_audio, save_wav
 from echox.data.example import tell_dropped
 from echox.data.manifest import read_audio, write_manifest
-from echox.data.pairs import matched, write_pairs
+from echox.data.pairs import COLUMNS, matched
 from echox.data.states import records_of
-from echox.data.tables import lines_of, table_rows
+from echox.data.tables import lines_of, table_rows, write_rows
 from echox.errors import InputError
 from echox.features.logmel import SAMPLE_RATE
 from echox.files import LINES_BYTES, read_text
@@ -135,7 +135,7 @@ def write_table(source: Path, target: Path, out: Path) -> int:
             save_wav(out / name, read_audio(record, corpus, SAMPLE_RATE), SAMPLE_RATE)
         texts = {"source_text": one.get("text", ""), "target_text": other.get("text", "")}
         rows.append({"id": one["id"], "audio": names[0], "target_audio": names[1]} | texts)
-    write_pairs(out / "pairs.tsv", rows)
+    write_rows(out / "pairs.tsv", COLUMNS, rows)
     return len(rows)
 
 

@@ -15,8 +15,9 @@ import numpy as np
 from echox.audio import PCM16_SCALE, SAMPLE_RATE, as_int16, resample, save_wav
 from echox.config.shard import Shard
 from echox.data.manifest import read_fields, read_jsonl, write_jsonl, write_manifest
+from echox.data.tables import ANSWER_MARK, write_rows
 from echox.errors import InputError
-from echox.files import write_file, write_text
+from echox.files import write_file
 from echox.prepare.perturb import perturb
 from echox.prepare.recipe import Corpus, VoiceChoice
 from echox.prepare.voices import Voice
@@ -158,8 +159,8 @@ def join_shards(folder: Path, count: int) -> bool:
 
 def write_table(folder: Path) -> None:
     """Write `questions.tsv` (id, question, answers joined by ` | `, audio) from the manifest in `folder`."""
-    lines = ["id\tquestion\tanswers\taudio"]
-    for record in read_jsonl(folder / "manifest.jsonl"):
-        cells = (record["id"], record["text"], " | ".join(record.get("answers", ())), record["audio"])
-        lines.append("\t".join(" ".join(cell.split()) for cell in cells))
-    write_text(folder / "questions.tsv", "\n".join(lines) + "\n")
+    rows = [
+        record | {"question": record["text"], "answers": ANSWER_MARK.join(record.get("answers", ()))}
+        for record in read_jsonl(folder / "manifest.jsonl")
+    ]
+    write_rows(folder / "questions.tsv", ("id", "question", "answers", "audio"), rows)
