@@ -54,11 +54,9 @@ class Pair:
     @property
     def frames(self) -> int:
         """How long the features are: 100 a second, or as many as the encoder's states."""
-        return (
-            int(100 * self.record["samples"] / self.record["sample_rate"])
-            if self.states_TD is None
-            else len(self.states_TD)
-        )
+        if self.states_TD is not None:
+            return len(self.states_TD)
+        return int(100 * self.record["samples"] / self.record["sample_rate"])
 
     def text(self, side: str) -> str:
         """Return what is said on one side; InputError where the corpus does not say."""

@@ -5,7 +5,7 @@ Legend: F frames of the decoder, I decoder inputs, L latents, S samples.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,16 +23,6 @@ class Said:
     latents_FL: np.ndarray
     prosody_F2: np.ndarray  # pitch in Hz (0 or less: unvoiced), energy
     wave_S: np.ndarray  # float32 at the decoder's sample rate, a whole number of hops a frame
-
-
-class Teacher(Protocol):
-    """A TTS with a known decoder."""
-
-    decoder: SpectralDecoder
-
-    def say(self, text: str, seed: int) -> list[Said]:
-        """Return the sentences of `text`."""
-        ...
 
 
 class HibariTeacher:
@@ -56,7 +46,7 @@ class HibariTeacher:
         return [found[0].T for found in self.session.run(None, feeds)]
 
     def say(self, text: str, seed: int) -> list[Said]:
-        """See `Teacher.say`; the samples are hibari's own."""
+        """Return the sentences of `text`; the samples are hibari's own."""
         said, random = [], np.random.default_rng(seed)
         for phonemes in self._tts.phonemize(text):
             ids = self._tts.ids(phonemes)
@@ -136,7 +126,7 @@ class ToyTeacher:
 
     @torch.inference_mode()
     def say(self, text: str, seed: int) -> list[Said]:
-        """See `Teacher.say`."""
+        """Return `text` as one sentence."""
         letters = np.repeat(np.frombuffer(text.lower().encode("latin-1", errors="replace"), np.uint8), 8)
         f0_F = np.where(letters % 5, 150.0 + letters, 0.0).astype(np.float32)
         energy_F = (letters % 7).astype(np.float32) / 7
