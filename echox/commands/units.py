@@ -68,19 +68,19 @@ def extract(
     out: Annotated[str, typer.Option("--out", "-o", help="File to write.")] = "units.jsonl",
 ) -> None:
     """Write the de-duplicated units of sound files, one JSON object a line."""
-    from echox.units.extractor import UnitExtractor, load_centroids
+    from echox.units import extractor
 
-    centroids, meta = load_centroids(units)
+    centroids, meta = extractor.load_centroids(units)
     encode, revision, _ = load_encoder(encoder, meta.layer, meta.window)
     if meta.revision != revision and {meta.revision[:7], revision[:7]} == {"sha256:"}:
         typer.echo(
             f"echox: {encoder} has other weights than {meta.encoder}, on which {units} was fitted: are they of one encoder?",
             err=True,
         )
-    extractor = UnitExtractor(encode, centroids, meta)
 
     def units_of(waves: "list[np.ndarray]") -> list[dict[str, Any]]:
-        return [{"units": one.ids.tolist(), "durations": one.durations.tolist()} for one in extractor.extract(waves)]
+        found = extractor.extract(encode, centroids, waves)
+        return [{"units": one.ids.tolist(), "durations": one.durations.tolist()} for one in found]
 
     write_units(out, sounds, units_of)
 

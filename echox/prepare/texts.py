@@ -13,7 +13,7 @@ from pathlib import Path
 
 from echox.data.manifest import write_jsonl
 from echox.errors import ConfigError
-from echox.prepare.recipe import Recipe, Source, Sources
+from echox.prepare.recipe import Recipe, Source
 from echox.prepare.sources import Question, read_captions, read_tatoeba, read_trivia, read_webquestions
 from echox.text.speakable import words_of
 
@@ -216,16 +216,13 @@ def shuffled(sentences: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     return sorted(((key, text) for text, key in by_text.items()), key=lambda pair: fraction("order", pair[1]))
 
 
-def _path(source: Source, name: str) -> Path:
+def _path(recipe: Recipe, name: str) -> Path:
+    if recipe.sources is None:
+        raise ConfigError("the recipe names no sources: its texts are written by a stage of `echox train`.")
+    source: Source = getattr(recipe.sources, name)
     if source.path is None:
         raise ConfigError(f"source {name} has no local path: download {source.url} and give --source {name}=FOLDER.")
     return source.path
-
-
-def _sources(recipe: Recipe) -> Sources:
-    if recipe.sources is None:
-        raise ConfigError("the recipe names no sources: its texts are written by a stage of `echox train`.")
-    return recipe.sources
 
 
 def split_questions(recipe: Recipe) -> tuple[list[Question], list[Question], list[Question]]:
@@ -234,9 +231,9 @@ def split_questions(recipe: Recipe) -> tuple[list[Question], list[Question], lis
     Measured and reserve hold WebQuestions val and devtest whole and a hash-chosen part of the trivia; train holds the
     rest of the trivia and WebQuestions trainmodel, without near repeats of either.
     """
-    settings, sources = recipe.texts, _sources(recipe)
-    web = _path(sources.webquestions, "webquestions")
-    trivia = unique(filter(is_askable, read_trivia(_path(sources.opentriviaqa, "opentriviaqa"))))
+    settings = recipe.texts
+    web = _path(recipe, "webquestions")
+    trivia = unique(filter(is_askable, read_trivia(_path(recipe, "opentriviaqa"))))
     web_test = unique([*read_webquestions(web / "val.json"), *read_webquestions(web / "devtest.json")])
     web_test = lowest(web_test, len(web_test), "held-out")
     trivia_test = lowest(trivia, settings.trivia_held_out, "held-out")
@@ -252,10 +249,9 @@ def split_questions(recipe: Recipe) -> tuple[list[Question], list[Question], lis
 def write_texts(recipe: Recipe, folder: Path) -> dict[str, int]:
     """Write the four text files into `folder` and return how many lines each has."""
     train, measured, reserve = split_questions(recipe)
-    sources = _sources(recipe)
-    captions = _path(sources.multi30k, "multi30k")
+    captions = _path(recipe, "multi30k")
     captions = next((path for path in (captions / "train.en.gz", captions / "train.en") if path.exists()), captions)
-    tatoeba = _path(sources.tatoeba, "tatoeba")
+    tatoeba = _path(recipe, "tatoeba")
     tatoeba = tatoeba / "fra-eng.zip" if tatoeba.is_dir() else tatoeba
     sentences = shuffled(
         [

@@ -64,7 +64,9 @@ def assign(frames_ND: np.ndarray, centroids_KD: np.ndarray) -> np.ndarray:
     """Return the nearest centroid of every frame, int64 [N] (squared distance; the lowest id wins a tie)."""
     frames_ND = _checked_frames(frames_ND)
     if frames_ND.shape[1] != centroids_KD.shape[1]:
-        raise InputError(f"frames of {frames_ND.shape[1]} channels meet centroids of {centroids_KD.shape[1]}.")
+        raise InputError(
+            f"frames of {frames_ND.shape[1]} channels meet centroids of {centroids_KD.shape[1]}: give the encoder of these."
+        )
     norms_K = 0.5 * np.square(centroids_KD, dtype=np.float32).sum(axis=1)
     blocks = range(0, len(frames_ND), CHUNK_FRAMES)
     ids = [np.argmin(norms_K - frames_ND[i : i + CHUNK_FRAMES] @ centroids_KD.T, axis=1) for i in blocks]
