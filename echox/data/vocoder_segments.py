@@ -85,12 +85,8 @@ class Segments:
 
     def __init__(self, speech: SpeechUnits, segment_frames: int, batch_size: int, seed: int = 0) -> None:
         self.speech, self.segment_frames, self.batch_size, self.seed = speech, segment_frames, batch_size, seed
-        starts = []
-        for a, b in speech.spans:
-            units = speech.frames_T[a:b]
-            boundaries = a + run_starts(units)
-            starts.append(boundaries[boundaries + segment_frames <= b])
-        self.starts = np.concatenate(starts)
+        boundaries = [(a + run_starts(speech.frames_T[a:b]), b) for a, b in speech.spans]
+        self.starts = np.concatenate([starts[starts + segment_frames <= end] for starts, end in boundaries])
         if not len(self.starts):
             raise InputError(f"no utterance is {segment_frames} frames long: lower segment_frames.")
 

@@ -94,11 +94,8 @@ def voice_of(record: Mapping[str, Any]) -> str:
 
 def keep_clear(records: Iterable[Mapping[str, Any]], max_error: float) -> list[dict[str, Any]]:
     """Return measured records whose own word error is at most `max_error`, without the measuring keys."""
-    kept = [dict(record) for record in records if record["errors"] <= max_error * max(record["words"], 1)]
-    for record in kept:
-        for key in ("heard", "errors", "words"):
-            del record[key]
-    return kept
+    kept = [record for record in records if record["errors"] <= max_error * max(record["words"], 1)]
+    return [{key: record[key] for key in record if key not in ("heard", "errors", "words")} for record in kept]
 
 
 def drop_voices(records: Iterable[Mapping[str, Any]], rates: Mapping[str, tuple[float, int]], limit: float) -> list:

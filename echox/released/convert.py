@@ -65,12 +65,14 @@ def convert_checkpoint(
             _with_constants(part, files.read(own.values()), config),
             shard_bytes if part == "llm" else SHARD_BYTES,
         )
-    _write_configs(dest, config, tokens, _dtype_of(files, names))
+    _, first = next(files.read(names[:1]))
+    _write_configs(dest, config, tokens, str(first.dtype).removeprefix("torch."))
     copy_file(folder / "tokenizer.json", dest / "llm" / "tokenizer.json")
     names_of = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": BEGIN, "eos_token": STOP_NAMES[0]}
     write_json(dest / "llm" / "tokenizer_config.json", names_of)
-    for file in _small_files(folder):
-        copy_file(file, dest / ORIGINAL / file.name)
+    for file in sorted(folder.glob("*.json")):
+        if not file.name.endswith(".index.json"):  # of the weights
+            copy_file(file, dest / ORIGINAL / file.name)
     write_json(dest / ORIGINAL / NAMES, names)
     settings = {
         "model_type": MODEL_TYPE,
@@ -99,7 +101,8 @@ def restore_checkpoint(source: str | Path, dest: str | Path) -> ReleasedConfig:
         (theirs[own], files.headers[own]) for files, theirs in parts.values() for own in theirs if own in files.headers
     ]
     check_layout(config, dict(held), str(source))
-    write_shards(dest, _back(parts.values()))
+    there = ((files.read(own for own in theirs if own in files.headers), theirs) for files, theirs in parts.values())
+    write_shards(dest, ((theirs[own], tensor) for tensors, theirs in there for own, tensor in tensors))
     for file in sorted((source / ORIGINAL).iterdir()):
         if file.name != NAMES:
             copy_file(file, dest / file.name)
@@ -126,13 +129,6 @@ def _by_part(names: Iterable[str]) -> dict[str, dict[str, str]]:
     return parts
 
 
-def _back(parts: Iterable[tuple[WeightFiles, dict[str, str]]]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield the tensors of our parts that a checkpoint held, under their released names."""
-    for files, theirs in parts:
-        for own, tensor in files.read(name for name in theirs if name in files.headers):
-            yield theirs[own], tensor
-
-
 def _write_configs(dest: Path, config: ReleasedConfig, tokens: EchoXTokens, dtype: str) -> None:
     llm = config.llm.to_diff_dict() | {
         "architectures": ["LlamaForCausalLM"],
@@ -147,11 +143,6 @@ def _write_configs(dest: Path, config: ReleasedConfig, tokens: EchoXTokens, dtyp
         parts["echo"] = echo_config(config, tokens).to_diff_dict()
     for part, values in parts.items():
         write_json(dest / part / "config.json", values)
-
-
-def _dtype_of(files: WeightFiles, names: list[str]) -> str:
-    _, first = next(files.read(names[:1]))
-    return str(first.dtype).removeprefix("torch.")
 
 
 def _bring_encoder(
@@ -186,11 +177,6 @@ def _bring_vocoder(folder: Path, dest: Path) -> None:
 
     convert_vocoder(generators[0], folder / "vocoder_config.json", dest / "vocoder")
     copy_file(generators[0], dest / ORIGINAL / generators[0].name)
-
-
-def _small_files(folder: Path) -> list[Path]:
-    """Return settings and tokenizer files, not the index of the weights."""
-    return [file for file in sorted(folder.glob("*.json")) if not file.name.endswith(".index.json")]
 
 
 def kind_of(source: str | Path, config: Path | None = None) -> str:
