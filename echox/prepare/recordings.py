@@ -57,12 +57,10 @@ def write_recordings(table: Path, folder: Path, out: Path, longest: float = MAX_
             dropped[f"over {longest:g} s"] += 1
             continue
         place = {"id": name, "audio": str(path.resolve()), "samples": samples, "sample_rate": SAMPLE_RATE}
-        asked = (
-            {"question_id": name, "question": question or text, "answers": answers, "answer": answers[0]}
-            if answers
-            else {}
-        )
-        records[name] = place | ({} if wordless else {"text": text}) | asked
+        records[name] = place if wordless else place | {"text": text}
+        if answers:
+            asked = {"question_id": name, "question": question or text, "answers": answers, "answer": answers[0]}
+            records[name] = records[name] | asked
     tell_dropped(dropped, len(records), "recordings")
     write_shards(out, list(records.values()))
     return len(records)

@@ -71,10 +71,10 @@ def write_llm(folder: Path, width: int = 32, layers: int = 2, seed: int = 0) -> 
     return folder
 
 
-def write_encoder(folder: Path, width: int = 16, layers: int = 2, seed: int = 0) -> Path:
+def write_encoder(folder: Path) -> Path:
     """Write a tiny Whisper."""
-    torch.manual_seed(seed)
-    WhisperModel(_whisper(width, layers)).save_pretrained(folder)
+    torch.manual_seed(0)
+    WhisperModel(_whisper()).save_pretrained(folder)
     return folder
 
 
@@ -86,7 +86,6 @@ def write_whisper(folder: Path, seed: int = 0) -> Path:
     config = _whisper(
         vocab_size=tokenizer.get_vocab_size(),
         decoder_layers=2,
-        decoder_ffn_dim=32,
         max_target_positions=64,
         eos_token_id=0,
     )
@@ -107,15 +106,15 @@ def _tokenizer(texts: list[str], specials: list[str]) -> Tokenizer:
     return tokenizer
 
 
-def _whisper(width: int = 16, layers: int = 2, **others: Any) -> WhisperConfig:
+def _whisper(**others: Any) -> WhisperConfig:
     sizes: dict[str, Any] = {
-        "d_model": width,
-        "encoder_layers": layers,
+        "d_model": 16,
+        "encoder_layers": 2,
         "decoder_layers": 1,
         "encoder_attention_heads": 2,
         "decoder_attention_heads": 2,
-        "encoder_ffn_dim": 2 * width,
-        "decoder_ffn_dim": 2 * width,
+        "encoder_ffn_dim": 32,
+        "decoder_ffn_dim": 32,
         "vocab_size": 100,
         "pad_token_id": 0,
         "bos_token_id": 1,
