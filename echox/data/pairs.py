@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from echox.data.example import question_id
+from echox.data.manifest import question_id
 from echox.data.tables import table_rows
 from echox.errors import InputError
 

@@ -15,8 +15,7 @@ import numpy as np
 import torch
 
 from echox.config.load import Settings
-from echox.data.example import text_of
-from echox.data.manifest import read_audio
+from echox.data.manifest import read_audio, text_of
 from echox.data.pairs import matched
 from echox.data.states import paired, read_ragged, records_of
 from echox.errors import InputError

@@ -20,8 +20,7 @@ from pydantic import Field
 from echox.audio import SAMPLE_RATE
 from echox.config.load import Settings
 from echox.data.batching import BucketedBatches
-from echox.data.example import tell_dropped
-from echox.data.manifest import read_audio, read_jsonl
+from echox.data.manifest import read_audio, read_jsonl, tell_dropped
 from echox.data.states import paired, read_ragged, records_of
 from echox.errors import InputError
 from echox.text.cleaning import SOURCE, Cleaning, clean

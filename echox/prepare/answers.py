@@ -18,8 +18,7 @@ from pydantic import Field
 from echox.config.load import Settings, known
 from echox.config.record import Record, check_same, write_run
 from echox.config.shard import Shard
-from echox.data.example import text_of
-from echox.data.manifest import read_fields, read_jsonl, write_jsonl
+from echox.data.manifest import read_fields, read_jsonl, text_of, write_jsonl
 from echox.errors import InputError
 from echox.files import LINES_BYTES, drop_partial_line, only_one, read_text
 from echox.models.decoding import at_most

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from echox.data.manifest import read_audio, read_manifest, write_manifest
+from echox.data.manifest import join_shards, read_audio, read_manifest, save_shard, write_manifest
 from echox.errors import InputError, require
 from echox.files import write_text
 from echox.prepare.texts import fraction
@@ -114,7 +114,6 @@ def transcribe_real(
     Raises InputError when the folder holds no recording.
     """
     from echox.audio import SAMPLE_RATE, as_int16, load_audio
-    from echox.prepare.speak import join_shards, save_shard
 
     files = recordings_below(folder)
     if not files:

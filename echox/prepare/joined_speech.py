@@ -14,8 +14,7 @@ from pydantic import Field
 
 from echox.audio import SAMPLE_RATE
 from echox.config.load import Settings
-from echox.data.example import text_of
-from echox.data.manifest import read_audio, read_manifest
+from echox.data.manifest import read_audio, read_manifest, text_of
 from echox.errors import InputError
 from echox.prepare.perturb import coloured_noise, perturb
 from echox.prepare.recipe import Perturbation

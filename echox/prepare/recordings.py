@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from echox.audio import SAMPLE_RATE, load_audio
-from echox.data.example import tell_dropped
+from echox.data.manifest import tell_dropped, write_shards
 from echox.data.tables import answers_in, table_rows
 from echox.errors import InputError
 from echox.prepare.filters import MAX_REAL_SECONDS
-from echox.prepare.pairs import write_shards
 
 log = logging.getLogger(__name__)
 

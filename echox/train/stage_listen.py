@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from echox.data.example import texts_of
+from echox.data.manifest import texts_of
 from echox.generate.ears import TOKENIZER, fill_window, special_ids
 from echox.models.listener import Listener
 from echox.models.llm import load_text_tokenizer

@@ -15,7 +15,8 @@ from pydantic import Field
 
 from echox.config.load import Settings, known
 from echox.data.batching import BucketedBatches
-from echox.data.example import first_held_out, tell_dropped, text_of
+from echox.data.example import first_held_out
+from echox.data.manifest import tell_dropped, text_of
 from echox.data.states import paired, read_ragged
 from echox.errors import ConfigError
 from echox.models.io import settings_from

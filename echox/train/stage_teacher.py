@@ -21,12 +21,11 @@ from echox.audio import SAMPLE_RATE, resample
 from echox.config.load import Settings
 from echox.config.record import Record, check_same, write_run
 from echox.config.shard import Shard
-from echox.data.manifest import read_fields
+from echox.data.manifest import read_fields, shards
 from echox.errors import InputError
 from echox.files import write_file, write_folder
 from echox.models.io import save_part
 from echox.prepare.encode import Encode, EncoderSettings, load_encode
-from echox.prepare.speak import shards
 from echox.prepare.teachers import HibariTeacher, Said, ToyTeacher
 from echox.units.extractor import load_centroids
 from echox.units.kmeans import assign

@@ -20,9 +20,8 @@ from transformers import (
 )
 
 from echox.audio import SAMPLE_RATE, as_int16
-from echox.data.manifest import write_jsonl
+from echox.data.manifest import join_shards, save_shard, write_jsonl
 from echox.files import write_text
-from echox.prepare.speak import join_shards, save_shard
 
 WORDS = "what who where is the capital of a big small red blue king queen river city france spain paris madrid".split()
 FACTS = {
