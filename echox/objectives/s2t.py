@@ -13,10 +13,8 @@ from echox.errors import ConfigError
 from echox.models.s2t import S2TInputs, SpeechToText
 from echox.objectives.loss import Loss, token_loss
 
-HIDDEN_SPANS, HIDDEN_FRAMES = (
-    2,
-    10,
-)  # stretches of every utterance, and the longest, that CTC does not hear; stage translate's too
+# stretches of every utterance, and the longest of them, that CTC does not hear: here and by default in stage translate
+HIDDEN_SPANS, HIDDEN_FRAMES = 2, 10
 
 
 def ctc_loss(

@@ -21,17 +21,8 @@ from echox.prepare.recipe import VoiceChoice
 
 MAX_KOKORO_PHONEMES = 508
 PROGRAMS = {"flite": "flite", "espeak": "espeak-ng"}
-WRITTEN = {
-    "tʃ": "ʧ",
-    "dʒ": "ʤ",
-    "ts": "ʦ",
-    " ,": ",",
-    " .": ".",
-    " ?": "?",
-    " !": "!",
-    "¿ ": "¿",
-    "¡ ": "¡",
-}  # espeak's: Kokoro's
+# as espeak-ng writes phonemes: as Kokoro does
+WRITTEN = {"tʃ": "ʧ", "dʒ": "ʤ", "ts": "ʦ", " ,": ",", " .": ".", " ?": "?", " !": "!", "¿ ": "¿", "¡ ": "¡"}
 
 
 class Voice(Protocol):
@@ -138,7 +129,7 @@ class ProgramVoice:
             )
         self.program = program
         self.sample_rate = SAMPLE_RATE if program == "flite" else 22_050
-        self.styles = ("rms", "slt", "awb") if program == "flite" else ("es",)
+        self.styles: tuple[str, ...] = ("rms", "slt", "awb") if program == "flite" else ("es",)
 
     def speak(self, text: str, style: str, speed: float, seed: int) -> np.ndarray:
         """See `Voice.speak`; raises InputError when the program fails."""
@@ -147,21 +138,12 @@ class ProgramVoice:
         with tempfile.TemporaryDirectory() as place:
             path = f"{place}/said.wav"
             if self.program == "flite":
-                _run(
-                    text,
-                    "flite",
-                    "-voice",
-                    style,
-                    "--setf",
-                    f"duration_stretch={1 / speed:.3f}",
-                    "-t",
-                    text,
-                    "-o",
-                    path,
-                )
+                stretch = f"duration_stretch={1 / speed:.3f}"
+                options = ("-voice", style, "--setf", stretch, "-t", text, "-o", path)
             else:
-                pace, name = str(round(self.words_a_minute * speed)), style.replace(".", "+")
-                _espeak(text, "-v", name, "-s", pace, "-w", path)
+                pace = str(round(self.words_a_minute * speed))
+                options = ("-v", style.replace(".", "+"), "-s", pace, "-w", path, "--stdin")
+            _run(text, self.program, *options)
             wave, rate = soundfile.read(path, dtype="float32")
         return resample(wave, rate, self.sample_rate)
 
@@ -170,7 +152,7 @@ def spanish_phonemes(text: str) -> str:
     """Return the phonemes of Spanish text as Kokoro writes them: espeak-ng's, punctuation kept; InputError when it fails."""
     parts = re.split(r"([,.;:!?¡¿—…]+)", text)
     said = [
-        part if place % 2 else _espeak(part, "-v", "es", "-q", "--ipa")
+        part if place % 2 else _run(part, "espeak-ng", "-v", "es", "-q", "--ipa", "--stdin")
         for place, part in enumerate(parts)
         if part.strip()
     ]
@@ -178,11 +160,6 @@ def spanish_phonemes(text: str) -> str:
     for theirs, ours in WRITTEN.items():
         phonemes = phonemes.replace(theirs, ours)
     return phonemes
-
-
-def _espeak(text: str, *options: str) -> str:
-    """Return what espeak-ng prints of a text; raises InputError when it fails."""
-    return _run(text, "espeak-ng", *options, "--stdin")
 
 
 def _run(text: str, *command: str) -> str:
@@ -225,7 +202,8 @@ def make_voice(choice: VoiceChoice, kokoro: Path | None = None) -> Voice:
         return KokoroVoice(kokoro)
     if choice.kind in PROGRAMS:
         return ProgramVoice(PROGRAMS[choice.kind])
-    return {"hibari": HibariVoice, "piper": PiperVoice, "tones": ToneVoice}[choice.kind]()
+    made: dict[str, type] = {"hibari": HibariVoice, "piper": PiperVoice, "tones": ToneVoice}
+    return made[choice.kind]()
 
 
 def _read_vocabulary(path: Path) -> dict[str, int]:

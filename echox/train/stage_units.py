@@ -122,8 +122,9 @@ def check_states(folder: Path, record: Record) -> None:
     """Raise ConfigError unless `folder` holds states of the encoder, layer and window that a recipe's `record` names."""
     found = read_run(folder)
     made = found[1] if found is not None else Record()
-    differ = ["stage"] if made.settings.get("stage") != "encode" else []
-    for name in [*differ, *made.differences(record, only=("encoder", "layer", "window", "precision"))]:
+    differ = made.differences(record, only=("encoder", "layer", "window", "precision"))
+    if made.settings.get("stage") != "encode" or differ:
+        name = differ[0] if differ else "stage"
         raise ConfigError(f"{folder} does not hold states of this recipe's {name}: run stage encode with the same.")
 
 
