@@ -117,7 +117,7 @@ def read_triples(
     Where `states` is none they are heard by an encoder of the model.
     """
     rows = []
-    for corpus, folder in paired(corpora, corpora if states is None else states, "data.states"):
+    for corpus, folder in paired(corpora, corpora if states is None else states, "data.states or held_out_states"):
         found = ((record, None) for record in records_of(corpus)) if states is None else read_ragged(folder, corpus)
         for record, states_TD in found:
             row = triple_of(record, str(corpus), data, pieces)
@@ -131,8 +131,8 @@ def read_triples(
 
 def read_pairs(paths: Sequence[Path], data: TripleData, pieces: Pieces) -> list[Triple]:
     """Return the usable text pairs of JSONL files; InputError for a line without one of its sides, or where none is left."""
-    found = [(str(path), record) for path in paths for record in read_jsonl(path)]
-    rows = [triple_of(record, path, data, pieces, translated=True) for path, record in found]
+    records = ((str(path), record) for path in paths for record in read_jsonl(path))
+    rows = [triple_of(record, path, data, pieces, translated=True) for path, record in records]
     return _usable(rows, data, "text pairs") if paths else []
 
 
