@@ -119,5 +119,5 @@ def distances(model: Normaliser, pairs: Sequence[Pair], max_cost: int) -> dict[s
         before += [
             (pair.source_units.tolist(), pair.target_units.tolist()) for pair in rows if pair.source_units is not None
         ]
-    numbers = {"unit_distance": error_rate(after)}
-    return numbers | ({"unit_distance_before": error_rate(before)} if before else {})
+    numbers = {"unit_distance": error_rate(after), "unit_distance_before": error_rate(before)}
+    return {name: value for name, value in numbers.items() if value or name == "unit_distance"}

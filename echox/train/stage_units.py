@@ -122,10 +122,12 @@ def check_states(folder: Path, record: Record) -> None:
     """Raise ConfigError unless `folder` holds states of the encoder, layer and window that a recipe's `record` names."""
     found = read_run(folder)
     made = found[1] if found is not None else Record()
-    differ = made.differences(record, only=("encoder", "layer", "window", "precision"))
-    if made.settings.get("stage") != "encode" or differ:
-        name = differ[0] if differ else "stage"
-        raise ConfigError(f"{folder} does not hold states of this recipe's {name}: run stage encode with the same.")
+    differ = [] if made.settings.get("stage") == "encode" else ["stage"]
+    differ += made.differences(record, only=("encoder", "layer", "window", "precision"))
+    if differ:
+        raise ConfigError(
+            f"{folder} does not hold states of this recipe's {differ[0]}: run stage encode with the same."
+        )
 
 
 def convert_shards(
