@@ -148,7 +148,7 @@ def test_a_random_discriminator_takes_no_step(world):
         (["start=out/debug/translate/final", "model.convolutions=3"], "model.convolutions is 3"),
         (["data.corpora=[]", "data.states=[]"], "alignment needs speech"),
         (["start=null"], "name a vocabulary"),
-        (["data.states=[]"], "0 folders of states"),
+        (["data.states=[]"], "states names 0 folders"),
         (["train.keep=2", "train.average=2"], "set train.average to 1"),
         (HEARS[1:], "leave data.states and data.held_out_states out"),
         (["data.held_out_pairs=[]"], "best is measured on held-out rows"),
