@@ -88,6 +88,11 @@ def write_text(path: str | Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
+def write_json(path: str | Path, values: Any) -> None:
+    """Write `values` as indented JSON to `path`, whole or not at all; OutputError."""
+    write_text(path, json.dumps(values, indent=2) + "\n")
+
+
 def copy_file(source: str | Path, path: str | Path) -> None:
     """Copy a regular file, whole or not at all; InputError for the source, OutputError for the place."""
     with open_regular(source) as file, write_file(path) as partial, partial.open("wb") as target:

@@ -19,7 +19,7 @@ from echox.generate.pauses import within
 from echox.models.llm import load_tokenizer, token_pieces
 from echox.text.prompt import Turn, encode
 from echox.text.segmenter import PhraseSegmenter, ends_sentence
-from echox.train.run import run_recipe
+from echox.train.stages import run_recipe
 from echox.train.toy import sound_of
 from tests.toy_model import RECIPES, listening_model, toy_model  # noqa: F401 - fixtures
 

@@ -115,5 +115,5 @@ def test_a_shard_is_two_numbers(given):
     assert shard_of("1/4") == shard_of([1, 4]) == (1, 4)
     with pytest.raises(ConfigError, match="is not I/N"):
         shard_of(given)
-    with pytest.raises(ConfigError, match="is not I/N"):
+    with pytest.raises(ConfigError, match="^recipes/debug/encode.yaml: shard .* is not I/N"):
         load_recipe("recipes/debug/encode.yaml", [f"shard={given}"])

@@ -213,7 +213,7 @@ def test_control_tokens_in_somebodys_text_are_text(toy_model):  # noqa: F811
 
 def test_pack_never_replaces_a_folder_that_is_not_ours(model, tmp_path):
     from echox import OutputError
-    from echox.train.run import run_recipe
+    from echox.train.stages import run_recipe
 
     photos = tmp_path / "photos"
     photos.mkdir()

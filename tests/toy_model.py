@@ -12,7 +12,7 @@ RECIPES = Path(__file__).parents[1] / "recipes" / "debug"
 
 def run_stages(root: Path, stages: Sequence[str], **world: Any) -> Path:
     """Make the toy data under `root`, run debug recipes there in order, and return the folder of what they made."""
-    from echox.train.run import run_recipe
+    from echox.train.stages import run_recipe
     from echox.train.toy import write_world
 
     write_world(root / "out" / "debug", **world)
@@ -37,7 +37,7 @@ def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def listening_model(toy_model: Path) -> Path:
     """The same parts with a listener for an ear, the LLM as it is, an untrained echo decoder, and int8 on disk."""
-    from echox.train.run import run_recipe
+    from echox.train.stages import run_recipe
 
     overrides = ["out=out/debug/listening", "listener=out/debug/listen/final", "s2t=null", "echo=null", "int8=true"]
     with pytest.MonkeyPatch.context() as patch:

@@ -36,7 +36,7 @@ def texts(
 ) -> None:
     """Choose questions and sentences, and hold out what will be measured."""
     from echox.prepare.recipe import load_data_recipe
-    from echox.prepare.write_texts import write_texts
+    from echox.prepare.texts import write_texts
 
     for name, count in write_texts(load_data_recipe(recipe, _local(source or [])), out).items():
         typer.echo(f"{out / name}.jsonl  {count}")

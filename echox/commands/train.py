@@ -17,7 +17,7 @@ def train(
     Toy recipes (recipes/debug) first make what they need.
     """
     from echox.train.debug import make_missing
-    from echox.train.run import run_recipe
+    from echox.train.stages import run_recipe
 
     overrides = [*(overrides or []), *([f"shard={shard}"] if shard else [])]
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:

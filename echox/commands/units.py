@@ -42,21 +42,19 @@ def fit(
     out: Folder = "units",
     k: Annotated[int, typer.Option(min=1, help="Number of units.")] = 500,
     window: Annotated[str, typer.Option(help="short: Whisper without padding to 30 s, or own.")] = "own",
-    engine: Annotated[str, typer.Option(help="auto, faiss or torch.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of sampling and initialisation.")] = 0,
 ) -> None:
     """Cluster encoder states of sound files into k units."""
-    from echox.errors import ConfigError
+    from echox.errors import require
     from echox.units.extractor import UnitsMeta, check_place, save_centroids
     from echox.units.kmeans import POINTS_PER_CENTROID, fit_kmeans, sample_frames
 
-    if engine not in ("auto", "faiss", "torch"):
-        raise ConfigError(f"k-means engine {engine!r} is unknown: choose auto, faiss or torch.")
+    require("faiss", extra="train")  # said before anything is encoded
     check_place(out)
     encode, revision, hop = load_encoder(encoder, layer, window)
     heard = batches(shown(read_sounds(sounds), "encoding"))
     encoded = (states for waves in heard for states in encode([wave for _, wave in waves]))
-    centroids = fit_kmeans(sample_frames(encoded, POINTS_PER_CENTROID * k, seed), k, seed, engine=engine)
+    centroids = fit_kmeans(sample_frames(encoded, POINTS_PER_CENTROID * k, seed), k, seed)
     name = Path(encoder).name if Path(encoder).is_dir() else encoder
     save_centroids(out, centroids, UnitsMeta(name, revision, layer, window, SAMPLE_RATE, hop, k))
     typer.echo(f"{out}: {k} units of {encoder}, layer {layer}")
@@ -70,19 +68,19 @@ def extract(
     out: Annotated[str, typer.Option("--out", "-o", help="File to write.")] = "units.jsonl",
 ) -> None:
     """Write the de-duplicated units of sound files, one JSON object a line."""
-    from echox.units.extractor import UnitExtractor, load_centroids
+    from echox.units import extractor
 
-    centroids, meta = load_centroids(units)
+    centroids, meta = extractor.load_centroids(units)
     encode, revision, _ = load_encoder(encoder, meta.layer, meta.window)
     if meta.revision != revision and {meta.revision[:7], revision[:7]} == {"sha256:"}:
         typer.echo(
             f"echox: {encoder} has other weights than {meta.encoder}, on which {units} was fitted: are they of one encoder?",
             err=True,
         )
-    extractor = UnitExtractor(encode, centroids, meta)
 
     def units_of(waves: "list[np.ndarray]") -> list[dict[str, Any]]:
-        return [{"units": one.ids.tolist(), "durations": one.durations.tolist()} for one in extractor.extract(waves)]
+        found = extractor.extract(encode, centroids, waves)
+        return [{"units": one.ids.tolist(), "durations": one.durations.tolist()} for one in found]
 
     write_units(out, sounds, units_of)
 

@@ -44,6 +44,8 @@ class Settings(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             raise ConfigError(f"{source}: {_explain(error, cls, values)}") from error
+        except ConfigError as error:  # of a validator that others call too
+            raise ConfigError(f"{source}: {error}") from error
 
 
 def known(*kinds: type) -> AfterValidator:

@@ -24,7 +24,7 @@ from echox.files import MARKER, read_json, write_text
 RUN = "run.json"
 DIGEST = re.compile("[0-9a-f]{32}")  # what stands for a file or a folder
 EDGE = 1 << 16  # bytes at both ends of a file
-OF_RUNS = {RUN, MARKER, "metrics.jsonl", "tensorboard"}  # written while a run goes on
+OF_RUNS = {RUN, MARKER, "metrics.jsonl", "tensorboard"}  # written while a run goes on, the last by older runs
 FREE = (  # change no number
     "out train.allow train.save_every train.log_every train.keep train.threads train.parallel train.peak_tflops"
 ).split()
@@ -51,20 +51,12 @@ class Record:
     def differences(self, other: "Record", only: Sequence[str] = ()) -> list[str]:
         """Return the names in which two records differ; those under `only`, if any are given.
 
-        A setting that is none is as one that was not known yet, so that runs outlive settings that are new and not used; an
-        input without a mark, as names on the hub once were, is like any other.
+        A setting that is none is as one that was not known yet, so that runs outlive settings that are new and not used.
         """
         found = ["code"] if self.code != other.code else []
-        found += [
-            name for name in {**self.settings, **other.settings} if self.settings.get(name) != other.settings.get(name)
-        ]
-        found += [name for name in {**self.inputs, **other.inputs} if not self.same_input(other, name)]
+        for own, theirs in ((self.settings, other.settings), (self.inputs, other.inputs)):
+            found += [name for name in {**own, **theirs} if own.get(name) != theirs.get(name)]
         return [name for name in found if not only or under(name, only)]
-
-    def same_input(self, other: "Record", name: str) -> bool:
-        """Say whether both were made of the same file, folder or name on the hub, as far as that is known."""
-        one, two = self.inputs.get(name), other.inputs.get(name)
-        return one == two or "" in (one, two)
 
 
 def under(name: str, names: Sequence[str]) -> bool:

@@ -3,7 +3,7 @@
 Any step can be asked for directly, so a run that resumes sees exactly the batches it would have seen.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,12 @@ from echox.errors import InputError
 def runs_under(costs: Sequence[int], max_cost: int) -> list[list[int]]:
     """Return the items from the cheapest on in runs that cost at most `max_cost` each: the longest item times their number."""
     return packed(np.argsort(costs, kind="stable").tolist(), costs, max_cost)
+
+
+def in_runs(costs: Sequence[int], max_cost: int, call: Callable[[list[int]], Iterable[Any]]) -> list[Any]:
+    """Return what `call` makes of each item, so many alike at a time as `max_cost` allows, in the order of the items."""
+    found = {item: one for run in runs_under(costs, max_cost) for item, one in zip(run, call(run), strict=True)}
+    return [found[item] for item in range(len(costs))]
 
 
 def packed(order: Sequence[int], costs: Sequence[int] | np.ndarray, max_cost: int) -> list[list[int]]:

@@ -3,25 +3,22 @@
 Encoder states stay on disk, as written by prepare/encode.py in float16, and are read when they are used.
 """
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from pydantic import Field
 
 from echox.config.load import Settings
-from echox.data.manifest import read_fields, read_jsonl
-from echox.data.states import read_ragged
-from echox.errors import ConfigError, InputError
+from echox.data.manifest import question_id, read_fields, tell_dropped, text_of, texts_of
+from echox.data.states import paired, read_ragged
+from echox.errors import ConfigError
 from echox.models.ragged import pad_right
 from echox.text.truecase import Truecaser
 
-log = logging.getLogger(__name__)
 Encode = Callable[[str], list[int]]
 
 
@@ -80,12 +77,8 @@ def read_examples(data: QuestionData, encode: Encode, stop: int | None = None, t
     """
     truecase = Truecaser(text for path in data.cased for text in texts_of(path) if text != text.lower())
     answers = answers_of(data.answers) if data.answers else None
-    if len(data.corpora) != len(data.states):
-        raise ConfigError(
-            f"data.states names {len(data.states)} folders for {len(data.corpora)} corpora: give one to each."
-        )
     spoken, known, dropped = [], set(), Counter[str]()  # known: what somebody says
-    for corpus, folder in zip(data.corpora, data.states, strict=True):
+    for corpus, folder in paired(data.corpora, data.states, "data.states"):
         for record, states_TD in read_ragged(folder, corpus):
             name = question_id(record)
             if len(states_TD) > data.max_frames:
@@ -123,35 +116,9 @@ def first_held_out(count: int, held_out: int, name: str) -> int:
     return count - held_out
 
 
-def tell_dropped(dropped: Counter[str], kept: int, what: str) -> None:
-    """Say how many rows were left out and why; InputError when none is left."""
-    why = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
-    if not kept:
-        raise InputError(f"none of the {what} can be used ({why or 'there are none'}): correct the data.")
-    if dropped:
-        log.warning("%d of %d %s are left out: %s.", sum(dropped.values()), kept + sum(dropped.values()), what, why)
-
-
 def answers_of(path: Path) -> dict[str, str]:
     """Return id to answer of a JSONL; InputError names a line that lacks one."""
     return {record["id"]: record["answer"] for record in read_fields(path, "answer")}
-
-
-def text_of(record: dict[str, Any], source: Path) -> str:
-    """Return what was said in a record; InputError when it does not say."""
-    if not isinstance(record.get("text"), str):
-        raise InputError(f"{source} does not say what is said in {record.get('id')}: give its record a `text`.")
-    return record["text"]
-
-
-def question_id(record: dict[str, Any]) -> str:
-    """Return the id of the question that a spoken record renders."""
-    return str(record.get("question_id", str(record["id"]).partition("@")[0]))
-
-
-def texts_of(path: Path) -> list[str]:
-    """Return the `text`, or else the `question`, of every line of a JSONL file."""
-    return [record.get("text") or record.get("question") or "" for record in read_jsonl(path)]
 
 
 def padded_states(examples: Iterable[Example], width: int) -> tuple[torch.Tensor, torch.Tensor]:

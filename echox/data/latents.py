@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from echox.data.vocoder_segments import unit_table
 from echox.errors import InputError
-from echox.units.sequence import run_starts
 
 VOICED_ABOVE = 40.0  # Hz; what is lower is no pitch
 MEASURED = 2000  # utterances, at most so many, that mean and spread are taken of
@@ -142,30 +142,23 @@ class LatentSegments:
         """Return the segments (utterance, first frame); a first frame is a multiple of the step."""
         J = self.length // self.step * self.rows_per_step
         found = [self._segment(index, start, J) for index, start in places]
-        runs = [run_starts(row[:count]) for row, count, *_ in found]
-        shape = (len(found), max(map(len, runs)))
-        units_BU, lengths_BU, whole_BU = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape, bool)
-        for b, (begins, (row, count, _, _, _, opens, closes)) in enumerate(zip(runs, found, strict=True)):
-            n = len(begins)
-            units_BU[b, :n], lengths_BU[b, :n] = row[begins], np.diff(np.r_[begins, count])
-            whole_BU[b, int(not opens) : n if closes else n - 1] = True
+        opens, closes = ([one[i] for one in found] for i in (5, 6))
+        table = unit_table([row[:count] for row, count, *_ in found], opens, closes)
         frames_BT = np.stack([row for row, *_ in found])
         mask_BT = np.arange(self.length) < np.array([count for _, count, *_ in found])[:, None]
         latents, prosody, judged = (np.stack([one[i] for one in found]) for i in (2, 3, 4))
-        parts = (frames_BT, mask_BT, latents, prosody[..., 0], prosody[..., 1], judged, units_BU, lengths_BU, whole_BU)
-        return LatentBatch(*map(torch.from_numpy, parts))
+        parts = (frames_BT, mask_BT, latents, prosody[..., 0], prosody[..., 1], judged)
+        return LatentBatch(*map(torch.from_numpy, parts), *table)
 
     def _segment(self, index: int, start: int, J: int) -> tuple:
         """Return frames, how many are real, latents, prosody, judged rows, and whether the utterance begins and ends here."""
         units = self.utterances.unit_rows(index)
-        row = np.zeros(self.length, np.int64)
         cut = units[start : start + self.length]
-        row[: len(cut)] = cut
         opens, closes = start == 0, start + self.length >= len(units)
         latents_JL, prosody_J2 = self.utterances.rows(index, start // self.step * self.rows_per_step, J)
         judged = np.zeros(J, bool)
         margin = self.margin * self.rows_per_step // self.step
         judged[0 if opens else margin : len(latents_JL) if closes else len(latents_JL) - margin] = True
-        latents, prosody = np.zeros((J, latents_JL.shape[1]), np.float32), np.zeros((J, 2), np.float32)
-        latents[: len(latents_JL)], prosody[: len(prosody_J2)] = latents_JL, prosody_J2
+        row = np.pad(cut, (0, self.length - len(cut)))
+        latents, prosody = (np.pad(part, ((0, J - len(part)), (0, 0))) for part in (latents_JL, prosody_J2))
         return row, len(cut), latents, prosody, judged, opens, closes

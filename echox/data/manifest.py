@@ -2,24 +2,30 @@
 
 A record holds `id`, `audio` (path relative to the manifest), `samples`, `sample_rate` and, as known, `text`,
 `speaker`, `role` (user or assistant), `answers`, `answer`, `split`. Audio is either a sound file of its own or a slice
-of an `.npy` shard of int16 samples, then `start` says where it begins. Knows nothing about models or voices.
+of an `.npy` shard of int16 samples, then `start` says where it begins. A corpus is a folder of shard-*.jsonl and of
+manifest.jsonl, which is all of them. Knows nothing about models or voices.
 """
 
 import json
+import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from echox.audio import PCM16_SCALE, load_audio
+from echox.audio import PCM16_SCALE, load_audio, save_wav
 from echox.errors import InputError
 from echox.files import LINES_BYTES, open_regular, write_file
 
 REQUIRED = ("id", "audio", "samples", "sample_rate")
+SHARD = 500  # records of a manifest that names sound files
+Row = TypeVar("Row")
+log = logging.getLogger(__name__)
 
 
 def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
@@ -80,6 +86,78 @@ def write_manifest(path: str | Path, records: Iterable[Mapping[str, Any]]) -> No
             if key not in record:
                 raise InputError(f"record {record.get('id', '?')} for {path} has no `{key}`.")
     write_jsonl(path, records)
+
+
+def tell_dropped(dropped: Counter[str], kept: int, what: str) -> None:
+    """Say how many rows were left out and why; InputError when none is left."""
+    why = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+    if not kept:
+        raise InputError(f"none of the {what} can be used ({why or 'there are none'}): correct the data.")
+    if dropped:
+        log.warning("%d of %d %s are left out: %s.", sum(dropped.values()), kept + sum(dropped.values()), what, why)
+
+
+def text_of(record: dict[str, Any], source: Path) -> str:
+    """Return what was said in a record; InputError when it does not say."""
+    if not isinstance(record.get("text"), str):
+        raise InputError(f"{source} does not say what is said in {record.get('id')}: give its record a `text`.")
+    return record["text"]
+
+
+def question_id(record: dict[str, Any]) -> str:
+    """Return the id of the question that a spoken record renders."""
+    return str(record.get("question_id", str(record["id"]).partition("@")[0]))
+
+
+def texts_of(path: Path) -> list[str]:
+    """Return the `text`, or else the `question`, of every line of a JSONL file."""
+    return [record.get("text") or record.get("question") or "" for record in read_jsonl(path)]
+
+
+def shards(rows: Sequence[Row], size: int) -> Iterator[tuple[int, Sequence[Row]]]:
+    """Yield (number, rows) for consecutive groups of `size` rows."""
+    for number, start in enumerate(range(0, len(rows), size)):
+        yield number, rows[start : start + size]
+
+
+def save_shard(folder: Path, number: int, said: Sequence[tuple[np.ndarray, dict[str, Any]]], files: bool) -> None:
+    """Write one shard (or its single wav files) and then its manifest, each atomically; raise OutputError."""
+    name = f"shard-{number:05d}.npy"
+    records, start = [], 0
+    for pcm, record in said:
+        if files:
+            place = {"audio": f"{record['id']}.wav"}
+            save_wav(folder / place["audio"], pcm.astype(np.float32) / PCM16_SCALE, record["sample_rate"])
+        else:
+            place = {"audio": name, "start": start}
+        records.append({"id": record["id"], **place, **record})
+        start += len(pcm)
+    if not files:
+        with write_file(folder / name) as partial, partial.open("wb") as file:
+            np.save(file, np.concatenate([np.zeros(0, np.int16), *(pcm for pcm, _ in said)]))
+    write_manifest(folder / f"shard-{number:05d}.jsonl", records)
+
+
+def join_shards(folder: Path, count: int) -> bool:
+    """Write `manifest.jsonl` when all `count` shard manifests exist, and tell whether they do."""
+    parts = [folder / f"shard-{number:05d}.jsonl" for number in range(count)]
+    if not all(path.exists() for path in parts):
+        return False
+    write_jsonl(folder / "manifest.jsonl", (record for path in parts for record in read_jsonl(path)))
+    return True
+
+
+def write_shards(folder: Path, records: list[dict[str, Any]]) -> None:
+    """Write a corpus that names its sound files: shards of `SHARD` records, and all of them; InputError beside other shards."""
+    parts = {
+        f"shard-{first // SHARD:05d}.jsonl": records[first : first + SHARD] for first in range(0, len(records), SHARD)
+    }
+    if others := sorted(path.name for path in folder.glob("shard-*") if path.name not in parts):
+        raise InputError(f"{folder} holds {others[0]} of another corpus: remove the folder, or choose another one.")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, some in parts.items():
+        write_manifest(folder / name, some)
+    write_manifest(folder / "manifest.jsonl", records)
 
 
 @lru_cache(maxsize=256)

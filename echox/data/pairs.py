@@ -9,15 +9,14 @@ Both sides are corpora like any other (data/manifest.py), so states, units and u
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from echox.data.example import question_id
+from echox.data.manifest import question_id
 from echox.data.tables import table_rows
 from echox.errors import InputError
-from echox.files import write_text
 
 COLUMNS = ("id", "audio", "target_audio", "source_text", "target_text")
 FAULTS_SHOWN = 5
@@ -36,24 +35,15 @@ class SpokenPair:
 
 def matched(sources: Iterable[Any], targets: Mapping[str, Any], name: str, ids: Iterable[str]) -> list[tuple[Any, Any]]:
     """Return (source, target) of every source, in order; InputError names `name` and pairs of which one side is missing."""
-    pairs, missing, met = [], [], set()
-    for source, one in zip(sources, ids, strict=True):
-        pair = question_id({"id": one})
-        met.add(pair)
-        if pair in targets:
-            pairs.append((source, targets[pair]))
-        else:
-            missing.append(pair)
-    if missing:
-        raise InputError(
-            f"{name}: {len(missing)} pairs have no target ({', '.join(missing[:FAULTS_SHOWN])}): make both sides of the same pairs."
-        )
-    alone = [pair for pair in targets if pair not in met]
-    if alone:
-        raise InputError(
-            f"{name}: {len(alone)} pairs have no source ({', '.join(alone[:FAULTS_SHOWN])}): make both sides of the same pairs."
-        )
-    return pairs
+    asked = [question_id({"id": one}) for one in ids]
+    sides = {"target": [pair for pair in asked if pair not in targets], "source": sorted(set(targets) - set(asked))}
+    for side, lacking in sides.items():
+        if lacking:
+            shown = ", ".join(lacking[:FAULTS_SHOWN])
+            raise InputError(
+                f"{name}: {len(lacking)} pairs have no {side} ({shown}): make both sides of the same pairs."
+            )
+    return [(source, targets[pair]) for source, pair in zip(sources, asked, strict=True)]
 
 
 def read_pairs(path: str | Path, audio_dir: str | Path | None = None) -> list[SpokenPair]:
@@ -82,10 +72,3 @@ def read_pairs(path: str | Path, audio_dir: str | Path | None = None) -> list[Sp
     if not pairs:
         raise InputError(f"{path} holds no pair: give at least one.")
     return pairs
-
-
-def write_pairs(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write a table of pairs; tabs and line ends inside fields become blanks."""
-    lines = ["\t".join(COLUMNS)]
-    lines += ["\t".join(" ".join(str(row.get(name, "")).split()) for name in COLUMNS) for row in rows]
-    write_text(path, "\n".join(lines) + "\n")

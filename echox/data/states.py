@@ -18,7 +18,7 @@ from zipfile import ZIP_STORED, BadZipFile, ZipInfo
 import numpy as np
 
 from echox.data.manifest import read_manifest
-from echox.errors import InputError
+from echox.errors import ConfigError, InputError
 from echox.files import write_file
 
 ZIP_HEADER = 30  # bytes before a member's name; the last four are the lengths of the name and of the extra field
@@ -37,6 +37,13 @@ def records_of(source: Path) -> Iterator[dict[str, Any]]:
     """Yield the records of all shards of a corpus, in order."""
     for manifest in manifests_of(source):
         yield from read_manifest(manifest)
+
+
+def paired(corpora: Sequence[Path], folders: Sequence[Path], name: str) -> list[tuple[Path, Path]]:
+    """Return every corpus with its folder; ConfigError unless the setting `name` gives one folder to each."""
+    if len(corpora) != len(folders):
+        raise ConfigError(f"{name} names {len(folders)} folders for {len(corpora)} corpora: give one to each.")
+    return list(zip(corpora, folders, strict=True))
 
 
 def write_ragged(path: Path, ids: Sequence[str], rows: Sequence[np.ndarray], skipped: Sequence[str] = ()) -> None:

@@ -1,9 +1,11 @@
 """Lines of published texts, and tab-separated tables whose first line names the columns; it knows no model."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from echox.errors import InputError
-from echox.files import LINES_BYTES, read_text
+from echox.files import LINES_BYTES, read_text, write_text
 
 ANSWER_MARK = " | "
 HEADER_SHOWN = 80  # characters
@@ -32,6 +34,12 @@ def table_rows(path: str | Path, columns: tuple[str, ...]) -> list[tuple[int, di
         if any(cells):
             rows.append((number, dict(zip(header, cells + [""] * (len(header) - len(cells)), strict=True))))
     return rows
+
+
+def write_rows(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write what `table_rows` reads; tabs and line ends inside cells become blanks."""
+    cells = [[" ".join(str(row.get(name, "")).split()) for name in columns] for row in rows]
+    write_text(path, "".join("\t".join(line) + "\n" for line in [columns, *cells]))
 
 
 def answers_in(cell: str) -> list[str]:

@@ -7,7 +7,7 @@ Legend: F features, T frames, U tokens.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,10 @@ import numpy as np
 import torch
 
 from echox.config.load import Settings
-from echox.data.example import text_of
-from echox.data.manifest import read_audio
+from echox.data.manifest import read_audio, text_of
 from echox.data.pairs import matched
-from echox.data.states import read_ragged, records_of
-from echox.errors import ConfigError, InputError
+from echox.data.states import paired, read_ragged, records_of
+from echox.errors import InputError
 from echox.features.filterbank import filterbank, spec_augment
 from echox.features.logmel import SAMPLE_RATE
 from echox.models.guided import PairBatch
@@ -54,11 +53,9 @@ class Pair:
     @property
     def frames(self) -> int:
         """How long the features are: 100 a second, or as many as the encoder's states."""
-        return (
-            int(100 * self.record["samples"] / self.record["sample_rate"])
-            if self.states_TD is None
-            else len(self.states_TD)
-        )
+        if self.states_TD is not None:
+            return len(self.states_TD)
+        return int(100 * self.record["samples"] / self.record["sample_rate"])
 
     def text(self, side: str) -> str:
         """Return what is said on one side; InputError where the corpus does not say."""
@@ -77,34 +74,32 @@ class Pair:
 
 def read_sides(sides: Sides) -> list[Pair]:
     """Return all pairs of two sides; InputError where one side is missing, ConfigError for unequal lists of folders."""
-    for name in ("source_frames", "states"):
-        found = getattr(sides, name)
-        if found and len(found) != len(sides.sources):
-            raise ConfigError(
-                f"data.{name} names {len(found)} folders for {len(sides.sources)} corpora: give one to each."
-            )
     units = {
         str(record["id"]): (deduplicate(row.astype(np.int64)).ids, record.get("text"))
         for record, row in read_ragged(sides.frames, sides.target)
     }
+    frames = _by_id(sides, sides.source_frames, "data.source_frames")
+    states = _by_id(sides, sides.states, "data.states")
     pairs: list[Pair] = []
-    for number, corpus in enumerate(sides.sources):
-        frames = _by_id(sides.source_frames[number], corpus) if sides.source_frames else None
-        states = _by_id(sides.states[number], corpus) if sides.states else None
+    for corpus, frames_of, states_of in zip(sides.sources, frames, states, strict=True):
         for record in records_of(corpus):
             pair = Pair(str(record["id"]), record, corpus, np.zeros(0, np.int64))
-            if (frames is not None and pair.id not in frames) or (states is not None and pair.id not in states):
+            if any(found is not None and pair.id not in found for found in (frames_of, states_of)):
                 continue  # left out when it was encoded, and named there
-            pair.source_units = None if frames is None else deduplicate(frames[pair.id].astype(np.int64)).ids
-            pair.states_TD = None if states is None else states[pair.id]  # a view of the shard on disk
+            pair.source_units = None if frames_of is None else deduplicate(frames_of[pair.id].astype(np.int64)).ids
+            pair.states_TD = None if states_of is None else states_of[pair.id]  # a view of the shard on disk
             pairs.append(pair)
     for pair, (ids, text) in matched(pairs, units, str(sides.target), [pair.id for pair in pairs]):
         pair.target_units, pair.target_text = ids, text
     return pairs
 
 
-def _by_id(folder: Path, corpus: Path) -> dict[str, np.ndarray]:
-    return {str(record["id"]): row for record, row in read_ragged(folder, corpus)}
+def _by_id(sides: Sides, folders: list[Path], name: str) -> list[dict[str, np.ndarray] | None]:
+    """Return the arrays of every source corpus by id, or none of each where there are no folders."""
+    if not folders:
+        return [None] * len(sides.sources)
+    places = paired(sides.sources, folders, name)
+    return [{str(record["id"]): row for record, row in read_ragged(folder, corpus)} for corpus, folder in places]
 
 
 @dataclass
@@ -115,30 +110,30 @@ class Tasks:
     tokens: Mapping[str, list[list[int]]]
     mels: int = 80
     augment: tuple[int, int] | None = (27, 100)  # widest band and span that SpecAugment masks; none: nothing is masked
-    references: list[list[int]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, pairs: list[Pair], encoders: Mapping[str, Encode], bos: int, eos: int, **options: Any) -> "Tasks":
-        """Return the tasks of `pairs` as `encoders` write them."""
+    def of(
+        cls,
+        pairs: list[Pair],
+        encoders: Mapping[str, Encode],
+        ends: tuple[int, int],
+        longest: tuple[int, int],
+        **options: Any,
+    ) -> "Tasks":
+        """Return the tasks as `encoders` write them between `ends`, of pairs within the `longest` features and sequences."""
+        bos, eos = ends
+        frames, most = longest
         tokens = {name: [[bos, *row, eos] for row in encode(pairs)] for name, encode in encoders.items()}
-        return cls(pairs, tokens, references=[pair.target_units.tolist() for pair in pairs], **options)
+        long = [max(map(len, rows)) > most for rows in zip(*tokens.values(), strict=True)]
+        kept = [i for i, pair in enumerate(pairs) if pair.frames <= frames and not long[i]]
+        return cls(
+            [pairs[i] for i in kept], {name: [rows[i] for i in kept] for name, rows in tokens.items()}, **options
+        )
 
     @property
     def costs(self) -> list[int]:
         """What each pair counts in a batch: its frames."""
         return [pair.frames for pair in self.pairs]
-
-    def within(self, frames: int, tokens: int) -> "Tasks":
-        """Return those whose features and sequences are no longer than given."""
-        rows = list(zip(*self.tokens.values(), strict=True))
-        kept = [i for i, pair in enumerate(self.pairs) if pair.frames <= frames and max(map(len, rows[i])) <= tokens]
-        return Tasks(
-            [self.pairs[i] for i in kept],
-            {name: [found[i] for i in kept] for name, found in self.tokens.items()},
-            self.mels,
-            self.augment,
-            [self.references[i] for i in kept],
-        )
 
     def batch(self, items: Sequence[int], rng: np.random.Generator | None) -> PairBatch:
         """Return the numbered pairs as a batch, masked by SpecAugment where a generator is given."""
@@ -148,8 +143,3 @@ class Tasks:
         features_BTF, _ = pad_right(rows)
         tokens = {name: pad_right([torch.tensor(found[i]) for i in items]) for name, found in self.tokens.items()}
         return PairBatch(features_BTF, torch.tensor([len(row) for row in rows]), tokens)
-
-
-def too_large(pairs: Sequence[Pair], units: int) -> str | None:
-    """Return the id of a pair whose target has a unit outside the codebook of `units`, or None."""
-    return next((pair.id for pair in pairs if len(pair.target_units) and pair.target_units.max() >= units), None)

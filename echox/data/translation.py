@@ -9,23 +9,20 @@ part of the model (`states` none), rows hold where their sound is, and that is r
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from echox.audio import SAMPLE_RATE
 from echox.config.load import Settings
 from echox.data.batching import BucketedBatches
-from echox.data.example import tell_dropped
-from echox.data.manifest import read_audio, read_jsonl
-from echox.data.states import read_ragged, records_of
-from echox.errors import ConfigError, InputError
-from echox.models.ragged import pad_right
+from echox.data.manifest import read_audio, read_jsonl, tell_dropped
+from echox.data.states import paired, read_ragged, records_of
+from echox.errors import InputError
 from echox.text.cleaning import SOURCE, Cleaning, clean
 from echox.text.pieces import Pieces
 
@@ -91,11 +88,6 @@ class TripleBatch:
     rows: Sequence[Triple]
     step: int = 0
 
-    def frames(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the speech of all rows that have it: states (B, T, D) in float32 and lengths (B,)."""
-        spoken = [torch.from_numpy(row.states_TD.astype(np.float32)) for row in self.rows if row.states_TD is not None]
-        return pad_right(spoken)[0], torch.tensor([len(row) for row in spoken])
-
 
 class TripleBatches:
     """Batches that each hold a batch of every kind of rows: of those with speech, and of those without when there are any."""
@@ -124,39 +116,24 @@ def read_triples(
 
     Where `states` is none they are heard by an encoder of the model.
     """
-    if states is not None and len(corpora) != len(states):
-        raise ConfigError(f"{len(states)} folders of states are named for {len(corpora)} corpora: give one to each.")
-    rows, dropped = [], Counter[str]()
-    for number, corpus in enumerate(corpora):
-        records = ((record, None) for record in records_of(corpus))
-        for record, states_TD in records if states is None else read_ragged(states[number], corpus):
+    rows = []
+    for corpus, folder in paired(corpora, corpora if states is None else states, "data.states or held_out_states"):
+        found = ((record, None) for record in records_of(corpus)) if states is None else read_ragged(folder, corpus)
+        for record, states_TD in found:
             row = triple_of(record, str(corpus), data, pieces)
             if states_TD is None:
                 row.record, row.corpus = record, corpus
             else:
                 row.states_TD = states_TD  # a view of the shard on disk
-            problem = _problem(row, data)
-            dropped[problem] += bool(problem)
-            if not problem:
-                rows.append(row)
-    if corpora:
-        tell_dropped(+dropped, len(rows), "utterances")
-    return rows
+            rows.append(row)
+    return _usable(rows, data, "utterances") if corpora else []
 
 
-def read_pairs(paths: Iterable[Path], data: TripleData, pieces: Pieces) -> list[Triple]:
-    """Return the usable text pairs of JSONL files; InputError for a line without one of its sides."""
-    rows, dropped = [], Counter[str]()
-    for path in paths:
-        for record in read_jsonl(path):
-            row = triple_of(record, str(path), data, pieces, translated=True)
-            problem = _problem(row, data)
-            dropped[problem] += bool(problem)
-            if not problem:
-                rows.append(row)
-    if rows or +dropped:
-        tell_dropped(+dropped, len(rows), "text pairs")
-    return rows
+def read_pairs(paths: Sequence[Path], data: TripleData, pieces: Pieces) -> list[Triple]:
+    """Return the usable text pairs of JSONL files; InputError for a line without one of its sides, or where none is left."""
+    records = ((str(path), record) for path in paths for record in read_jsonl(path))
+    rows = [triple_of(record, path, data, pieces, translated=True) for path, record in records]
+    return _usable(rows, data, "text pairs") if paths else []
 
 
 def triple_of(
@@ -173,10 +150,15 @@ def triple_of(
     return Triple(str(record.get("id", "")), *found)
 
 
-def _problem(row: Triple, data: TripleData) -> str:
-    """Return why a row is left out, or nothing."""
-    if row.frames > data.max_frames:
-        return f"longer than {data.max_frames} frames"
-    if max(len(row.transcript), len(row.translation)) > data.max_tokens:
-        return f"longer than {data.max_tokens} tokens"
-    return ""
+def _usable(rows: list[Triple], data: TripleData, what: str) -> list[Triple]:
+    """Return the rows that are not too long; others are counted and said, InputError when none is left."""
+    kept, dropped = [], Counter[str]()
+    for row in rows:
+        if row.frames > data.max_frames:
+            dropped[f"longer than {data.max_frames} frames"] += 1
+        elif max(len(row.transcript), len(row.translation)) > data.max_tokens:
+            dropped[f"longer than {data.max_tokens} tokens"] += 1
+        else:
+            kept.append(row)
+    tell_dropped(dropped, len(kept), what)
+    return kept

@@ -10,15 +10,16 @@ A batch is a function of (seed, step): any step can be made without the ones bef
 Legend: B batch, S samples, T frames, U units.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 
-from echox.audio import PCM16_SCALE, to_pcm16
+from echox.audio import PCM16_SCALE, as_int16
 from echox.errors import InputError
-from echox.units.sequence import run_starts
+from echox.models.ragged import pad_right
+from echox.units.sequence import deduplicate, run_starts
 
 
 @dataclass
@@ -44,7 +45,8 @@ class SpeechUnits:
         kept_waves, kept_frames = [], []
         for wave, units in zip(waves, frames, strict=True):
             count = min(len(units), len(wave) // hop)
-            kept_waves.append(to_int16(wave[: count * hop]))
+            cut = wave[: count * hop]
+            kept_waves.append(cut if cut.dtype == np.int16 else as_int16(cut))
             kept_frames.append(np.asarray(units[:count], dtype=np.int32))
         if not kept_frames:
             raise InputError("there is no speech with units to train on: prepare the units first.")
@@ -62,11 +64,20 @@ class SpeechUnits:
         return self.samples_S[a * self.hop : b * self.hop].astype(np.float32) / PCM16_SCALE, self.frames_T[a:b]
 
 
-def to_int16(wave: np.ndarray) -> np.ndarray:
-    """Return float samples in [-1, 1], or int16 as they are, as int16; full scale stays full scale."""
-    if wave.dtype == np.int16:
-        return wave
-    return np.frombuffer(to_pcm16(wave), np.int16)
+def unit_table(
+    rows: Sequence[np.ndarray], opens: Sequence[bool], closes: Sequence[bool]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return units, their lengths in frames (B, U), 0 where padded, and which lengths are whole (B, U) of rows of frames.
+
+    The first unit of a row is whole where the row `opens` with it, the last one where the row `closes` with it.
+    """
+    runs = [deduplicate(row) for row in rows]
+    whole = [torch.ones(len(run), dtype=torch.bool) for run in runs]
+    for row, begins, ends in zip(whole, opens, closes, strict=True):
+        row[:1] &= begins
+        row[-1:] &= ends
+    units, lengths = ([torch.from_numpy(getattr(run, name)) for run in runs] for name in ("ids", "durations"))
+    return pad_right(units)[0], pad_right(lengths)[0], pad_right(whole)[0]
 
 
 class Segments:
@@ -74,12 +85,8 @@ class Segments:
 
     def __init__(self, speech: SpeechUnits, segment_frames: int, batch_size: int, seed: int = 0) -> None:
         self.speech, self.segment_frames, self.batch_size, self.seed = speech, segment_frames, batch_size, seed
-        starts = []
-        for a, b in speech.spans:
-            units = speech.frames_T[a:b]
-            boundaries = a + run_starts(units)
-            starts.append(boundaries[boundaries + segment_frames <= b])
-        self.starts = np.concatenate(starts)
+        boundaries = [(a + run_starts(speech.frames_T[a:b]), b) for a, b in speech.spans]
+        self.starts = np.concatenate([starts[starts + segment_frames <= end] for starts, end in boundaries])
         if not len(self.starts):
             raise InputError(f"no utterance is {segment_frames} frames long: lower segment_frames.")
 
@@ -93,18 +100,7 @@ class Segments:
         hop, length = self.speech.hop, self.segment_frames
         frames_BT = np.stack([self.speech.frames_T[a : a + length] for a in starts]).astype(np.int64)
         wave_BS = np.stack([self.speech.samples_S[a * hop : (a + length) * hop] for a in starts])
-        rows = [run_starts(row) for row in frames_BT]
-        shape = (len(rows), max(map(len, rows)))
-        units_BU, durations_BU, whole_BU = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape, bool)
-        for index, begins in enumerate(rows):
-            count = len(begins)
-            units_BU[index, :count] = frames_BT[index, begins]
-            durations_BU[index, :count] = np.diff(np.r_[begins, length])
-            whole_BU[index, : count - 1] = True  # the last unit may go on after the segment
+        table = unit_table(frames_BT, [True] * len(starts), [False] * len(starts))  # the last unit may go on
         return SegmentBatch(
-            torch.from_numpy(frames_BT),
-            torch.from_numpy(wave_BS.astype(np.float32) / PCM16_SCALE),
-            torch.from_numpy(units_BU),
-            torch.from_numpy(durations_BU),
-            torch.from_numpy(whole_BU),
+            torch.from_numpy(frames_BT), torch.from_numpy(wave_BS.astype(np.float32) / PCM16_SCALE), *table
         )

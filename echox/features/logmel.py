@@ -17,10 +17,12 @@ N_FFT = 400  # samples: 25 ms
 HOP = 160  # samples: 10 ms per mel frame
 
 
-@lru_cache(maxsize=4)
-def mel_filters(n_mels: int) -> torch.Tensor:
-    """Return Whisper's mel filters, shape (n_mels, 201)."""
-    filters = mel_filter_bank(1 + N_FFT // 2, n_mels, 0.0, 8000.0, SAMPLE_RATE, norm="slaney", mel_scale="slaney")
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)
+def mel_filters(n_mels: int, n_fft: int = N_FFT, sample_rate: int = SAMPLE_RATE) -> torch.Tensor:
+    """Return Slaney mel filters from 0 to half the rate, shape (n_mels, n_fft // 2 + 1); by default Whisper's."""
+    top = sample_rate / 2
+    filters = mel_filter_bank(1 + n_fft // 2, n_mels, 0.0, top, sample_rate, norm="slaney", mel_scale="slaney")
     return torch.from_numpy(filters.T.astype(np.float32))
 
 

@@ -11,7 +11,6 @@ padding are `models/encoder.py`).  It knows nothing about units.
 Legend: B batch, D encoder width, S samples, T frames.
 """
 
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -101,10 +100,9 @@ class HiddenStates:
             waves = [(wave - wave.mean()) / np.sqrt(wave.var() + 1e-7) for wave in waves]
         if self.config.feat_extract_norm != "group":
             return self._encode_raw(waves)
-        order = sorted(range(len(waves)), key=lambda i: len(waves[i]))
         frames: dict[int, torch.Tensor] = {}
-        for _, group in groupby(order, key=lambda i: len(waves[i])):
-            batch = list(group)
+        for length in sorted({len(wave) for wave in waves}):
+            batch = [i for i, wave in enumerate(waves) if len(wave) == length]
             frames.update(zip(batch, self._encode_raw([waves[i] for i in batch]), strict=True))
         return [frames[i] for i in range(len(waves))]
 

@@ -4,7 +4,6 @@ Legend: B batch, H LLM width, N text positions, U unit words.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import torch
 from torch import nn
@@ -13,23 +12,20 @@ from echox.config.load import Settings
 from echox.models.echo import EchoDecoder
 from echox.models.s2t import S2TInputs
 from echox.models.t2c import T2CBatch
-from echox.objectives.loss import Loss
+from echox.objectives.loss import Loss, token_loss
 from echox.objectives.s2t import Answered, AnswerPass, S2TObjective
-from echox.objectives.t2c import unit_cross_entropy
 
 
 class EchoWeights(Settings):
     """The weightings of spec sections 4.1 and 4.2.
 
     `denoising_cap`: the denoising loss counts at most this share of the echo loss (the released code: 0.2); none takes the
-    constant `denoising` instead (the paper's lambda, its value not published). `s2t_rule` "released" is the released switch:
-    0.2 L_S2T + 2 (L_Echo + w L_Den) once L_S2T < 1; "sum" adds `s2t` times L_S2T (Eq. 4: 1), where there is one.
+    constant `denoising` instead (the paper's lambda, its value not published). `s2t` weighs L_S2T (Eq. 4: 1), where there is one.
     """
 
     denoising: float = 1.0
     denoising_cap: float | None = 0.2
     s2t: float = 1.0
-    s2t_rule: Literal["sum", "released"] = "sum"
     smoothing: float = 0.0
 
 
@@ -98,20 +94,17 @@ class EchoObjective:
     def __call__(self, found: Echoed, step: int = 0) -> Loss:
         """Return the loss of one batch; unit words are its tokens."""
         weights = self.weights
-        echo, accuracy = unit_cross_entropy(found.logits_BUV, found.targets_BU, found.mask_BU, weights.smoothing)
+        said = token_loss(found.logits_BUV[found.mask_BU], found.targets_BU[found.mask_BU], weights.smoothing)
+        echo = said.total
         noise = denoising_loss(found.denoised, found.goals)
         share = weights.denoising
         if weights.denoising_cap is not None:
             cap = weights.denoising_cap * float(echo.detach())
             share = min(1.0, cap / max(float(noise.detach()), 1e-8))
         spoken = echo + share * noise
-        parts = {"echo": echo.detach(), "denoising": noise.detach(), "accuracy": accuracy}
-        tokens = int(found.mask_BU.sum())
+        parts = {"echo": echo.detach(), "denoising": noise.detach()} | said.parts
         if self.s2t is None or found.answered is None:
-            return Loss(spoken, parts, tokens)
+            return Loss(spoken, parts, said.tokens)
         heard = self.s2t(found.answered, step)
         parts |= {f"s2t/{name}": value for name, value in heard.parts.items()}
-        if weights.s2t_rule == "released" and float(heard.total.detach()) < 1.0:
-            return Loss(0.2 * heard.total + 2.0 * spoken, parts, tokens)
-        weight = 1.0 if weights.s2t_rule == "released" else weights.s2t
-        return Loss(spoken + weight * heard.total, parts, tokens)
+        return Loss(spoken + weights.s2t * heard.total, parts, said.tokens)

@@ -10,7 +10,7 @@ from torch import nn
 
 from echox.models.listener import Listener
 from echox.models.ragged import pad_right
-from echox.objectives.loss import Loss
+from echox.objectives.loss import Loss, token_loss
 
 
 @dataclass
@@ -49,7 +49,4 @@ class ListenerObjective:
 
     def __call__(self, outputs: tuple[torch.Tensor, torch.Tensor], step: int = 0) -> Loss:
         """Return the loss of logits (N, V) and tokens (N,)."""
-        logits, targets = outputs
-        loss = nn.functional.cross_entropy(logits.float(), targets, label_smoothing=self.smoothing)
-        accuracy = (logits.argmax(-1) == targets).float().mean()
-        return Loss(loss, {"accuracy": accuracy.detach()}, tokens=len(targets))
+        return token_loss(*outputs, self.smoothing)

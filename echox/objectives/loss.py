@@ -1,8 +1,9 @@
-"""What every objective returns; it knows no stage."""
+"""What every objective returns, and that of words one after the other; it knows no stage."""
 
 from dataclasses import dataclass, field
 
 import torch
+from torch import nn
 
 
 @dataclass
@@ -26,3 +27,10 @@ class Loss:
     def numbers(self) -> dict[str, float]:
         """Return every part and the total as floats."""
         return {"loss": float(self.total.detach())} | {name: float(value) for name, value in self.parts.items()}
+
+
+def token_loss(logits_NV: torch.Tensor, targets_N: torch.Tensor, smoothing: float = 0.0) -> Loss:
+    """Return the mean cross-entropy of tokens, and beside it the share of them predicted right."""
+    loss = nn.functional.cross_entropy(logits_NV.float(), targets_N, label_smoothing=smoothing)
+    accuracy = (logits_NV.argmax(-1) == targets_N).float().mean()
+    return Loss(loss, {"accuracy": accuracy.detach()}, tokens=len(targets_N))

@@ -11,9 +11,10 @@ from torch import nn
 
 from echox.errors import ConfigError
 from echox.models.s2t import S2TInputs, SpeechToText
-from echox.objectives.loss import Loss
+from echox.objectives.loss import Loss, token_loss
 
-HIDDEN_SPANS, HIDDEN_FRAMES = 2, 10  # stretches of every utterance, and the longest of them, that CTC does not hear
+# stretches of every utterance, and the longest of them, that CTC does not hear: here and by default in stage translate
+HIDDEN_SPANS, HIDDEN_FRAMES = 2, 10
 
 
 def ctc_loss(
@@ -73,9 +74,7 @@ class AlignPass(nn.Module):
         """Return what is heard of frames of which some are hidden."""
         unknown = {token for row in batch.transcripts or [] for token in row} - self.class_of.keys()
         if unknown:
-            raise ConfigError(
-                f"token {min(unknown)} is no CTC class: align with its text in extra_tokens, or classes: all."
-            )
+            raise ConfigError(f"token {min(unknown)} is no CTC class: align with its text, or with classes: all.")
         said = [[self.class_of[token] for token in row] for row in batch.transcripts or []]
         own_S = torch.tensor(sorted({number for row in said for number in row}), dtype=torch.long)
         classes = self.classes(own_S)
@@ -143,13 +142,12 @@ class S2TObjective:
 
     def __call__(self, found: Answered, step: int = 0) -> Loss:
         """Return the loss of one batch; answer tokens are its tokens."""
-        ce = nn.functional.cross_entropy(found.logits_NV, found.answers_N)
-        accuracy = (found.logits_NV.argmax(-1) == found.answers_N).float().mean()
-        parts, tokens = {"ce": ce.detach(), "accuracy": accuracy}, len(found.answers_N)
+        answer = token_loss(found.logits_NV, found.answers_N)
+        parts = {"ce": answer.total.detach()} | answer.parts
         if not self.ctc_weight or found.heard is None:
-            return Loss(ce, parts, tokens)
+            return Loss(answer.total, parts, answer.tokens)
         ctc = AlignObjective()(found.heard).total
-        return Loss(ce + self.ctc_weight * ctc, parts | {"ctc": ctc.detach()}, tokens)
+        return Loss(answer.total + self.ctc_weight * ctc, parts | {"ctc": ctc.detach()}, answer.tokens)
 
 
 def hide_spans(frames_BTD: torch.Tensor, lengths_B: torch.Tensor, spans: int, longest: int) -> torch.Tensor:

@@ -4,18 +4,8 @@ Legend: B batch, U unit words.
 """
 
 import torch
-from torch import nn
 
-from echox.objectives.loss import Loss
-
-
-def unit_cross_entropy(
-    logits_BUV: torch.Tensor, targets_BU: torch.Tensor, mask_BU: torch.Tensor, smoothing: float = 0.0
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the mean cross-entropy over unmasked unit words, and the share of them predicted right."""
-    logits, targets = logits_BUV[mask_BU].float(), targets_BU[mask_BU]
-    loss = nn.functional.cross_entropy(logits, targets, label_smoothing=smoothing)
-    return loss, (logits.argmax(-1) == targets).float().mean()
+from echox.objectives.loss import Loss, token_loss
 
 
 class T2CObjective:
@@ -27,5 +17,4 @@ class T2CObjective:
     def __call__(self, outputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor], step: int = 0) -> Loss:
         """Return the loss of what T2C made of one batch: logits, targets, mask."""
         logits_BUV, targets_BU, mask_BU = outputs
-        loss, accuracy = unit_cross_entropy(logits_BUV, targets_BU, mask_BU, self.smoothing)
-        return Loss(loss, {"accuracy": accuracy.detach()}, tokens=int(mask_BU.sum()))
+        return token_loss(logits_BUV[mask_BU], targets_BU[mask_BU], self.smoothing)

@@ -95,14 +95,9 @@ def alikeness(prompts_PD: torch.Tensor, apart: Apart = "cosine") -> torch.Tensor
 def gradient_cosine(one: torch.Tensor, other: torch.Tensor, layers: Sequence[nn.Module]) -> torch.Tensor:
     """Return the cosine of two losses' gradients over all parameters of `layers`; below zero they pull against each other."""
     parameters = [parameter for layer in layers for parameter in layer.parameters() if parameter.requires_grad]
-    first, second = (
-        [
-            torch.zeros_like(parameter) if gradient is None else gradient
-            for parameter, gradient in zip(
-                parameters, torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True), strict=True
-            )
-        ]
+    found = (
+        torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True, materialize_grads=True)
         for loss in (one, other)
     )
-    a, b = (torch.cat([gradient.float().flatten() for gradient in found]) for found in (first, second))
+    a, b = (torch.cat([gradient.float().flatten() for gradient in gradients]) for gradients in found)
     return nn.functional.cosine_similarity(a, b, dim=0)

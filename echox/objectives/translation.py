@@ -10,6 +10,7 @@ Legend: B rows, L tokens with their end, V vocabulary.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import nn
@@ -32,7 +33,7 @@ from echox.objectives.modality import (
     token_contrast,
     with_blanks,
 )
-from echox.objectives.s2t import ctc_loss, hide_spans
+from echox.objectives.s2t import HIDDEN_FRAMES, HIDDEN_SPANS, ctc_loss, hide_spans
 
 LEAST_RECOGNITION = 0.1  # recognition that is weighed down below this stops (spec B2.5)
 
@@ -46,8 +47,8 @@ class TranslationWeights(Settings):
     recognition: float = Field(default=1.0, ge=0)  # CTC of all speech, until `schedule.recognise_until`
     task_norm_every: int = Field(default=0, ge=0)  # steps until gradients weigh recognition anew; 0: never
     smoothing: float = Field(default=0.2, ge=0, lt=1)
-    masks: int = Field(default=2, ge=0)  # spans of frames hidden in training
-    mask_frames: int = Field(default=10, ge=1)
+    masks: int = Field(default=HIDDEN_SPANS, ge=0)  # spans of frames hidden in training
+    mask_frames: int = Field(default=HIDDEN_FRAMES, ge=1)
 
 
 @dataclass
@@ -121,11 +122,11 @@ class JointPass(nn.Module):
     def frames(self, spoken: Sequence[Triple]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the encoder states (B, T, D) of rows with speech, as they were cached or heard now, and their lengths (B,)."""
         if self.encoder is None:
-            frames_BTD, lengths_B = TripleBatch(spoken).frames()
+            held = [row.states_TD for row in spoken if row.states_TD is not None]
+            states = [torch.from_numpy(states_TD.astype(np.float32)) for states_TD in held]
         else:
             states = self.encoder([row.wave() for row in spoken])
-            frames_BTD, lengths_B = pad_right(states)[0], torch.tensor([len(row) for row in states])
-        return frames_BTD.to(self.device), lengths_B.to(self.device)
+        return pad_right(states)[0].to(self.device), torch.tensor([len(row) for row in states]).to(self.device)
 
     def _hear(self, found: Joint, spoken: list[Triple]) -> None:
         """Add what comes of speech: CTC, and from their steps on shrinking, translation and alignment."""
@@ -145,9 +146,11 @@ class JointPass(nn.Module):
             self._align(found, states, found.said)
 
     def _align(self, found: Joint, states: Positioned, said: list[list[int]]) -> None:
-        """Add both sides; under `shuffled` every utterance is held against the next one's transcript."""
+        """Add both sides; under `shuffled` every utterance is held against the next one's transcript, one alone against none."""
         assert found.runs is not None  # noqa: S101  set before
         settings, bottom = self.alignment, self.alignment.place == "bottom"
+        if settings.shuffled and len(said) == 1:
+            return
         transcripts = said[1:] + said[:1] if settings.shuffled else said
         if settings.contrast in ("sentence", "both"):
             found.pair = (states, self.model.read(*self.padded(transcripts)))

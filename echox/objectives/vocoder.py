@@ -14,10 +14,10 @@ from functools import lru_cache
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers.audio_utils import mel_filter_bank
 
 from echox.config.load import Settings
 from echox.data.vocoder_segments import SegmentBatch
+from echox.features.logmel import mel_filters
 from echox.models.discriminators import Discriminators, Judgement
 from echox.models.vocoder import UnitVocoder
 from echox.objectives.loss import Loss
@@ -149,15 +149,6 @@ def magnitude(wave_BS: torch.Tensor, n_fft: int, hop: int) -> torch.Tensor:
     return (real.square() + imaginary.square() + 1e-9).sqrt()
 
 
-@lru_cache(maxsize=16)
-@torch.inference_mode(False)
-def mel_filters(n_fft: int, n_mels: int, sample_rate: int) -> torch.Tensor:
-    """Return Slaney mel filters from 0 to half the rate, shape (F, n_mels)."""
-    top = sample_rate / 2
-    filters = mel_filter_bank(1 + n_fft // 2, n_mels, 0.0, top, sample_rate, norm="slaney", mel_scale="slaney")
-    return torch.from_numpy(filters).float()
-
-
 def spectral_losses(
     made_BS: torch.Tensor, real_BS: torch.Tensor, resolutions: tuple[tuple[int, int, int], ...], sample_rate: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -168,7 +159,7 @@ def spectral_losses(
     mels, stfts = [], []
     for n_fft, hop, n_mels in resolutions:
         made, real = magnitude(made_BS, n_fft, hop), magnitude(real_BS, n_fft, hop)
-        filters = mel_filters(n_fft, n_mels, sample_rate).to(made_BS.device)
+        filters = mel_filters(n_mels, n_fft, sample_rate).T.contiguous().to(made_BS.device)
         made_mel, real_mel = ((spectrum @ filters).clamp(min=1e-5).log() for spectrum in (made, real))
         mels.append(functional.l1_loss(made_mel, real_mel))
         convergence = (real - made).norm() / real.norm().clamp(min=1e-5)

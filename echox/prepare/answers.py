@@ -1,6 +1,8 @@
-"""What the text model itself answers to typed questions: file to file, resumable; it knows no audio.
+"""What the text model itself answers to typed questions, and what to learn of it: file to file, resumable; it knows no audio.
 
-These are the targets that keep a text model's knowledge when it learns to listen: spoken question, its own typed answer.
+These are the targets that keep a text model's knowledge when it learns to listen: spoken question, its own typed answer. Where
+that holds no gold answer, a short carrier sentence stands for it: what the model got wrong it is not asked to repeat. Questions
+without a gold answer (small talk) take its own first sentence.
 """
 
 import json
@@ -16,21 +18,23 @@ from pydantic import Field
 from echox.config.load import Settings, known
 from echox.config.record import Record, check_same, write_run
 from echox.config.shard import Shard
-from echox.data.example import text_of
-from echox.data.manifest import read_fields, read_jsonl, write_jsonl
+from echox.data.manifest import read_fields, read_jsonl, text_of, write_jsonl
 from echox.errors import InputError
 from echox.files import LINES_BYTES, drop_partial_line, only_one, read_text
 from echox.models.decoding import at_most
 from echox.models.device import pick_device
 from echox.models.llm import Place, load_llm, load_tokenizer, settle_llm, text_of_pieces, token_pieces
 from echox.models.s2t import SpeechToText
-from echox.prepare.targets import write_targets
 from echox.prepare.texts import SPEAKABLE
+from echox.text.normalize import holds_answer
 from echox.text.prompt import ChatDialect, Turn, encode, stop_ids
 from echox.text.segmenter import PhraseSegmenter, PhraseSettings, cut_text
 from echox.text.speakable import aloud
 
 SYSTEM = "You are a helpful voice assistant. Answer in one short sentence."
+CARRIER = "The answer is {}."
+LONGEST = 18  # words of a sentence that is kept
+SENTENCE = re.compile(r"\s*(.+?(?<!\b[A-Z])(?<!\b(?:Mr|Dr|St))(?<!\bMrs)[.!?])(?=\s|$)", flags=re.S)
 LONG_NUMBER = re.compile(r"\d{4}[\d,]{12,}")  # no voice has words for these
 
 
@@ -143,3 +147,39 @@ def answer_file(
                 line = {"id": row["id"], "question": row["question"], "answer": answer.strip()}
                 out.write(json.dumps(line, ensure_ascii=False) + "\n")
             out.flush()
+
+
+def first_sentence(text: str) -> str:
+    """Return the text up to its first sentence end, or '' when it does not end."""
+    match = SENTENCE.match(text)
+    return " ".join(match.group(1).split()) if match else ""
+
+
+def target(answers: list[str], own: str | None) -> str | None:
+    """Return the answer to learn, or None when there is none worth learning."""
+    sentence = first_sentence(own or "")
+    short = bool(sentence) and len(sentence.split()) <= LONGEST
+    if answers and not (short and holds_answer(sentence, answers)):
+        return CARRIER.format(answers[0].strip().rstrip("."))
+    return sentence if short else None
+
+
+def write_targets(questions: Path, own: list[dict[str, Any]], out: Path) -> None:
+    """Write {"id", "question", "answer"} lines.
+
+    `questions` hold gold answers, `own` the model's typed answers by id; ids that only `own` holds are small talk.
+    """
+    said = {record["id"]: record for record in own}
+    rows: list[dict[str, Any]] = []
+    known = set()
+    for record in read_jsonl(questions):
+        known.add(record["id"])
+        mine = said.get(record["id"], {}).get("answer")
+        answer = target(record.get("answers") or [], mine)
+        if answer is not None:
+            rows.append({"id": record["id"], "question": record["question"], "answer": answer})
+    for record in said.values():
+        answer = None if record["id"] in known else target([], record["answer"])
+        if answer is not None:
+            rows.append({"id": record["id"], "question": record["question"], "answer": answer})
+    write_jsonl(out, rows)

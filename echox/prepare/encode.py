@@ -19,6 +19,7 @@ from echox.audio import SAMPLE_RATE
 from echox.config.load import Settings
 from echox.config.record import Record, check_same, write_run
 from echox.config.shard import Shard
+from echox.data.batching import in_runs
 from echox.data.manifest import read_audio, read_manifest
 from echox.data.states import manifests_of, write_ragged
 from echox.errors import ConfigError, InputError, ModelError
@@ -116,15 +117,10 @@ def in_batches(encode: Callable[[list[np.ndarray]], Any], seconds: float) -> Enc
     """Return `encode` on waves of like lengths, at most so many seconds together, its states in float16."""
 
     def batched(waves: list[np.ndarray]) -> list[np.ndarray]:
-        states: list[np.ndarray] = [np.empty(0)] * len(waves)
-        batch: list[int] = []
-        for place in [*np.argsort([len(wave) for wave in waves], kind="stable").tolist(), -1]:
-            if batch and (place < 0 or (len(batch) + 1) * len(waves[place]) > seconds * SAMPLE_RATE):
-                for row, found in zip(batch, encode([waves[i] for i in batch]), strict=True):
-                    states[row] = np.asarray(found, dtype=np.float16)
-                batch = []
-            batch.append(place)
-        return states
+        def some(rows: list[int]) -> list[np.ndarray]:
+            return [np.asarray(found, dtype=np.float16) for found in encode([waves[i] for i in rows])]
+
+        return in_runs([len(wave) for wave in waves], int(seconds * SAMPLE_RATE), some)
 
     return batched
 

@@ -1,7 +1,7 @@
 """The `filter` step: what a small recogniser hears in a clip, and which clips are too hard or have no sure transcript.
 
 Only Whisper tiny.en (or another training-side recogniser) belongs here; the judge of the evaluation never touches
-training data. Knows recognisers through their Protocol alone.
+training data.
 """
 
 import logging
@@ -10,11 +10,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from echox.data.manifest import read_audio, read_manifest, write_manifest
+from echox.data.manifest import join_shards, read_audio, read_manifest, save_shard, write_manifest
 from echox.errors import InputError, require
 from echox.files import write_text
 from echox.prepare.texts import fraction
@@ -34,14 +34,6 @@ class Heard:
     log_probability: float
 
 
-class Recogniser(Protocol):
-    """Turns speech into text."""
-
-    def hear(self, wave: np.ndarray) -> Heard:
-        """Return the text of a mono float32 wave [samples] at 16 kHz."""
-        ...
-
-
 class WhisperRecogniser:
     """A Whisper model in CTranslate2 form, on the CPU in int8."""
 
@@ -53,7 +45,7 @@ class WhisperRecogniser:
         self._beam = beam
 
     def hear(self, wave: np.ndarray) -> Heard:
-        """See `Recogniser.hear`; segments are weighted by their duration."""
+        """Return the text of a mono float32 wave [samples] at 16 kHz; segments are weighted by their duration."""
         segments, _ = self._model.transcribe(
             wave, language="en", beam_size=self._beam, without_timestamps=True, condition_on_previous_text=False
         )
@@ -70,7 +62,9 @@ def word_errors(reference: str, heard: str) -> tuple[int, int]:
     return edit_distance(found, expected), len(expected)
 
 
-def measure(manifest: Path, recogniser: Recogniser, sample: int | None = None, seed: int = 0) -> list[dict[str, Any]]:
+def measure(
+    manifest: Path, recogniser: WhisperRecogniser, sample: int | None = None, seed: int = 0
+) -> list[dict[str, Any]]:
     """Return the records (all, or `sample` of them) with `heard`, `errors` and `words` put in."""
     records = read_manifest(manifest)
     if sample is not None and sample < len(records):
@@ -100,11 +94,8 @@ def voice_of(record: Mapping[str, Any]) -> str:
 
 def keep_clear(records: Iterable[Mapping[str, Any]], max_error: float) -> list[dict[str, Any]]:
     """Return measured records whose own word error is at most `max_error`, without the measuring keys."""
-    kept = [dict(record) for record in records if record["errors"] <= max_error * max(record["words"], 1)]
-    for record in kept:
-        for key in ("heard", "errors", "words"):
-            del record[key]
-    return kept
+    kept = [record for record in records if record["errors"] <= max_error * max(record["words"], 1)]
+    return [{key: record[key] for key in record if key not in ("heard", "errors", "words")} for record in kept]
 
 
 def drop_voices(records: Iterable[Mapping[str, Any]], rates: Mapping[str, tuple[float, int]], limit: float) -> list:
@@ -113,7 +104,7 @@ def drop_voices(records: Iterable[Mapping[str, Any]], rates: Mapping[str, tuple[
 
 
 def transcribe_real(
-    folder: Path, out: Path, recogniser: Recogniser, min_log_probability: float = -0.35, held_out: int = 0
+    folder: Path, out: Path, recogniser: WhisperRecogniser, min_log_probability: float = -0.35, held_out: int = 0
 ) -> tuple[int, int]:
     """Write a corpus of the real recordings under `folder`, with the recogniser's own text; return (kept, seen).
 
@@ -123,7 +114,6 @@ def transcribe_real(
     Raises InputError when the folder holds no recording.
     """
     from echox.audio import SAMPLE_RATE, as_int16, load_audio
-    from echox.prepare.speak import join_shards, save_shard
 
     files = recordings_below(folder)
     if not files:

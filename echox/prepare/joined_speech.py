@@ -14,8 +14,7 @@ from pydantic import Field
 
 from echox.audio import SAMPLE_RATE
 from echox.config.load import Settings
-from echox.data.example import text_of
-from echox.data.manifest import read_audio, read_manifest
+from echox.data.manifest import read_audio, read_manifest, text_of
 from echox.errors import InputError
 from echox.prepare.perturb import coloured_noise, perturb
 from echox.prepare.recipe import Perturbation
@@ -57,10 +56,10 @@ class JoinedSpeech:
 
     def __init__(self, settings: JoinedSettings, text_of: Callable[[str], str], seed: int = 0) -> None:
         self.settings, self.seed = settings, seed
-        self.places = [(corpus.path, read_manifest(_manifest(corpus.path))) for corpus in settings.corpora]
+        self.places = [(corpus.path, read_manifest(corpus.path / "manifest.jsonl")) for corpus in settings.corpora]
         for folder, records in self.places:
             if not records:
-                raise InputError(f"{_manifest(folder)} is empty: make the corpus first.")
+                raise InputError(f"{folder / 'manifest.jsonl'} is empty: make the corpus first.")
         self.shares = np.array([corpus.share for corpus in settings.corpora]) / sum(c.share for c in settings.corpora)
         self.text_of = text_of
         rng = np.random.default_rng((seed, 0))
@@ -134,10 +133,3 @@ def nothing_said(seconds: float, rng: np.random.Generator) -> np.ndarray:
         wave[rng.integers(count, size=max(1, int(4 * seconds)))] += rng.uniform(-1, 1)
     peak = np.max(np.abs(wave), initial=1e-9)
     return (wave * (level / peak if kind else 0.0)).astype(np.float32)
-
-
-def _manifest(folder: Path) -> Path:
-    path = folder / "manifest.jsonl"
-    if not path.exists():
-        raise InputError(f"{path} is missing: make the corpus first (echox prepare speak, or transcribe).")
-    return path

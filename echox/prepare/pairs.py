@@ -15,20 +15,17 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from echox.audio import load_audio, save_wav
-from echox.data.example import tell_dropped
-from echox.data.manifest import read_audio, write_manifest
-from echox.data.pairs import matched, write_pairs
+from echox.data.manifest import read_audio, tell_dropped, write_shards
+from echox.data.pairs import COLUMNS, matched
 from echox.data.states import records_of
-from echox.data.tables import lines_of, table_rows
+from echox.data.tables import lines_of, table_rows, write_rows
 from echox.errors import InputError
 from echox.features.logmel import SAMPLE_RATE
 from echox.files import LINES_BYTES, read_text
 
 log = logging.getLogger(__name__)
-SHARD = 500  # pairs a manifest
 
 
 @dataclass(frozen=True)
@@ -111,19 +108,6 @@ def write_corpora(pairs: Iterator[Published], out: Path, split: str, limits: Lim
     return len(sides[0])
 
 
-def write_shards(folder: Path, records: list[dict[str, Any]]) -> None:
-    """Write a corpus that names its sound files: shards of `SHARD` records, and all of them; InputError beside other shards."""
-    parts = {
-        f"shard-{first // SHARD:05d}.jsonl": records[first : first + SHARD] for first in range(0, len(records), SHARD)
-    }
-    if others := sorted(path.name for path in folder.glob("shard-*") if path.name not in parts):
-        raise InputError(f"{folder} holds {others[0]} of another corpus: remove the folder, or choose another one.")
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, some in parts.items():
-        write_manifest(folder / name, some)
-    write_manifest(folder / "manifest.jsonl", records)
-
-
 def write_table(source: Path, target: Path, out: Path) -> int:
     """Write `out`/pairs.tsv and both sides' sound files of two corpora whose ids match, and return how many pairs there are."""
     sides = [{str(record["id"]): record for record in records_of(corpus)} for corpus in (source, target)]
@@ -135,7 +119,7 @@ def write_table(source: Path, target: Path, out: Path) -> int:
             save_wav(out / name, read_audio(record, corpus, SAMPLE_RATE), SAMPLE_RATE)
         texts = {"source_text": one.get("text", ""), "target_text": other.get("text", "")}
         rows.append({"id": one["id"], "audio": names[0], "target_audio": names[1]} | texts)
-    write_pairs(out / "pairs.tsv", rows)
+    write_rows(out / "pairs.tsv", COLUMNS, rows)
     return len(rows)
 
 

@@ -45,8 +45,6 @@ class Texts(Settings):
     trivia_held_out: int = Field(default=600, ge=0)
     measured_per_source: int = Field(default=250, ge=0)
     near_repeat_jaccard: Share = 0.8
-    max_question_words: int = Field(default=18, ge=1)
-    max_answer_words: int = Field(default=6, ge=1)
     carriers_per_answer: int = Field(default=2, ge=1)
     tatoeba_sentences: int = Field(default=12_000, ge=0)
     multi30k_sentences: int = Field(default=8_000, ge=0)

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from echox.audio import SAMPLE_RATE, load_audio
-from echox.data.example import tell_dropped
+from echox.data.manifest import tell_dropped, write_shards
 from echox.data.tables import answers_in, table_rows
 from echox.errors import InputError
 from echox.prepare.filters import MAX_REAL_SECONDS
-from echox.prepare.pairs import write_shards
 
 log = logging.getLogger(__name__)
 
@@ -57,12 +56,10 @@ def write_recordings(table: Path, folder: Path, out: Path, longest: float = MAX_
             dropped[f"over {longest:g} s"] += 1
             continue
         place = {"id": name, "audio": str(path.resolve()), "samples": samples, "sample_rate": SAMPLE_RATE}
-        asked = (
-            {"question_id": name, "question": question or text, "answers": answers, "answer": answers[0]}
-            if answers
-            else {}
-        )
-        records[name] = place | ({} if wordless else {"text": text}) | asked
+        records[name] = place if wordless else place | {"text": text}
+        if answers:
+            asked = {"question_id": name, "question": question or text, "answers": answers, "answer": answers[0]}
+            records[name] = records[name] | asked
     tell_dropped(dropped, len(records), "recordings")
     write_shards(out, list(records.values()))
     return len(records)

@@ -73,14 +73,8 @@ def read_webquestions(path: Path) -> Iterator[Question]:
         raise InputError(f"WebQuestions: {path} is not a list of qId, qText, answers ({error}).") from error
 
 
-def read_tatoeba(path: Path) -> Iterator[str]:
-    """Yield the English side of a Tatoeba pair file (`fra-eng.zip`, or its tab-separated text)."""
-    for line in _tatoeba_lines(path):
-        yield line.split("\t")[0].strip()
-
-
-def read_tatoeba_pairs(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield (English, other) of a Tatoeba pair file; InputError when it holds no such line."""
+def read_tatoeba(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield (English, other) of a Tatoeba pair file (`fra-eng.zip`, or its tab-separated text); InputError without a pair."""
     found = False
     for line in _tatoeba_lines(path):
         english, tab, rest = line.partition("\t")

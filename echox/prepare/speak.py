@@ -5,23 +5,23 @@ split, resumed or repeated. A shard is written whole or not at all. Knows voices
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from echox.audio import PCM16_SCALE, SAMPLE_RATE, as_int16, resample, save_wav
+from echox.audio import SAMPLE_RATE, as_int16, resample
 from echox.config.shard import Shard
-from echox.data.manifest import read_jsonl, write_jsonl, write_manifest
+from echox.data.manifest import join_shards, read_fields, read_jsonl, save_shard, shards
+from echox.data.tables import ANSWER_MARK, write_rows
 from echox.errors import InputError
-from echox.files import write_file, write_text
 from echox.prepare.perturb import perturb
 from echox.prepare.recipe import Corpus, VoiceChoice
 from echox.prepare.voices import Voice
 
 TALKERS = 24
-Row = TypeVar("Row")
 Progress = Callable[[int, int], None]
 
 
@@ -91,30 +91,6 @@ class Speaker:
         return pcm, record
 
 
-def shards(rows: Sequence[Row], size: int) -> Iterator[tuple[int, Sequence[Row]]]:
-    """Yield (number, rows) for consecutive groups of `size` rows."""
-    for number, start in enumerate(range(0, len(rows), size)):
-        yield number, rows[start : start + size]
-
-
-def save_shard(folder: Path, number: int, said: Sequence[tuple[np.ndarray, dict[str, Any]]], files: bool) -> None:
-    """Write one shard (or its single wav files) and then its manifest, each atomically; raise OutputError."""
-    name = f"shard-{number:05d}.npy"
-    records, start = [], 0
-    for pcm, record in said:
-        if files:
-            place = {"audio": f"{record['id']}.wav"}
-            save_wav(folder / place["audio"], pcm.astype(np.float32) / PCM16_SCALE, record["sample_rate"])
-        else:
-            place = {"audio": name, "start": start}
-        records.append({"id": record["id"], **place, **record})
-        start += len(pcm)
-    if not files:
-        with write_file(folder / name) as partial, partial.open("wb") as file:
-            np.save(file, np.concatenate([np.zeros(0, np.int16), *(pcm for pcm, _ in said)]))
-    write_manifest(folder / f"shard-{number:05d}.jsonl", records)
-
-
 def speak_corpus(
     texts: Path, folder: Path, speaker: Speaker, size: int, part: Shard = (0, 1), progress: Progress | None = None
 ) -> int:
@@ -123,10 +99,7 @@ def speak_corpus(
     `texts` is JSONL with `id` and the corpus's field. Raises InputError when a row lacks them, OutputError.
     """
     corpus = speaker.corpus
-    rows = read_jsonl(texts)[: corpus.take]
-    for number, row in enumerate(rows, start=1):
-        if not row.get("id") or not row.get(corpus.field):
-            raise InputError(f"{texts} line {number} has no `id` or no `{corpus.field}`; make the texts again.")
+    rows = list(islice(read_fields(texts, corpus.field), corpus.take))
     folder.mkdir(parents=True, exist_ok=True)
     made, groups = 0, list(shards(rows, size))
     check_same_texts(folder, groups, corpus.field)
@@ -149,19 +122,10 @@ def check_same_texts(folder: Path, groups: Sequence[tuple[int, Sequence[Mapping[
             raise InputError(f"{path} was made of other texts: remove it with its .npy, or choose another folder.")
 
 
-def join_shards(folder: Path, count: int) -> bool:
-    """Write `manifest.jsonl` when all `count` shard manifests exist, and tell whether they do."""
-    parts = [folder / f"shard-{number:05d}.jsonl" for number in range(count)]
-    if not all(path.exists() for path in parts):
-        return False
-    write_jsonl(folder / "manifest.jsonl", (record for path in parts for record in read_jsonl(path)))
-    return True
-
-
 def write_table(folder: Path) -> None:
     """Write `questions.tsv` (id, question, answers joined by ` | `, audio) from the manifest in `folder`."""
-    lines = ["id\tquestion\tanswers\taudio"]
-    for record in read_jsonl(folder / "manifest.jsonl"):
-        cells = (record["id"], record["text"], " | ".join(record.get("answers", ())), record["audio"])
-        lines.append("\t".join(" ".join(cell.split()) for cell in cells))
-    write_text(folder / "questions.tsv", "\n".join(lines) + "\n")
+    rows = [
+        record | {"question": record["text"], "answers": ANSWER_MARK.join(record.get("answers", ()))}
+        for record in read_jsonl(folder / "manifest.jsonl")
+    ]
+    write_rows(folder / "questions.tsv", ("id", "question", "answers", "audio"), rows)

@@ -5,14 +5,13 @@ Legend: F frames of the decoder, I decoder inputs, L latents, S samples.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 
-from echox.errors import ModelError, require
+from echox.errors import InputError, ModelError, require
 from echox.models.spectral import Sound, SpectralConfig, SpectralDecoder, as_inputs
-from echox.prepare.onnx_graph import read_weights, with_output
 
 TINY: dict[str, Any] = {"latents": 8, "width": 16, "layers": 1, "kernel": 3}
 
@@ -24,16 +23,6 @@ class Said:
     latents_FL: np.ndarray
     prosody_F2: np.ndarray  # pitch in Hz (0 or less: unvoiced), energy
     wave_S: np.ndarray  # float32 at the decoder's sample rate, a whole number of hops a frame
-
-
-class Teacher(Protocol):
-    """A TTS with a known decoder."""
-
-    decoder: SpectralDecoder
-
-    def say(self, text: str, seed: int) -> list[Said]:
-        """Return the sentences of `text`."""
-        ...
 
 
 class HibariTeacher:
@@ -57,7 +46,7 @@ class HibariTeacher:
         return [found[0].T for found in self.session.run(None, feeds)]
 
     def say(self, text: str, seed: int) -> list[Said]:
-        """See `Teacher.say`; the samples are hibari's own."""
+        """Return the sentences of `text`; the samples are hibari's own."""
         said, random = [], np.random.default_rng(seed)
         for phonemes in self._tts.phonemize(text):
             ids = self._tts.ids(phonemes)
@@ -99,6 +88,34 @@ def _matrix(weights: dict[str, np.ndarray], place: str) -> np.ndarray:
     return ((quantised.astype(np.float32) - zero.astype(np.float32)) * scale).T.copy()
 
 
+def read_weights(path: Path) -> dict[str, np.ndarray]:
+    """Return every initializer by its name; InputError when the file is no ONNX model, MissingDependency without `onnx`."""
+    to_array = require("onnx.numpy_helper", extra="prepare").to_array
+    try:
+        graph = _graph_of(path.read_bytes()).graph
+        if not graph.initializer:
+            raise ValueError("it holds no weights")
+        return {tensor.name: np.array(to_array(tensor)) for tensor in graph.initializer}
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{path} cannot be read as an ONNX model ({error!r}): install its package again.") from error
+
+
+def with_output(model: bytes, name: str) -> bytes:
+    """Return `model` with the tensor `name` as one more output of its graph."""
+    found = _graph_of(model)
+    found.graph.output.add(name=name)
+    return found.SerializeToString()
+
+
+def _graph_of(content: bytes) -> Any:
+    """Return a parsed model; ValueError when it is none."""
+    onnx, message = require("onnx", extra="prepare"), require("google.protobuf.message", extra="prepare")
+    try:
+        return onnx.ModelProto.FromString(content)
+    except message.DecodeError as error:
+        raise ValueError(error) from error
+
+
 class ToyTeacher:
     """Every letter is a random latent for a tenth of a second, read by a random tiny decoder."""
 
@@ -109,7 +126,7 @@ class ToyTeacher:
 
     @torch.inference_mode()
     def say(self, text: str, seed: int) -> list[Said]:
-        """See `Teacher.say`."""
+        """Return `text` as one sentence."""
         letters = np.repeat(np.frombuffer(text.lower().encode("latin-1", errors="replace"), np.uint8), 8)
         f0_F = np.where(letters % 5, 150.0 + letters, 0.0).astype(np.float32)
         energy_F = (letters % 7).astype(np.float32) / 7

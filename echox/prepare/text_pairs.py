@@ -14,7 +14,7 @@ from echox.config.load import Settings
 from echox.config.record import Record, check_same, write_run
 from echox.data.manifest import write_jsonl
 from echox.errors import InputError
-from echox.prepare.sources import read_captions, read_tatoeba_pairs
+from echox.prepare.sources import read_captions, read_tatoeba
 from echox.prepare.texts import SPEAKABLE, fraction
 from echox.text.cleaning import SOURCE, clean
 
@@ -38,7 +38,7 @@ class PairSource(Settings):
     def read(self) -> Iterator[Pair]:
         """Yield (source, target); InputError where the files are missing or do not have as many lines."""
         if self.tatoeba is not None:
-            yield from read_tatoeba_pairs(self.tatoeba)
+            yield from read_tatoeba(self.tatoeba)
             return
         assert self.lines is not None  # noqa: S101  checked above
         sides = [list(read_captions(path)) for path in self.lines]

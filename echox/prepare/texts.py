@@ -1,4 +1,4 @@
-"""Turns text collections into the four text files of a corpus: train and held-out questions, a reserve, sentences.
+"""The `texts` step: sources in, `qa_train.jsonl`, `qa_heldout.jsonl`, `qa_reserve.jsonl`, `sentences.jsonl` out.
 
 Knows nothing about audio. Every choice is a hash of the text, so the same sources give the same files in any order
 and on any machine (questions that are measured are never trained on, nor nearly repeated).
@@ -8,10 +8,16 @@ import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
 
-from echox.prepare.sources import Question
+from echox.data.manifest import write_jsonl
+from echox.errors import ConfigError
+from echox.prepare.recipe import Recipe, Source
+from echox.prepare.sources import Question, read_captions, read_tatoeba, read_trivia, read_webquestions
 from echox.text.speakable import words_of
 
+QUESTION_WORDS, ANSWER_WORDS = 18, 6  # at most
 WH_WORDS = frozenset(["what", "who", "whom", "whose", "which", "when", "where", "why", "how"])
 NEEDS_CHOICES = re.compile(
     r"\b(these|following|except|one of them|listed|below|above|pictured?|true or false|not true|odd one|"
@@ -66,24 +72,24 @@ def fraction(*parts: str) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def is_askable(entry: Question, max_words: int = 18, max_answer_words: int = 6) -> bool:
+def is_askable(entry: Question) -> bool:
     """Tell whether a question can be asked aloud, without choices, and answered in a few speakable words."""
     asked = words(entry.question)
     return (
         entry.question.endswith("?")
-        and 3 <= len(asked) <= max_words
+        and 3 <= len(asked) <= QUESTION_WORDS
         and any(word in WH_WORDS for word in asked[:5])
         and not NEEDS_CHOICES.search(entry.question)
         and SPEAKABLE.fullmatch(entry.question) is not None
-        and any(is_short_answer(answer, max_answer_words) for answer in entry.answers)
+        and any(is_short_answer(answer) for answer in entry.answers)
     )
 
 
-def is_short_answer(answer: str, max_words: int = 6) -> bool:
-    """Tell whether an answer has 1 to `max_words` words that a voice can say and stands without the choices."""
+def is_short_answer(answer: str) -> bool:
+    """Tell whether an answer has 1 to `ANSWER_WORDS` words that a voice can say and stands without the choices."""
     count = len(words(answer))
     speakable = SPEAKABLE.fullmatch(answer) is not None
-    return 1 <= count <= max_words and speakable and not NOT_AN_ANSWER.search(answer)
+    return 1 <= count <= ANSWER_WORDS and speakable and not NOT_AN_ANSWER.search(answer)
 
 
 def unique(questions: Iterable[Question]) -> list[Question]:
@@ -130,14 +136,14 @@ def interleave(left: Sequence[Question], right: Sequence[Question]) -> list[Ques
     return [entry for pair in zip(left, right, strict=False) for entry in pair]
 
 
-def answer_sentences(questions: Iterable[Question], per_answer: int = 1, max_words: int = 6) -> list[tuple[str, str]]:
+def answer_sentences(questions: Iterable[Question], per_answer: int = 1) -> list[tuple[str, str]]:
     """Return (id, sentence) with every distinct short answer inside `per_answer` hash-chosen carrier sentences."""
     sentences = []
     seen: set[str] = set()
     for entry in questions:
         for index, answer in enumerate(entry.answers):
             answer = answer.strip().rstrip(".")
-            if answer.lower() in seen or not is_short_answer(answer, max_words):
+            if answer.lower() in seen or not is_short_answer(answer):
                 continue
             seen.add(answer.lower())
             order = sorted(CARRIERS, key=lambda carrier: fraction("carrier", answer, carrier))
@@ -146,7 +152,7 @@ def answer_sentences(questions: Iterable[Question], per_answer: int = 1, max_wor
     return sentences
 
 
-def choice_sentences(questions: Iterable[Question], count: int, max_words: int = 6) -> list[tuple[str, str]]:
+def choice_sentences(questions: Iterable[Question], count: int) -> list[tuple[str, str]]:
     """Return (id, sentence) for `count` hash-chosen wrong choices, each in one carrier: more names than answers have.
 
     A choice that is also the right answer of some question is left to `answer_sentences`.
@@ -155,7 +161,7 @@ def choice_sentences(questions: Iterable[Question], count: int, max_words: int =
     answers = {answer.lower().strip().rstrip(".") for entry in entries for answer in entry.answers}
     found: dict[str, str] = {}
     for choice in (choice.strip().rstrip(".") for entry in entries for choice in entry.choices):
-        if choice.lower() not in answers and is_short_answer(choice, max_words):
+        if choice.lower() not in answers and is_short_answer(choice):
             found.setdefault(choice.lower(), choice)
     chosen = sorted(found, key=lambda key: fraction("choice", key))[:count]
     return [(f"choice-{index:06d}", _carried(found[key])) for index, key in enumerate(chosen)]
@@ -208,3 +214,59 @@ def shuffled(sentences: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     for key, text in sentences:
         by_text.setdefault(text, key)
     return sorted(((key, text) for text, key in by_text.items()), key=lambda pair: fraction("order", pair[1]))
+
+
+def _path(recipe: Recipe, name: str) -> Path:
+    if recipe.sources is None:
+        raise ConfigError("the recipe names no sources: its texts are written by a stage of `echox train`.")
+    source: Source = getattr(recipe.sources, name)
+    if source.path is None:
+        raise ConfigError(f"source {name} has no local path: download {source.url} and give --source {name}=FOLDER.")
+    return source.path
+
+
+def split_questions(recipe: Recipe) -> tuple[list[Question], list[Question], list[Question]]:
+    """Return (train, measured, reserve) questions.
+
+    Measured and reserve hold WebQuestions val and devtest whole and a hash-chosen part of the trivia; train holds the
+    rest of the trivia and WebQuestions trainmodel, without near repeats of either.
+    """
+    settings = recipe.texts
+    web = _path(recipe, "webquestions")
+    trivia = unique(filter(is_askable, read_trivia(_path(recipe, "opentriviaqa"))))
+    web_test = unique([*read_webquestions(web / "val.json"), *read_webquestions(web / "devtest.json")])
+    web_test = lowest(web_test, len(web_test), "held-out")
+    trivia_test = lowest(trivia, settings.trivia_held_out, "held-out")
+    half = settings.measured_per_source
+    measured = interleave(web_test[:half], trivia_test[:half])
+    reserve = [*web_test[half:], *trivia_test[half:]]
+    train = unique([*trivia, *filter(is_askable, read_webquestions(web / "trainmodel.json"))])
+    repeats = near_repeats(train, [*measured, *reserve], settings.near_repeat_jaccard)
+    train = [entry for entry in train if entry.id not in repeats]
+    return lowest(train, len(train), "train"), measured, reserve
+
+
+def write_texts(recipe: Recipe, folder: Path) -> dict[str, int]:
+    """Write the four text files into `folder` and return how many lines each has."""
+    train, measured, reserve = split_questions(recipe)
+    captions = _path(recipe, "multi30k")
+    captions = next((path for path in (captions / "train.en.gz", captions / "train.en") if path.exists()), captions)
+    tatoeba = _path(recipe, "tatoeba")
+    tatoeba = tatoeba / "fra-eng.zip" if tatoeba.is_dir() else tatoeba
+    sentences = shuffled(
+        [
+            *answer_sentences(train, recipe.texts.carriers_per_answer),
+            *choice_sentences(train, recipe.texts.choice_sentences),
+            *number_sentences(recipe.texts.number_sentences),
+            *plain_sentences(
+                (english for english, _ in read_tatoeba(tatoeba)), "tatoeba", recipe.texts.tatoeba_sentences
+            ),
+            *plain_sentences(read_captions(captions), "multi30k", recipe.texts.multi30k_sentences, max_words=18),
+        ]
+    )
+    files = {"qa_train": train, "qa_heldout": measured, "qa_reserve": reserve}
+    for name, questions in files.items():
+        rows = ({key: value for key, value in asdict(entry).items() if key != "choices"} for entry in questions)
+        write_jsonl(folder / f"{name}.jsonl", rows)
+    write_jsonl(folder / "sentences.jsonl", ({"id": key, "text": text} for key, text in sentences))
+    return {**{name: len(questions) for name, questions in files.items()}, "sentences": len(sentences)}

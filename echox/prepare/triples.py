@@ -22,13 +22,13 @@ from pydantic import Field
 from echox.audio import SAMPLE_RATE, as_int16, load_audio
 from echox.config.load import Settings
 from echox.config.record import Record, check_same, write_run
-from echox.data.example import tell_dropped
+from echox.data.manifest import join_shards, save_shard, shards, tell_dropped
 from echox.data.tables import lines_of, table_rows
 from echox.errors import InputError
 from echox.files import LINES_BYTES, read_text
-from echox.prepare.speak import join_shards, save_shard, shards
 
 log = logging.getLogger(__name__)
+_talk = lru_cache(maxsize=1)(load_audio)  # whole: its utterances come one after the other
 
 
 @dataclass(frozen=True)
@@ -140,9 +140,3 @@ def said_by(one: Utterance, recipe: Recipe) -> tuple[np.ndarray, dict[str, Any]]
     pcm = as_int16(wave)
     facts = {"text": one.text, "translation": one.translation, "speaker": one.speaker, "split": recipe.split}
     return pcm, {"id": one.id, "samples": len(pcm), "sample_rate": SAMPLE_RATE} | facts
-
-
-@lru_cache(maxsize=1)
-def _talk(path: Path) -> np.ndarray:
-    """Return a whole talk: its utterances come one after the other."""
-    return load_audio(path)

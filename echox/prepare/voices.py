@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +20,9 @@ from echox.files import read_json
 from echox.prepare.recipe import VoiceChoice
 
 MAX_KOKORO_PHONEMES = 508
+PROGRAMS = {"flite": "flite", "espeak": "espeak-ng"}
+# as espeak-ng writes phonemes: as Kokoro does
+WRITTEN = {"tʃ": "ʧ", "dʒ": "ʤ", "ts": "ʦ", " ,": ",", " .": ".", " ?": "?", " !": "!", "¿ ": "¿", "¡ ": "¡"}
 
 
 class Voice(Protocol):
@@ -112,66 +114,52 @@ class KokoroVoice:
         return np.asarray(self._session.run(None, feeds)[0], dtype=np.float32).ravel()
 
 
-class FliteVoice:
-    """The `flite` program (Debian package flite), small unit-selection voices at 16 kHz."""
+class ProgramVoice:
+    """A program (and Debian package) that writes a sound file: flite's small unit-selection voices, or espeak-ng.
 
-    sample_rate = SAMPLE_RATE
-    styles = ("rms", "slt", "awb")
+    A style of espeak-ng is its voice with a variant, `es.f2` or `es-419`. MissingDependency where the program is not there.
+    """
 
-    def __init__(self) -> None:
-        if shutil.which("flite") is None:
-            raise MissingDependency("flite is needed for this and is not installed: run apt-get install flite.")
+    words_a_minute = 165  # of espeak-ng at speed 1
 
-    def speak(self, text: str, style: str, speed: float, seed: int) -> np.ndarray:
-        """See `Voice.speak`; raises InputError when flite fails."""
-        flite = ("flite", "-voice", style, "--setf", f"duration_stretch={1 / speed:.3f}", "-t", text, "-o")
-        return _from_file(lambda path: _run(text, *flite, path), self.sample_rate)
-
-
-class EspeakVoice:
-    """The `espeak-ng` program (Debian package espeak-ng); a style is its voice with a variant, `es.f2` or `es-419`."""
-
-    sample_rate = 22_050
-    styles = ("es",)
-    words_a_minute = 165  # at speed 1
-
-    def __init__(self) -> None:
-        if shutil.which("espeak-ng") is None:
-            raise MissingDependency("espeak-ng is needed for this and is not installed: run apt-get install espeak-ng.")
+    def __init__(self, program: str) -> None:
+        if shutil.which(program) is None:
+            raise MissingDependency(
+                f"{program} is needed for this and is not installed: run apt-get install {program}."
+            )
+        self.program = program
+        self.sample_rate = SAMPLE_RATE if program == "flite" else 22_050
+        self.styles: tuple[str, ...] = ("rms", "slt", "awb") if program == "flite" else ("es",)
 
     def speak(self, text: str, style: str, speed: float, seed: int) -> np.ndarray:
-        """See `Voice.speak`; raises InputError when espeak-ng fails."""
-        pace, name = str(round(self.words_a_minute * speed)), style.replace(".", "+")
-        return _from_file(lambda path: _espeak(text, "-v", name, "-s", pace, "-w", path), self.sample_rate)
+        """See `Voice.speak`; raises InputError when the program fails."""
+        import soundfile
+
+        with tempfile.TemporaryDirectory() as place:
+            path = f"{place}/said.wav"
+            if self.program == "flite":
+                stretch = f"duration_stretch={1 / speed:.3f}"
+                options = ("-voice", style, "--setf", stretch, "-t", text, "-o", path)
+            else:
+                pace = str(round(self.words_a_minute * speed))
+                options = ("-v", style.replace(".", "+"), "-s", pace, "-w", path, "--stdin")
+            _run(text, self.program, *options)
+            wave, rate = soundfile.read(path, dtype="float32")
+        return resample(wave, rate, self.sample_rate)
 
 
 def spanish_phonemes(text: str) -> str:
     """Return the phonemes of Spanish text as Kokoro writes them: espeak-ng's, punctuation kept; InputError when it fails."""
     parts = re.split(r"([,.;:!?¡¿—…]+)", text)
     said = [
-        part if place % 2 else _espeak(part, "-v", "es", "-q", "--ipa")
+        part if place % 2 else _run(part, "espeak-ng", "-v", "es", "-q", "--ipa", "--stdin")
         for place, part in enumerate(parts)
         if part.strip()
     ]
     phonemes = " ".join(" ".join(said).split())
-    for theirs, ours in (
-        ("tʃ", "ʧ"),
-        ("dʒ", "ʤ"),
-        ("ts", "ʦ"),
-        (" ,", ","),
-        (" .", "."),
-        (" ?", "?"),
-        (" !", "!"),
-        ("¿ ", "¿"),
-        ("¡ ", "¡"),
-    ):
+    for theirs, ours in WRITTEN.items():
         phonemes = phonemes.replace(theirs, ours)
     return phonemes
-
-
-def _espeak(text: str, *options: str) -> str:
-    """Return what espeak-ng prints of a text; raises InputError when it fails."""
-    return _run(text, "espeak-ng", *options, "--stdin")
 
 
 def _run(text: str, *command: str) -> str:
@@ -180,16 +168,6 @@ def _run(text: str, *command: str) -> str:
     if done.returncode:
         raise InputError(f"{command[0]} could not say {text!r}: {done.stderr.strip().rstrip('.')}.")
     return done.stdout.strip()
-
-
-def _from_file(write: Callable[[str], str], sample_rate: int) -> np.ndarray:
-    """Return the samples, at a rate, of the sound file that `write` makes under a name."""
-    import soundfile
-
-    with tempfile.TemporaryDirectory() as place:
-        write(f"{place}/said.wav")
-        wave, rate = soundfile.read(f"{place}/said.wav", dtype="float32")
-    return resample(wave, rate, sample_rate)
 
 
 class PiperVoice:
@@ -222,13 +200,9 @@ def make_voice(choice: VoiceChoice, kokoro: Path | None = None) -> Voice:
         if kokoro is None:
             raise ConfigError("kokoro voices need --kokoro FOLDER (model, vocab.json and voices/).")
         return KokoroVoice(kokoro)
-    made: dict[str, type] = {
-        "hibari": HibariVoice,
-        "flite": FliteVoice,
-        "piper": PiperVoice,
-        "espeak": EspeakVoice,
-        "tones": ToneVoice,
-    }
+    if choice.kind in PROGRAMS:
+        return ProgramVoice(PROGRAMS[choice.kind])
+    made: dict[str, type] = {"hibari": HibariVoice, "piper": PiperVoice, "tones": ToneVoice}
     return made[choice.kind]()
 
 

@@ -10,7 +10,6 @@ An EchoX or Soundwave checkpoint becomes a model folder like any other of ours, 
 Tensors are copied without a change of type, so that a conversion there and back is bit-equal.
 """
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 import torch
 
 from echox.errors import InputError
-from echox.files import JSON_BYTES, copy_file, read_json, write_text
+from echox.files import JSON_BYTES, copy_file, read_json, write_json
 from echox.generate.model_config import MODEL_TYPE
 from echox.hub import on_hub, resolve_model
 from echox.models.encoder import NOT_HEARING
@@ -66,13 +65,15 @@ def convert_checkpoint(
             _with_constants(part, files.read(own.values()), config),
             shard_bytes if part == "llm" else SHARD_BYTES,
         )
-    _write_configs(dest, config, tokens, _dtype_of(files, names))
+    _, first = next(files.read(names[:1]))
+    _write_configs(dest, config, tokens, str(first.dtype).removeprefix("torch."))
     copy_file(folder / "tokenizer.json", dest / "llm" / "tokenizer.json")
     names_of = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": BEGIN, "eos_token": STOP_NAMES[0]}
-    write_text(dest / "llm" / "tokenizer_config.json", json.dumps(names_of, indent=2) + "\n")
-    for file in _small_files(folder):
-        copy_file(file, dest / ORIGINAL / file.name)
-    write_text(dest / ORIGINAL / NAMES, json.dumps(names, indent=1) + "\n")
+    write_json(dest / "llm" / "tokenizer_config.json", names_of)
+    for file in sorted(folder.glob("*.json")):
+        if not file.name.endswith(".index.json"):  # of the weights
+            copy_file(file, dest / ORIGINAL / file.name)
+    write_json(dest / ORIGINAL / NAMES, names)
     settings = {
         "model_type": MODEL_TYPE,
         "encoder_layer": layers,
@@ -81,7 +82,7 @@ def convert_checkpoint(
         "trigger": TRIGGER,
         "spelled_units": config.units if config.has_aligner else 0,
     }
-    write_text(dest / "config.json", json.dumps(settings, indent=2) + "\n")
+    write_json(dest / "config.json", settings)
     return config
 
 
@@ -100,7 +101,8 @@ def restore_checkpoint(source: str | Path, dest: str | Path) -> ReleasedConfig:
         (theirs[own], files.headers[own]) for files, theirs in parts.values() for own in theirs if own in files.headers
     ]
     check_layout(config, dict(held), str(source))
-    write_shards(dest, _back(parts.values()))
+    there = ((files.read(own for own in theirs if own in files.headers), theirs) for files, theirs in parts.values())
+    write_shards(dest, ((theirs[own], tensor) for tensors, theirs in there for own, tensor in tensors))
     for file in sorted((source / ORIGINAL).iterdir()):
         if file.name != NAMES:
             copy_file(file, dest / file.name)
@@ -127,13 +129,6 @@ def _by_part(names: Iterable[str]) -> dict[str, dict[str, str]]:
     return parts
 
 
-def _back(parts: Iterable[tuple[WeightFiles, dict[str, str]]]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield the tensors of our parts that a checkpoint held, under their released names."""
-    for files, theirs in parts:
-        for own, tensor in files.read(name for name in theirs if name in files.headers):
-            yield theirs[own], tensor
-
-
 def _write_configs(dest: Path, config: ReleasedConfig, tokens: EchoXTokens, dtype: str) -> None:
     llm = config.llm.to_diff_dict() | {
         "architectures": ["LlamaForCausalLM"],
@@ -147,12 +142,7 @@ def _write_configs(dest: Path, config: ReleasedConfig, tokens: EchoXTokens, dtyp
     if config.has_aligner:
         parts["echo"] = echo_config(config, tokens).to_diff_dict()
     for part, values in parts.items():
-        write_text(dest / part / "config.json", json.dumps(values, indent=2) + "\n")
-
-
-def _dtype_of(files: WeightFiles, names: list[str]) -> str:
-    _, first = next(files.read(names[:1]))
-    return str(first.dtype).removeprefix("torch.")
+        write_json(dest / part / "config.json", values)
 
 
 def _bring_encoder(
@@ -170,7 +160,7 @@ def _bring_encoder(
         write_shards(dest / "encoder", short)
     if carried or not without:
         told = {**values, "architectures": ["WhisperEncoder"]}
-        write_text(dest / "encoder" / "config.json", json.dumps(told, indent=2) + "\n")
+        write_json(dest / "encoder" / "config.json", told)
     return int(values["encoder_layers"])
 
 
@@ -187,11 +177,6 @@ def _bring_vocoder(folder: Path, dest: Path) -> None:
 
     convert_vocoder(generators[0], folder / "vocoder_config.json", dest / "vocoder")
     copy_file(generators[0], dest / ORIGINAL / generators[0].name)
-
-
-def _small_files(folder: Path) -> list[Path]:
-    """Return settings and tokenizer files, not the index of the weights."""
-    return [file for file in sorted(folder.glob("*.json")) if not file.name.endswith(".index.json")]
 
 
 def kind_of(source: str | Path, config: Path | None = None) -> str:

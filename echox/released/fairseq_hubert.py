@@ -4,7 +4,6 @@ Sizes are read off the tensors; what tensors do not tell (norm placement, input 
 file. Layer n of fairseq (`output_layer=n`) is `hidden_states[n]` of the converted model.
 """
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 
 from echox.errors import InputError, ModelError, reason_of
-from echox.files import write_text
+from echox.files import write_json
 from echox.models.weights import write_shards
 from echox.released.unpickle import Record, load_torch
 
@@ -102,7 +101,7 @@ def hubert_config(state: dict[str, torch.Tensor], settings: dict[str, Any]) -> d
         "intermediate_size": state["encoder.layers.0.fc1.weight"].shape[0],
         "conv_dim": [shape[0] for _, shape in convolutions],
         "conv_kernel": [shape[2] for _, shape in convolutions],
-        "conv_stride": _strides([shape[2] for _, shape in convolutions]),
+        "conv_stride": [5 if shape[2] == 10 else 2 for _, shape in convolutions],  # 320 samples a frame in all
         "num_feat_extract_layers": len(convolutions),
         "conv_bias": "feature_extractor.conv_layers.0.0.bias" in state,
         "feat_extract_norm": "group" if group else "layer",
@@ -113,11 +112,6 @@ def hubert_config(state: dict[str, torch.Tensor], settings: dict[str, Any]) -> d
         "layer_norm_eps": 1e-5,
         "apply_spec_augment": False,
     }
-
-
-def _strides(kernels: list[int]) -> list[int]:
-    """HuBERT's strides: 5 for the first convolution of 10 samples, 2 for the others (320 samples per frame in all)."""
-    return [5 if kernel == 10 else 2 for kernel in kernels]
 
 
 def convert_hubert(path: str | Path, folder: str | Path) -> dict[str, Any]:
@@ -144,7 +138,7 @@ def convert_hubert(path: str | Path, folder: str | Path) -> dict[str, Any]:
     if extra:
         raise ModelError(f"{path} gives {extra[0]}, which HubertModel does not have ({len(extra)} in all).")
     write_shards(Path(folder), state.items())
-    write_text(Path(folder) / "config.json", json.dumps(config, indent=2) + "\n")
+    write_json(Path(folder) / "config.json", config)
     extractor = {
         "feature_extractor_type": "Wav2Vec2FeatureExtractor",
         "feature_size": 1,
@@ -153,5 +147,5 @@ def convert_hubert(path: str | Path, folder: str | Path) -> dict[str, Any]:
         "do_normalize": bool(settings.get("normalize", False)),
         "return_attention_mask": config["feat_extract_norm"] == "layer",
     }
-    write_text(Path(folder) / "preprocessor_config.json", json.dumps(extractor, indent=2) + "\n")
+    write_json(Path(folder) / "preprocessor_config.json", extractor)
     return config

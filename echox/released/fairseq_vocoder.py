@@ -5,7 +5,6 @@ is constant, so it is appended to every row of the embedding table, and the dura
 it: the same numbers from a one-speaker vocoder, borders included.
 """
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ from typing import Any
 import torch
 
 from echox.errors import ConfigError, InputError, ModelError
-from echox.files import CONFIG_BYTES, read_json, write_text
+from echox.files import CONFIG_BYTES, read_json, write_json
 from echox.models.bounds import check_values
+from echox.models.hifigan import add_weight_norm, from_released_names
 from echox.models.vocoder import UnitVocoder
 from echox.models.vocoder_config import VocoderConfig, check_config
 from echox.models.weights import is_finite, write_shards
@@ -117,28 +117,15 @@ def _fold_speaker(
 
 
 def check_shapes(state: dict[str, torch.Tensor], settings: VocoderConfig, path: str, config: str) -> None:
-    """Raise ModelError at the first tensor whose shape is not what the configuration implies (spec section 10.4)."""
-    channels, width = settings.upsample_channels, settings.embedding_dim
-    expected: dict[str, tuple[int, ...]] = {
-        "dict.weight": (settings.num_units, width),
-        "conv_pre.weight_v": (channels, width, 7),
-        _PREDICTOR_IN: (settings.duration_width, width, settings.duration_kernel),
-        "dur_predictor.proj.weight": (1, settings.duration_width),
-    }
-    count = 0
-    for index, kernel in enumerate(settings.upsample_kernels):
-        expected[f"ups.{index}.weight_v"] = (channels, channels // 2, kernel)
-        channels //= 2
-        for size, dilations in zip(settings.resblock_kernels, settings.resblock_dilations, strict=True):
-            for part in ("convs1", "convs2"):
-                for number in range(len(dilations)):
-                    expected[f"resblocks.{count}.{part}.{number}.weight_v"] = (channels, channels, size)
-            count += 1
-    expected["conv_post.weight_v"] = (1, channels, 7)
-    for name, shape in expected.items():
-        found = tuple(state[name].shape) if name in state else None
-        if found != shape:
-            raise ModelError(f"{path} has {name} of shape {found}; expected {shape} from {config}.")
+    """Raise ModelError at the first weight whose shape is not what the configuration implies (spec section 10.4)."""
+    with torch.device("meta"):
+        vocoder = UnitVocoder(settings)
+        add_weight_norm(vocoder.generator)
+    wanted = {name: tuple(tensor.shape) for name, tensor in vocoder.state_dict().items()}
+    for name, own in zip(state, from_released_names(state), strict=True):
+        found = tuple(state[name].shape)
+        if name.endswith(("weight", "weight_v")) and found != wanted.get(own, found):
+            raise ModelError(f"{path} has {name} of shape {found}; expected {wanted[own]} from {config}.")
 
 
 def convert_vocoder(
@@ -148,5 +135,5 @@ def convert_vocoder(
     vocoder = load_fairseq_vocoder(path, config, speaker)
     write_shards(Path(folder), vocoder.state_dict().items())
     settings = vocoder.config.to_diff_dict() | {"architectures": ["UnitVocoder"], "model_type": "echox_vocoder"}
-    write_text(Path(folder) / "config.json", json.dumps(settings, indent=2) + "\n")
+    write_json(Path(folder) / "config.json", settings)
     return vocoder

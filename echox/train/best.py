@@ -16,6 +16,7 @@ from echox.config.load import Settings
 from echox.errors import require
 from echox.files import is_ours, remove, write_folder
 from echox.train.checkpoint import load_trained, mean_of, trained_state
+from echox.train.ranks import Ranks
 
 WEIGHTS = "model.safetensors"
 
@@ -50,10 +51,15 @@ class Best:
         return sorted((path.parent.name for path in self.folder.glob(f"*/{WEIGHTS}")), key=self._worth)
 
     def offer(self, numbers: Mapping[str, float]) -> bool:
-        """Keep the module as it is if it is among the best so far by what was measured, and say whether it is."""
+        """Keep the module, in the first process, if it is among the best so far by what was measured, and say whether it is."""
         score, kept = numbers[self.by], self.scores()
         name = f"{max(score, 0.0):09.4f}"
-        if not math.isfinite(score) or len(kept) >= self.keep and self._worth(name) <= self._worth(kept[0]):
+        if (
+            Ranks.here().rank
+            or not math.isfinite(score)
+            or len(kept) >= self.keep
+            and self._worth(name) <= self._worth(kept[0])
+        ):
             return False
         state = trained_state(self.module, self.names)
         whole = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}

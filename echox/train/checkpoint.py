@@ -1,9 +1,9 @@
-"""Numbered folders that each hold a whole training state; it knows names and tensors, neither stages nor losses."""
+"""Numbered folders that each hold a whole training state, and weights between others; it knows neither stages nor losses."""
 
 import logging
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -15,6 +15,7 @@ from echox.train.sharding import METADATA, cut_like, load_pieces, save_pieces
 STATE = "state.pt"
 log = logging.getLogger(__name__)
 State = dict[str, Any]
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class Checkpoints:
@@ -127,3 +128,15 @@ def mean_of(states: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         return torch.stack([state[name].double() for state in states]).mean(0).to(last.dtype)
 
     return {name: mean(name, value) for name, value in states[-1].items()}
+
+
+@torch.no_grad()
+def blend(start: Module, tuned: Module, share: float) -> Module:
+    """Return `start` with its weights moved: `share` of its own and the rest of those of `tuned`, tensor by tensor.
+
+    Tuning on narrow data forgets some of what was known before; the line between the two keeps most of each (arXiv 2109.01903).
+    """
+    state = start.state_dict()
+    for name, value in tuned.state_dict().items():
+        state[name].mul_(share).add_(value.to(state[name].device), alpha=1 - share)
+    return start

@@ -4,13 +4,12 @@ t2c.yaml reads out/debug/units --not there--> units.yaml writes it --reads out/d
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from echox.config.load import read_yaml
-from echox.train.run import run_recipe
-from echox.train.stages import load_recipe
+from echox.config.record import flat
+from echox.train.stages import load_recipe, run_recipe
 
 FOLDER, WORLD = Path("recipes/debug"), "out/debug"
 RECIPES = (
@@ -25,8 +24,8 @@ def make_missing(recipe: str | Path, overrides: Sequence[str], tell: Callable[[s
         return
     load_recipe(recipe, overrides)  # what is wrong with it is said first
     folder = Path(recipe).parent
-    for path in _read(read_yaml(recipe, list(overrides))):
-        if os.path.exists(path):
+    for name, path in flat(read_yaml(recipe, list(overrides))):
+        if name == "out" or not str(path).startswith(f"{WORLD}/") or os.path.exists(path):
             continue
         maker = _maker(folder, path)
         if maker is None:
@@ -48,16 +47,3 @@ def _maker(folder: Path, path: str) -> Path | None:
         if path == out or path.startswith(f"{out}/"):
             return folder / f"{name}.yaml"
     return None
-
-
-def _read(values: Any) -> Iterator[str]:
-    """Yield every path under out/debug that a recipe names, but for its own `out`."""
-    if isinstance(values, dict):
-        for name, child in values.items():
-            if name != "out":
-                yield from _read(child)
-    elif isinstance(values, list):
-        for child in values:
-            yield from _read(child)
-    elif isinstance(values, str) and values.startswith(f"{WORLD}/"):
-        yield values

@@ -8,9 +8,9 @@ with the very weights. Processes and micro-batches share one stream of batches:
     step         0         1
 """
 
-import json
 import logging
 import time
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +23,7 @@ from pydantic import Field, model_validator
 from echox.config.load import Settings
 from echox.config.record import Record, check_same, write_run
 from echox.errors import ConfigError, Stopped
-from echox.files import check_ours, only_one, write_folder, write_text
+from echox.files import check_ours, only_one, write_folder, write_json
 from echox.objectives.loss import Loss
 from echox.train.checkpoint import (
     Checkpoints,
@@ -41,7 +41,7 @@ from echox.train.optim import OptimSettings, build_optimizer, clip_gradients, ra
 from echox.train.ranks import Ranks
 from echox.train.sharding import gather_in_place, is_cut, save_pieces, shard_model
 from echox.train.stage import Moves, Player, Stage, check_schedule, moving
-from echox.train.stop import StopFlag
+from echox.train.stop import stop_event
 
 log = logging.getLogger(__name__)
 
@@ -196,14 +196,14 @@ def check_shardable(stage: Stage, settings: TrainSettings) -> None:
 def _go_on(run: Run, checkpoints: Checkpoints, first: int) -> None:
     """Take the steps that are left, logging and saving; Stopped when told to end before the last."""
     stage, settings, ranks, out = run.stage, run.settings, run.ranks, checkpoints.out
-    with StopFlag() as stop, MetricsLog(out, settings.steps, first, writes=not ranks.rank) as metrics:
+    with stop_event() as stop, MetricsLog(out, settings.steps, first, writes=not ranks.rank) as metrics:
         for step in range(first, settings.steps):
             numbers = timed_step(run, step)
             done = step + 1
             if stage.evaluate and stage.evaluate_every and (done % stage.evaluate_every == 0 or done == settings.steps):
                 numbers |= {f"eval/{name}": value for name, value in stage.evaluate().items()}
             metrics.write(done, numbers, every=settings.log_every)
-            stopping = ranks.sum([float(stop.requested)])[0] > 0
+            stopping = ranks.sum([float(stop.is_set())])[0] > 0
             if done % settings.save_every == 0 or done == settings.steps or stopping:
                 metrics.flush()
                 run.save(checkpoints, done)
@@ -219,7 +219,7 @@ def write_result(run: Run, checkpoints: Checkpoints, folder: Path, recipe: Setti
         load_trained(run.stage.model, run.trained, mean_of(states), str(folder))
     run.stage.save(folder)
     if recipe is not None:
-        write_text(folder / "recipe.json", json.dumps(recipe.model_dump(mode="json"), indent=2, default=str) + "\n")
+        write_json(folder / "recipe.json", recipe.model_dump(mode="json"))
         write_run(folder, record, "done")
 
 
@@ -237,17 +237,22 @@ def timed_step(run: Run, step: int) -> dict[str, float]:
 def try_step(run: Run, step: int) -> float:
     """Go through one batch, forward and backward, without moving anything; return how many tokens it held."""
     turns = [Turn(run, number, step) for number in range(len(run.stage.players))]
-    seed_everything(run.seed, run.batches)
-    batch = run.stage.batches[run.batches]
-    if batch is not None:
-        run.let_move([name for turn in turns for name in turn.names])
-        with run.autocast():
-            outputs = run.stage.forward(batch)
-        for turn in turns:
-            turn.learn(outputs, keep_graph=turn is not turns[-1])
-    for optimizer in run.optimizers:
-        optimizer.zero_grad()
+    for turn in learnt(run, turns, run.batches):
+        turn.optimizer.zero_grad()
     return turns[-1].tokens
+
+
+def learnt(run: Run, turns: list["Turn"], number: int) -> Iterator["Turn"]:
+    """Yield the turn of every player when it has learnt from one batch: the next one sees it as it has moved meanwhile."""
+    seed_everything(run.seed, number)
+    batch = run.stage.batches[number]
+    run.let_move([name for turn in turns for name in turn.names])
+    with run.autocast():
+        outputs = None if batch is None else run.stage.model(batch)
+    for turn in turns:
+        if batch is not None:
+            turn.learn(outputs, keep_graph=turn is not turns[-1])
+        yield turn
 
 
 def train_step(run: Run, step: int) -> dict[str, float]:
@@ -255,15 +260,7 @@ def train_step(run: Run, step: int) -> dict[str, float]:
     stage, settings, ranks = run.stage, run.settings, run.ranks
     turns = [Turn(run, number, step) for number in range(len(stage.players))]
     for micro in range(settings.accumulate):
-        number = run.batches + micro * ranks.world + ranks.rank
-        seed_everything(run.seed, number)
-        batch = stage.batches[number]
-        run.let_move([name for turn in turns for name in turn.names])
-        with run.autocast():
-            outputs = None if batch is None else stage.forward(batch)
-        for turn in turns:  # a player sees the others as they have moved in this step
-            if batch is not None:
-                turn.learn(outputs, keep_graph=turn is not turns[-1])
+        for turn in learnt(run, turns, run.batches + micro * ranks.world + ranks.rank):
             if micro == settings.accumulate - 1:
                 turn.step_on()
     ranks.share(run.buffers)
@@ -305,7 +302,6 @@ class Turn:
     def step_on(self) -> None:
         """Take the step, unless a number is not finite; ConfigError then, and nothing of it is saved."""
         ranks, step, optimizer = self.run.ranks, self.step, self.optimizer
-        cut = [parameter for parameter in self.parameters if is_cut(parameter)]  # gradients are means over processes
         ranks.sum_gradients([parameter for parameter in self.parameters if not is_cut(parameter)])
         self.count, self.tokens = ranks.sum([self.count, self.tokens])
         self.numbers = ranks.merge(self.sums)
@@ -316,9 +312,8 @@ class Turn:
             for parameter in self.parameters:
                 if parameter.grad is not None:
                     parameter.grad.div_(self.count)
-            for parameter in cut:
-                if parameter.grad is not None:
-                    parameter.grad.mul_(ranks.world)
+                    if is_cut(parameter):  # those gradients are means over processes
+                        parameter.grad.mul_(ranks.world)
         norm = clip_gradients(self.parameters, self.player.optim.clip)
         for name, value in (("loss", self.numbers["loss"]), ("gradient", norm)):
             if not np.isfinite(value):

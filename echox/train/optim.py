@@ -29,10 +29,10 @@ class OptimSettings(Settings):
 
 def build_optimizer(parameters: dict[str, nn.Parameter], settings: OptimSettings) -> torch.optim.AdamW:
     """Return AdamW over named `parameters`, with weight decay on matrices only; scalars, which are never cut, stand apart."""
+    decay = {2: settings.weight_decay, 1: 0.0, 0: 0.0}  # by dimensions
     groups = [
-        {"params": [(n, p) for n, p in parameters.items() if p.ndim >= 2], "weight_decay": settings.weight_decay},
-        {"params": [(n, p) for n, p in parameters.items() if p.ndim == 1], "weight_decay": 0.0},
-        {"params": [(n, p) for n, p in parameters.items() if p.ndim == 0], "weight_decay": 0.0},
+        {"params": [(n, p) for n, p in parameters.items() if min(p.ndim, 2) == ndim], "weight_decay": rate}
+        for ndim, rate in decay.items()
     ]
     on_cpu = all(p.device.type == "cpu" and p.is_contiguous() and not is_cut(p) for p in parameters.values())
     return torch.optim.AdamW(

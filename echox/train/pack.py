@@ -1,6 +1,5 @@
 """Trained parts become one model folder: encoder/ s2t/ t2c/ echo/ vocoder/ units/ beside a config.json; nothing is trained here."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,7 +11,7 @@ from echox.config.load import Settings, known
 from echox.config.record import check_finished, read_run
 from echox.errors import ModelError
 from echox.features.ssl import HiddenStates
-from echox.files import copy_file, inside, read_json, write_folder, write_text
+from echox.files import copy_file, inside, read_json, write_folder, write_json
 from echox.generate.ears import TOKENIZER
 from echox.generate.model_config import MODEL_TYPE
 from echox.hub_source import LlmSource
@@ -83,7 +82,7 @@ def run(recipe: Recipe) -> Path:
             "llm": recipe.llm,
             "about": recipe.about,
         } | ({"phrases": recipe.phrases} if recipe.phrases else {})
-        write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
+        write_json(folder / "config.json", config)
 
     check_layer(recipe)
     write_folder(recipe.out, write)
@@ -141,5 +140,5 @@ def _write_plain(folder: Path, recipe: Recipe) -> None:
     config = S2TConfig(**PLAIN, llm=recipe.llm, system=recipe.system)
     folder.mkdir()
     values = config.to_diff_dict() | {"architectures": [SpeechToText.__name__]}
-    write_text(folder / "config.json", json.dumps(values, indent=2) + "\n")
+    write_json(folder / "config.json", values)
     save_file({}, folder / WEIGHTS, metadata={"format": "pt"})

@@ -1,6 +1,5 @@
 """A trained joint model, its vocabulary and the encoder that it hears with become one model folder for `echox translate`."""
 
-import json
 from math import ceil
 from pathlib import Path
 from typing import Literal
@@ -10,7 +9,7 @@ from pydantic import Field
 from echox.audio import SAMPLE_RATE
 from echox.config.load import Settings
 from echox.errors import ConfigError
-from echox.files import copy_file, write_folder, write_text
+from echox.files import copy_file, write_folder, write_json
 from echox.generate.joint import KIND
 from echox.generate.translation import MODEL_TYPE
 from echox.hub import sharing
@@ -70,7 +69,7 @@ def run(recipe: Recipe) -> Path:
         said = {name: getattr(recipe, name) for name in names}
         languages = {"source": config.source, "target": config.target}
         values = {"model_type": MODEL_TYPE, "kind": KIND} | languages | said
-        write_text(folder / "config.json", json.dumps(values, indent=2) + "\n")
+        write_json(folder / "config.json", values)
 
     write_folder(recipe.out, write)
     return recipe.out

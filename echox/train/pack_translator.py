@@ -1,6 +1,5 @@
 """A trained translator part, a vocoder and a unit language become one model folder that `echox translate` loads."""
 
-import json
 from pathlib import Path
 from typing import Literal
 
@@ -8,7 +7,7 @@ from pydantic import Field
 
 from echox.config.load import Settings
 from echox.errors import ConfigError
-from echox.files import write_folder, write_text
+from echox.files import write_folder, write_json
 from echox.generate.textless import KIND
 from echox.generate.translation import MODEL_TYPE
 from echox.hub import sharing
@@ -62,7 +61,7 @@ def run(recipe: Recipe) -> Path:
             measuring = () if recipe.shares else (name for name in MEASURING if (own / name).exists())
             copy_units(own, folder / "units", [*UNIT_FILES, *measuring])
         config = {"model_type": MODEL_TYPE, "kind": KIND} | {name: getattr(recipe, name) for name in SAID}
-        write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
+        write_json(folder / "config.json", config)
 
     write_folder(recipe.out, write)
     return recipe.out

@@ -30,18 +30,13 @@ def joined() -> Iterator[None]:
         distributed.destroy_process_group()
 
 
-def training_device() -> torch.device:
-    """Return the GPU of this process, or the CPU."""
-    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
-
-
 @dataclass
 class Ranks:
     """This process's number among `world` processes, and the device it trains on."""
 
     rank: int = 0
     world: int = 1
-    device: torch.device = field(default_factory=training_device)
+    device: torch.device = field(default_factory=lambda: torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
     @classmethod
     def here(cls) -> "Ranks":

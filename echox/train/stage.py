@@ -73,10 +73,6 @@ class Stage:
     frozen: tuple[nn.Module, ...] = ()  # what else must stand on the training device
     buffers: tuple[str, ...] = ()  # of the module, which a loss moves: the first process's are everyone's
 
-    def forward(self, batch: Any) -> Any:
-        """Return what every player's loss is computed from."""
-        return self.model(batch)
-
     def names(self) -> list[list[str]]:
         """Return the parameter names of every player; ConfigError for a pattern without any, or a name of two players."""
         known, owners, found = [name for name, _ in self.model.named_parameters()], {}, []

@@ -10,7 +10,7 @@ import torch
 
 from echox.config.load import known
 from echox.data.batching import BucketedBatches
-from echox.data.example import Example, QuestionData, padded_states, read_examples, texts_of
+from echox.data.example import Example, QuestionData, padded_states, read_examples
 from echox.models.adapter import AdapterConfig
 from echox.models.io import settings_from
 from echox.models.llm import load_llm, load_tokenizer
@@ -21,7 +21,7 @@ from echox.prepare.answers import SYSTEM
 from echox.text.prompt import encode
 from echox.train.evaluate import some_at_a_time, still
 from echox.train.loop import Player, Stage, TrainingRecipe
-from echox.units.distance import edit_distance
+from echox.units.distance import error_rate
 
 
 class Recipe(TrainingRecipe):
@@ -37,7 +37,6 @@ class Recipe(TrainingRecipe):
         dict[str, Any], known(LoraSettings)
     ] = {}  # sizes of the low-rank matrices that the next stage trains
     classes: Literal["seen", "all"] = "seen"  # LLM tokens CTC tells apart: those of the transcripts, or all there are
-    extra_tokens: list[Path] = []  # JSONL whose texts' tokens count as seen
     negatives: int = 1500  # classes sampled a step beside the batch's own; 0: every class
 
 
@@ -47,8 +46,7 @@ def build(recipe: Recipe) -> Stage:
     tokenizer, llm = load_tokenizer(recipe.llm), load_llm(recipe.llm)
     data = read_examples(recipe.data, lambda text: encode(tokenizer, text))
     embeddings = llm.get_input_embeddings()
-    more = [encode(tokenizer, text) for path in recipe.extra_tokens for text in texts_of(path)]
-    seen = {token for row in (*(e.transcript for e in (*data.train, *data.held_out)), *more) for token in row}
+    seen = {token for row in (*data.train, *data.held_out) for token in row.transcript}
     tokens = sorted(seen) if recipe.classes == "seen" else list(range(embeddings.num_embeddings))
     sizes = {"encoder_width": data.width, "width": embeddings.embedding_dim}
     settings = settings_from(AdapterConfig, sizes | recipe.adapter, "adapter")
@@ -82,9 +80,6 @@ def build(recipe: Recipe) -> Stage:
 
 def token_errors(model: AlignPass, batches: list[S2TInputs]) -> dict[str, float]:
     """Return the token error rate of greedy CTC over the full class list on held-out utterances."""
-    errors = total = 0
     with still(model):
-        for found in map(model, batches):
-            errors += sum(edit_distance(heard, said) for heard, said in zip(found.best, found.said, strict=True))
-            total += sum(map(len, found.said))
-    return {"token_error": errors / max(1, total)}
+        pairs = (pair for found in map(model, batches) for pair in zip(found.best, found.said, strict=True))
+        return {"token_error": error_rate(pairs)}

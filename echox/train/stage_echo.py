@@ -27,7 +27,7 @@ from echox.models.echo import EchoDecoder
 from echox.models.llm import Place, load_llm, load_tokenizer, settle_llm, text_of_pieces, token_pieces
 from echox.models.lora import LoraSettings, attach_lora, buffer_name, lora_state
 from echox.models.ragged import unpad
-from echox.models.s2t import Generated, S2TInputs, SpeechToText
+from echox.models.s2t import Generated, SpeechToText
 from echox.models.spelling import TextLayout
 from echox.models.t2c import T2CBatch, TextToCodec
 from echox.objectives.echo import EchoBatch, EchoObjective, EchoPass, EchoWeights
@@ -37,7 +37,7 @@ from echox.text.prompt import Dialect, encode, question_prompt, stop_ids
 from echox.text.segmenter import PhraseSegmenter, PhraseSettings, cut_text
 from echox.train.evaluate import mean_loss, some_at_a_time, still
 from echox.train.loop import Player, Stage, TrainingRecipe
-from echox.train.stage_s2t import save_trained, trained_names
+from echox.train.stage_s2t import asked, save_trained, trained_names
 from echox.train.stage_t2c import spoken_units
 from echox.units.tokenizer import UnitTokenizer
 
@@ -136,12 +136,6 @@ class EchoTargets:
             made.append(Generated([ids[n] for n in kept], [hidden_NH[n] for n in kept]))
         return made
 
-    def inputs(self, rows: list[Example], answers: list[list[int]]) -> S2TInputs:
-        """Return the LLM's own batch: questions with answers to them."""
-        typed, transcripts = [row.states_TD is None for row in rows], [row.transcript for row in rows]
-        asked = (self.prompt.before, self.prompt.after, answers, transcripts, typed, self.prompt.unseen)
-        return S2TInputs(*padded_states(rows, self.width), *asked)
-
     def read(self, pair: EchoPair) -> tuple[list[int], list[str]]:
         """Return the tokens that T2C reads of a segment and their texts: its own, or those of the text as it is said."""
         text = text_of_pieces(pair.pieces)
@@ -231,16 +225,17 @@ class EchoBatches:
         if not found:
             return None
         pairs, recipe, s2t = [pair for _, pair in found], self.recipe, self.targets.s2t
+        prompt, width = self.targets.prompt, self.targets.width
         batch = T2CBatch([p.states_NH for p in pairs], [p.layout for p in pairs], [p.words for p in pairs])
         embeddings = [self.targets.embed(pair.ids) for pair in pairs]
         head_VH = s2t.llm.get_output_embeddings().weight
         goals = [head_VH[torch.tensor(pair.ids, device=head_VH.device)].float() for pair in pairs]
         speech = again = None
         if recipe.train_lora:
-            speech = self.targets.inputs(rows, [row.answer for row in rows])
+            speech = asked(prompt, rows, width, [row.answer for row in rows])
         if recipe.echo_moves_llm:
             said = [[token for pair in pairs for token in pair.ids] for pairs in answers]
-            again = self.targets.inputs(rows, [[*ids, 0] for ids in said])  # the last token is only predicted
+            again = asked(prompt, rows, width, [[*ids, 0] for ids in said])  # the last token is only predicted
         return EchoBatch(batch, embeddings, goals, speech, again, [(row, *pair.span) for row, pair in found])
 
 
@@ -253,7 +248,7 @@ def check_settings(recipe: Recipe) -> None:
         raise ConfigError(
             "train_lora lets the LLM answer between the steps, which a cut one cannot: set parallel: replicate."
         )
-    if recipe.train_lora and not recipe.echo_moves_llm and weights.s2t_rule == "sum" and not weights.s2t:
+    if recipe.train_lora and not recipe.echo_moves_llm and not weights.s2t:
         raise ConfigError("train_lora trains nothing where weights.s2t is 0: raise it, or set echo_moves_llm.")
     if recipe.keep_decoder and not (recipe.states and recipe.letters):
         raise ConfigError("keep_decoder trains what states pass, around T2C as it is: leave states and letters true.")

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from echox.data.example import texts_of
+from echox.data.manifest import texts_of
 from echox.generate.ears import TOKENIZER, fill_window, special_ids
 from echox.models.listener import Listener
 from echox.models.llm import load_text_tokenizer
@@ -15,7 +15,7 @@ from echox.objectives.listener import Dictation, ListenerBatch, ListenerObjectiv
 from echox.prepare.encode import load_whisper
 from echox.prepare.joined_speech import JoinedSettings, JoinedSpeech, Window
 from echox.text.truecase import Truecaser
-from echox.train.blend import blend
+from echox.train.checkpoint import blend
 from echox.train.evaluate import mean_loss
 from echox.train.loop import Player, Stage, TrainingRecipe
 from echox.train.stage import matches
@@ -32,7 +32,7 @@ class Recipe(TrainingRecipe):
     start: Path | None = None  # a listener to go on from instead of Whisper's decoder
     data: JoinedSettings
     cased: list[Path] = []  # JSONL where usual capitals are learnt
-    keep_whisper: float = Field(default=0.0, ge=0, le=1)  # share of Whisper in what is written (train/blend.py)
+    keep_whisper: float = Field(default=0.0, ge=0, le=1)  # share of Whisper in what is written (train/checkpoint.py)
     train_embeddings: bool = False  # the token table, which is also the head
     smoothing: float = 0.0
     precision: Literal["float32", "bfloat16"] = "bfloat16"  # of the frozen encoder

@@ -24,7 +24,7 @@ from echox.objectives.loss import Loss
 from echox.objectives.s2t import ctc_loss
 from echox.train.evaluate import some_at_a_time, still
 from echox.train.loop import Player, Stage, TrainingRecipe
-from echox.units.distance import edit_distance
+from echox.units.distance import error_rate
 
 
 class NormaliserData(Settings):
@@ -109,15 +109,15 @@ def batch_of(pairs: Sequence[Pair]) -> Batch:
 
 def distances(model: Normaliser, pairs: Sequence[Pair], max_cost: int) -> dict[str, float]:
     """Return unit edits a reference unit against the reference voice: as k-means hears the other voice, and normalised."""
-    before = after = total = 0
+    after, before = [], []
     for rows in some_at_a_time(pairs, [pair.frames for pair in pairs], max_cost):
         batch = batch_of(rows)
         device = model.head.weight.device
         with still(model):
             said = model.units(batch.states_BTD.to(device), batch.lengths_B.to(device))
-        for pair, wanted, found in zip(rows, batch.units, said, strict=True):
-            after += edit_distance(found, wanted)
-            before += 0 if pair.source_units is None else edit_distance(pair.source_units.tolist(), wanted)
-            total += len(wanted)
-    numbers = {"unit_distance": after / max(total, 1)}
-    return numbers | ({"unit_distance_before": before / max(total, 1)} if before else {})
+        after += zip(said, batch.units, strict=True)
+        before += [
+            (pair.source_units.tolist(), pair.target_units.tolist()) for pair in rows if pair.source_units is not None
+        ]
+    numbers = {"unit_distance": error_rate(after), "unit_distance_before": error_rate(before)}
+    return {name: value for name, value in numbers.items() if value or name == "unit_distance"}

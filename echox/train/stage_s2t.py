@@ -17,7 +17,7 @@ from echox.models.llm import Place, load_llm, load_tokenizer
 from echox.models.lora import LoraSettings, attach_lora, lora_state
 from echox.models.s2t import S2TInputs, SpeechToText
 from echox.objectives.s2t import AlignPass, AnswerPass, S2TObjective
-from echox.text.prompt import encode, question_prompt
+from echox.text.prompt import Prompt, encode, question_prompt
 from echox.train.evaluate import mean_loss, some_at_a_time
 from echox.train.loop import Player, Stage, TrainingRecipe
 
@@ -59,10 +59,8 @@ def build(recipe: Recipe) -> Stage:
     attach_lora(llm, settings)
 
     def collate(rows: list[Example], typed: list[bool]) -> S2TInputs:
-        heard = [replace(row, states_TD=None) if t else row for row, t in zip(rows, typed, strict=True)]
-        transcripts, answers = [row.transcript for row in rows], [row.answer for row in rows]
-        asked = (prompt.before, prompt.after, answers, transcripts, typed, prompt.unseen)
-        return S2TInputs(*padded_states(heard, data.width), *asked)
+        read = [replace(row, states_TD=None) if t else row for row, t in zip(rows, typed, strict=True)]
+        return asked(prompt, read, data.width, [row.answer for row in rows])
 
     def mixed(items: list[int], rng: np.random.Generator) -> S2TInputs:
         rows = [data.train[i] for i in items]
@@ -88,6 +86,13 @@ def build(recipe: Recipe) -> Stage:
     trains = trained_names(stage_model, recipe.train_hearing)
     player = Player("s2t", S2TObjective(recipe.ctc_weight), trains, recipe.train.optim)
     return Stage(stage_model, [player], batches, save, evaluate, recipe.train.save_every)
+
+
+def asked(prompt: Prompt, rows: list[Example], width: int, answers: list[list[int]]) -> S2TInputs:
+    """Return the LLM's batch of questions with answers to them; rows without states are typed."""
+    typed, transcripts = [row.states_TD is None for row in rows], [row.transcript for row in rows]
+    around = (prompt.before, prompt.after, answers, transcripts, typed, prompt.unseen)
+    return S2TInputs(*padded_states(rows, width), *around)
 
 
 def trained_names(model: nn.Module, hearing: bool, prefix: str = "model.") -> tuple[str, ...]:

@@ -15,15 +15,16 @@ from pydantic import Field
 
 from echox.config.load import Settings, known
 from echox.data.batching import BucketedBatches
-from echox.data.example import first_held_out, tell_dropped, text_of
-from echox.data.states import read_ragged
+from echox.data.example import first_held_out
+from echox.data.manifest import tell_dropped, text_of
+from echox.data.states import paired, read_ragged
 from echox.errors import ConfigError
 from echox.models.io import settings_from
 from echox.models.llm import load_embeddings, load_tokenizer, token_pieces
 from echox.models.t2c import T2CBatch, T2CConfig, TextToCodec
 from echox.objectives.t2c import T2CObjective
 from echox.text.prompt import encode
-from echox.train.blend import blend
+from echox.train.checkpoint import blend
 from echox.train.evaluate import mean_loss, some_at_a_time
 from echox.train.loop import Player, Stage, TrainingRecipe
 from echox.units.sequence import deduplicate
@@ -50,16 +51,14 @@ class Recipe(TrainingRecipe):
     llm: Path
     data: T2CData
     start: Path | None = None  # a trained T2C part to go on from, with its own sizes instead of `model`
-    keep_start: float = Field(default=0.0, ge=0, le=1)  # share of `start` in what is written (train/blend.py)
+    keep_start: float = Field(default=0.0, ge=0, le=1)  # share of `start` in what is written (train/checkpoint.py)
     model: Annotated[dict[str, int | float | bool], known(T2CConfig)] = {}
     smoothing: float = 0.0
 
 
 def spoken_units(corpora: list[Path], frames: list[Path]) -> Iterator[tuple[str, np.ndarray]]:
     """Yield what is said in every utterance of corpora, and its units without repetitions."""
-    if len(corpora) != len(frames):
-        raise ConfigError(f"data.frames names {len(frames)} folders for {len(corpora)} corpora: give one to each.")
-    for corpus, folder in zip(corpora, frames, strict=True):
+    for corpus, folder in paired(corpora, frames, "data.frames"):
         for record, row in read_ragged(folder, corpus):
             yield text_of(record, corpus), deduplicate(row.astype(np.int64)).ids
 

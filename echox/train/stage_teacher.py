@@ -21,12 +21,12 @@ from echox.audio import SAMPLE_RATE, resample
 from echox.config.load import Settings
 from echox.config.record import Record, check_same, write_run
 from echox.config.shard import Shard
-from echox.data.manifest import read_fields
+from echox.data.manifest import read_fields, shards
 from echox.errors import InputError
 from echox.files import write_file, write_folder
 from echox.models.io import save_part
 from echox.prepare.encode import Encode, EncoderSettings, load_encode
-from echox.prepare.teachers import HibariTeacher, Said, Teacher, ToyTeacher
+from echox.prepare.teachers import HibariTeacher, Said, ToyTeacher
 from echox.units.extractor import load_centroids
 from echox.units.kmeans import assign
 
@@ -60,7 +60,7 @@ MADE_OF = ("stage", "seed", "teacher", "texts", "longest", "units", "encoder", "
 
 def run(recipe: Recipe) -> Path:
     """Say what has not been said yet."""
-    teacher: Teacher = HibariTeacher() if recipe.teacher == "hibari" else ToyTeacher(recipe.seed)
+    teacher = HibariTeacher() if recipe.teacher == "hibari" else ToyTeacher(recipe.seed)
     centroids_KD, meta = load_centroids(recipe.units)
     record = Record.of(recipe)
     check_same(recipe.out, record, only=MADE_OF)
@@ -71,13 +71,13 @@ def run(recipe: Recipe) -> Path:
         write_folder(recipe.out / "decoder", lambda folder: save_part(folder, teacher.decoder))
     write_run(recipe.out, record, "done")  # what stands in the folder is whole, shard by shard
     texts = chosen_texts(recipe.texts)
-    for number, start in enumerate(range(0, len(texts), recipe.shard_size)):
+    for number, some in shards(texts, recipe.shard_size):
         path = recipe.out / f"shard-{number:05d}.npz"
         if number % recipe.shard[1] != recipe.shard[0] or path.exists():
             continue
         said = [
             utterance
-            for text in texts[start : start + recipe.shard_size]
+            for text in some
             for utterance in join(teacher.say(text, recipe.seed), recipe.longest, teacher.decoder.config.sample_rate)
         ]
         write_shard(path, said, teacher.decoder.config.sample_rate, encode, centroids_KD)
@@ -105,11 +105,8 @@ def join(said: list[Said], longest: float, rate: int) -> Iterator[Said]:
             samples += len(said[count].wave_S)
             count += 1
         group, said = said[:count], said[count:]
-        yield Said(
-            np.concatenate([one.latents_FL for one in group]),
-            np.concatenate([one.prosody_F2 for one in group]),
-            np.concatenate([one.wave_S for one in group]),
-        )
+        parts = ("latents_FL", "prosody_F2", "wave_S")
+        yield Said(*(np.concatenate([getattr(one, part) for one in group]) for part in parts))
 
 
 def write_shard(path: Path, said: list[Said], rate: int, encode: Encode, centroids_KD: np.ndarray) -> None:

@@ -13,8 +13,8 @@ import torch
 from pydantic import Field
 
 from echox.config.load import Settings, known
-from echox.data.batching import BucketedBatches
-from echox.data.textless import Encode, Pair, Sides, Tasks, read_sides, too_large
+from echox.data.batching import BucketedBatches, in_runs
+from echox.data.textless import Encode, Pair, Sides, Tasks, read_sides
 from echox.errors import ConfigError
 from echox.generate.beam import Search
 from echox.generate.textless import translate_features
@@ -27,10 +27,11 @@ from echox.text.subwords import Subwords
 from echox.train.best import Best, Selection
 from echox.train.evaluate import mean_loss, some_at_a_time, still
 from echox.train.loop import Player, Stage, TrainingRecipe
-from echox.train.ranks import Ranks
 from echox.units.arms import RandomWords
 from echox.units.estimate import LexiconConfig
 from echox.units.tokenizer import SPECIAL_TOKENS, UnitTokenizer
+
+PROMPTS = "prompts_PD"  # of a translator: they may be new where its other weights go on
 
 
 class Task(Settings):
@@ -98,11 +99,6 @@ def build(recipe: Recipe) -> Stage:
     torch.manual_seed(recipe.seed)
     language = UnitTokenizer.load(recipe.data.language)
     sides = read_sides(recipe.data.train), read_sides(recipe.data.dev)
-    for pairs in sides:
-        if (name := too_large(pairs, language.lexicon.units)) is not None:
-            raise ConfigError(
-                f"{name} has a unit outside 0 to {language.lexicon.units - 1}: encode it by {recipe.data.language}."
-            )
     tasks = chosen_tasks(recipe)
     writers = {name: writer_of(task, name, sides[0]) for name, task in tasks.items()}
     translator = _translator(recipe, language, sides[0][0])
@@ -126,8 +122,7 @@ def build(recipe: Recipe) -> Stage:
 
     def evaluate() -> dict[str, float]:
         numbers = measure(model, dev, objective, recipe, language)
-        if not Ranks.here().rank:
-            best.offer(numbers)
+        best.offer(numbers)
         return numbers
 
     def save(folder: Path) -> None:
@@ -155,14 +150,20 @@ def writer_of(task: Task, name: str, pairs: Sequence[Pair]) -> tuple[Encode, int
         return lambda some: subwords.encode_batch([pair.text(task.side) for pair in some]), subwords.vocab_size
     if task.language is None:
         raise ConfigError(f"tasks.{name} writes {task.writes}: name the unit language of that side (language).")
-    tokenizer = UnitTokenizer.load(task.language)
-    units = tokenizer.lexicon.units
+    language, where = UnitTokenizer.load(task.language), task.language
+
+    def units(some: Sequence[Pair]) -> list[np.ndarray]:
+        return units_of(some, task.side, language.units, f"tasks.{name}", where)
+
     if task.writes == "units":
-        return lambda some: [(row + len(SPECIAL_TOKENS)).tolist() for row in _units(some, task, name, units)], (
-            units + len(SPECIAL_TOKENS)
-        )
-    cut = segmentation(task.cut, tokenizer, _units(pairs, task, name, units))
-    return lambda some: [row.tolist() for row in cut.encode_batch(_units(some, task, name, units))], cut.vocab_size
+        return lambda some: as_tokens(units(some)), language.units + len(SPECIAL_TOKENS)
+    cut = segmentation(task.cut, language, units(pairs))
+    return lambda some: [row.tolist() for row in cut.encode_batch(units(some))], cut.vocab_size
+
+
+def as_tokens(units: Sequence[np.ndarray]) -> list[list[int]]:
+    """Return units as the tokens of a vocabulary of single units."""
+    return [(row + len(SPECIAL_TOKENS)).tolist() for row in units]
 
 
 def segmentation(cut: str, language: UnitTokenizer, sequences: list[np.ndarray]) -> UnitTokenizer | RandomWords:
@@ -170,20 +171,21 @@ def segmentation(cut: str, language: UnitTokenizer, sequences: list[np.ndarray])
     if cut == "random":
         return RandomWords(language, sequences)
     if cut == "bpe":
-        config = LexiconConfig(units=language.lexicon.units, vocabulary_size=len(language.lexicon))
+        config = LexiconConfig(units=language.units, vocabulary_size=len(language.lexicon))
         return UnitTokenizer.train(sequences, config, "bpe")
     return language
 
 
-def _units(pairs: Sequence[Pair], task: Task, name: str, units: int) -> list[np.ndarray]:
-    found = [pair.source_units if task.side == "source" else pair.target_units for pair in pairs]
+def units_of(pairs: Sequence[Pair], side: str, units: int, name: str, language: Path) -> list[np.ndarray]:
+    """Return the units of one side; ConfigError, which names the task, where there are none or others than the `language` has."""
+    found = [pair.source_units if side == "source" else pair.target_units for pair in pairs]
     rows = [row for row in found if row is not None]
     if len(rows) < len(found):
         raise ConfigError(
-            f"tasks.{name} writes the source's units: give data.train.source_frames and data.dev.source_frames."
+            f"{name} writes the source's units: give data.train.source_frames and data.dev.source_frames."
         )
     if any(row.max(initial=0) >= units for row in rows):
-        raise ConfigError(f"tasks.{name} meets units outside 0 to {units - 1}: encode that side by {task.language}.")
+        raise ConfigError(f"{name} meets units outside 0 to {units - 1}: encode that side by {language}.")
     return rows
 
 
@@ -192,7 +194,7 @@ def _translator(recipe: Recipe, language: UnitTokenizer, pair: Pair) -> SpeechTo
     made = PRESETS[recipe.preset] | recipe.model
     says = made.get("says", "units")
     sizes = {
-        "vocabulary": language.vocab_size if says == "words" else language.lexicon.units + len(SPECIAL_TOKENS),
+        "vocabulary": language.vocab_size if says == "words" else language.units + len(SPECIAL_TOKENS),
         "bos_token_id": language.bos_token_id,
         "eos_token_id": language.eos_token_id,
         "pad_token_id": language.pad_token_id,
@@ -202,16 +204,12 @@ def _translator(recipe: Recipe, language: UnitTokenizer, pair: Pair) -> SpeechTo
     model = SpeechToUnits(settings_from(SpeechToUnitsConfig, sizes | made, "model"))
     if recipe.start is not None:
         state, own = SpeechToUnits.load(recipe.start).float().state_dict(), model.state_dict()
-        differ = {name for name in set(state) ^ set(own) if name != "prompts_PD"}
-        differ |= {
-            name for name in set(state) & set(own) if state[name].shape != own[name].shape and name != "prompts_PD"
-        }
-        if differ:
-            raise ConfigError(f"{recipe.start} has other sizes than the recipe ({min(differ)} differs): give its own.")
-        new = own.get("prompts_PD")
-        if new is not None and ("prompts_PD" not in state or state["prompts_PD"].shape != new.shape):
-            state["prompts_PD"] = new
-        model.load_state_dict(state, strict=False)
+        shapes, wanted = ({name: value.shape for name, value in one.items()} for one in (state, own))
+        differ = {name for name in shapes | wanted if shapes.get(name) != wanted.get(name)}
+        if others := differ - {PROMPTS}:
+            raise ConfigError(f"{recipe.start} has other sizes than the recipe ({min(others)} differs): give its own.")
+        kept = {name: value for name, value in state.items() if name not in differ}
+        model.load_state_dict(kept, strict=False)
     return model
 
 
@@ -223,14 +221,13 @@ def _tasks(
     writers: dict[str, tuple[Encode, int]],
 ) -> Tasks:
     def main(some: list[Pair]) -> list[list[int]]:
-        rows = [pair.target_units for pair in some]
-        found = language.encode_batch(rows) if config.says == "words" else [row + len(SPECIAL_TOKENS) for row in rows]
-        return [row.tolist() for row in found]
+        rows = units_of(some, "target", language.units, "the main task", recipe.data.language)
+        return [row.tolist() for row in language.encode_batch(rows)] if config.says == "words" else as_tokens(rows)
 
     encoders: dict[str, Encode] = {MAIN: main} | {name: encode for name, (encode, _) in writers.items()}
     mels, augment = config.input_width, recipe.data.augment if config.input == "filterbank" else None
-    tasks = Tasks.of(pairs, encoders, language.bos_token_id, language.eos_token_id, mels=mels, augment=augment)
-    return tasks.within(recipe.data.max_frames, recipe.data.max_tokens)
+    ends, longest = (language.bos_token_id, language.eos_token_id), (recipe.data.max_frames, recipe.data.max_tokens)
+    return Tasks.of(pairs, encoders, ends, longest, mels=mels, augment=augment)
 
 
 def measure(
@@ -240,19 +237,18 @@ def measure(
     some = some_at_a_time(list(range(len(dev.pairs))), dev.costs, recipe.data.max_cost)
     numbers = mean_loss(model, (dev.batch(items, None) for items in some), lambda batch: objective(model(batch)))
     said = translated(model.translator, dev, recipe, language)
-    return numbers | {"unit_bleu": unit_bleu(said, dev.references[: len(said)])}
+    return numbers | {"unit_bleu": unit_bleu(said, [pair.target_units.tolist() for pair in dev.pairs[: len(said)]])}
 
 
 def translated(translator: SpeechToUnits, dev: Tasks, recipe: Recipe, language: UnitTokenizer) -> list[list[int]]:
     """Return the units that the translator says for the first dev pairs."""
     ends, most = (language.bos_token_id, language.eos_token_id), recipe.data.max_tokens
     search = Search(*ends, recipe.dev_beams, max_tokens=most, never=(language.pad_token_id,))
-    chosen = list(range(min(recipe.data.dev_pairs, len(dev.pairs))))
-    found: dict[int, list[int]] = {}
-    for items in some_at_a_time(chosen, [dev.pairs[i].frames for i in chosen], recipe.data.max_cost):
+
+    def translate(items: list[int]) -> list[list[int]]:
         features = [dev.pairs[i].features(dev.mels) for i in items]
         limits = [2 * len(dev.tokens[MAIN][i]) + 10 for i in items]
-        with still(translator):
-            said = translate_features(translator, features, search, limits)
-        found |= {item: language.decode(one.tokens) for item, one in zip(items, said, strict=True)}
-    return [found[i] for i in chosen]
+        return [language.decode(one.tokens) for one in translate_features(translator, features, search, limits)]
+
+    with still(translator):
+        return in_runs(dev.costs[: recipe.data.dev_pairs], recipe.data.max_cost, translate)

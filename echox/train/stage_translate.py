@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from echox.config.load import Settings, known
-from echox.data.batching import runs_under
+from echox.data.batching import in_runs, runs_under
 from echox.data.translation import Triple, TripleBatch, TripleBatches, TripleData, read_pairs, read_triples
 from echox.errors import ConfigError
 from echox.generate.ctc import greedy
@@ -28,7 +28,7 @@ from echox.train.best import Best, Selection
 from echox.train.evaluate import mean_loss, still
 from echox.train.loop import OptimSettings, Player, Stage, TrainingRecipe
 from echox.train.ranks import Ranks
-from echox.units.distance import edit_distance
+from echox.units.distance import error_rate
 
 ENCODER = "encoder"  # folder of an encoder that learnt, beside the model's own files
 
@@ -117,8 +117,7 @@ def build(recipe: Recipe) -> Stage:
         numbers = measure(joint, held_out, data.max_cost)
         if best and recipe.best:
             numbers |= measure_bleu(joint, held_out, pieces, recipe.best, data.max_cost)
-            if not Ranks.here().rank:
-                best.offer(numbers)
+            best.offer(numbers)
         return numbers
 
     check, every = evaluate if held_out else None, recipe.evaluate_every or recipe.train.save_every
@@ -177,16 +176,14 @@ def measure(joint: JointPass, rows: list[Triple], max_cost: int) -> dict[str, fl
     batches = [TripleBatch([rows[i] for i in run], late) for run in runs_under([row.cost for row in rows], max_cost)]
     loss = TranslatorObjective(joint)
     numbers = mean_loss(joint, batches, lambda batch: loss(joint(batch)))
-    errors = total = 0
+    heard: list[tuple[list[int], list[int]]] = []
     with still(joint):
-        for batch in batches:
-            spoken = [row for row in batch.rows if row.spoken]
+        for spoken in ([row for row in batch.rows if row.spoken] for batch in batches):
             if spoken:
-                heard = joint.model.hear(*joint.frames(spoken))
-                for row, tokens in zip(spoken, greedy(heard.logits_BTV, heard.frames_B, BLANK), strict=True):
-                    errors += edit_distance(tokens, row.transcript)
-                    total += len(row.transcript)
-    return numbers | ({"token_error": errors / total} if total else {})
+                found = joint.model.hear(*joint.frames(spoken))
+                tokens = greedy(found.logits_BTV, found.frames_B, BLANK)
+                heard += zip(tokens, (row.transcript for row in spoken), strict=True)
+    return numbers | ({"token_error": error_rate(heard)} if heard else {})
 
 
 def measure_bleu(
@@ -207,14 +204,15 @@ def measure_bleu(
 
 def _written(joint: JointPass, rows: list[Triple], spoken: bool, beams: int, max_cost: int) -> list[list[int]]:
     """Return the tokens that the model writes for each row, from its speech or from its transcript."""
-    found: dict[int, list[int]] = {}
     model = joint.model
-    for run in runs_under([row.cost for row in rows], max_cost):
+
+    def write(run: list[int]) -> list[list[int]]:
         some = [rows[number] for number in run]
         if spoken:
             states = model.shared_layers(model.shrink(model.hear(*joint.frames(some))))
         else:
             states = model.read(*joint.padded([row.transcript for row in some]))
         most = max(2 * len(row.translation) + 10 for row in some)
-        found |= dict(zip(run, (tokens for tokens, _ in write_best(model, states, most, beams)), strict=True))
-    return [found[number] for number in range(len(rows))]
+        return [tokens for tokens, _ in write_best(model, states, most, beams)]
+
+    return in_runs([row.cost for row in rows], max_cost, write)

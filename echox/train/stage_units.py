@@ -17,7 +17,7 @@ from echox.config.record import Record, check_same, read_run, write_run
 from echox.config.shard import Shard
 from echox.data.manifest import read_manifest
 from echox.data.states import manifests_of, read_ragged, read_shard, write_ragged
-from echox.errors import ConfigError, InputError
+from echox.errors import ConfigError, InputError, require
 from echox.prepare.encode import (
     Encode,
     EncoderSettings,
@@ -99,6 +99,7 @@ def fit(recipe: Recipe, encoder: Callable[[], tuple[Encode, int]]) -> None:
             )
         save_centroids(recipe.out, centroids_KD, meta)
         return
+    require("faiss", extra="train")  # said before anything is encoded
     revision = revision_of(recipe.encoder)
     shards = manifests_of(recipe.corpus)
     chosen = shards[:: max(1, -(-len(shards) // recipe.fit_shards))]
@@ -121,10 +122,12 @@ def check_states(folder: Path, record: Record) -> None:
     """Raise ConfigError unless `folder` holds states of the encoder, layer and window that a recipe's `record` names."""
     found = read_run(folder)
     made = found[1] if found is not None else Record()
-    for name in ("stage", "encoder", "layer", "window", "precision"):
-        meant = "encode" if name == "stage" else record.settings.get(name)
-        if meant != made.settings.get(name) or not made.same_input(record, name):
-            raise ConfigError(f"{folder} does not hold states of this recipe's {name}: run stage encode with the same.")
+    differ = [] if made.settings.get("stage") == "encode" else ["stage"]
+    differ += made.differences(record, only=("encoder", "layer", "window", "precision"))
+    if differ:
+        raise ConfigError(
+            f"{folder} does not hold states of this recipe's {differ[0]}: run stage encode with the same."
+        )
 
 
 def convert_shards(

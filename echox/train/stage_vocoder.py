@@ -12,10 +12,11 @@ from typing import Annotated, Any, Literal
 
 import torch
 
+from echox.audio import as_int16
 from echox.config.load import Settings, known
 from echox.data.manifest import read_audio
 from echox.data.states import read_ragged
-from echox.data.vocoder_segments import Segments, SpeechUnits, to_int16
+from echox.data.vocoder_segments import Segments, SpeechUnits
 from echox.errors import ConfigError
 from echox.models.discriminators import Discriminators
 from echox.models.io import save_part, settings_from
@@ -87,24 +88,19 @@ def build(recipe: Recipe) -> Stage:
 
 def read_speech(settings: VocoderSettings, config: VocoderConfig) -> tuple[SpeechUnits | None, SpeechUnits]:
     """Return what is held out, if anything, and what is trained on; ConfigError for none of that, and for units unknown."""
-    first = settings.held_out
-    held_out = _read(settings, config, 0, first)
-    training = _read(settings, config, first, settings.utterances or None)
-    for speech in (held_out, training):
-        if speech is not None and int(speech.frames_T.max()) >= config.num_units:
-            raise ConfigError(f"{settings.units} holds unit {speech.frames_T.max()}: raise vocoder.model.num_units.")
-    if training is None:
-        raise ConfigError(f"vocoder.held_out leaves none of {settings.speech} for training: lower it.")
-    return held_out, training
-
-
-def _read(settings: VocoderSettings, config: VocoderConfig, first: int, last: int | None) -> SpeechUnits | None:
-    """Return utterances `first` to `last` of the corpus, or None when there are none."""
     pairs = [
-        (to_int16(read_audio(record, settings.speech, config.sample_rate)), units)
-        for record, units in islice(read_ragged(settings.units, settings.speech), first, last)
+        (as_int16(read_audio(record, settings.speech, config.sample_rate)), units)
+        for record, units in islice(read_ragged(settings.units, settings.speech), settings.utterances or None)
     ]
-    return SpeechUnits(*zip(*pairs, strict=True), hop=config.hop) if pairs else None
+    if settings.held_out >= len(pairs):
+        raise ConfigError(f"vocoder.held_out leaves none of {settings.speech} for training: lower it.")
+    parts = pairs[: settings.held_out], pairs[settings.held_out :]
+    held_out, training = (SpeechUnits(*zip(*part, strict=True), hop=config.hop) if part else None for part in parts)
+    assert training is not None  # noqa: S101  checked above
+    largest = max(int(speech.frames_T.max()) for speech in (held_out, training) if speech)
+    if largest >= config.num_units:
+        raise ConfigError(f"{settings.units} holds unit {largest}: raise vocoder.model.num_units.")
+    return held_out, training
 
 
 def evaluate(vocoder: UnitVocoder, objective: VocoderObjective, held_out: SpeechUnits | None) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The table of stages: name to the module that holds its settings and builds it; nothing registers itself.
+"""The table of stages, name to the module that holds its settings and builds it, and the one way in which each is run.
 
 A stage module offers `Recipe` (a Settings class that holds `stage` and `out`) and one of
 `build(recipe) -> Stage` (trained by echox/train/loop.py) or `run(recipe) -> Path` (files to files).
@@ -57,3 +57,22 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
         if os.path.exists(place) and not os.path.isdir(place):  # unlike those of Path, no long name ends them
             raise ConfigError(f"{path}: out is {recipe.out}, and {place} is a file: give a folder.")
     return recipe
+
+
+def run_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Path:
+    """Run the stage of a recipe and return the folder it wrote; ConfigError when the recipe is wrong.
+
+    A stage that trains (`build`) resumes from its newest checkpoint; one that turns files into files (`run`) goes on with the
+    files that are missing.
+    """
+    recipe: Any = load_recipe(path, list(overrides))
+    module = stage_module(recipe.stage, str(path))
+    if hasattr(module, "run"):
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise ConfigError(f"stage {recipe.stage} runs in one process: start several with shard=0/2 and shard=1/2.")
+        return module.run(recipe)
+    from echox.train.loop import train
+    from echox.train.ranks import joined
+
+    with joined():
+        return train(module.build(recipe), recipe.train, recipe.out, recipe.seed, recipe)

@@ -1,32 +1,27 @@
 """Asks a loop to save and end when the process is told to terminate, and puts the signals back afterwards; it knows no loop."""
 
 import signal
-from types import FrameType, TracebackType
-from typing import Any, Self
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from threading import Event
+from types import FrameType
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
+@contextmanager
+def stop_event() -> Iterator[Event]:
+    """Yield an event that SIGTERM and Ctrl-C set; a second Ctrl-C interrupts at once."""
+    event, before = Event(), {}
 
-class StopFlag:
-    """`requested` turns true at SIGTERM or Ctrl-C; a second Ctrl-C interrupts at once."""
-
-    def __init__(self) -> None:
-        self.requested = False
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        for number in SIGNALS:
-            try:
-                self._before[number] = signal.signal(number, self._request)
-            except ValueError:  # not the main thread: the caller owns the signals
-                break
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _request(self, number: int, frame: FrameType | None) -> None:
-        if self.requested and number == signal.SIGINT:
+    def request(number: int, frame: FrameType | None) -> None:
+        if event.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.requested = True
+        event.set()
+
+    try:
+        with suppress(ValueError):  # not the main thread: the caller owns the signals
+            for number in (signal.SIGTERM, signal.SIGINT):
+                before[number] = signal.signal(number, request)
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

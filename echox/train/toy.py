@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from echox.audio import SAMPLE_RATE, as_int16
-from echox.data.manifest import write_jsonl, write_manifest
+from echox.data.manifest import join_shards, save_shard, write_jsonl
 from echox.files import write_text
 
 WORDS = "what who where is the capital of a big small red blue king queen river city france spain paris madrid".split()
@@ -70,10 +70,10 @@ def write_llm(folder: Path, width: int = 32, layers: int = 2, seed: int = 0) -> 
     return folder
 
 
-def write_encoder(folder: Path, width: int = 16, layers: int = 2, seed: int = 0) -> Path:
+def write_encoder(folder: Path) -> Path:
     """Write a tiny Whisper."""
-    torch.manual_seed(seed)
-    WhisperModel(_whisper(width, layers)).save_pretrained(folder)
+    torch.manual_seed(0)
+    WhisperModel(_whisper()).save_pretrained(folder)
     return folder
 
 
@@ -85,7 +85,6 @@ def write_whisper(folder: Path, seed: int = 0) -> Path:
     config = _whisper(
         vocab_size=tokenizer.get_vocab_size(),
         decoder_layers=2,
-        decoder_ffn_dim=32,
         max_target_positions=64,
         eos_token_id=0,
     )
@@ -106,15 +105,15 @@ def _tokenizer(texts: list[str], specials: list[str]) -> Tokenizer:
     return tokenizer
 
 
-def _whisper(width: int = 16, layers: int = 2, **others: Any) -> WhisperConfig:
+def _whisper(**others: Any) -> WhisperConfig:
     sizes: dict[str, Any] = {
-        "d_model": width,
-        "encoder_layers": layers,
+        "d_model": 16,
+        "encoder_layers": 2,
         "decoder_layers": 1,
         "encoder_attention_heads": 2,
         "decoder_attention_heads": 2,
-        "encoder_ffn_dim": 2 * width,
-        "decoder_ffn_dim": 2 * width,
+        "encoder_ffn_dim": 32,
+        "decoder_ffn_dim": 32,
         "vocab_size": 100,
         "pad_token_id": 0,
         "bos_token_id": 1,
@@ -144,17 +143,13 @@ def sound_of(text: str, pitch: float = 1.0) -> np.ndarray:
 
 def write_corpus(folder: Path, rows: Iterable[dict], role: str) -> Path:
     """Write rows with `id` and `text` as one shard of spoken utterances."""
-    folder.mkdir(parents=True, exist_ok=True)
-    records, waves, start = [], [], 0
+    said = []
     for number, row in enumerate(rows):
         wave = as_int16(sound_of(row["text"], 1 + 0.02 * (number % 5)))
-        place = {"audio": "shard-00000.npy", "start": start, "samples": len(wave), "sample_rate": SAMPLE_RATE}
-        records.append(row | place | {"role": role, "speaker": "tones", "split": "train"})
-        waves.append(wave)
-        start += len(wave)
-    np.save(folder / "shard-00000.npy", np.concatenate(waves))
-    write_manifest(folder / "shard-00000.jsonl", records)
-    write_manifest(folder / "manifest.jsonl", records)
+        facts = {"samples": len(wave), "sample_rate": SAMPLE_RATE, "role": role, "speaker": "tones", "split": "train"}
+        said.append((wave, row | facts))
+    save_shard(folder, 0, said, files=False)
+    join_shards(folder, 1)
     return folder
 
 

@@ -26,7 +26,7 @@ def train_bpe(sequences: Sequence[np.ndarray], config: LexiconConfig | None = No
     """Learn merges up to `vocabulary_size` words of `max_length` units; return the lexicon and the merges in order.
 
     Only units, max_length, vocabulary_size and min_count of the settings are read.  Raises InputError and ConfigError
-    as `train_lexicon` does.
+    as `train_with_report` does.
     """
     from tokenizers import Tokenizer, models, trainers
 

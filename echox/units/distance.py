@@ -1,6 +1,6 @@
 """How far two sequences are apart."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 def edit_distance(a: Sequence[object], b: Sequence[object]) -> int:
@@ -11,3 +11,12 @@ def edit_distance(a: Sequence[object], b: Sequence[object]) -> int:
         for j, y in enumerate(b, start=1):
             previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (x != y))
     return row[-1]
+
+
+def error_rate(pairs: Iterable[tuple[Sequence[object], Sequence[object]]]) -> float:
+    """Return edits per wanted item over all pairs of what was found and what was wanted; 0 where nothing was."""
+    errors = total = 0
+    for found, wanted in pairs:
+        errors += edit_distance(found, wanted)
+        total += len(wanted)
+    return errors / max(total, 1)

@@ -32,7 +32,7 @@ SHRINK = 0.6  # share of a lexicon that one pruning may leave at least: a gentle
 
 
 class LexiconConfig(Settings):
-    """Settings of `train_lexicon`."""
+    """Settings of `train_with_report`."""
 
     units: int | None = Field(default=None, ge=1, description="single units; none: the largest id seen plus one")
     max_length: int = Field(default=8, ge=1, le=LONGEST_WORD, description="K, units in the longest word")
@@ -40,8 +40,6 @@ class LexiconConfig(Settings):
     min_count: int | None = Field(default=None, ge=1, description="count of a candidate; none: chosen on held-out text")
     rounds: int = Field(default=6, ge=0, description="hard-EM rounds after the lexicon fits the vocabulary")
     bigram_rounds: int = Field(default=2, ge=1, description="segment-and-count rounds of the bigram model")
-    min_bigram_count: int = Field(default=1, ge=1, description="rarer neighbours are left to the unigram")
-    strength: float | None = Field(default=None, gt=0, description="of P1 in P(w|v); none: chosen on held-out text")
     held_out: float = Field(default=0.05, gt=0, lt=1, description="share of sequences that choose")
     seed: int = 0
 
@@ -69,17 +67,12 @@ class Trained:
     bigram_units_per_word: float
 
 
-def train_lexicon(sequences: Sequence[np.ndarray], config: LexiconConfig | None = None) -> Lexicon:
-    """Estimate a lexicon with bigrams from de-duplicated unit sequences of the training split only.
+def train_with_report(sequences: Sequence[np.ndarray], config: LexiconConfig | None = None) -> Trained:
+    """Estimate a lexicon with bigrams from de-duplicated unit sequences of the training split only, and tell what chose it.
 
     Raises InputError for an empty corpus or units beyond `config.units`, ConfigError for a vocabulary smaller than the
     single units.
     """
-    return train_with_report(sequences, config).lexicon
-
-
-def train_with_report(sequences: Sequence[np.ndarray], config: LexiconConfig | None = None) -> Trained:
-    """Estimate as `train_lexicon` does and keep the numbers that chose."""
     config = config or LexiconConfig()
     corpus = [ids for ids in (as_ids(sequence, "units") for sequence in sequences) if len(ids)]
     units = single_units(corpus, config)
@@ -164,12 +157,11 @@ def _bigram_rounds(
     lexicon: Lexicon, train: Sequence[np.ndarray], held_out: Sequence[np.ndarray], config: LexiconConfig
 ) -> tuple[Lexicon, tuple[float, float]]:
     """Count neighbours in the unigram's words, then in the bigram's own; return the best on held-out and its bits."""
-    strengths = STRENGTHS if config.strength is None else (config.strength,)
     tried: list[tuple[tuple[float, float], Lexicon]] = []
     current, order = lexicon, 1
     for _ in range(config.bigram_rounds):
         segmented = Segmenter(current).segment(train, order)
-        counted = [with_bigrams(lexicon, segmented, config.min_bigram_count, strength) for strength in strengths]
+        counted = [with_bigrams(lexicon, segmented, strength) for strength in STRENGTHS]
         scored = [(bits_per_unit(variant, held_out, order=2), variant) for variant in counted]
         current, order = min(scored, key=lambda pair: pair[0][0])[1], 2
         tried += scored
@@ -177,9 +169,9 @@ def _bigram_rounds(
     return best, bits
 
 
-def with_bigrams(lexicon: Lexicon, segmented: Sequence[np.ndarray], min_count: int, strength: float) -> Lexicon:
+def with_bigrams(lexicon: Lexicon, segmented: Sequence[np.ndarray], strength: float) -> Lexicon:
     """Return the lexicon with neighbours counted in `segmented`, sequences of its own word numbers."""
-    bigrams = Bigrams.count(segmented, len(lexicon), min_count)
+    bigrams = Bigrams.count(segmented, len(lexicon))
     return Lexicon(lexicon.units, lexicon.words, lexicon.log_probs, bigrams, strength)
 
 

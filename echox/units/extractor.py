@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from echox.errors import ModelError
-from echox.files import sha256_of
-from echox.units.files import read_arrays, read_json, refuse_others, write_arrays, write_json
+from echox.files import sha256_of, write_json
+from echox.units.files import read_arrays, read_json, refuse_others, write_arrays
 from echox.units.kmeans import assign
 from echox.units.sequence import Units, deduplicate
 
@@ -62,43 +62,9 @@ def revision_of(encoder: str | Path, commit: str | None = None) -> str:
     return f"sha256:{sha256_of(weights)}" if weights.is_file() else commit or "unknown"
 
 
-class UnitExtractor:
-    """Turns waves into de-duplicated units; raises ModelError when meta, centroids and encoder disagree."""
-
-    def __init__(self, encode: Encode, centroids_KD: np.ndarray, meta: UnitsMeta) -> None:
-        if centroids_KD.ndim != 2 or len(centroids_KD) != meta.k:
-            raise ModelError(f"centroids of shape {centroids_KD.shape} do not fit k = {meta.k} in the units' config.")
-        if not np.isfinite(centroids_KD).all():
-            raise ModelError("the centroids hold NaN or infinite values: fit them again.")
-        self.encode = encode
-        self.centroids_KD = centroids_KD.astype(np.float32, copy=False)
-        self.meta = meta
-
-    def frames(self, waves: list[np.ndarray]) -> list[np.ndarray]:
-        """Return the unit of every encoder frame, int64 [T], for each mono float32 wave [samples]."""
-        encoded = self.encode(waves)
-        if len(encoded) != len(waves):
-            raise ModelError(f"the encoder gave {len(encoded)} results for {len(waves)} waves.")
-        channels = self.centroids_KD.shape[1]
-        for frames_TD in encoded:
-            if frames_TD.ndim != 2 or frames_TD.shape[1] != channels:
-                raise ModelError(f"the encoder gave frames of shape {frames_TD.shape}; the centroids need {channels}.")
-        return [assign(frames_TD, self.centroids_KD) for frames_TD in encoded]
-
-    def extract(self, waves: list[np.ndarray], batch_size: int = 16) -> list[Units]:
-        """Return the de-duplicated units of each wave; similar lengths go to the encoder together."""
-        order = sorted(range(len(waves)), key=lambda i: len(waves[i]))
-        units: dict[int, Units] = {}
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
-            frames = self.frames([waves[i] for i in batch])
-            units.update({i: deduplicate(ids) for i, ids in zip(batch, frames, strict=True)})
-        return [units[i] for i in range(len(waves))]
-
-    @classmethod
-    def load(cls, folder: str | Path, encode: Encode) -> "UnitExtractor":
-        """Read a units folder for the encoder that its config names; raises ModelError naming the broken file."""
-        return cls(encode, *load_centroids(folder))
+def extract(encode: Encode, centroids_KD: np.ndarray, waves: list[np.ndarray]) -> list[Units]:
+    """Return the de-duplicated units of mono float32 waves [samples], which all go to the encoder at once; InputError for NaN."""
+    return [deduplicate(assign(frames_TD, centroids_KD)) for frames_TD in encode(waves)]
 
 
 def save_centroids(folder: str | Path, centroids_KD: np.ndarray, meta: UnitsMeta) -> None:
@@ -121,4 +87,6 @@ def load_centroids(folder: str | Path) -> tuple[np.ndarray, UnitsMeta]:
     centroids_KD = read_arrays(path, {"centroids"})["centroids"]
     if centroids_KD.ndim != 2 or centroids_KD.dtype != np.float32 or len(centroids_KD) != meta.k:
         raise ModelError(f"{path} holds {centroids_KD.dtype} {centroids_KD.shape}; config.json says k = {meta.k}.")
+    if not np.isfinite(centroids_KD).all():
+        raise ModelError(f"{path} holds NaN or infinite values: fit the centroids again.")
     return centroids_KD, meta

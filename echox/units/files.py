@@ -3,7 +3,6 @@
 It knows JSON objects and named arrays (safetensors) only, not what they mean.
 """
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,10 @@ from typing import Any
 import numpy as np
 
 from echox import files
-from echox.errors import ModelError, OutputError
-from echox.files import read_header, write_bytes, write_text
+from echox.errors import ModelError, OutputError, reason_of
+from echox.files import read_header, write_bytes
 
 ARRAYS_BYTES = 1 << 30
-
-
-def write_json(path: Path, record: dict[str, Any]) -> None:
-    """Write `record` as JSON to `path`, whole or not at all; raises OutputError."""
-    write_text(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str] | None = None) -> None:
@@ -57,13 +51,8 @@ def read_arrays(path: Path, names: set[str]) -> dict[str, np.ndarray]:
     try:
         arrays = load_file(path)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path} is not a readable safetensors file ({_reason(error)}): make it again.") from error
+        raise ModelError(f"{path} is not a readable safetensors file ({reason_of(error)}): make it again.") from error
     if set(arrays) != names:
         found = ", ".join(sorted(arrays)) or "nothing"
         raise ModelError(f"{path} holds {found} where {', '.join(sorted(names))} belong: make it again.")
     return arrays
-
-
-def _reason(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

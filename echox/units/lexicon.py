@@ -42,13 +42,12 @@ class Bigrams:
         return cls(np.zeros(words + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.int64))
 
     @classmethod
-    def count(cls, segmented: Iterable[np.ndarray], words: int, min_count: int = 1) -> "Bigrams":
-        """Count neighbours in sequences of word numbers; pairs rarer than `min_count` are left to the unigram."""
+    def count(cls, segmented: Iterable[np.ndarray], words: int) -> "Bigrams":
+        """Count neighbours in sequences of word numbers."""
         pairs = [sequence[:-1] * words + sequence[1:] for sequence in segmented if len(sequence) > 1]
         if not pairs:
             return cls.empty(words)
         keys, counts = np.unique(np.concatenate(pairs).astype(np.int64), return_counts=True)
-        keys, counts = keys[counts >= min_count], counts[counts >= min_count]
         offsets = np.searchsorted(keys, np.arange(words + 1) * words)
         return cls(offsets.astype(np.int64), (keys % words).astype(np.int32), counts.astype(np.int64))
 

@@ -7,7 +7,7 @@ it.  Nothing is estimated here.
 
 import importlib.util
 from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -129,12 +129,6 @@ class Segmenter:
             lexicon.log_probs, lexicon.backoff, bigrams.offsets, bigrams.followers, lexicon.bigram_log_probs
         )
         return Trie(first.astype(np.int64), units, children, words), scores
-
-
-@lru_cache(maxsize=4)
-def segmenter(lexicon: Lexicon) -> Segmenter:
-    """Return the (kept) Segmenter of a lexicon."""
-    return Segmenter(lexicon)
 
 
 def to_text(ids: np.ndarray) -> str:

@@ -11,18 +11,19 @@ On disk: tokenizer.json, tokenizer_config.json, unit_language.json (which decode
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from echox.errors import ConfigError, InputError, ModelError
-from echox.files import write_text
+from echox.files import write_json, write_text
 from echox.units.bpe import Merge, bpe_backend, bpe_segment, train_bpe
-from echox.units.estimate import LexiconConfig, train_lexicon
-from echox.units.files import read_arrays, read_json, refuse_others, write_arrays, write_json
+from echox.units.estimate import LexiconConfig, train_with_report
+from echox.units.files import read_arrays, read_json, refuse_others, write_arrays
 from echox.units.lexicon import Bigrams, Lexicon, Word
-from echox.units.segment import MAX_UNITS, from_text, segmenter, word_texts
+from echox.units.segment import MAX_UNITS, Segmenter, from_text, word_texts
 from echox.units.sequence import as_ids
 
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>")
@@ -39,6 +40,9 @@ class UnitTokenizer:
     decoder: Decoder = "bigram"
     merges: tuple[Merge, ...] = ()
     wordwise: ClassVar[bool] = True  # a word spells its units whatever stands beside it
+    pad_token_id: ClassVar[int] = SPECIAL_TOKENS.index("<pad>")
+    bos_token_id: ClassVar[int] = SPECIAL_TOKENS.index("<s>")
+    eos_token_id: ClassVar[int] = SPECIAL_TOKENS.index("</s>")
 
     def __post_init__(self) -> None:
         if self.decoder not in ("unigram", "bigram", "bpe"):
@@ -52,9 +56,13 @@ class UnitTokenizer:
     ) -> "UnitTokenizer":
         """Estimate the unit language of de-duplicated sequences; raises InputError and ConfigError."""
         if decoder != "bpe":
-            return cls(train_lexicon(sequences, config), decoder)
+            return cls(train_with_report(sequences, config).lexicon, decoder)
         lexicon, merges = train_bpe(sequences, config)
         return cls(lexicon, decoder, tuple(merges))
+
+    @cached_property
+    def _segmenter(self) -> Segmenter:
+        return Segmenter(self.lexicon)
 
     @property
     def units(self) -> int:
@@ -65,21 +73,6 @@ class UnitTokenizer:
     def vocab_size(self) -> int:
         """Tokens: the specials and the words."""
         return len(SPECIAL_TOKENS) + len(self.lexicon)
-
-    @property
-    def pad_token_id(self) -> int:
-        """Id of <pad>."""
-        return SPECIAL_TOKENS.index("<pad>")
-
-    @property
-    def bos_token_id(self) -> int:
-        """Id of <s>."""
-        return SPECIAL_TOKENS.index("<s>")
-
-    @property
-    def eos_token_id(self) -> int:
-        """Id of </s>."""
-        return SPECIAL_TOKENS.index("</s>")
 
     def encode(self, ids: Sequence[int] | np.ndarray) -> list[int]:
         """Return the token ids of a unit sequence [U], no specials added; raises InputError for an unknown unit."""
@@ -95,7 +88,7 @@ class UnitTokenizer:
         if self.decoder == "bpe":
             segmented = bpe_segment(self._bpe, checked)  # type: ignore[attr-defined]
         else:
-            segmented = segmenter(self.lexicon).segment(checked, order=2 if self.decoder == "bigram" else 1)
+            segmented = self._segmenter.segment(checked, order=2 if self.decoder == "bigram" else 1)
         return [numbers + len(SPECIAL_TOKENS) for numbers in segmented]
 
     def decode(self, token_ids: Iterable[int]) -> list[int]:

@@ -27,7 +27,7 @@ def test_a_missing_or_misspelt_recipe_ends_with_1_and_a_sentence(tmp_path, monke
 
 
 def test_overrides_reach_the_recipe(tmp_path, monkeypatch, capsys):
-    import echox.train.run
+    import echox.train.stages
 
     seen = []
 
@@ -35,7 +35,7 @@ def test_overrides_reach_the_recipe(tmp_path, monkeypatch, capsys):
         seen.append((str(path), list(overrides)))
         return tmp_path
 
-    monkeypatch.setattr(echox.train.run, "run_recipe", run_recipe)
+    monkeypatch.setattr(echox.train.stages, "run_recipe", run_recipe)
     status, _ = run(monkeypatch, capsys, "recipe.yaml", "train.steps=3", "seed=1")
     assert not status and seen == [("recipe.yaml", ["train.steps=3", "seed=1"])]
     run(monkeypatch, capsys, "recipe.yaml", "seed=1", "--shard", "1/4")

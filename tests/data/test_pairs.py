@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from echox.audio import save_wav
-from echox.data.pairs import matched, read_pairs, write_pairs
+from echox.data.pairs import COLUMNS, matched, read_pairs
+from echox.data.tables import write_rows
 from echox.errors import InputError
 
 
@@ -33,7 +34,7 @@ def test_a_table_is_read_as_it_was_written(folder):
         {"id": "a", "target_text": "one\ttwo\n", "source_text": "uno"},
         {"id": "b", "target_text": "x", "target_audio": "said.wav"},
     ]
-    write_pairs(folder / "test.tsv", rows)
+    write_rows(folder / "test.tsv", COLUMNS, rows)
     first, second = read_pairs(folder / "test.tsv")
     assert (first.target_text, first.source_text, first.target_audio) == ("one two", "uno", None)
     assert first.audio == folder / "a.wav" and second.target_audio == folder / "said.wav"
@@ -46,7 +47,7 @@ def test_all_faults_are_told_at_once(folder):
         {"id": "c", "target_text": "z"},
         {"id": "b"},
     ]
-    write_pairs(folder / "bad.tsv", rows)
+    write_rows(folder / "bad.tsv", COLUMNS, rows)
     with pytest.raises(InputError, match=r"'a' is there twice; the recording .*c\.wav is missing; line 5 has no id"):
         read_pairs(folder / "bad.tsv")
     (folder / "long.tsv").write_text(f"id\ttarget_text\n\na\t{'x' * 200_000}\nc\tx\nc\t\n")

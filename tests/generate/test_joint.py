@@ -14,7 +14,7 @@ from echox.generate.joint import JointTranslator
 from echox.generate.translation import Said
 from echox.models.speech_translator import SpeechTranslatorModel, TranslatorConfig
 from echox.text.pieces import Pieces
-from echox.train.run import run_recipe
+from echox.train.stages import run_recipe
 from echox.train.toy import sound_of
 from tests.tiny_translator import write_translator
 from tests.toy_model import RECIPES, run_stages

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 
 from echox import cli
 from echox.train.debug import make_missing
-from echox.train.run import run_recipe
+from echox.train.stages import run_recipe
 from echox.train.toy import write_world
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes" / "debug"

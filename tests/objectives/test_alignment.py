@@ -233,6 +233,14 @@ def test_shuffled_sides_hold_speech_against_the_next_transcript():
     torch.testing.assert_close(text.states_BNW.roll(-1, 0), moved.states_BNW)
 
 
+@pytest.mark.parametrize("settings", [{"target": "half"}, {"contrast": "sentence"}])
+def test_an_utterance_alone_is_never_shuffled_onto_its_own_transcript(settings):
+    alone = TripleBatch(batch().rows[:1], 5)
+    straight, moved = (joint_pass(AlignmentSettings(**settings, shuffled=one)).eval()(alone) for one in (False, True))
+    assert straight.sides or straight.pair
+    assert not moved.sides and moved.pair is None
+
+
 def test_recognition_is_weighed_by_gradients_and_stops_when_small():
     joint = joint_pass(AlignmentSettings(), TranslationWeights(task_norm_every=10, recognition=1.0, masks=0))
     objective = TranslatorObjective(joint)

@@ -44,5 +44,5 @@ def test_nothing_said_has_no_text(corpus):
 
 
 def test_a_corpus_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(InputError, match="make the corpus first"):
+    with pytest.raises(InputError, match="manifest.jsonl is missing: make it first"):
         speech(tmp_path / "none")

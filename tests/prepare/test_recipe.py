@@ -9,7 +9,7 @@ import yaml
 from echox.errors import ConfigError
 from echox.eval.tasks.spoken_set import HELD_OUT
 from echox.prepare.recipe import ASKING_VOICES, HELD_OUT_VOICES, load_data_recipe
-from echox.train.run import run_recipe
+from echox.train.stages import run_recipe
 
 SHIPPED = Path(__file__).parents[2] / "recipes" / "mini" / "data.yaml"
 

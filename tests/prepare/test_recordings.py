@@ -6,12 +6,11 @@ import soundfile
 from typer.testing import CliRunner
 
 from echox.commands.prepare import app
-from echox.data.example import answers_of, question_id
-from echox.data.manifest import read_audio, read_manifest
+from echox.data.example import answers_of
+from echox.data.manifest import question_id, read_audio, read_manifest, write_shards
 from echox.data.states import records_of
 from echox.errors import InputError
 from echox.eval.questions import read_questions
-from echox.prepare.pairs import write_shards
 from echox.prepare.recordings import write_recordings
 
 

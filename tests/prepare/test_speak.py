@@ -7,12 +7,12 @@ import pytest
 
 from echox.audio import resample
 from echox.config.shard import shard_of
-from echox.data.manifest import read_audio, read_manifest, write_jsonl
+from echox.data.manifest import read_audio, read_manifest, save_shard, write_jsonl
 from echox.errors import ConfigError, InputError, MissingDependency
 from echox.prepare.recipe import VoiceChoice
-from echox.prepare.speak import Speaker, save_shard, speak_corpus
+from echox.prepare.speak import Speaker, speak_corpus
+from echox.prepare.texts import write_texts
 from echox.prepare.voices import ToneVoice, make_voice
-from echox.prepare.write_texts import write_texts
 
 
 @pytest.fixture

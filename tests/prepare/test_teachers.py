@@ -6,8 +6,7 @@ import torch
 
 from echox.errors import InputError, ModelError
 from echox.models.spectral import Sound, as_inputs
-from echox.prepare.onnx_graph import read_weights, with_output
-from echox.prepare.teachers import HibariTeacher, ToyTeacher, hibari_decoder
+from echox.prepare.teachers import HibariTeacher, ToyTeacher, hibari_decoder, read_weights, with_output
 
 
 def field(number: int, value: bytes | int) -> bytes:

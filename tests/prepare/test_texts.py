@@ -15,9 +15,10 @@ from echox.prepare.texts import (
     near_repeats,
     number_sentences,
     plain_sentences,
+    split_questions,
     words,
+    write_texts,
 )
-from echox.prepare.write_texts import split_questions, write_texts
 
 
 def near_repeats_reference(questions, held_out, limit):

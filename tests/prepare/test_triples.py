@@ -1,19 +1,22 @@
 """MuST-C and CoVoST in their published layouts, tiny: they become corpora that the joint stage takes a step on."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from echox.audio import save_wav
 from echox.data.manifest import read_audio, read_manifest
 from echox.errors import InputError
-from echox.prepare import encode, text_pairs, triples, vocabulary
+from echox.prepare import text_pairs, triples, vocabulary
 from echox.prepare.triples import Recipe, read_covost, read_must_c, run
 from echox.train.loop import Run, train_step
-from echox.train.stage_translate import Recipe as Translate
 from echox.train.stage_translate import build
+from echox.train.stages import load_recipe
 from echox.train.toy import PAIRS, toy_translation, write_encoder
 
 RATE = 16_000
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 def tone(seconds, hertz):
@@ -76,39 +79,31 @@ def test_what_is_long_or_has_no_text_is_left_out_and_counted(tmp_path, must_c, c
         run(recipe(tmp_path, must_c, out=str(tmp_path / "other")))
 
 
-def test_the_joint_stage_takes_a_step_on_must_c(tmp_path, must_c):
+def test_the_paper_sized_recipe_takes_a_step_on_must_c_and_lets_the_encoder_learn_late(tmp_path, must_c):
     run(recipe(tmp_path, must_c))
     write_encoder(tmp_path / "encoder")
-    states = {"stage": "encode", "out": tmp_path / "states", "encoder": tmp_path / "encoder", "layer": 2}
-    encode.run(encode.Recipe.parse(states | {"corpora": [tmp_path / "out"]}, "here"))
     pairs = tmp_path / "pairs.txt"
     pairs.write_text("".join(f"{text}\t{toy_translation(text)}\n" for text in PAIRS))
-    sources = [{"tatoeba": pairs}]
-    text_pairs.run(
-        text_pairs.Recipe.parse(
-            {"stage": "text_pairs", "out": tmp_path / "texts", "sources": sources, "dev": 1, "test": 1}, "here"
-        )
-    )
-    words = {
-        "stage": "vocabulary",
-        "out": tmp_path / "words",
-        "texts": [tmp_path / "texts" / "train.jsonl"],
-        "size": 44,
-    }
+    texts, corpus = tmp_path / "texts", tmp_path / "out"
+    made = {"stage": "text_pairs", "out": texts, "sources": [{"tatoeba": pairs}], "dev": 1, "test": 1}
+    text_pairs.run(text_pairs.Recipe.parse(made, "here"))
+    words = {"stage": "vocabulary", "out": tmp_path / "words", "texts": [texts / "train.jsonl"], "size": 44}
     vocabulary.run(vocabulary.Recipe.parse(words, "here"))
-    settings = {
-        "stage": "translate", "out": tmp_path / "joint", "vocabulary": tmp_path / "words",
-        "model": {"width": 16, "ffn": 32, "heads": 2, "encoder_layers": 1, "decoder_layers": 1, "target": "de"},
-        "data": {"corpora": [tmp_path / "out"], "states": [tmp_path / "states" / "out"]},
-        "alignment": {"target": "half"}, "schedule": {"encoders_from": 0, "shrink_from": 0, "translate_from": 0, "mixing_from": 0},
-        "train": {"steps": 1, "precision": "fp32"},
-    }  # fmt: skip
-    found = Translate.parse(settings, "here")
+    toy = [
+        "start=null", f"vocabulary={tmp_path / 'words'}", f"out={tmp_path / 'joint'}",
+        "model={width: 16, ffn: 32, heads: 2, encoder_layers: 1, decoder_layers: 1, target: de}",
+        f"data.corpora=[{corpus}]", f"data.held_out=[{corpus}]", f"encoder={{folder: {tmp_path / 'encoder'}, layer: 2}}",
+        "schedule.encoders_from=0", "schedule.shrink_from=0", "schedule.translate_from=0", "train.precision=fp32",
+    ]  # fmt: skip
+    found = load_recipe(RECIPES / "must_c" / "joint.yaml", toy)
     stage = build(found)
-    before = stage.model.model.speech.linear.weight.clone()
-    numbers = train_step(Run(stage, found.train), 0)
-    assert {"model/st", "model/mt", "model/ctc", "model/adversarial", "discriminator/bce"} <= set(numbers)
-    assert not stage.model.model.speech.linear.weight.equal(before)
+    training = Run(stage, found.train)
+    weights = stage.model.model.speech.linear.weight, stage.model.encoder.network.conv1.weight
+    for step, learns in ((2999, False), (3000, True)):
+        before = [one.clone() for one in weights]
+        numbers = train_step(training, step)
+        assert {"model/st", "model/mt", "model/ctc", "model/adversarial", "discriminator/bce"} <= set(numbers)
+        assert [not one.equal(old) for one, old in zip(weights, before, strict=True)] == [True, learns]
 
 
 def test_covost_joins_its_tables(tmp_path):

@@ -12,7 +12,7 @@ from echox.data.states import write_ragged
 from echox.errors import ConfigError
 from echox.files import write_text
 from echox.released.convert import convert_checkpoint
-from echox.train.run import run_recipe
+from echox.train.stages import run_recipe
 from tests.released import tiny
 from tests.released.test_fairseq import write_vocoder
 from tests.toy_model import RECIPES, toy_model  # noqa: F401 - a fixture

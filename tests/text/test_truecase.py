@@ -7,7 +7,7 @@ from echox.data.batching import BucketedBatches
 from echox.errors import InputError
 from echox.generate.text_stream import TextStream
 from echox.models.llm import load_tokenizer
-from echox.prepare.targets import first_sentence, target
+from echox.prepare.answers import first_sentence, target
 from echox.text.truecase import Truecaser
 from echox.train.toy import write_llm
 

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from echox.train.blend import blend
+from echox.train.checkpoint import blend
 
 
 def test_every_tensor_lies_on_the_line_and_the_tuned_one_stays():

@@ -13,8 +13,7 @@ from echox.models.t2c import T2CBatch, T2CConfig, TextToCodec
 from echox.objectives.t2c import T2CObjective
 from echox.train.loop import Moves, Player, Stage, TrainSettings, check_shardable, train
 from echox.train.optim import OptimSettings
-from echox.train.run import run_recipe
-from echox.train.stages import load_recipe
+from echox.train.stages import load_recipe, run_recipe
 from tests.train.test_loop import stage as game
 
 SIZES = {

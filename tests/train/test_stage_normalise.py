@@ -30,13 +30,11 @@ def test_it_learns_the_units_it_is_given(world):
     stage = build(load_recipe(RECIPES / "normalise.yaml", ["model.dropout=0.0"]))
     (player,), model = stage.players, stage.model.normaliser
     first = stage.evaluate()
-    assert player.loss(stage.forward(stage.batches[0]), 0).count == len(
-        stage.batches[0].units
-    )  # a mean over utterances
+    assert player.loss(stage.model(stage.batches[0]), 0).count == len(stage.batches[0].units)  # a mean over utterances
     assert "unit_distance_before" not in first  # here the voices are one and the same
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     for step in range(60):
-        loss = player.loss(stage.forward(stage.batches[step]), step)
+        loss = player.loss(stage.model(stage.batches[step]), step)
         optimizer.zero_grad()
         loss.total.backward()
         optimizer.step()

@@ -8,8 +8,7 @@ import torch
 from echox.errors import ModelError
 from echox.train import stage_s2t
 from echox.train.loop import Run, train, train_step
-from echox.train.run import run_recipe
-from echox.train.stages import load_recipe
+from echox.train.stages import load_recipe, run_recipe
 from tests.toy_model import RECIPES, toy_model  # noqa: F401 - a fixture
 
 

@@ -13,9 +13,8 @@ from echox.generate.beam import Hypothesis
 from echox.models.speech_to_units import SpeechToUnits
 from echox.train import stage_textless
 from echox.train.best import Best, Selection
-from echox.train.run import run_recipe
 from echox.train.stage_textless import build
-from echox.train.stages import load_recipe
+from echox.train.stages import load_recipe, run_recipe
 from echox.train.toy import sound_of
 from tests.toy_model import RECIPES, run_stages
 
@@ -58,7 +57,7 @@ def test_training_learns_its_pairs(world):
     optimizer = torch.optim.Adam(stage.model.parameters(), lr=5e-3)
     losses = []
     for step in range(40):
-        loss = player.loss(stage.forward(stage.batches[0]), step)
+        loss = player.loss(stage.model(stage.batches[0]), step)
         optimizer.zero_grad()
         loss.total.backward()
         optimizer.step()
@@ -91,7 +90,7 @@ def test_a_second_stage_begins_where_the_first_one_ended_with_new_prompts(world)
 )
 def test_every_arm_takes_a_step(world, change):
     stage = build(load_recipe(RECIPES / "textless.yaml", change))
-    loss = stage.players[0].loss(stage.forward(stage.batches[0]), 1)
+    loss = stage.players[0].loss(stage.model(stage.batches[0]), 1)
     loss.total.backward()
     assert torch.isfinite(loss.total)
 
@@ -104,7 +103,7 @@ def test_a_frozen_encoders_states_are_an_arm(world):
     ]
     stage = build(load_recipe(RECIPES / "textless.yaml", states))
     assert stage.model.translator.config.input == "states" and stage.model.translator.config.input_width == 16
-    assert torch.isfinite(stage.players[0].loss(stage.forward(stage.batches[0]), 1).total)
+    assert torch.isfinite(stage.players[0].loss(stage.model(stage.batches[0]), 1).total)
 
 
 def test_unequal_sides_are_refused(world, tmp_path):

@@ -11,9 +11,8 @@ from echox.models.hearing import Hearing
 from echox.models.speech_translator import SpeechTranslatorModel
 from echox.text.pieces import Pieces
 from echox.train.checkpoint import mean_of
-from echox.train.run import run_recipe
 from echox.train.stage_translate import TextSelection, build, measure_bleu
-from echox.train.stages import load_recipe
+from echox.train.stages import load_recipe, run_recipe
 from echox.train.toy import sound_of
 from tests.toy_model import RECIPES, run_stages
 
@@ -62,7 +61,7 @@ def test_the_joint_stage_learns_its_three_tasks(world):
     optimizer = torch.optim.AdamW(stage.model.parameters(), lr=5e-3)
     first, last = {}, {}
     for step in range(50):
-        loss = stage.players[-1].loss(stage.forward(stage.batches[step]), step)
+        loss = stage.players[-1].loss(stage.model(stage.batches[step]), step)
         optimizer.zero_grad()
         loss.total.backward()
         optimizer.step()
@@ -149,7 +148,7 @@ def test_a_random_discriminator_takes_no_step(world):
         (["start=out/debug/translate/final", "model.convolutions=3"], "model.convolutions is 3"),
         (["data.corpora=[]", "data.states=[]"], "alignment needs speech"),
         (["start=null"], "name a vocabulary"),
-        (["data.states=[]"], "0 folders of states"),
+        (["data.states=[]"], "states names 0 folders"),
         (["train.keep=2", "train.average=2"], "set train.average to 1"),
         (HEARS[1:], "leave data.states and data.held_out_states out"),
         (["data.held_out_pairs=[]"], "best is measured on held-out rows"),

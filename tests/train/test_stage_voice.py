@@ -13,10 +13,9 @@ from echox.errors import ConfigError, InputError
 from echox.generate.parts import load_vocoder
 from echox.models.latent_vocoder import LatentVocoder
 from echox.prepare.teachers import Said
-from echox.train.run import run_recipe
 from echox.train.stage_teacher import Texts, chosen_texts, join
 from echox.train.stage_voice import build, fitting_quantile
-from echox.train.stages import load_recipe
+from echox.train.stages import load_recipe, run_recipe
 from tests.toy_model import RECIPES, run_stages
 
 
@@ -58,7 +57,7 @@ def test_training_learns_the_latents(world):
     optimizer = torch.optim.AdamW(stage.model.parameters(), lr=1e-2)
     losses = []
     for step in range(40):
-        loss = player.loss(stage.forward(stage.batches[0]), step)  # the very same: it must be learnt
+        loss = player.loss(stage.model(stage.batches[0]), step)  # the very same: it must be learnt
         optimizer.zero_grad()
         loss.total.backward()
         optimizer.step()

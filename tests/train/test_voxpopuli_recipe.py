@@ -7,9 +7,8 @@ import soundfile
 import torch
 
 from echox.prepare.pairs import read_voxpopuli, write_corpora
-from echox.train.run import run_recipe
 from echox.train.stage_textless import build
-from echox.train.stages import load_recipe
+from echox.train.stages import load_recipe, run_recipe
 from echox.train.toy import sound_of, write_encoder
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -48,6 +47,6 @@ def test_the_recipe_takes_a_step(published):
         "source_words": 8,
         "target_words": 12,
     }
-    loss = stage.players[0].loss(stage.forward(stage.batches[0]), 0)
+    loss = stage.players[0].loss(stage.model(stage.batches[0]), 0)
     loss.total.backward()
     assert torch.isfinite(loss.total) and "gradient_cosine" in loss.parts

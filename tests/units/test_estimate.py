@@ -16,7 +16,6 @@ from echox.units.estimate import (
     prune,
     single_units,
     split,
-    train_lexicon,
     train_with_report,
 )
 from echox.units.lexicon import Bigrams, Lexicon
@@ -24,6 +23,10 @@ from echox.units.ngrams import count_ngrams
 from echox.units.segment import Segmenter
 
 CONFIG = LexiconConfig(max_length=9, vocabulary_size=200, units=60)
+
+
+def train_lexicon(*given) -> Lexicon:
+    return train_with_report(*given).lexicon
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,6 @@ import pytest
 from echox.errors import ConfigError, InputError
 from echox.units.kmeans import assign, fit_kmeans, sample_frames
 
-ENGINES = ["faiss", "torch"]
-
 
 def clouds(k: int = 8, per_cloud: int = 40, channels: int = 6) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(3)
@@ -14,36 +12,21 @@ def clouds(k: int = 8, per_cloud: int = 40, channels: int = 6) -> tuple[np.ndarr
     return (centres[labels] + rng.normal(size=(len(labels), channels))).astype(np.float32), labels
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_same_seed_gives_the_same_centroids_and_low_inertia(engine: str) -> None:
-    if engine == "faiss":
-        pytest.importorskip("faiss")
+def test_same_seed_gives_the_same_centroids_and_low_inertia() -> None:
     frames, labels = clouds()
-    first = fit_kmeans(frames, 8, seed=1, iterations=10, engine=engine)
-    assert np.array_equal(first, fit_kmeans(frames, 8, seed=1, iterations=10, engine=engine))
-    assert fit_kmeans(frames, 8, seed=2**63 - 1, iterations=1, engine=engine).shape == first.shape
+    first = fit_kmeans(frames, 8, seed=1, iterations=10)
+    assert np.array_equal(first, fit_kmeans(frames, 8, seed=1, iterations=10))
+    assert fit_kmeans(frames, 8, seed=2**63 - 1, iterations=1).shape == first.shape
     ideal = np.square(frames - np.stack([frames[labels == i].mean(0) for i in range(8)])[labels]).sum()
     inertia = np.square(frames - first[assign(frames, first)]).sum()
     assert first.dtype == np.float32
-    assert inertia < np.square(frames - frames.mean(0)).sum() * (0.01 if engine == "torch" else 0.5)
+    assert inertia < np.square(frames - frames.mean(0)).sum() * 0.5
     assert inertia > 0.99 * ideal
 
 
-def test_plus_plus_seeding_finds_every_separate_cloud() -> None:
-    frames, labels = clouds()
-    ids = assign(frames, fit_kmeans(frames, 8, seed=0, iterations=5, engine="torch"))
-    assert len({tuple(set(ids[labels == cloud])) for cloud in range(8)}) == 8
-
-
-def test_an_empty_cluster_takes_the_farthest_frame() -> None:
-    frames = np.array([[0.0]] * 50 + [[1.0]] * 50 + [[100.0]], np.float32)
-    centroids = fit_kmeans(frames, 3, seed=0, iterations=4, engine="torch")
-    assert sorted(centroids[:, 0].round(3).tolist()) == [0.0, 1.0, 100.0]
-
-
 def test_more_units_than_distinct_frames_still_fits() -> None:
-    centroids = fit_kmeans(np.ones((9, 2), np.float32), 4, engine="torch", iterations=2)
-    assert centroids.tolist() == [[1.0, 1.0]] * 4
+    centroids = fit_kmeans(np.ones((9, 2), np.float32), 4, iterations=2)
+    assert np.allclose(centroids, 1.0, atol=1e-2)
 
 
 def test_assign_equals_the_plain_distance_and_takes_the_lowest_of_equals() -> None:
@@ -65,8 +48,6 @@ def test_bad_frames_and_settings_are_refused() -> None:
         assign(np.zeros(3, np.float32), frames)
     with pytest.raises(InputError, match="3 channels meet centroids of 2"):
         assign(np.zeros((1, 3), np.float32), frames)
-    with pytest.raises(ConfigError, match="unknown"):
-        fit_kmeans(frames, 2, engine="magic")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="at least 1"):
         fit_kmeans(frames, 0)
 

@@ -11,7 +11,7 @@ Every arm says the same texts, and each stands one step further from the voice t
 So the difference between two neighbours is what the step between them costs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -35,7 +35,8 @@ from echox.models.llm import text_of_pieces, token_pieces
 from echox.prepare.voices import Voice
 from echox.text.prompt import encode
 from echox.text.segmenter import cut_text
-from echox.units.extractor import UnitExtractor, load_centroids
+from echox.units.extractor import extract, load_centroids
+from echox.units.sequence import Units
 
 ARMS = {
     "voice": "the voice itself, and the judge",
@@ -49,11 +50,11 @@ BATCH = 8
 
 @dataclass(frozen=True)
 class Ladder:
-    """The parts of a model, the voice that it learned from, and the extractor of its units."""
+    """The parts of a model, the voice that it learned from, and what hears its units."""
 
     parts: Any
     voice: Voice
-    extractor: UnitExtractor
+    units_of: Callable[[list[np.ndarray]], list[Units]]
 
     @classmethod
     def load(cls, model: Any, voice: Voice) -> "Ladder":
@@ -61,12 +62,12 @@ class Ladder:
         parts = parts_of(model)
         if parts is None:
             raise ConfigError("this model's T2C and vocoder cannot be asked one by one: give a model folder of echox.")
-        _, meta = load_centroids(parts.folder / "units")
+        centroids_KD, meta = load_centroids(parts.folder / "units")
 
         def states(waves: list[np.ndarray]) -> list[np.ndarray]:
             return [found[meta.layer].float().cpu().numpy() for found in parts.encoder.encode(waves, (meta.layer,))]
 
-        return cls(parts, voice, UnitExtractor.load(parts.folder / "units", states))
+        return cls(parts, voice, lambda waves: extract(states, centroids_KD, waves))
 
     def say(self, text: str) -> dict[str, np.ndarray]:
         """Return the speech of a text by arm, float32 at 16 kHz."""
@@ -76,7 +77,7 @@ class Ladder:
         cut = cut_text(pieces, self.parts.segmenter if self.parts.trims else None)
         texts = [text_of_pieces(pieces[first:end]) for first, end in cut]
         said = [self._speak(one) for one in texts]
-        copied = self.extractor.extract([at_16k(wave, self.voice.sample_rate) for wave in said])
+        copied = self.units_of([at_16k(wave, self.voice.sample_rate) for wave in said])
         positions = [t2c.embed_text(ids[first:end], reader.embeddings_VH).float() for first, end in cut]
         words = t2c.generate(positions, [t2c.layout(pieces[first:end]) for first, end in cut])
         waves = {

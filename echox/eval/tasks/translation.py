@@ -43,7 +43,7 @@ from echox.prepare.encode import EncoderSettings, load_encode
 from echox.text.bleu import unit_bleu
 from echox.text.normalize import whisper_basic
 from echox.translator import SpeechTranslator, is_translator
-from echox.units.extractor import CENTROIDS_FILE, UnitExtractor, load_centroids
+from echox.units.extractor import CENTROIDS_FILE, extract, load_centroids
 
 CEILING, CASCADE = "reference", "cascade"
 BATCH = 8
@@ -130,11 +130,10 @@ def units_of(translator: Any, encoder: str | Path = "") -> UnitsOf | None:
         return None
     if not encoder and is_translator(voice):  # its encoder, if any, hears the other language
         return None
-    _, meta = load_centroids(voice / "units")
+    centroids_KD, meta = load_centroids(voice / "units")
     made_with = {"encoder": str(encoder or voice / "encoder"), "layer": meta.layer, "window": meta.window}
     encode, _ = load_encode(EncoderSettings.parse(made_with, str(voice / "units")))
-    extractor = UnitExtractor.load(voice / "units", encode)
-    return lambda waves: [found.ids.tolist() for found in extractor.extract(list(waves))]
+    return lambda waves: [found.ids.tolist() for found in extract(encode, centroids_KD, list(waves))]
 
 
 def pairs_mark(pairs: Sequence[SpokenPair]) -> str:

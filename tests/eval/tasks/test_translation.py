@@ -14,7 +14,7 @@ from echox.eval.results import read_results
 from echox.eval.tasks.translation import Arm, TranslationOptions, cascade_arm, model_arm, run_translation, units_of
 from echox.generate.types import Reply as Spoken
 from echox.models.encoder import SpeechEncoder
-from echox.units.extractor import UnitExtractor, load_centroids
+from echox.units.extractor import extract, load_centroids
 from tests.tiny_translator import write_translator
 
 SENTENCES = [
@@ -207,9 +207,9 @@ def test_a_model_that_shares_minis_voice_writes_references_in_its_units(tmp_path
     mini = resolve_model("mini")
     wave = (0.3 * np.sin(np.arange(8000) ** 1.5 / 90)).astype(np.float32)
     (units,) = units_of(SimpleNamespace(model=SimpleNamespace(voice=mini)))([wave])
-    _, meta = load_centroids(mini / "units")
+    centroids, meta = load_centroids(mini / "units")
     (states,) = SpeechEncoder.from_pretrained(mini / "encoder").encode([wave], (meta.layer,))
-    (alone,) = UnitExtractor.load(mini / "units", lambda _: [states[meta.layer].half().numpy()]).extract([wave])
+    (alone,) = extract(lambda _: [states[meta.layer].half().numpy()], centroids, [wave])
     assert units == alone.ids.tolist() and len(set(units)) > 1
     assert units_of(SimpleNamespace(model=SimpleNamespace())) is None
     textless = write_translator(tmp_path / "own")
