@@ -24,7 +24,7 @@ from echox.files import MARKER, read_json, write_text
 RUN = "run.json"
 DIGEST = re.compile("[0-9a-f]{32}")  # what stands for a file or a folder
 EDGE = 1 << 16  # bytes at both ends of a file
-OF_RUNS = {RUN, MARKER, "metrics.jsonl", "tensorboard"}  # written while a run goes on, the last by older runs
+OF_RUNS = {RUN, MARKER, "metrics.jsonl", "tensorboard"}  # written while a run goes on
 FREE = (  # change no number
     "out train.allow train.save_every train.log_every train.keep train.threads train.parallel train.peak_tflops"
 ).split()

@@ -1,4 +1,4 @@
-"""Where a run's numbers go: metrics.jsonl, and a progress bar on a terminal.
+"""Where a run's numbers go: metrics.jsonl, tensorboard when it is installed, and a progress bar on a terminal.
 
 Without a terminal (a batch queue, a log file) a line on standard error says now and then how far the run is.
 """
@@ -23,7 +23,7 @@ QUIET_SECONDS = 30.0  # between two lines where there is no terminal
 
 
 class MetricsLog:
-    """Averages numbers between log lines and writes them, or (`writes` false) to none."""
+    """Averages numbers between log lines and writes them to every sink, or (`writes` false) to none."""
 
     def __init__(self, out: Path, steps: int, first: int, writes: bool = True) -> None:
         self.out, self.steps, self.first, self.writes = Path(out), steps, first, writes
@@ -31,11 +31,12 @@ class MetricsLog:
         self.counts: dict[str, int] = {}
 
     def __enter__(self) -> Self:
-        self.file = None
+        self.file, self.board = None, None
         if self.writes:
             self.out.mkdir(parents=True, exist_ok=True)
             forget_after(self.out / METRICS, self.first)
             self.file = (self.out / METRICS).open("a", encoding="utf-8")
+            self.board = _tensorboard(self.out, self.first)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self.progress = Progress(
             *columns, console=Console(file=sys.stderr), disable=not self.writes or not sys.stderr.isatty()
@@ -58,6 +59,9 @@ class MetricsLog:
         if not self.writes:
             return
         self._append(json.dumps({"step": step} | means) + "\n")
+        if self.board is not None:
+            for name, value in means.items():
+                self.board.add_scalar(name, value, step)
         losses = [value for name, value in means.items() if name.rpartition("/")[2] == "loss" and "eval" not in name]
         if losses:
             label = " ".join(f"{value:.3f}" for value in losses)  # one a player
@@ -94,6 +98,8 @@ class MetricsLog:
         if self.file is not None:
             with suppress(OSError):  # a full disk was reported when it was met
                 self.file.close()
+        if self.board is not None:
+            self.board.close()
 
 
 def forget_after(path: Path, step: int) -> None:
@@ -111,3 +117,12 @@ def _step_of(line: str) -> float:
         return json.loads(line)["step"]
     except (ValueError, TypeError, KeyError):  # half a line
         return float("inf")
+
+
+def _tensorboard(out: Path, first: int):
+    """Return a tensorboard writer that forgets steps after `first`, or None where tensorboard is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(out / "tensorboard"), purge_step=first + 1)
