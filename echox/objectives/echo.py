@@ -4,6 +4,7 @@ Legend: B batch, H LLM width, N text positions, U unit words.
 """
 
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 from torch import nn
@@ -20,12 +21,14 @@ class EchoWeights(Settings):
     """The weightings of spec sections 4.1 and 4.2.
 
     `denoising_cap`: the denoising loss counts at most this share of the echo loss (the released code: 0.2); none takes the
-    constant `denoising` instead (the paper's lambda, its value not published). `s2t` weighs L_S2T (Eq. 4: 1), where there is one.
+    constant `denoising` instead (the paper's lambda, its value not published). `s2t_rule` "released" is the released switch:
+    0.2 L_S2T + 2 (L_Echo + w L_Den) once L_S2T < 1; "sum" adds `s2t` times L_S2T (Eq. 4: 1), where there is one.
     """
 
     denoising: float = 1.0
     denoising_cap: float | None = 0.2
     s2t: float = 1.0
+    s2t_rule: Literal["sum", "released"] = "sum"
     smoothing: float = 0.0
 
 
@@ -107,4 +110,7 @@ class EchoObjective:
             return Loss(spoken, parts, said.tokens)
         heard = self.s2t(found.answered, step)
         parts |= {f"s2t/{name}": value for name, value in heard.parts.items()}
-        return Loss(spoken + weights.s2t * heard.total, parts, said.tokens)
+        if weights.s2t_rule == "released" and float(heard.total.detach()) < 1.0:
+            return Loss(0.2 * heard.total + 2.0 * spoken, parts, said.tokens)
+        weight = 1.0 if weights.s2t_rule == "released" else weights.s2t
+        return Loss(spoken + weight * heard.total, parts, said.tokens)

@@ -248,7 +248,7 @@ def check_settings(recipe: Recipe) -> None:
         raise ConfigError(
             "train_lora lets the LLM answer between the steps, which a cut one cannot: set parallel: replicate."
         )
-    if recipe.train_lora and not recipe.echo_moves_llm and not weights.s2t:
+    if recipe.train_lora and not recipe.echo_moves_llm and weights.s2t_rule == "sum" and not weights.s2t:
         raise ConfigError("train_lora trains nothing where weights.s2t is 0: raise it, or set echo_moves_llm.")
     if recipe.keep_decoder and not (recipe.states and recipe.letters):
         raise ConfigError("keep_decoder trains what states pass, around T2C as it is: leave states and letters true.")

@@ -82,8 +82,9 @@ def test_answers_that_the_llm_gave_need_no_decoding(stage_of):
             torch.testing.assert_close(one.states_NH, other.states_NH, atol=1e-4, rtol=1e-3)
 
 
-def test_the_llm_learns_too_when_asked_and_the_teacher_never(stage_of):
-    recipe, stage = stage_of("train_lora=true", "weights={s2t: 1.0}", "train.steps=2")
+@pytest.mark.parametrize("rule", ["sum", "released"])
+def test_the_llm_learns_too_when_asked_and_the_teacher_never(stage_of, rule):
+    recipe, stage = stage_of("train_lora=true", f"weights={{s2t: 1.0, s2t_rule: {rule}}}", "train.steps=2")
     teacher = {name: value.clone() for name, value in stage.batches.targets.t2c.state_dict().items()}
     names = stage.names()[0]
     before = {name: value.clone() for name, value in trained_state(stage.model, names).items()}
