@@ -15,6 +15,7 @@ from functools import lru_cache
 
 from echox.errors import InputError, require
 from echox.text.acronyms import name_letters
+from echox.text.segmenter import split_sentences
 
 log = logging.getLogger(__name__)
 LONGEST = 240  # characters said at once
@@ -141,11 +142,9 @@ NEVER_SAID = ("\u200d", "\ufe0e", "\ufe0f")  # joiners and variants of emoji: le
 IN_A_SUM = re.compile(r"^( )([-+]) (?=\d)")  # where a part begins: "12 | + 5"
 SIGN_NAMES = {"-": "minus", "+": "plus"}
 NOT_PLAIN = re.compile(r"[\d$%&@#+=<>^*_`~|/\\]|[^\x00-\x7f]")  # numbers, signs, and what is no ASCII
-SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[.!?][\"')\]])\s+")
 BREATH = re.compile(
     r"(?<=[^\d,],) (?=\D)|(?<=,) (?=and |or )|(?<=\d,) (?=\d+,)"
 )  # between items; not in "July 20, 1969"
-CAREFUL_END = re.compile(r"(?<=[a-z]{3}[.!?])\s+(?=[\"'A-Z])")  # not behind "Dr." or "Sept."
 PLAIN = re.compile(r"[A-Z]?[a-z']+(?:,? [a-z']+)*(?<!etc)[.!?]?")  # nothing that would be read otherwise
 
 
@@ -183,7 +182,7 @@ def read_line(line: str) -> Speakable:
     line = RULER.sub(_ruler, line)
     line = GREEK.sub(_letter, line)
     line = ABBREVIATION.sub(lambda found: SHORT[found[1]], line)
-    parts = [part for sentence in CAREFUL_END.split(line) for part in _breaths(sentence) if part.strip()]
+    parts = [part for sentence in split_sentences(line) for part in _breaths(sentence) if part.strip()]
     line = " ".join(part if PLAIN.fullmatch(part) else normalize_text(part) for part in parts)
     left_out = "".join(dict.fromkeys(c for c in line if not c.isascii() and c not in NEVER_SAID))
     line = " ".join("".join(c if c.isascii() and c.isprintable() else " " for c in line).split())
@@ -256,7 +255,7 @@ def sentences(text: str, longest: int = LONGEST) -> Iterator[str]:
     """Yield a long text in pieces of whole sentences, at most `longest` characters each; longer ones are cut at a space."""
     for line in text.splitlines():
         piece = ""
-        for sentence in SENTENCE_END.split(line.strip()):
+        for sentence in split_sentences(line):
             for part in _short_parts(sentence, longest):
                 if piece and len(piece) + 1 + len(part) > longest:
                     yield piece

@@ -148,4 +148,5 @@ def test_long_texts_come_in_whole_sentences():
     assert " ".join(pieces).split() == text.split()
     assert list(sentences("x" * 95, 40)) == ["x" * 40, "x" * 40, "x" * 15]
     assert list(sentences('He said "Go." Then he left.', 15)) == ['He said "Go."', "Then he left."]
+    assert list(sentences("She is at home. Dr. No is not.", 20)) == ["She is at home.", "Dr. No is not."]
     assert list(sentences("")) == []
