@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from html import unescape
 
 from echox.errors import InputError, require
 from echox.text.acronyms import name_letters
@@ -45,18 +46,40 @@ ROMANS = {
     "X" * (number // 10) + ["", "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX"][number % 10]: number
     for number in range(2, 40)
 }
+FORMULA = re.compile(  # of LaTeX: $...$, which holds a word or more than a sum of money, $$...$$, \(...\), \[...\]
+    r"\$\$?((?:[A-Za-z\\({|-]|\d(?=[^$]*[\\^=]))(?:[^$]*[^\s$])?)\$\$?(?!\w)|\\\((.{1,400}?)\\\)|\\\[(.{1,400}?)\\\]"
+)
+LATEX = [
+    (re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}"), r" \1 over \2 "),
+    (re.compile(r"\\sqrt\s*\{([^{}]*)\}"), r" the square root of \1 "),
+    (re.compile(r"\\(?:cdot|times)(?![a-z])"), " times "),
+    (re.compile(r"\\(?:left|right|text|mathrm)(?![a-z])|\\[^A-Za-z]|[{}]"), ""),
+    (re.compile(r"\\|_"), " "),
+]
 POWER = re.compile(r"(?:(?<=\d)|(?<=\b[a-z]))[⁰¹²³⁴-⁹⁻]+|[²³]")  # other small numbers are those of footnotes
 NO_NAME = r"(?!(?:An?|The|This|My|Your|His|Her|Our|Their|If|With|Start|Give)\b)"
 RULES = [
     (re.compile(r"(?<![\w\"])\"(?!\s)([^\"]*\d)\"(?!\w)"), r"\1"),  # where a quotation ends there are no inches
     (re.compile(r"!?\[([^\]]*)\]\([^)]*\)"), r"\1"),  # what Markdown marks is not said
-    (re.compile(r"^\s*(?:#+|[-*+>•])\s+"), ""),
+    (re.compile(r"^\s*(?:#+|[-*+>•])\s+(?:\[[ xX]\]\s)?"), ""),
+    (re.compile(r"^\s*(?:```|~~~)[\w+-]*\s*$|</?[A-Za-z][A-Za-z0-9]*(?:\s[^<>]*)?/?>"), ""),  # of code, of HTML
+    (re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)[eE]\+?(-?\d+)(?!\w|\.\d)"), r"\1 times 10^\2"),
+    (re.compile(r"\s?[-=]+>\s?"), " to "),
+    (re.compile(r"(?<![\w.,$£€–-])(\d+(?:[.,]\d+)*(?:\s?[-–]\s?\d+(?:[.,]\d+)*)?)\s?([€£])(?!\d)"), r"\2\1"),
+    (
+        re.compile(r"(?<=[$£€])(\d{1,3}(?:\.\d{3})+|\d+),(\d\d)(?!\d|,\d)"),
+        lambda found: f"{found[1].replace('.', '')}.{found[2]}",
+    ),
+    (re.compile(r"\b([A-G])#(?!\w)"), r"\1 sharp"),
     (re.compile(r"(?<![\w~])~(?=\d)"), "about "),
     (POWER, lambda found: "^" + unicodedata.normalize("NFKC", found[0]).replace("−", "-")),
     (re.compile(r"(?<=\d)\*\*(?=\d)"), "^"),
     (re.compile(r"(?<=\d)\s?\*\s?(?=\d)"), " times "),
     (re.compile(r"[\d.,]{40,}"), lambda found: found[0].replace(",", ", ")),  # a list: no number has so many digits
-    (re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)(?::\d\d)?(?:\.\d+)?Z?(?!\w)"), r"\1 at \2"),
+    (
+        re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)(?::\d\d)?(?:\.\d+)?(?:Z|([+-]\d\d):?00)?(?!\w)"),
+        lambda found: f"{found[1]} at {found[2]}" + (f", UTC {int(found[3]):+d}" if found[3] else ""),
+    ),
     (re.compile(r"(?<!\w)[*_`~]+|[*_`~]+(?!\w)"), ""),
     (re.compile(r"\s*\|\s*"), ", "),  # of a table
     (re.compile(r"\bhttps?://(?:www\.)?|\bwww\.(?=\w)"), ""),
@@ -83,6 +106,7 @@ RULES = [
     (re.compile(r"(\d)'\s?(\d{1,2})(?:\"|'')"), r"\1 foot \2"),
     (re.compile(r"(?<![\d/])(\d/\d)-(?=[a-z])"), r"\1 "),
     (re.compile(r"(?<=\d) (?=000\b)"), ","),
+    (re.compile(r"(?<=\d%)\s?[-–]\s?(?=\d)"), " to "),
     (re.compile(r"\bUS(?=\$)"), ""),
     (re.compile(r"(?<![\w)])-(?=[$£€]\d)"), "minus "),
     (re.compile(r"([$£€])(\d+(?:[.,]\d+)*)\s?[-–]\s?[$£€]?(?=\d)"), r"\2 to \1"),
@@ -109,9 +133,10 @@ RULES = [
     (re.compile(r"\^3(?!\d)"), " cubed"),
     (re.compile(r"\^-(?=\d)"), " to the power of minus "),
     (re.compile(r"\^(?=[\d-])"), " to the power of "),
-    (re.compile(r"[–—]"), ", "),
+    (re.compile(r"[–—]|(?<=\s)--(?=\s)"), ", "),
 ]
 UNIT = re.compile(rf"((?<![\d.,/])1)?(?<=\d)\s?({'|'.join(map(re.escape, UNITS))})(?:/({'|'.join(PER)}))?(?![\w/'’])")
+ENTITY = re.compile(r"&#?\w{1,30};")  # of HTML
 PLURAL = re.compile(r"s\b")
 ABBREVIATION = re.compile(rf"(?<!\w)({'|'.join(map(re.escape, SHORT))})(?=\s+\w)")
 SUM = re.compile(rf"([{''.join(MONEY)}])\s?(\d+(?:[.,]\d+)*(?: [mb]illion)?)")
@@ -129,6 +154,7 @@ SIGNS = {
 }  # fmt: skip
 MARKS = str.maketrans(
     {"\u200b": "", "\ufeff": "", "\u2060": ""}  # of no width
+    | {"«": '"', "»": '"', "„": '"'}
     | {"‘": "'", "’": "'", "′": "'", "“": '"', "”": '"', "″": '"', "…": "...", "\u00a0": " ", "\u2011": "-"}
     | {"µ": "μ", "\u2126": "Ω"}  # micro and ohm are letters, too
     | {chr(0x2080 + digit): str(digit) for digit in range(10)}
@@ -173,7 +199,9 @@ def said_lines(text: str) -> list[str]:
 def read_line(line: str) -> Speakable:
     """Return one line as it is read aloud (50 to 150 ms where it holds numbers); MissingDependency without the library."""
     normalize_text = require("kitten_text_processing", install="pip install openechox").normalize_text
+    line = ENTITY.sub(lambda found: unescape(found[0]), line)
     line = _fold(line.translate(MARKS))
+    line = FORMULA.sub(_formula, line)
     line = TELEPHONE.sub(_telephone, line)
     for pattern, words in RULES:
         line = pattern.sub(words, line)
@@ -220,6 +248,14 @@ def _summed(found: re.Match[str]) -> str:
 def aloud(part: str) -> str:
     """Return part of a text as a voice that spells is given it: numbers and signs as words, acronyms letter by letter."""
     return name_letters(words_of(part))
+
+
+def _formula(found: re.Match[str]) -> str:
+    """Return a formula as it is written without LaTeX."""
+    formula = found[found.lastindex or 0]
+    for pattern, words in LATEX:
+        formula = pattern.sub(words, formula)
+    return formula
 
 
 def _telephone(found: re.Match[str]) -> str:
