@@ -1,7 +1,7 @@
 """Every number and every shard that the command line takes has its bounds: outside them it is wrong usage, in one sentence."""
 
 import pytest
-from command_line import options, wrong_usage
+from command_line import commands, wrong_usage
 
 ZERO = {  # of these there may be none, or it is the first
     *"--seed --mic --waiting --requests-a-minute --turns --nothing --joins --warmup --retries --rate --think".split(),
@@ -9,6 +9,17 @@ ZERO = {  # of these there may be none, or it is the first
 }
 NEGATIVE = {"--min-log-probability"}
 SHARDS = ("3/2", "2/2", "0/0", "-1/2", "1", "x/y", "0/2/3")
+
+
+def options():
+    """Every (verb, option) that there is."""
+    return [
+        (verb, one.opts[0])
+        for verb, command in commands().items()
+        if verb
+        for one in command.params
+        if one.opts[0][0] == "-"
+    ]
 
 
 def refused(verb, option, value):
