@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from echox.commands import eval_options as shared
-from echox.commands.options import LARGEST_SEED, Llm, finite, positive
+from echox.commands.options import LARGEST_SEED, Llm, finite
 
 if TYPE_CHECKING:
     from echox.eval.tables import Table
@@ -51,9 +51,7 @@ def qa(
     shard: shared.Shard = "0/1",
     batch: Annotated[int, typer.Option(min=1, help="Questions answered at once.")] = 8,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of every answer.")] = 0,
-    max_seconds: Annotated[
-        float | None, typer.Option(callback=positive, help="Longest spoken answer; a server is not told.")
-    ] = None,
+    max_seconds: shared.MaxSeconds = None,
     device: Device = "auto",
     llm: Llm = None,
     system: Annotated[str, typer.Option(help="Instruction sent to an endpoint with every question.")] = "",

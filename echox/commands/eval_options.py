@@ -32,6 +32,9 @@ Seed = Annotated[
     int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the choice, the voices and what is done to them.")
 ]
 Timeout = Annotated[float, typer.Option(callback=positive, help="Seconds an endpoint may take for one answer.")]
+MaxSeconds = Annotated[
+    float | None, typer.Option(callback=positive, help="Longest spoken answer; a server is not told.")
+]
 Live = Annotated[bool, typer.Option("--live", help="Say the questions in real time: they are heard meanwhile.")]
 TypedFrom = Annotated[
     Path | None, typer.Option(help="results.jsonl that has the typed answers already, of another condition.")
