@@ -56,13 +56,15 @@ LATEX = [
     (re.compile(r"\\(?:left|right|text|mathrm)(?![a-z])|\\[^A-Za-z]|[{}]"), ""),
     (re.compile(r"\\|_"), " "),
 ]
+TAGS = "a|b|blockquote|br|code|div|em|h[1-6]|hr|i|img|li|ol|p|pre|s|span|strong|su[bp]|t[dhr]|table|u|ul"  # of HTML
 POWER = re.compile(r"(?:(?<=\d)|(?<=\b[a-z]))[⁰¹²³⁴-⁹⁻]+|[²³]")  # other small numbers are those of footnotes
 NO_NAME = r"(?!(?:An?|The|This|My|Your|His|Her|Our|Their|If|With|Start|Give)\b)"
 RULES = [
     (re.compile(r"(?<![\w\"])\"(?!\s)([^\"]*\d)\"(?!\w)"), r"\1"),  # where a quotation ends there are no inches
     (re.compile(r"!?\[([^\]]*)\]\([^)]*\)"), r"\1"),  # what Markdown marks is not said
     (re.compile(r"^\s*(?:#+|[-*+>•])\s+(?:\[[ xX]\]\s)?"), ""),
-    (re.compile(r"^\s*(?:```|~~~)[\w+-]*\s*$|</?[A-Za-z][A-Za-z0-9]*(?:\s[^<>]*)?/?>"), ""),  # of code, of HTML
+    (re.compile(r"^\s*(?:```|~~~)[\w+-]*\s*$"), ""),  # of code
+    (re.compile(rf"</?(?:{TAGS})(?:\s[^<>]*=[^<>]*)?\s*/?>"), ""),
     (re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)[eE]\+?(-?\d+)(?!\w|\.\d)"), r"\1 times 10^\2"),
     (re.compile(r"\s?[-=]+>\s?"), " to "),
     (re.compile(r"(?<![\w.,$£€–-])(\d+(?:[.,]\d+)*(?:\s?[-–]\s?\d+(?:[.,]\d+)*)?)\s?([€£])(?!\d)"), r"\2\1"),

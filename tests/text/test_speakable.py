@@ -73,7 +73,8 @@ READ = {
     "1,50 €, 12,99€ or 1.250,00 €; €1,50, 10-20 € and £1,234": "one euro fifty cents, twelve euros ninety nine cents or one"
     " thousand two hundred and fifty euros; one euro fifty cents, ten to twenty euros and one thousand two hundred and thirty four"
     " pounds",
-    "- [ ] todo\n* [x] done\n```python\n<b>bold</b>": "todo\ndone\nbold",
+    "- [ ] todo\n* [x] done\n```python\n<b>bold</b><br /> of <a href='x'>text</a>, x <b and c> y": "todo\ndone\nbold of text, x"
+    " <b and c> y",
     "$x^2$ and $E = mc^2$ cost $5 or US$6 and $7.": "x squared and E equals mc squared cost five dollars or six dollars and seven"
     " dollars.",
     r"\(a + b\), $$\frac{1}{2}$$, $2x + 1 = 5$, $\pi \cdot r^2$": "a plus b, one over two, two x plus one equals five, pi times r"
