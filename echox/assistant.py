@@ -24,7 +24,7 @@ from echox.generate.engine import Ask
 from echox.generate.fake import FakeAssistant
 from echox.generate.listening import Listening
 from echox.generate.parts import Parts, load_parts
-from echox.generate.types import Piece, Question, Reply, collect
+from echox.generate.types import Piece, Question, Reply, as_list, collect
 from echox.hub import resolve_model
 from echox.models.decoding import Decoding, alone
 from echox.models.device import pick_device, pick_dtype
@@ -126,11 +126,11 @@ class SpeechAssistant:
     def transcribe(self, sound: Sequence[Sound], sample_rate: int | None = None) -> list[str]: ...
     def transcribe(self, sound: Any, sample_rate: int | None = None) -> Any:
         """Return the words heard in a recording, or in each of a list; none where nothing was understood. Ten minutes at most."""
-        sounds = list(sound) if isinstance(sound, list | tuple) else [sound]
+        sounds, many = as_list(sound)
         waves, found = [read_question(one, sample_rate, RECORDING_SECONDS) for one in sounds], list[str]()
         for first in range(0, len(waves), TOGETHER):
             found += [one.text.strip() for one in self.parts.ear.hear(waves[first : first + TOGETHER])]
-        return found if isinstance(sound, list | tuple) else found[0]
+        return found if many else found[0]
 
     def ask_many(
         self,

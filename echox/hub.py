@@ -85,35 +85,34 @@ def resolve_llm(source: "Mapping[str, Any] | LlmSource | None" = None, llm: str 
     """
     wanted = LlmSource.parse(source)
     given = llm or os.environ.get(LLM_VARIABLE) or None
-    found = None
-    if given is not None:
-        from echox.hub_llm import find_copy
+    if given is None:
+        return _kept(wanted)
+    from echox.hub_llm import find_copy
 
-        found = find_copy(Path(given).expanduser(), wanted)
-        if found.is_dir():
-            return found
-    return _kept(wanted, found)
+    return _folder_of(find_copy(Path(given).expanduser(), wanted), wanted)
 
 
-def another_llm(source: "Mapping[str, Any] | LlmSource | None", llm: str | Path) -> Path | None:
-    """Return the folder of an LLM other than `source` that `llm` names: a local one, a GGUF file, or `owner/name[@revision]`
-    on the hub.
+def named_llm(source: "Mapping[str, Any] | LlmSource | None", llm: str | Path) -> tuple[Path | None, bool]:
+    """Return the folder of the LLM that `llm` names, and whether it is the one of `source` (None: every LLM is another).
 
-    None for everything that `resolve_llm` is for. Without `source` every LLM is another. A GGUF file is de-quantised into the
-    cache once. ModelError when it cannot be, or the hub does not give it.
+    Another is a local folder, a GGUF file, which is de-quantised into the cache once, or `owner/name[@revision]` on the hub. What
+    is none of these goes the way of `resolve_llm`; without `source` it is (None, False). ModelError when it cannot be used.
     """
     from echox.hub_llm import copy_in
 
-    folder = Path(llm).expanduser()
-    if folder.suffix == ".gguf" and os.path.isfile(folder):
-        found = LlmSource(package="given", version="0", file=folder.name, sha256=sha256_of(folder))
-        if source is not None and found.sha256 == LlmSource.parse(source).sha256:
-            return None
-        return _kept(found, folder)
-    if os.path.isdir(folder):
-        known = source is not None and copy_in(folder, LlmSource.parse(source)) is not None
-        return folder if (folder / "config.json").is_file() and not known else None
-    return fetch_snapshot(str(llm), ["*.json", "*.safetensors", "*.model", "*.jinja"]) if on_hub(str(llm)) else None
+    path, wanted = Path(llm).expanduser(), None if source is None else LlmSource.parse(source)
+    if path.suffix == ".gguf" and os.path.isfile(path):
+        found = LlmSource(package="given", version="0", file=path.name, sha256=sha256_of(path))
+        same = wanted is not None and found.sha256 == wanted.sha256
+        return _kept(wanted if same and wanted else found, path), same
+    if os.path.isdir(path):
+        if wanted and (copy := copy_in(path, wanted)):
+            return _folder_of(copy, wanted), True
+        if (path / "config.json").is_file():
+            return path, False
+    elif on_hub(str(llm)):
+        return fetch_snapshot(str(llm), ["*.json", "*.safetensors", "*.model", "*.jinja"]), False
+    return (resolve_llm(wanted, path), True) if wanted else (None, False)
 
 
 def cache_folder() -> Path:
@@ -122,7 +121,11 @@ def cache_folder() -> Path:
     return (Path(root) if root else Path.home() / ".cache") / "echox"
 
 
-def _kept(wanted: LlmSource, found: Path | None) -> Path:
+def _folder_of(copy: Path, wanted: LlmSource) -> Path:
+    return copy if copy.is_dir() else _kept(wanted, copy)
+
+
+def _kept(wanted: LlmSource, found: Path | None = None) -> Path:
     """Return the cache's folder of an LLM, made of `found` or of what is fetched where it is not there yet.
 
     It is made under a lock that dies with its process, and appears whole, by one rename.

@@ -19,6 +19,7 @@ from echox.audio import RECORDING_SECONDS, Sound, read_question
 from echox.errors import InputError, ModelError
 from echox.generate.checks import samples_of
 from echox.generate.translation import MODEL_TYPE, Said, Translates, Translation, Wanted, Writes
+from echox.generate.types import as_list
 from echox.hub import resolve_model
 from echox.models.device import pick_device, pick_dtype
 from echox.models.io import read_config
@@ -90,8 +91,7 @@ class SpeechTranslator:
         if (sound is None) == (typed is None):
             raise InputError("give one thing to translate: either recordings or typed text.")
         wanted, started = Wanted(beams, samples_of(max_seconds, self.sample_rate)), time.perf_counter()
-        given = typed if sound is None else sound
-        items = list(given) if isinstance(given, list | tuple) else [given]
+        items, many = as_list(typed if sound is None else sound)
         if typed is not None:
             said = self._writer().translate_texts(items, wanted) if items else []
         else:
@@ -100,7 +100,7 @@ class SpeechTranslator:
         seconds = time.perf_counter() - started
         names = [str(one) if isinstance(one, str | Path) else "audio" for one in items]
         found = [self._translation(name, one, seconds) for name, one in zip(names, said, strict=True)]
-        return found if isinstance(given, list | tuple) else found[0]
+        return found if many else found[0]
 
     def stream(
         self, sound: Sound | None = None, typed: str | None = None, sample_rate: int | None = None
@@ -117,10 +117,10 @@ class SpeechTranslator:
     def transcribe(self, sound: Sequence[Sound], beam: int = 1, sample_rate: int | None = None) -> list[str]: ...
     def transcribe(self, sound: Any, beam: int = 1, sample_rate: int | None = None) -> Any:
         """Return what is said in a recording, or in each of a list; ModelError for a model that writes nothing."""
-        sounds = list(sound) if isinstance(sound, list | tuple) else [sound]
+        sounds, many = as_list(sound)
         waves = [read_question(one, sample_rate, RECORDING_SECONDS) for one in sounds]
         found = self._writer().transcribe(waves, beam) if waves else []
-        return found if isinstance(sound, list | tuple) else found[0]
+        return found if many else found[0]
 
     def _writer(self) -> Writes:
         if not isinstance(self.model, Writes):

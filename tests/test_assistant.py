@@ -231,11 +231,20 @@ def test_say_and_limits(assistant):
     cut = assistant.say("The answer is Paris. A big red city.", max_seconds=0.05)
     assert len(cut.audio) == 800 and cut.finish == "length"
     np.testing.assert_allclose(cut.audio, within(whole.audio, 800, cut.sample_rate), atol=1e-5)
-    wave = sound_of(QUESTIONS[0])
-    alone = assistant.ask(wave, max_seconds=0.05)
-    (together,) = assistant.ask_many([wave], max_seconds=0.05)
-    assert len(alone.audio) == len(together.audio) == 800 and alone.finish == together.finish == "length"
-    np.testing.assert_allclose(alone.audio, together.audio, atol=1e-4)
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.3, 0.7])
+def test_a_batch_that_is_cut_ends_where_its_streams_do(assistant, seconds):
+    model = assistant.with_settings(stop=set(), segments={"first_longest": 2, "longest": 3})
+    waves = [sound_of(question) for question in QUESTIONS]
+    whole, batch = model.ask_many(waves), model.ask_many(waves, max_seconds=seconds)
+    for wave, full, cut in zip(waves, whole, batch, strict=True):
+        alone = model.ask(wave, max_seconds=seconds)
+        assert (alone.text, alone.units, alone.finish) == (cut.text, cut.units, cut.finish)
+        np.testing.assert_allclose(alone.audio, cut.audio, atol=1e-4)
+        assert full.text.startswith(cut.text)
+    assert len(batch[0].audio) == int(seconds * model.sample_rate) and batch[0].finish == "length"
+    assert len(batch[0].text) < len(whole[0].text) or seconds > 0.5
 
 
 def test_enough_is_a_whole_sentence(assistant):

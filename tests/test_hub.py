@@ -13,7 +13,7 @@ import pytest
 from echox import hub, hub_llm
 from echox.errors import ModelError, OutputError
 from echox.files import sha256_of
-from echox.hub import another_llm, resolve_llm, resolve_model
+from echox.hub import named_llm, resolve_llm, resolve_model
 from echox.hub_source import SMOLLM2, LlmSource
 
 GGUF = b"GGUF, as far as these tests go"
@@ -150,19 +150,24 @@ def test_a_given_copy_is_taken_only_when_it_is_the_named_file(tmp_path, monkeypa
         resolve_llm(source)
 
 
-def test_another_llm_is_a_folder_or_a_name_on_the_hub_and_no_copy_of_the_known_one(tmp_path, monkeypatch, source):
+def test_another_llm_is_a_folder_or_a_name_on_the_hub_and_no_copy_of_the_known_one(
+    tmp_path, monkeypatch, source, dequantised
+):
     folder = tmp_path / "chat"
     folder.mkdir()
-    assert another_llm(source, folder) is None  # it holds no model: `resolve_llm` says so
+    with pytest.raises(ModelError, match="chat is not the LLM"):  # it holds no model
+        named_llm(source, folder)
     (folder / "config.json").write_text("{}")
-    assert another_llm(source, folder) == another_llm(None, folder) == folder
+    assert named_llm(source, folder) == named_llm(None, folder) == (folder, False)
     (folder / "some.gguf").write_bytes(GGUF)
-    assert another_llm(source, folder) is None and another_llm(None, folder) == folder
+    assert named_llm(source, folder) == (resolve_llm(source), True) and named_llm(None, folder) == (folder, False)
     asked = []
     monkeypatch.setattr(hub, "fetch_snapshot", lambda name, patterns: asked.append(name) or tmp_path / "fetched")
-    assert another_llm(source, "owner/chat@main") == tmp_path / "fetched" and asked == ["owner/chat@main"]
+    assert named_llm(source, "owner/chat@main") == (tmp_path / "fetched", False) and asked == ["owner/chat@main"]
     for local in (tmp_path / "missing", "./chat/gone", "chat.gguf"):
-        assert another_llm(source, local) is None
+        with pytest.raises(ModelError, match="does not exist"):
+            named_llm(source, local)
+        assert named_llm(None, local) == (None, False)
     assert len(asked) == 1
 
 
@@ -170,10 +175,27 @@ def test_another_gguf_file_is_dequantised_once(tmp_path, dequantised, source):
     known, other = tmp_path / "known.gguf", tmp_path / "other.gguf"
     known.write_bytes(GGUF)
     other.write_bytes(b"another GGUF")
-    assert another_llm(source, known) is None
-    first, again = another_llm(source, other), another_llm(source, other)
-    assert first == again and (first / "model.safetensors").read_bytes() == b"weights"
+    (first, same), again = named_llm(source, other), named_llm(source, other)
+    assert (first, same) == again and not same and (first / "model.safetensors").read_bytes() == b"weights"
     assert dequantised == [b"another GGUF"]
+    assert named_llm(source, known) == (resolve_llm(source), True)
+
+
+@pytest.mark.parametrize("what", ["known.gguf", "folder", "weights"])
+def test_a_given_copy_is_hashed_once(tmp_path, monkeypatch, dequantised, source, what):
+    """Half a gigabyte takes seconds."""
+    from echox.generate.parts import _llm_folder
+
+    content = {"known.gguf": "", "folder": "folder/some.gguf", "weights": "weights/model.safetensors"}[what] or what
+    (tmp_path / content).parent.mkdir(exist_ok=True)
+    (tmp_path / content).write_bytes(GGUF)
+    (tmp_path / content).with_name("config.json").write_text("{}")
+    hashed = []
+    for module in (hub, hub_llm):
+        monkeypatch.setattr(module, "sha256_of", lambda path: hashed.append(path) or sha256_of(path))
+    wanted = vars(replace(source, weights_sha256=source.sha256))
+    folder, own = _llm_folder(tmp_path, wanted, tmp_path / what)
+    assert (folder / "model.safetensors").is_file() and own is None and hashed == [tmp_path / content]
 
 
 def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch, source):

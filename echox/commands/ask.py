@@ -24,8 +24,8 @@ from echox.commands.options import (
     Output,
     Recordings,
     Seed,
-    check_seconds,
     check_standard,
+    finite,
 )
 from echox.commands.recordings import STANDARD, expanded, is_pipe, shown, sound_of
 from echox.commands.sound import play, record
@@ -60,7 +60,8 @@ def ask(
     output: Output = None,
     out_dir: Annotated[Path | None, typer.Option("--out-dir", help="Folder for several answers.")] = None,
     mic: Annotated[
-        float, typer.Option("--mic", min=0, help="Record so many seconds from the microphone and ask that.")
+        float,
+        typer.Option("--mic", min=0, callback=finite, help="Record so many seconds from the microphone and ask that."),
     ] = 0,
     play_it: Play = False,
     text_only: Annotated[bool, typer.Option("--text-only", help="Write no speech.")] = False,
@@ -79,7 +80,6 @@ def ask(
 
     Exit status 1 when a question got no answer, also where nothing was understood in a recording.
     """
-    check_seconds(max_seconds)
     if text_only and max_seconds is not None:
         raise typer.BadParameter("--text-only makes no speech to limit: leave out --max-seconds.")
     check_standard(as_json, output)

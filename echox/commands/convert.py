@@ -13,10 +13,10 @@ def convert(
     source: Annotated[str, typer.Argument(help="Checkpoint folder or hub name, g_*, HuBERT .pt or k-means .bin.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
     config: Annotated[Path | None, typer.Option(help="The vocoder's config.json.")] = None,
-    speaker: Annotated[int | None, typer.Option(help="Which speaker of a many-speaker vocoder.")] = None,
+    speaker: Annotated[int | None, typer.Option(min=0, help="Which speaker of a many-speaker vocoder.")] = None,
     encoder: Annotated[str, typer.Option(help="Whisper folder or hub name; for k-means: the converted HuBERT.")] = "",
     layer: Annotated[
-        int | None, typer.Option(help="Layer that the centroids were fitted on, if the name hides it.")
+        int | None, typer.Option(min=0, help="Layer that the centroids were fitted on, if the name hides it.")
     ] = None,
     reference: Annotated[
         bool, typer.Option("--without-encoder", help="Leave the encoder where it is: name it when you load.")

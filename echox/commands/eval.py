@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from echox.commands import eval_options as shared
-from echox.commands.options import Llm
+from echox.commands.options import LARGEST_SEED, Llm, finite
 
 if TYPE_CHECKING:
     from echox.eval.tables import Table
@@ -21,9 +21,7 @@ Model = Annotated[str, typer.Option("--model", help="A released name, a model fo
 Endpoint = Annotated[str, typer.Option("--endpoint", help="An OpenAI-compatible server, http://host/v1, instead.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 JudgeName = Annotated[str, typer.Option("--judge", help="Recogniser that hears the answers: folder or name.")]
-Window = Annotated[int, typer.Option("--judge-window", help="Seconds of audio a Whisper judge pads to; 30 is its own.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder for results, audio and report.")]
-Limit = Annotated[int | None, typer.Option(help="Only the first N questions.")]
 
 
 @app.command()
@@ -39,7 +37,7 @@ def qa(
     endpoint: Endpoint = "",
     arms: Annotated[str, typer.Option(help="t2t, t2t-form, t2t-off, s2t, s2s, teacher, cascade.")] = "t2t,s2t,s2s",
     judge: JudgeName = "",
-    judge_window: Window = 15,
+    judge_window: shared.Window = 15,
     recogniser: Annotated[str, typer.Option(help="Recogniser of the cascade; the judge if not given.")] = "",
     form: shared.Format = "",
     scorer: Annotated[
@@ -49,16 +47,16 @@ def qa(
     scorer_model: Annotated[str, typer.Option(help="Its model.")] = "",
     scorer_prompt: Annotated[Path | None, typer.Option(help="A board's own prompt for such a scorer.")] = None,
     out: Out = Path("report"),
-    limit: Limit = None,
+    limit: shared.Limit = None,
     shard: shared.Shard = "0/1",
-    batch: Annotated[int, typer.Option(help="Questions answered at once.")] = 8,
-    seed: Annotated[int, typer.Option(help="Seed of every answer.")] = 0,
-    max_seconds: Annotated[float | None, typer.Option(help="Longest spoken answer; a server is not told.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Questions answered at once.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of every answer.")] = 0,
+    max_seconds: shared.MaxSeconds = None,
     device: Device = "auto",
     llm: Llm = None,
     system: Annotated[str, typer.Option(help="Instruction sent to an endpoint with every question.")] = "",
-    timeout: Annotated[float, typer.Option(help="Seconds an endpoint may take for one answer.")] = 120.0,
-    retries: Annotated[int, typer.Option(help="How often a passing fault of an endpoint is tried again.")] = 3,
+    timeout: shared.Timeout = 120.0,
+    retries: Annotated[int, typer.Option(min=0, help="How often a passing fault of an endpoint is tried again.")] = 3,
     retry_failed: Annotated[bool, typer.Option(help="Do the failed items of an earlier run again.")] = False,
 ) -> None:
     """Answer spoken and typed questions by several arms and print accuracy, gaps and speech errors with intervals."""
@@ -100,7 +98,7 @@ def spoken_set(
     kokoro: Annotated[Path | None, typer.Option(help="Folder of Kokoro's model, vocab.json and voices.")] = None,
     scorer: Annotated[str, typer.Option(help="What makes a typed answer right.")] = "qa-exist-match",
     shard: shared.Shard = "0/1",
-    seed: Annotated[int, typer.Option(help="Seed of the choice, the voices and what is done to them.")] = 0,
+    seed: shared.Seed = 0,
 ) -> None:
     """Choose questions by their typed answers and speak them in held-out voices, clean and spoilt."""
     from tqdm import tqdm
@@ -131,11 +129,13 @@ def hearing(
     ] = 20,
     model: Model = "mini",
     reference: Annotated[str, typer.Option(help="Recogniser to stand beside, in its 30 s window.")] = "whisper-tiny.en",
-    reference_beam: Annotated[int, typer.Option(min=1, help="How many texts it keeps in view.")] = 1,
+    reference_beam: shared.Beam = 1,
     judge: Annotated[str, typer.Option(help="Recogniser that writes down the clips.")] = "whisper-base",
-    judge_beam: Annotated[int, typer.Option(min=1, help="How many texts it keeps in view.")] = 5,
+    judge_beam: shared.Beam = 5,
     out: Out = Path("report"),
-    limit: Annotated[int | None, typer.Option(help="Only the first N recordings of a condition or folder.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only the first N recordings of a condition or folder.")
+    ] = None,
     shard: shared.Shard = "0/1",
     device: Device = "auto",
     llm: Llm = None,
@@ -157,10 +157,10 @@ def asr(
     audio_dir: shared.AudioDir = None,
     manifest: Annotated[Path | None, typer.Option(help="A JSONL manifest with `audio` and `text` instead.")] = None,
     judge: JudgeName = "whisper-base",
-    judge_window: Window = 15,
+    judge_window: shared.Window = 15,
     device: Device = "cpu",
     out: Out = Path("report"),
-    limit: Limit = None,
+    limit: shared.Limit = None,
     shard: shared.Shard = "0/1",
 ) -> None:
     """Print a recogniser's word error rate on recordings whose words are known."""
@@ -180,7 +180,7 @@ def translation(
         list[str] | None, typer.Option("--model", help="A translator; repeat it, and each is compared with the first.")
     ] = None,
     judge: JudgeName = "whisper-base",
-    judge_window: Window = 15,
+    judge_window: shared.Window = 15,
     language: Annotated[str, typer.Option(help="Language that is spoken, for the judge.")] = "en",
     cascade: Annotated[str, typer.Option(help="A Whisper that translates into English; mini says its text.")] = "",
     source_language: Annotated[str, typer.Option(help="Language of the recordings, for the cascade.")] = "es",
@@ -192,7 +192,7 @@ def translation(
     ] = "",
     beam: Annotated[int | None, typer.Option(min=1, max=100, help="Hypotheses in view; default: the model's.")] = None,
     out: Out = Path("report"),
-    limit: Limit = None,
+    limit: shared.Limit = None,
     device: Device = "cpu",
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
 ) -> None:
@@ -225,11 +225,11 @@ def speech(
     voice: Annotated[Path | None, typer.Option(help="Recording of the voice that answers should have.")] = None,
     reference: Annotated[str, typer.Option(help="Voice that says the same texts: hibari, flite or piper.")] = "",
     judge: JudgeName = "",
-    judge_window: Window = 15,
+    judge_window: shared.Window = 15,
     joins: Annotated[int, typer.Option(min=0, help="Stream so many answers and look where their pieces meet.")] = 0,
     model: Model = "mini",
     out: Out = Path("report"),
-    limit: Annotated[int | None, typer.Option(help="Only the first N answers of every arm.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N answers of every arm.")] = None,
     device: Device = "auto",
     llm: Llm = None,
 ) -> None:
@@ -252,10 +252,10 @@ def ladder(
     field: Annotated[str, typer.Option(help="The field that is said.")] = "text",
     reference: Annotated[str, typer.Option(help="The voice that the model learned from.")] = "hibari",
     judge: JudgeName = "",
-    judge_window: Window = 15,
+    judge_window: shared.Window = 15,
     model: Model = "mini",
     out: Out = Path("report"),
-    limit: Annotated[int | None, typer.Option(help="Only the first N texts.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N texts.")] = None,
     device: Device = "auto",
     llm: Llm = None,
 ) -> None:
@@ -281,13 +281,13 @@ def latency(
     model: Model = "mini",
     endpoint: Endpoint = "",
     out: Out = Path("report"),
-    limit: Limit = 30,
-    warmup: Annotated[int, typer.Option(help="Questions asked once without measuring.")] = 2,
+    limit: shared.Limit = 30,
+    warmup: Annotated[int, typer.Option(min=0, help="Questions asked once without measuring.")] = 2,
     live: shared.Live = False,
     device: Device = "auto",
     llm: Llm = None,
     system: Annotated[str, typer.Option(help="Instruction sent to an endpoint with every question.")] = "",
-    timeout: Annotated[float, typer.Option(help="Seconds an endpoint may take.")] = 120.0,
+    timeout: shared.Timeout = 120.0,
 ) -> None:
     """Print first-audio times, real-time factor and underruns of streamed answers."""
     from echox.eval.boards.suites import load_questions
@@ -309,9 +309,12 @@ def load(
     sessions: Annotated[int, typer.Option(min=1, help="Talkers at once.")] = 1,
     answers: Annotated[int, typer.Option(min=1, help="Answers in all.")] = 30,
     rate: Annotated[
-        float, typer.Option(min=0, help="Instead, so many new talkers a second, each with one question.")
+        float,
+        typer.Option(min=0, callback=finite, help="Instead, so many new talkers a second, each with one question."),
     ] = 0,
-    think: Annotated[float, typer.Option(min=0, help="Seconds between an answer's end and the next question.")] = 1.0,
+    think: Annotated[
+        float, typer.Option(min=0, callback=finite, help="Seconds between an answer's end and the next question.")
+    ] = 1.0,
     live: shared.Live = False,
     limit: Annotated[int, typer.Option(min=1, help="Only the first N recordings.")] = 100,
     out: Out = Path("report"),
@@ -338,7 +341,7 @@ def gap(
     ] = None,
     questions: shared.Questions = None,
     audio_dir: shared.AudioDir = None,
-    limit: Limit = 50,
+    limit: shared.Limit = 50,
     out: Out = Path("report"),
     device: Device = "auto",
     llm: Llm = None,

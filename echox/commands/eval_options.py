@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from echox.commands.options import LARGEST_SEED, checked_shard, positive
+
 Questions = Annotated[Path | None, typer.Option(help="TSV file: id, question, answers, audio.")]
 AudioDir = Annotated[Path | None, typer.Option(help="Folder of the spoken questions (<id>.wav).")]
 Suite = Annotated[str, typer.Option(help="A named set instead: llama-questions, web-questions, trivia-qa, ...")]
@@ -15,9 +17,23 @@ Format = Annotated[
         "--format", help="Items are voicebench, ultraeval, uro, openaudiobench, nq-open, webquestions or texts."
     ),
 ]
-Shard = Annotated[str, typer.Option(help="i/n: every n-th question from the i-th; run n of them at once.")]
+Shard = Annotated[
+    str, typer.Option(callback=checked_shard, help="i/n: every n-th question from the i-th; run n of them at once.")
+]
 Retention = Annotated[
     Path | None, typer.Option(help="A spoken set instead: what is kept of what the text model knows.")
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N questions.")]
+Window = Annotated[
+    int, typer.Option("--judge-window", min=1, max=30, help="Seconds of audio a Whisper judge pads to; 30 is its own.")
+]
+Beam = Annotated[int, typer.Option(min=1, max=100, help="How many texts it keeps in view.")]
+Seed = Annotated[
+    int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the choice, the voices and what is done to them.")
+]
+Timeout = Annotated[float, typer.Option(callback=positive, help="Seconds an endpoint may take for one answer.")]
+MaxSeconds = Annotated[
+    float | None, typer.Option(callback=positive, help="Longest spoken answer; a server is not told.")
 ]
 Live = Annotated[bool, typer.Option("--live", help="Say the questions in real time: they are heard meanwhile.")]
 TypedFrom = Annotated[

@@ -1,11 +1,39 @@
 """Options that several verbs have, and what is wrong usage of them."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from echox.commands.recordings import STANDARD
+
+
+def finite(number: float | None) -> float | None:
+    """Return an option's number as it is; a usage error unless it is finite, which no range of an option asks for."""
+    if number is not None and not math.isfinite(number):
+        raise typer.BadParameter(f"{number:g} is not a finite number.")
+    return number
+
+
+def positive(number: float | None) -> float | None:
+    """Return an option's number as it is; a usage error unless it is positive and finite."""
+    if number is not None and not 0 < number < math.inf:
+        raise typer.BadParameter(f"{number:g} is not a positive number.")
+    return number
+
+
+def checked_shard(shard: str) -> str:
+    """Return a shard as it is written; a usage error unless it is I/N with 0 <= I < N, or empty."""
+    from echox.config.shard import shard_of
+    from echox.errors import ConfigError
+
+    try:
+        shard_of(shard or "0/1")
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from error
+    return shard
+
 
 Model = Annotated[str, typer.Option("--model", help="mini, a model folder, or a hub name owner/model.")]
 Llm = Annotated[
@@ -19,10 +47,13 @@ Device = Annotated[str, typer.Option("--device", help="cpu, cuda, mps or auto.")
 Dtype = Annotated[
     str | None, typer.Option("--dtype", help="float32, bfloat16 or float16; by default what is fast here.")
 ]
+LARGEST_SEED = 2**63 - 1
 Seed = Annotated[
-    int, typer.Option("--seed", min=0, max=2**63 - 1, help="For sampling; greedy decoding does not use it.")
+    int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="For sampling; greedy decoding does not use it.")
 ]
-MaxSeconds = Annotated[float | None, typer.Option("--max-seconds", help="Longest answer, in seconds of speech.")]
+MaxSeconds = Annotated[
+    float | None, typer.Option("--max-seconds", callback=positive, help="Longest answer, in seconds of speech.")
+]
 Json = Annotated[
     bool, typer.Option("--json", help="One JSON object a line on standard output, and nothing else there.")
 ]
@@ -31,12 +62,6 @@ Output = Annotated[
 ]
 SOUNDS = "Recordings (WAV, FLAC, OGG, MP3, M4A, WebM), folders of them, or - for a pipe."
 Recordings = Annotated[list[str] | None, typer.Argument(help=SOUNDS)]
-
-
-def check_seconds(max_seconds: float | None) -> None:
-    """Raise a usage error unless a limit, where given, is a positive number of seconds."""
-    if max_seconds is not None and not 0 < max_seconds < float("inf"):
-        raise typer.BadParameter(f"{max_seconds:g} is not a positive number of seconds.", param_hint="--max-seconds")
 
 
 def check_standard(as_json: bool, output: Path | None) -> None:

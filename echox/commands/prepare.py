@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from echox.commands.options import checked_shard, finite
+
 app = typer.Typer(
     help="Make training corpora of public text, or of your own recordings.", no_args_is_help=True, add_completion=False
 )
@@ -48,7 +50,9 @@ def speak(
     corpus: Annotated[str, typer.Argument(help="A corpus of the recipe, for example user.")],
     texts: Annotated[Path, typer.Option(help="Folder that `echox prepare texts` wrote.")] = Path("data/texts"),
     out: Annotated[Path, typer.Option(help="Folder that holds the corpora.")] = Path("data"),
-    shard: Annotated[str, typer.Option(help="I/N: make only every N-th shard, from the I-th.")] = "0/1",
+    shard: Annotated[
+        str, typer.Option(callback=checked_shard, help="I/N: make only every N-th shard, from the I-th.")
+    ] = "0/1",
     kokoro: Annotated[Path | None, typer.Option(help="Folder of Kokoro's model, vocab.json and voices.")] = None,
 ) -> None:
     """Speak one corpus; run it again to resume, or with several --shard at once."""
@@ -79,7 +83,9 @@ def recordings(
     ],
     audio_dir: Annotated[Path, typer.Option(help="Folder of the recordings (<id>.wav, or as `audio` says).")],
     out: Annotated[Path, typer.Option(help="Folder of the new corpus.")],
-    longest: Annotated[float, typer.Option(min=0.5, help="Seconds; longer recordings are left out.")] = 28.0,
+    longest: Annotated[
+        float, typer.Option(min=0.5, callback=finite, help="Seconds; longer recordings are left out.")
+    ] = 28.0,
 ) -> None:
     """Make a corpus of your own recordings and what is said in them, without copying them."""
     from echox.prepare.recordings import write_recordings
@@ -96,8 +102,10 @@ def pairs(
     target: Annotated[str, typer.Option(help="VoxPopuli: language of the interpreters.")] = "en",
     common_voice: Annotated[Path | None, typer.Option(help="CVSS: the Common Voice 4 folder of the source.")] = None,
     split: Annotated[str, typer.Option(help="CVSS: train, dev or test; VoxPopuli has train alone.")] = "train",
-    longest: Annotated[float, typer.Option(min=0.5, help="Seconds of a side.")] = 20.0,
-    ratio: Annotated[float, typer.Option(min=1, help="How many times as long as the other a side may be.")] = 3.0,
+    longest: Annotated[float, typer.Option(min=0.5, callback=finite, help="Seconds of a side.")] = 20.0,
+    ratio: Annotated[
+        float, typer.Option(min=1, callback=finite, help="How many times as long as the other a side may be.")
+    ] = 3.0,
 ) -> None:
     """Make two corpora of published parallel speech, without copying it."""
     from echox.prepare.pairs import Limits, read_cvss, read_voxpopuli, write_corpora
@@ -127,7 +135,9 @@ def transcribe(
     folder: Annotated[Path, typer.Argument(help="Folder of real recordings without transcripts.")],
     out: Annotated[Path, typer.Argument(help="Folder of the new corpus.")],
     recogniser: RecogniserFolder,
-    min_log_probability: Annotated[float, typer.Option(help="Drop clips that are less sure than this.")] = -0.35,
+    min_log_probability: Annotated[
+        float, typer.Option(callback=finite, help="Drop clips that are less sure than this.")
+    ] = -0.35,
     held_out: Annotated[int, typer.Option(min=0, help="Leave out so many speakers and list them.")] = 0,
 ) -> None:
     """Make a corpus of real recordings with the recogniser's own transcripts."""
@@ -142,9 +152,12 @@ def filter_corpus(
     manifest: Annotated[Path, typer.Argument(help="manifest.jsonl of a corpus.")],
     recogniser: RecogniserFolder,
     out: Annotated[Path | None, typer.Option(help="Write what is kept here, beside the manifest.")] = None,
-    sample: Annotated[int | None, typer.Option(help="Measure only so many clips, and drop whole voices.")] = None,
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="Measure only so many clips, and drop whole voices.")
+    ] = None,
     max_error: Annotated[
-        float, typer.Option(help="Highest word error kept (of a clip; of a voice with --sample).")
+        float,
+        typer.Option(min=0, callback=finite, help="Highest word error kept (of a clip; of a voice with --sample)."),
     ] = 0.25,
 ) -> None:
     """Report word error by voice; drop clips, or with --sample whole voices, above a limit."""

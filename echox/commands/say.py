@@ -17,7 +17,7 @@ import typer
 
 from echox.audio import check_output, to_pcm16, wav_header, wav_writer
 from echox.commands import answers
-from echox.commands.options import Device, Dtype, Json, Llm, MaxSeconds, Model, Seed, check_seconds, check_standard
+from echox.commands.options import Device, Dtype, Json, Llm, MaxSeconds, Model, Seed, check_standard
 from echox.commands.progress import shown
 from echox.commands.recordings import STANDARD
 from echox.commands.sound import play
@@ -48,7 +48,6 @@ def say(
     dtype: Dtype = None,
 ) -> None:
     """Speak a text of any length with the codec decoder and the vocoder alone: numbers, dates, units and money as words."""
-    check_seconds(max_seconds)
     if (text is None) == (file is None):
         raise typer.BadParameter("give a text, - or --file.", param_hint="TEXT")
     if file == Path(STANDARD):

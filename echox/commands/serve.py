@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from echox.commands.options import Device, Dtype, Llm
+from echox.commands.options import Device, Dtype, Llm, positive
 from echox.errors import require
 
 
@@ -32,7 +32,9 @@ def serve(
     ] = 32,
     sessions: Annotated[int, typer.Option("--sessions", min=1, help="Open conversations, a process.")] = 64,
     requests_a_minute: Annotated[int, typer.Option("--requests-a-minute", min=0, help="Of one key; 0: any.")] = 0,
-    drain_seconds: Annotated[float, typer.Option("--drain-seconds", help="For answers under way at the end.")] = 30.0,
+    drain_seconds: Annotated[
+        float, typer.Option("--drain-seconds", callback=positive, help="For answers under way at the end.")
+    ] = 30.0,
     llm: Llm = None,
     device: Device = "auto",
     dtype: Dtype = None,

@@ -6,11 +6,15 @@ from typing import Annotated
 
 import typer
 
+from echox.commands.options import checked_shard
+
 
 def train(
     recipe: Annotated[Path, typer.Argument(help="A recipe, for example recipes/mini/t2c.yaml.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value pairs, for example train.steps=10.")] = None,
-    shard: Annotated[str, typer.Option(help="I/N: this process's part of encode, units, answers or teacher.")] = "",
+    shard: Annotated[
+        str, typer.Option(callback=checked_shard, help="I/N: this process's part of encode, units, answers or teacher.")
+    ] = "",
 ) -> None:
     """Train a stage. Running the same command again continues from the newest checkpoint under `out`; stopped, it exits with 1.
 

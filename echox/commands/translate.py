@@ -11,7 +11,7 @@ import typer
 
 from echox.audio import RECORDING_SECONDS, check_output, load_audio
 from echox.commands import answers
-from echox.commands.options import Device, Dtype, Json, MaxSeconds, Recordings, check_seconds, check_standard
+from echox.commands.options import Device, Dtype, Json, MaxSeconds, Recordings, check_standard
 from echox.commands.recordings import STANDARD, expanded, is_pipe, shown, sound_of
 from echox.errors import LONGEST_REASON, InputError, ModelError, clipped
 
@@ -44,7 +44,6 @@ def translate(
     dtype: Dtype = None,
 ) -> None:
     """Translate speech into speech, or speech and typed text into text; exit status 1 where there is no translation."""
-    check_seconds(max_seconds)
     model = model or (WRITER if to == "text" else SPEAKER)
     _check_usage(bool(recordings), bool(typed), to)
     check_standard(as_json, output)

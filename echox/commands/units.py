@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from echox.audio import SAMPLE_RATE
+from echox.commands.options import LARGEST_SEED
 from echox.commands.progress import shown
 
 if TYPE_CHECKING:
@@ -38,11 +39,11 @@ FILE_NAME = re.compile(r"(?!\.{1,2}\Z)[^/\0\ud800-\udc7f\udd00-\udfff]+")  # wha
 def fit(
     sounds: Sounds,
     encoder: Encoder,
-    layer: Annotated[int, typer.Option(help="Layer whose states are clustered; 1 is the first block's output.")],
+    layer: Annotated[int, typer.Option(min=0, help="Layer whose states are clustered; 1 is the first block's output.")],
     out: Folder = "units",
     k: Annotated[int, typer.Option(min=1, help="Number of units.")] = 500,
     window: Annotated[str, typer.Option(help="short: Whisper without padding to 30 s, or own.")] = "own",
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of sampling and initialisation.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of sampling and initialisation.")] = 0,
 ) -> None:
     """Cluster encoder states of sound files into k units."""
     from echox.errors import require
@@ -115,11 +116,13 @@ def words(
     files: UnitFiles,
     out: Folder = "units",
     decoder: Annotated[str, typer.Option(help="bigram, unigram or bpe.")] = "bigram",
-    units: Annotated[int | None, typer.Option(help="Single units; otherwise the largest id plus one.")] = None,
-    vocabulary: Annotated[int, typer.Option(help="Most words, single units included.")] = 4000,
-    max_length: Annotated[int, typer.Option(help="Units in the longest word.")] = 8,
-    min_count: Annotated[int | None, typer.Option(help="Count of a candidate; otherwise chosen on held-out.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed that draws the held-out sequences.")] = 0,
+    units: Annotated[int | None, typer.Option(min=1, help="Single units; otherwise the largest id plus one.")] = None,
+    vocabulary: Annotated[int, typer.Option(min=1, help="Most words, single units included.")] = 4000,
+    max_length: Annotated[int, typer.Option(min=1, help="Units in the longest word.")] = 8,
+    min_count: Annotated[
+        int | None, typer.Option(min=1, help="Count of a candidate; otherwise chosen on held-out.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed that draws the held-out sequences.")] = 0,
 ) -> None:
     """Learn a unit language from units.jsonl files and print its code length on held-out sequences."""
     from echox.errors import ConfigError

@@ -32,13 +32,18 @@ def cut_at_pauses(wave_S: np.ndarray, longest: int) -> list[np.ndarray]:
     return [*pieces, rest_S]
 
 
+def powers(wave_S: np.ndarray, frame: int) -> np.ndarray:
+    """Return the mean power of every whole frame of a wave, float64 [T]."""
+    frames = len(wave_S) // frame
+    return np.square(wave_S[: frames * frame], dtype=np.float64).reshape(frames, frame).mean(1)
+
+
 def phrases(wave_S: np.ndarray, longest: int) -> list[np.ndarray]:
     """Return what is said between pauses of 0.4 s and more, in order, no piece longer than `longest`."""
-    frames = len(wave_S) // FRAME
+    level_T = 10 * np.log10(powers(wave_S, FRAME).clip(1e-12))
+    frames = len(level_T)
     if not frames:
         return [wave_S]
-    power_T = np.square(wave_S[: frames * FRAME], dtype=np.float64).reshape(frames, FRAME).mean(1)
-    level_T = 10 * np.log10(power_T.clip(1e-12))
     speech = np.sort(level_T)[-LOUDEST:][0]
     room = max(np.percentile(level_T, 5), speech - RANGE)
     loud = np.flatnonzero(level_T >= room + SHARE * (speech - room))

@@ -13,6 +13,7 @@ Legend: B rows, H LLM width, N text positions, S samples.
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from echox.models.llm import text_of_pieces, token_pieces
 from echox.models.slots import Row
 from echox.models.spelling import TextLayout
 from echox.text.prompt import Turn, encode
-from echox.text.segmenter import cut_text, ends_sentence
+from echox.text.segmenter import cut_text, cuts, ends_sentence
 
 CHUNKS = (12, 12, 40)  # unit words to the next piece of audio, the last for all after it
 LAST_WORD = 8  # tokens at the end of an answer that tell a full stop from the dot of a number or an abbreviation
@@ -291,8 +292,8 @@ def answer_batch(parts: Parts, asked: Sequence[Asked], limits: Limits, speak: bo
             for piece, token, state_H in zip(pieces, made.ids, made.states, strict=True):
                 segment.add(piece, token, state_H.float())
         finish = "length" if len(segment) == limits.new_tokens else "stop" if len(segment) else "empty"
-        text = parts.tokenizer.decode(segment.ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        answers.append(Answer(segment.ids, text, [], None, finish if one.understood else "unheard"))
+        finish = finish if one.understood else "unheard"
+        answers.append(Answer(segment.ids, _decoded(parts, segment.ids), [], None, finish))
         said.append(segment)
     if speak:
         speak_batch(parts, answers, said, limits.samples)
@@ -306,27 +307,38 @@ def answer_states(parts: Parts, questions: list[torch.Tensor], answers: list[lis
 
 
 def speak_batch(parts: Parts, answers: list[Answer], said: list[_Said], samples: int | None) -> None:
-    """Fill in units and audio of every answer: all segments of all answers in one batch of the echo decoder."""
-    owners, positions, layouts, texts = [], [], [], []
-    for answer, one in zip(answers, said, strict=True):
-        scores = [parts.score(state_H) for state_H in one.states]
-        for first, end in cut_text(one.pieces, parts.segmenter, scores):
-            segment = one.cut(first, end)
-            owners.append(answer)
-            positions_NH, layout = _read(parts, segment)
-            positions.append(positions_NH)
-            layouts.append(layout)
-            texts.append(text_of_pieces(segment.pieces))
-    spoken = parts.echo.t2c.generate(positions, layouts) if owners else []
-    rate = parts.vocoder.config.sample_rate
-    waves: dict[int, list[np.ndarray]] = {id(answer): [np.zeros(0, np.float32)] for answer in answers}
-    for answer, text, words in zip(owners, texts, spoken, strict=True):
-        units = parts.unit_tokenizer.decode(words)
-        wave_S = parts.vocoder.speak(units) if units else np.zeros(0, np.float32)
-        waves[id(answer)].append(trimmed(wave_S, rate, text) if parts.trims else wave_S)
-        answer.units += units
-    for answer in answers:
-        answer.audio = np.concatenate(waves[id(answer)])
-        if samples is not None:
-            answer.audio = within(answer.audio, samples, rate)
-            answer.finish = "length" if len(answer.audio) == samples else answer.finish
+    """Fill in units and audio of every answer: all segments of all answers in one batch of the echo decoder.
+
+    Under a limit of `samples` a batch is the next segment of each, and an answer ends, its text too, where its stream would.
+    """
+    scores = [[parts.score(state_H) for state_H in one.states] for one in said]
+    left = [cuts(one.pieces, parts.segmenter, of_one) for one, of_one in zip(said, scores, strict=True)]
+    budgets = [Budget(samples, parts.vocoder.config.sample_rate) for _ in said]
+    waves, most = [[np.zeros(0, np.float32)] for _ in said], None if samples is None else 1
+    while turn := [(n, cut) for n, one in enumerate(left) if not budgets[n].spent for cut in islice(one, most)]:
+        segments = [said[n].cut(first, end) for n, (first, end, _) in turn]
+        positions, layouts = map(list, zip(*(_read(parts, segment) for segment in segments), strict=True))
+        spoken = parts.echo.t2c.generate(positions, layouts)
+        for (n, (_, _, known)), segment, words in zip(turn, segments, spoken, strict=True):
+            for piece in _voiced(parts, words, text_of_pieces(segment.pieces), budgets[n]):
+                waves[n] += [] if piece.audio is None else [piece.audio]
+                answers[n].units += piece.units
+            if budgets[n].spent:
+                answers[n].ids, answers[n].finish = answers[n].ids[:known], "length"
+                answers[n].text = _decoded(parts, answers[n].ids)
+    for answer, wave in zip(answers, waves, strict=True):
+        answer.audio = np.concatenate(wave)
+
+
+def _voiced(parts: Parts, words: list[int], text: str, budget: Budget) -> Iterator[Piece]:
+    """Yield the speech of a text's unit words: whole, or under a limit in the pieces of `voice`."""
+    if budget.samples is not None:
+        yield from budget.take(voice(parts, ((word, torch.empty(0)) for word in words), text))
+        return
+    units = parts.unit_tokenizer.decode(words)
+    wave_S = parts.vocoder.speak(units) if units else np.zeros(0, np.float32)
+    yield Piece(audio=trimmed(wave_S, budget.sample_rate, text) if parts.trims else wave_S, units=tuple(units))
+
+
+def _decoded(parts: Parts, ids: list[int]) -> str:
+    return parts.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)

@@ -11,7 +11,7 @@ from echox.generate.checks import check_question, check_text, samples_of
 from echox.generate.engine import Ask, InTurn
 from echox.generate.listening import Listening
 from echox.generate.pauses import within
-from echox.generate.types import Piece, Question, Reply, collect
+from echox.generate.types import Piece, Question, Reply, as_list, collect
 from echox.text.prompt import Tool, Turn, check_turns
 
 WORD_SAMPLES = 3200  # 0.2 s a word
@@ -58,9 +58,9 @@ class FakeAssistant:
 
     def transcribe(self, sound: Any, sample_rate: int | None = None) -> Any:
         """Return how long a recording is, or each of a list; nothing where it is quieter than a whisper."""
-        if isinstance(sound, list | tuple):
-            return [self.transcribe(one, sample_rate) for one in sound]
-        return _heard(read_question(sound, sample_rate, RECORDING_SECONDS))
+        sounds, many = as_list(sound)
+        found = [_heard(read_question(one, sample_rate, RECORDING_SECONDS)) for one in sounds]
+        return found if many else found[0]
 
     def ask_many(self, questions: Sequence[Sound | Question], **options: Any) -> list[Reply]:
         """Return the answers to many questions."""

@@ -18,7 +18,7 @@ from echox.files import inside
 from echox.generate.ears import TOKENIZER, AttentionEar, CtcEar, Ear
 from echox.generate.model_config import MODEL_TYPE, ModelConfig
 from echox.generate.translation import MODEL_TYPE as TRANSLATOR
-from echox.hub import another_llm, resolve_llm
+from echox.hub import named_llm, resolve_llm
 from echox.models.bounds import check_values
 from echox.models.echo import EchoConfig, EchoDecoder
 from echox.models.encoder import SpeechEncoder
@@ -307,17 +307,17 @@ def _llm_folder(folder: Path, source: dict[str, Any], llm: str | Path | None) ->
     ConfigError when a copy is given to a model that carries its own.
     """
     carries = "folder" in source
-    other = None if llm is None else another_llm(None if carries else source, llm)
-    if other is not None:
-        check_llm(other)
-    if not carries:
-        own = resolve_llm(source, llm if other is None else None)
-    elif llm is None or other is not None:
-        own = inside(folder, str(source["folder"]))
-        check_llm(own)
-    else:
+    given, same = (None, False) if llm is None else named_llm(None if carries else source, llm)
+    if given is None and llm is not None:
         raise ConfigError(f"{folder} carries its own text model: leave llm (--llm) out.")
-    return (own, None) if other is None else (other, own)
+    if given is not None and same:
+        return given, None
+    if given is not None:
+        check_llm(given)
+    own = inside(folder, str(source["folder"])) if carries else resolve_llm(source)
+    if carries:
+        check_llm(own)
+    return (own, None) if given is None else (given, own)
 
 
 def check_independent(folder: Path, llm: Path) -> None:

@@ -3,6 +3,9 @@
 Every segment is spoken as an utterance of its own, with the silence around it that such an utterance has. Joined, these silences
 are pauses that nobody would make, and the first of them delays the answer.
 
+What is silence is told by a frame's peak and a fixed level, not by its power beside that of others as features/cuts.py tells it of
+recordings: a vocoder is as loud as it learnt to be, the rest of the speech is not there yet, and no loud sample may be lost.
+
     segment   ____said something__   __and went on.______      held back until it is known whether more is said
     heard       _said something_and went on.__
 """

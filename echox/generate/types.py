@@ -4,12 +4,17 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from echox.audio import Sound, save_wav
 from echox.errors import OutputError
+
+
+def as_list(given: Any) -> tuple[list[Any], bool]:
+    """Return what was given as a list, and whether it was one: a list or a tuple; anything else is one thing."""
+    return (list(given), True) if isinstance(given, list | tuple) else ([given], False)
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,14 @@ from typing import Annotated, Protocol, Self
 from pydantic import Field
 
 SENTENCE_ENDS = (".", "!", "?", ":", ";", '."', "\n")
-FULL_STOPS = (".", "!", "?", '."', '!"', '?"', ".)", "\n")
-# 3.|5, U.|S., Dr.| Who
-GOES_ON = re.compile(r"(?:(?<!\d)\d{1,3}|\b[A-Za-z]|\b(?:Dr|Jr|Mr|Mrs|Ms|No|Prof|Sr|St|vs))\.\Z")
-PAUSES = ("...", '"')  # before a small letter
+SHORTENED = (
+    "Dr Jr Mr Mrs Ms No Nos Prof Sr St vs Capt Col Gen Gov Lt Rep Rev Sen Sgt Jan Feb Mar Apr Aug Sep Sept Oct Nov Dec"
+    " Fig Vol Ch fig vol ch pp approx ca cf etc al"
+)
+GOES_ON = re.compile(rf"(?:(?<!\d)\d{{1,3}}|\b(?:[A-Za-z]|{SHORTENED.replace(' ', '|')}))\.\Z")  # 3.|5, U.|S., Dr.| Who
+CLOSING = "[\"')\\]\u2019\u201d\u00bb]"
+FULL_STOP = re.compile(rf"(?:[.!?\u2026]{CLOSING}*|\n)\Z")
+PAUSE = re.compile(rf"(?:\.\.\.|\u2026|{CLOSING})\Z")  # before a small letter
 CLAUSE_ENDS = (",", " -", ")")
 FUNCTION_WORDS = frozenset(
     "a an the and or but nor of in on at by for from with to into over under about than that which who whose when where "
@@ -57,7 +61,7 @@ class TriggerSettings:
 def ends_sentence(text: str) -> bool:
     """Say whether a text ends as a whole sentence does; not within a number, behind an initial or an abbreviation."""
     text = text.rstrip(" ")
-    return text.endswith(FULL_STOPS) and not GOES_ON.search(text)
+    return bool(FULL_STOP.search(text)) and not GOES_ON.search(text)
 
 
 def split_sentences(text: str) -> Iterator[str]:
@@ -66,7 +70,7 @@ def split_sentences(text: str) -> Iterator[str]:
         words, said = paragraph.split(), list[str]()
         for word, following in zip(words, [*words[1:], ""], strict=False):
             said.append(word)
-            pauses = word.endswith(PAUSES) and following[:1].islower()  # "Wait... what?" he asked
+            pauses = PAUSE.search(word) and following[:1].islower()  # "Wait... what?" he asked
             if not following or (ends_sentence(word) and not pauses):
                 yield " ".join(said)
                 said = []
@@ -180,11 +184,22 @@ class TriggerSegmenter:
         return None
 
 
+def cuts(
+    pieces: Sequence[str], segmenter: Segmenter | None = None, scores: Sequence[float] = ()
+) -> Iterator[tuple[int, int, int]]:
+    """Yield (first, end, known) of every segment of a whole text: it is known to end once `known` tokens have come."""
+    segmenter, first = segmenter.fresh() if segmenter else PhraseSegmenter(), 0
+    for known, (piece, score) in enumerate(zip(pieces, scores or [0.0] * len(pieces), strict=True), start=1):
+        end = segmenter.push(piece, score)
+        if end is not None:
+            yield first, end, known
+            first = end
+    if first < len(pieces):
+        yield first, len(pieces), len(pieces)
+
+
 def cut_text(
     pieces: Sequence[str], segmenter: Segmenter | None = None, scores: Sequence[float] = ()
 ) -> list[tuple[int, int]]:
     """Return (first, end) of every segment of a whole text, given its tokens' texts and perhaps their scores."""
-    segmenter = segmenter.fresh() if segmenter else PhraseSegmenter()
-    found = [segmenter.push(piece, score) for piece, score in zip(pieces, scores or [0.0] * len(pieces), strict=True)]
-    bounds = [0, *(cut for cut in found if cut is not None), len(pieces)]
-    return [(a, b) for a, b in zip(bounds, bounds[1:], strict=False) if b > a]
+    return [(first, end) for first, end, _ in cuts(pieces, segmenter, scores)]

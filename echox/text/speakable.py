@@ -12,9 +12,11 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from html import unescape
 
 from echox.errors import InputError, require
 from echox.text.acronyms import name_letters
+from echox.text.segmenter import split_sentences
 
 log = logging.getLogger(__name__)
 LONGEST = 240  # characters said at once
@@ -44,18 +46,42 @@ ROMANS = {
     "X" * (number // 10) + ["", "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX"][number % 10]: number
     for number in range(2, 40)
 }
+FORMULA = re.compile(  # of LaTeX: $...$, which holds a word or more than a sum of money, $$...$$, \(...\), \[...\]
+    r"\$\$?((?:[A-Za-z\\({|-]|\d(?=[^$]*[\\^=]))(?:[^$]*[^\s$])?)\$\$?(?!\w)|\\\((.{1,400}?)\\\)|\\\[(.{1,400}?)\\\]"
+)
+LATEX = [
+    (re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}"), r" \1 over \2 "),
+    (re.compile(r"\\sqrt\s*\{([^{}]*)\}"), r" the square root of \1 "),
+    (re.compile(r"\\(?:cdot|times)(?![a-z])"), " times "),
+    (re.compile(r"\\(?:left|right|text|mathrm)(?![a-z])|\\[^A-Za-z]|[{}]"), ""),
+    (re.compile(r"\\|_"), " "),
+]
+TAGS = "a|b|blockquote|br|code|div|em|h[1-6]|hr|i|img|li|ol|p|pre|s|span|strong|su[bp]|t[dhr]|table|u|ul"  # of HTML
 POWER = re.compile(r"(?:(?<=\d)|(?<=\b[a-z]))[⁰¹²³⁴-⁹⁻]+|[²³]")  # other small numbers are those of footnotes
 NO_NAME = r"(?!(?:An?|The|This|My|Your|His|Her|Our|Their|If|With|Start|Give)\b)"
 RULES = [
     (re.compile(r"(?<![\w\"])\"(?!\s)([^\"]*\d)\"(?!\w)"), r"\1"),  # where a quotation ends there are no inches
     (re.compile(r"!?\[([^\]]*)\]\([^)]*\)"), r"\1"),  # what Markdown marks is not said
-    (re.compile(r"^\s*(?:#+|[-*+>•])\s+"), ""),
+    (re.compile(r"^\s*(?:#+|[-*+>•])\s+(?:\[[ xX]\]\s)?"), ""),
+    (re.compile(r"^\s*(?:```|~~~)[\w+-]*\s*$"), ""),  # of code
+    (re.compile(rf"</?(?:{TAGS})(?:\s[^<>]*=[^<>]*)?\s*/?>"), ""),
+    (re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)[eE]\+?(-?\d+)(?!\w|\.\d)"), r"\1 times 10^\2"),
+    (re.compile(r"\s?[-=]+>\s?"), " to "),
+    (re.compile(r"(?<![\w.,$£€–-])(\d+(?:[.,]\d+)*(?:\s?[-–]\s?\d+(?:[.,]\d+)*)?)\s?([€£])(?!\d)"), r"\2\1"),
+    (
+        re.compile(r"(?<=[$£€])(\d{1,3}(?:\.\d{3})+|\d+),(\d\d)(?!\d|,\d)"),
+        lambda found: f"{found[1].replace('.', '')}.{found[2]}",
+    ),
+    (re.compile(r"\b([A-G])#(?!\w)"), r"\1 sharp"),
     (re.compile(r"(?<![\w~])~(?=\d)"), "about "),
     (POWER, lambda found: "^" + unicodedata.normalize("NFKC", found[0]).replace("−", "-")),
     (re.compile(r"(?<=\d)\*\*(?=\d)"), "^"),
     (re.compile(r"(?<=\d)\s?\*\s?(?=\d)"), " times "),
     (re.compile(r"[\d.,]{40,}"), lambda found: found[0].replace(",", ", ")),  # a list: no number has so many digits
-    (re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)(?::\d\d)?(?:\.\d+)?Z?(?!\w)"), r"\1 at \2"),
+    (
+        re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)(?::\d\d)?(?:\.\d+)?(?:Z|([+-]\d\d):?00)?(?!\w)"),
+        lambda found: f"{found[1]} at {found[2]}" + (f", UTC {int(found[3]):+d}" if found[3] else ""),
+    ),
     (re.compile(r"(?<!\w)[*_`~]+|[*_`~]+(?!\w)"), ""),
     (re.compile(r"\s*\|\s*"), ", "),  # of a table
     (re.compile(r"\bhttps?://(?:www\.)?|\bwww\.(?=\w)"), ""),
@@ -82,6 +108,7 @@ RULES = [
     (re.compile(r"(\d)'\s?(\d{1,2})(?:\"|'')"), r"\1 foot \2"),
     (re.compile(r"(?<![\d/])(\d/\d)-(?=[a-z])"), r"\1 "),
     (re.compile(r"(?<=\d) (?=000\b)"), ","),
+    (re.compile(r"(?<=\d%)\s?[-–]\s?(?=\d)"), " to "),
     (re.compile(r"\bUS(?=\$)"), ""),
     (re.compile(r"(?<![\w)])-(?=[$£€]\d)"), "minus "),
     (re.compile(r"([$£€])(\d+(?:[.,]\d+)*)\s?[-–]\s?[$£€]?(?=\d)"), r"\2 to \1"),
@@ -108,9 +135,10 @@ RULES = [
     (re.compile(r"\^3(?!\d)"), " cubed"),
     (re.compile(r"\^-(?=\d)"), " to the power of minus "),
     (re.compile(r"\^(?=[\d-])"), " to the power of "),
-    (re.compile(r"[–—]"), ", "),
+    (re.compile(r"[–—]|(?<=\s)--(?=\s)"), ", "),
 ]
 UNIT = re.compile(rf"((?<![\d.,/])1)?(?<=\d)\s?({'|'.join(map(re.escape, UNITS))})(?:/({'|'.join(PER)}))?(?![\w/'’])")
+ENTITY = re.compile(r"&#?\w{1,30};")  # of HTML
 PLURAL = re.compile(r"s\b")
 ABBREVIATION = re.compile(rf"(?<!\w)({'|'.join(map(re.escape, SHORT))})(?=\s+\w)")
 SUM = re.compile(rf"([{''.join(MONEY)}])\s?(\d+(?:[.,]\d+)*(?: [mb]illion)?)")
@@ -128,6 +156,7 @@ SIGNS = {
 }  # fmt: skip
 MARKS = str.maketrans(
     {"\u200b": "", "\ufeff": "", "\u2060": ""}  # of no width
+    | {"«": '"', "»": '"', "„": '"'}
     | {"‘": "'", "’": "'", "′": "'", "“": '"', "”": '"', "″": '"', "…": "...", "\u00a0": " ", "\u2011": "-"}
     | {"µ": "μ", "\u2126": "Ω"}  # micro and ohm are letters, too
     | {chr(0x2080 + digit): str(digit) for digit in range(10)}
@@ -141,11 +170,9 @@ NEVER_SAID = ("\u200d", "\ufe0e", "\ufe0f")  # joiners and variants of emoji: le
 IN_A_SUM = re.compile(r"^( )([-+]) (?=\d)")  # where a part begins: "12 | + 5"
 SIGN_NAMES = {"-": "minus", "+": "plus"}
 NOT_PLAIN = re.compile(r"[\d$%&@#+=<>^*_`~|/\\]|[^\x00-\x7f]")  # numbers, signs, and what is no ASCII
-SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[.!?][\"')\]])\s+")
 BREATH = re.compile(
     r"(?<=[^\d,],) (?=\D)|(?<=,) (?=and |or )|(?<=\d,) (?=\d+,)"
 )  # between items; not in "July 20, 1969"
-CAREFUL_END = re.compile(r"(?<=[a-z]{3}[.!?])\s+(?=[\"'A-Z])")  # not behind "Dr." or "Sept."
 PLAIN = re.compile(r"[A-Z]?[a-z']+(?:,? [a-z']+)*(?<!etc)[.!?]?")  # nothing that would be read otherwise
 
 
@@ -174,7 +201,9 @@ def said_lines(text: str) -> list[str]:
 def read_line(line: str) -> Speakable:
     """Return one line as it is read aloud (50 to 150 ms where it holds numbers); MissingDependency without the library."""
     normalize_text = require("kitten_text_processing", install="pip install openechox").normalize_text
+    line = ENTITY.sub(lambda found: unescape(found[0]), line)
     line = _fold(line.translate(MARKS))
+    line = FORMULA.sub(_formula, line)
     line = TELEPHONE.sub(_telephone, line)
     for pattern, words in RULES:
         line = pattern.sub(words, line)
@@ -183,7 +212,7 @@ def read_line(line: str) -> Speakable:
     line = RULER.sub(_ruler, line)
     line = GREEK.sub(_letter, line)
     line = ABBREVIATION.sub(lambda found: SHORT[found[1]], line)
-    parts = [part for sentence in CAREFUL_END.split(line) for part in _breaths(sentence) if part.strip()]
+    parts = [part for sentence in split_sentences(line) for part in _breaths(sentence) if part.strip()]
     line = " ".join(part if PLAIN.fullmatch(part) else normalize_text(part) for part in parts)
     left_out = "".join(dict.fromkeys(c for c in line if not c.isascii() and c not in NEVER_SAID))
     line = " ".join("".join(c if c.isascii() and c.isprintable() else " " for c in line).split())
@@ -223,6 +252,14 @@ def aloud(part: str) -> str:
     return name_letters(words_of(part))
 
 
+def _formula(found: re.Match[str]) -> str:
+    """Return a formula as it is written without LaTeX."""
+    formula = found[found.lastindex or 0]
+    for pattern, words in LATEX:
+        formula = pattern.sub(words, formula)
+    return formula
+
+
 def _telephone(found: re.Match[str]) -> str:
     """Return a telephone number digit by digit, its groups apart; with too few digits it is none."""
     groups = re.findall(r"\d+", found[0])
@@ -256,7 +293,7 @@ def sentences(text: str, longest: int = LONGEST) -> Iterator[str]:
     """Yield a long text in pieces of whole sentences, at most `longest` characters each; longer ones are cut at a space."""
     for line in text.splitlines():
         piece = ""
-        for sentence in SENTENCE_END.split(line.strip()):
+        for sentence in split_sentences(line):
             for part in _short_parts(sentence, longest):
                 if piece and len(piece) + 1 + len(part) > longest:
                     yield piece

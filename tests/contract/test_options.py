@@ -5,11 +5,8 @@ import re
 from functools import cache
 from pathlib import Path
 
-import click
 import pytest
-from typer.main import get_command
-
-from echox.cli import app
+from command_line import commands
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -28,30 +25,17 @@ SCRIPTS = [*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "tests" / "fuzz").glob(
 @cache
 def options_of_verbs() -> dict[str, set[str]]:
     """{"ask": options, "eval qa": options, ...} of the whole command line."""
-    found: dict[str, set[str]] = {}
-
-    def walk(command, name: str) -> None:
-        if hasattr(command, "list_commands"):
-            context = click.Context(command)
-            for verb in command.list_commands(context):
-                walk(command.get_command(context, verb), f"{name} {verb}".strip())
-        if name and hasattr(command, "list_commands"):
-            return
+    found = {}
+    for name, command in commands().items():
         options = {option for one in command.params for option in (*one.opts, *one.secondary_opts)}
         found[name] = {option for option in options if option.startswith("--")} | {"--help"}
-
-    walk(get_command(app), "")
     return found
 
 
 def test_every_option_says_something_and_none_is_typers_own():
-    def walk(command, name: str) -> None:
-        for verb in getattr(command, "commands", {}) or (command.list_commands(None) if name == "echox" else ()):
-            walk(command.get_command(None, verb), f"{name} {verb}")
+    for name, command in commands().items():
         for one in command.params:
             assert one.help and "completion" not in one.name, f"{name} {one.name}"
-
-    walk(get_command(app), "echox")
 
 
 def every_option() -> set[str]:

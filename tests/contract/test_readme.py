@@ -2,14 +2,15 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 
 import pytest
+from command_line import wrong_usage
 
-from echox.cli import VERBS
+from echox.train.stages import load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -44,33 +45,42 @@ def test_paths_that_are_named_exist(page):
         assert found or clean == "echox/mini", f"{page.name} names {path}"
 
 
-@cache
-def help_of(*words: str) -> str:
-    code = f"import sys\nsys.argv = {['echox', *words, '--help']}\nfrom echox.cli import main\nmain()"
-    environment = os.environ | {"COLUMNS": "200", "TERM": "dumb", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, f"echox {' '.join(words)}: {done.stderr}"
-    return done.stdout
+def programs(line: str) -> list[list[str]]:
+    """Return the programs of a shell line, each with its arguments."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;")
+    lexer.whitespace_split = True
+    found: list[list[str]] = [[]]
+    for word in lexer:
+        found[-1].append(word)
+        if not word.strip("|&;"):
+            found[-1].pop()
+            found.append([])
+    return [words for words in found if words]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_and_options_exist(page):
-    for line in commands(page):
-        words = line.split()
+    for words in (words for line in commands(page) for words in programs(line)):
         if words[0] == "make":
-            assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.M), line
+            assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.M), words
         if words[0].startswith(("runs/", ".ci/")):
             assert os.access(ROOT / words[0], os.X_OK), f"{words[0]} cannot be run"
-        if words[0] != "echox" or words[1].startswith("-"):
+        if words[0] not in ("echox", "torchrun"):
             continue
-        assert words[1] in VERBS, line
-        page_of_help = help_of(words[1])
-        deeper = words[1] in ("units", "prepare", "eval") and not words[2].startswith("-")
-        if deeper:
-            assert re.search(rf"^\W*{words[2]}\b", page_of_help, re.M), line
-            page_of_help = help_of(words[1], words[2])
-        for option in re.findall(r"(?<=\s)(--[a-z][\w-]*)", line.partition("||")[0]):
-            assert re.search(rf"{option}\b", page_of_help), f"{page.name}: {line} uses {option}"
+        given = words[words.index("echox") + 1 :]
+        assert wrong_usage(given) == "", f"{page.name}: {words}"
+        if given[0] == "train":
+            load_recipe(ROOT / given[1], [word for word in given[2:] if "=" in word])
+
+
+def test_the_walk_sees_what_does_not_parse():
+    assert programs("arecord -d 5 | echox ask 'a b' || test $? = 1") == [
+        ["arecord", "-d", "5"],
+        ["echox", "ask", "a b"],
+        ["test", "$?", "=", "1"],
+    ]
+    for line in ("ask a.wav --loud", "eval listen", "say a b", "eval qa --limit 0", "translate a.wav --beam"):
+        assert wrong_usage(line.split())
 
 
 def test_the_tree_names_what_is_there_and_nothing_else():

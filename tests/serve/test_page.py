@@ -228,6 +228,28 @@ def test_what_is_written_for_a_screen_reader_is_written_once(server, tmp_path, m
         assert roles.count("listitem") == 2 and roles.count("log") == 1 and {"Canvas", "img", "image"}.isdisjoint(roles)
 
 
+LOOK = """[...document.querySelectorAll('#talk svg')].filter((one) => getComputedStyle(one).display !== 'none')
+    .map((one) => one.classList.value).join() + ', ' + $('talk-name').textContent + ', ' + $('status').textContent"""
+
+
+def test_the_button_shows_and_says_what_a_press_does(start, tmp_path, microphone):
+    with browsing(start(Long()).url, tmp_path, microphone) as page:
+        assert page.run(LOOK) == "mic, Speak, Press to speak"
+        page.run("talk.listen()")
+        page.until("document.body.dataset.state === 'listening'")
+        assert page.run(LOOK) == "send, Send, Listening. Press again to send"
+        page.key("Escape")
+        for mode in ("press", "free"):
+            page.run(f"document.querySelector('input[value={mode}]').click(); talk.type('tea')")
+            page.until("document.body.dataset.state === 'speaking'")
+            assert page.run(LOOK) == "mic, Interrupt and speak, Press to interrupt"  # nobody listens
+            page.run("document.querySelector('#log .assistant button').click()")  # heard again: the answer is over
+            assert page.run(LOOK) == "mic, Speak, Press to speak"
+        page.run("talk.listen()")
+        page.until("talk.capturing")
+        assert page.run(LOOK) == "stop, Stop listening, Listening. Just speak"
+
+
 def test_a_key_is_asked_for_and_remembered(start, tmp_path, microphone):
     server = start(keys=("right",))
     with browsing(server.url, tmp_path, microphone, locked=True) as page:

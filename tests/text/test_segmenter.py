@@ -23,6 +23,18 @@ Yours, Ann"""
         "Yours, Ann",
     ]
     assert list(split_sentences("all small. so what? yes")) == ["all small.", "so what?", "yes"]
+    assert list(
+        split_sentences("Go (now!) She did. 'Is it?' he said. On Sept. 5th... [So?] Yes\u2026 \u201cNo.\u201d It is.")
+    ) == [
+        "Go (now!)",
+        "She did.",
+        "'Is it?' he said.",
+        "On Sept. 5th...",
+        "[So?]",
+        "Yes\u2026",
+        "\u201cNo.\u201d",
+        "It is.",
+    ]
     assert list(split_sentences(" \n ")) == []
 
 

@@ -67,6 +67,21 @@ READ = {
     " volts at one hundred West Main Street, minus five dollars",
     "2026-01-12T14:30:00Z, １２ at Đà Nẵng": "january twelfth twenty twenty six at fourteen thirty, twelve at Da Nang",
     ",".join(["12.5"] * 12): ", ".join(["twelve point five"] * 12),
+    "1e-5, 6.02e23 and 2.5E+4 of 5e": "one times ten to the power of minus five, six point zero two times ten to the power of"
+    " twenty three and two point five times ten to the power of four of five e",
+    "Fish &amp; chips at &lt; 5&nbsp;euros &#39;now&#39;": "Fish and chips at is less than five euros 'now'",
+    "1,50 €, 12,99€ or 1.250,00 €; €1,50, 10-20 € and £1,234": "one euro fifty cents, twelve euros ninety nine cents or one"
+    " thousand two hundred and fifty euros; one euro fifty cents, ten to twenty euros and one thousand two hundred and thirty four"
+    " pounds",
+    "- [ ] todo\n* [x] done\n```python\n<b>bold</b><br /> of <a href='x'>text</a>, x <b and c> y": "todo\ndone\nbold of text, x"
+    " <b and c> y",
+    "$x^2$ and $E = mc^2$ cost $5 or US$6 and $7.": "x squared and E equals mc squared cost five dollars or six dollars and seven"
+    " dollars.",
+    r"\(a + b\), $$\frac{1}{2}$$, $2x + 1 = 5$, $\pi \cdot r^2$": "a plus b, one over two, two x plus one equals five, pi times r"
+    " squared",
+    "F# at 2024-03-05T14:30:00+01:00, 10%-20% -- a -> b": "F sharp at march fifth twenty twenty four at fourteen thirty, UTC plus"
+    " one, ten percent to twenty percent, a to b",
+    "«Oui» and „Ja“": '"Oui" and "Ja"',
     "5/5/2024, 9/11/2001, 555-1234": "may fifth twenty twenty four, september eleventh two thousand one, five five five,"
     " one two three four",
 }
@@ -148,4 +163,5 @@ def test_long_texts_come_in_whole_sentences():
     assert " ".join(pieces).split() == text.split()
     assert list(sentences("x" * 95, 40)) == ["x" * 40, "x" * 40, "x" * 15]
     assert list(sentences('He said "Go." Then he left.', 15)) == ['He said "Go."', "Then he left."]
+    assert list(sentences("She is at home. Dr. No is not.", 20)) == ["She is at home.", "Dr. No is not."]
     assert list(sentences("")) == []

@@ -137,7 +137,7 @@ def test_settings_that_cannot_be_are_refused_before_any_work(tmp_path: Path) -> 
     with pytest.raises(OutputError, match="it is a file"):
         run("words", "u.jsonl", "-o", str(tmp_path / "tokenizer.json"))
     with pytest.raises(ConfigError, match="max_length"):
-        run("words", "u.jsonl", "--max-length", "0")
+        run("words", "u.jsonl", "--max-length", "65")
     with pytest.raises(ModelError, match=r"config\.json does not exist"):
         run("extract", "a.wav", "--encoder", "none", "--units", str(tmp_path))
     with pytest.raises(InputError, match=r"u\.jsonl is missing"):

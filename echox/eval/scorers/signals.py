@@ -6,6 +6,7 @@ import numpy as np
 
 from echox.audio import SAMPLE_RATE
 from echox.errors import InputError
+from echox.features.cuts import powers
 
 FRAME = 320  # samples: 20 ms at 16 kHz
 SILENCE_DB = -40.0  # below the loudest frame
@@ -46,11 +47,8 @@ def signal_checks(wave: np.ndarray, sample_rate: int, text: str = "") -> dict[st
 
 def speech_frames(wave: np.ndarray, frame: int = FRAME) -> np.ndarray:
     """Return bool [len(wave) // frame]: True where a frame's RMS is within 40 dB of the loudest frame's."""
-    count = len(wave) // frame
-    if not count:
-        return np.zeros(0, dtype=bool)
-    rms = np.sqrt((wave[: count * frame].reshape(count, frame) ** 2).mean(axis=1))
-    return rms > max(rms.max() * 10 ** (SILENCE_DB / 20), SILENCE_FLOOR)
+    rms = np.sqrt(powers(wave, frame))
+    return rms > max(rms.max(initial=0.0) * 10 ** (SILENCE_DB / 20), SILENCE_FLOOR)
 
 
 def clipped_share(wave: np.ndarray) -> float:
