@@ -82,6 +82,20 @@ def test_a_batch_is_a_function_of_its_number():
     assert [two[number] for number in reversed(range(12))] == forth[::-1]
 
 
+def test_an_epoch_holds_every_item_once_in_batches_that_cost_no_more():
+    costs = [3, 1, 4, 1, 5, 9, 2, 6, 12]
+    batches, step, epochs = BucketedBatches(costs, 10, lambda items, rng: items, seed=3), 0, []
+    while batches.epoch_of(step) < 3:
+        number = batches.epoch_of(step)
+        epochs += [[]] * (number == len(epochs))
+        epochs[number] = [*epochs[number], batches[step]]
+        step += 1
+    for epoch in epochs:
+        assert sorted(item for items in epoch for item in items) == list(range(9))
+        assert all(len(items) == 1 or max(costs[i] for i in items) * len(items) <= 10 for items in epoch)
+    assert epochs[0] != epochs[1] != epochs[2]
+
+
 def test_a_batch_counts_what_the_llm_reads_and_writes_of_a_question(corpus):
     rows = read_examples(data(corpus), letters, 7, corpus / "answers.jsonl").train
     assert [row.cost() for row in rows] == [4 + 2, 6 + 2, 8 + 2, 5 + 2, 5 + 2]

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from echox.errors import ConfigError, InputError
+from echox.units import kmeans
 from echox.units.kmeans import assign, fit_kmeans, sample_frames
 
 ENGINES = ["faiss", "torch"]
@@ -41,12 +42,30 @@ def test_an_empty_cluster_takes_the_farthest_frame() -> None:
     assert sorted(centroids[:, 0].round(3).tolist()) == [0.0, 1.0, 100.0]
 
 
+def test_frames_are_fitted_in_blocks_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames, _ = clouds()
+    whole = fit_kmeans(frames, 8, engine="torch", iterations=3)
+    monkeypatch.setattr(kmeans, "CHUNK_FRAMES", 50)
+    np.testing.assert_allclose(fit_kmeans(frames, 8, engine="torch", iterations=3), whole, rtol=1e-4)
+
+
+def test_of_more_frames_than_are_needed_different_ones_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kmeans, "POINTS_PER_CENTROID", 1)
+    frames = 10 * np.arange(30, dtype=np.float32)[:, None]
+    drawn = {tuple(sorted(fit_kmeans(frames, 20, seed, engine="torch")[:, 0].tolist())) for seed in range(4)}
+    assert len(drawn) == 4 and all(len(set(row)) == 20 and set(row) <= set(frames[:, 0].tolist()) for row in drawn)
+
+
 def test_more_units_than_distinct_frames_still_fits() -> None:
     centroids = fit_kmeans(np.ones((9, 2), np.float32), 4, engine="torch", iterations=2)
     assert centroids.tolist() == [[1.0, 1.0]] * 4
 
 
-def test_assign_equals_the_plain_distance_and_takes_the_lowest_of_equals() -> None:
+@pytest.mark.parametrize("block", [16, 16_384])
+def test_assign_equals_the_plain_distance_and_takes_the_lowest_of_equals(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kmeans, "CHUNK_FRAMES", block)
     rng = np.random.default_rng(0)
     frames, centroids = rng.normal(size=(50, 4)).astype(np.float32), rng.normal(size=(7, 4)).astype(np.float32)
     plain = np.square(frames[:, None] - centroids[None]).sum(-1).argmin(1)
