@@ -122,7 +122,7 @@ def _plus_plus(frames_ND: "torch.Tensor", k: int, generator: "torch.Generator") 
         draw = torch.rand(1, generator=generator, dtype=torch.float64) * cumulative_N[-1]
         # all frames already chosen: every distance is 0 and the search gives N, so the last frame repeats
         chosen.append(min(int(torch.searchsorted(cumulative_N, draw, right=True)), len(frames_ND) - 1))
-    return frames_ND[chosen].clone()
+    return frames_ND[chosen]
 
 
 def _nearest(frames_ND: "torch.Tensor", centroids_KD: "torch.Tensor") -> tuple["torch.Tensor", "torch.Tensor"]:
