@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 
 def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
     """Return the objects of a JSONL file; raise InputError naming the first line that is not one."""
-    path = Path(path)
     if not os.path.exists(path):
         raise InputError(f"{path} is missing: make it first, or correct the path.")
     records: list[dict[str, Any]] = []

@@ -241,7 +241,7 @@ class Session:
         aside = asked.get("conversation") == "none"
         if not aside and self._active() is not None:
             raise Refusal(400, "a response is under way: cancel it first.", "conversation_already_has_active_response")
-        if aside and len(self.responses) > MOST_ASIDE:
+        if aside and sum(one.conversation is None for one in self.responses.values()) >= MOST_ASIDE:
             raise Refusal(400, "too many responses are under way: wait for one.", "too_many_responses")
         config = updated(self.config, as_session(asked), "response", self.calls)
         items = self.conversation.items if asked.get("input") is None else self._items(asked["input"])

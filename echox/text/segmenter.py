@@ -112,7 +112,7 @@ class PhraseSegmenter:
 
     def push(self, piece: str, score: float = 0.0) -> int | None:
         """See `Segmenter.push`: a segment may end before a token that starts a word."""
-        cut = self.total if self.count > 0 and piece[:1].isspace() and self._complete(piece) else None
+        cut = self.total if piece[:1].isspace() and self._complete(piece) else None
         if cut is not None:
             self.text, self.count, self.segments = "", 0, self.segments + 1
         self.text += piece
@@ -175,7 +175,7 @@ class TriggerSegmenter:
         k = len(self.scores) - 1 - self.window
         if k < 0:
             return None
-        around = self.scores[max(0, k - self.window) : k + self.window + 1]
+        around = self.scores[max(0, k - self.window) :]
         waiting = k - self.start
         peak = self.scores[k] == max(around)
         if peak and (waiting >= self.longest or (self.scores[k] > self.threshold and waiting >= self.shortest)):

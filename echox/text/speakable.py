@@ -133,7 +133,6 @@ RULES = [
     (re.compile(r"(\d\s?h \d{1,2})\s?m\b"), r"\1 min"),
     (re.compile(r"\^2(?!\d)"), " squared"),
     (re.compile(r"\^3(?!\d)"), " cubed"),
-    (re.compile(r"\^-(?=\d)"), " to the power of minus "),
     (re.compile(r"\^(?=[\d-])"), " to the power of "),
     (re.compile(r"[–—]|(?<=\s)--(?=\s)"), ", "),
 ]

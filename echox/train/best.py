@@ -58,7 +58,7 @@ class Best:
             Ranks.here().rank
             or not math.isfinite(score)
             or len(kept) >= self.keep
-            and self._worth(name) <= self._worth(kept[0])
+            and self._worth(name) < self._worth(kept[0])
         ):
             return False
         state = trained_state(self.module, self.names)

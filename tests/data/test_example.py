@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from echox.data.batching import BucketedBatches, runs_under
+from echox.data.batching import BucketedBatches, packed, runs_under
 from echox.data.example import Example, QuestionData, padded_states, read_examples, typed_examples
 from echox.data.manifest import write_jsonl, write_manifest
 from echox.data.states import write_ragged
@@ -71,6 +71,7 @@ def test_runs_fit_and_hold_every_item_once():
     runs = runs_under(costs, 10)
     assert sorted(item for run in runs for item in run) == list(range(7))
     assert all(len(run) == 1 or max(costs[i] for i in run) * len(run) <= 10 for run in runs)
+    assert packed([2, 0, 1], [1, 1, 9], 10) == [[2], [0, 1]]  # a long one costs in its own run alone
 
 
 def test_a_batch_is_a_function_of_its_number():
@@ -80,6 +81,22 @@ def test_a_batch_is_a_function_of_its_number():
     one, two = (BucketedBatches([3, 1, 4, 1, 5, 9, 2, 6], 10, items, seed=3) for _ in range(2))
     forth = [one[number] for number in range(12)]
     assert [two[number] for number in reversed(range(12))] == forth[::-1]
+
+
+def test_an_epoch_holds_every_item_once_in_batches_that_cost_no_more():
+    costs = range(10, 37)
+    batches, step, epochs = BucketedBatches(costs, 100, lambda items, rng: items, seed=3), 0, []
+    while batches.epoch_of(step) < 5:
+        number = batches.epoch_of(step)
+        epochs += [[]] * (number == len(epochs))
+        epochs[number] = [*epochs[number], batches[step]]
+        step += 1
+    for epoch in epochs:
+        assert sorted(item for items in epoch for item in items) == list(range(27))
+        assert all(len(items) == 1 or max(costs[i] for i in items) * len(items) <= 100 for items in epoch)
+    assert epochs[0] != epochs[1] != epochs[2] and len(set(map(len, epochs))) > 1
+    with pytest.raises(InputError, match="nothing to train on"):
+        BucketedBatches([], 10, lambda items, rng: items)
 
 
 def test_a_batch_counts_what_the_llm_reads_and_writes_of_a_question(corpus):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from echox.audio import save_wav
 from echox.data.manifest import read_audio, read_manifest, write_jsonl, write_manifest
 from echox.errors import InputError, OutputError
 
@@ -30,6 +31,16 @@ def test_a_shard_of_the_same_name_elsewhere_or_made_again_is_another(tmp_path, m
         np.save("new.npy", np.full(RECORD["start"] + RECORD["samples"] + value, value, np.int16))
         wave = read_audio({**RECORD, "audio": "new.npy"}, ".")
         np.testing.assert_allclose(wave, value / 32768)
+
+
+def test_a_sound_file_is_resampled_and_is_as_long_as_its_record(tmp_path):
+    save_wav(tmp_path / "a.wav", 0.1 * np.sin(np.arange(8000)), 8000)
+    record = {"id": "a", "audio": "a.wav", "samples": 8000, "sample_rate": 8000}
+    assert len(read_audio(record, tmp_path)) == 8000 and len(read_audio(record, tmp_path, 16_000)) == 16_000
+    with pytest.raises(InputError, match=r"a\.wav ends after 1\.00 s of 1\.50"):
+        read_audio(record | {"samples": 12_000}, tmp_path, 16_000)
+    with pytest.raises(InputError, match="16000 Hz where 24000 are needed"):
+        read_audio(RECORD, tmp_path, 24_000)
 
 
 def test_short_missing_and_broken_shards_are_named(tmp_path):

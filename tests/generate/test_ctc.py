@@ -38,5 +38,7 @@ def test_the_beam_hears_what_greedy_misses():
     probs = torch.tensor([[[0.6, 0.4], [0.6, 0.4]]])
     assert greedy(probs.log(), torch.tensor([2]), blank=0) == [[]]
     assert prefix_beam(probs.log(), torch.tensor([2]), blank=0) == [[1]]
+    for narrow in ({"beam": 1}, {"classes": 1}):
+        assert prefix_beam(probs.log(), torch.tensor([2]), blank=0, **narrow) == [[]]
     with pytest.raises(ConfigError, match="beam is 0"):
         prefix_beam(probs.log(), torch.tensor([2]), blank=0, beam=0)

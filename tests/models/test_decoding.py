@@ -6,7 +6,7 @@ from transformers import DynamicCache, NoRepeatNGramLogitsProcessor
 
 from echox.errors import ConfigError, ModelError
 from echox.models.decoding import OVERFLOW, Batch, Line, alone, choose, decode
-from echox.models.kept import EACH, Begun, Kept, Read
+from echox.models.kept import EACH, LEAST, Begun, Kept, Read
 from echox.models.llama import Llama, LlamaConfig
 from echox.models.sampling import GREEDY, Sampling, repeats
 from echox.models.slots import ROOM, Row, Slots, _Layer, prefill, resume, step
@@ -263,6 +263,18 @@ def test_an_answer_begun_in_silence_is_gone_on_with():
     others += [line(7, sampling=Sampling(temperature=1.0)), Line(row, (), lambda said: False)]
     others += [line(7, Row(row.inputs_NW, seen_N=torch.ones(20, dtype=torch.bool)))]
     assert not any(batch.begun(other) for other in others) and not any(other.said for other in others)
+
+
+@torch.inference_mode()
+def test_the_row_that_was_used_last_is_kept_and_of_few_inputs_nothing_is_found():
+    model, kept = Tiny(), Kept(2)
+    first, second, third = (torch.randn(LEAST + 1, WIDTH) for _ in range(3))
+    for inputs_NW in (first, second):
+        kept.put(Read(inputs_NW, prefill(model.body, [Row(inputs_NW)])[0]))
+    assert kept.find(Row(first[:LEAST])) is None  # the last is read anew
+    assert kept.find(Row(first)).seen_BN.shape == (1, LEAST)
+    kept.put(Read(third, prefill(model.body, [Row(third)])[0]))
+    assert [one.inputs_NW is inputs_NW for one, inputs_NW in zip(kept.rows, (first, third), strict=True)] == [True] * 2
 
 
 def test_what_is_kept_does_not_grow_with_the_conversation():

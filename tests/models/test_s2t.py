@@ -122,5 +122,7 @@ def test_ctc_hears_spoken_rows_only(folder):
     torch.manual_seed(7)
     torch.testing.assert_close(found, objective(alone).parts["ctc"])
     assert "ctc" not in objective(S2TInputs(frames, lengths, (), (), answers, unheard, [True, True])).parts
+    assert "ctc" not in loss(answers_to.eval()(mixed)).parts  # heard while it trains
+    answers_to.train()
     with pytest.raises(ConfigError, match="token 3 is no CTC class"):
         objective(S2TInputs(frames, lengths, (), (), answers, unheard, [False, False]))

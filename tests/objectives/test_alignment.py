@@ -8,7 +8,7 @@ from torch import nn
 
 from echox.data.translation import Triple, TripleBatch
 from echox.models.modality import Discriminator
-from echox.models.speech_translator import BLANK, Positioned, SpeechTranslatorModel, TranslatorConfig
+from echox.models.speech_translator import BLANK, PAD, Positioned, SpeechTranslatorModel, TranslatorConfig
 from echox.objectives.modality import (
     AlignmentSettings,
     Schedule,
@@ -20,7 +20,13 @@ from echox.objectives.modality import (
     token_contrast,
     with_blanks,
 )
-from echox.objectives.translation import DiscriminatorObjective, JointPass, TranslationWeights, TranslatorObjective
+from echox.objectives.translation import (
+    DiscriminatorObjective,
+    JointPass,
+    TranslationWeights,
+    TranslatorObjective,
+    Written,
+)
 
 STARTS = [False] * 4 + [True, False] * 20
 EARLY = Schedule(encoders_from=0, shrink_from=0, translate_from=0, mixing_from=0)
@@ -178,6 +184,38 @@ def test_the_adversarial_gradient_is_the_same_in_every_precision(kind):
 
     wanted, found = gradient(torch.float32, 1.0), gradient(kind, 1024.0)
     assert float((found - wanted).norm() / wanted.norm()) < 0.03
+
+
+@pytest.mark.parametrize(
+    ("step", "shares"),
+    [
+        (2999, {"mt": 0.5, "ctc": 1.0, "adversarial": 0.5}),
+        (3000, {"mt": 0.5, "st": 0.7, "ctc": 1.3, "adversarial": 0.5}),
+        (15_000, {"mt": 0.5, "st": 0.7, "ctc": 0.3, "adversarial": 0.5}),
+        (35_000, {"mt": 0.5, "st": 0.7, "ctc": 0.3, "adversarial": 0.25}),
+        (45_000, {"mt": 0.5, "st": 0.7, "ctc": 0.3}),
+    ],
+)
+def test_every_term_has_its_weight_at_every_step(step, shares):
+    joint = joint_pass(schedule=Schedule())
+    found = joint(batch(step))
+    loss = TranslatorObjective(joint)(found)
+    parts = {name: float(value) for name, value in loss.parts.items() if not name.endswith("_accuracy")}
+    assert parts.keys() == shares.keys()
+    assert float(loss.total.detach()) == pytest.approx(sum(shares[name] * parts[name] for name in parts), rel=1e-5)
+    judged = DiscriminatorObjective(joint)(found)
+    weight = 3 * shares.get("adversarial", 0)  # 1.5, as the encoders' 0.5 falls
+    assert float(judged.total.detach()) == pytest.approx(weight * float(judged.parts.get("bce", 0)), rel=1e-5)
+
+
+def test_what_is_written_is_a_mean_over_real_tokens():
+    targets = torch.tensor([[7, 8, PAD], [9, PAD, PAD]])
+    logits = torch.zeros(2, 3, 44)
+    logits[0, 0, 7] = logits[1, 0, 8] = 100.0
+    logits[targets == PAD] += 100 * torch.eye(44)[5]
+    written = Written(logits, targets)
+    assert float(written.accuracy()) == pytest.approx(1 / 3)
+    assert float(written.loss(0.0)) == pytest.approx((0 + math.log(44) + 100) / 3, rel=1e-5)
 
 
 def test_weights_of_zero_leave_the_other_losses_as_they_are():

@@ -9,7 +9,7 @@ from echox.models.echo import EchoDecoder
 from echox.models.spelling import lay_out
 from echox.models.t2c import T2CBatch, T2CConfig, TextToCodec
 from echox.objectives.echo import EchoBatch, EchoObjective, EchoPass, EchoWeights, denoising_loss
-from echox.objectives.s2t import ctc_loss, hide_spans
+from echox.objectives.s2t import AlignObjective, Answered, Heard, S2TObjective, ctc_loss, hide_spans
 from echox.objectives.t2c import T2CObjective
 
 SIZES = {"llm_width": 16, "width": 32, "layers": 1, "heads": 4, "kv_heads": 2, "ffn": 64, "unit_vocab_size": 20}
@@ -93,8 +93,43 @@ def test_the_denoising_share_is_capped():
     echo_part, noise = float(capped.parts["echo"]), float(capped.parts["denoising"])
     assert noise > 0.01 * echo_part
     assert float(capped.total.detach()) == pytest.approx(1.01 * echo_part, rel=1e-4)
+    loose = EchoObjective(EchoWeights(denoising_cap=100.0))(EchoPass(echo)(echo_batch()))
+    assert float(loose.total.detach()) == pytest.approx(echo_part + noise, rel=1e-4)  # it never counts more than once
     constant = EchoObjective(EchoWeights(denoising_cap=None, denoising=0.5))(EchoPass(echo)(echo_batch()))
     assert float(constant.total.detach()) == pytest.approx(echo_part + 0.5 * noise, rel=1e-4)
+
+
+def answered(sure: float, heard: Heard | None = None) -> Answered:
+    """Two answer tokens of two, right or (below zero) wrong by so many logits."""
+    return Answered(torch.tensor([[sure, 0.0], [0.0, sure]]), torch.tensor([0, 1]), heard)
+
+
+@pytest.mark.parametrize(
+    ("weights", "sure", "spoken_by", "heard_by"),
+    [
+        ({"s2t": 0.5}, 0.0, 1.0, 0.5),
+        ({"s2t": 0.5, "s2t_rule": "released"}, -2.0, 1.0, 1.0),  # a loss above one
+        ({"s2t": 0.5, "s2t_rule": "released"}, 0.0, 2.0, 0.2),
+    ],
+)
+def test_the_answers_loss_is_added_by_its_rule(weights, sure, spoken_by, heard_by):
+    echo = EchoDecoder.from_t2c(TextToCodec(T2CConfig(**SIZES)), denoise_width=24).eval()
+    found = EchoPass(echo)(echo_batch())
+    spoken = float(EchoObjective(EchoWeights())(found).total.detach())
+    found.answered = answered(sure)
+    loss, heard = EchoObjective(EchoWeights(**weights), S2TObjective())(found), math.log1p(math.exp(-sure))
+    assert float(loss.parts["s2t/ce"]) == pytest.approx(heard)
+    assert float(loss.total.detach()) == pytest.approx(spoken_by * spoken + heard_by * heard, rel=1e-5)
+    assert loss.tokens == int(found.mask_BU.sum())
+
+
+def test_what_was_heard_counts_by_its_weight_and_is_a_mean_over_utterances():
+    heard = Heard(torch.zeros(2, 2, 3).log_softmax(-1), torch.tensor([2, 2]), [[0, 1], [0]], [])
+    aligned = AlignObjective()(heard)
+    assert (aligned.tokens, aligned.count) == (3, 2) and torch.equal(aligned.total, aligned.parts["ctc"])
+    loss = S2TObjective(0.5)(answered(0.0, heard))
+    assert float(loss.total) == pytest.approx(math.log(2) + 0.5 * float(aligned.total)) and loss.count == 2
+    assert float(S2TObjective(0.0)(answered(0.0, heard)).total) == pytest.approx(math.log(2))
 
 
 def test_echo_moves_adapter_and_decoder_but_not_the_teacher():

@@ -50,6 +50,17 @@ def test_sums_are_divided_by_main_tokens_or_by_their_own(guided, batch):
     torch.testing.assert_close(by_own, sums[MAIN] / 6 + 8 * others / 3)
 
 
+def test_what_is_logged_of_a_task_is_a_mean_over_its_own_tokens(guided, batch):
+    outputs = guided(batch)
+    parts = TextlessObjective(guided, weights(8.0))(outputs).parts
+    assert float(parts["source_words"]) == pytest.approx(float(smoothed_sum(outputs["source_words"], 0.0)) / 3)
+    main = outputs[MAIN]
+    main.targets_BU = main.logits_BUV.argmax(-1)
+    assert float(TextlessObjective(guided, weights(1.0))(outputs).parts["accuracy"]) == 1
+    main.targets_BU = torch.where(main.mask_BU, main.targets_BU, main.targets_BU + 1)  # padding is no token
+    assert float(TextlessObjective(guided, weights(1.0))(outputs).parts["accuracy"]) == 1
+
+
 def test_the_prompt_term_is_bounded_and_the_published_one_is_not():
     same, apart = torch.ones(2, 4), torch.tensor([[1.0, 2.0], [-1.0, -2.0]])
     assert float(alikeness(same)) == pytest.approx(1) and float(alikeness(apart)) == pytest.approx(0, abs=1e-6)
@@ -62,8 +73,11 @@ def test_the_prompt_term_drives_prompts_apart(guided, batch):
     before = float(alikeness(guided.translator.prompts_PD))
     loss = objective(guided(batch))
     assert float(loss.parts["prompts"]) == pytest.approx(before)
-    loss.total.backward()
-    assert guided.translator.prompts_PD.grad[1].abs().sum() > 0
+    gradient_PD = torch.autograd.grad(
+        loss.total - TextlessObjective(guided, weights(0.0))(guided(batch)).total, guided.translator.prompts_PD
+    )[0]
+    apart = alikeness(guided.translator.prompts_PD - 0.1 * gradient_PD)
+    assert float(apart) < before
 
 
 def test_gradient_cosine_of_known_losses():
@@ -85,4 +99,8 @@ def test_the_conflict_is_measured_now_and_then_and_leaves_the_gradients_alone(gu
         loss.total.backward()
         gradients.append(guided.translator.layers[0].ffn[0].weight.grad.clone())
     assert torch.equal(*gradients) and -1 <= float(loss.parts["gradient_cosine"]) <= 1
+    outputs = guided(batch)
+    losses = [smoothed_sum(outputs[name], 0.0) / 6 for name in TASKS]
+    wanted = gradient_cosine(*losses, list(guided.translator.layers[1:3]))
+    assert float(loss.parts["gradient_cosine"]) == pytest.approx(float(wanted), abs=1e-5)
     assert "gradient_cosine" not in measuring(guided(batch), step=5).parts

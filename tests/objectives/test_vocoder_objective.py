@@ -8,6 +8,7 @@ from echox.data.vocoder_segments import SegmentBatch
 from echox.models.discriminators import Discriminators
 from echox.models.vocoder import UnitVocoder, VocoderConfig
 from echox.objectives.vocoder import (
+    Played,
     VocoderLossSettings,
     VocoderObjective,
     VocoderPass,
@@ -80,6 +81,26 @@ def test_judges_rest_before_gan_start():
     assert "adversarial" not in objective.generator(played, 4).parts
     assert objective.discriminator(played, 5).numbers()["loss"] > 0
     assert "adversarial" in objective.generator(played, 5).parts
+
+
+@pytest.mark.parametrize(("step", "share"), [(4, 0.0), (5, 0.25), (6, 0.5), (8, 1.0), (20, 1.0)])
+def test_every_term_has_its_weight_and_the_judges_join_by_and_by(step, share):
+    model, objective = game(gan_start=5, gan_ramp=4, mel=3.0, duration=0.5)
+    loss = objective.generator(model(batch()), step)
+    weights = {"mel": 3.0, "stft": 1.0, "duration": 0.5, "adversarial": share, "features": 2 * share}
+    total = sum(weights[name] * float(value) for name, value in loss.parts.items())
+    assert float(loss.total.detach()) == pytest.approx(total, rel=1e-5) and loss.tokens == 16
+
+
+def test_judges_want_one_for_what_is_real_and_nought_for_what_is_made():
+    real, made = batch(), torch.full((2, 2560), 0.25, requires_grad=True)
+    real.wave_BS.fill_(0.75)
+    objective = VocoderObjective(lambda wave_BS: [(wave_BS, [wave_BS, 2 * wave_BS])], VocoderLossSettings())
+    played = Played(real, made, slice(0, 1600), torch.zeros(2, 4))
+    judged = objective.discriminator(played, 0)
+    assert float(judged.total) == 0.25**2 + 0.25**2 and not judged.total.requires_grad
+    parts = objective.generator(played, 0).parts
+    assert (float(parts["adversarial"]), float(parts["features"])) == (0.75**2, 0.5 + 1.0)
 
 
 def test_each_player_moves_only_its_own_parameters_in_one_pass_a_step(monkeypatch):

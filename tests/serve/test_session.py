@@ -15,7 +15,7 @@ from echox.serve.conversation import Item
 from echox.serve.history import fitting
 from echox.serve.orders import Answer, Hear, Overhear, Stop
 from echox.serve.refusals import Refusal
-from echox.serve.session import CLIENT, SLACK_MS, Session
+from echox.serve.session import CLIENT, MOST_ASIDE, SLACK_MS, Session
 from echox.serve.settings import Limits
 
 KINDS = [*CLIENT, "unknown"]
@@ -305,6 +305,38 @@ def test_an_input_that_is_null_is_none():
     session, _ = session_with(("say", 1))
     outs = session.client({"type": "response.create", "response": {"input": None}})
     assert [out.ask.typed for out in outs if isinstance(out, Answer)] == ["Hi there"]
+
+
+def refused(session, kind, **fields):
+    out = session.client({"type": kind, **fields})[-1]
+    return (out["error"]["code"], out["error"]["param"]) if out["type"] == "error" else None
+
+
+def test_what_cannot_be_is_refused_by_name(monkeypatch):
+    monkeypatch.setattr("echox.serve.conversation.MOST_ITEMS", 4)
+    session, _ = session_with(("ask",))
+    user, answer = (item.id for item in session.conversation.items)
+    create, truncate, message = "conversation.item.create", "conversation.item.truncate", recording(1, id="new")["item"]
+    for ms in (-1, 202, True, None, 1.5):  # 200 ms were said
+        assert refused(session, truncate, item_id=answer, audio_end_ms=ms) == ("invalid_value", "audio_end_ms")
+    assert refused(session, truncate, item_id=answer, audio_end_ms=201) is None
+    assert refused(session, create, item=message | {"id": user}) == ("invalid_value", "item.id")
+    assert refused(session, create, item=message, previous_item_id="no") == ("item_not_found", "item_id")
+    typed = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Yes."}]}
+    given = [message | {"id": "heard"}, typed | {"id": "read"}, typed]
+    assert [refused(session, create, item=item) for item in given] == [None, None, ("conversation_full", None)]
+    for item_id in (user, "heard", "read"):
+        assert refused(session, truncate, item_id=item_id, audio_end_ms=0) == ("invalid_value", "item_id")
+    for asked, param in (([1], "response"), ({"conversation": "none", "input": {}}, "response.input")):
+        assert refused(session, "response.create", response=asked) == ("invalid_value", param)
+
+
+@pytest.mark.parametrize("script", [(), (("ask",),)])
+def test_beside_the_conversation_so_many_answers_are_made_at_once(script):
+    session, _ = session_with(("append", 1), *script)
+    aside = [apply(session, ("aside",))[-1] for _ in range(MOST_ASIDE + 1)]
+    assert [isinstance(out, Answer) for out in aside] == [True] * MOST_ASIDE + [False]
+    assert aside[-1]["error"]["code"] == "too_many_responses"
 
 
 def test_barge_in_stops_the_answer_and_says_why():

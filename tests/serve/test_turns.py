@@ -38,6 +38,8 @@ def test_between_the_thresholds_nothing_changes():
     assert [finder.push(0.45) for _ in range(9)] == [None] * 9 and not finder.speaking
     assert [finder.push(one) for one in (0.6, 0.6, 0.6)][-1] == "started"
     assert [finder.push(0.45) for _ in range(9)] == [None] * 9 and finder.speaking
+    lowest = TurnFinder(0.1, CHUNK_MS, speaking=True)
+    assert lowest.push(0.02) is None and lowest.push(0.005) == "stopped"  # a turn always finds its end
 
 
 @pytest.mark.parametrize("form", ["pcm16", "pcmu", "pcma"])

@@ -82,6 +82,11 @@ READ = {
     "F# at 2024-03-05T14:30:00+01:00, 10%-20% -- a -> b": "F sharp at march fifth twenty twenty four at fourteen thirty, UTC plus"
     " one, ten percent to twenty percent, a to b",
     "«Oui» and „Ja“": '"Oui" and "Ja"',
+    "Tea and/or milk, a 3/4-mile walk, $5M-10M and 2.5M users": "Tea and or milk, a three quarters mile walk,"
+    " five million dollars to ten million dollars and two point five million users",
+    "20°C/68°F, 7 > 3, 2^3, 5 cm³": "twenty degrees Celsius, sixty eight degrees Fahrenheit, seven is more than three,"
+    " two cubed, five centimeters cubed",
+    "A/B tests, N/A": "AB tests, NA",
     "5/5/2024, 9/11/2001, 555-1234": "may fifth twenty twenty four, september eleventh two thousand one, five five five,"
     " one two three four",
 }

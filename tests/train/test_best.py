@@ -39,9 +39,10 @@ def test_the_best_are_kept_and_averaged(tmp_path, by, kept, mean):
     assert float(module.seen) == 10 * mean
 
 
-def test_one_that_is_measured_equal_replaces_the_one_before(tmp_path):
+@pytest.mark.parametrize("keep", [1, 2])
+def test_one_that_is_measured_equal_replaces_the_one_before(tmp_path, keep):
     module = Tied()
-    best = Best(tmp_path, Selection(by="bleu", keep=2), module)
+    best = Best(tmp_path, Selection(by="bleu", keep=keep), module)
     for value in (1.0, 2.0):
         module.at(value)
         assert best.offer({"bleu": 4.0})

@@ -1,5 +1,7 @@
 """The loop: resumed runs end with the very weights of undisturbed ones; players, schedules and sums are what they say."""
 
+import json
+
 import pytest
 import torch
 from torch import nn
@@ -152,6 +154,18 @@ def test_accumulated_batches_count_as_one_large_one():
         torch.testing.assert_close(value, two.state_dict()[name], msg=name)
 
 
+def test_a_step_goes_at_the_schedules_rate_by_gradients_that_are_clipped():
+    run, game = regression(Numbers())
+    run.stage.players[0].optim = OPTIM.model_copy(update={"clip": 0.01})
+    before = game.model[2].bias.detach().clone()
+    numbers = train_step(run, 0)
+    assert numbers["lr"] == OPTIM.lr / 2 and numbers["grad_norm"] > 1  # half warmed up; the norm is that before
+    assert (game.model[2].bias - before).abs().item() == pytest.approx(OPTIM.lr / 2, rel=1e-3)  # Adam's first step
+    means = [held["exp_avg"] for held in run.optimizers[0].state.values()]
+    assert nn.utils.get_total_norm(means).item() == pytest.approx(0.01 * (1 - OPTIM.betas[0]), rel=1e-3)
+    assert all(weight.grad is None for weight in game.parameters())
+
+
 def test_a_batch_of_nothing_moves_nothing():
     run, game = regression([None])
     before = values(game)
@@ -215,6 +229,7 @@ def test_schedules_of_the_rate():
     assert rate_at(9, 100, settings) == 1.0
     assert rate_at(55, 100, settings) == pytest.approx(0.55)
     assert rate_at(100, 100, settings) == pytest.approx(0.1)
+    assert rate_at(99, 100, OptimSettings(warmup_steps=0, schedule="constant")) == 1.0
     root = OptimSettings(warmup_steps=10, schedule="inverse_sqrt")
     assert [rate_at(step, 100, root) for step in (4, 9, 39)] == pytest.approx([0.5, 1.0, 0.5])
 
@@ -236,6 +251,15 @@ def test_checkpoints_to_which_somebody_added_are_kept(tmp_path):
     again, _ = stage()
     train(again, SETTINGS.model_copy(update={"keep": 1}), tmp_path)
     assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-12", "step-5"]
+
+
+def test_what_is_written_are_means_and_evaluation_has_its_own_pace(tmp_path):
+    one, _ = stage()
+    told = iter((1.0, 2.0, 4.0))
+    one.evaluate, one.evaluate_every = lambda: {"right": next(told)}, 5
+    train(one, SETTINGS, tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["step"], row.get("eval/right")) for row in rows] == [(4, None), (8, 1.0), (12, 3.0)]  # 5; 10 and 12
 
 
 def test_the_bar_names_the_loss_of_every_player(tmp_path):

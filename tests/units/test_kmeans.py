@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from echox.errors import ConfigError, InputError
+from echox.units import kmeans
 from echox.units.kmeans import assign, fit_kmeans, sample_frames
 
 
@@ -24,12 +25,23 @@ def test_same_seed_gives_the_same_centroids_and_low_inertia() -> None:
     assert inertia > 0.99 * ideal
 
 
+def test_of_more_frames_than_are_needed_different_ones_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kmeans, "POINTS_PER_CENTROID", 1)
+    frames = 10 * np.arange(30, dtype=np.float32)[:, None]
+    drawn = {tuple(sorted(fit_kmeans(frames, 20, seed)[:, 0].tolist())) for seed in range(4)}
+    assert len(drawn) == 4 and all(len(set(row)) == 20 and set(row) <= set(frames[:, 0].tolist()) for row in drawn)
+
+
 def test_more_units_than_distinct_frames_still_fits() -> None:
     centroids = fit_kmeans(np.ones((9, 2), np.float32), 4, iterations=2)
     assert np.allclose(centroids, 1.0, atol=1e-2)
 
 
-def test_assign_equals_the_plain_distance_and_takes_the_lowest_of_equals() -> None:
+@pytest.mark.parametrize("block", [16, 16_384])
+def test_assign_equals_the_plain_distance_and_takes_the_lowest_of_equals(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kmeans, "CHUNK_FRAMES", block)
     rng = np.random.default_rng(0)
     frames, centroids = rng.normal(size=(50, 4)).astype(np.float32), rng.normal(size=(7, 4)).astype(np.float32)
     plain = np.square(frames[:, None] - centroids[None]).sum(-1).argmin(1)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from echox.errors import InputError
-from echox.units.sequence import Units, deduplicate
+from echox.units.sequence import LARGEST, Units, deduplicate
 
 
 @given(st.lists(st.integers(0, 3), max_size=40))
@@ -14,6 +14,12 @@ def test_deduplicate_and_expand_are_exact_inverses(frames: list[int]) -> None:
     assert units.frames == len(frames)
     assert not np.any(units.ids[1:] == units.ids[:-1])
     assert deduplicate(units.expand()) == units
+
+
+def test_units_are_equal_by_what_they_hold() -> None:
+    units = deduplicate([7, 7, 2])
+    assert units == Units(np.array([7, 2]), np.array([2, 1])) and len(units) == 2
+    assert units not in (deduplicate([7, 2, 2]), deduplicate([7, 7, 3]), [7, 2])
 
 
 def test_runs_are_written_once() -> None:
@@ -29,13 +35,16 @@ def test_runs_are_written_once() -> None:
     ("ids", "durations", "says"),
     [
         ([1, 2], [1], "2 units came with 1 durations"),
-        ([1], [0], "below one frame"),
-        ([-1], [1], "never negative"),
+        ([1, 2], [3, 0], "below one frame"),
+        ([2, -1], [1, 1], "hold -1: ids and durations are never negative"),
         ([[1]], [1], "flat list of integers"),
         ([1.5], [1], "flat list of integers"),
+        ([0, 2**31], [1, 1], "hold 2147483648: .* nor above 2147483647"),
         ([2**63], [1], "nor above"),
+        (np.zeros((0, 2)), [], "flat list of integers"),
     ],
 )
 def test_impossible_units_are_refused(ids: list, durations: list, says: str) -> None:
     with pytest.raises(InputError, match=says):
         Units(np.array(ids), np.array(durations))
+    assert Units([LARGEST], [1]).ids.dtype == np.int64  # type: ignore[arg-type]

@@ -56,6 +56,16 @@ def test_save_and_load_are_bit_equal(decoder: str, tmp_path: Path) -> None:
     assert [loaded.encode(ids) for ids in SEQUENCES[:20]] == [tokenizer.encode(ids) for ids in SEQUENCES[:20]]
 
 
+@pytest.mark.parametrize(("count", "kind"), [(2**31 - 1, np.int32), (2**31, np.int64)])
+def test_counts_are_written_in_the_width_that_they_need(tmp_path: Path, count: int, kind: type) -> None:
+    from safetensors.numpy import load_file
+
+    bigrams = Bigrams(np.array([0, 1, 1]), np.array([1], np.int32), np.array([count]))
+    UnitTokenizer(Lexicon(2, ((0,), (1,)), np.full(2, -1.0), bigrams)).save(tmp_path)
+    assert load_file(tmp_path / "bigrams.safetensors")["counts"].dtype == kind
+    assert UnitTokenizer.load(tmp_path).lexicon.bigrams.counts.tolist() == [count]
+
+
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_hugging_face_loads_it_and_agrees(decoder: str, tmp_path: Path) -> None:
     tokenizer = trained(decoder)
