@@ -54,12 +54,9 @@ class Best:
         """Keep the module, in the first process, if it is among the best so far by what was measured, and say whether it is."""
         score, kept = numbers[self.by], self.scores()
         name = f"{max(score, 0.0):09.4f}"
-        if (
-            Ranks.here().rank
-            or not math.isfinite(score)
-            or len(kept) >= self.keep
-            and self._worth(name) < self._worth(kept[0])
-        ):
+        if Ranks.here().rank or not math.isfinite(score):
+            return False
+        if len(kept) >= self.keep and self._worth(name) < self._worth(kept[0]):
             return False
         state = trained_state(self.module, self.names)
         whole = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
