@@ -13,7 +13,7 @@ from echox.audio import save_wav
 from echox.cli import app
 from echox.errors import ConfigError, InputError, ModelError
 from echox.generate.pauses import within
-from echox.generate.textless import TextlessConfig
+from echox.generate.textless import TextlessConfig, evidence, white_noise
 from echox.models.io import read_config
 from tests.tiny_translator import write_translator
 
@@ -99,29 +99,34 @@ def test_sentences_are_translated_one_by_one_and_silence_is_not(translator):
 def test_a_phrase_in_which_nothing_is_understood_is_left_out(translator, monkeypatch):
     pause = np.zeros(RATE, np.float32)
     phrases = [np.r_[sound(1.5), pause], np.r_[pause, sound(1.2, 300), pause], np.r_[pause, sound(1.3, 150)]]
-    wave = np.concatenate([sound(1.5), pause, pause, sound(1.2, 300), pause, pause, sound(1.3, 150)])
+    whole = np.concatenate([sound(1.5), pause, pause, sound(1.2, 300), pause, pause, sound(1.3, 150)])
     model, alone = translator.model, [translator.translate(phrase).units for phrase in phrases]
-    features, found = model.features(phrases), model.tokens(phrases)
-    scores = [model.evidence(row, one.tokens) for row, one in zip(features, found, strict=True)]
-    assert len(set(scores)) == 3 and translator.translate(wave).units == sum(alone, [])
-    for least in scores:
-        monkeypatch.setattr(model, "least_evidence", least - 1e-4)
+    rows = zip(phrases, model.tokens(phrases), strict=True)
+    scores = [
+        evidence(model.translator, *model.features([wave, white_noise(len(wave))]), one.tokens, model.search)
+        for wave, one in rows
+    ]
+    assert translator.translate(whole).units == sum(alone, [])
+    worst, middle, best = sorted(scores)
+    for least in (worst - 1, (worst + middle) / 2, (middle + best) / 2):
+        monkeypatch.setattr(model, "least_evidence", least)
         kept = [units for units, score in zip(alone, scores, strict=True) if score >= least]
-        said, *each = translator.translate([wave, *phrases])
+        said, *each = translator.translate([whole, *phrases])
         assert said.units == sum(kept, []) and len(said.audio) and said.finish != "unheard"
         assert [one.units for one in each if one.finish != "unheard"] == kept
-    monkeypatch.setattr(model, "least_evidence", max(scores) + 1e-3)
-    for said in translator.translate([wave, *phrases]):
+    monkeypatch.setattr(model, "least_evidence", best + 1)
+    for said in translator.translate([whole, *phrases]):
         assert (said.finish, said.text, said.units, said.unit_words) == ("unheard", "", [], []) and not len(said.audio)
 
 
 def test_evidence_is_what_the_sound_adds_to_what_noise_says(translator):
     """Token by token through the model's steps, as the search scores them."""
     model = translator.model
-    (features,), tokens = model.features([sound(1.3, 300)]), [5, 9, 4]
+    heard, noise = model.features([sound(1.3, 300), white_noise(len(sound(1.3)))])
+    tokens = [5, 9, 4]
 
-    def log_probability(heard):
-        state = model.translator.start(heard[None], torch.tensor([len(heard)]))
+    def log_probability(features):
+        state = model.translator.start(features[None], torch.tensor([len(features)]))
         total = 0.0
         for said, then in zip([model.search.bos, *tokens], [*tokens, model.search.eos], strict=True):
             step = model.translator.decoder.step(state, torch.tensor([[said]]), torch.tensor([[0]]))
@@ -129,10 +134,9 @@ def test_evidence_is_what_the_sound_adds_to_what_noise_says(translator):
         return total
 
     with torch.inference_mode():
-        slow = log_probability(features) - log_probability(model.noise_TF[: len(features)])
-    assert model.evidence(features, tokens) == pytest.approx(slow / 4, abs=1e-4)
-    assert model.evidence(model.noise_TF, tokens) == 0
-    assert model.evidence(model.noise_TF.repeat(2, 1), tokens) == 0
+        slow = log_probability(heard) - log_probability(noise)
+    assert abs(slow) > 1e-2 and len(heard) == len(noise)
+    assert evidence(model.translator, heard, noise, tokens, model.search) == pytest.approx(slow / 4, abs=1e-4)
 
 
 @pytest.mark.parametrize(

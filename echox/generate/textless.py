@@ -9,7 +9,6 @@ A model folder holds translator/ vocoder/ units/, and encoder/ where the transla
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -40,8 +39,7 @@ KIND = "textless"
 TOGETHER = 16  # pieces encoded and searched at once
 TOKENS_PER_SECOND = 40  # a bound on what a second of the source becomes, beside a second for a start
 UNHEARD = Said(np.zeros(0, np.float32), finish="unheard")
-NOISE_SAMPLES = 8 * SAMPLE_RATE  # of the noise that phrases are held against; longer ones meet it again
-NOISE_LEVEL = 0.1  # its root mean square
+NOISE_LEVEL = 0.1  # root mean square of the noise that phrases are held against
 
 
 class TextlessConfig:
@@ -106,28 +104,20 @@ class Textless:
             limits = [TOKENS_PER_SECOND * (1 + len(wave) // SAMPLE_RATE) for wave in some]
             features = self.features(some)
             best = translate_features(self.translator, features, search, limits)
-            found += [one if self._understood(row, one) else None for row, one in zip(features, best, strict=True)]
+            found += self._understood(some, features, best)
         return found
 
-    @cached_property
-    def noise_TF(self) -> torch.Tensor:
-        """Features (T, F) of white noise, in which nothing can be understood."""
-        wave_S = NOISE_LEVEL * np.random.default_rng(0).standard_normal(NOISE_SAMPLES)
-        return self.features([wave_S.astype(np.float32)])[0]
-
-    @torch.inference_mode()
-    def evidence(self, features_TF: torch.Tensor, tokens: Sequence[int]) -> float:
-        """Return how much likelier `tokens` and their end are for features (T, F) than for noise as long, in nats a token."""
-        weight, frames = self.translator.norm.weight, len(features_TF)
-        said_U = torch.tensor([self.search.bos, *tokens, self.search.eos], device=weight.device)
-        both_BTF = torch.stack([features_TF, self.noise_TF[torch.arange(frames) % len(self.noise_TF)]])
-        lengths_B = torch.full((2,), frames, device=weight.device)
-        logits_BUV = self.translator(both_BTF.to(weight.device, weight.dtype), lengths_B, said_U[:-1].expand(2, -1))
-        found_BU = logits_BUV.float().log_softmax(-1).gather(-1, said_U[1:].expand(2, -1)[..., None])[..., 0]
-        return float((found_BU[0] - found_BU[1]).mean())
-
-    def _understood(self, features_TF: torch.Tensor, one: Hypothesis) -> bool:
-        return not self.least_evidence or self.evidence(features_TF, one.tokens) >= self.least_evidence
+    def _understood(
+        self, waves: Sequence[np.ndarray], features: Sequence[torch.Tensor], best: list[Hypothesis]
+    ) -> list[Hypothesis | None]:
+        """Return the hypotheses for which the waves give evidence enough, None in the place of others."""
+        if not self.least_evidence:
+            return list(best)
+        noises = self.features([white_noise(len(wave)) for wave in waves])
+        return [
+            one if evidence(self.translator, heard, noise, one.tokens, self.search) >= self.least_evidence else None
+            for heard, noise, one in zip(features, noises, best, strict=True)
+        ]
 
     @torch.inference_mode()
     def translate(self, waves: Sequence[np.ndarray], wanted: Wanted) -> list[Said]:
@@ -165,6 +155,25 @@ def translate_features(
     return beam_search(
         lambda tokens, parents: model.decoder.step(state, tokens, parents), len(features), search, limits
     )
+
+
+def white_noise(count: int) -> np.ndarray:
+    """Return `count` samples in which nothing can be understood, always the same, float32."""
+    return (NOISE_LEVEL * np.random.default_rng(0).standard_normal(count)).astype(np.float32)
+
+
+@torch.inference_mode()
+def evidence(
+    model: SpeechToUnits, heard_TF: torch.Tensor, noise_TF: torch.Tensor, tokens: Sequence[int], search: Search
+) -> float:
+    """Return how much likelier `tokens` and their end are for what was heard than for noise as long, in nats a token."""
+    weight = model.norm.weight
+    said_U = torch.tensor([search.bos, *tokens, search.eos], device=weight.device)
+    both_BTF = torch.stack([heard_TF, noise_TF]).to(weight.device, weight.dtype)
+    lengths_B = torch.full((2,), len(heard_TF), device=weight.device)
+    found_BUV = model(both_BTF, lengths_B, said_U[:-1].expand(2, -1)).float().log_softmax(-1)
+    found_BU = found_BUV.gather(-1, said_U[1:].expand(2, -1)[..., None])[..., 0]
+    return float((found_BU[0] - found_BU[1]).mean())
 
 
 def load(folder: Path, place: Place) -> Textless:
