@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from echox import SpeechAssistant, SpeechTranslator
@@ -12,6 +13,8 @@ from echox.audio import save_wav
 from echox.cli import app
 from echox.errors import ConfigError, InputError, ModelError
 from echox.generate.pauses import within
+from echox.generate.textless import TextlessConfig, evidence, white_noise
+from echox.models.io import read_config
 from tests.tiny_translator import write_translator
 
 RATE = 16_000
@@ -93,6 +96,49 @@ def test_sentences_are_translated_one_by_one_and_silence_is_not(translator):
     assert translator.translate(np.r_[first, np.zeros(30 * RATE, np.float32), second]).units == alone[0] + alone[1]
 
 
+def test_a_phrase_in_which_nothing_is_understood_is_left_out(translator, monkeypatch):
+    pause = np.zeros(RATE, np.float32)
+    phrases = [np.r_[sound(1.5), pause], np.r_[pause, sound(1.2, 300), pause], np.r_[pause, sound(1.3, 150)]]
+    whole = np.concatenate([sound(1.5), pause, pause, sound(1.2, 300), pause, pause, sound(1.3, 150)])
+    model, alone = translator.model, [translator.translate(phrase).units for phrase in phrases]
+    rows = zip(phrases, model.tokens(phrases), strict=True)
+    scores = [
+        evidence(model.translator, *model.features([wave, white_noise(len(wave))]), one.tokens, model.search)
+        for wave, one in rows
+    ]
+    assert translator.translate(whole).units == sum(alone, [])
+    worst, middle, best = sorted(scores)
+    for least in (worst - 1, (worst + middle) / 2, (middle + best) / 2):
+        monkeypatch.setattr(model, "least_evidence", least)
+        kept = [units for units, score in zip(alone, scores, strict=True) if score >= least]
+        said, *each = translator.translate([whole, *phrases])
+        assert said.units == sum(kept, []) and len(said.audio) and said.finish != "unheard"
+        assert [one.units for one in each if one.finish != "unheard"] == kept
+    monkeypatch.setattr(model, "least_evidence", best + 1)
+    for said in translator.translate([whole, *phrases]):
+        assert (said.finish, said.text, said.units, said.unit_words) == ("unheard", "", [], []) and not len(said.audio)
+
+
+def test_evidence_is_what_the_sound_adds_to_what_noise_says(translator):
+    """Token by token through the model's steps, as the search scores them."""
+    model = translator.model
+    heard, noise = model.features([sound(1.3, 300), white_noise(len(sound(1.3)))])
+    tokens = [5, 9, 4]
+
+    def log_probability(features):
+        state = model.translator.start(features[None], torch.tensor([len(features)]))
+        total = 0.0
+        for said, then in zip([model.search.bos, *tokens], [*tokens, model.search.eos], strict=True):
+            step = model.translator.decoder.step(state, torch.tensor([[said]]), torch.tensor([[0]]))
+            total += float(step[0, 0].log_softmax(-1)[then])
+        return total
+
+    with torch.inference_mode():
+        slow = log_probability(heard) - log_probability(noise)
+    assert abs(slow) > 1e-2 and len(heard) == len(noise)
+    assert evidence(model.translator, heard, noise, tokens, model.search) == pytest.approx(slow / 4, abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [(b"", "empty"), (b"hello, no sound", "cannot be read"), (np.zeros(9000, np.float32), "silent")],
@@ -115,6 +161,8 @@ def test_each_verb_says_which_one_fits(folder):
         ({"kind": "telepathic"}, "kind 'telepathic'"),
         ({"shares": "/etc"}, "shares parts of"),
         ({"beams": 10_000}, "beams"),
+        ({"least_evidence": -0.5}, "least_evidence -0.5, which cannot be"),
+        ({"least_evidence": float("nan")}, "least_evidence nan, which cannot be"),
         ({"surprise": 1}, "unknown setting 'surprise'"),
     ],
 )
@@ -142,6 +190,7 @@ def test_a_shared_voice_says_the_words_of_the_folders_own_unit_language(tmp_path
     reply = packed.translate(sound())
     tokens = packed.model.tokens([sound()])[0].tokens
     assert reply.units == language.decode(tokens) and len(reply.audio) and packed.sample_rate == 24_000
+    assert read_config(tmp_path / "model").keys() == TextlessConfig.__annotations__.keys()
     assert not (tmp_path / "model" / "vocoder").exists() and not (tmp_path / "model" / "units" / "config.json").exists()
     with pytest.raises(ConfigError, match="hold its own"):
         run(recipe.model_copy(update={"vocoder": tmp_path}))
@@ -175,6 +224,17 @@ def test_the_command_writes_json_for_several_and_goes_on_after_a_bad_one(folder,
     assert rows[0].keys() == rows[1].keys()
     assert rows[0]["text"] is None and rows[0]["units"] and rows[0]["unit_words"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["habla-2.wav", "habla.wav"]
+
+
+def test_the_command_writes_nothing_where_nothing_was_understood(wav, tmp_path):
+    deaf = write_translator(tmp_path / "deaf", least_evidence=1000.0)
+    plain = run(wav, "--model", deaf, "-o", tmp_path / "speech.wav")
+    assert plain.exit_code == 1 and "nothing was understood in" in plain.stderr and not plain.stdout
+    shown = run(wav, "--model", deaf, "-o", tmp_path / "speech.wav", "--json")
+    row = json.loads(shown.stdout)
+    assert shown.exit_code == 1 and "nothing was understood in" in row.pop("error")
+    assert row.pop("question") == str(wav) and not any(row.values())
+    assert not (tmp_path / "speech.wav").exists()
 
 
 def test_help_names_the_file_that_is_written(folder, wav, tmp_path, monkeypatch):

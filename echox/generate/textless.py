@@ -9,6 +9,7 @@ A model folder holds translator/ vocoder/ units/, and encoder/ where the transla
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,8 @@ from echox.units.tokenizer import SPECIAL_TOKENS, UnitTokenizer
 KIND = "textless"
 TOGETHER = 16  # pieces encoded and searched at once
 TOKENS_PER_SECOND = 40  # a bound on what a second of the source becomes, beside a second for a start
+UNHEARD = Said(np.zeros(0, np.float32), finish="unheard")
+NOISE_LEVEL = 0.1  # root mean square of the noise that phrases are held against
 
 
 class TextlessConfig:
@@ -52,6 +55,7 @@ class TextlessConfig:
     beams: Positive
     length_penalty: Factor
     no_repeat_ngram: Small
+    least_evidence: Factor  # of a phrase, nats a token: below it nothing was understood; 0: everything is said
     about: Text
 
 
@@ -62,6 +66,7 @@ DEFAULTS = {
     "beams": 10,
     "length_penalty": 1.0,
     "no_repeat_ngram": 0,
+    "least_evidence": 0.0,
 }
 
 
@@ -77,6 +82,7 @@ class Textless:
     encoder: SpeechEncoder | None = None
     layer: int = 0
     voice: Path | None = None  # folder of its vocoder and units
+    least_evidence: float = 0.0
 
     @property
     def sample_rate(self) -> int:
@@ -89,25 +95,40 @@ class Textless:
             return [filterbank(wave, self.translator.config.input_width) for wave in waves]
         return [states[self.layer].float().cpu() for states in self.encoder.encode(list(waves), (self.layer,))]
 
-    def tokens(self, waves: Sequence[np.ndarray], beams: int | None = None) -> list[Hypothesis]:
-        """Return the best hypothesis of the translation of each wave, none longer than `longest`."""
+    def tokens(self, waves: Sequence[np.ndarray], beams: int | None = None) -> list[Hypothesis | None]:
+        """Return the best hypothesis of the translation of each wave, none longer than `longest`; None: nothing was understood."""
         search = self.search if beams is None else replace(self.search, beams=beams)
-        found: list[Hypothesis] = []
+        found: list[Hypothesis | None] = []
         for first in range(0, len(waves), TOGETHER):
             some = waves[first : first + TOGETHER]
             limits = [TOKENS_PER_SECOND * (1 + len(wave) // SAMPLE_RATE) for wave in some]
-            found += translate_features(self.translator, self.features(some), search, limits)
+            features = self.features(some)
+            best = translate_features(self.translator, features, search, limits)
+            found += self._understood(some, features, best)
         return found
+
+    def _understood(
+        self, waves: Sequence[np.ndarray], features: Sequence[torch.Tensor], best: list[Hypothesis]
+    ) -> list[Hypothesis | None]:
+        """Return the hypotheses for which the waves give evidence enough, None in the place of others."""
+        if not self.least_evidence:
+            return list(best)
+        noises = self.features([white_noise(len(wave)) for wave in waves])
+        return [
+            one if evidence(self.translator, heard, noise, one.tokens, self.search) >= self.least_evidence else None
+            for heard, noise, one in zip(features, noises, best, strict=True)
+        ]
 
     @torch.inference_mode()
     def translate(self, waves: Sequence[np.ndarray], wanted: Wanted) -> list[Said]:
         """Return the translation of each wave; what is said between pauses is translated alone, and joined."""
         cut = [phrases(wave, self.longest) for wave in waves]
         found = iter(self.tokens([piece for pieces in cut for piece in pieces], wanted.beams))
-        return [self._say([next(found) for _ in pieces], wanted.samples) for pieces in cut]
+        understood = [[one for one in islice(found, len(pieces)) if one is not None] for pieces in cut]
+        return [self._say(some, wanted.samples) if some else UNHEARD for some in understood]
 
     def _say(self, found: list[Hypothesis], limit: int | None) -> Said:
-        """Return the speech of the pieces of one recording, cut at `limit` samples."""
+        """Return the speech of the understood pieces of one recording, cut at `limit` samples."""
         units, words, waves = [], [], [np.zeros(0, np.float32)]
         for one in found:
             said = self.unit_tokenizer.decode(one.tokens)
@@ -134,6 +155,25 @@ def translate_features(
     return beam_search(
         lambda tokens, parents: model.decoder.step(state, tokens, parents), len(features), search, limits
     )
+
+
+def white_noise(count: int) -> np.ndarray:
+    """Return `count` samples in which nothing can be understood, always the same, float32."""
+    return (NOISE_LEVEL * np.random.default_rng(0).standard_normal(count)).astype(np.float32)
+
+
+@torch.inference_mode()
+def evidence(
+    model: SpeechToUnits, heard_TF: torch.Tensor, noise_TF: torch.Tensor, tokens: Sequence[int], search: Search
+) -> float:
+    """Return how much likelier `tokens` and their end are for what was heard than for noise as long, in nats a token."""
+    weight = model.norm.weight
+    said_U = torch.tensor([search.bos, *tokens, search.eos], device=weight.device)
+    both_BTF = torch.stack([heard_TF, noise_TF]).to(weight.device, weight.dtype)
+    lengths_B = torch.full((2,), len(heard_TF), device=weight.device)
+    found_BUV = model(both_BTF, lengths_B, said_U[:-1].expand(2, -1)).float().log_softmax(-1)
+    found_BU = found_BUV.gather(-1, said_U[1:].expand(2, -1)[..., None])[..., 0]
+    return float((found_BU[0] - found_BU[1]).mean())
 
 
 def load(folder: Path, place: Place) -> Textless:
@@ -163,6 +203,7 @@ def load(folder: Path, place: Place) -> Textless:
         encoder,
         config["encoder_layer"],
         voice,
+        config["least_evidence"],
     )
     check_parts(found, folder)
     translator.float()

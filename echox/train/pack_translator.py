@@ -33,12 +33,13 @@ class Recipe(Settings):
     beams: int = Field(default=10, ge=1, le=64)
     length_penalty: float = 1.0
     no_repeat_ngram: int = 0
+    least_evidence: float = Field(default=0.0, ge=0, le=1000)
     about: str = ""
     int8: bool = False  # large matrices as int8 with a scale a row
 
 
 MEASURING = ("config.json", CENTROIDS_FILE)  # of the units, where there: by them reference speech becomes units
-SAID = "source target shares encoder_layer longest_seconds beams length_penalty no_repeat_ngram about".split()
+SAID = "source target shares encoder_layer longest_seconds beams length_penalty no_repeat_ngram least_evidence about".split()
 
 
 def run(recipe: Recipe) -> Path:
