@@ -14,15 +14,12 @@ import wave
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias, cast
+from typing import BinaryIO, TypeAlias, cast
 
 import numpy as np
 
 from echox.errors import InputError, OutputError
 from echox.files import open_regular, write_file
-
-if TYPE_CHECKING:
-    import soundfile
 
 SAMPLE_RATE = 16_000  # samples per second that every model here listens to
 QUESTION_SECONDS = 120.0  # longest question an assistant takes unless told otherwise
@@ -159,7 +156,7 @@ def _decode(file: BinaryIO, name: str, max_seconds: float | None) -> tuple[np.nd
             limit = None if max_seconds is None else int(max_seconds * rate)
             if limit is not None and limit < promised < 2**62:  # 2**63 - 1 stands for an unknown length
                 raise _too_long(name, promised / rate, float(max_seconds or 0))
-            samples = _mixed(lambda: _blocks(sound, 2**62 if limit is None else limit + 1))
+            samples = _mixed(lambda: _blocks(steady, 2**62 if limit is None else limit + 1))
             share = _share_held(sound.extra_info, sound.format, len(samples), promised, file)
     except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: headerless .raw, whose layout nobody knows
         reason = getattr(error, "error_string", str(error)).strip().rstrip(".")
@@ -248,14 +245,16 @@ def _container_blocks(file: BinaryIO, kind: str, frames: int) -> Iterator[np.nda
                     return
 
 
-def _blocks(sound: "soundfile.SoundFile", frames: int) -> Iterator[np.ndarray]:
-    """Yield at most `frames` frames from the start, float32 [frames, channels] in blocks."""
-    if sound.tell():
-        sound.seek(0)
-    size = max(1, BLOCK // sound.channels)
-    while frames > 0 and len(block := sound.read(min(size, frames), dtype="float32", always_2d=True)):
-        yield block
-        frames -= len(block)
+def _blocks(file: BinaryIO, frames: int) -> Iterator[np.ndarray]:
+    """Yield at most `frames` frames from the start, float32 [frames, channels] in blocks; what telephones code cannot be wound back."""
+    import soundfile
+
+    file.seek(0)
+    with soundfile.SoundFile(file) as sound:
+        size = max(1, BLOCK // sound.channels)
+        while frames > 0 and len(block := sound.read(min(size, frames), dtype="float32", always_2d=True)):
+            yield block
+            frames -= len(block)
 
 
 def _mixed(blocks: Callable[[], Iterator[np.ndarray]]) -> np.ndarray:
