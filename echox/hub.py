@@ -89,7 +89,7 @@ def resolve_llm(source: "Mapping[str, Any] | LlmSource | None" = None, llm: str 
     if given is not None:
         from echox.hub_llm import find_copy
 
-        found = find_copy(Path(given).expanduser(), wanted)
+        found = find_copy(Path(os.path.expanduser(given)), wanted)
         if found.is_dir():
             return found
     return _kept(wanted, found)
@@ -104,7 +104,7 @@ def another_llm(source: "Mapping[str, Any] | LlmSource | None", llm: str | Path)
     """
     from echox.hub_llm import copy_in
 
-    folder = Path(llm).expanduser()
+    folder = Path(os.path.expanduser(llm))
     if folder.suffix == ".gguf" and os.path.isfile(folder):
         found = LlmSource(package="given", version="0", file=folder.name, sha256=sha256_of(folder))
         if source is not None and found.sha256 == LlmSource.parse(source).sha256:
@@ -117,9 +117,11 @@ def another_llm(source: "Mapping[str, Any] | LlmSource | None", llm: str | Path)
 
 
 def cache_folder() -> Path:
-    """Return the folder that keeps what is fetched once: $XDG_CACHE_HOME/echox, by default ~/.cache/echox."""
-    root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "echox"
+    """Return the folder that keeps what is fetched once: $XDG_CACHE_HOME/echox, by default ~/.cache/echox; OutputError."""
+    root = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    if root.startswith("~"):
+        raise OutputError(f"what is fetched once cannot be kept in {root}, for nobody has this home: set XDG_CACHE_HOME.")
+    return Path(root, "echox")
 
 
 def _kept(wanted: LlmSource, found: Path | None) -> Path:
