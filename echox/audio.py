@@ -18,7 +18,7 @@ from typing import BinaryIO, TypeAlias, cast
 
 import numpy as np
 
-from echox.errors import InputError, OutputError
+from echox.errors import InputError, OutputError, reason_of
 from echox.files import open_regular, write_file
 
 SAMPLE_RATE = 16_000  # samples per second that every model here listens to
@@ -223,7 +223,8 @@ def _decode_container(file: BinaryIO, name: str, kind: str, max_seconds: float |
         limit = 2**62 if max_seconds is None else int(max_seconds * rate) + 1
         return _mixed(lambda: _container_blocks(file, kind, limit)), rate
     except (FFmpegError, ValueError, TypeError) as error:
-        raise InputError(f"{name} cannot be read as audio ({error}): record or copy it again.") from error
+        reason = reason_of(getattr(error, "strerror", None) or error)
+        raise InputError(f"{name} cannot be read as audio ({reason}): record or copy it again.") from error
 
 
 def _container_blocks(file: BinaryIO, kind: str, frames: int) -> Iterator[np.ndarray]:
@@ -274,8 +275,8 @@ def _mixed(blocks: Callable[[], Iterator[np.ndarray]]) -> np.ndarray:
 def _share_held(notes: str, form: str, read: int, promised: int, file: BinaryIO) -> float:
     """Return the share of the promised sound that a file holds, 1 where it promises nothing or all of it is there.
 
-    `notes` is what libsndfile remarked while reading the header: it mends lengths silently. A length of 0, or of nearly
-    2**31 or 2**32, is what a program writes that could not know (a pipe).
+    `notes` is what libsndfile remarked while reading the header: it mends lengths silently. A length of 0, or of about
+    2**31 (arecord) or 2**32, is what a program writes that could not know (a pipe).
     """
     if form == "MP3":
         file.seek(0)
@@ -285,7 +286,7 @@ def _share_held(notes: str, form: str, read: int, promised: int, file: BinaryIO)
     for pattern in PROMISES:
         if found := re.search(pattern, notes):
             wanted, held = int(found["wanted"]), int(found["held"])
-            unknown = wanted == 0 or wanted % 2**31 > 2**31 - 4096
+            unknown = wanted == 0 or (wanted + 4096) % 2**31 < 8192 <= wanted
             if not unknown and held < wanted - HEADER_SLIP:
                 return held / wanted
     return 1.0

@@ -155,7 +155,7 @@ def test_a_file_that_was_cut_short_is_damaged(tmp_path, ending, kind, subtype, s
         assert "damaged" in sentence and " % of the sound" in sentence
 
 
-@pytest.mark.parametrize("size", [b"\xff\xff\xff\xff", b"\xd4\xff\xff\x7f"])
+@pytest.mark.parametrize("size", [b"\xff\xff\xff\xff", b"\xd4\xff\xff\x7f", b"\0\0\0\x80"])
 def test_a_wav_written_by_a_pipe_does_not_know_its_length(tmp_path, size):
     path = tmp_path / "question.wav"
     save_wav(path, tone(1.0), 16_000)
