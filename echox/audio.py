@@ -247,7 +247,7 @@ def _container_blocks(file: BinaryIO, kind: str, frames: int) -> Iterator[np.nda
 
 
 def _blocks(file: BinaryIO, frames: int) -> Iterator[np.ndarray]:
-    """Yield at most `frames` frames from the start, float32 [frames, channels] in blocks; what telephones code cannot be wound back."""
+    """Yield at most `frames` frames from the start, float32 [frames, channels] in blocks; telephones' codings have no way back."""
     import soundfile
 
     file.seek(0)

@@ -105,7 +105,7 @@ def end_tidily() -> None:
 
 
 def open_outputs() -> None:
-    """Open at nothing what the caller closed of standard output and error, so that no print fails and no file takes their numbers."""
+    """Open the standard outputs that the caller closed at nothing, so that no print fails and no file takes their numbers."""
     for number, name in ((1, "stdout"), (2, "stderr")):
         if getattr(sys, name) is None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), number)

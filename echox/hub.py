@@ -120,7 +120,9 @@ def cache_folder() -> Path:
     """Return the folder that keeps what is fetched once: $XDG_CACHE_HOME/echox, by default ~/.cache/echox; OutputError."""
     root = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
     if root.startswith("~"):
-        raise OutputError(f"what is fetched once cannot be kept in {root}, for nobody has this home: set XDG_CACHE_HOME.")
+        raise OutputError(
+            f"what is fetched once cannot be kept in {root}, for nobody has this home: set XDG_CACHE_HOME."
+        )
     return Path(root, "echox")
 
 

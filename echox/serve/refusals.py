@@ -8,7 +8,10 @@ from typing import Any
 
 from echox.errors import ConfigError, EchoxError, InputError
 
-INVALID = {"missing": "missing_required_parameter", "string_too_long": "string_above_max_length"}  # pydantic's name: the protocol's
+INVALID = {
+    "missing": "missing_required_parameter",
+    "string_too_long": "string_above_max_length",
+}  # pydantic's name: the protocol's
 
 
 class Refusal(Exception):
@@ -47,7 +50,9 @@ def invalid(errors: Sequence[Mapping[str, Any]], root: str = "") -> Refusal:
     for part in error["loc"]:
         if isinstance(part, int):
             place[-1:] = [f"{''.join(place[-1:])}[{part}]"]
-        elif part not in ("body", "str", "int") and ("[" not in part or part.endswith("[]")):  # else a type that was tried
+        elif part not in ("body", "str", "int") and (
+            "[" not in part or part.endswith("[]")
+        ):  # else a type that was tried
             place.append(part)
     name = ".".join(place) or None
     code = "invalid_type" if kind.endswith(("_type", "_parsing")) else INVALID.get(kind, "invalid_value")
