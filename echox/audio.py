@@ -14,15 +14,12 @@ import wave
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias, cast
+from typing import BinaryIO, TypeAlias, cast
 
 import numpy as np
 
-from echox.errors import InputError, OutputError
+from echox.errors import InputError, OutputError, reason_of
 from echox.files import open_regular, write_file
-
-if TYPE_CHECKING:
-    import soundfile
 
 SAMPLE_RATE = 16_000  # samples per second that every model here listens to
 QUESTION_SECONDS = 120.0  # longest question an assistant takes unless told otherwise
@@ -159,7 +156,7 @@ def _decode(file: BinaryIO, name: str, max_seconds: float | None) -> tuple[np.nd
             limit = None if max_seconds is None else int(max_seconds * rate)
             if limit is not None and limit < promised < 2**62:  # 2**63 - 1 stands for an unknown length
                 raise _too_long(name, promised / rate, float(max_seconds or 0))
-            samples = _mixed(lambda: _blocks(sound, 2**62 if limit is None else limit + 1))
+            samples = _mixed(lambda: _blocks(steady, 2**62 if limit is None else limit + 1))
             share = _share_held(sound.extra_info, sound.format, len(samples), promised, file)
     except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: headerless .raw, whose layout nobody knows
         reason = getattr(error, "error_string", str(error)).strip().rstrip(".")
@@ -226,7 +223,8 @@ def _decode_container(file: BinaryIO, name: str, kind: str, max_seconds: float |
         limit = 2**62 if max_seconds is None else int(max_seconds * rate) + 1
         return _mixed(lambda: _container_blocks(file, kind, limit)), rate
     except (FFmpegError, ValueError, TypeError) as error:
-        raise InputError(f"{name} cannot be read as audio ({error}): record or copy it again.") from error
+        reason = reason_of(getattr(error, "strerror", None) or error)
+        raise InputError(f"{name} cannot be read as audio ({reason}): record or copy it again.") from error
 
 
 def _container_blocks(file: BinaryIO, kind: str, frames: int) -> Iterator[np.ndarray]:
@@ -248,14 +246,16 @@ def _container_blocks(file: BinaryIO, kind: str, frames: int) -> Iterator[np.nda
                     return
 
 
-def _blocks(sound: "soundfile.SoundFile", frames: int) -> Iterator[np.ndarray]:
-    """Yield at most `frames` frames from the start, float32 [frames, channels] in blocks."""
-    if sound.tell():
-        sound.seek(0)
-    size = max(1, BLOCK // sound.channels)
-    while frames > 0 and len(block := sound.read(min(size, frames), dtype="float32", always_2d=True)):
-        yield block
-        frames -= len(block)
+def _blocks(file: BinaryIO, frames: int) -> Iterator[np.ndarray]:
+    """Yield at most `frames` frames from the start, float32 [frames, channels] in blocks; telephones' codings have no way back."""
+    import soundfile
+
+    file.seek(0)
+    with soundfile.SoundFile(file) as sound:
+        size = max(1, BLOCK // sound.channels)
+        while frames > 0 and len(block := sound.read(min(size, frames), dtype="float32", always_2d=True)):
+            yield block
+            frames -= len(block)
 
 
 def _mixed(blocks: Callable[[], Iterator[np.ndarray]]) -> np.ndarray:
@@ -275,8 +275,8 @@ def _mixed(blocks: Callable[[], Iterator[np.ndarray]]) -> np.ndarray:
 def _share_held(notes: str, form: str, read: int, promised: int, file: BinaryIO) -> float:
     """Return the share of the promised sound that a file holds, 1 where it promises nothing or all of it is there.
 
-    `notes` is what libsndfile remarked while reading the header: it mends lengths silently. A length of 0, or of nearly
-    2**31 or 2**32, is what a program writes that could not know (a pipe).
+    `notes` is what libsndfile remarked while reading the header: it mends lengths silently. A length of 0, or of about
+    2**31 (arecord) or 2**32, is what a program writes that could not know (a pipe).
     """
     if form == "MP3":
         file.seek(0)
@@ -286,7 +286,7 @@ def _share_held(notes: str, form: str, read: int, promised: int, file: BinaryIO)
     for pattern in PROMISES:
         if found := re.search(pattern, notes):
             wanted, held = int(found["wanted"]), int(found["held"])
-            unknown = wanted == 0 or wanted % 2**31 > 2**31 - 4096
+            unknown = wanted == 0 or (wanted + 4096) % 2**31 < 8192 <= wanted
             if not unknown and held < wanted - HEADER_SLIP:
                 return held / wanted
     return 1.0

@@ -104,9 +104,18 @@ def end_tidily() -> None:
                 signal.signal(number, lambda number, _: sys.exit(128 + number))
 
 
+def open_outputs() -> None:
+    """Open the standard outputs that the caller closed at nothing, so that no print fails and no file takes their numbers."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+            setattr(sys, name, os.fdopen(number, "w"))
+
+
 def main() -> None:
     """Run the command line and exit: 0, 1 after a sentence about what to put right, 2 for wrong usage, 128 + n on signal n."""
     end_tidily()
+    open_outputs()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names of files need not be text
             stream.reconfigure(errors="backslashreplace")

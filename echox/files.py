@@ -331,7 +331,7 @@ def read_header(path: Path, limit: int = WEIGHTS_BYTES) -> dict[str, tuple[str, 
         header.pop("__metadata__", None)
         found = {name: (str(entry["dtype"]), tuple(map(int, entry["shape"]))) for name, entry in header.items()}
         end = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, OverflowError) as error:
         raise ModelError(f"{path} is not a safetensors file ({error!r}): download it again.") from error
     if size != end:
         raise ModelError(f"{path} has {size} bytes; expected {end}: the download stopped half-way.")

@@ -89,7 +89,7 @@ def resolve_llm(source: "Mapping[str, Any] | LlmSource | None" = None, llm: str 
         return _kept(wanted)
     from echox.hub_llm import find_copy
 
-    return _folder_of(find_copy(Path(given).expanduser(), wanted), wanted)
+    return _folder_of(find_copy(Path(os.path.expanduser(given)), wanted), wanted)
 
 
 def named_llm(source: "Mapping[str, Any] | LlmSource | None", llm: str | Path) -> tuple[Path | None, bool]:
@@ -100,7 +100,7 @@ def named_llm(source: "Mapping[str, Any] | LlmSource | None", llm: str | Path) -
     """
     from echox.hub_llm import copy_in
 
-    path, wanted = Path(llm).expanduser(), None if source is None else LlmSource.parse(source)
+    path, wanted = Path(os.path.expanduser(llm)), None if source is None else LlmSource.parse(source)
     if path.suffix == ".gguf" and os.path.isfile(path):
         found = LlmSource(package="given", version="0", file=path.name, sha256=sha256_of(path))
         same = wanted is not None and found.sha256 == wanted.sha256
@@ -116,9 +116,13 @@ def named_llm(source: "Mapping[str, Any] | LlmSource | None", llm: str | Path) -
 
 
 def cache_folder() -> Path:
-    """Return the folder that keeps what is fetched once: $XDG_CACHE_HOME/echox, by default ~/.cache/echox."""
-    root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "echox"
+    """Return the folder that keeps what is fetched once: $XDG_CACHE_HOME/echox, by default ~/.cache/echox; OutputError."""
+    root = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    if root.startswith("~"):
+        raise OutputError(
+            f"what is fetched once cannot be kept in {root}, for nobody has this home: set XDG_CACHE_HOME."
+        )
+    return Path(root, "echox")
 
 
 def _folder_of(copy: Path, wanted: LlmSource) -> Path:

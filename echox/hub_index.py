@@ -52,8 +52,8 @@ def _config_files() -> Iterator[Path]:
     if os.environ.get("PIP_CONFIG_FILE"):
         yield Path(os.environ["PIP_CONFIG_FILE"])
     yield Path(sys.prefix) / "pip.conf"
-    yield Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "pip" / "pip.conf"
-    yield Path.home() / ".pip" / "pip.conf"
+    yield Path(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"), "pip", "pip.conf")
+    yield Path(os.path.expanduser("~/.pip/pip.conf"))
     for folder in (os.environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(os.pathsep):
         yield Path(folder) / "pip" / "pip.conf"
     yield Path("/etc/pip.conf")

@@ -15,6 +15,8 @@ def answer(assistant: Assistant, recording: str, place: str = "answer.wav") -> s
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
     try:
         print(answer(SpeechAssistant.load("mini"), sys.argv[1]))
     except EchoxError as error:

@@ -11,7 +11,7 @@ from echox import Assistant, SpeechAssistant
 def answer(assistant: Assistant, question: NDArray[np.int16], sample_rate: int) -> Iterator[NDArray[np.float32]]:
     """Yield the spoken answer to int16 samples, piece by piece, and print its words as they come."""
     for piece in assistant.stream(question, sample_rate=sample_rate):
-        print(piece.heard or piece.text, end="", flush=True)
+        print(f"{piece.heard}\n" if piece.heard else "", piece.text, sep="", end="", flush=True)
         if piece.audio is not None:
             yield piece.audio
 

@@ -49,6 +49,14 @@ def test_compressed_files_are_read(tmp_path, ending, kind):
     assert len(wave) == pytest.approx(16_000, abs=2_500) and loudest_hertz(wave) == pytest.approx(440, abs=5)
 
 
+@pytest.mark.parametrize("coding", ["GSM610", "G721_32", "NMS_ADPCM_16"])
+def test_a_coding_of_telephones_that_cannot_be_wound_back_is_read(tmp_path, coding):
+    path = tmp_path / "message.wav"
+    soundfile.write(path, tone(1.0, 8_000), 8_000, subtype=coding)
+    wave = load_audio(path)
+    assert len(wave) == pytest.approx(16_000, abs=640) and loudest_hertz(wave) == pytest.approx(440, abs=5)
+
+
 def test_channels_are_averaged(tmp_path):
     path = tmp_path / "stereo.wav"
     soundfile.write(path, np.stack([tone(), 0 * tone()], axis=1), 16_000, subtype="FLOAT")
@@ -147,7 +155,7 @@ def test_a_file_that_was_cut_short_is_damaged(tmp_path, ending, kind, subtype, s
         assert "damaged" in sentence and " % of the sound" in sentence
 
 
-@pytest.mark.parametrize("size", [b"\xff\xff\xff\xff", b"\xd4\xff\xff\x7f"])
+@pytest.mark.parametrize("size", [b"\xff\xff\xff\xff", b"\xd4\xff\xff\x7f", b"\0\0\0\x80"])
 def test_a_wav_written_by_a_pipe_does_not_know_its_length(tmp_path, size):
     path = tmp_path / "question.wav"
     save_wav(path, tone(1.0), 16_000)

@@ -14,6 +14,7 @@ from echox import hub, hub_llm
 from echox.errors import ModelError, OutputError
 from echox.files import sha256_of
 from echox.hub import named_llm, resolve_llm, resolve_model
+from echox.hub_index import index_url
 from echox.hub_source import SMOLLM2, LlmSource
 
 GGUF = b"GGUF, as far as these tests go"
@@ -203,6 +204,17 @@ def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch, s
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(OutputError, match="XDG_CACHE_HOME"):
         resolve_llm(source)
+
+
+def test_who_has_no_home_is_told_what_to_set(monkeypatch, source):
+    for name in ("HOME", "USERPROFILE", "XDG_CACHE_HOME", "ECHOX_LLM"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as it answers where there is no home
+    with pytest.raises(OutputError, match="set XDG_CACHE_HOME"):
+        resolve_llm(source)
+    with pytest.raises(ModelError, match="~nobody-of-this-name/llm does not exist"):
+        resolve_llm(source, "~nobody-of-this-name/llm")
+    assert index_url()
 
 
 def test_a_packed_llm_of_any_size_is_not_unpacked(pip, dequantised, source, monkeypatch):

@@ -19,10 +19,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from echox.audio import PCM16_SCALE, load_audio, save_wav
-from echox.errors import InputError
+from echox.errors import InputError, reason_of
 from echox.files import LINES_BYTES, open_regular, write_file
 
-REQUIRED = ("id", "audio", "samples", "sample_rate")
+REQUIRED: dict[str, type] = {"id": str, "audio": str, "samples": int, "sample_rate": int}
 SHARD = 500  # records of a manifest that names sound files
 Row = TypeVar("Row")
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
     records: list[dict[str, Any]] = []
     number = 0
     try:
-        with TextIOWrapper(open_regular(path, LINES_BYTES), encoding="utf-8") as lines:
+        with TextIOWrapper(open_regular(path, LINES_BYTES), encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     record = json.loads(line)
@@ -48,6 +48,8 @@ def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
         raise InputError(f"{path} line {number} is nested too deeply; correct or remove it.") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text; save it as UTF-8.") from error
+    except ValueError as error:  # a number of thousands of digits
+        raise InputError(f"{path} line {number} cannot be read ({reason_of(error)}); correct or remove it.") from error
     return records
 
 
@@ -68,12 +70,13 @@ def write_jsonl(path: str | Path, records: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_manifest(path: str | Path) -> list[dict[str, Any]]:
-    """Return the records of a manifest; raise InputError when one lacks a required key."""
+    """Return the records of a manifest; raise InputError when one lacks a required key, or what it holds is of another kind."""
     records = read_jsonl(path)
     for number, record in enumerate(records, start=1):
-        for key in REQUIRED:
-            if key not in record:
-                raise InputError(f"{path} line {number} has no `{key}`; make the manifest again.")
+        for key, kind in REQUIRED.items():
+            if not isinstance(record.get(key), kind) or (kind is int and record[key] < 0):
+                what = "text" if kind is str else "whole number"
+                raise InputError(f"{path} line {number} has no `{key}`, a {what}; make the manifest again.")
     return records
 
 

@@ -25,7 +25,7 @@ from echox.errors import EchoxError
 from echox.serve import chat, realtime, speech
 from echox.serve.drain import drain_at_the_end
 from echox.serve.house import House
-from echox.serve.refusals import Refusal, refusal_of
+from echox.serve.refusals import Refusal, invalid, refusal_of
 from echox.serve.settings import Settings
 from echox.serve.turns import Detectors
 from echox.serve.worker import Worker
@@ -75,14 +75,15 @@ async def _admit(request: Request) -> None:
 async def _refuse(request: Request, error: Any) -> Response:
     """Return any error in the protocol's shape, counted by its code."""
     if isinstance(error, RequestValidationError):
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"] if part != "body") or None
-        refusal = Refusal(400, f"{name or 'the body'}: {first['msg']}.", "invalid_value", name)
+        refusal, first = invalid(error.errors()), error.errors()[0]
         if first["type"] == "json_invalid":  # what stands as its name counts characters
             refusal = Refusal(400, "the body is no JSON.", "invalid_json")
+        elif first["loc"] == ("body",):
+            message = "the body is no JSON object: send one, and the header Content-Type: application/json."
+            refusal = Refusal(400, message, "invalid_json")
     elif isinstance(error, HTTPException):
         code = CODES.get(error.status_code, "invalid_value")
-        refusal = Refusal(error.status_code, f"{request.url.path}: {error.detail}.", code)
+        refusal = Refusal(error.status_code, f"{request.url.path}: {error.detail.rstrip('.')}.", code)
     else:
         refusal = refusal_of(error)
     request.app.state.house.metrics.refused.labels(refusal.code or "none").inc()

@@ -219,7 +219,9 @@ def _decoded(data: str) -> bytes:
     try:
         return base64.b64decode(data, validate=True)
     except ValueError:
-        raise Refusal(400, "input_audio.data is not base64: encode the file's bytes.", "invalid_value") from None
+        raise Refusal(
+            400, "input_audio.data is not base64: encode the file's bytes.", "invalid_value", "messages"
+        ) from None
 
 
 class Completion:

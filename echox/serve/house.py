@@ -52,7 +52,7 @@ class House:
         key = offered or caller.headers.get("authorization", "").removeprefix("Bearer ").strip()
         keys = self.settings.keys
         if keys and not any(hmac.compare_digest(key.encode(), one.encode()) for one in keys):
-            raise Refusal(401, "this API key is missing or wrong.", "invalid_api_key", kind="authentication_error")
+            raise Refusal(401, "this API key is missing or wrong.", "invalid_api_key")
         if self.draining:
             raise draining()
         self._count(key if keys else caller.client.host if caller.client else "")

@@ -3,9 +3,15 @@
 Its status decides which exception the client raises and whether it tries again by itself; `x-should-retry` corrects that.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from echox.errors import ConfigError, EchoxError, InputError
+
+INVALID = {
+    "missing": "missing_required_parameter",
+    "string_too_long": "string_above_max_length",
+}  # pydantic's name: the protocol's
 
 
 class Refusal(Exception):
@@ -35,6 +41,22 @@ class Refusal(Exception):
         if self.status in (429, 503):
             return {"Retry-After": "1"}
         return {"x-should-retry": "false"} if self.status >= 500 or self.status in (408, 409) else {}
+
+
+def invalid(errors: Sequence[Mapping[str, Any]], root: str = "") -> Refusal:
+    """Return pydantic's `errors` as one refusal, of the innermost: where a value may be of several types, that is the one meant."""
+    error = max(errors, key=lambda one: len(one["loc"]))
+    kind, place = error["type"], [root] if root else []
+    for part in error["loc"]:
+        if isinstance(part, int):
+            place[-1:] = [f"{''.join(place[-1:])}[{part}]"]
+        elif part not in ("body", "str", "int") and (
+            "[" not in part or part.endswith("[]")
+        ):  # else a type that was tried
+            place.append(part)
+    name = ".".join(place) or None
+    code = "invalid_type" if kind.endswith(("_type", "_parsing")) else INVALID.get(kind, "invalid_value")
+    return Refusal(400, f"{name or 'the body'}: {error['msg'].removeprefix('Value error, ')}.", code, name)
 
 
 def busy(waiting: int) -> Refusal:

@@ -23,7 +23,8 @@ def reply_id(text: str, secret: str, expires: int) -> str:
 
 def reply_text(name: str, secret: str, now: float | None = None) -> str:
     """Return the transcript of a reply; Refusal (audio_not_found) when the id is not ours or its time is over."""
-    gone = Refusal(400, f"the spoken reply {name[:40]!r} is unknown or expired: send its text.", "audio_not_found")
+    message = f"the spoken reply {name[:40]!r} is unknown or expired: send its text."
+    gone = Refusal(400, message, "audio_not_found", "messages")
     try:
         data = base64.b64decode(name.removeprefix("audio_"), b"-_", validate=True)
     except (binascii.Error, ValueError):

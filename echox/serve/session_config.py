@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
-from echox.serve.refusals import Refusal, no_tools
+from echox.serve.refusals import Refusal, invalid, no_tools
 from echox.serve.wire import FORMS
 
 MOST_TOOLS = 128
@@ -130,9 +130,7 @@ def updated(config: SessionConfig, change: object, param: str = "session", calls
     try:
         found = SessionConfig.model_validate(_merged(config.model_dump(), change))
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join([param, *(str(part) for part in first["loc"])])
-        raise Refusal(400, f"{name}: {first['msg']}.", "invalid_value", name) from None
+        raise invalid(error.errors(), param) from None
     if found.tools and not calls:
         raise no_tools(f"{param}.tools")
     return found

@@ -54,7 +54,7 @@ class Speech:
     def __init__(self, rate: int, form: str, streamed: bool = True) -> None:
         self.phone = form in g711.ENCODE
         self.resampled = Resampled(rate, PHONE_RATE if self.phone else RATE)
-        self.form, self.encoder = form, _Encoder(form, streamed) if form in CODECS else None
+        self.form, self.encoder = form, _Encoder(form, streamed and form != "flac") if form in CODECS else None
         self.begun = False
 
     def push(self, wave: np.ndarray, last: bool = False) -> bytes:
@@ -82,7 +82,10 @@ def whole(wave: np.ndarray, rate: int, form: str) -> bytes:
 
 
 class _Encoder:
-    """PyAV writing into memory, drained after every push; a whole file is written with its length in the header."""
+    """PyAV writing into memory, drained after every push; a whole file comes at the end, with its length in the header.
+
+    FLAC is always whole: libsndfile takes a length that is not known for the longest there is, and its readers ask for that memory.
+    """
 
     def __init__(self, form: str, streamed: bool) -> None:
         self.av: Any = require("av", extra="serve")
@@ -104,7 +107,7 @@ class _Encoder:
         if last:
             self.container.mux(self.track.encode(None))
             self.container.close()
-        return self.out.getvalue()
+        return self.out.getvalue() if last or isinstance(self.out, _Pipe) else b""
 
 
 class _Pipe:

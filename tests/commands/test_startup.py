@@ -1,6 +1,7 @@
 """How a command starts: threads are chosen on what is free, a user's own choice stays; Ctrl-C is no error from the first."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -76,3 +77,11 @@ def test_an_interrupt_during_the_first_imports_leaves_no_traceback(tmp_path):
 def test_python_m_echox_is_the_command_line():
     done = subprocess.run([sys.executable, "-m", "echox", "--version"], capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, done.stdout) == (0, f"echox {__version__}\n")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell closes them")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_outputs_that_the_caller_closed_are_nothing(closed):
+    command = f"exec {shlex.quote(sys.executable)} -m echox --version {closed}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")

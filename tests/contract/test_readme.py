@@ -119,6 +119,15 @@ def test_offline_examples_run(kind, code, tmp_path):
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stdout + done.stderr
 
 
+def test_the_typed_programs_run_and_say_how_they_are_called():
+    live, usage = (
+        subprocess.run([sys.executable, f"examples/{name}.py"], capture_output=True, text=True, cwd=ROOT)
+        for name in ("live", "answer")
+    )
+    assert live.stdout == "1.0 seconds\nYou asked about 1.0 seconds.\n1.0 s of speech\n"
+    assert usage.returncode == 1 and usage.stderr.strip().endswith("python examples/answer.py question.wav")
+
+
 def test_there_are_offline_examples_and_the_first_screen_holds_the_two_commands():
     assert {kind for kind, _ in OFFLINE} == {"python", "bash"}
     first_screen = "\n".join(README.splitlines()[:24])

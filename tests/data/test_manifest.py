@@ -61,6 +61,11 @@ def test_short_missing_and_broken_shards_are_named(tmp_path):
         (b"[1]\n", "line 1 is not a JSON object"),
         (b'{"id": "a"}\n', "line 1 has no `audio`"),
         (b"\xff\xfe{}", "not UTF-8"),
+        (b'{"id": ' + b"9" * 5000 + b"}", "line 1 cannot be read"),
+        (
+            b'\xef\xbb\xbf{"id": "a", "audio": "a.wav", "samples": NaN, "sample_rate": 1}',
+            "line 1 has no `samples`, a whole number",
+        ),
     ],
 )
 def test_bad_manifests_are_explained(tmp_path, content, message):

@@ -179,6 +179,26 @@ def test_what_is_refused_of_a_chat(server, change, code, words):
     assert caught.value.status_code in (400, 404) and caught.value.code == code and words in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("change", "param", "code"),
+    [
+        ({"messages": [{"role": "boss", "content": "x"}]}, "messages[0].role", "invalid_value"),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content", "invalid_type"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]},
+            "messages[0].content[0].input_audio.data",
+            "missing_required_parameter",
+        ),
+        ({"n": "two"}, "n", "invalid_type"),
+    ],
+)
+def test_what_is_wrong_is_named_as_the_protocols_own_server_names_it(server, change, param, code):
+    with pytest.raises(openai.BadRequestError) as caught:
+        server.client().chat.completions.create(**{"messages": spoken(), **AUDIO, **change})
+    assert (caught.value.param, caught.value.code, caught.value.type) == (param, code, "invalid_request_error")
+    assert f"{param}: " in caught.value.message
+
+
 def test_what_may_be_null_is_as_good_as_left_out(start):
     client, function = start(Calling()).client(), {"name": "weather", "description": None}
     asked = {"model": "fake", "messages": [{"role": "user", "content": "tea"}]}
@@ -199,6 +219,9 @@ def test_a_body_that_is_no_json_is_said_to_be_none(server):
         urllib.request.urlopen(request)
     error = json.load(caught.value)["error"]
     assert (error["message"], error["code"], error["param"]) == ("the body is no JSON.", "invalid_json", None)
+    with pytest.raises(urllib.error.HTTPError) as caught:  # what `curl -d` sends where nobody names a type
+        urllib.request.urlopen(f"{server.url}/v1/chat/completions", b'{"model": "fake"}')
+    assert "Content-Type: application/json" in json.load(caught.value)["error"]["message"]
 
 
 def test_tools_are_called_and_what_they_return_is_gone_on_from(start):
@@ -280,6 +303,9 @@ def test_speech_in_every_format(server, form):
         with av.open(io.BytesIO(data)) as file:
             rate = file.streams[0].rate
             seconds = sum(frame.samples for frame in file.decode(audio=0)) / rate
+    if form not in ("pcm", "aac"):
+        sound, rate = soundfile.read(io.BytesIO(data))
+        assert abs(len(sound) / rate - seconds) < 0.06
     assert abs(seconds - 1) < 0.08 and answer.headers["content-type"].startswith("audio/")
 
 
@@ -327,7 +353,7 @@ def test_keys(start):
     for key in ("wrong", "righ"):
         with pytest.raises(openai.AuthenticationError) as caught:
             server.client(key).models.list()
-        assert caught.value.code == "invalid_api_key"
+        assert (caught.value.code, caught.value.type) == ("invalid_api_key", "invalid_request_error")
     for path in ("/", "/health", "/metrics"):
         assert urllib.request.urlopen(server.url + path).status == 200
 
