@@ -1,7 +1,7 @@
 """Many answers on one model: in company, whoever comes, goes or fails, each is what the engine makes that takes them in turn."""
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -283,3 +283,17 @@ def test_a_wave_that_cannot_be_heard_ends_its_own_answer_alone(hearing, alone, m
     assert str(talks[1].error) == "it cannot be heard." and not talks[1].made
     assert_made([talks[0], talks[2]], [alone[0], alone[3]])
     assert rows(engine) == 0 and not engine.unread
+
+
+def test_each_is_told_what_it_said_itself(assistant, monkeypatch):
+    """The toy ear takes everything for the same words: here it tells each wave by its first sample."""
+
+    def hear(waves, drafts):
+        return [replace(one, text=f"{wave[0]:.1f}") for wave, one in zip(waves, heard(waves, drafts), strict=True)]
+
+    heard = assistant.parts.ear.hear
+    monkeypatch.setattr(assistant.parts.ear, "hear", hear)
+    engine, talks = Batched(assistant), [Talk(Ask(np.r_[np.float32(at / 10), KING[1:]])) for at in (1, 2, 3)]
+    assert all(talk.go_on(engine) is WAIT for talk in talks)
+    engine.step()
+    assert [talk.go_on(engine).heard for talk in talks] == ["0.1", "0.2", "0.3"]
