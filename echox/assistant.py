@@ -19,12 +19,12 @@ from echox.audio import RECORDING_SECONDS, SAMPLE_RATE, Sound, read_question
 from echox.errors import ConfigError
 from echox.generate import answer
 from echox.generate.checks import check_question, check_text, samples_of
-from echox.generate.ears import Drafts
+from echox.generate.ears import Hearing, at_once
 from echox.generate.engine import Ask
 from echox.generate.fake import FakeAssistant
 from echox.generate.listening import Listening
 from echox.generate.parts import Parts, load_parts
-from echox.generate.types import Piece, Question, Reply, as_list, collect
+from echox.generate.types import WAIT, Piece, Question, Reply, as_list, collect
 from echox.hub import resolve_model
 from echox.models.decoding import Decoding, alone
 from echox.models.device import pick_device, pick_dtype
@@ -39,9 +39,9 @@ class SpeechAssistant:
     """A loaded model that answers spoken and typed questions aloud."""
 
     def __init__(
-        self, parts: Parts, load_seconds: float = 0.0, decoding: Decoding = alone, drafts: Drafts | None = None
+        self, parts: Parts, load_seconds: float = 0.0, decoding: Decoding = alone, hearing: Hearing = at_once
     ) -> None:
-        self.parts, self.load_seconds, self.decoding, self.drafts = parts, load_seconds, decoding, drafts
+        self.parts, self.load_seconds, self.decoding, self.hearing = parts, load_seconds, decoding, hearing
         self.most_tokens: int | None = None  # of an answer, beside what the model says of itself
         self.sample_rate: int = parts.vocoder.config.sample_rate if parts.voice else SAMPLE_RATE
 
@@ -101,9 +101,12 @@ class SpeechAssistant:
         text, `seed` settles what a model draws that samples.
         """
         limits = self._limits(max_seconds, seed, text_only)
-        asked = self._understood(Question.of(question, typed, sample_rate), history, instructions)
-        yield Piece(heard=asked.heard)
-        yield from answer.answer_stream(self.parts, asked, limits, not text_only, self.decoding)
+        for asked in self._understood(Question.of(question, typed, sample_rate), history, instructions):
+            if asked is None:
+                yield WAIT
+                continue
+            yield Piece(heard=asked.heard)
+            yield from answer.answer_stream(self.parts, asked, limits, not text_only, self.decoding)
 
     def ask(self, question: Sound | Question | None = None, typed: str | None = None, **options: Any) -> Reply:
         """Return the whole answer to one question; options as in `stream`."""
@@ -192,8 +195,8 @@ class SpeechAssistant:
         instructions: str = "",
     ) -> Iterator[Piece]:
         """Hear a question as far as it has come and begin its answer in silence, for an engine that keeps both; yield WAIT."""
-        asked = self._understood(Question.of(question, None, sample_rate), history, instructions)
-        yield from answer.begin_stream(self.parts, asked, self.decoding)
+        for asked in self._understood(Question.of(question, None, sample_rate), history, instructions):
+            yield from answer.begin_stream(self.parts, asked, self.decoding) if asked else (WAIT,)
 
     def with_settings(self, **changes: Any) -> "SpeechAssistant":
         """Return an assistant on the same weights whose parts differ in `changes` (generate/parts.py: `Parts.changed`)."""
@@ -205,9 +208,9 @@ class SpeechAssistant:
             raise ConfigError(f"an answer of {tokens} tokens is none: give 1 or more.")
         return self._but(most_tokens=tokens)
 
-    def decoding_by(self, decoding: Decoding, drafts: Drafts | None = None) -> "SpeechAssistant":
+    def decoding_by(self, decoding: Decoding, hearing: Hearing = at_once) -> "SpeechAssistant":
         """Return an assistant on the same parts whose streams decode and hear in another way (generate/batched.py)."""
-        return self._but(decoding=decoding, drafts=drafts)
+        return self._but(decoding=decoding, hearing=hearing)
 
     def calling(self, tools: Sequence[Tool]) -> "SpeechAssistant":
         """Return an assistant on the same weights that may call `tools`; ConfigError when its model does not know how.
@@ -224,11 +227,15 @@ class SpeechAssistant:
         vars(other).update(changes)
         return other
 
-    def _understood(self, question: Question, history: Sequence[Turn], instructions: str) -> answer.Asked:
+    def _understood(
+        self, question: Question, history: Sequence[Turn], instructions: str
+    ) -> Iterator[answer.Asked | None]:
+        """Yield the conversation as the LLM reads it; None where that takes another step."""
         turns = [*map(_read_turn, history)]
         if question.sound is not None or question.typed is not None or not turns or turns[-1].role != "tool":
             turns.append(_user_turn(question))
-        return answer.understand(self.parts, [turns], instructions, self.drafts)[0]
+        for asked in answer.understanding(self.parts, [turns], instructions, self.hearing):
+            yield asked[0] if asked else None
 
     def _limits(self, max_seconds: float | None, seed: int = 0, text_only: bool = True) -> answer.Limits:
         if not text_only:

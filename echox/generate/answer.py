@@ -1,7 +1,7 @@
 """Hearing, thinking and speaking on loaded parts, streamed or batched; tensors, not sockets, and no state between calls.
 
-A stream is told how its rows decode (`Decoding`): alone, or in company (generate/batched.py). Where a token takes a step of the
-whole company, it yields WAIT.
+A stream is told how its rows decode (`Decoding`) and its sounds are heard (`Hearing`): alone, or in company (generate/batched.py).
+Where that takes a step of the whole company, it yields WAIT.
 
     turns --ear, dialect--> prompt (ids, positions) --> LLM --> tokens, states that predict them
                                                              |
@@ -21,7 +21,7 @@ import torch
 
 from echox.errors import InputError
 from echox.generate.calls import sorted_calls
-from echox.generate.ears import Drafts
+from echox.generate.ears import Heard, Hearing, at_once
 from echox.generate.parts import Parts
 from echox.generate.pauses import TrimmedSpeech, tail_of, trimmed, within
 from echox.generate.text_stream import TextStream
@@ -30,7 +30,7 @@ from echox.models.decoding import Decoding, IsOver, Line, Said, alone, at_most
 from echox.models.llm import text_of_pieces, token_pieces
 from echox.models.slots import Row
 from echox.models.spelling import TextLayout
-from echox.text.prompt import Turn, encode
+from echox.text.prompt import Prompt, Turn, encode
 from echox.text.segmenter import cut_text, cuts, ends_sentence
 
 CHUNKS = (12, 12, 40)  # unit words to the next piece of audio, the last for all after it
@@ -73,20 +73,31 @@ def read(parts: Parts, question: str) -> torch.Tensor:
     return parts.s2t.embed(encode(parts.tokenizer, question))
 
 
-@torch.inference_mode()
-def understand(
-    parts: Parts, conversations: Sequence[Sequence[Turn]], system: str = "", drafts: Drafts | None = None
-) -> list[Asked]:
+def understand(parts: Parts, conversations: Sequence[Sequence[Turn]], system: str = "") -> list[Asked]:
     """Return conversations as the LLM reads them; their sounds, waves at 16 kHz, are heard together.
 
-    `system` stands in place of the model's own system text if it is given, `drafts` are of what was heard before. InputError for
-    a conversation that does not end with the user.
+    `system` stands in place of the model's own system text if it is given. InputError for a conversation that does not end with
+    the user.
     """
+    return next(asked for asked in understanding(parts, conversations, system) if asked is not None)
+
+
+def understanding(
+    parts: Parts, conversations: Sequence[Sequence[Turn]], system: str = "", hearing: Hearing = at_once
+) -> Iterator[list[Asked] | None]:
+    """Yield what `understand` returns, once its sounds are heard by `hearing`; None where that takes another step."""
     dialect = parts.dialect.under(system) if system else parts.dialect
     prompts = [dialect.prompt(turns) for turns in conversations]
     waves = [wave for prompt in prompts for wave in prompt.sounds]
-    heard = iter(parts.ear.hear(waves, drafts) if waves else ())
-    asked = []
+    for heard in hearing(parts.ear, waves) if waves else ([],):
+        yield None if heard is None else _asked(parts, conversations, prompts, heard)
+
+
+@torch.inference_mode()
+def _asked(
+    parts: Parts, conversations: Sequence[Sequence[Turn]], prompts: list[Prompt], sounds: list[Heard]
+) -> list[Asked]:
+    heard, asked = iter(sounds), []
     for turns, prompt in zip(conversations, prompts, strict=True):
         found = [next(heard) for _ in prompt.sounds]
         last = found[len(found) - len(turns[-1].sounds) :]

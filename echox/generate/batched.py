@@ -1,4 +1,4 @@
-"""The engine of a loaded model: the rows of all live answers decode together; the vocoder is each answer's own.
+"""The engine of a loaded model: all live answers are heard and decode together; the vocoder is each answer's own.
 
     answers    a ─ speaks ─ WAIT    b ─ WAIT      c ─ WAIT          each the assistant's own stream, told how to decode
                              |           |             |
@@ -8,33 +8,58 @@ A step runs the batches that somebody waits for, and in them every row: one whos
 says is kept until it is asked for. So an answer alone does exactly what it does without an engine, and company costs it no
 forward pass of its own. The twin is `InTurn` (generate/engine.py).
 
-A question that is still being asked (`Ask.so_far`) is heard as far as it has come, and the first words of an answer to that are
-made in silence. The whole question then checks the words that were heard of its beginning in one pass of the listener, the text
-model reads what is new, and where nothing is, the answer goes on from the words that are there. What is said is the same.
+A step also hears the question that has waited longest, and in the same pass those that are as long, so that hardly anything is
+padded; before others are heard the rows go on.
+
+A question that is still being asked (`Ask.so_far`) is heard by itself as far as it has come, and the first words of an answer to
+that are made in silence. The whole question then checks the words that were heard of its beginning in one pass of the listener, the
+text model reads what is new, and where nothing is, the answer goes on from the words that are there. What is said is the same.
 """
 
+import logging
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from echox.generate.ears import Drafts
+import numpy as np
+
+from echox.generate.ears import Drafts, Ear, Heard, Hearing, at_once, window_seconds
 from echox.generate.engine import Ask, can_call, pieces_of, turns_of, with_tools
 from echox.generate.types import Assistant, Piece
 from echox.models.decoding import Batch, Decoder, Decoding, Line, Said
 from echox.models.kept import Kept
 
+log = logging.getLogger(__name__)
+TOGETHER = 32  # seconds that are heard in one pass at most, but for one question that is longer
+
 
 class Sharing(Assistant, Protocol):
     """An assistant that can be told how its streams decode, and hear a question that is still being asked."""
 
-    def decoding_by(self, decoding: Decoding, drafts: Drafts) -> "Sharing":
-        """Return an assistant on the same parts whose streams decode by `decoding` and hear with `drafts`."""
+    def decoding_by(self, decoding: Decoding, hearing: Hearing) -> "Sharing":
+        """Return an assistant on the same parts whose streams decode by `decoding` and hear by `hearing`."""
         ...
 
     def overhear(self, question: Any, *, sample_rate: int | None, history: Any, instructions: str) -> Iterator[Piece]:
         """Hear a question as far as it has come and begin an answer to it; yield nothing but WAIT."""
         ...
+
+
+@dataclass(eq=False)
+class Sounds:
+    """Waves that an answer waits to hear, and what they were taken for, or why they cannot be heard."""
+
+    ear: Ear
+    waves: list[np.ndarray]
+    heard: list[Heard] | None = None
+    error: Exception | None = None
+
+    @property
+    def seconds(self) -> int:
+        """What must be equal for some to be heard in one pass."""
+        return sum(map(window_seconds, self.waves))
 
 
 class Batched:
@@ -47,11 +72,13 @@ class Batched:
         self.batches: dict[int, Batch] = {}  # by the identity of the model that they run
         self.unread: dict[Line, deque[Said]] = {}
         self.wanted: dict[int, Batch] = {}  # those that somebody waits for
+        self.unheard: list[Sounds] = []  # longest waiting first
 
     def open(self, ask: Ask) -> Iterator[Piece]:
         """See `Engine.open`."""
-        lines: list[Line] = []
-        assistant = self.assistant.decoding_by(partial(self._decode, lines), self.drafts)
+        lines, sounds = list[Line](), list[Sounds]()
+        hearing = partial(at_once, drafts=self.drafts) if ask.so_far else partial(self._hear, sounds)
+        assistant = self.assistant.decoding_by(partial(self._decode, lines), hearing)
         try:
             if not ask.so_far:
                 yield from pieces_of(assistant, ask)
@@ -60,7 +87,7 @@ class Batched:
                     ask.question, sample_rate=ask.sample_rate, history=turns_of(ask), instructions=ask.instructions
                 )
         finally:
-            self._leave(lines)
+            self._leave(lines, sounds)
 
     def step(self) -> None:
         """See `Engine.step`."""
@@ -69,6 +96,11 @@ class Batched:
             made = batch.step()
             for line, said in zip(made.lines, zip(made.tokens, made.states_BW, strict=True), strict=True):
                 self.unread[line].append(said)
+        if self.unheard:
+            seconds = self.unheard[0].seconds
+            some = [one for one in self.unheard if one.seconds == seconds][: max(1, TOGETHER // seconds)]
+            self.unheard = [one for one in self.unheard if one not in some]
+            self._hear_together(some)
 
     def _decode(self, lines: list[Line], model: Decoder, line: Line) -> Iterator[Said | None]:
         """Yield what a line says in company, and note it among its answer's `lines`; a Decoding."""
@@ -84,8 +116,34 @@ class Batched:
         if line.error:
             raise line.error
 
-    def _leave(self, lines: list[Line]) -> None:
-        """Free everything that the lines of an answer hold."""
+    def _hear(self, sounds: list[Sounds], ear: Ear, waves: list[np.ndarray]) -> Iterator[list[Heard] | None]:
+        """Yield what waves were taken for, heard in company, and note them among their answer's `sounds`; a Hearing."""
+        one = Sounds(ear, waves)
+        sounds.append(one)
+        self.unheard.append(one)
+        while one in self.unheard:
+            yield None
+        if one.error:
+            raise one.error
+        yield one.heard
+
+    def _hear_together(self, some: list[Sounds]) -> None:
+        """Hear sounds in one pass, or one by one to find those that cannot be heard."""
+        try:
+            heard = iter(some[0].ear.hear([wave for one in some for wave in one.waves], self.drafts))
+            for one in some:
+                one.heard = [next(heard) for _ in one.waves]
+        except Exception as error:
+            log.debug("sounds could not be heard", exc_info=True)
+            if len(some) == 1:
+                some[0].error = error
+                return
+            for one in some:
+                self._hear_together([one])
+
+    def _leave(self, lines: list[Line], sounds: list[Sounds]) -> None:
+        """Free everything that an answer holds."""
+        self.unheard = [one for one in self.unheard if one not in sounds]
         for line in lines:
             del self.unread[line]
             self.batches[line.number].leave(line)

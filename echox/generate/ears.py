@@ -9,6 +9,7 @@ Legend: H LLM width, N positions, S samples.
 """
 
 import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -83,6 +84,14 @@ class Ear(Protocol):
         ...
 
 
+Hearing = Callable[[Ear, list[np.ndarray]], Iterator[list[Heard] | None]]  # of waves; None where it takes another step
+
+
+def at_once(ear: Ear, waves: list[np.ndarray], drafts: Drafts | None = None) -> Iterator[list[Heard]]:
+    """Yield what waves were taken for, heard with nobody else's; a Hearing."""
+    yield ear.hear(waves, drafts)
+
+
 @dataclass
 class CtcEar:
     """Encoder frames through the CTC adapter: one position a run of equal tokens.
@@ -96,6 +105,7 @@ class CtcEar:
     tokenizer: Any
     longest: int | None = None
 
+    @torch.inference_mode()
     def hear(self, waves: list[np.ndarray], drafts: Drafts | None = None) -> list[Heard]:
         """See `Ear.hear`."""
         pieces = [self._windows(wave) for wave in waves]
@@ -112,7 +122,6 @@ class CtcEar:
         size = self.encoder.window_samples
         return [wave_S[start : start + size] for start in range(0, len(wave_S), size)][: self.longest]
 
-    @torch.inference_mode()
     def _hear(self, waves: list[np.ndarray]) -> list[Heard]:
         adapter = self.s2t.adapter
         states = [found[self.layer] for found in self.encoder.encode(waves, (self.layer,))]
@@ -138,6 +147,7 @@ class AttentionEar:
     def __post_init__(self) -> None:
         self.begin, self.end = special_ids(self.listener_tokenizer, self.listener.config)
 
+    @torch.inference_mode()
     def hear(self, waves: list[np.ndarray], drafts: Drafts | None = None) -> list[Heard]:
         """See `Ear.hear`; more than 28 s are heard in pieces, cut at pauses."""
         pieces = [cut_at_pauses(wave, LONGEST) for wave in waves]
@@ -145,7 +155,6 @@ class AttentionEar:
         words = [" ".join(text for _ in some if (text := next(texts))) for some in pieces]
         return [Heard(self.s2t.embed(encode(self.tokenizer, text)), text) for text in words]
 
-    @torch.inference_mode()
     def transcribe(self, waves: list[np.ndarray], drafts: Drafts | None = None) -> list[str]:
         """Return the words of each wave of at most 28 s; `drafts` of what was heard before save time."""
         drafts = drafts or Drafts(0)
@@ -175,6 +184,11 @@ def special_ids(tokenizer: Any, config: ListenerConfig) -> tuple[list[int], int]
     return ids[:-1], ids[-1]
 
 
+def window_seconds(wave_S: np.ndarray) -> int:
+    """Return the whole seconds in which a wave is heard, with half a second of silence after it."""
+    return -(-(len(wave_S) + TAIL) // WINDOW)
+
+
 def fill_window(wave_S: np.ndarray) -> np.ndarray:
     """Return a wave with half a second of silence after it, up to a whole second."""
-    return np.pad(wave_S, (0, TAIL + -(len(wave_S) + TAIL) % WINDOW)).astype(np.float32)
+    return np.pad(wave_S, (0, WINDOW * window_seconds(wave_S) - len(wave_S))).astype(np.float32)

@@ -1,7 +1,7 @@
 """What makes many answers on one model: the interface, and the slow, obvious engine that makes each by itself.
 
     open(ask) ─► pieces ... WAIT ... pieces     an answer, advanced a piece at a time; closing it frees all that it holds
-    step()                                      one more token for all that wait; afterwards every WAIT has been served
+    step()                                      a token for each that waits for one, and one pass of hearing; who waits on says so
 
 One thread calls an engine. Who goes next, who queues and who is given up is for its caller (serve/worker.py) to say.
 """

@@ -1,7 +1,7 @@
 """Many answers on one model: in company, whoever comes, goes or fails, each is what the engine makes that takes them in turn."""
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -9,13 +9,14 @@ import torch
 
 from echox import InputError, ModelError, SpeechAssistant
 from echox.errors import EchoxError
-from echox.generate import answer
+from echox.generate import answer, batched
 from echox.generate.batched import Batched
+from echox.generate.ears import window_seconds
 from echox.generate.engine import Ask, Engine, InTurn
 from echox.generate.types import WAIT, Piece
 from echox.models import kept
 from echox.train.toy import sound_of
-from tests.toy_model import toy_model  # noqa: F401 - a fixture
+from tests.toy_model import listening_model, toy_model  # noqa: F401 - fixtures
 
 HISTORY = (("user", "Who is the king?"), ("assistant", "The king is Paris."))
 ASKS = (
@@ -92,8 +93,8 @@ def wanted(assistant):
 
 
 def rows(engine: Batched) -> int:
-    """Return how many rows hold keys and values, or wait to be read."""
-    return sum(len(batch.slots or ()) + len(batch.joining) for batch in engine.batches.values())
+    """Return how many rows hold keys and values, or wait to be read or heard."""
+    return len(engine.unheard) + sum(len(one.slots or ()) + len(one.joining) for one in engine.batches.values())
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -150,14 +151,14 @@ def test_a_row_is_free_the_moment_its_answer_is_closed(assistant):
     ids=["no samples", "no recording", "no words", "no numbers"],
 )
 def test_an_error_ends_its_own_answer_alone(assistant, wanted, monkeypatch, ask, kind):
-    def understand(parts, conversations, *given):
-        asked = heard(parts, conversations, *given)
-        if conversations[0][-1].text == "overflow":
-            asked[0].row.inputs_NW = asked[0].row.inputs_NW * torch.nan
-        return asked
+    def understanding(parts, conversations, *given):
+        for asked in heard(parts, conversations, *given):
+            if conversations[0][-1].text == "overflow":
+                asked[0].row.inputs_NW = asked[0].row.inputs_NW * torch.nan
+            yield asked
 
-    heard = answer.understand
-    monkeypatch.setattr(answer, "understand", understand)
+    heard = answer.understanding
+    monkeypatch.setattr(answer, "understanding", understanding)
     engine, talks = Batched(assistant), [*map(Talk, ASKS[:3]), Talk(ask)]
     run(engine, talks, random.Random(3))
     assert isinstance(talks[3].error, kind)
@@ -186,3 +187,113 @@ def test_a_conversation_kept_over_its_turns_gets_the_answers_of_one_that_is_not(
         ]
     assert all(found[2:]) and max(len(slots.seen_BN[0]) for slots in found[2:]) > 20
     assert len(engine.batches[id(assistant.parts.s2t)].kept.rows) == 2 and rows(engine) == 0
+
+
+@pytest.fixture(scope="module", params=["toy_model", "listening_model"])
+def hearing(request):
+    """An assistant of either ear."""
+    return SpeechAssistant.load(str(request.getfixturevalue(request.param)), device="cpu", dtype="float32")
+
+
+@pytest.fixture
+def passes(hearing, monkeypatch):
+    """How many waves each pass of the encoder hears."""
+    sizes, forward = [], hearing.parts.encoder.forward
+    monkeypatch.setattr(
+        hearing.parts.encoder, "forward", lambda mel, *given: sizes.append(len(mel)) or forward(mel, *given)
+    )
+    return sizes
+
+
+KING = sound_of("Who is the king?")
+QUESTIONS = (Ask(KING), Ask(np.tile(KING, 3)), Ask(KING[::-1].copy()), Ask(np.roll(KING, 800)))
+ALIKE = (0, 2, 3)  # as long as each other
+
+
+@pytest.fixture(scope="module")
+def alone(hearing):
+    """What the obvious engine makes of these."""
+    talks = [Talk(ask) for ask in QUESTIONS]
+    run(InTurn(hearing), talks, random.Random(0))
+    assert any(talk.result()[1] for talk in talks)
+    return [talk.result() for talk in talks]
+
+
+def assert_made(talks, wanted):
+    """Hold that answers are those, up to the rounding of sums."""
+    for talk, (*told, samples, finish) in zip(talks, wanted, strict=True):
+        *found, wave, end = talk.result()
+        assert (found, end, talk.error) == (told, finish, None)
+        np.testing.assert_allclose(wave, samples, atol=1e-5)
+
+
+def test_as_long_questions_are_heard_in_one_pass_and_rows_go_on_before_others_are(hearing, alone, passes, monkeypatch):
+    engine, typed, talks = Batched(hearing), Talk(Ask(typed="Is it?")), [Talk(ask) for ask in QUESTIONS]
+    for heard in ([3], [3, 1]):
+        while typed.go_on(engine) is not WAIT:
+            assert not typed.over
+        waiting = [talk.go_on(engine) is WAIT for talk in talks]
+        assert waiting == ([True] * 4 if len(heard) == 1 else [False, True, False, False])
+        engine.step()
+        assert passes == heard and [len(line.said) for line in engine.unread] == [len(heard)]
+    run(engine, [typed, *talks], random.Random(0))
+    assert len(passes) == 2 and rows(engine) == 0
+    assert_made(talks, alone)
+    monkeypatch.setattr(batched, "TOGETHER", 2 * window_seconds(KING) + 1)
+    talks = [Talk(ask) for ask in QUESTIONS]
+    assert all(talk.go_on(engine) is WAIT for talk in talks)
+    for _ in range(3):
+        engine.step()
+    assert passes[2:] == [2, 1, 1]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_whoever_hears_in_company_hears_the_same_overheard_before_or_not(hearing, alone, seed):
+    begun = [Talk(Ask(wave, so_far=True)) for wave in (KING[: len(KING) // 2], KING)]
+    engine, talks = Batched(hearing, keep=2), [Talk(ask) for ask in (*QUESTIONS, QUESTIONS[0])]
+    assert begun[0].go_on(engine) is WAIT and not engine.unheard  # heard by itself
+    run(engine, [*begun, *talks], random.Random(seed))
+    assert_made(talks, [*alone, alone[0]])
+    assert rows(engine) == 0 and not engine.unread
+
+
+def test_one_that_leaves_while_it_waits_is_not_heard(hearing, alone, passes):
+    engine, talks = Batched(hearing), [Talk(QUESTIONS[at]) for at in ALIKE]
+    assert all(talk.go_on(engine) is WAIT for talk in talks)
+    talks[0].pieces.close()
+    engine.step()
+    assert passes == [2]
+    run(engine, talks[1:], random.Random(0))
+    assert_made(talks[1:], [alone[at] for at in ALIKE[1:]])
+    assert rows(engine) == 0 and not engine.unread
+
+
+def test_a_wave_that_cannot_be_heard_ends_its_own_answer_alone(hearing, alone, monkeypatch):
+    def encode(waves, layers):
+        if any(np.array_equal(wave[:1600], wrong[:1600]) for wave in waves):
+            raise ModelError("it cannot be heard.")
+        return heard(waves, layers)
+
+    wrong, heard = QUESTIONS[2].question, hearing.parts.encoder.encode
+    monkeypatch.setattr(hearing.parts.encoder, "encode", encode)
+    engine, talks = Batched(hearing), [Talk(QUESTIONS[at]) for at in ALIKE]
+    assert all(talk.go_on(engine) is WAIT for talk in talks)
+    engine.step()
+    run(engine, talks, random.Random(0))
+    assert str(talks[1].error) == "it cannot be heard." and not talks[1].made
+    assert_made([talks[0], talks[2]], [alone[0], alone[3]])
+    assert rows(engine) == 0 and not engine.unread
+
+
+def test_each_is_told_what_it_said_itself(assistant, monkeypatch):
+    """The toy ear takes everything for the same words: here it tells each wave by its first sample."""
+
+    def hear(waves, drafts):
+        return [replace(one, text=f"{wave[0]:.1f}") for wave, one in zip(waves, heard(waves, drafts), strict=True)]
+
+    heard = assistant.parts.ear.hear
+    monkeypatch.setattr(assistant.parts.ear, "hear", hear)
+    engine, talks = Batched(assistant), [Talk(Ask(np.r_[np.float32(at / 10), KING[1:]])) for at in (1, 2, 3)]
+    assert all(talk.go_on(engine) is WAIT for talk in talks)
+    engine.step()
+    assert [talk.go_on(engine).heard for talk in talks] == ["0.1", "0.2", "0.3"]

@@ -16,6 +16,7 @@ from echox.serve import answers
 from echox.serve.metrics import Metrics
 from echox.serve.refusals import Refusal
 from echox.serve.worker import UNREAD, Worker
+from echox.train.toy import sound_of
 from tests.toy_model import toy_model  # noqa: F401 - a fixture
 
 
@@ -184,7 +185,7 @@ def test_many_at_once_on_a_loaded_model_say_what_each_says_alone(working, toy_mo
     assistant = SpeechAssistant.load(str(toy_model), device="cpu", dtype="float32")
     engine, asks = (
         Batched(assistant, 2),
-        [Ask(typed="Who is the king?"), Ask(typed="Is it?"), Ask(say="A big red city.")],
+        [Ask(sound_of("Who is the king?")), Ask(typed="Is it?"), Ask(say="A big red city.")],
     )
     worker = working(assistant, engine, slots=2, waiting=2)
     with worker.changed:  # the thread waits until all are queued
