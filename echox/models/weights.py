@@ -74,21 +74,21 @@ class WeightFiles:
             self.headers[name] = described
             self._files[name] = path
 
-    def read(self, names: Iterable[str], device: str = "cpu") -> Iterator[tuple[str, torch.Tensor]]:
+    def read(self, names: Iterable[str], checked: bool = True) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield (name, tensor) for each of `names`, grouped by file so that one file is open at a time; ModelError names a file
-        that cannot be read and a tensor that is not finite.
+        that cannot be read and, where they are `checked`, a tensor that is not finite.
         """
         by_file: dict[Path, list[str]] = {}
         for name in names:
             by_file.setdefault(self._files[name], []).append(name)
         for path, group in by_file.items():
             try:
-                with safe_open(path, framework="pt", device=device) as file:
+                with safe_open(path, framework="pt") as file:
                     for name in group:
                         tensor = file.get_tensor(name)
                         if tensor.dtype == torch.int8 and self.headers[name][0] != "I8":
                             tensor = dequantize({name: tensor, name + SCALE: file.get_tensor(name + SCALE)})[name]
-                        if not is_finite(tensor):
+                        if checked and not is_finite(tensor):
                             raise ModelError(f"{path}: tensor {name} holds NaN or infinity: fetch the model again.")
                         yield name, tensor
             except (OSError, SafetensorError) as error:

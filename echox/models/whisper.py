@@ -5,7 +5,7 @@
 Names of tensors and sizes are those of Hugging Face's WhisperEncoder, which is the slow twin: a test holds that both give the same
 numbers. It stands here for the reason given in llama.py. How windows of any length are run through it stands in encoder.py.
 
-Legend: B batch, D head width, F mel bins, H heads, M mel frames, N positions, T encoder frames, W width.
+Legend: B batch, D head width, F mel bins, H heads, N positions, T encoder frames, W width.
 """
 
 from collections.abc import Callable
@@ -21,6 +21,7 @@ from transformers import PreTrainedConfig
 from echox.models.bounds import Classes, Heads, Layers, Positions, Wide, Width
 from echox.models.io import Part
 
+Keys = tuple[torch.Tensor, torch.Tensor]  # keys and values, (B, H, N, D)
 ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "gelu": gelu,
     "relu": relu,
@@ -62,7 +63,7 @@ class Attention(nn.Module):
         """Return (B, H, N, D) of (B, N, W)."""
         return x_BNW.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
-    def keys_values(self, x_BNW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def keys_values(self, x_BNW: torch.Tensor) -> Keys:
         """Return keys and values (B, H, N, D) of what may be attended to."""
         return self.split(self.k_proj(x_BNW)), self.split(self.v_proj(x_BNW))
 
@@ -98,7 +99,7 @@ class EncoderLayer(nn.Module):
 
 
 class WhisperEncoder(Part[WhisperConfig]):
-    """The encoder's parts; `forward` is Whisper's own way, whole windows without padding."""
+    """The encoder's parts, which encoder.py runs."""
 
     def __init__(self, config: WhisperConfig) -> None:
         super().__init__(config)
@@ -108,11 +109,3 @@ class WhisperEncoder(Part[WhisperConfig]):
         self.embed_positions = nn.Embedding(config.max_source_positions, W)
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
         self.layer_norm = nn.LayerNorm(W)
-
-    def forward(self, mel_BFM: torch.Tensor) -> torch.Tensor:
-        """Return states (B, T, W), T = M // 2."""
-        x_BTW = gelu(self.conv2(gelu(self.conv1(mel_BFM)))).transpose(1, 2)
-        x_BTW = x_BTW + self.embed_positions.weight[: x_BTW.shape[1]]
-        for layer in self.layers:
-            x_BTW = layer(x_BTW)
-        return self.layer_norm(x_BTW)

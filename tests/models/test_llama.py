@@ -134,5 +134,5 @@ def test_a_folder_whose_weights_were_cut_short_gives_no_token_table(tmp_path):
     save_file({"model.embed_tokens.weight": ours.model.embed_tokens.weight}, tmp_path / "model.safetensors")
     assert torch.equal(load_embeddings(tmp_path), ours.model.embed_tokens.weight)
     (tmp_path / "model.safetensors").write_bytes((tmp_path / "model.safetensors").read_bytes()[:-9])
-    with pytest.raises(ModelError, match="cannot be read .* download it again"):
+    with pytest.raises(ModelError, match="the download stopped half-way"):
         load_embeddings(tmp_path)
