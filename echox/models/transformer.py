@@ -20,9 +20,10 @@ import torch
 from torch import nn
 from torch.nn.functional import glu, scaled_dot_product_attention
 
+from echox.models.bounds import check_heads
+from echox.models.io import Stack
 from echox.models.packed import Table
 from echox.models.ragged import within
-from echox.models.stack import Stack
 
 Keys = tuple[torch.Tensor, torch.Tensor]  # keys and values, (rows, H, N, E)
 
@@ -37,6 +38,9 @@ class Block:
     dropout: float = 0.0
     attention_dropout: float = 0.0
     activation_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_heads(self.width, self.heads, self.heads, "a transformer layer")
 
 
 class Attention(nn.Module):

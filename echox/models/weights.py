@@ -111,28 +111,15 @@ def write_shards(
     Returns the shapes written. Files appear under their final names only when all of them are whole.
     """
     parts: list[list[str]] = []
-    final: dict[str, str] = {}
+    final: dict[str, str] = {"0": SINGLE}
     shapes: dict[str, tuple[int, ...]] = {}
-    pending: dict[str, torch.Tensor] = {}
-    total = held = 0
+    total = 0
     with write_files(folder, final) as place:
-
-        def flush() -> None:
-            nonlocal held
-            save_file(pending, place / str(len(parts)), metadata={"format": "pt"})
-            parts.append(list(pending))
-            pending.clear()
-            held = 0
-
-        for name, tensor in tensors:
-            count = tensor.numel() * tensor.element_size()
-            if pending and held + count > shard_bytes:
-                flush()
-            pending[name] = tensor.contiguous()
-            shapes[name] = tuple(tensor.shape)
-            held, total = held + count, total + count
-        flush()
-        final["0"] = SINGLE
+        for shard in _shards(tensors, shard_bytes):
+            save_file(shard, place / str(len(parts)), metadata={"format": "pt"})
+            parts.append(list(shard))
+            shapes |= {name: tuple(tensor.shape) for name, tensor in shard.items()}
+            total += sum(tensor.nbytes for tensor in shard.values())
         if len(parts) > 1:
             final |= {str(n): f"model-{n + 1:05d}-of-{len(parts):05d}.safetensors" for n in range(len(parts))}
     if len(parts) > 1:
@@ -140,3 +127,14 @@ def write_shards(
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
         write_text(folder / INDEX, json.dumps(index, indent=2) + "\n")
     return shapes
+
+
+def _shards(tensors: Iterable[tuple[str, torch.Tensor]], most: int) -> Iterator[dict[str, torch.Tensor]]:
+    """Yield tensors in shards of at most so many bytes; one that has been read is emptied, so that only one is held."""
+    shard: dict[str, torch.Tensor] = {}
+    for name, tensor in tensors:
+        if shard and sum(held.nbytes for held in shard.values()) + tensor.nbytes > most:
+            yield shard
+            shard.clear()
+        shard[name] = tensor.contiguous()
+    yield shard

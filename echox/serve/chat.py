@@ -20,7 +20,7 @@ from echox.audio import read_question
 from echox.generate.engine import Ask
 from echox.generate.types import Piece
 from echox.serve.answers import STREAMED, begun, event_line, heard_in, while_connected
-from echox.serve.history import call_of, fitting, in_order
+from echox.serve.conversation import call_of, fitting, in_order
 from echox.serve.house import House
 from echox.serve.refusals import Refusal, no_tools, refusal_of
 from echox.serve.replies import reply_id, reply_text

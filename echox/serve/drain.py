@@ -33,7 +33,7 @@ def _handler(house: House, loop: asyncio.AbstractEventLoop, end: Any) -> Callabl
             end(number, frame)
             return
         house.draining = True
-        loop.call_soon_threadsafe(lambda: _keep(loop.create_task(_finish(house, lambda: end(number, frame)))))
+        asyncio.run_coroutine_threadsafe(_finish(house, lambda: end(number, frame)), loop)
 
     return begin
 
@@ -46,10 +46,3 @@ async def _finish(house: House, end: Callable[[], None]) -> None:
     if house.under_way:
         log.warning("ended with %d answers under way after %g s", house.under_way, house.settings.limits.drain_seconds)
     end()
-
-
-_kept: set[asyncio.Task[None]] = set()  # the loop itself holds tasks weakly
-
-
-def _keep(task: asyncio.Task[None]) -> None:
-    _kept.add(task)

@@ -14,6 +14,7 @@ import numpy as np
 from echox.audio import SAMPLE_RATE
 from echox.generate.engine import Ask
 from echox.serve.conversation import Conversation, Item
+from echox.serve.refusals import Refusal
 
 FRAMES = 50  # of 20 ms, a second: what the sound of a question counts as
 
@@ -155,6 +156,14 @@ class Response:
             "input_token_details": {"text_tokens": read, "audio_tokens": heard, "cached_tokens": 0},
             "output_token_details": {"text_tokens": self.words, "audio_tokens": self.units},
         }
+
+
+def metadata_of(asked: dict[str, Any]) -> dict[str, str]:
+    """Return what a client wants to find again in its response; Refusal unless it is a small table of texts."""
+    given = asked.get("metadata") or {}
+    if not isinstance(given, dict) or len(given) > 16 or not all(isinstance(value, str) for value in given.values()):
+        raise Refusal(400, "response.metadata is no object of at most 16 texts.", "invalid_value", "response.metadata")
+    return dict(given)
 
 
 def size_of(ask: Ask) -> tuple[int, int]:

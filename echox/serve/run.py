@@ -1,9 +1,11 @@
-"""Starting a server: models to workers, then one process or several behind one port."""
+"""Starting a server: models to workers, then one process or several behind one port, or a thread of this process."""
 
 import gc
 import os
 import socket
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from echox.errors import ConfigError
+from echox.errors import ConfigError, EndpointError
 from echox.generate.engine import Ask, Engine, InTurn, made_by
 from echox.generate.fake import FakeAssistant
 from echox.serve.app import make_app
@@ -103,3 +105,20 @@ def _environment(settings: Settings) -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="echox-serve-") as folder:
         os.environ |= {VARIABLE: settings.to_text(), MULTIPROCESS: folder}
         yield
+
+
+@contextmanager
+def served_here(settings: Settings) -> Iterator[str]:
+    """Serve in this process, on a free port of this machine, until the block is left; yield the address. ModelError as above."""
+    server = uvicorn.Server(uvicorn.Config(make_app(load_workers(settings), settings), port=0, **OPTIONS))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        if not thread.is_alive():
+            raise EndpointError("the server did not start: its log says why.")
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(10)

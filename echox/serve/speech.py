@@ -106,10 +106,7 @@ def _written(text: str, seconds: float, form: str) -> Response:
     if form == "vtt":
         return PlainTextResponse(f"WEBVTT\n\n{_clock(0, '.')} --> {_clock(seconds, '.')}\n{text}\n\n")
     if form == "stream":
-        events = [
-            {"type": "transcript.text.delta", "delta": text},
-            {"type": "transcript.text.done", "text": text},
-        ]
+        events = [{"type": "transcript.text.delta", "delta": text}, {"type": "transcript.text.done", "text": text}]
         return StreamingResponse(iter([*map(event_line, events), "data: [DONE]\n\n"]), media_type="text/event-stream")
     body: dict[str, Any] = {"text": text, "usage": usage}
     if form == "verbose_json":

@@ -96,7 +96,7 @@ class Worker:
         with self.changed:
             if self.closed or self._answers() or self.waiting:
                 return None
-            job = Job(ask, _ignore, self)
+            job = Job(ask, lambda _: None, self)  # nobody reads its pieces
             self.active.append(job)
             self.changed.notify()
         return job
@@ -207,10 +207,6 @@ class Worker:
         if over:
             _end(job)
             self.resident = give_back(self.resident, MOST)
-
-
-def _ignore(piece: "Piece | Exception | None") -> None:
-    """Take what nobody reads."""
 
 
 def _end(job: Job) -> None:

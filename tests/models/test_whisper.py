@@ -5,8 +5,7 @@ import torch
 from transformers import WhisperConfig as TheirConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder as TheirEncoder
 
-from echox.models.encoder import SpeechEncoder
-from echox.models.whisper import WhisperConfig, WhisperEncoder
+from echox.models.encoder import SpeechEncoder, WhisperConfig, WhisperEncoder
 
 SIZES = {
     "d_model": 32, "encoder_layers": 3, "encoder_attention_heads": 2, "encoder_ffn_dim": 48,
