@@ -19,8 +19,7 @@ from echox.config.record import check_finished
 from echox.errors import ModelError, OutputError
 from echox.files import CONFIG_BYTES, read_header, read_json, write_file, write_text
 from echox.models.bounds import check_values
-from echox.models.int8 import dequantize, header_behind
-from echox.models.weights import is_finite
+from echox.models.weights import dequantize, header_behind, is_finite
 
 T = TypeVar("T")
 Config = TypeVar("Config", bound=PreTrainedConfig)
@@ -48,11 +47,6 @@ class Part(nn.Module, Generic[Config]):
     def device(self) -> torch.device:
         """Where its numbers are."""
         return next(self.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """In what numbers it computes."""
-        return next(self.parameters()).dtype
 
 
 class WholePart(Part[Config]):
@@ -204,10 +198,6 @@ def load_config(folder: str | Path, kind: type[Config]) -> Config:
 
 
 def settings_from(kind: type[T], values: dict[str, Any] | None, source: str) -> T:
-    """Build a settings dataclass from plain values; ModelError names one that is unknown, missing or out of bounds."""
+    """Build settings, all of which have a default, from plain values; ModelError names one that is unknown or out of bounds."""
     check_values(kind, values or {}, source)
-    try:
-        return kind(**(values or {}))
-    except TypeError as error:
-        reason = str(error).replace(f"{kind.__name__}.__init__() ", "")
-        raise ModelError(f"{source}: settings do not fit {kind.__name__} ({reason}).") from error
+    return kind(**(values or {}))

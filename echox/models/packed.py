@@ -5,7 +5,7 @@ sooner than in bfloat16, eight times sooner than in float32. `pack` finds the gr
 of 4 or 8 bits, and leaves a matrix that lies on none as it is. `round_to_bits` rounds to such a grid and keeps nothing else.
 
     nibbles      16 levels between the least and the greatest of 32 neighbours in a row   (GGUF's Q4_1)
-    bytes        255 levels around zero, one step a row                                   (models/int8.py)
+    bytes        255 levels around zero, one step a row                                   (models/weights.py)
     two nibbles  255 levels around zero, one step for 32 neighbours                       (GGUF's Q8_0)
 
 What goes into a layer and comes out of it, and the steps of nibbles, are rounded to bfloat16; sums are float32. Many rows are

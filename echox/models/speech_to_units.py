@@ -1,18 +1,18 @@
-"""Textless translation: speech in one language to units, or unit words, of speech in another (spec A3); it knows no auxiliary task.
+"""Textless translation: speech in one language to units, or unit words, of speech in another (spec A3); it knows no objective.
 
     filterbank ──conv x 4──► A-Enc ─┬─► T-Enc ─┬─► ... ──norm──► main decoder ──► units of the translation
     (or frozen encoder's states)    │          │
                            tap 6 ◄──┤ prompt 0 │ tap 8 ◄── prompt 1 takes its place          tap 12 ◄── before the norm
 
-A tap is the residual stream after a layer, for the decoders that only train (models/guided.py). Prompts are learnt vectors:
-the first one is put in front after its layer and the mask grows by one; each later one takes its place. Taps are stored before
-every change, and are never the tensor that is changed. `prompt_style: released` is what the published code does instead (A3.4): the
-prompt overwrites the first frame, in the stored tap too.
+A tap is the residual stream after a layer, for the decoders that guide the translator while it trains (`Guided`): nothing of them
+is saved with it, and it never runs them. Prompts are learnt vectors: the first one is put in front after its layer and the mask
+grows by one; each later one takes its place. Taps are stored before every change, and are never the tensor that is changed.
+`prompt_style: released` is what the published code does instead (A3.4): the prompt overwrites the first frame, also where stored.
 
 Legend: B batch, D width, F features, P prompts, T frames, U tokens, V vocabulary.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 import torch
@@ -27,16 +27,10 @@ from echox.models.transformer import Block, DecoderState, EncoderLayer, Transfor
 
 PRESETS: dict[str, dict[str, Any]] = {
     "base": {},  # the paper's: 12 + 6 layers of 512
-    "small": {
-        "width": 256,
-        "ffn": 1024,
-        "heads": 4,
-        "encoder_layers": 8,
-        "decoder_layers": 3,
-        "conv_channels": 512,
-    },
+    "small": {"width": 256, "ffn": 1024, "heads": 4, "encoder_layers": 8, "decoder_layers": 3, "conv_channels": 512},
 }
 KERNEL = 5
+MAIN = "main"  # the task of the main decoder, beside those of its guides
 
 
 class SpeechToUnitsConfig(PreTrainedConfig):
@@ -157,3 +151,64 @@ class SpeechToUnits(WholePart[SpeechToUnitsConfig]):
         """Return the decoder's state before the first token, for `decoder.step`."""
         encoded = self.encode(features_BTF, lengths_B)
         return self.decoder.start(encoded.memory_BTD, encoded.mask_BT)
+
+
+@dataclass(frozen=True)
+class Guide:
+    """One auxiliary decoder: the encoder layer it reads, the tokens it tells apart, its layers and dropout."""
+
+    layer: int
+    vocabulary: int
+    layers: int = 2
+    dropout: float = 0.3
+
+
+@dataclass
+class PairBatch:
+    """Features padded to the right with their lengths, and the tokens of every task from BOS to EOS, one a row."""
+
+    features_BTF: torch.Tensor
+    lengths_B: torch.Tensor
+    tokens: dict[str, tuple[torch.Tensor, torch.Tensor]]  # task: (tokens (B, U), mask (B, U))
+
+
+@dataclass
+class Predicted:
+    """What one task predicts: logits (B, U, V), the tokens meant (B, U) and which of them are real."""
+
+    logits_BUV: torch.Tensor
+    targets_BU: torch.Tensor
+    mask_BU: torch.Tensor
+
+
+class Guided(nn.Module):
+    """The translator and its guides; the forward pass of every task over one encoding."""
+
+    def __init__(self, translator: SpeechToUnits, guides: dict[str, Guide]) -> None:
+        super().__init__()
+        self.translator, config = translator, translator.config
+        self.reads = {name: guide.layer for name, guide in guides.items()}
+        self.guides, pad = nn.ModuleDict(), int(config.pad_token_id or 0)
+        for name, guide in guides.items():
+            if not 1 <= guide.layer <= config.encoder_layers:
+                last = config.encoder_layers
+                raise ModelError(f"task {name} reads layer {guide.layer}, the encoder has 1 to {last}.")
+            block = replace(config.block, dropout=guide.dropout)
+            self.guides[name] = TransformerDecoder(guide.vocabulary, guide.layers, block, pad)
+
+    def forward(self, batch: PairBatch) -> dict[str, Predicted]:
+        """Return what the main decoder and every guide predict, by the task's name."""
+        device = self.translator.norm.weight.device
+        encoded = self.translator.encode(
+            batch.features_BTF.to(device), batch.lengths_B.to(device), tuple(set(self.reads.values()))
+        )
+        found = {}
+        for name, (tokens_BU, mask_BU) in batch.tokens.items():
+            tokens_BU, mask_BU = tokens_BU.to(device), mask_BU.to(device)
+            if name == MAIN:
+                decoder, states_BTD, seen_BT = self.translator.decoder, encoded.memory_BTD, encoded.mask_BT
+            else:
+                decoder, (states_BTD, seen_BT) = self.guides[name], encoded.taps[self.reads[name]]
+            logits_BUV = decoder(tokens_BU[:, :-1], states_BTD, seen_BT)
+            found[name] = Predicted(logits_BUV, tokens_BU[:, 1:], mask_BU[:, 1:])
+        return found

@@ -50,9 +50,7 @@ class TranslatorConfig(PreTrainedConfig):
     encoder_width: Annotated[int, Field(strict=True, ge=0, le=16_384)] = 0  # 0: it reads text only
     convolutions: Positive = 2  # each halves the frames
     kernel: Odd = 5
-    runs: Literal["states", "tokens"] = (
-        "states"  # what a run becomes: its first state (the paper), or the embedding it expects
-    )
+    runs: Literal["states", "tokens"] = "states"  # a run becomes its first state (the paper), or what it expects
     last_norm: Literal["own", "shared"] = "own"  # of speech after the shared layers: its own (the paper), or text's
     mask_after_shrink: Flag = True  # False: padding after shrinking is attended to, as released (spec B2.1 step 5)
     source: Text = "en"

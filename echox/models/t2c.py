@@ -96,9 +96,7 @@ class T2CConfig(PreTrainedConfig):
     dropout: Share = 0.0
     loops: Small = 4  # a run of unit words said so many times in a row ends the speech; 0: it never does
     longest: Positions | None = None  # unit words of a text; None: three times what its characters suggest
-    text_vocab_size: Classes = (
-        0  # V, text tokens of its own; 0: the LLM's embeddings are read, unit words alone are written
-    )
+    text_vocab_size: Classes = 0  # V, text tokens of its own; 0: it reads the LLM's embeddings, and writes units alone
     says_text: Flag = False  # True: spec section 3.1, text tokens may be chosen too
     before: Annotated[tuple[TokenId, ...], Few] = ()  # text tokens around every text (spec sections 3.2, 6.2)
     after: Annotated[tuple[TokenId, ...], Few] = ()

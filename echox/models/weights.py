@@ -1,8 +1,12 @@
-"""Safetensors folders read lazily and written shard by shard; it knows files and tensor names, no model.
+"""Safetensors folders read lazily and written shard by shard, and weights in int8; it knows files and tensor names, no model.
 
 A tensor is read when it is asked for, so loading needs little more memory than the weights themselves; one in int8 comes back in
 float16. A folder that is not whole is refused before anything is read: an index that names absent files, a shard cut short, a Git
 LFS pointer.
+
+Parts that ship may be stored in int8 with a scale a row, half of float16's size. A matrix `NAME` is then int8 `NAME` and float32
+`NAME.scale`, one for each entry of its first dimension. Everything small (biases, norms, gates) stays in float16, where it is exact
+enough and costs nothing.
 """
 
 import json
@@ -15,10 +19,11 @@ from safetensors.torch import save_file
 
 from echox.errors import ModelError
 from echox.files import JSON_BYTES, read_header, read_text, write_files, write_text
-from echox.models.int8 import SCALE, dequantize, header_behind
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARD_BYTES = 5_000_000_000
+SCALE = ".scale"
+SMALL = 4096  # elements; smaller tensors stay as they are
 
 
 class WeightFiles:
@@ -94,9 +99,6 @@ class WeightFiles:
             except (OSError, SafetensorError) as error:
                 raise ModelError(f"{path} cannot be read ({error}): download it again.") from error
 
-    def __len__(self) -> int:
-        return len(self.headers)
-
 
 def is_finite(tensor: torch.Tensor) -> bool:
     """Say whether no number of `tensor` is NaN or infinite; the extremes tell, at a thirtieth of the cost of asking every one."""
@@ -138,3 +140,45 @@ def _shards(tensors: Iterable[tuple[str, torch.Tensor]], most: int) -> Iterator[
             shard.clear()
         shard[name] = tensor.contiguous()
     yield shard
+
+
+def quantize(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return `state` with every large floating-point matrix as int8 and its scales, all else as it is."""
+    packed = {}
+    for name, value in state.items():
+        if not value.is_floating_point() or value.ndim < 2 or value.numel() < SMALL:
+            packed[name] = value
+            continue
+        rows = value.float().flatten(1)
+        scale = (rows.abs().amax(1, keepdim=True) / 127).clamp(min=torch.finfo(torch.float32).tiny)
+        packed[name] = (rows / scale).round().to(torch.int8).view(value.shape)
+        packed[name + SCALE] = scale[:, 0].contiguous()
+    return packed
+
+
+def dequantize(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the float16 state behind what `quantize` made; tensors without scales are returned as they are."""
+    found = {}
+    for name, value in state.items():
+        scale = state.get(name + SCALE)
+        if value.dtype == torch.int8 and scale is not None:
+            found[name] = value.flatten(1).float().mul_(scale[:, None]).view(value.shape).to(torch.float16)
+        elif not is_scale(name, state):
+            found[name] = value
+    return found
+
+
+def header_behind(header: dict[str, tuple[str, tuple[int, ...]]]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return {name: (dtype, shape)} of a stored file as `dequantize` will give it back: no scales, float16 instead of int8."""
+    found = dict(header)
+    for name, (kind, shape) in header.items():
+        if kind == "I8" and header.get(name + SCALE) == ("F32", shape[:1]):
+            found[name] = ("F16", shape)
+            del found[name + SCALE]
+    return found
+
+
+def is_scale(name: str, state: dict[str, torch.Tensor]) -> bool:
+    """Say whether `name` holds the scales of an int8 tensor of `state`."""
+    owner = state.get(name.removesuffix(SCALE)) if name.endswith(SCALE) else None
+    return owner is not None and owner.dtype == torch.int8

@@ -110,13 +110,15 @@ class Response:
     def _place(self) -> Event:
         return {"response_id": self.id, "item_id": self.item.id, "output_index": 0, "content_index": 0}
 
+    def _part(self, text: str) -> Event:
+        return {"type": "text", "text": text} if self.text_only else {"type": "audio", "transcript": text}
+
     def _open(self) -> list[Event]:
         """Return what announces the item, once."""
         if self.opened:
             return []
         self.opened = True
-        part = {"type": "text", "text": ""} if self.text_only else {"type": "audio", "transcript": ""}
-        begun = {"type": "response.content_part.added", **self._place(), "part": part}
+        begun = {"type": "response.content_part.added", **self._place(), "part": self._part("")}
         return [*self._announced("added", self.item), begun]
 
     def _announced(self, stage: str, item: Item) -> list[Event]:
@@ -142,8 +144,7 @@ class Response:
                 {"type": "response.output_audio.done", **place},
                 {"type": "response.output_audio_transcript.done", **place, "transcript": text},
             ]
-        part = {"type": "text", "text": text} if self.text_only else {"type": "audio", "transcript": text}
-        events.append({"type": "response.content_part.done", **place, "part": part})
+        events.append({"type": "response.content_part.done", **place, "part": self._part(text)})
         return [*events, *self._announced("done", self.item)]
 
     def _usage(self) -> dict[str, Any]:
@@ -169,9 +170,8 @@ def metadata_of(asked: dict[str, Any]) -> dict[str, str]:
 def size_of(ask: Ask) -> tuple[int, int]:
     """Return the words to read and the frames to hear of a question with what came before it."""
     read = [ask.typed or "", ask.instructions, *(text for _, text in ask.history)]
-    heard = (
-        len(ask.question) * FRAMES // (ask.sample_rate or SAMPLE_RATE) if isinstance(ask.question, np.ndarray) else 0
-    )
+    samples = len(ask.question) if isinstance(ask.question, np.ndarray) else 0
+    heard = samples * FRAMES // (ask.sample_rate or SAMPLE_RATE)
     return sum(len(text.split()) for text in read), heard
 
 

@@ -95,16 +95,9 @@ def serve(settings: Settings, host: str, port: int, processes: int, tell: Callab
         uvicorn.run(app, **shared)
         return
     tell()
-    with _environment(settings):
-        uvicorn.run("echox.serve.run:app_of_environment", factory=True, workers=processes, **shared)
-
-
-@contextmanager
-def _environment(settings: Settings) -> Iterator[None]:
-    """Hand the settings, and a folder to count in together, to the processes that are started inside this context."""
-    with tempfile.TemporaryDirectory(prefix="echox-serve-") as folder:
+    with tempfile.TemporaryDirectory(prefix="echox-serve-") as folder:  # to count in together
         os.environ |= {VARIABLE: settings.to_text(), MULTIPROCESS: folder}
-        yield
+        uvicorn.run("echox.serve.run:app_of_environment", factory=True, workers=processes, **shared)
 
 
 @contextmanager

@@ -18,10 +18,10 @@ from echox.generate.model_config import MODEL_TYPE
 from echox.hub import LlmSource
 from echox.models.echo import EchoDecoder
 from echox.models.encoder import SpeechEncoder
-from echox.models.int8 import is_scale, quantize
 from echox.models.io import WEIGHTS
 from echox.models.s2t import PLAIN, S2TConfig, SpeechToText
 from echox.models.t2c import TextToCodec
+from echox.models.weights import is_scale, quantize
 from echox.text.segmenter import PhraseSettings
 from echox.units.extractor import CENTROIDS_FILE
 

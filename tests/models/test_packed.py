@@ -8,12 +8,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from echox.models import packed
-from echox.models.int8 import dequantize, quantize
 from echox.models.llama import LlamaConfig, LlamaLm
 from echox.models.llm import Place, load_llm, settle_llm
 from echox.models.lora import LoraSettings, LoraWeights
 from echox.models.packed import BLOCK, PackedLinear, Table, most_rows, multiplier, pack, round_to_bits
 from echox.models.slots import Row, prefill, step
+from echox.models.weights import dequantize, quantize
 
 needs_kernels = pytest.mark.skipif(not most_rows(), reason="this processor or torch has no kernels for packed weights")
 K, N = 3 * BLOCK, packed.PIECE + 208  # two pieces, the second of them no multiple of 64

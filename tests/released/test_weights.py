@@ -290,4 +290,4 @@ def test_shards_are_written_whole(tmp_path):
         "model.safetensors.index.json",
     ]  # fmt: skip
     files = WeightFiles(tmp_path)
-    assert len(files) == 5 and all(torch.equal(t, tensors[n]) for n, t in files.read(files.shapes))
+    assert len(files.headers) == 5 and all(torch.equal(t, tensors[n]) for n, t in files.read(files.shapes))
