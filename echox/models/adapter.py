@@ -56,9 +56,8 @@ class AdapterConfig:
 
 @dataclass
 class AdapterOutput:
-    """What the adapter heard: states and the positions for the LLM."""
+    """What the adapter heard: stacked frames and the positions for the LLM."""
 
-    states_BTH: torch.Tensor
     frames_B: torch.Tensor
     kept_BNH: torch.Tensor
     mask_BN: torch.Tensor
@@ -147,7 +146,7 @@ class SpeechAdapter(nn.Module):
         states_BTH, frames_B = self.encode(frames_BSD, lengths_B)
         runs = self.runs(states_BTH, frames_B, rows_CH)
         kept_BNH, mask_BN = self._shrink(states_BTH, frames_B, runs, rows_CH)
-        return AdapterOutput(states_BTH, frames_B, kept_BNH, mask_BN, [[label for _, _, label in row] for row in runs])
+        return AdapterOutput(frames_B, kept_BNH, mask_BN, [[label for _, _, label in row] for row in runs])
 
     @torch.no_grad()
     def runs(self, states_BTH: torch.Tensor, frames_B: torch.Tensor, rows_CH: torch.Tensor) -> list[list[Run]]:

@@ -147,9 +147,8 @@ class ModalityDiscriminator(nn.Module):
             sums_BGW, counts_BG1 = self._windows(x_BNW), self._windows(mask_BN1)
         logits_BG = self.out(sums_BGW / counts_BG1.clamp(min=1))[..., 0].float()
         counts_BG = counts_BG1[..., 0].float()
-        if (
-            self.level == "window"
-        ):  # a window whose predecessor reached the row's end would only be there for the padding
+        if self.level == "window":
+            # a window whose predecessor reached the row's end would only be there for the padding
             ends_G = torch.arange(counts_BG.shape[1], device=counts_BG.device) * self.stride - self.stride + self.window
             counts_BG = counts_BG * ((ends_G < states.mask_BN.sum(1)[:, None]) | (ends_G < self.window))
         return logits_BG * (counts_BG > 0), counts_BG

@@ -72,10 +72,8 @@ def check_config(config: VocoderConfig) -> None:
         rates, kernels = config.upsample_rates, config.upsample_kernels
         if math.prod(rates) != config.hop:
             raise ConfigError(f"upsample_rates {list(rates)} multiply to another hop than {config.hop}.")
-        fit = len(kernels) == len(rates) and all(
-            k >= r and (k - r) % 2 == 0 for k, r in zip(kernels, rates, strict=False)
-        )
-        if not fit:
+        fits = [k >= r and (k - r) % 2 == 0 for k, r in zip(kernels, rates, strict=False)]
+        if len(kernels) != len(rates) or not all(fits):
             raise ConfigError(f"upsample_kernels {list(kernels)} do not fit the rates {list(rates)}.")
         if len(config.resblock_kernels) != len(config.resblock_dilations) or not len(config.resblock_kernels):
             raise ConfigError(
@@ -83,7 +81,7 @@ def check_config(config: VocoderConfig) -> None:
             )
         if config.upsample_channels % 2 ** len(rates):
             raise ConfigError(f"upsample_channels {config.upsample_channels} cannot be halved {len(rates)} times.")
-    if config.generator == "istft":
+    else:
         spectrum_hop, rest = divmod(config.hop, config.istft_steps)
         if rest or config.istft_fft % spectrum_hop or (config.istft_fft - spectrum_hop) % 2:
             raise ConfigError(

@@ -51,9 +51,7 @@ def check_llm(folder: str | Path) -> None:
     tied = set(llm.all_tied_weights_keys) if llm.config.tie_word_embeddings else set()
     files = WeightFiles(folder)
     stored = {name: described for name, described in files.headers.items() if ROTARY not in name}
-    check_tensors(
-        files.place, stored, {name: value for name, value in own.items() if name in stored or name not in tied}
-    )
+    check_tensors(files.place, stored, {n: value for n, value in own.items() if n in stored or n not in tied})
     for _ in files.read(stored):  # each is looked at
         pass
 

@@ -123,12 +123,10 @@ def multiplier(weight_NK: torch.Tensor, bits: int | None = None) -> Multiply | N
     With `bits`, 4 or 8, it is rounded to a grid; None where its size fits none.
     """
     N, K = weight_NK.shape
-    finds: list[Any] = [nibbles, bytes_by_row, two_nibbles]
-    if bits is not None:
-        finds = [nibbles] if bits == 4 else [bytes_by_row]
+    ways: dict[int | None, list[Any]] = {None: [nibbles, bytes_by_row, two_nibbles], 4: [nibbles], 8: [bytes_by_row]}
     if not N or not K or K % BLOCK:
         return None
-    for find in finds:
+    for find in ways[bits]:
         if N % NIBBLE_ROWS and find is not bytes_by_row:
             continue
         pieces = []

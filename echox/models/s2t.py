@@ -179,12 +179,8 @@ class SpeechToText(Part[S2TConfig]):
         """Return the LLM's embeddings (B, H) of tokens (B,)."""
         return self.embeddings_VH[tokens_B.to(self.embeddings_VH.device)]
 
-    def token_logits(self, hidden_BH: torch.Tensor) -> torch.Tensor:
-        """Return the LLM's scores (B, V) of the next token."""
-        return self.logits(hidden_BH)
-
-    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Return LLM logits (..., V) of states (..., H)."""
+    def token_logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the LLM's scores (..., V) of the next token, from states (..., H)."""
         return self.llm.get_output_embeddings()(hidden)
 
     def row(self, prompt: Prompt, heard: Sequence[torch.Tensor]) -> Row:

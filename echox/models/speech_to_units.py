@@ -114,9 +114,8 @@ class SpeechToUnits(WholePart[SpeechToUnitsConfig]):
         self.layers = nn.ModuleList(EncoderLayer(config.block) for _ in range(config.encoder_layers))
         self.norm = nn.LayerNorm(config.width)
         if config.prompts:
-            self.prompts_PD = nn.Parameter(
-                torch.randn(1 if config.prompts_alike else len(config.prompts), config.width)
-            )
+            different = 1 if config.prompts_alike else len(config.prompts)
+            self.prompts_PD = nn.Parameter(torch.randn(different, config.width))
         pad = int(config.pad_token_id or 0)
         self.decoder = TransformerDecoder(config.vocabulary, config.decoder_layers, config.block, pad)
 
@@ -199,9 +198,8 @@ class Guided(nn.Module):
     def forward(self, batch: PairBatch) -> dict[str, Predicted]:
         """Return what the main decoder and every guide predict, by the task's name."""
         device = self.translator.norm.weight.device
-        encoded = self.translator.encode(
-            batch.features_BTF.to(device), batch.lengths_B.to(device), tuple(set(self.reads.values()))
-        )
+        features_BTF, lengths_B = batch.features_BTF.to(device), batch.lengths_B.to(device)
+        encoded = self.translator.encode(features_BTF, lengths_B, tuple(set(self.reads.values())))
         found = {}
         for name, (tokens_BU, mask_BU) in batch.tokens.items():
             tokens_BU, mask_BU = tokens_BU.to(device), mask_BU.to(device)

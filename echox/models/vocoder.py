@@ -80,9 +80,6 @@ class UnitVocoder(Part[VocoderConfig]):
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight)
-        elif isinstance(module, nn.LayerNorm):
-            nn.init.ones_(module.weight)
-            nn.init.zeros_(module.bias)
         elif isinstance(module, ConvNeXtBlock):
             depth = self.config.trunk_layers + self.config.head_layers
             nn.init.constant_(module.scale, 1.0 / depth)

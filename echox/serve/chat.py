@@ -132,9 +132,8 @@ def routes(house: House) -> APIRouter:
         await while_connected(request, _write_down_earlier(body, house))
         ask, limits = asked(body, house), house.settings.limits
         if isinstance(ask.question, bytes):
-            ask = replace(
-                ask, question=await asyncio.to_thread(read_question, ask.question, None, limits.question_seconds)
-            )
+            wave = await asyncio.to_thread(read_question, ask.question, None, limits.question_seconds)
+            ask = replace(ask, question=wave)
         reply = Completion(body, ask, house)
         answer = house.answer(body.model, ask)
         if body.stream:

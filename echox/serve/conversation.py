@@ -210,9 +210,8 @@ def question_of(items: Sequence[Item], instructions: str, most_chars: int, greet
     """Return the question that `items` end with, or `greeting` where nobody has asked; Refusal when there is neither."""
     users = [place for place, item in enumerate(items) if item.role == "user"]
     last = users[-1] if users else -1
-    after = [
-        one.role for one in items[last + 1 :] if one.role in ("call", "tool") or one.role == "assistant" and one.text
-    ]
+    later = items[last + 1 :]
+    after = [one.role for one in later if one.role in ("call", "tool") or one.role == "assistant" and one.text]
     system = "\n".join([instructions, *(item.text for item in items if item.role == "system")]).strip()
     if users and after[-1:] == ["tool"]:
         before, item, typed = items, None, None

@@ -53,9 +53,8 @@ class House:
             self.under_way += 1
             try:
                 while True:
-                    async with asyncio.timeout(
-                        patience
-                    ):  # `wait_for` of Python 3.11 may lose a cancellation to a piece
+                    # `wait_for` of Python 3.11 may lose a cancellation to a piece
+                    async with asyncio.timeout(patience):
                         piece = await arrived.get()
                     if piece is None:
                         return

@@ -164,9 +164,8 @@ class Talk:
             one = data[at : at + size]
             self._apply(self.session.append(one))
             for happened, ms in await self._found(one):
-                self._apply(
-                    self.session.speech_started(ms) if happened == "started" else self.session.speech_stopped(ms)
-                )
+                told = self.session.speech_started if happened == "started" else self.session.speech_stopped
+                self._apply(told(ms))
             if at:
                 await asyncio.sleep(0)
 
