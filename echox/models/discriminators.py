@@ -127,7 +127,7 @@ class ModalityDiscriminator(nn.Module):
 
     def __init__(self, width: int, level: Level = "sentence", window: int = 8, stride: int = 5) -> None:
         super().__init__()
-        self.level, self.window, self.stride = level, window, stride
+        self.level, (self.window, self.stride) = level, (window, stride) if level == "window" else (1, 1)
         self.down, self.up = nn.Linear(width, width // 2), nn.Linear(width // 2, width)
         self.dropout = nn.Dropout(0.1)
         self.norm = nn.LayerNorm(width)
@@ -138,8 +138,6 @@ class ModalityDiscriminator(nn.Module):
         x_BNW = states.states_BNW
         x_BNW = self.norm(x_BNW + self.dropout(self.up(self.down(x_BNW).relu())))
         mask_BN1 = states.mask_BN[..., None].to(x_BNW.dtype)
-        if self.level == "token":
-            return self.out(x_BNW)[..., 0].float() * states.mask_BN, states.mask_BN.float()
         x_BNW = x_BNW * mask_BN1
         if self.level == "sentence":
             sums_BGW, counts_BG1 = x_BNW.sum(1, keepdim=True), mask_BN1.sum(1, keepdim=True)
@@ -147,7 +145,7 @@ class ModalityDiscriminator(nn.Module):
             sums_BGW, counts_BG1 = self._windows(x_BNW), self._windows(mask_BN1)
         logits_BG = self.out(sums_BGW / counts_BG1.clamp(min=1))[..., 0].float()
         counts_BG = counts_BG1[..., 0].float()
-        if self.level == "window":
+        if self.level != "sentence":
             # a window whose predecessor reached the row's end would only be there for the padding
             ends_G = torch.arange(counts_BG.shape[1], device=counts_BG.device) * self.stride - self.stride + self.window
             counts_BG = counts_BG * ((ends_G < states.mask_BN.sum(1)[:, None]) | (ends_G < self.window))

@@ -68,6 +68,8 @@ class VocoderConfig(PreTrainedConfig):
 
 def check_config(config: VocoderConfig) -> None:
     """Raise ConfigError when the sizes of `config` do not fit together."""
+    if config.generator not in ("istft", "hifigan"):
+        raise ConfigError(f"vocoder generator {config.generator!r} is unknown: choose istft or hifigan.")
     if config.generator == "hifigan":
         rates, kernels = config.upsample_rates, config.upsample_kernels
         if math.prod(rates) != config.hop:

@@ -173,7 +173,13 @@ def load_llm(folder: str | Path, place: Place = CPU, kind: Any = None, config: A
         sizes = LlamaConfig.from_values(read_config(folder), folder / CONFIG) if here else None
         if place.packs and not place.in_bits and on_grid(folder):
             options["dtype"] = torch.float32
-        llm = _load_any(folder, kind, options) if sizes is None else _load_llama(folder, sizes, options["dtype"])
+        if sizes is not None:
+            llm: Any = _load_llama(folder, sizes, options["dtype"])
+        else:
+            from transformers import AutoModelForCausalLM
+
+            kind = kind or AutoModelForCausalLM
+            llm = kind.from_pretrained(folder, **options, use_safetensors=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         raise ModelError(
             f"{folder} holds no causal LM ({reason_of(error)}): give a Hugging Face LLM folder."
@@ -181,14 +187,6 @@ def load_llm(folder: str | Path, place: Place = CPU, kind: Any = None, config: A
     if not place.spread:
         llm.to(place.device)
     return llm.eval().requires_grad_(False)
-
-
-def _load_any(folder: Path, kind: Any, options: dict[str, Any]) -> Any:
-    """Return a causal LM of any kind."""
-    from transformers import AutoModelForCausalLM
-
-    kind = kind or AutoModelForCausalLM
-    return kind.from_pretrained(folder, **options, use_safetensors=True, trust_remote_code=False)
 
 
 def _load_llama(folder: Path, sizes: LlamaConfig, dtype: torch.dtype | Literal["auto"]) -> LlamaLm:

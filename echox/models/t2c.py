@@ -215,12 +215,8 @@ class TextToCodec(WholePart[T2CConfig]):
             for layout, count in zip(batch.layouts, counts, strict=True)
         ]
         places_BN = pad_right(places)[0].to(device)
-        output = self.decoder(
-            inputs_embeds=self.dropout(embeds_BNW),
-            attention_mask=self._seen(mask_BN, batch.layouts).long(),
-            position_ids=places_BN,
-            use_cache=False,
-        )
+        embeds_BNW, seen_BN = self.dropout(embeds_BNW), self._seen(mask_BN, batch.layouts).long()
+        output = self.decoder(inputs_embeds=embeds_BNW, attention_mask=seen_BN, position_ids=places_BN, use_cache=False)
         starts_B = torch.tensor([len(layout) - 1 + given for layout in batch.layouts], device=device)
         predicts_BN = mask_BN & (torch.arange(mask_BN.shape[1], device=device) >= starts_B[:, None])
         hidden_BUW, mask_BU = pad_right(unpad(output.last_hidden_state, predicts_BN))

@@ -18,7 +18,7 @@ from echox.generate.engine import Ask, Engine, InTurn, made_by
 from echox.generate.fake import FakeAssistant
 from echox.serve.app import make_app
 from echox.serve.metrics import MULTIPROCESS
-from echox.serve.settings import VARIABLE, Settings
+from echox.serve.settings import SETTINGS, VARIABLE, Settings
 from echox.serve.worker import Worker
 
 FRAME_BYTES = 24 << 20  # of one websocket message: 15 MiB of sound as base64, and its JSON
@@ -67,7 +67,7 @@ def warm(engine: Engine, speaks: bool) -> None:
 
 def app_of_environment() -> FastAPI:
     """Return the application of one of several processes, whose settings stand in the environment."""
-    settings = Settings.from_text(os.environ[VARIABLE])
+    settings = SETTINGS.validate_json(os.environ[VARIABLE])
     return make_app(load_workers(settings), settings)
 
 
@@ -96,7 +96,7 @@ def serve(settings: Settings, host: str, port: int, processes: int, tell: Callab
         return
     tell()
     with tempfile.TemporaryDirectory(prefix="echox-serve-") as folder:  # to count in together
-        os.environ |= {VARIABLE: settings.to_text(), MULTIPROCESS: folder}
+        os.environ |= {VARIABLE: SETTINGS.dump_json(settings).decode(), MULTIPROCESS: folder}
         uvicorn.run("echox.serve.run:app_of_environment", factory=True, workers=processes, **shared)
 
 

@@ -47,14 +47,5 @@ class Settings:
     secret: str = field(default_factory=lambda: secrets.token_hex(16))  # signs the ids of spoken replies
     limits: Limits = Limits()
 
-    def to_text(self) -> str:
-        """Return the settings as one line of JSON, the inverse of `from_text`."""
-        return SETTINGS.dump_json(self).decode()
 
-    @staticmethod
-    def from_text(text: str) -> "Settings":
-        """Return the settings that `to_text` wrote."""
-        return SETTINGS.validate_json(text)
-
-
-SETTINGS = TypeAdapter(Settings)
+SETTINGS = TypeAdapter(Settings)  # as JSON, for worker processes
