@@ -8,16 +8,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
+from pydantic import Field
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
 
 from echox.errors import ConfigError, ModelError, reason_of, require
 from echox.files import JSON_BYTES, read_json, read_text
-from echox.models.bounds import check_values
+from echox.models.bounds import Classes, Heads, Layers, Wide, Width, check_values
 from echox.models.io import CONFIG, Unfilled, check_tensors, read_config, read_settings
 from echox.models.llama import LlamaConfig, LlamaLm
 from echox.models.packed import most_rows, multiplier, pack, round_to_bits
@@ -34,12 +35,25 @@ HIDDEN = sorted(set(range(256)) - set(PRINTABLE))
 BYTE_OF = {chr(n): n for n in PRINTABLE} | {chr(256 + number): n for number, n in enumerate(HIDDEN)}
 
 
+class LlmSizes:
+    """What is held to bounds in the config.json of an LLM folder."""
+
+    hidden_size: Width
+    intermediate_size: Wide
+    num_hidden_layers: Layers
+    num_attention_heads: Heads
+    num_key_value_heads: Heads
+    head_dim: Width
+    vocab_size: Classes
+    max_position_embeddings: Annotated[int, Field(strict=True, ge=1, le=10_000_000)]
+
+
 def check_llm(folder: str | Path) -> None:
     """Raise ModelError unless an LLM folder of somebody else is bounded, whole and finite, and brings no code of its own."""
     folder = Path(folder)
     values = read_config(folder)
-    sizes = {name: values[name] for name in LlamaConfig.__annotations__ if values.get(name) is not None}
-    check_values(LlamaConfig, sizes, folder / CONFIG)  # others call theirs the same
+    sizes = {name: values[name] for name in LlmSizes.__annotations__ if values.get(name) is not None}
+    check_values(LlmSizes, sizes, folder / CONFIG)
     for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json", "special_tokens_map.json"):
         if (folder / name).exists():
             read_text(folder / name, JSON_BYTES, ModelError)

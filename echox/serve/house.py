@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from starlette.requests import HTTPConnection
 
@@ -48,8 +47,13 @@ class House:
         """
         worker, patience = self.worker(model), self.settings.limits.answer_seconds
         loop, arrived = asyncio.get_running_loop(), asyncio.Queue[Piece | Exception | None]()
+
+        def deliver(piece: Piece | Exception | None) -> None:
+            if not loop.is_closed():  # one that has ended needs none
+                loop.call_soon_threadsafe(arrived.put_nowait, piece)
+
         with self.metrics.answer(worker.sample_rate) as measured:
-            job = worker.submit(ask, lambda piece: _deliver(loop, arrived, piece))
+            job = worker.submit(ask, deliver)
             self.under_way += 1
             try:
                 while True:
@@ -93,9 +97,3 @@ class House:
         if left < 1:
             message = f"more than {most} requests a minute: slow down."
             raise Refusal(429, message, "rate_limit_exceeded", kind="rate_limit_error")
-
-
-def _deliver(loop: asyncio.AbstractEventLoop, arrived: "asyncio.Queue[Any]", piece: Piece | Exception | None) -> None:
-    """Put a piece into a coroutine's queue from another thread; a loop that has ended needs none."""
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(arrived.put_nowait, piece)

@@ -44,10 +44,6 @@ class Response:
     details: dict[str, Any] | None = None
     output: list[dict[str, Any]] = field(default_factory=list)
 
-    def created(self) -> list[Event]:
-        """Return the first event."""
-        return [{"type": "response.created", "response": self.shown()}]
-
     def said(self, text: str) -> list[Event]:
         """Return the events of new text."""
         text = text if self.item.text else text.lstrip()

@@ -256,7 +256,7 @@ class Session:
         response.read_words, response.heard_frames = size_of(ask)
         self.responses[response.id] = response
         self._unhear(question.item)
-        self._forward(response.created())
+        self._send("response.created", response=response.shown())
         self.out.append(Answer(response.id, ask, form))
 
     def _items(self, given: Any) -> list[Item]:
