@@ -13,7 +13,8 @@ import pytest
 from echox import hub, hub_llm
 from echox.errors import ModelError, OutputError
 from echox.files import sha256_of
-from echox.hub import SMOLLM2, LlmSource, another_llm, resolve_llm, resolve_model
+from echox.hub import another_llm, resolve_llm, resolve_model
+from echox.hub_llm import SMOLLM2, LlmSource
 
 GGUF = b"GGUF, as far as these tests go"
 

@@ -15,7 +15,7 @@ from echox.features.ssl import HiddenStates
 from echox.files import copy_file, inside, read_json, write_folder, write_text
 from echox.generate.ears import TOKENIZER
 from echox.generate.model_config import MODEL_TYPE
-from echox.hub import LlmSource
+from echox.hub_llm import LlmSource
 from echox.models.echo import EchoDecoder
 from echox.models.encoder import SpeechEncoder
 from echox.models.io import WEIGHTS
