@@ -6,15 +6,7 @@ Public names load on first use, so that importing the package costs nothing.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from echox.errors import (
-    ConfigError,
-    EchoxError,
-    EndpointError,
-    InputError,
-    MissingDependency,
-    ModelError,
-    OutputError,
-)
+from echox.errors import ConfigError, EchoxError, EndpointError, InputError, MissingDependency, ModelError, OutputError
 
 if TYPE_CHECKING:
     from echox.assistant import SpeechAssistant

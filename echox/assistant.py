@@ -65,7 +65,7 @@ class SpeechAssistant:
         """
         started = time.perf_counter()
         folder, where = resolve_model(model), pick_device(device)
-        if is_released(folder):
+        if read_config(folder).get("model_type") in ("EchoX", "Soundwave"):  # the authors' layout
             from echox.released.open import DTYPES as THEIRS
             from echox.released.open import open_parts
 
@@ -188,11 +188,7 @@ class SpeechAssistant:
         return Listening(Batched(self, keep=2), Ask(sample_rate=sample_rate, **options))
 
     def overhear(
-        self,
-        question: Sound,
-        sample_rate: int | None = None,
-        history: Sequence[Turn] = (),
-        instructions: str = "",
+        self, question: Sound, sample_rate: int | None = None, history: Sequence[Turn] = (), instructions: str = ""
     ) -> Iterator[Piece]:
         """Hear a question as far as it has come and begin its answer in silence, for an engine that keeps both; yield WAIT."""
         for asked in self._understood(Question.of(question, None, sample_rate), history, instructions):
@@ -258,8 +254,3 @@ def _user_turn(question: Question) -> Turn:
 def _read_turn(turn: Turn) -> Turn:
     """Return a turn whose sounds are waves at 16 kHz."""
     return replace(turn, sounds=tuple(read_question(sound) for sound in turn.sounds))
-
-
-def is_released(folder: Path) -> bool:
-    """Say whether a model folder holds the authors' checkpoint layout rather than ours."""
-    return read_config(folder).get("model_type") in ("EchoX", "Soundwave")

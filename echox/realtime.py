@@ -25,9 +25,8 @@ async def conversation(address: str, key: str, listening: dict[str, Any]) -> Asy
     try:
         async with client.connect(address, additional_headers=headers, max_size=None) as socket:
             event_of(await socket.recv())
-            await socket.send(
-                json.dumps({"type": "session.update", "session": {"type": "realtime", "audio": {"input": listening}}})
-            )
+            session = {"type": "realtime", "audio": {"input": listening}}
+            await socket.send(json.dumps({"type": "session.update", "session": session}))
             yield socket
     except client.WebSocketException as error:
         raise EndpointError(f"{address}: {error}.") from error

@@ -284,7 +284,7 @@ def test_states_are_those_that_predict_the_answer(assistant, monkeypatch):
     made = answer.answer_batch(assistant.parts, asked, limits, speak=False)[0]
     assert made.ids
     states = answer.answer_states(assistant.parts, [question], [made.ids])[0]
-    assert assistant.parts.s2t.logits(states).argmax(-1).tolist() == made.ids
+    assert assistant.parts.s2t.token_logits(states).argmax(-1).tolist() == made.ids
 
 
 def test_earlier_turns_and_instructions_are_read(assistant):

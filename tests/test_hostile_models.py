@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from echox import ModelError, SpeechAssistant
 from echox.hub import cache_folder, resolve_llm
-from echox.hub_source import LlmSource
+from echox.hub_llm import LlmSource
 from tests.toy_model import toy_model  # noqa: F401 - a fixture
 
 

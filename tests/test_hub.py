@@ -15,7 +15,7 @@ from echox.errors import ModelError, OutputError
 from echox.files import sha256_of
 from echox.hub import named_llm, resolve_llm, resolve_model
 from echox.hub_index import index_url
-from echox.hub_source import SMOLLM2, LlmSource
+from echox.hub_llm import SMOLLM2, LlmSource
 
 GGUF = b"GGUF, as far as these tests go"
 

@@ -38,7 +38,7 @@ def talk(
     for package in ("fastapi", "websockets"):
         require(package, extra="serve")
     microphone, loudspeaker = device("input", InputError), device("output", OutputError)
-    from echox.serve.here import served_here
+    from echox.serve.run import served_here
     from echox.serve.settings import Settings
 
     settings = Settings((model,), llm, device_name, dtype)

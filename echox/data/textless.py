@@ -21,8 +21,8 @@ from echox.data.states import paired, read_ragged, records_of
 from echox.errors import InputError
 from echox.features.filterbank import filterbank, spec_augment
 from echox.features.logmel import SAMPLE_RATE
-from echox.models.guided import PairBatch
 from echox.models.ragged import pad_right
+from echox.models.speech_to_units import PairBatch
 from echox.units.sequence import deduplicate
 
 Encode = Callable[[list["Pair"]], list[list[int]]]

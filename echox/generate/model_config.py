@@ -13,7 +13,7 @@ class ModelConfig:
     model_type: Text
     encoder_layer: Layers
     encoder_windows: Literal["own", "full"]  # full: every window 30 s long, as Whisper's own (spec section 2.1)
-    llm: dict[str, str | int]  # a published file (hub_source.LlmSource), or {"folder": name of a folder in this one}
+    llm: dict[str, str | int]  # a published file (hub_llm.LlmSource), or {"folder": name of a folder in this one}
     about: Text
     trigger: dict[str, Any]  # TriggerSettings: cut by trigger score instead of phrases (spec section 6.2)
     phrases: dict[str, Any]  # PhraseSettings: where phrases end a segment, if not where they do by default

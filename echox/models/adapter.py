@@ -20,7 +20,7 @@ frames.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -48,21 +48,16 @@ class AdapterConfig:
     dropout: Share = 0.1
     attend_over: Literal["time", "turns"] = "time"  # turns: spec 2.1 step 3
     keep_blanks: Flag = False  # True: spec 2.1 step 5
-    look_back: Literal["all", "kept", "none"] = "all"  # kept: spec 2.1 step 6
+    look_back: Literal["all", "kept"] = "all"  # kept: spec 2.1 step 6
     readout: Literal["mix", "states"] = "mix"  # the expected embedding plus gated states | the states alone, scaled
     ctc_head: Literal["tied", "own"] = "tied"  # own: spec 2.1 step 4
     classes: Classes = 0  # rows of an own head, the blank among them
 
-    def to_dict(self) -> dict:
-        """Return the settings as plain values."""
-        return asdict(self)
-
 
 @dataclass
 class AdapterOutput:
-    """What the adapter heard: states and the positions for the LLM."""
+    """What the adapter heard: stacked frames and the positions for the LLM."""
 
-    states_BTH: torch.Tensor
     frames_B: torch.Tensor
     kept_BNH: torch.Tensor
     mask_BN: torch.Tensor
@@ -83,19 +78,16 @@ class SpeechAdapter(nn.Module):
         )
         self.transformer = nn.TransformerEncoder(layer, config.layers, enable_nested_tensor=False)
         self.norm = nn.LayerNorm(H)
+        if config.ctc_head == "own" and config.readout == "mix":
+            raise ModelError("the adapter mixes embeddings of its CTC classes, which an own CTC head does not have.")
         if config.ctc_head == "own":
-            if config.readout == "mix":
-                raise ModelError(
-                    "the adapter mixes embeddings of its CTC classes, which an own CTC head does not have."
-                )
             self.head = nn.Linear(H, config.classes, bias=False)
         else:
             self.blank = nn.Parameter(torch.randn(H) * 0.02)
             self.ctc_bias = nn.Parameter(torch.zeros(()))  # of the blank
             self.ctc_scale = nn.Parameter(torch.tensor(0.2))
-        if config.look_back != "none":
-            self.look_back = nn.MultiheadAttention(H, config.heads, config.dropout, batch_first=True)
-            self.look_back_norm = nn.LayerNorm(H)
+        self.look_back = nn.MultiheadAttention(H, config.heads, config.dropout, batch_first=True)
+        self.look_back_norm = nn.LayerNorm(H)
         self.scale = nn.Parameter(torch.tensor(0.1))  # between norm and embeddings
         if config.readout == "mix":
             self.gate = nn.Parameter(torch.zeros(()))  # of the states
@@ -154,7 +146,7 @@ class SpeechAdapter(nn.Module):
         states_BTH, frames_B = self.encode(frames_BSD, lengths_B)
         runs = self.runs(states_BTH, frames_B, rows_CH)
         kept_BNH, mask_BN = self._shrink(states_BTH, frames_B, runs, rows_CH)
-        return AdapterOutput(states_BTH, frames_B, kept_BNH, mask_BN, [[label for _, _, label in row] for row in runs])
+        return AdapterOutput(frames_B, kept_BNH, mask_BN, [[label for _, _, label in row] for row in runs])
 
     @torch.no_grad()
     def runs(self, states_BTH: torch.Tensor, frames_B: torch.Tensor, rows_CH: torch.Tensor) -> list[list[Run]]:
@@ -184,10 +176,9 @@ class SpeechAdapter(nn.Module):
         if self.config.look_back == "all":
             padding_BT = ~within(frames_B, T)
             looked = self.look_back(kept_BNH, states_BTH, states_BTH, padding_BT, need_weights=False)[0]
-        elif self.config.look_back == "kept":
+        else:
             looked = self.look_back(kept_BNH, kept_BNH, kept_BNH, ~mask_BN, need_weights=False)[0]
-        if self.config.look_back != "none":
-            kept_BNH = self.look_back_norm(looked + kept_BNH)
+        kept_BNH = self.look_back_norm(looked + kept_BNH)
         if self.config.readout == "states":
             return self.scale * kept_BNH * mask_BN[..., None], mask_BN
         ends_BN = pad_right([torch.tensor([b for _, b, _ in row]) for row in runs])[0].to(device)

@@ -60,20 +60,14 @@ class ConvNeXtBlock(nn.Module):
     """A ConvNeXt block: depthwise convolution, layer norm and a two-layer perceptron, scaled and added to the input."""
 
     def __init__(
-        self,
-        width: int,
-        kernel: int = 7,
-        expansion: int = 3,
-        ahead: int | None = None,
-        dilation: int = 1,
-        scale: float = 0.1,
+        self, width: int, kernel: int = 7, expansion: int = 3, ahead: int | None = None, dilation: int = 1
     ) -> None:
         super().__init__()
         self.depthwise = AheadConv(width, width, kernel, ahead, dilation, groups=width)
         self.norm = nn.LayerNorm(width)
         self.up = nn.Linear(width, expansion * width)
         self.down = nn.Linear(expansion * width, width)
-        self.scale = nn.Parameter(torch.full((width,), scale))
+        self.scale = nn.Parameter(torch.full((width,), 0.1))
 
     def forward(
         self, new_BTC: torch.Tensor, tail: Tail | None = None, last: bool = True, mask_BT1: torch.Tensor | None = None

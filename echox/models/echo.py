@@ -68,7 +68,6 @@ class EchoDecoder(Part[EchoConfig]):
     def load(cls, folder: str | Path, teacher: TextToCodec | None = None) -> "EchoDecoder":
         """Load a part saved by `save`; `teacher` is the T2C part whose decoder it may share. ModelError names what does not fit."""
         config = load_config(folder, EchoConfig)
-
         if config.shares_decoder and teacher is None:
             raise ModelError(f"{folder} shares the decoder of a T2C part: load it with that part.")
         shared = teacher if config.shares_decoder else None
@@ -77,12 +76,7 @@ class EchoDecoder(Part[EchoConfig]):
 
     def save(self, folder: str | Path) -> None:
         """Write adapter and decoder to `folder`; a shared decoder stays where it is."""
-        save_part(folder, self, absent=self.elsewhere)
-
-    @property
-    def elsewhere(self) -> tuple[str, ...]:
-        """Names with which the tensors begin that another part stores."""
-        return ("t2c.",) if self.config.shares_decoder else ()
+        save_part(folder, self, absent=("t2c.",) if self.config.shares_decoder else ())
 
     @property
     def reads_tokens_alone(self) -> bool:

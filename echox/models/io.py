@@ -4,9 +4,9 @@ Tensors of the LLM never ship with a part: they are the allow-list.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 import torch
 from safetensors import SafetensorError
@@ -19,8 +19,7 @@ from echox.config.record import check_finished
 from echox.errors import ModelError, OutputError
 from echox.files import CONFIG_BYTES, read_header, read_json, write_file, write_text
 from echox.models.bounds import check_values
-from echox.models.int8 import dequantize, header_behind
-from echox.models.weights import is_finite
+from echox.models.weights import dequantize, header_behind, is_finite
 
 T = TypeVar("T")
 Config = TypeVar("Config", bound=PreTrainedConfig)
@@ -49,11 +48,6 @@ class Part(nn.Module, Generic[Config]):
         """Where its numbers are."""
         return next(self.parameters()).device
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """In what numbers it computes."""
-        return next(self.parameters()).dtype
-
 
 class WholePart(Part[Config]):
     """A part that needs nothing but its folder; `config_class` is what its config.json becomes."""
@@ -69,6 +63,13 @@ class WholePart(Part[Config]):
     def save(self, folder: str | Path) -> None:
         """Write the part to `folder`."""
         save_part(folder, self)
+
+
+class Stack(nn.ModuleList, Generic[Module]):
+    """Layers of one kind in a row, a `ModuleList` that says of which kind, so that a type checker follows along it."""
+
+    def __iter__(self) -> Iterator[Module]:
+        return cast("Iterator[Module]", super().__iter__())
 
 
 class Unfilled(TorchFunctionMode):
@@ -197,10 +198,6 @@ def load_config(folder: str | Path, kind: type[Config]) -> Config:
 
 
 def settings_from(kind: type[T], values: dict[str, Any] | None, source: str) -> T:
-    """Build a settings dataclass from plain values; ModelError names one that is unknown, missing or out of bounds."""
+    """Build settings, all of which have a default, from plain values; ModelError names one that is unknown or out of bounds."""
     check_values(kind, values or {}, source)
-    try:
-        return kind(**(values or {}))
-    except TypeError as error:
-        reason = str(error).replace(f"{kind.__name__}.__init__() ", "")
-        raise ModelError(f"{source}: settings do not fit {kind.__name__} ({reason}).") from error
+    return kind(**(values or {}))

@@ -10,7 +10,7 @@ Legend: B batch, C width, J decoder frames, L latents, S samples, T frames, U un
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -114,8 +114,7 @@ class LatentVocoder(Part[LatentVocoderConfig]):
 
     def __init__(self, config: LatentVocoderConfig) -> None:
         super().__init__(config)
-        settings: dict[str, Any] = dict(config.decoder or {})
-        sizes = SpectralConfig(**settings)
+        sizes = SpectralConfig(**(config.decoder or {}))
         check_config(config, sizes)
         count = len(config.latent_aheads)
         blocks = (config.kernel, config.expansion)

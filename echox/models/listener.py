@@ -23,11 +23,10 @@ from transformers import PreTrainedConfig
 
 from echox.errors import ModelError
 from echox.models.bounds import Classes, Factor, Few, Heads, Layers, Positions, Text, Wide, Width, check_heads
-from echox.models.io import WholePart
+from echox.models.encoder import Attention, Keys
+from echox.models.io import Stack, WholePart
 from echox.models.packed import Table
 from echox.models.ragged import within
-from echox.models.stack import Stack
-from echox.models.whisper import Attention
 
 WHISPER_DECODER = "model.decoder."
 
@@ -61,36 +60,26 @@ class ListenerLayer(nn.Module):
         self.final_layer_norm = nn.LayerNorm(W)
 
     def forward(
-        self, x_BNW: torch.Tensor, cross: "Cross", past: tuple[torch.Tensor, torch.Tensor] | None, causal: torch.Tensor
-    ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+        self, x_BNW: torch.Tensor, speech: Keys, mask_B11T: torch.Tensor, past: Keys | None, causal: torch.Tensor
+    ) -> tuple[torch.Tensor, Keys]:
         """Return new positions (B, N, W) and the keys and values of all text so far."""
         normed = self.self_attn_layer_norm(x_BNW)
         keys, values = self.self_attn.keys_values(normed)
         if past is not None:
             keys, values = torch.cat([past[0], keys], 2), torch.cat([past[1], values], 2)
         x_BNW = x_BNW + self.self_attn(normed, keys, values, causal)
-        x_BNW = x_BNW + self.encoder_attn(
-            self.encoder_attn_layer_norm(x_BNW), cross.keys, cross.values, cross.mask_B11T
-        )
+        x_BNW = x_BNW + self.encoder_attn(self.encoder_attn_layer_norm(x_BNW), *speech, mask_B11T)
         x_BNW = x_BNW + self.fc2(nn.functional.gelu(self.fc1(self.final_layer_norm(x_BNW))))
         return x_BNW, (keys, values)
-
-
-@dataclass
-class Cross:
-    """What one layer reads of the speech: keys and values (B, H, T, D) and which frames are real."""
-
-    keys: torch.Tensor
-    values: torch.Tensor
-    mask_B11T: torch.Tensor
 
 
 @dataclass
 class ListenerState:
     """Everything one running hearing owns: the speech and the text so far, layer by layer."""
 
-    cross: list[Cross]
-    past: list[tuple[torch.Tensor, torch.Tensor] | None]
+    speech: list[Keys]
+    mask_B11T: torch.Tensor  # which frames are real
+    past: list[Keys | None]
     length: int = 0
 
     def forget(self, count: int) -> None:
@@ -141,11 +130,8 @@ class Listener(WholePart[ListenerConfig]):
     def start(self, states_BTW: torch.Tensor, frames_B: torch.Tensor) -> ListenerState:
         """Return the state of hearing encoder states whose first `frames_B` frames are real."""
         mask_BT = within(frames_B.to(states_BTW.device), states_BTW.shape[1])
-        cross = []
-        for layer in self.layers:
-            keys, values = layer.encoder_attn.keys_values(states_BTW)
-            cross.append(Cross(keys, values, mask_BT[:, None, None]))
-        return ListenerState(cross, [None] * len(self.layers))
+        speech = [layer.encoder_attn.keys_values(states_BTW) for layer in self.layers]
+        return ListenerState(speech, mask_BT[:, None, None], [None] * len(self.layers))
 
     def forward(self, tokens_BN: torch.Tensor, state: ListenerState) -> torch.Tensor:
         """Return states (B, N, W) that predict the token after each of `tokens_BN`, and advance `state` in place."""
@@ -154,7 +140,8 @@ class Listener(WholePart[ListenerConfig]):
         x_BNW = self.embed_tokens(tokens_BN) + self.embed_positions(places)
         causal = torch.ones(N, first + N, dtype=torch.bool, device=tokens_BN.device).tril(first)
         for number, layer in enumerate(self.layers):
-            x_BNW, state.past[number] = layer(x_BNW, state.cross[number], state.past[number], causal)
+            speech, past = state.speech[number], state.past[number]
+            x_BNW, state.past[number] = layer(x_BNW, speech, state.mask_B11T, past, causal)
         state.length += N
         return self.layer_norm(x_BNW)
 

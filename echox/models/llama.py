@@ -52,9 +52,8 @@ class LlamaConfig(PreTrainedConfig):
         named = {name: values[name] for name in cls.__annotations__ if values.get(name) is not None}
         check_values(cls, named | {"rope_theta": places.get("rope_theta")}, source)
         width, heads = named.get("hidden_size", 0), named.get("num_attention_heads", 1)
-        named = (
-            {"num_key_value_heads": heads, "head_dim": width // heads} | named | {"rope_theta": places["rope_theta"]}
-        )
+        implied = {"num_key_value_heads": heads, "head_dim": width // heads}
+        named = implied | named | {"rope_theta": places["rope_theta"]}
         if named["head_dim"] < 2 or named["head_dim"] % 2 or heads % named["num_key_value_heads"]:
             raise ModelError(
                 f"{source}: {heads} heads ({named['num_key_value_heads']} of keys) do not fit the width {width}."

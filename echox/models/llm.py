@@ -4,9 +4,8 @@ A Llama is loaded into models/llama.py, which needs no model code of transformer
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal
@@ -14,7 +13,7 @@ from typing import Annotated, Any, Literal
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from pydantic import Field
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from tokenizers import Tokenizer
 
 from echox.errors import ConfigError, ModelError, reason_of, require
@@ -66,9 +65,7 @@ def check_llm(folder: str | Path) -> None:
     tied = set(llm.all_tied_weights_keys) if llm.config.tie_word_embeddings else set()
     files = WeightFiles(folder)
     stored = {name: described for name, described in files.headers.items() if ROTARY not in name}
-    check_tensors(
-        files.place, stored, {name: value for name, value in own.items() if name in stored or name not in tied}
-    )
+    check_tensors(files.place, stored, {n: value for n, value in own.items() if n in stored or n not in tied})
     for _ in files.read(stored):  # each is looked at
         pass
 
@@ -190,7 +187,13 @@ def load_llm(folder: str | Path, place: Place = CPU, kind: Any = None, config: A
         sizes = LlamaConfig.from_values(read_config(folder), folder / CONFIG) if here else None
         if place.packs and not place.in_bits and on_grid(folder):
             options["dtype"] = torch.float32
-        llm = _load_any(folder, kind, options) if sizes is None else _load_llama(folder, sizes, options["dtype"])
+        if sizes is not None:
+            llm: Any = _load_llama(folder, sizes, options["dtype"])
+        else:
+            from transformers import AutoModelForCausalLM
+
+            kind = kind or AutoModelForCausalLM
+            llm = kind.from_pretrained(folder, **options, use_safetensors=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         raise ModelError(
             f"{folder} holds no causal LM ({reason_of(error)}): give a Hugging Face LLM folder."
@@ -200,19 +203,11 @@ def load_llm(folder: str | Path, place: Place = CPU, kind: Any = None, config: A
     return llm.eval().requires_grad_(False)
 
 
-def _load_any(folder: Path, kind: Any, options: dict[str, Any]) -> Any:
-    """Return a causal LM of any kind."""
-    from transformers import AutoModelForCausalLM
-
-    kind = kind or AutoModelForCausalLM
-    return kind.from_pretrained(folder, **options, use_safetensors=True, trust_remote_code=False)
-
-
 def _load_llama(folder: Path, sizes: LlamaConfig, dtype: torch.dtype | Literal["auto"]) -> LlamaLm:
     """Return our own Llama on the numbers of a folder, mapped from the disk where they are in `dtype` already, or "auto"."""
     with torch.device("meta"), Unfilled():
         llm = LlamaLm(sizes)
-    state = {name: read() for name, read in _tensors(folder)}
+    state = _tensors(folder)
     if dtype != "auto":
         state = {name: value.to(dtype) for name, value in state.items()}
     if sizes.tie_word_embeddings and EMBEDDINGS in state:
@@ -235,28 +230,23 @@ def settle_llm(llm: Any, place: Place) -> None:
 
 def on_grid(folder: Path) -> bool:
     """Say whether the first large matrix in an LLM folder lies on a grid of 4 or 8 bits."""
-    large = next((read() for name, read in _tensors(folder) if name.endswith("_proj.weight")), None)
-    return large is not None and multiplier(large) is not None
+    large = next((name for name in WeightFiles(folder).headers if name.endswith("_proj.weight")), None)
+    return large is not None and multiplier(_tensors(folder, large)[large]) is not None
 
 
 def load_embeddings(folder: str | Path) -> torch.Tensor:
     """Return the token embeddings (V, H) of an LLM folder in float32 without loading the rest; ModelError."""
-    try:
-        for name, read in _tensors(Path(folder)):
-            if name == EMBEDDINGS:
-                return read().float()
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{folder} cannot be read ({reason_of(error)}): download it again.") from error
-    raise ModelError(f"{folder} holds no tensor {EMBEDDINGS} in safetensors: give a Llama-like LLM folder.")
+    found = _tensors(Path(folder), EMBEDDINGS)
+    if not found:
+        raise ModelError(f"{folder} holds no tensor {EMBEDDINGS} in safetensors: give a Llama-like LLM folder.")
+    return found[EMBEDDINGS].float()
 
 
-def _tensors(folder: Path) -> Iterator[tuple[str, Callable[[], torch.Tensor]]]:
-    """Yield (name, what reads it) of the tensors of an LLM folder, each to be read before the next is asked for."""
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 - safe_open is not a mapping
-                if ROTARY not in name:
-                    yield name, partial(file.get_tensor, name)
+def _tensors(folder: Path, only: str | None = None) -> dict[str, torch.Tensor]:
+    """Return the tensors of an LLM folder, or one of them, mapped from the disk and not looked at."""
+    files = WeightFiles(folder)
+    wanted = [name for name in files.headers if (name == only if only else ROTARY not in name)]
+    return dict(files.read(wanted, checked=False))
 
 
 def token_pieces(tokenizer: Any, ids: list[int]) -> list[str]:

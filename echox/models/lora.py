@@ -7,7 +7,7 @@ Legend: I input width, O output width, R rank.
 """
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -25,10 +25,6 @@ class LoraSettings:
     alpha: Factor = 32
     dropout: Share = 0.05
     targets: Annotated[tuple[Text, ...], Few] = ("q_proj", "k_proj", "v_proj", "o_proj")
-
-    def to_dict(self) -> dict:
-        """Return the settings as plain values."""
-        return asdict(self) | {"targets": list(self.targets)}
 
 
 def attach_lora(llm: nn.Module, settings: LoraSettings) -> nn.Module:

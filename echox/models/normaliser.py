@@ -13,7 +13,7 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 from echox.errors import ModelError
-from echox.models.bounds import Classes, Heads, Layers, Share, Wide, Width, check_heads
+from echox.models.bounds import Classes, Heads, Layers, Share, Wide, Width
 from echox.models.io import WholePart
 from echox.models.ragged import within
 from echox.models.transformer import Block, EncoderLayer, sinusoids
@@ -42,7 +42,6 @@ class Normaliser(WholePart[NormaliserConfig]):
 
     def __init__(self, config: NormaliserConfig) -> None:
         super().__init__(config)
-        check_heads(config.width, config.heads, config.heads, config.model_type)
         if not config.units:
             raise ModelError(f"{config.model_type}: it tells no units apart.")
         block = Block(config.width, config.heads, config.ffn, config.dropout, config.dropout, config.dropout)

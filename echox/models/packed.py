@@ -5,7 +5,7 @@ sooner than in bfloat16, eight times sooner than in float32. `pack` finds the gr
 of 4 or 8 bits, and leaves a matrix that lies on none as it is. `round_to_bits` rounds to such a grid and keeps nothing else.
 
     nibbles      16 levels between the least and the greatest of 32 neighbours in a row   (GGUF's Q4_1)
-    bytes        255 levels around zero, one step a row                                   (models/int8.py)
+    bytes        255 levels around zero, one step a row                                   (models/weights.py)
     two nibbles  255 levels around zero, one step for 32 neighbours                       (GGUF's Q8_0)
 
 What goes into a layer and comes out of it, and the steps of nibbles, are rounded to bfloat16; sums are float32. Many rows are
@@ -38,7 +38,7 @@ Multiply = Callable[[torch.Tensor], torch.Tensor]  # bfloat16 (R, K) to (R, N) i
 
 
 class PackedLinear(nn.Linear):
-    """A linear layer with a second way to multiply, taken for few rows."""
+    """A linear layer with a second way to multiply, taken for few rows, or for all where nothing is kept but the bits."""
 
     multiply: Multiply
 
@@ -57,30 +57,12 @@ class Table(nn.Embedding):
         return few_rows(self.multiply, states, self.weight)
 
 
-class StoredLinear(nn.Module):
-    """A linear layer that holds nothing but the bits that it multiplies by."""
-
-    def __init__(self, plain: nn.Linear, multiply: Multiply) -> None:
-        super().__init__()
-        self.in_features, self.out_features = plain.in_features, plain.out_features
-        self.bias, self.multiply = plain.bias, multiply
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return (..., N)."""
-        return stored_product(self.multiply, x, self.bias)
-
-
 def few_rows(
-    multiply: Multiply | None, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
+    multiply: Multiply | None, x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Return what `linear` does, by `multiply` where there are few rows."""
-    if multiply is None or not 0 < x.numel() <= most_rows() * x.shape[-1]:
-        return linear(x, weight.to(x.dtype), bias)
-    return stored_product(multiply, x, bias)
-
-
-def stored_product(multiply: Multiply, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """Return what `linear` does, by `multiply`."""
+    """Return what `linear` does, by `multiply` where there are few rows or no weight."""
+    if multiply is None or (weight is not None and not 0 < x.numel() <= most_rows() * x.shape[-1]):
+        return linear(x, cast("torch.Tensor", weight).to(x.dtype), bias)
     found = multiply(x.reshape(-1, x.shape[-1]).to(torch.bfloat16).contiguous())
     found = found.to(x.dtype).view(*x.shape[:-1], found.shape[-1])
     return found if bias is None else found + bias
@@ -120,14 +102,10 @@ def round_to_bits(module: nn.Module, bits: int, head: nn.Linear | None = None) -
     """
     if head is not None:
         give(head, multiplier(head.weight.detach(), 8))
-    owners = [
-        one for one in module.modules() if not isinstance(one, nn.Linear)
-    ]  # no layer, so that each is freed at once
-    for owner in owners:
-        for name in [name for name, _ in owner.named_children()]:
-            child = owner.get_submodule(name)
-            if type(child) is nn.Linear and (multiply := multiplier(child.weight.detach(), bits)):
-                setattr(owner, name, StoredLinear(child, multiply))
+    for child in module.modules():
+        if type(child) is nn.Linear and (multiply := multiplier(child.weight.detach(), bits)):
+            give(child, multiply)
+            child.register_parameter("weight", None)
 
 
 @cache
@@ -145,12 +123,10 @@ def multiplier(weight_NK: torch.Tensor, bits: int | None = None) -> Multiply | N
     With `bits`, 4 or 8, it is rounded to a grid; None where its size fits none.
     """
     N, K = weight_NK.shape
-    finds: list[Any] = [nibbles, bytes_by_row, two_nibbles]
-    if bits is not None:
-        finds = [nibbles] if bits == 4 else [bytes_by_row]
+    ways: dict[int | None, list[Any]] = {None: [nibbles, bytes_by_row, two_nibbles], 4: [nibbles], 8: [bytes_by_row]}
     if not N or not K or K % BLOCK:
         return None
-    for find in finds:
+    for find in ways[bits]:
         if N % NIBBLE_ROWS and find is not bytes_by_row:
             continue
         pieces = []

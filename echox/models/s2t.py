@@ -10,7 +10,7 @@ Legend: B batch, C CTC classes, D encoder width, H LLM width, L answer tokens, N
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,7 +57,7 @@ class S2TConfig(PreTrainedConfig):
         return EchoXDialect(EchoXTokens.of(tokenizer, self.segment_prefix), self.system)
 
 
-PLAIN = {"hears": False, "lora": LoraSettings(rank=0).to_dict()}  # settings of a part that changes and hears nothing
+PLAIN = {"hears": False, "lora": asdict(LoraSettings(rank=0))}  # settings of a part that changes and hears nothing
 
 
 @dataclass
@@ -179,25 +179,20 @@ class SpeechToText(Part[S2TConfig]):
         """Return the LLM's embeddings (B, H) of tokens (B,)."""
         return self.embeddings_VH[tokens_B.to(self.embeddings_VH.device)]
 
-    def token_logits(self, hidden_BH: torch.Tensor) -> torch.Tensor:
-        """Return the LLM's scores (B, V) of the next token."""
-        return self.logits(hidden_BH)
-
-    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Return LLM logits (..., V) of states (..., H)."""
+    def token_logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the LLM's scores (..., V) of the next token, from states (..., H)."""
         return self.llm.get_output_embeddings()(hidden)
 
     def row(self, prompt: Prompt, heard: Sequence[torch.Tensor]) -> Row:
         """Return what the LLM reads of a prompt whose sounds were heard as positions (N, H) each."""
-        pieces = [self.embed(prompt.runs[0])]
-        for positions_NH, run in zip(heard, prompt.runs[1:], strict=True):
-            pieces += [positions_NH.to(pieces[0].dtype), self.embed(run)]
-        if not prompt.unseen:
-            return Row(torch.cat(pieces))
-        seen = [[token not in prompt.unseen for token in prompt.runs[0]]]
-        for positions_NH, run in zip(heard, prompt.runs[1:], strict=True):
-            seen += [[True] * len(positions_NH), [token not in prompt.unseen for token in run]]
-        return Row(torch.cat(pieces), seen_N=torch.tensor([one for run in seen for one in run]))
+        pieces, seen = [], list[bool]()
+        for positions_NH, run in zip((None, *heard), prompt.runs, strict=True):
+            if positions_NH is not None:
+                pieces.append(positions_NH.to(self.embeddings_VH.dtype))
+                seen += [True] * len(positions_NH)
+            pieces.append(self.embed(run))
+            seen += [token not in prompt.unseen for token in run]
+        return Row(torch.cat(pieces), seen_N=torch.tensor(seen) if prompt.unseen else None)
 
     @property
     def sampling(self) -> Sampling:

@@ -1,18 +1,18 @@
-"""Textless translation: speech in one language to units, or unit words, of speech in another (spec A3); it knows no auxiliary task.
+"""Textless translation: speech in one language to units, or unit words, of speech in another (spec A3); it knows no objective.
 
     filterbank ──conv x 4──► A-Enc ─┬─► T-Enc ─┬─► ... ──norm──► main decoder ──► units of the translation
     (or frozen encoder's states)    │          │
                            tap 6 ◄──┤ prompt 0 │ tap 8 ◄── prompt 1 takes its place          tap 12 ◄── before the norm
 
-A tap is the residual stream after a layer, for the decoders that only train (models/guided.py). Prompts are learnt vectors:
-the first one is put in front after its layer and the mask grows by one; each later one takes its place. Taps are stored before
-every change, and are never the tensor that is changed. `prompt_style: released` is what the published code does instead (A3.4): the
-prompt overwrites the first frame, in the stored tap too.
+A tap is the residual stream after a layer, for the decoders that guide the translator while it trains (`Guided`): nothing of them
+is saved with it, and it never runs them. Prompts are learnt vectors: the first one is put in front after its layer and the mask
+grows by one; each later one takes its place. Taps are stored before every change, and are never the tensor that is changed.
+`prompt_style: released` is what the published code does instead (A3.4): the prompt overwrites the first frame, also where stored.
 
 Legend: B batch, D width, F features, P prompts, T frames, U tokens, V vocabulary.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 import torch
@@ -20,36 +20,17 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 from echox.errors import ModelError
-from echox.models.bounds import (
-    Classes,
-    Few,
-    Flag,
-    Heads,
-    Layers,
-    Positions,
-    Positive,
-    Share,
-    TokenId,
-    Wide,
-    Width,
-    check_heads,
-)
+from echox.models.bounds import Classes, Few, Flag, Heads, Layers, Positions, Positive, Share, TokenId, Wide, Width
 from echox.models.io import WholePart
 from echox.models.ragged import within
-from echox.models.transformer import Block, DecoderState, EncoderLayer, TransformerDecoder, sinusoids
+from echox.models.transformer import Block, DecoderState, EncoderLayer, TransformerDecoder, shorten, sinusoids
 
 PRESETS: dict[str, dict[str, Any]] = {
     "base": {},  # the paper's: 12 + 6 layers of 512
-    "small": {
-        "width": 256,
-        "ffn": 1024,
-        "heads": 4,
-        "encoder_layers": 8,
-        "decoder_layers": 3,
-        "conv_channels": 512,
-    },
+    "small": {"width": 256, "ffn": 1024, "heads": 4, "encoder_layers": 8, "decoder_layers": 3, "conv_channels": 512},
 }
 KERNEL = 5
+MAIN = "main"  # the task of the main decoder, beside those of its guides
 
 
 class SpeechToUnitsConfig(PreTrainedConfig):
@@ -86,7 +67,6 @@ class SpeechToUnitsConfig(PreTrainedConfig):
 
 def check_fit(config: SpeechToUnitsConfig) -> None:
     """Raise ModelError when the sizes of `config` do not fit together."""
-    check_heads(config.width, config.heads, config.heads, config.model_type)
     specials = (config.bos_token_id, config.eos_token_id, config.pad_token_id)
     if any(token is None or token >= config.vocabulary for token in specials) or len(set(specials)) < len(specials):
         raise ModelError(f"{config.model_type}: special tokens {specials} do not fit {config.vocabulary} tokens.")
@@ -111,21 +91,15 @@ class Subsampler(nn.Module):
 
     def __init__(self, config: SpeechToUnitsConfig) -> None:
         super().__init__()
-        self.strides, last = tuple(config.strides), len(config.strides) - 1
-        self.convolutions = nn.ModuleList()
-        for number, stride in enumerate(self.strides):
+        self.convolutions, last = nn.ModuleList(), len(config.strides) - 1
+        for number, stride in enumerate(config.strides):
             read = config.conv_channels // 2 if number else config.input_width
             write = 2 * config.width if number == last else config.conv_channels
             self.convolutions.append(nn.Conv1d(read, write, KERNEL, stride, KERNEL // 2))
 
     def forward(self, features_BTF: torch.Tensor, lengths_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (B, T', D) and the lengths (B,); padding reaches no real frame."""
-        x_BFT = features_BTF.transpose(1, 2)
-        for convolution, stride in zip(self.convolutions, self.strides, strict=True):
-            mask_BT = within(lengths_B, x_BFT.shape[2])
-            x_BFT = nn.functional.glu(convolution(x_BFT * mask_BT[:, None]), dim=1)
-            lengths_B = (lengths_B - 1) // stride + 1
-        return x_BFT.transpose(1, 2), lengths_B
+        return shorten(self.convolutions, features_BTF, lengths_B)
 
 
 class SpeechToUnits(WholePart[SpeechToUnitsConfig]):
@@ -140,9 +114,8 @@ class SpeechToUnits(WholePart[SpeechToUnitsConfig]):
         self.layers = nn.ModuleList(EncoderLayer(config.block) for _ in range(config.encoder_layers))
         self.norm = nn.LayerNorm(config.width)
         if config.prompts:
-            self.prompts_PD = nn.Parameter(
-                torch.randn(1 if config.prompts_alike else len(config.prompts), config.width)
-            )
+            different = 1 if config.prompts_alike else len(config.prompts)
+            self.prompts_PD = nn.Parameter(torch.randn(different, config.width))
         pad = int(config.pad_token_id or 0)
         self.decoder = TransformerDecoder(config.vocabulary, config.decoder_layers, config.block, pad)
 
@@ -177,3 +150,63 @@ class SpeechToUnits(WholePart[SpeechToUnitsConfig]):
         """Return the decoder's state before the first token, for `decoder.step`."""
         encoded = self.encode(features_BTF, lengths_B)
         return self.decoder.start(encoded.memory_BTD, encoded.mask_BT)
+
+
+@dataclass(frozen=True)
+class Guide:
+    """One auxiliary decoder: the encoder layer it reads, the tokens it tells apart, its layers and dropout."""
+
+    layer: int
+    vocabulary: int
+    layers: int = 2
+    dropout: float = 0.3
+
+
+@dataclass
+class PairBatch:
+    """Features padded to the right with their lengths, and the tokens of every task from BOS to EOS, one a row."""
+
+    features_BTF: torch.Tensor
+    lengths_B: torch.Tensor
+    tokens: dict[str, tuple[torch.Tensor, torch.Tensor]]  # task: (tokens (B, U), mask (B, U))
+
+
+@dataclass
+class Predicted:
+    """What one task predicts: logits (B, U, V), the tokens meant (B, U) and which of them are real."""
+
+    logits_BUV: torch.Tensor
+    targets_BU: torch.Tensor
+    mask_BU: torch.Tensor
+
+
+class Guided(nn.Module):
+    """The translator and its guides; the forward pass of every task over one encoding."""
+
+    def __init__(self, translator: SpeechToUnits, guides: dict[str, Guide]) -> None:
+        super().__init__()
+        self.translator, config = translator, translator.config
+        self.reads = {name: guide.layer for name, guide in guides.items()}
+        self.guides, pad = nn.ModuleDict(), int(config.pad_token_id or 0)
+        for name, guide in guides.items():
+            if not 1 <= guide.layer <= config.encoder_layers:
+                last = config.encoder_layers
+                raise ModelError(f"task {name} reads layer {guide.layer}, the encoder has 1 to {last}.")
+            block = replace(config.block, dropout=guide.dropout)
+            self.guides[name] = TransformerDecoder(guide.vocabulary, guide.layers, block, pad)
+
+    def forward(self, batch: PairBatch) -> dict[str, Predicted]:
+        """Return what the main decoder and every guide predict, by the task's name."""
+        device = self.translator.norm.weight.device
+        features_BTF, lengths_B = batch.features_BTF.to(device), batch.lengths_B.to(device)
+        encoded = self.translator.encode(features_BTF, lengths_B, tuple(set(self.reads.values())))
+        found = {}
+        for name, (tokens_BU, mask_BU) in batch.tokens.items():
+            tokens_BU, mask_BU = tokens_BU.to(device), mask_BU.to(device)
+            if name == MAIN:
+                decoder, states_BTD, seen_BT = self.translator.decoder, encoded.memory_BTD, encoded.mask_BT
+            else:
+                decoder, (states_BTD, seen_BT) = self.guides[name], encoded.taps[self.reads[name]]
+            logits_BUV = decoder(tokens_BU[:, :-1], states_BTD, seen_BT)
+            found[name] = Predicted(logits_BUV, tokens_BU[:, 1:], mask_BU[:, 1:])
+        return found

@@ -28,7 +28,8 @@ from transformers.modeling_outputs import BaseModelOutput
 from echox.errors import InputError
 from echox.models.bounds import Classes, Flag, Heads, Layers, Odd, Positions, Positive, Share, Text, Wide, check_heads
 from echox.models.io import Part, load_config, load_module, save_part
-from echox.models.ragged import first_of_runs, within
+from echox.models.ragged import first_of_runs, pad_right, unpad, within
+from echox.models.transformer import shorten
 
 BLANK, PAD, END, UNKNOWN = range(4)  # `<s>`, also CTC's blank and where a translation begins; `<pad>`; `</s>`; `<unk>`
 TIED = ("text.lm_head.", "text.model.encoder.embed_tokens.", "text.model.decoder.embed_tokens.")  # text.model.shared
@@ -49,9 +50,7 @@ class TranslatorConfig(PreTrainedConfig):
     encoder_width: Annotated[int, Field(strict=True, ge=0, le=16_384)] = 0  # 0: it reads text only
     convolutions: Positive = 2  # each halves the frames
     kernel: Odd = 5
-    runs: Literal["states", "tokens"] = (
-        "states"  # what a run becomes: its first state (the paper), or the embedding it expects
-    )
+    runs: Literal["states", "tokens"] = "states"  # a run becomes its first state (the paper), or what it expects
     last_norm: Literal["own", "shared"] = "own"  # of speech after the shared layers: its own (the paper), or text's
     mask_after_shrink: Flag = True  # False: padding after shrinking is attended to, as released (spec B2.1 step 5)
     source: Text = "en"
@@ -99,12 +98,8 @@ class SpeechSide(nn.Module):
 
     def forward(self, frames_BTD: torch.Tensor, lengths_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return states (B, T', W), zero beyond their lengths (B,): a row is the same alone and in any batch."""
-        x_BWT = (self.linear(frames_BTD) * within(lengths_B, frames_BTD.shape[1])[..., None]).transpose(1, 2)
-        for convolution in self.convolutions:
-            x_BWT = nn.functional.glu(convolution(x_BWT), dim=1)
-            lengths_B = (lengths_B + 1) // 2
-            x_BWT = x_BWT * within(lengths_B, x_BWT.shape[2])[:, None]
-        return self.dropout(x_BWT.transpose(1, 2)), lengths_B
+        x_BTW, lengths_B = shorten(self.convolutions, self.linear(frames_BTD), lengths_B)
+        return self.dropout(x_BTW), lengths_B
 
 
 class SpeechTranslatorModel(Part[TranslatorConfig]):
@@ -114,13 +109,9 @@ class SpeechTranslatorModel(Part[TranslatorConfig]):
         super().__init__(config)
         check_heads(config.width, config.heads, 1, "the translator")
         self.text: Any = M2M100ForConditionalGeneration(text_config(config))
-        shared = self.text.model.shared.weight
-        for embedding in (
-            self.text.lm_head,
-            self.text.model.encoder.embed_tokens,
-            self.text.model.decoder.embed_tokens,
-        ):
-            embedding.weight = shared
+        model = self.text.model
+        for table in (self.text.lm_head, model.encoder.embed_tokens, model.decoder.embed_tokens):
+            table.weight = model.shared.weight
         self.speech = SpeechSide(config) if config.encoder_width else None
 
     @property
@@ -157,8 +148,8 @@ class SpeechTranslatorModel(Part[TranslatorConfig]):
         if self.config.runs == "tokens":
             return self._expected(heard, tokens_BT, runs_BT & (tokens_BT != BLANK))
         assert self.speech is not None and self.speech.run_norm is not None  # noqa: S101  it was heard
-        states_BNW, mask_BN = take_rows(heard.states_BTW, runs_BT)
-        tokens_BN = take_rows(tokens_BT[..., None], runs_BT)[0][..., 0]
+        states_BNW, mask_BN = pad_right(unpad(heard.states_BTW, runs_BT))
+        tokens_BN = pad_right(unpad(tokens_BT, runs_BT))[0]
         mask_BN = mask_BN if self.config.mask_after_shrink else torch.ones_like(mask_BN)
         return Positioned(self.speech.run_norm(states_BNW), mask_BN, tokens_BN)
 
@@ -167,18 +158,17 @@ class SpeechTranslatorModel(Part[TranslatorConfig]):
 
         Sure of its tokens, speech is to the shared layers what its transcript is.
         """
-        logits_BNV, mask_BN = take_rows(heard.logits_BTV, runs_BT)
+        logits_BNV, mask_BN = pad_right(unpad(heard.logits_BTV, runs_BT))
         spoken = torch.arange(logits_BNV.shape[-1], device=mask_BN.device) != BLANK
         shares_BNV = logits_BNV.masked_fill(~spoken, -torch.inf).softmax(-1)
         scale = self.text.model.encoder.embed_tokens.embed_scale
         vectors_BNW = shares_BNV @ self.embeddings_VW * scale
-        tokens_BN = take_rows(tokens_BT[..., None], runs_BT)[0][..., 0]
+        tokens_BN = pad_right(unpad(tokens_BT, runs_BT))[0]
         tokens_BN = nn.functional.pad(tokens_BN.masked_fill(~mask_BN, PAD), (0, 1), value=PAD)
         counts_B1 = mask_BN.sum(1, keepdim=True)
         tokens_BN = tokens_BN.scatter(1, counts_B1, END)
-        vectors_BNW = torch.where(
-            (tokens_BN == END)[..., None], self.embed(tokens_BN), nn.functional.pad(vectors_BNW, (0, 0, 0, 1))
-        )
+        vectors_BNW = nn.functional.pad(vectors_BNW, (0, 0, 0, 1))
+        vectors_BNW = torch.where((tokens_BN == END)[..., None], self.embed(tokens_BN), vectors_BNW)
         return Positioned(vectors_BNW, within(counts_B1[:, 0] + 1, tokens_BN.shape[1]), tokens_BN)
 
     def unshrunk(self, heard: Heard) -> Positioned:
@@ -195,9 +185,8 @@ class SpeechTranslatorModel(Part[TranslatorConfig]):
             )
         x_BNW = found.states_BNW + encoder.embed_positions(None, found.states_BNW).to(found.states_BNW.dtype)
         x_BNW = nn.functional.dropout(x_BNW, self.config.dropout, self.training)
-        mask = create_bidirectional_mask(
-            config=encoder.config, inputs_embeds=x_BNW, attention_mask=found.mask_BN.long()
-        )
+        seen_BN = found.mask_BN.long()
+        mask = create_bidirectional_mask(config=encoder.config, inputs_embeds=x_BNW, attention_mask=seen_BN)
         for layer in encoder.layers:
             x_BNW = layer(x_BNW, mask)
         norm = encoder.layer_norm if self.speech.last_norm is None else self.speech.last_norm
@@ -248,12 +237,3 @@ def text_config(config: TranslatorConfig) -> M2M100Config:
         eos_token_id=END,
         decoder_start_token_id=BLANK,
     )
-
-
-def take_rows(values_BTX: torch.Tensor, wanted_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the wanted entries of every row in their order, padded with zeros to (B, N, X), and their mask (B, N)."""
-    counts_B = wanted_BT.sum(1)
-    mask_BN = within(counts_B, max(1, int(counts_B.max())))
-    packed = values_BTX.new_zeros(*mask_BN.shape, values_BTX.shape[-1])
-    packed[mask_BN] = values_BTX[wanted_BT]
-    return packed, mask_BN

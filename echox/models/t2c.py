@@ -96,9 +96,7 @@ class T2CConfig(PreTrainedConfig):
     dropout: Share = 0.0
     loops: Small = 4  # a run of unit words said so many times in a row ends the speech; 0: it never does
     longest: Positions | None = None  # unit words of a text; None: three times what its characters suggest
-    text_vocab_size: Classes = (
-        0  # V, text tokens of its own; 0: the LLM's embeddings are read, unit words alone are written
-    )
+    text_vocab_size: Classes = 0  # V, text tokens of its own; 0: it reads the LLM's embeddings, and writes units alone
     says_text: Flag = False  # True: spec section 3.1, text tokens may be chosen too
     before: Annotated[tuple[TokenId, ...], Few] = ()  # text tokens around every text (spec sections 3.2, 6.2)
     after: Annotated[tuple[TokenId, ...], Few] = ()
@@ -217,12 +215,8 @@ class TextToCodec(WholePart[T2CConfig]):
             for layout, count in zip(batch.layouts, counts, strict=True)
         ]
         places_BN = pad_right(places)[0].to(device)
-        output = self.decoder(
-            inputs_embeds=self.dropout(embeds_BNW),
-            attention_mask=self._seen(mask_BN, batch.layouts).long(),
-            position_ids=places_BN,
-            use_cache=False,
-        )
+        embeds_BNW, seen_BN = self.dropout(embeds_BNW), self._seen(mask_BN, batch.layouts).long()
+        output = self.decoder(inputs_embeds=embeds_BNW, attention_mask=seen_BN, position_ids=places_BN, use_cache=False)
         starts_B = torch.tensor([len(layout) - 1 + given for layout in batch.layouts], device=device)
         predicts_BN = mask_BN & (torch.arange(mask_BN.shape[1], device=device) >= starts_B[:, None])
         hidden_BUW, mask_BU = pad_right(unpad(output.last_hidden_state, predicts_BN))

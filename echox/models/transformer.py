@@ -12,14 +12,18 @@ vocabulary.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import glu, scaled_dot_product_attention
 
+from echox.models.bounds import check_heads
+from echox.models.io import Stack
 from echox.models.packed import Table
-from echox.models.stack import Stack
+from echox.models.ragged import within
 
 Keys = tuple[torch.Tensor, torch.Tensor]  # keys and values, (rows, H, N, E)
 
@@ -34,6 +38,9 @@ class Block:
     dropout: float = 0.0
     attention_dropout: float = 0.0
     activation_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_heads(self.width, self.heads, self.heads, "a transformer layer")
 
 
 class Attention(nn.Module):
@@ -152,19 +159,16 @@ class TransformerDecoder(nn.Module):
 
     def forward(self, tokens_BU: torch.Tensor, memory_BTD: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
         """Return logits (B, U, V) of the token after each."""
-        x_BUD = self.embedding(tokens_BU) * self.scale + sinusoids(tokens_BU.shape[1], self.width).to(
-            self.embedding.weight
-        )
-        x_BUD = self.dropout(x_BUD)
+        places_UD = sinusoids(tokens_BU.shape[1], self.width).to(self.embedding.weight)
+        x_BUD = self.dropout(self.embedding(tokens_BU) * self.scale + places_UD)
         for layer in self.layers:
             x_BUD = layer(x_BUD, layer.memory.keys(memory_BTD), mask_BT)
         return self.embedding.scores(self.norm(x_BUD))
 
     def start(self, memory_BTD: torch.Tensor, mask_BT: torch.Tensor) -> DecoderState:
         """Return the state before the first token."""
-        return DecoderState(
-            [layer.memory.keys(memory_BTD) for layer in self.layers], mask_BT, [None] * len(self.layers)
-        )
+        memory = [layer.memory.keys(memory_BTD) for layer in self.layers]
+        return DecoderState(memory, mask_BT, [None] * len(self.layers))
 
     def step(self, state: DecoderState, tokens_BK: torch.Tensor, parents_BK: torch.Tensor) -> torch.Tensor:
         """Return logits (B, K, V) of the token after `tokens_BK`, which hypothesis k says after what `parents_BK`[k] had said."""
@@ -179,6 +183,21 @@ class TransformerDecoder(nn.Module):
             x_BKD, state.said[number] = layer.step(x_BKD, state.memory[number], state.mask_BT, state.said[number])
         state.length += 1
         return self.embedding.scores(self.norm(x_BKD))
+
+
+def shorten(
+    convolutions: Iterable[nn.Module], x_BTD: torch.Tensor, lengths_B: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what strided convolutions with gated linear units make of (B, T, D), and its lengths (B,); zeros beyond each.
+
+    Padding reaches no real frame: a row is the same alone and in any batch.
+    """
+    x_BDT = x_BTD.transpose(1, 2) * within(lengths_B, x_BTD.shape[1])[:, None]
+    for convolution in convolutions:
+        x_BDT = glu(convolution(x_BDT), dim=1)
+        lengths_B = (lengths_B - 1) // cast("nn.Conv1d", convolution).stride[0] + 1
+        x_BDT = x_BDT * within(lengths_B, x_BDT.shape[2])[:, None]
+    return x_BDT.transpose(1, 2), lengths_B
 
 
 def sinusoids(length: int, width: int, first: int = 0) -> torch.Tensor:

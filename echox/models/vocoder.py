@@ -18,11 +18,17 @@ from torch import nn
 
 from echox.errors import InputError, ModelError
 from echox.models.convnext import ConvNeXtBlock
-from echox.models.hifigan import HifiganGenerator, add_weight_norm, from_released_names, remove_weight_norm
+from echox.models.generators import (
+    HifiganGenerator,
+    IstftGenerator,
+    VocoderConfig,
+    add_weight_norm,
+    check_config,
+    from_released_names,
+    remove_weight_norm,
+)
 from echox.models.io import Part
-from echox.models.istft import IstftGenerator
 from echox.models.ragged import units_tensor
-from echox.models.vocoder_config import VocoderConfig, check_config
 
 LONGEST_UNIT = 500  # frames, ten seconds: no voice holds a sound so long, broken weights do
 
@@ -74,9 +80,6 @@ class UnitVocoder(Part[VocoderConfig]):
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight)
-        elif isinstance(module, nn.LayerNorm):
-            nn.init.ones_(module.weight)
-            nn.init.zeros_(module.bias)
         elif isinstance(module, ConvNeXtBlock):
             depth = self.config.trunk_layers + self.config.head_layers
             nn.init.constant_(module.scale, 1.0 / depth)

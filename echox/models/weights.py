@@ -1,8 +1,12 @@
-"""Safetensors folders read lazily and written shard by shard; it knows files and tensor names, no model.
+"""Safetensors folders read lazily and written shard by shard, and weights in int8; it knows files and tensor names, no model.
 
 A tensor is read when it is asked for, so loading needs little more memory than the weights themselves; one in int8 comes back in
 float16. A folder that is not whole is refused before anything is read: an index that names absent files, a shard cut short, a Git
 LFS pointer.
+
+Parts that ship may be stored in int8 with a scale a row, half of float16's size. A matrix `NAME` is then int8 `NAME` and float32
+`NAME.scale`, one for each entry of its first dimension. Everything small (biases, norms, gates) stays in float16, where it is exact
+enough and costs nothing.
 """
 
 import json
@@ -15,10 +19,11 @@ from safetensors.torch import save_file
 
 from echox.errors import ModelError
 from echox.files import JSON_BYTES, read_header, read_text, write_files, write_text
-from echox.models.int8 import SCALE, dequantize, header_behind
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARD_BYTES = 5_000_000_000
+SCALE = ".scale"
+SMALL = 4096  # elements; smaller tensors stay as they are
 
 
 class WeightFiles:
@@ -74,28 +79,25 @@ class WeightFiles:
             self.headers[name] = described
             self._files[name] = path
 
-    def read(self, names: Iterable[str], device: str = "cpu") -> Iterator[tuple[str, torch.Tensor]]:
+    def read(self, names: Iterable[str], checked: bool = True) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield (name, tensor) for each of `names`, grouped by file so that one file is open at a time; ModelError names a file
-        that cannot be read and a tensor that is not finite.
+        that cannot be read and, where they are `checked`, a tensor that is not finite.
         """
         by_file: dict[Path, list[str]] = {}
         for name in names:
             by_file.setdefault(self._files[name], []).append(name)
         for path, group in by_file.items():
             try:
-                with safe_open(path, framework="pt", device=device) as file:
+                with safe_open(path, framework="pt") as file:
                     for name in group:
                         tensor = file.get_tensor(name)
                         if tensor.dtype == torch.int8 and self.headers[name][0] != "I8":
                             tensor = dequantize({name: tensor, name + SCALE: file.get_tensor(name + SCALE)})[name]
-                        if not is_finite(tensor):
+                        if checked and not is_finite(tensor):
                             raise ModelError(f"{path}: tensor {name} holds NaN or infinity: fetch the model again.")
                         yield name, tensor
             except (OSError, SafetensorError) as error:
                 raise ModelError(f"{path} cannot be read ({error}): download it again.") from error
-
-    def __len__(self) -> int:
-        return len(self.headers)
 
 
 def is_finite(tensor: torch.Tensor) -> bool:
@@ -111,28 +113,15 @@ def write_shards(
     Returns the shapes written. Files appear under their final names only when all of them are whole.
     """
     parts: list[list[str]] = []
-    final: dict[str, str] = {}
+    final: dict[str, str] = {"0": SINGLE}
     shapes: dict[str, tuple[int, ...]] = {}
-    pending: dict[str, torch.Tensor] = {}
-    total = held = 0
+    total = 0
     with write_files(folder, final) as place:
-
-        def flush() -> None:
-            nonlocal held
-            save_file(pending, place / str(len(parts)), metadata={"format": "pt"})
-            parts.append(list(pending))
-            pending.clear()
-            held = 0
-
-        for name, tensor in tensors:
-            count = tensor.numel() * tensor.element_size()
-            if pending and held + count > shard_bytes:
-                flush()
-            pending[name] = tensor.contiguous()
-            shapes[name] = tuple(tensor.shape)
-            held, total = held + count, total + count
-        flush()
-        final["0"] = SINGLE
+        for shard in _shards(tensors, shard_bytes):
+            save_file(shard, place / str(len(parts)), metadata={"format": "pt"})
+            parts.append(list(shard))
+            shapes |= {name: tuple(tensor.shape) for name, tensor in shard.items()}
+            total += sum(tensor.nbytes for tensor in shard.values())
         if len(parts) > 1:
             final |= {str(n): f"model-{n + 1:05d}-of-{len(parts):05d}.safetensors" for n in range(len(parts))}
     if len(parts) > 1:
@@ -140,3 +129,56 @@ def write_shards(
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
         write_text(folder / INDEX, json.dumps(index, indent=2) + "\n")
     return shapes
+
+
+def _shards(tensors: Iterable[tuple[str, torch.Tensor]], most: int) -> Iterator[dict[str, torch.Tensor]]:
+    """Yield tensors in shards of at most so many bytes; one that has been read is emptied, so that only one is held."""
+    shard: dict[str, torch.Tensor] = {}
+    for name, tensor in tensors:
+        if shard and sum(held.nbytes for held in shard.values()) + tensor.nbytes > most:
+            yield shard
+            shard.clear()
+        shard[name] = tensor.contiguous()
+    yield shard
+
+
+def quantize(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return `state` with every large floating-point matrix as int8 and its scales, all else as it is."""
+    packed = {}
+    for name, value in state.items():
+        if not value.is_floating_point() or value.ndim < 2 or value.numel() < SMALL:
+            packed[name] = value
+            continue
+        rows = value.float().flatten(1)
+        scale = (rows.abs().amax(1, keepdim=True) / 127).clamp(min=torch.finfo(torch.float32).tiny)
+        packed[name] = (rows / scale).round().to(torch.int8).view(value.shape)
+        packed[name + SCALE] = scale[:, 0].contiguous()
+    return packed
+
+
+def dequantize(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the float16 state behind what `quantize` made; tensors without scales are returned as they are."""
+    found = {}
+    for name, value in state.items():
+        scale = state.get(name + SCALE)
+        if value.dtype == torch.int8 and scale is not None:
+            found[name] = value.flatten(1).float().mul_(scale[:, None]).view(value.shape).to(torch.float16)
+        elif not is_scale(name, state):
+            found[name] = value
+    return found
+
+
+def header_behind(header: dict[str, tuple[str, tuple[int, ...]]]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return {name: (dtype, shape)} of a stored file as `dequantize` will give it back: no scales, float16 instead of int8."""
+    found = dict(header)
+    for name, (kind, shape) in header.items():
+        if kind == "I8" and header.get(name + SCALE) == ("F32", shape[:1]):
+            found[name] = ("F16", shape)
+            del found[name + SCALE]
+    return found
+
+
+def is_scale(name: str, state: dict[str, torch.Tensor]) -> bool:
+    """Say whether `name` holds the scales of an int8 tensor of `state`."""
+    owner = state.get(name.removesuffix(SCALE)) if name.endswith(SCALE) else None
+    return owner is not None and owner.dtype == torch.int8

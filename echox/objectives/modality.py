@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize
 
 from echox.config.load import Settings
-from echox.models.modality import Discriminator, Level
+from echox.models.discriminators import Level, ModalityDiscriminator
 from echox.models.speech_translator import Positioned
 
 Target = Literal["half", "reversed", "none"]
@@ -90,13 +90,15 @@ class Side:
         return Side(still, self.label_B)
 
 
-def discriminator_loss(discriminator: Discriminator, sides: Sequence[Side], by_length: bool = True) -> torch.Tensor:
+def discriminator_loss(
+    discriminator: ModalityDiscriminator, sides: Sequence[Side], by_length: bool = True
+) -> torch.Tensor:
     """Return the discriminator's loss of what it is told; nothing flows into the encoders."""
     return _judged(discriminator, [side.detached() for side in sides], None, by_length)
 
 
 def encoder_loss(
-    discriminator: Discriminator, sides: Sequence[Side], target: Target, by_length: bool = True
+    discriminator: ModalityDiscriminator, sides: Sequence[Side], target: Target, by_length: bool = True
 ) -> torch.Tensor:
     """Return the encoders' loss against the discriminator, which must be held still by the caller (train/loop.py does)."""
     if target == "half":
@@ -104,7 +106,9 @@ def encoder_loss(
     return -_judged(discriminator, sides, None, by_length)
 
 
-def _judged(discriminator: Discriminator, sides: Sequence[Side], label: float | None, by_length: bool) -> torch.Tensor:
+def _judged(
+    discriminator: ModalityDiscriminator, sides: Sequence[Side], label: float | None, by_length: bool
+) -> torch.Tensor:
     """Return the weighted mean of BCE over all judged groups of all sides."""
     total, weight = torch.zeros(()), torch.zeros(())
     for side in sides:

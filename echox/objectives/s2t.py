@@ -125,7 +125,7 @@ class AnswerPass(nn.Module):
     def forward(self, batch: S2TInputs) -> Answered:
         """Return logits and answers, padding left out."""
         output = self.model(batch)
-        logits = self.model.logits(output.hidden_BLH[output.mask_BL]).float()
+        logits = self.model.token_logits(output.hidden_BLH[output.mask_BL]).float()
         spoken = [row for row in range(len(batch.answers)) if not (batch.typed and batch.typed[row])]
         heard = None
         if self.training and self.align is not None and batch.transcripts is not None and spoken:

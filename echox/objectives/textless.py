@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import nn
 
 from echox.config.load import Settings
-from echox.models.guided import MAIN, Guided, Predicted
+from echox.models.speech_to_units import MAIN, Guided, Predicted
 from echox.objectives.loss import Loss
 
 Apart = Literal["cosine", "distance"]

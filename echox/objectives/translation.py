@@ -17,8 +17,8 @@ from torch import nn
 
 from echox.config.load import Settings
 from echox.data.translation import Triple, TripleBatch
+from echox.models.discriminators import ModalityDiscriminator
 from echox.models.hearing import Hearing
-from echox.models.modality import Discriminator
 from echox.models.ragged import pad_right
 from echox.models.speech_translator import BLANK, END, PAD, Heard, Positioned, SpeechTranslatorModel
 from echox.objectives.loss import Loss
@@ -105,7 +105,9 @@ class JointPass(nn.Module):
         self.model, self.starts_word, self.encoder = model, starts_word, encoder
         self.weights, self.alignment, self.schedule = weights, alignment, schedule
         if alignment.target != "none":
-            self.discriminator = Discriminator(model.config.width, alignment.level, alignment.window, alignment.stride)
+            self.discriminator = ModalityDiscriminator(
+                model.config.width, alignment.level, alignment.window, alignment.stride
+            )
         self.register_buffer("recognition", torch.tensor(weights.recognition))
 
     def forward(self, batch: TripleBatch) -> Joint:

@@ -14,9 +14,8 @@ import torch
 from echox.errors import ConfigError, InputError, ModelError
 from echox.files import CONFIG_BYTES, read_json, write_json
 from echox.models.bounds import check_values
-from echox.models.hifigan import add_weight_norm, from_released_names
+from echox.models.generators import VocoderConfig, add_weight_norm, check_config, from_released_names
 from echox.models.vocoder import UnitVocoder
-from echox.models.vocoder_config import VocoderConfig, check_config
 from echox.models.weights import is_finite, write_shards
 from echox.released.unpickle import load_torch
 

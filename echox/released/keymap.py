@@ -9,6 +9,7 @@ under the released names.
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
 
 import torch
 from torch import nn
@@ -78,8 +79,8 @@ def s2t_config(config: ReleasedConfig) -> S2TConfig:
         classes=llm.vocab_size,
     )
     return S2TConfig(
-        adapter=adapter.to_dict(),
-        lora=LoraSettings(rank=0).to_dict(),
+        adapter=asdict(adapter),
+        lora=asdict(LoraSettings(rank=0)),
         dialect="echox",
         segment_prefix=config.segment_prefix_id,
         system=SYSTEM,

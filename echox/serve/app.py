@@ -3,14 +3,19 @@
 GET  /                          a page to talk to              GET /health    GET /metrics
 GET  /v1/models                 POST /v1/chat/completions      POST /v1/audio/speech
 POST /v1/audio/transcriptions   WS   /v1/realtime
+
+Told to stop, it refuses what is new, finishes what is under way, and then lets go: in front of whatever handler the program had, so
+that this works under any ASGI server and in every worker process.
 """
 
 import asyncio
 import logging
+import signal
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request
@@ -23,7 +28,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from echox.errors import EchoxError
 from echox.serve import chat, realtime, speech
-from echox.serve.drain import drain_at_the_end
 from echox.serve.house import House
 from echox.serve.refusals import Refusal, invalid, refusal_of
 from echox.serve.settings import Settings
@@ -158,3 +162,34 @@ class BodyLimit:
             return message
 
         await self.app(scope, counted, send)
+
+
+def drain_at_the_end(house: House) -> None:
+    """Put draining before the handlers of SIGTERM and SIGINT; outside the main thread the caller ends the server himself."""
+    loop = asyncio.get_running_loop()
+    with suppress(ValueError):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            end = signal.getsignal(number)
+            if callable(end):
+                signal.signal(number, _handler(house, loop, end))
+
+
+def _handler(house: House, loop: asyncio.AbstractEventLoop, end: Any) -> Callable[[int, FrameType | None], None]:
+    def begin(number: int, frame: FrameType | None) -> None:
+        if house.draining:  # told twice
+            end(number, frame)
+            return
+        house.draining = True
+        asyncio.run_coroutine_threadsafe(_finish(house, lambda: end(number, frame)), loop)
+
+    return begin
+
+
+async def _finish(house: House, end: Callable[[], None]) -> None:
+    """End once no answer is under way, or when that has taken too long."""
+    latest = time.monotonic() + house.settings.limits.drain_seconds
+    while house.under_way and time.monotonic() < latest:
+        await asyncio.sleep(0.05)
+    if house.under_way:
+        log.warning("ended with %d answers under way after %g s", house.under_way, house.settings.limits.drain_seconds)
+    end()

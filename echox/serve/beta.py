@@ -51,7 +51,7 @@ def outbound(event: Event) -> list[Event]:
         return []
     event = event | {"type": RENAMED.get(event["type"], event["type"])}
     if isinstance(item := event.get("item"), dict):
-        event["item"] = _older_item(item)
+        event["item"] = _renamed(item, PARTS)
     if "session" in event:
         event["session"] = _older_session(event["session"])
     if "response" in event:
@@ -86,19 +86,16 @@ def _newer(old: Event) -> Event:
 
 
 def _newer_item(item: Any) -> Any:
-    if not isinstance(item, dict) or not isinstance(item.get("content"), list) or item.get("role") != "assistant":
-        return item
-    return item | {"content": [_newer_part(part) for part in item["content"]]}
+    said = isinstance(item, dict) and isinstance(item.get("content"), list) and item.get("role") == "assistant"
+    return _renamed(item, NEWER_PARTS) if said else item
 
 
-def _newer_part(part: Any) -> Any:
-    if not isinstance(part, dict) or not isinstance(part.get("type"), str):
-        return part
-    return part | {"type": NEWER_PARTS.get(part["type"], part["type"])}
-
-
-def _older_item(item: Event) -> Event:
-    parts = [part | {"type": PARTS.get(part["type"], part["type"])} for part in item.get("content", [])]
+def _renamed(item: Event, names: dict[str, str]) -> Event:
+    """Return an item whose parts are called by other names."""
+    parts = [
+        part | {"type": names[part["type"]]} if isinstance(part, dict) and str(part.get("type")) in names else part
+        for part in item.get("content", [])
+    ]
     return item | {"content": parts}
 
 
@@ -129,7 +126,7 @@ def _older_response(new: Event) -> Event:
     kept = {name: value for name, value in new.items() if name not in ("audio", "output_modalities")}
     return kept | {
         "modalities": _modalities(new["output_modalities"]),
-        "output": [_older_item(item) for item in new["output"]],
+        "output": [_renamed(item, PARTS) for item in new["output"]],
         "output_audio_format": FORMATS[sound["format"]["type"]],
         "voice": sound["voice"],
     }

@@ -1,12 +1,20 @@
 """`POST /v1/chat/completions`: text and sound in, text and sound out, whole or as a stream of chunks.
 
 What clients join blindly is sent so that joining is right: an id and an expiry once, sound in multiples of 6 bytes.
+
+Ids of spoken replies carry what was said, signed: no process need remember them, and any that shares the secret reads them.
+
+    audio_ + base64url( mac[16] + expires[4] + deflated transcript )
 """
 
 import asyncio
 import base64
+import binascii
+import hashlib
+import hmac
 import time
 import uuid
+import zlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any, Literal
@@ -20,15 +28,15 @@ from echox.audio import read_question
 from echox.generate.engine import Ask
 from echox.generate.types import Piece
 from echox.serve.answers import STREAMED, begun, event_line, heard_in, while_connected
-from echox.serve.history import call_of, fitting, in_order
+from echox.serve.conversation import call_of, fitting, in_order
 from echox.serve.house import House
 from echox.serve.refusals import Refusal, no_tools, refusal_of
-from echox.serve.replies import reply_id, reply_text
 from echox.serve.response import size_of
 from echox.serve.session_config import MOST_TOOLS, Tool
 from echox.serve.sound import Speech, whole
 
 WHOLE_SAMPLES = 6  # bytes: three samples, which are whole characters of base64
+MAC, STAMP, LONGEST = 16, 4, 16_000  # bytes, bytes, characters
 PARTS = ("text", "input_audio", "refusal")  # of a message; the last is an assistant's, of other servers
 
 
@@ -124,9 +132,8 @@ def routes(house: House) -> APIRouter:
         await while_connected(request, _write_down_earlier(body, house))
         ask, limits = asked(body, house), house.settings.limits
         if isinstance(ask.question, bytes):
-            ask = replace(
-                ask, question=await asyncio.to_thread(read_question, ask.question, None, limits.question_seconds)
-            )
+            wave = await asyncio.to_thread(read_question, ask.question, None, limits.question_seconds)
+            ask = replace(ask, question=wave)
         reply = Completion(body, ask, house)
         answer = house.answer(body.model, ask)
         if body.stream:
@@ -327,3 +334,28 @@ class Completion:
             "prompt_tokens_details": {"audio_tokens": heard, "text_tokens": read, "cached_tokens": 0},
             "completion_tokens_details": {"audio_tokens": self.units, "text_tokens": self.words},
         }
+
+
+def reply_id(text: str, secret: str, expires: int) -> str:
+    """Return the id of a reply whose transcript is `text`, good until `expires` (seconds of the epoch)."""
+    body = expires.to_bytes(STAMP, "big") + zlib.compress(text.encode())
+    return "audio_" + base64.urlsafe_b64encode(_mac(secret, body) + body).decode()
+
+
+def reply_text(name: str, secret: str, now: float | None = None) -> str:
+    """Return the transcript of a reply; Refusal (audio_not_found) when the id is not ours or its time is over."""
+    message = f"the spoken reply {name[:40]!r} is unknown or expired: send its text."
+    gone = Refusal(400, message, "audio_not_found", "messages")
+    try:
+        data = base64.b64decode(name.removeprefix("audio_"), b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raise gone from None
+    mac, body = data[:MAC], data[MAC:]
+    ours = hmac.compare_digest(mac, _mac(secret, body))
+    if not ours or int.from_bytes(body[:STAMP], "big") < (time.time() if now is None else now):
+        raise gone
+    return zlib.decompressobj().decompress(body[STAMP:], LONGEST).decode(errors="replace")
+
+
+def _mac(secret: str, body: bytes) -> bytes:
+    return hmac.new(secret.encode(), body, hashlib.sha256).digest()[:MAC]

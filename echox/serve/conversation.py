@@ -1,14 +1,27 @@
-"""The items of one conversation in their order: who said what, and how much of it was heard; values, no sockets."""
+"""The items of one conversation in their order: who said what, and how much of it was heard; values, no sockets.
 
+    a client's object --item_of--> Item --Conversation--> items --question_of--> the question, and what came before it
+
+What no model here can read is refused by name.
+"""
+
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
-from echox.serve.history import Turns, call_of, fitting, in_order
 from echox.serve.refusals import Refusal
+from echox.serve.session_config import MOST_CHARS
+from echox.serve.wire import decoded, ms_of
+
+Turns = tuple[tuple[str, str], ...]  # (role, text), oldest first; roles and texts are those of text/prompt.py: Turn
 
 ROOT = "root"  # `previous_item_id` of what shall stand first
 MOST_ITEMS = 1000
+PARTS = {"user": ("input_text", "input_audio"), "assistant": ("output_text", "output_audio"), "system": ("input_text",)}
+TOOLS = {"function_call": ("call", "arguments"), "function_call_output": ("tool", "output")}  # role, field of the text
+LONGEST_ID = 64  # characters
 
 
 @dataclass
@@ -76,6 +89,66 @@ def _text(kind: str, text: str) -> dict[str, Any]:
     return {"type": kind, "text": text}
 
 
+def item_of(given: Any, default_id: str, form: str, calls: bool = False, longest: float = inf) -> Item:
+    """Return a client's item, its sound in the session's input format; Refusal that names what is wrong with it.
+
+    A recording lasts at most `longest` seconds. Calls of tools, and what they returned, are read where the model `calls`.
+    """
+    if not isinstance(given, dict):
+        raise Refusal(400, "item is missing or no object.", "invalid_value", "item")
+    kind, role, parts, name = given.get("type"), given.get("role"), given.get("content"), given.get("id") or default_id
+    if kind != "message" and (kind not in TOOLS or not calls):
+        message = f"items of type {str(kind)[:40]!r} are not read here: send a message."
+        raise Refusal(400, message, "unsupported_value", "item.type")
+    if not isinstance(name, str) or len(name) > LONGEST_ID:
+        raise Refusal(400, f"item.id is no text of at most {LONGEST_ID} characters.", "invalid_value", "item.id")
+    if kind in TOOLS:
+        return _called(given, name)
+    if not isinstance(role, str) or role not in PARTS:
+        raise Refusal(400, "item.role is none of user, assistant and system.", "invalid_value", "item.role")
+    if not isinstance(parts, list) or not parts or not all(isinstance(part, dict) for part in parts):
+        raise Refusal(400, "item.content is no list of parts.", "invalid_value", "item.content")
+    for part in parts:
+        if part.get("type") not in PARTS[role]:
+            message = f"a {role}'s message holds {' or '.join(PARTS[role])}, not {str(part.get('type'))[:40]!r}."
+            raise Refusal(400, message, "invalid_value", "item.content")
+    if any(part["type"] == "input_audio" for part in parts):
+        return _recorded(name, parts, form, longest)
+    texts = [part.get("text", part.get("transcript")) for part in parts]
+    if not all(isinstance(text, str) for text in texts):
+        raise Refusal(400, "a part of item.content has no text.", "invalid_value", "item.content")
+    return Item(name, role, _short("\n".join(texts), "item.content"))
+
+
+def _recorded(name: str, parts: list[dict[str, Any]], form: str, longest: float) -> Item:
+    if len(parts) > 1:
+        message = "a message holds text or one recording: send several messages."
+        raise Refusal(400, message, "invalid_value", "item.content")
+    sound = decoded(parts[0].get("audio"), "item.content.audio")
+    seconds = ms_of(len(sound), form) / 1000
+    if seconds > longest:
+        message = f"a recording holds at most {longest:g} s: send less."
+        raise Refusal(400, message, "string_above_max_length", "item.content.audio")
+    return Item(name, "user", sound=sound, form=form, spoken=True, seconds=seconds)
+
+
+def _short(text: str, param: str) -> str:
+    if len(text) > MOST_CHARS:
+        raise Refusal(400, f"{param} holds more than {MOST_CHARS} characters.", "string_above_max_length", param)
+    return text
+
+
+def _called(given: dict[str, Any], name: str) -> Item:
+    role, field = TOOLS[given["type"]]
+    for one in ("call_id", field, *(("name",) if role == "call" else ())):
+        if not isinstance(given.get(one), str):
+            raise Refusal(400, f"item.{one} is missing or no text.", "invalid_value", f"item.{one}")
+        _short(given[one], f"item.{one}")
+    item = Item(name, role, given[field], name=given["name"] if role == "call" else "", call_id=given["call_id"])
+    item.words()  # refused where its arguments are none
+    return item
+
+
 class Conversation:
     """Items in order."""
 
@@ -137,11 +210,8 @@ def question_of(items: Sequence[Item], instructions: str, most_chars: int, greet
     """Return the question that `items` end with, or `greeting` where nobody has asked; Refusal when there is neither."""
     users = [place for place, item in enumerate(items) if item.role == "user"]
     last = users[-1] if users else -1
-    after = [
-        item.role
-        for item in items[last + 1 :]
-        if item.role in ("call", "tool") or item.role == "assistant" and item.text
-    ]
+    later = items[last + 1 :]
+    after = [one.role for one in later if one.role in ("call", "tool") or one.role == "assistant" and one.text]
     system = "\n".join([instructions, *(item.text for item in items if item.role == "system")]).strip()
     if users and after[-1:] == ["tool"]:
         before, item, typed = items, None, None
@@ -155,3 +225,41 @@ def question_of(items: Sequence[Item], instructions: str, most_chars: int, greet
     turns = [(one.role, one.words(), one.call_id) for one in before if one.role != "system"]
     history, dropped = fitting(in_order([turn for turn in turns if turn[1] or turn[0] == "tool"]), most_chars)
     return Question(item, typed, history, dropped, system)
+
+
+def call_of(name: str, arguments: str, param: str) -> str:
+    """Return the call of a tool as a model reads it; Refusal unless `arguments` are the text of a JSON object."""
+    try:
+        given = json.loads(arguments)
+    except (ValueError, RecursionError):
+        given = None
+    if not isinstance(given, dict):
+        raise Refusal(400, f"{param} is not the text of a JSON object.", "invalid_value", param)
+    return json.dumps({"name": name, "arguments": given}, ensure_ascii=False)
+
+
+def in_order(turns: Sequence[tuple[str, str, str]]) -> list[tuple[str, str]]:
+    """Return (role, text) of (role, text, id of a call); what tools returned stands in the order in which they were called."""
+    calls = {name: place for place, (role, _, name) in enumerate(turns) if role == "call"}
+    outputs = [turn for turn in turns if turn[0] == "tool"]
+    returned = iter(sorted(outputs, key=lambda turn: calls.get(turn[2], len(turns))))
+    return [(next(returned) if turn[0] == "tool" else turn)[:2] for turn in turns]
+
+
+def fitting(turns: Sequence[tuple[str, str]], most: int) -> tuple[Turns, int]:
+    """Return the newest turns that hold at most `most` characters together, and how many older ones were dropped.
+
+    What is kept begins with a user's turn, or with the greeting that all began with: an answer without its question is dropped
+    with it. Refusal when a tool has spoken last and its turn does not fit.
+    """
+    kept, left = len(turns), most
+    while kept > 0 and len(turns[kept - 1][1]) <= left:
+        kept -= 1
+        left -= len(turns[kept][1])
+    greeted = kept == 0 and turns and turns[0][0] == "assistant"
+    while kept < len(turns) and turns[kept][0] != "user" and not greeted:
+        kept += 1
+    if kept == len(turns) and turns and turns[-1][0] == "tool":
+        message = f"the question, its calls and what they returned hold more than {most} characters: return less."
+        raise Refusal(400, message, "string_above_max_length")
+    return tuple(turns[kept:]), kept

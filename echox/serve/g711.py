@@ -43,9 +43,8 @@ def a_encode(pcm: np.ndarray) -> bytes:
     return (code ^ 0x55).astype(np.uint8).tobytes()
 
 
-def _decoder(table: np.ndarray) -> Callable[[bytes], np.ndarray]:
-    return lambda data: table[np.frombuffer(data, np.uint8)]
-
-
 ENCODE: dict[str, Callable[[np.ndarray], bytes]] = {"pcmu": mu_encode, "pcma": a_encode}
-DECODE: dict[str, Callable[[bytes], np.ndarray]] = {"pcmu": _decoder(MU), "pcma": _decoder(A)}
+DECODE: dict[str, Callable[[bytes], np.ndarray]] = {
+    "pcmu": lambda data: MU[np.frombuffer(data, np.uint8)],
+    "pcma": lambda data: A[np.frombuffer(data, np.uint8)],
+}

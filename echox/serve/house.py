@@ -1,20 +1,23 @@
-"""What every route of one server shares: its workers, settings and counters, and who is let in."""
+"""What every route of one server shares: its workers and their answers, settings, counters, and who is let in."""
 
+import asyncio
 import hmac
+import logging
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from starlette.requests import HTTPConnection
 
+from echox.errors import EchoxError
 from echox.generate.engine import Ask
 from echox.generate.types import Piece
-from echox.serve.answers import pieces
 from echox.serve.metrics import Metrics
-from echox.serve.refusals import Refusal, draining
+from echox.serve.refusals import Refusal, draining, refusal_of
 from echox.serve.settings import Settings
 from echox.serve.worker import Worker
 
+log = logging.getLogger("echox.serve")
 MOST_CALLERS = 10_000  # of whom the rate limit keeps count
 
 
@@ -38,14 +41,37 @@ class House:
         return self.workers[model]
 
     async def answer(self, model: str, ask: Ask) -> AsyncIterator[Piece]:
-        """Yield the pieces of an answer; errors as in `answers.pieces`."""
+        """Yield the pieces of one answer; Refusal when it cannot be had, TimeoutError after a long time without one.
+
+        Leaving the loop early, or being cancelled in it, gives the answer up.
+        """
         worker, patience = self.worker(model), self.settings.limits.answer_seconds
-        self.under_way += 1
-        try:
-            async for piece in pieces(worker, ask, self.metrics, patience):
-                yield piece
-        finally:
-            self.under_way -= 1
+        loop, arrived = asyncio.get_running_loop(), asyncio.Queue[Piece | Exception | None]()
+
+        def deliver(piece: Piece | Exception | None) -> None:
+            if not loop.is_closed():  # one that has ended needs none
+                loop.call_soon_threadsafe(arrived.put_nowait, piece)
+
+        with self.metrics.answer(worker.sample_rate) as measured:
+            job = worker.submit(ask, deliver)
+            self.under_way += 1
+            try:
+                while True:
+                    # `wait_for` of Python 3.11 may lose a cancellation to a piece
+                    async with asyncio.timeout(patience):
+                        piece = await arrived.get()
+                    if piece is None:
+                        return
+                    if isinstance(piece, Exception):
+                        if not isinstance(piece, (EchoxError, Refusal)):
+                            log.error("an answer failed.", exc_info=piece)
+                        raise refusal_of(piece) from piece
+                    job.taken()
+                    measured(piece)
+                    yield piece
+            finally:
+                self.under_way -= 1
+                job.cancel()
 
     def admit(self, caller: HTTPConnection, offered: str | None = None) -> None:
         """Raise the Refusal of a caller without a valid key, beyond its rate, or while the server is shutting down."""

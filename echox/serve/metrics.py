@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
@@ -20,21 +21,15 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.answers = Counter("echox_answers", "Answers by how they ended.", ["finish"], registry=self.registry)
-        self.first_audio = Histogram(
-            "echox_first_audio_seconds",
-            "From the question to the first sound.",
-            buckets=SECONDS,
-            registry=self.registry,
-        )
-        self.audio = Counter("echox_audio_seconds", "Speech sent.", registry=self.registry)
-        self.refused = Counter("echox_refused", "Requests refused, by code.", ["code"], registry=self.registry)
-        self.sessions = Gauge(
-            "echox_realtime_sessions", "Open connections.", registry=self.registry, multiprocess_mode="livesum"
-        )
-        self.under_way = Gauge(
-            "echox_answers_under_way", "Being made or waiting.", registry=self.registry, multiprocess_mode="livesum"
-        )
+        here: dict[str, Any] = {"registry": self.registry}
+        live = here | {"multiprocess_mode": "livesum"}
+        first = "From the question to the first sound."
+        self.answers = Counter("echox_answers", "Answers by how they ended.", ["finish"], **here)
+        self.first_audio = Histogram("echox_first_audio_seconds", first, buckets=SECONDS, **here)
+        self.audio = Counter("echox_audio_seconds", "Speech sent.", **here)
+        self.refused = Counter("echox_refused", "Requests refused, by code.", ["code"], **here)
+        self.sessions = Gauge("echox_realtime_sessions", "Open connections.", **live)
+        self.under_way = Gauge("echox_answers_under_way", "Being made or waiting.", **live)
 
     @contextmanager
     def answer(self, sample_rate: int) -> Iterator[Callable[[Piece], None]]:

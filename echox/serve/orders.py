@@ -10,17 +10,15 @@ from echox.serve.wire import rate_of, samples_of
 
 def ask_of(question: Question, config: SessionConfig) -> Ask:
     """Return a question of a conversation as an engine takes it."""
-    item, ask = (
-        question.item,
-        Ask(
-            typed=question.typed,
-            text_only=config.text_only,
-            history=question.before,
-            instructions=question.system,
-            tools=config.callable,
-            most_tokens=config.most_tokens,
-        ),
+    ask = Ask(
+        typed=question.typed,
+        text_only=config.text_only,
+        history=question.before,
+        instructions=question.system,
+        tools=config.callable,
+        most_tokens=config.most_tokens,
     )
+    item = question.item
     if question.typed is not None or item is None or item.sound is None:
         return ask
     return replace(ask, question=samples_of(item.sound, item.form), sample_rate=rate_of(item.form))

@@ -88,7 +88,8 @@ class Talk:
     def __init__(self, socket: WebSocket, house: House, detectors: Detectors, model: str) -> None:
         self.socket, self.house, self.detectors, self.model = socket, house, detectors, model
         self.limits = house.settings.limits
-        self.old = _wants_beta(socket)
+        offered = socket.scope.get("subprotocols") or []
+        self.old = "realtime=v1" in socket.headers.get("openai-beta", "") or "openai-beta.realtime-v1" in offered
         expires = int(time.time() + self.limits.session_seconds)
         calls = model in house.workers and house.workers[model].calls
         self.session = Session(secrets.token_hex(8), model, self.limits, expires, calls)
@@ -171,9 +172,8 @@ class Talk:
             one = data[at : at + size]
             self._apply(self.session.append(one))
             for happened, ms in await self._found(one):
-                self._apply(
-                    self.session.speech_started(ms) if happened == "started" else self.session.speech_stopped(ms)
-                )
+                told = self.session.speech_started if happened == "started" else self.session.speech_stopped
+                self._apply(told(ms))
             if at:
                 await asyncio.sleep(0)
 
@@ -293,11 +293,6 @@ class Talk:
                 await self.socket.close(code)
         except (WebSocketDisconnect, RuntimeError, TimeoutError):
             log.debug("the client closed first, or reads nothing")
-
-
-def _wants_beta(socket: WebSocket) -> bool:
-    offered = socket.scope.get("subprotocols") or []
-    return "realtime=v1" in socket.headers.get("openai-beta", "") or "openai-beta.realtime-v1" in offered
 
 
 def _parsed(message: Any) -> dict[str, Any]:

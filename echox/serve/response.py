@@ -14,6 +14,7 @@ import numpy as np
 from echox.audio import SAMPLE_RATE
 from echox.generate.engine import Ask
 from echox.serve.conversation import Conversation, Item
+from echox.serve.refusals import Refusal
 
 FRAMES = 50  # of 20 ms, a second: what the sound of a question counts as
 
@@ -42,10 +43,6 @@ class Response:
     status: str = "in_progress"
     details: dict[str, Any] | None = None
     output: list[dict[str, Any]] = field(default_factory=list)
-
-    def created(self) -> list[Event]:
-        """Return the first event."""
-        return [{"type": "response.created", "response": self.shown()}]
 
     def said(self, text: str) -> list[Event]:
         """Return the events of new text."""
@@ -109,13 +106,15 @@ class Response:
     def _place(self) -> Event:
         return {"response_id": self.id, "item_id": self.item.id, "output_index": 0, "content_index": 0}
 
+    def _part(self, text: str) -> Event:
+        return {"type": "text", "text": text} if self.text_only else {"type": "audio", "transcript": text}
+
     def _open(self) -> list[Event]:
         """Return what announces the item, once."""
         if self.opened:
             return []
         self.opened = True
-        part = {"type": "text", "text": ""} if self.text_only else {"type": "audio", "transcript": ""}
-        begun = {"type": "response.content_part.added", **self._place(), "part": part}
+        begun = {"type": "response.content_part.added", **self._place(), "part": self._part("")}
         return [*self._announced("added", self.item), begun]
 
     def _announced(self, stage: str, item: Item) -> list[Event]:
@@ -141,8 +140,7 @@ class Response:
                 {"type": "response.output_audio.done", **place},
                 {"type": "response.output_audio_transcript.done", **place, "transcript": text},
             ]
-        part = {"type": "text", "text": text} if self.text_only else {"type": "audio", "transcript": text}
-        events.append({"type": "response.content_part.done", **place, "part": part})
+        events.append({"type": "response.content_part.done", **place, "part": self._part(text)})
         return [*events, *self._announced("done", self.item)]
 
     def _usage(self) -> dict[str, Any]:
@@ -157,12 +155,19 @@ class Response:
         }
 
 
+def metadata_of(asked: dict[str, Any]) -> dict[str, str]:
+    """Return what a client wants to find again in its response; Refusal unless it is a small table of texts."""
+    given = asked.get("metadata") or {}
+    if not isinstance(given, dict) or len(given) > 16 or not all(isinstance(value, str) for value in given.values()):
+        raise Refusal(400, "response.metadata is no object of at most 16 texts.", "invalid_value", "response.metadata")
+    return dict(given)
+
+
 def size_of(ask: Ask) -> tuple[int, int]:
     """Return the words to read and the frames to hear of a question with what came before it."""
     read = [ask.typed or "", ask.instructions, *(text for _, text in ask.history)]
-    heard = (
-        len(ask.question) * FRAMES // (ask.sample_rate or SAMPLE_RATE) if isinstance(ask.question, np.ndarray) else 0
-    )
+    samples = len(ask.question) if isinstance(ask.question, np.ndarray) else 0
+    heard = samples * FRAMES // (ask.sample_rate or SAMPLE_RATE)
     return sum(len(text.split()) for text in read), heard
 
 

@@ -1,9 +1,11 @@
-"""Starting a server: models to workers, then one process or several behind one port."""
+"""Starting a server: models to workers, then one process or several behind one port, or a thread of this process."""
 
 import gc
 import os
 import socket
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,12 +13,12 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from echox.errors import ConfigError
+from echox.errors import ConfigError, EndpointError
 from echox.generate.engine import Ask, Engine, InTurn, made_by
 from echox.generate.fake import FakeAssistant
 from echox.serve.app import make_app
 from echox.serve.metrics import MULTIPROCESS
-from echox.serve.settings import VARIABLE, Settings
+from echox.serve.settings import SETTINGS, VARIABLE, Settings
 from echox.serve.worker import Worker
 
 FRAME_BYTES = 24 << 20  # of one websocket message: 15 MiB of sound as base64, and its JSON
@@ -65,7 +67,7 @@ def warm(engine: Engine, speaks: bool) -> None:
 
 def app_of_environment() -> FastAPI:
     """Return the application of one of several processes, whose settings stand in the environment."""
-    settings = Settings.from_text(os.environ[VARIABLE])
+    settings = SETTINGS.validate_json(os.environ[VARIABLE])
     return make_app(load_workers(settings), settings)
 
 
@@ -93,13 +95,23 @@ def serve(settings: Settings, host: str, port: int, processes: int, tell: Callab
         uvicorn.run(app, **shared)
         return
     tell()
-    with _environment(settings):
+    with tempfile.TemporaryDirectory(prefix="echox-serve-") as folder:  # to count in together
+        os.environ |= {VARIABLE: SETTINGS.dump_json(settings).decode(), MULTIPROCESS: folder}
         uvicorn.run("echox.serve.run:app_of_environment", factory=True, workers=processes, **shared)
 
 
 @contextmanager
-def _environment(settings: Settings) -> Iterator[None]:
-    """Hand the settings, and a folder to count in together, to the processes that are started inside this context."""
-    with tempfile.TemporaryDirectory(prefix="echox-serve-") as folder:
-        os.environ |= {VARIABLE: settings.to_text(), MULTIPROCESS: folder}
-        yield
+def served_here(settings: Settings) -> Iterator[str]:
+    """Serve in this process, on a free port of this machine, until the block is left; yield the address. ModelError as above."""
+    server = uvicorn.Server(uvicorn.Config(make_app(load_workers(settings), settings), port=0, **OPTIONS))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        if not thread.is_alive():
+            raise EndpointError("the server did not start: its log says why.")
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(10)

@@ -11,15 +11,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from echox.serve.conversation import Conversation, Item, question_of
-from echox.serve.items import item_of, metadata_of
+from echox.serve.conversation import Conversation, Item, item_of, question_of
 from echox.serve.orders import Answer, Hear, Listen, Overhear, Stop, ask_of, hearing_of
 from echox.serve.refusals import Refusal, no_transcript
-from echox.serve.response import Event, Response, size_of
+from echox.serve.response import Event, Response, metadata_of, size_of
 from echox.serve.session_config import SessionConfig, as_session, shown, updated
 from echox.serve.settings import Limits
-from echox.serve.sound_buffer import SoundBuffer
-from echox.serve.wire import ms_of
+from echox.serve.wire import SoundBuffer, ms_of
 
 SHORTEST_MS = 100.0  # of sound in a turn
 SLACK_MS = 1000.0  # by which the finding of a turn may be late
@@ -258,7 +256,7 @@ class Session:
         response.read_words, response.heard_frames = size_of(ask)
         self.responses[response.id] = response
         self._unhear(question.item)
-        self._forward(response.created())
+        self._send("response.created", response=response.shown())
         self.out.append(Answer(response.id, ask, form))
 
     def _items(self, given: Any) -> list[Item]:

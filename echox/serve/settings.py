@@ -1,9 +1,9 @@
 """What a server may be told: models, keys, limits; as text they travel to worker processes in one variable."""
 
-import json
 import secrets
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field, fields
+
+from pydantic import TypeAdapter
 
 from echox.errors import ConfigError
 
@@ -47,13 +47,5 @@ class Settings:
     secret: str = field(default_factory=lambda: secrets.token_hex(16))  # signs the ids of spoken replies
     limits: Limits = Limits()
 
-    def to_text(self) -> str:
-        """Return the settings as one line of JSON, the inverse of `from_text`."""
-        return json.dumps(asdict(self))
 
-    @staticmethod
-    def from_text(text: str) -> "Settings":
-        """Return the settings that `to_text` wrote."""
-        values: dict[str, Any] = json.loads(text)
-        lists = {name: tuple(values[name]) for name in ("models", "keys", "origins")}
-        return Settings(**{**values, **lists, "limits": Limits(**values["limits"])})
+SETTINGS = TypeAdapter(Settings)  # as JSON, for worker processes

@@ -77,20 +77,18 @@ async def _sound(said: Speech, answer: AsyncIterator[Piece]) -> AsyncIterator[by
 
 async def _events(said: Speech, answer: AsyncIterator[Piece], text: str) -> AsyncIterator[str]:
     """Yield the same as server-sent events."""
-    units = 0
 
     async def counted() -> AsyncIterator[Piece]:
-        nonlocal units
         async for piece in answer:
-            units += len(piece.units)
+            units.extend(piece.units)
             yield piece
 
+    words, units = len(text.split()), list[int]()
     try:
         async for data in _sound(said, counted()):
             if data:
                 yield event_line({"type": "speech.audio.delta", "audio": base64.b64encode(data).decode()})
-        words = len(text.split())
-        usage = {"input_tokens": words, "output_tokens": units, "total_tokens": words + units}
+        usage = {"input_tokens": words, "output_tokens": len(units), "total_tokens": words + len(units)}
         yield event_line({"type": "speech.audio.done", "usage": usage})
     except (Refusal, TimeoutError) as error:
         yield event_line(refusal_of(error).body())
@@ -106,10 +104,7 @@ def _written(text: str, seconds: float, form: str) -> Response:
     if form == "vtt":
         return PlainTextResponse(f"WEBVTT\n\n{_clock(0, '.')} --> {_clock(seconds, '.')}\n{text}\n\n")
     if form == "stream":
-        events = [
-            {"type": "transcript.text.delta", "delta": text},
-            {"type": "transcript.text.done", "text": text},
-        ]
+        events = [{"type": "transcript.text.delta", "delta": text}, {"type": "transcript.text.done", "text": text}]
         return StreamingResponse(iter([*map(event_line, events), "data: [DONE]\n\n"]), media_type="text/event-stream")
     body: dict[str, Any] = {"text": text, "usage": usage}
     if form == "verbose_json":

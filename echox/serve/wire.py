@@ -1,11 +1,13 @@
-"""Sound on the realtime wire: base64 of raw samples in one of three formats, and what their bytes mean."""
+"""Sound on the realtime wire: base64 of raw samples in one of three formats, what their bytes mean, and what waits of them."""
 
 import base64
 import binascii
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from echox.audio import PCM16_SCALE, from_pcm16
+from echox.generate.listening import Pace
 from echox.serve import g711
 from echox.serve.refusals import Refusal
 from echox.serve.sound import PHONE_RATE, RATE
@@ -48,3 +50,51 @@ def decoded(text: object, param: str) -> bytes:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise Refusal(400, f"{param} is not base64: encode raw samples.", "invalid_value", param) from None
+
+
+@dataclass
+class SoundBuffer:
+    """What the user has said since the last turn; a session's clock counts the sound that came, not the time that passed."""
+
+    form: str = "pcm16"
+    start_ms: float = 0.0
+    data: bytearray = field(default_factory=bytearray)
+    pace: Pace = field(default_factory=Pace)  # at which it is listened to
+
+    @property
+    def end_ms(self) -> float:
+        """Where the sound ends."""
+        return self.start_ms + ms_of(len(self.data), self.form)
+
+    def append(self, data: bytes) -> None:
+        """Take more sound."""
+        self.data += data
+        self.pace.push(samples_of(data, self.form), rate_of(self.form))
+
+    def is_due(self) -> bool:
+        """Say whether it is worth listening again, and count it as listened to if so."""
+        return self.pace.is_due((self.end_ms - self.start_ms) / 1000)
+
+    def keep_last(self, ms: float) -> None:
+        """Forget all but the last `ms`."""
+        self.take(max(0, len(self.data) - bytes_of(ms, self.form)))
+
+    def start_at(self, ms: float) -> None:
+        """Forget what came before a place on the clock, as far as it is still held."""
+        self.take(bytes_of(max(0.0, ms - self.start_ms), self.form))
+
+    def until(self, ms: float) -> int:
+        """Return how many bytes come before a place on the clock."""
+        return min(len(self.data), bytes_of(max(0.0, ms - self.start_ms), self.form))
+
+    def take(self, size: int | None = None) -> bytes:
+        """Return and forget the first `size` bytes, or all."""
+        taken = bytes(self.data[:size])
+        del self.data[: len(taken)]
+        self.start_ms += ms_of(len(taken), self.form)
+        return taken
+
+    def restart(self, form: str) -> None:
+        """Forget everything and go on in another format."""
+        self.take()
+        self.form, self.pace = form, Pace()

@@ -6,19 +6,27 @@
 The answer whose listener would run out of sound first goes first, so that nobody's speech breaks off for somebody else's, and an
 answer that has not begun goes before one that has sound to spare: while anybody's sound may end within a second, those who have
 more stand still. Whoever needs a token waits; once all who go do, the engine makes one for each in a step. A question that is still
-being asked is overheard only while nothing else is to be done. When nobody has asked for a while, memory is given back.
+being asked is overheard only while nothing else is to be done.
+
+When nobody has asked for a while, free memory of the process is given back: inputs of many lengths leave holes in glibc's heap,
+which it keeps of its own accord. How much lies free is not asked of glibc: pages that were given back stay in its count
+(`mallinfo2`), which hardly ever falls.
 """
 
+import ctypes
 import logging
 import math
+import os
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 from echox.generate.engine import Ask, Engine
 from echox.generate.types import WAIT, Piece
-from echox.serve.memory import MOST, give_back
 from echox.serve.refusals import busy, stopped
 
 log = logging.getLogger("echox.serve")
@@ -26,6 +34,8 @@ UNREAD = 64  # pieces that may lie unread before an answer waits for its reader
 SPARE_SECONDS = 1.0  # of sound in hand, with which an answer gives way to those that have less
 READ_SECONDS = 0.2  # in which a reader reads one piece of text
 REST_SECONDS = 2.0  # without a question, after which memory is given back
+GROWTH = 128 << 20  # bytes by which memory may grow: what answers work with, which a next one need not ask for again
+BUSY_GROWTH = 2 * GROWTH  # while answers follow each other
 Deliver = Callable[["Piece | Exception | None"], None]  # None: the answer is over
 
 
@@ -96,7 +106,7 @@ class Worker:
         with self.changed:
             if self.closed or self._answers() or self.waiting:
                 return None
-            job = Job(ask, _ignore, self)
+            job = Job(ask, lambda _: None, self)  # nobody reads its pieces
             self.active.append(job)
             self.changed.notify()
         return job
@@ -206,11 +216,7 @@ class Worker:
                 job.deliver(None)
         if over:
             _end(job)
-            self.resident = give_back(self.resident, MOST)
-
-
-def _ignore(piece: "Piece | Exception | None") -> None:
-    """Take what nobody reads."""
+            self.resident = give_back(self.resident, BUSY_GROWTH)
 
 
 def _end(job: Job) -> None:
@@ -219,3 +225,26 @@ def _end(job: Job) -> None:
     job.pieces = None
     if close is not None:
         close()
+
+
+def resident() -> int:
+    """Return how many bytes of its own this process has in memory; 0 where the system does not say."""
+    try:
+        _, pages, of_files, *_ = Path("/proc/self/statm").read_text(encoding="ascii").split()
+    except OSError:
+        return 0
+    return (int(pages) - int(of_files)) * os.sysconf("SC_PAGE_SIZE")
+
+
+def give_back(before: int, growth: int = GROWTH) -> int:
+    """Give free pages of the heap to the system where memory grew by more than `growth` bytes; return what to compare with next."""
+    trim = heap_trim()
+    if trim is None or resident() <= before + growth:
+        return before
+    trim(0)
+    return resident()
+
+
+def heap_trim() -> Any:
+    """Return glibc's `malloc_trim`, or None where the C library is another."""
+    return getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None

@@ -14,13 +14,13 @@ from echox.features.ssl import HiddenStates
 from echox.files import copy_file, inside, read_json, write_folder, write_json
 from echox.generate.ears import TOKENIZER
 from echox.generate.model_config import MODEL_TYPE
-from echox.hub_source import LlmSource
+from echox.hub_llm import LlmSource
 from echox.models.echo import EchoDecoder
 from echox.models.encoder import SpeechEncoder
-from echox.models.int8 import is_scale, quantize
 from echox.models.io import WEIGHTS
 from echox.models.s2t import PLAIN, S2TConfig, SpeechToText
 from echox.models.t2c import TextToCodec
+from echox.models.weights import is_scale, quantize
 from echox.text.segmenter import PhraseSettings
 from echox.units.extractor import CENTROIDS_FILE
 

@@ -3,6 +3,7 @@
 The LLM takes no part but for its embedding table, which is the CTC head.
 """
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -51,8 +52,8 @@ def build(recipe: Recipe) -> Stage:
     sizes = {"encoder_width": data.width, "width": embeddings.embedding_dim}
     settings = settings_from(AdapterConfig, sizes | recipe.adapter, "adapter")
     config = S2TConfig(
-        adapter=settings.to_dict(),
-        lora=settings_from(LoraSettings, recipe.lora, "lora").to_dict(),
+        adapter=asdict(settings),
+        lora=asdict(settings_from(LoraSettings, recipe.lora, "lora")),
         llm=recipe.llm_source,
         system=recipe.system,
         ctc_classes=len(tokens),

@@ -131,7 +131,7 @@ class EchoTargets:
         made = []
         states = self.s2t.states_under(prompts, [row.answer for row in rows])
         for hidden_NH, row in zip(states, rows, strict=True):
-            ids = row.answer if self.recipe.text == "given" else self.s2t.logits(hidden_NH).argmax(-1).tolist()
+            ids = row.answer if self.recipe.text == "given" else self.s2t.token_logits(hidden_NH).argmax(-1).tolist()
             kept = [n for n, token in enumerate(ids) if token not in self.stop]
             made.append(Generated([ids[n] for n in kept], [hidden_NH[n] for n in kept]))
         return made

@@ -1,6 +1,6 @@
 """Stage I, second half: speech to text with low-rank adapters (spec section 2); an aligned part and answers in, an S2T part out."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -109,7 +109,7 @@ def trained_names(model: nn.Module, hearing: bool, prefix: str = "model.") -> tu
 def save_trained(model: SpeechToText, llm: nn.Module, settings: LoraSettings, source: Path, folder: Path) -> None:
     """Write the part with the low-rank matrices that peft trained."""
     plain = load_llm(source)
-    config: Any = type(model.config).from_dict(model.config.to_dict() | {"lora": settings.to_dict()})
+    config: Any = type(model.config).from_dict(model.config.to_dict() | {"lora": asdict(settings)})
     part = SpeechToText(config, plain)
     part.adapter.load_state_dict(model.adapter.state_dict())
     part.ctc_tokens.copy_(model.ctc_tokens)

@@ -18,9 +18,8 @@ from echox.data.textless import Encode, Pair, Sides, Tasks, read_sides
 from echox.errors import ConfigError
 from echox.generate.beam import Search
 from echox.generate.textless import translate_features
-from echox.models.guided import MAIN, Guide, Guided
 from echox.models.io import settings_from
-from echox.models.speech_to_units import PRESETS, SpeechToUnits, SpeechToUnitsConfig
+from echox.models.speech_to_units import MAIN, PRESETS, Guide, Guided, SpeechToUnits, SpeechToUnitsConfig
 from echox.objectives.textless import Apart, Conflict, TextlessObjective, Weights
 from echox.text.bleu import unit_bleu
 from echox.text.subwords import Subwords

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -56,9 +57,9 @@ def write_model(folder: Path) -> None:
     units.save(folder / "units")
     meta = UnitsMeta("toy", "0", 1, "short", 16_000, 320, UNITS)
     save_centroids(folder / "units", np.random.default_rng(0).normal(size=(UNITS, 16)).astype(np.float32), meta)
-    adapter = AdapterConfig(encoder_width=16, width=WIDTH, layers=1, heads=4, ffn=32).to_dict()
+    adapter = asdict(AdapterConfig(encoder_width=16, width=WIDTH, layers=1, heads=4, ffn=32))
     config = S2TConfig(
-        adapter=adapter, lora=LoraSettings(rank=2).to_dict(), llm={"folder": "llm"}, ctc_classes=20, max_new_tokens=6
+        adapter=adapter, lora=asdict(LoraSettings(rank=2)), llm={"folder": "llm"}, ctc_classes=20, max_new_tokens=6
     )
     s2t = SpeechToText(config, llm)
     s2t.ctc_tokens += torch.arange(20, 40, dtype=torch.int32)

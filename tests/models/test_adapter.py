@@ -41,9 +41,8 @@ def shrink_row(model, states_TH, log_probs_TC, rows_CH):
     """The slow twin: one utterance, one run after the other."""
     runs = ctc_runs(log_probs_TC, model.config.keep_blanks)
     kept_NH = states_TH[torch.tensor([start for start, _, _ in runs])]
-    if model.config.look_back != "none":
-        keys = states_TH if model.config.look_back == "all" else kept_NH
-        kept_NH = model.look_back_norm(model.look_back(kept_NH[None], keys[None], keys[None])[0][0] + kept_NH)
+    keys = states_TH if model.config.look_back == "all" else kept_NH
+    kept_NH = model.look_back_norm(model.look_back(kept_NH[None], keys[None], keys[None])[0][0] + kept_NH)
     if model.config.readout == "states":
         return model.scale * kept_NH
     pooled = torch.stack([log_probs_TC.exp()[start:end, :-1].mean(0) for start, end, _ in runs])
@@ -111,7 +110,7 @@ def test_hearing_over_a_vocabulary_holds_no_score_of_every_frame(monkeypatch):
 
 
 @pytest.mark.parametrize("readout", ["mix", "states"])
-@pytest.mark.parametrize("look_back", ["all", "kept", "none"])
+@pytest.mark.parametrize("look_back", ["all", "kept"])
 @pytest.mark.parametrize("keep_blanks", [False, True])
 def test_all_rows_at_once_are_the_rows_one_by_one(readout, look_back, keep_blanks):
     model, table = adapter(readout=readout, look_back=look_back, keep_blanks=keep_blanks), torch.randn(5, 16)

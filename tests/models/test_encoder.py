@@ -11,7 +11,7 @@ from transformers import WhisperFeatureExtractor, WhisperModel
 from echox.errors import ModelError
 from echox.features.logmel import log_mel
 from echox.models.encoder import SpeechEncoder
-from echox.models.int8 import dequantize
+from echox.models.weights import dequantize
 from echox.train.pack import save_encoder
 from echox.train.toy import write_encoder
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from echox.models.int8 import dequantize, quantize
+from echox.models.weights import dequantize, quantize
 
 
 def test_large_matrices_come_back_within_half_a_step_and_the_rest_as_it_was():

@@ -1,5 +1,6 @@
 import json
 import weakref
+from copy import deepcopy
 
 import pytest
 import torch
@@ -7,12 +8,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from echox.models import packed
-from echox.models.int8 import dequantize, quantize
 from echox.models.llama import LlamaConfig, LlamaLm
 from echox.models.llm import Place, load_llm, settle_llm
 from echox.models.lora import LoraSettings, LoraWeights
-from echox.models.packed import BLOCK, PackedLinear, StoredLinear, Table, most_rows, multiplier, pack, round_to_bits
+from echox.models.packed import BLOCK, PackedLinear, Table, most_rows, multiplier, pack, round_to_bits
 from echox.models.slots import Row, prefill, step
+from echox.models.weights import dequantize, quantize
 
 needs_kernels = pytest.mark.skipif(not most_rows(), reason="this processor or torch has no kernels for packed weights")
 K, N = 3 * BLOCK, packed.PIECE + 208  # two pieces, the second of them no multiple of 64
@@ -163,11 +164,11 @@ def test_nothing_is_packed_where_it_would_be_slow(monkeypatch):
 @pytest.mark.parametrize(("bits", "levels"), [(8, 254), (4, 15)])
 def test_rounded_weights_are_within_half_a_step_and_the_rest_is_gone(bits, levels):
     plain = nn.Sequential(linear_of(torch.randn(N, K)), linear_of(torch.randn(6, 40)))
-    layers = nn.Sequential(*plain)
+    layers = deepcopy(plain)
     round_to_bits(layers, bits)
-    assert isinstance(layers[0], StoredLinear)
+    assert type(layers[0]) is PackedLinear and layers[0].weight is None
     assert [name for name, _ in layers[0].named_parameters()] == ["bias"]
-    assert layers[1] is plain[1]  # fits no grid
+    assert type(layers[1]) is nn.Linear and torch.equal(layers[1].weight, plain[1].weight)  # fits no grid
     found = torch.cat([layers[0](torch.eye(K)[at : at + 8]) for at in range(0, K, 8)]) - plain[0].bias
     width = K if bits == 8 else BLOCK
     neighbours = plain[0].weight.unflatten(1, (-1, width))
@@ -228,7 +229,7 @@ def lora_free_llm(folder, weight):
         (Place(dtype=torch.bfloat16, packed=True), torch.randn, torch.bfloat16, nn.Linear),
         (Place(dtype=torch.bfloat16), sixteen_levels, torch.bfloat16, nn.Linear),
         (Place(dtype=torch.float32), sixteen_levels, torch.float32, nn.Linear),
-        (Place(quantize="int4", packed=True), torch.randn, torch.float32, StoredLinear),
+        (Place(quantize="int4", packed=True), torch.randn, torch.float32, PackedLinear),
     ],
     ids=["on a grid", "on none", "dtype named", "float32", "rounded"],
 )

@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from echox.errors import ModelError
-from echox.models.guided import MAIN, Guide, Guided, PairBatch
 from echox.models.ragged import pad_right
-from echox.models.speech_to_units import PRESETS, SpeechToUnits, SpeechToUnitsConfig
+from echox.models.speech_to_units import MAIN, PRESETS, Guide, Guided, PairBatch, SpeechToUnits, SpeechToUnitsConfig
 from tests.tiny_translator import tiny_model
 
 

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from echox.errors import InputError, ModelError
-from echox.models.ragged import first_of_runs
+from echox.models.ragged import first_of_runs, unpad
 from echox.models.speech_translator import (
     BLANK,
     PAD,
@@ -15,7 +15,6 @@ from echox.models.speech_translator import (
     Positioned,
     SpeechTranslatorModel,
     TranslatorConfig,
-    take_rows,
     text_config,
 )
 
@@ -53,13 +52,13 @@ def test_shrinking_keeps_the_first_frame_of_every_run(model):
         torch.testing.assert_close(runs.states_BNW[b, : len(kept)], model.speech.run_norm(heard.states_BTW[b, kept]))
 
 
-def test_taking_rows_equals_a_loop():
+def test_the_first_frames_of_runs_equal_a_loop():
     torch.manual_seed(1)
     tokens, lengths = torch.randint(0, 3, (5, 12)), torch.tensor([12, 1, 7, 3, 9])
-    found, mask = take_rows(tokens[..., None].float(), first_of_runs(tokens, lengths))
+    found = unpad(tokens, first_of_runs(tokens, lengths))
     for b, length in enumerate(lengths.tolist()):
         row = tokens[b, :length].tolist()
-        assert found[b, mask[b], 0].tolist() == [row[t] for t in runs_reference(row)]
+        assert found[b].tolist() == [row[t] for t in runs_reference(row)]
 
 
 def test_noise_changes_what_is_kept_only_in_training(model, expecting):

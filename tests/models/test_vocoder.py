@@ -8,9 +8,8 @@ from torch.nn import functional
 
 from echox.errors import ConfigError, InputError, ModelError
 from echox.generate.parts import load_vocoder
-from echox.models.hifigan import add_weight_norm
+from echox.models.generators import add_weight_norm, inverse_stft
 from echox.models.io import save_part
-from echox.models.istft import inverse_stft
 from echox.models.vocoder import UnitVocoder, VocoderConfig, expand
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from echox.data.translation import Triple, TripleBatch
-from echox.models.modality import Discriminator
+from echox.models.discriminators import ModalityDiscriminator
 from echox.models.speech_translator import BLANK, PAD, Positioned, SpeechTranslatorModel, TranslatorConfig
 from echox.objectives.modality import (
     AlignmentSettings,
@@ -106,7 +106,7 @@ class Always(nn.Module):
 def test_the_encoders_want_the_discriminator_at_one_half():
     losses = {logit: float(encoder_loss(Always(logit), sides(), "half")) for logit in (-2.0, -0.1, 0.0, 0.1, 2.0)}
     assert losses[0.0] == pytest.approx(math.log(2)) and min(losses, key=lambda logit: losses[logit]) == 0.0
-    judge = Discriminator(16).eval()
+    judge = ModalityDiscriminator(16).eval()
     wrong = float(encoder_loss(judge, sides(), "reversed").detach())
     assert wrong == pytest.approx(-float(discriminator_loss(judge, sides())))
 
@@ -121,7 +121,7 @@ def test_long_sentences_count_by_their_length():
 
 @pytest.mark.parametrize("level", ["sentence", "window", "token"])
 def test_padding_and_company_change_nothing(level):
-    judge = Discriminator(16, level, window=4, stride=3).eval()
+    judge = ModalityDiscriminator(16, level, window=4, stride=3).eval()
     together = positioned([3, 11, 6], longest=20)
     logits, counts = judge(together)
     for row, length in enumerate((3, 11, 6)):
@@ -133,9 +133,9 @@ def test_padding_and_company_change_nothing(level):
 
 
 def test_windows_are_means_over_their_frames():
-    judge = Discriminator(16, "window", window=4, stride=3).eval()
+    judge = ModalityDiscriminator(16, "window", window=4, stride=3).eval()
     states = positioned([9])
-    sentence = Discriminator(16).eval()
+    sentence = ModalityDiscriminator(16).eval()
     sentence.load_state_dict(judge.state_dict())
     logits, counts = judge(states)
     for number, start in enumerate((0, 3, 6)):
@@ -173,7 +173,7 @@ def test_the_adversarial_gradient_is_the_same_in_every_precision(kind):
 
     def gradient(dtype, scale):
         torch.manual_seed(0)
-        judge = Discriminator(16).eval().to(dtype).requires_grad_(False)
+        judge = ModalityDiscriminator(16).eval().to(dtype).requires_grad_(False)
         found = sides(False)
         for side in found:
             side.states.states_BNW = side.states.states_BNW.to(dtype).requires_grad_()

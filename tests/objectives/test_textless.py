@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from echox.models.guided import MAIN, Guide, Guided, PairBatch
 from echox.models.ragged import pad_right
+from echox.models.speech_to_units import MAIN, Guide, Guided, PairBatch
 from echox.objectives.textless import Conflict, TextlessObjective, Weights, alikeness, gradient_cosine, smoothed_sum
 from tests.tiny_translator import tiny_model
 

@@ -13,7 +13,7 @@ from benchmarks.memory import ECHOX_3B, ECHOX_8B, SIZES, count_memory, memory_ta
 from echox.errors import ConfigError, ModelError
 from echox.models import llm
 from echox.models.llm import CPU, Place
-from echox.models.packed import StoredLinear, most_rows
+from echox.models.packed import PackedLinear, most_rows
 from echox.models.weights import WeightFiles, write_shards
 from echox.released.config import ReleasedConfig
 from echox.released.keymap import expected_shapes, may_be_extra, ours, theirs
@@ -255,7 +255,7 @@ def test_states_in_8_and_4_bits_stay_near(tmp_path, quantize, near):
     plain = load_parts(folder).s2t.body(input_ids=ids).last_hidden_state
     small = load_parts(folder, Place(quantize=quantize))
     layers = [module for module in small.s2t.body.modules() if hasattr(module, "in_features")]
-    assert {type(layer) for layer in layers} == {StoredLinear}
+    assert {type(layer) for layer in layers} == {PackedLinear}
     assert not any(list(layer.parameters()) for layer in layers)  # the weights themselves are gone
     assert small.s2t.adapter.head.weight.dtype == torch.float32  # only the LLM's layers are quantized
     assert small.s2t.llm.lm_head.weight.dtype == torch.float32
@@ -290,4 +290,4 @@ def test_shards_are_written_whole(tmp_path):
         "model.safetensors.index.json",
     ]  # fmt: skip
     files = WeightFiles(tmp_path)
-    assert len(files) == 5 and all(torch.equal(t, tensors[n]) for n, t in files.read(files.shapes))
+    assert len(files.headers) == 5 and all(torch.equal(t, tensors[n]) for n, t in files.read(files.shapes))

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from echox.serve import memory
-from echox.serve.memory import give_back, resident
+from echox.serve import worker as memory
+from echox.serve.worker import give_back, resident
 
 MEBIBYTE = 1 << 20
 

@@ -16,7 +16,7 @@ import pytest
 
 from echox.errors import ConfigError
 from echox.serve.run import load_workers
-from echox.serve.settings import Limits, Settings
+from echox.serve.settings import SETTINGS, Limits, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -105,7 +105,7 @@ def test_a_process_that_dies_is_replaced_and_the_others_count_with_it():
 
 def test_settings_survive_their_way_to_a_process():
     settings = Settings(("a", "b"), keys=("k",), origins=("https://x",), limits=Limits(slots=2))
-    assert Settings.from_text(settings.to_text()) == settings and json.loads(settings.to_text())
+    assert SETTINGS.validate_json(SETTINGS.dump_json(settings)) == settings and json.loads(SETTINGS.dump_json(settings))
     with pytest.raises(ConfigError, match="slots is 0"):
         Limits(slots=0)
 

