@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from tqdm import tqdm
 
 from echox.audio import SAMPLE_RATE
-from echox.commands.progress import shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,7 +54,7 @@ def fit(
         raise ConfigError(f"k-means engine {engine!r} is unknown: choose auto, faiss or torch.")
     check_place(out)
     encode, revision, hop = load_encoder(encoder, layer, window)
-    heard = batches(shown(read_sounds(sounds), "encoding"))
+    heard = batches(tqdm(read_sounds(sounds), "encoding", disable=None, leave=False))
     encoded = (states for waves in heard for states in encode([wave for _, wave in waves]))
     centroids = fit_kmeans(sample_frames(encoded, POINTS_PER_CENTROID * k, seed), k, seed, engine=engine)
     name = Path(encoder).name if Path(encoder).is_dir() else encoder
@@ -133,7 +133,7 @@ def words(
     values = {"units": units, "vocabulary_size": vocabulary, "max_length": max_length, "min_count": min_count}
     config = LexiconConfig.parse(values | {"seed": seed}, "echox units words")
     UnitTokenizer.check_place(out)
-    corpus = [ids for _, ids, _ in shown(read_units(files), "reading")]
+    corpus = [ids for _, ids, _ in tqdm(read_units(files), "reading", disable=None, leave=False)]
     if decoder == "bpe":
         tokenizer = UnitTokenizer.train(corpus, config, "bpe")
     else:
@@ -163,7 +163,7 @@ def speak(
 
     model = load_vocoder(Path(vocoder)).eval()
     make_folder(Path(out_dir))
-    for name, ids, durations in shown(read_units(files), "speaking"):
+    for name, ids, durations in read_units(files):
         if keep_durations and (durations is None or sum(durations) > MOST_FRAMES):
             found = "no durations" if durations is None else f"durations of more than {MOST_FRAMES} frames in all"
             raise InputError(f"{name} has {found}: leave --keep-durations out, or make the file again.")
@@ -182,7 +182,7 @@ def write_units(out: str, sounds: list[str], units_of: "Callable[[list[np.ndarra
     counts: list[int] = []
 
     def records() -> Iterator[dict[str, Any]]:
-        for some in batches(shown(read_sounds(sounds), "encoding")):
+        for some in batches(tqdm(read_sounds(sounds), "encoding", disable=None, leave=False)):
             for (name, _), one in zip(some, units_of([wave for _, wave in some]), strict=True):
                 counts.append(len(one["units"]))
                 yield {"id": name, **one}
