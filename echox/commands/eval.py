@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from echox.commands import eval_options as shared
-from echox.commands.options import Llm
+from echox.commands.options import Device, Llm
 
 if TYPE_CHECKING:
     from echox.eval.tables import Table
@@ -19,29 +18,42 @@ app = typer.Typer(help="Measure a model of ours, or anybody's server.", no_args_
 
 Model = Annotated[str, typer.Option("--model", help="A released name, a model folder, or a server's model name.")]
 Endpoint = Annotated[str, typer.Option("--endpoint", help="An OpenAI-compatible server, http://host/v1, instead.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Questions = Annotated[Path | None, typer.Option(help="TSV file: id, question, answers, audio.")]
+AudioDir = Annotated[Path | None, typer.Option(help="Folder of the spoken questions (<id>.wav).")]
+Suite = Annotated[str, typer.Option(help="A named set instead: llama-questions, web-questions, trivia-qa, ...")]
+Data = Annotated[Path | None, typer.Option(help="The suite's local copy; without it the hub is asked.")]
+Format = Annotated[
+    str,
+    typer.Option("--format", help="voicebench, ultraeval, uro, openaudiobench, nq-open, webquestions, texts."),
+]
+Shard = Annotated[str, typer.Option(help="i/n: every n-th question from the i-th; run n of them at once.")]
+Retention = Annotated[
+    Path | None, typer.Option(help="A spoken set instead: what is kept of what the text model knows.")
+]
+Live = Annotated[bool, typer.Option("--live", help="Say the questions in real time: they are heard meanwhile.")]
+TypedFrom = Annotated[Path | None, typer.Option(help="Another condition's results.jsonl: its typed answers.")]
 JudgeName = Annotated[str, typer.Option("--judge", help="Recogniser that hears the answers: folder or name.")]
 Window = Annotated[int, typer.Option("--judge-window", help="Seconds of audio a Whisper judge pads to; 30 is its own.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder for results, audio and report.")]
-Limit = Annotated[int | None, typer.Option(help="Only the first N questions.")]
+Limit = Annotated[int | None, typer.Option(help="Only the first N of what is asked, heard or said in every arm.")]
 
 
 @app.command()
 def qa(
-    questions: shared.Questions = None,
-    audio_dir: shared.AudioDir = None,
-    suite: shared.Suite = "",
-    data: shared.Data = None,
-    retention: shared.Retention = None,
+    questions: Questions = None,
+    audio_dir: AudioDir = None,
+    suite: Suite = "",
+    data: Data = None,
+    retention: Retention = None,
     condition: Annotated[str, typer.Option(help="Its recordings: clean, noise, telephone or room.")] = "clean",
-    typed_from: shared.TypedFrom = None,
+    typed_from: TypedFrom = None,
     model: Model = "mini",
     endpoint: Endpoint = "",
     arms: Annotated[str, typer.Option(help="t2t, t2t-form, t2t-off, s2t, s2s, teacher, cascade.")] = "t2t,s2t,s2s",
     judge: JudgeName = "",
     judge_window: Window = 15,
     recogniser: Annotated[str, typer.Option(help="Recogniser of the cascade; the judge if not given.")] = "",
-    form: shared.Format = "",
+    form: Format = "",
     scorer: Annotated[
         str | None, typer.Option(help="Comma-separated; tables use the first; by default the suite's own rule.")
     ] = None,
@@ -50,7 +62,7 @@ def qa(
     scorer_prompt: Annotated[Path | None, typer.Option(help="A board's own prompt for such a scorer.")] = None,
     out: Out = Path("report"),
     limit: Limit = None,
-    shard: shared.Shard = "0/1",
+    shard: Shard = "0/1",
     batch: Annotated[int, typer.Option(help="Questions answered at once.")] = 8,
     seed: Annotated[int, typer.Option(help="Seed of every answer.")] = 0,
     max_seconds: Annotated[float | None, typer.Option(help="Longest spoken answer; a server is not told.")] = None,
@@ -62,12 +74,11 @@ def qa(
     retry_failed: Annotated[bool, typer.Option(help="Do the failed items of an earlier run again.")] = False,
 ) -> None:
     """Answer spoken and typed questions by several arms and print accuracy, gaps and speech errors with intervals."""
-    from echox.eval.boards.suites import default_scorer, load_questions
+    from echox.eval.boards.sets import default_scorer, load_questions
     from echox.eval.model_under_test import ModelChoice
     from echox.eval.report.page import write_report
     from echox.eval.scorers.answers import choose_scorers
-    from echox.eval.tasks.arms import SPOKEN_QUESTION
-    from echox.eval.tasks.qa import QaOptions, refuse_all_failed, run_qa
+    from echox.eval.tasks.qa import SPOKEN_QUESTION, QaOptions, refuse_all_failed, run_qa
     from echox.eval.tasks.spoken_set import load_retention
 
     spoken = bool(SPOKEN_QUESTION & {name.strip() for name in arms.split(",")})
@@ -80,8 +91,8 @@ def qa(
         default_scorer(suite) if scorer is None else scorer, scorer_endpoint, scorer_model, scorer_prompt
     )
     choice = ModelChoice(model, endpoint, device, llm, timeout, retries, system)
-    heard = (arms, judge, judge_window, recogniser)
-    options = QaOptions(*heard, out, limit, shard, batch, seed, max_seconds, retry_failed, marks, typed_from)
+    hearing = (judge, judge_window, recogniser)
+    options = QaOptions(arms, *hearing, out, limit, shard, batch, seed, max_seconds, retry_failed, marks, typed_from)
     path = run_qa(items, source, choice, scorers, options, typer.echo)
     _show(write_report([path], out, typer.echo))
     typer.echo(f"report: {out / 'report.html'}")
@@ -90,29 +101,22 @@ def qa(
 
 @app.command("spoken-set")
 def spoken_set(
-    typed: Annotated[
-        list[Path], typer.Argument(help="Typed answers: results.jsonl of `echox eval qa --arms t2t-off`.")
-    ],
+    typed: Annotated[list[Path], typer.Argument(help="results.jsonl of `echox eval qa --arms t2t-off`.")],
     out: Annotated[Path, typer.Option(help="Folder of the set.")] = Path("spoken-set"),
     right: Annotated[int, typer.Option(min=1, help="So many questions that were answered right.")] = 480,
     wrong: Annotated[int, typer.Option(min=1, help="So many that were answered wrong.")] = 480,
     conditions: Annotated[str, typer.Option(help="Comma-separated.")] = "clean,noise,telephone,room",
     kokoro: Annotated[Path | None, typer.Option(help="Folder of Kokoro's model, vocab.json and voices.")] = None,
     scorer: Annotated[str, typer.Option(help="What makes a typed answer right.")] = "qa-exist-match",
-    shard: shared.Shard = "0/1",
+    shard: Shard = "0/1",
     seed: Annotated[int, typer.Option(help="Seed of the choice, the voices and what is done to them.")] = 0,
 ) -> None:
     """Choose questions by their typed answers and speak them in held-out voices, clean and spoilt."""
-    from tqdm import tqdm
-
     from echox.eval.scorers.answers import find_scorer
     from echox.eval.tasks.spoken_set import KINDS, held_out_voice, make_set, read_typed
 
     found = read_typed(typed, find_scorer(scorer))
-    with tqdm(desc="spoken", unit=" questions", disable=None) as bar:
-        chosen = make_set(
-            out, found, (right, wrong), lambda: held_out_voice(kokoro), conditions, shard, seed, bar.update
-        )
+    chosen = make_set(out, found, (right, wrong), lambda: held_out_voice(kokoro), conditions, shard, seed)
     counts = {kind: sum(item.kind == kind for item in chosen) for kind in KINDS}
     pool = {kind: sum(item.kind == kind for item in found) for kind in KINDS}
     typer.echo(f"{out}  " + ", ".join(f"{counts[kind]} of {pool[kind]} {kind}" for kind in KINDS))
@@ -135,41 +139,40 @@ def hearing(
     judge: Annotated[str, typer.Option(help="Recogniser that writes down the clips.")] = "whisper-base",
     judge_beam: Annotated[int, typer.Option(min=1, help="How many texts it keeps in view.")] = 5,
     out: Out = Path("report"),
-    limit: Annotated[int | None, typer.Option(help="Only the first N recordings of a condition or folder.")] = None,
-    shard: shared.Shard = "0/1",
+    limit: Limit = None,
+    shard: Shard = "0/1",
     device: Device = "auto",
     llm: Llm = None,
 ) -> None:
     """Print the word errors of what a model heard, beside a recogniser's, and whether it hears words in no speech."""
     from echox.eval.model_under_test import ModelChoice, load_subject
     from echox.eval.questions import names_in
-    from echox.eval.tasks.hearing import Recognisers, gather, run_hearing
+    from echox.eval.tasks.hearing import gather, load_recognisers, run_hearing
 
     arms = gather(spoken, names_in(conditions), clips or [], only, nothing)
-    recognisers = Recognisers.load(reference, reference_beam, judge if clips else "", judge_beam, device)
+    recognisers = load_recognisers(reference, reference_beam, judge if clips else "", judge_beam, device)
     subject, name = load_subject(ModelChoice(model, "", device, llm))
     _show(run_hearing(subject, name, arms, recognisers, out, typer.echo, limit, shard))
 
 
 @app.command()
 def asr(
-    questions: shared.Questions = None,
-    audio_dir: shared.AudioDir = None,
+    questions: Questions = None,
+    audio_dir: AudioDir = None,
     manifest: Annotated[Path | None, typer.Option(help="A JSONL manifest with `audio` and `text` instead.")] = None,
     judge: JudgeName = "whisper-base",
     judge_window: Window = 15,
     device: Device = "cpu",
     out: Out = Path("report"),
     limit: Limit = None,
-    shard: shared.Shard = "0/1",
+    shard: Shard = "0/1",
 ) -> None:
     """Print a recogniser's word error rate on recordings whose words are known."""
-    from echox.eval.judges import find_judge, load_judge
+    from echox.eval.judges import load_judge
     from echox.eval.tasks.asr import read_references, run_asr
 
-    items, source = read_references(questions, audio_dir, manifest)
-    find_judge(judge)
-    _show(run_asr(items, load_judge(judge, device, judge_window), source, out, limit, shard))
+    references = read_references(questions, audio_dir, manifest)
+    _show(run_asr(references, load_judge(judge, device, judge_window), out, limit, shard))
 
 
 @app.command()
@@ -205,10 +208,15 @@ def translation(
     found, models = read_pairs(pairs, audio_dir), model or []
     how = {"weights": marks_of(models), "beams": beam or "own", "dtype": dtype or "own", "device": device}
     if tasks:
-        from echox.eval.report.spaces import measure_tasks
+        from echox.eval.questions import chosen
+        from echox.eval.report.plots import draw_spaces, write_figure
+        from echox.eval.tasks.written import TASKS, load_writers, run_tasks
 
-        options = TranslationOptions(out, pairs.name, how, limit)
-        _show(measure_tasks(found, models, tasks, options, (device, dtype, beam), typer.echo))
+        names, options = chosen(tasks, TASKS, "--tasks"), TranslationOptions(out, pairs.name, how, limit)
+        tables, spaces = run_tasks(found, load_writers(models, device, dtype), names, options, beam)
+        if spaces:
+            write_figure(out / "spaces.svg", lambda: draw_spaces(spaces, typer.echo), typer.echo)
+        _show(tables)
         return
     hearer = load_judge(judge, device, judge_window, language)
     hears = load_judge(cascade, device, FULL_WINDOW, source_language, translates=True) if cascade else None
@@ -229,14 +237,13 @@ def speech(
     joins: Annotated[int, typer.Option(min=0, help="Stream so many answers and look where their pieces meet.")] = 0,
     model: Model = "mini",
     out: Out = Path("report"),
-    limit: Annotated[int | None, typer.Option(help="Only the first N answers of every arm.")] = None,
+    limit: Limit = None,
     device: Device = "auto",
     llm: Llm = None,
 ) -> None:
     """Print opinion scores, word errors and signal checks of spoken answers, beside a reference voice if there is one."""
     from echox.eval.model_under_test import ModelChoice, load_subject
-    from echox.eval.tasks.joins import run_joins
-    from echox.eval.tasks.speech import ReferenceVoice, run_speech
+    from echox.eval.tasks.speech import ReferenceVoice, run_joins, run_speech
 
     beside = ReferenceVoice.load(reference, judge, judge_window) if reference else None
     tables = run_speech(results, networks, voice, out, typer.echo, beside, limit)
@@ -255,7 +262,7 @@ def ladder(
     judge_window: Window = 15,
     model: Model = "mini",
     out: Out = Path("report"),
-    limit: Annotated[int | None, typer.Option(help="Only the first N texts.")] = None,
+    limit: Limit = None,
     device: Device = "auto",
     llm: Llm = None,
 ) -> None:
@@ -273,31 +280,31 @@ def ladder(
 
 @app.command()
 def latency(
-    questions: shared.Questions = None,
-    audio_dir: shared.AudioDir = None,
-    suite: shared.Suite = "",
-    data: shared.Data = None,
-    form: shared.Format = "",
+    questions: Questions = None,
+    audio_dir: AudioDir = None,
+    suite: Suite = "",
+    data: Data = None,
+    form: Format = "",
     model: Model = "mini",
     endpoint: Endpoint = "",
     out: Out = Path("report"),
     limit: Limit = 30,
     warmup: Annotated[int, typer.Option(help="Questions asked once without measuring.")] = 2,
-    live: shared.Live = False,
+    live: Live = False,
     device: Device = "auto",
     llm: Llm = None,
     system: Annotated[str, typer.Option(help="Instruction sent to an endpoint with every question.")] = "",
     timeout: Annotated[float, typer.Option(help="Seconds an endpoint may take.")] = 120.0,
 ) -> None:
     """Print first-audio times, real-time factor and underruns of streamed answers."""
-    from echox.eval.boards.suites import load_questions
+    from echox.eval.boards.sets import load_questions
     from echox.eval.model_under_test import ModelChoice, load_subject
     from echox.eval.questions import take
     from echox.eval.tasks.latency import run_latency
 
     items, _ = load_questions(questions, audio_dir, suite, data, True, form)
     subject, name = load_subject(ModelChoice(model, endpoint, device, llm, timeout, system=system))
-    _show(run_latency(subject, name, take(items, limit), out, warmup, {"live": True} if live else {}))
+    _show(run_latency(subject, name, take(items, limit), out, warmup, live))
 
 
 @app.command()
@@ -312,48 +319,40 @@ def load(
         float, typer.Option(min=0, help="Instead, so many new talkers a second, each with one question.")
     ] = 0,
     think: Annotated[float, typer.Option(min=0, help="Seconds between an answer's end and the next question.")] = 1.0,
-    live: shared.Live = False,
+    live: Live = False,
     limit: Annotated[int, typer.Option(min=1, help="Only the first N recordings.")] = 100,
     out: Out = Path("report"),
 ) -> None:
     """Talk to a server with many voices at once, print first audio, underruns and errors, and draw them."""
-    from tqdm import tqdm
-
-    from echox.eval.report.plots import write_load_figure
-    from echox.eval.tasks.load import Load, Server, read_recordings, run_load
+    from echox.eval.report.plots import draw_load, write_figure
+    from echox.eval.results import read_results
+    from echox.eval.tasks.load import Load, read_recordings, run_load
 
     sounds = read_recordings(recordings, limit)
-    plan = Load(sessions, answers, rate, think, live)
-    with tqdm(desc="load", total=answers, unit=" answers", disable=None) as bar:
-        tables = run_load(Server(endpoint, model, key), plan, sounds, out, bar.update)
-    write_load_figure(out, typer.echo)
+    tables = run_load(Load(endpoint, model, sessions, answers, key, rate, think, live), sounds, out)
+    write_figure(out / "load.svg", lambda: draw_load(read_results(out / "load.jsonl")[1]), typer.echo)
     _show(tables)
 
 
 @app.command()
 def gap(
     model: Model = "mini",
-    wavs: Annotated[
-        Path | None, typer.Option(help="Folder of <word>.wav; the model says them itself if not given.")
-    ] = None,
-    questions: shared.Questions = None,
-    audio_dir: shared.AudioDir = None,
-    limit: Limit = 50,
+    wavs: Annotated[Path | None, typer.Option(help="Folder of <word>.wav, else the model says them.")] = None,
     out: Out = Path("report"),
     device: Device = "auto",
     llm: Llm = None,
 ) -> None:
     """Print whether states lie together by sound or by meaning, and draw it."""
     from echox.eval.model_under_test import ModelChoice, load_subject
-    from echox.eval.report.plots import write_gap_figure
-    from echox.eval.tasks.gap import read_sets, run_gap, spoken_pairs, voice_name, word_speaker
+    from echox.eval.report.plots import draw_gap, write_figure
+    from echox.eval.results import read_results
+    from echox.eval.tasks.gap import read_sets, run_gap, word_speaker
 
     sets = read_sets()
-    pairs = spoken_pairs(questions, audio_dir, limit)
-    speaker = word_speaker(wavs, sets)
+    speaker, voice = word_speaker(wavs, sets)
     subject, name = load_subject(ModelChoice(model, "", device, llm))
-    _show(run_gap(subject, name, sets, speaker(subject), pairs, out, voice_name(wavs)))
-    write_gap_figure(out, typer.echo)
+    _show(run_gap(subject, name, sets, speaker(subject), out, voice))
+    write_figure(out / "gap.svg", lambda: draw_gap(read_results(out / "gap.json")[0]["views"]), typer.echo)
 
 
 @app.command()
@@ -363,12 +362,9 @@ def report(
 ) -> None:
     """Set runs side by side in one HTML file with plots and players, with what lies beside their files."""
     from echox.eval.report.page import write_html
-    from echox.eval.report.summary import all_tables
     from echox.eval.results import read_beside
 
-    runs = read_beside(results)
-    write_html(out, runs, typer.echo)
-    _show(all_tables(runs))
+    _show(write_html(out, read_beside(results), typer.echo))
     typer.echo(f"report: {out}")
 
 
