@@ -8,7 +8,7 @@ A line of units.jsonl holds `id`, `units` (runs written once) and `durations` (f
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -247,10 +247,10 @@ def read_units(files: list[str]) -> "Iterator[tuple[str, np.ndarray, list[int] |
             yield _unique(name, seen), ids, durations
 
 
-def batches(sounds: "Iterator[tuple[str, np.ndarray]]") -> "Iterator[list[tuple[str, np.ndarray]]]":
+def batches(sounds: "Iterable[tuple[str, np.ndarray]]") -> "Iterator[list[tuple[str, np.ndarray]]]":
     """Yield lists of BATCH sounds, the last one shorter."""
-    sounds = iter(sounds)
-    while batch := list(islice(sounds, BATCH)):
+    left = iter(sounds)
+    while batch := list(islice(left, BATCH)):
         yield batch
 
 

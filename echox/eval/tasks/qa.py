@@ -226,7 +226,7 @@ def _run_batch(run: QaRun, arm: str, batch: Sequence[Item], results: Results, re
     for item, answer, words, transcript in zip(batch, answers, heard, transcripts, strict=True):
         record = item_record(run, arm, item, answer, transcript) | {"heard": words}
         results.append(record)
-        error = record["error"]
+        error = str(record["error"])
         run.failures, run.answered = run.failures + 1 if error else 0, run.answered or not error
         dead = error.startswith("endpoint:") and not run.answered
         if run.failures >= (FAILURES_AT_THE_START if dead else FAILURES_IN_A_ROW):
