@@ -148,8 +148,15 @@ def make_folder(folder: Path) -> None:
 def places_of(
     stems: Sequence[str], recordings: Sequence[str], output: Path | None, out_dir: Path | None, words: tuple[str, str]
 ) -> list[Path]:
-    """Return where the speech made of each thing goes, never over a recording; `words` are what is made, and of what."""
+    """Return where the speech made of each thing goes, never over a recording; `words` are what is made, and of what.
+
+    Where that is not clear it is a usage error.
+    """
     made, source = words
+    if output and out_dir:
+        raise typer.BadParameter(f"give -o for one {made} or --out-dir for several, not both.")
+    if len(stems) > 1 and not out_dir:
+        raise typer.BadParameter(f"there are {len(stems)} {source}s: give --out-dir.")
     if out_dir is None:
         place = output or Path(f"{made}.wav")
         if str(place) != STANDARD and realpath(place) in {realpath(name) for name in recordings}:

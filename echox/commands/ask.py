@@ -27,7 +27,7 @@ from echox.commands.options import (
     check_standard,
     finite,
 )
-from echox.commands.recordings import STANDARD, expanded, is_pipe, shown, sound_of
+from echox.commands.recordings import STANDARD, expanded, shown, sound_of, stem_of
 from echox.commands.sound import play, record
 from echox.errors import EchoxError
 from echox.generate.checks import check_text
@@ -115,24 +115,16 @@ def plan(
         raise typer.BadParameter("give a recording, or a question with --typed.", param_hint="RECORDINGS")
     if text_only and (output or out_dir):
         raise typer.BadParameter("--text-only makes no speech: leave out -o and --out-dir.")
-    if output and out_dir:
-        raise typer.BadParameter("give -o for one answer or --out-dir for several, not both.")
-    if len(names) > 1 and output:
-        raise typer.BadParameter(f"-o takes one answer and there are {len(names)} questions: give --out-dir.")
-    if len(names) > 1 and not out_dir and not text_only:
-        raise typer.BadParameter(f"there are {len(names)} questions: give --out-dir, or --text-only.")
     if text_only:
         return [Question(name, is_typed, None) for name, is_typed in names]
-    stems = [stem_of(name, is_typed) for name, is_typed in names]
+    stems = [in_words(name) if is_typed else stem_of(name, "answer") for name, is_typed in names]
     places = answers.places_of(stems, recordings, output, out_dir, ("answer", "question"))
     return [Question(name, is_typed, place) for (name, is_typed), place in zip(names, places, strict=True)]
 
 
-def stem_of(name: str, typed: bool) -> str:
-    """Return the file name, without ending, of the answer to a question: the recording's own, or words of the text."""
-    if not typed:
-        return "answer" if is_pipe(name) else Path(name).stem or "answer"
-    return "-".join(re.findall(r"\w+", name.lower()))[:40].strip("-") or "typed"
+def in_words(text: str) -> str:
+    """Return the file name, without ending, of the answer to a typed question: words of it."""
+    return "-".join(re.findall(r"\w+", text.lower()))[:40].strip("-") or "typed"
 
 
 def _answer_json(assistant: Any, question: Question, options: dict[str, Any], play_it: bool) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from echox.commands import eval_options as shared
-from echox.commands.options import LARGEST_SEED, Llm, finite
+from echox.commands.options import LARGEST_SEED, Device, Llm, finite
 
 if TYPE_CHECKING:
     from echox.eval.tables import Table
@@ -19,7 +19,6 @@ app = typer.Typer(help="Measure a model of ours, or anybody's server.", no_args_
 
 Model = Annotated[str, typer.Option("--model", help="A released name, a model folder, or a server's model name.")]
 Endpoint = Annotated[str, typer.Option("--endpoint", help="An OpenAI-compatible server, http://host/v1, instead.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 JudgeName = Annotated[str, typer.Option("--judge", help="Recogniser that hears the answers: folder or name.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder for results, audio and report.")]
 
@@ -60,12 +59,11 @@ def qa(
     retry_failed: Annotated[bool, typer.Option(help="Do the failed items of an earlier run again.")] = False,
 ) -> None:
     """Answer spoken and typed questions by several arms and print accuracy, gaps and speech errors with intervals."""
-    from echox.eval.boards.suites import default_scorer, load_questions
+    from echox.eval.boards.sets import default_scorer, load_questions
     from echox.eval.model_under_test import ModelChoice
     from echox.eval.report.page import write_report
     from echox.eval.scorers.answers import choose_scorers
-    from echox.eval.tasks.arms import SPOKEN_QUESTION
-    from echox.eval.tasks.qa import QaOptions, refuse_all_failed, run_qa
+    from echox.eval.tasks.qa import SPOKEN_QUESTION, QaOptions, refuse_all_failed, run_qa
     from echox.eval.tasks.spoken_set import load_retention
 
     spoken = bool(SPOKEN_QUESTION & {name.strip() for name in arms.split(",")})
@@ -78,8 +76,8 @@ def qa(
         default_scorer(suite) if scorer is None else scorer, scorer_endpoint, scorer_model, scorer_prompt
     )
     choice = ModelChoice(model, endpoint, device, llm, timeout, retries, system)
-    heard = (arms, judge, judge_window, recogniser)
-    options = QaOptions(*heard, out, limit, shard, batch, seed, max_seconds, retry_failed, marks, typed_from)
+    hearing = (judge, judge_window, recogniser)
+    options = QaOptions(arms, *hearing, out, limit, shard, batch, seed, max_seconds, retry_failed, marks, typed_from)
     path = run_qa(items, source, choice, scorers, options, typer.echo)
     _show(write_report([path], out, typer.echo))
     typer.echo(f"report: {out / 'report.html'}")
@@ -88,9 +86,7 @@ def qa(
 
 @app.command("spoken-set")
 def spoken_set(
-    typed: Annotated[
-        list[Path], typer.Argument(help="Typed answers: results.jsonl of `echox eval qa --arms t2t-off`.")
-    ],
+    typed: Annotated[list[Path], typer.Argument(help="results.jsonl of `echox eval qa --arms t2t-off`.")],
     out: Annotated[Path, typer.Option(help="Folder of the set.")] = Path("spoken-set"),
     right: Annotated[int, typer.Option(min=1, help="So many questions that were answered right.")] = 480,
     wrong: Annotated[int, typer.Option(min=1, help="So many that were answered wrong.")] = 480,
@@ -101,16 +97,11 @@ def spoken_set(
     seed: shared.Seed = 0,
 ) -> None:
     """Choose questions by their typed answers and speak them in held-out voices, clean and spoilt."""
-    from tqdm import tqdm
-
     from echox.eval.scorers.answers import find_scorer
     from echox.eval.tasks.spoken_set import KINDS, held_out_voice, make_set, read_typed
 
     found = read_typed(typed, find_scorer(scorer))
-    with tqdm(desc="spoken", unit=" questions", disable=None) as bar:
-        chosen = make_set(
-            out, found, (right, wrong), lambda: held_out_voice(kokoro), conditions, shard, seed, bar.update
-        )
+    chosen = make_set(out, found, (right, wrong), lambda: held_out_voice(kokoro), conditions, shard, seed)
     counts = {kind: sum(item.kind == kind for item in chosen) for kind in KINDS}
     pool = {kind: sum(item.kind == kind for item in found) for kind in KINDS}
     typer.echo(f"{out}  " + ", ".join(f"{counts[kind]} of {pool[kind]} {kind}" for kind in KINDS))
@@ -143,10 +134,10 @@ def hearing(
     """Print the word errors of what a model heard, beside a recogniser's, and whether it hears words in no speech."""
     from echox.eval.model_under_test import ModelChoice, load_subject
     from echox.eval.questions import names_in
-    from echox.eval.tasks.hearing import Recognisers, gather, run_hearing
+    from echox.eval.tasks.hearing import gather, load_recognisers, run_hearing
 
     arms = gather(spoken, names_in(conditions), clips or [], only, nothing)
-    recognisers = Recognisers.load(reference, reference_beam, judge if clips else "", judge_beam, device)
+    recognisers = load_recognisers(reference, reference_beam, judge if clips else "", judge_beam, device)
     subject, name = load_subject(ModelChoice(model, "", device, llm))
     _show(run_hearing(subject, name, arms, recognisers, out, typer.echo, limit, shard))
 
@@ -164,12 +155,11 @@ def asr(
     shard: shared.Shard = "0/1",
 ) -> None:
     """Print a recogniser's word error rate on recordings whose words are known."""
-    from echox.eval.judges import find_judge, load_judge
+    from echox.eval.judges import load_judge
     from echox.eval.tasks.asr import read_references, run_asr
 
-    items, source = read_references(questions, audio_dir, manifest)
-    find_judge(judge)
-    _show(run_asr(items, load_judge(judge, device, judge_window), source, out, limit, shard))
+    references = read_references(questions, audio_dir, manifest)
+    _show(run_asr(references, load_judge(judge, device, judge_window), out, limit, shard))
 
 
 @app.command()
@@ -205,10 +195,15 @@ def translation(
     found, models = read_pairs(pairs, audio_dir), model or []
     how = {"weights": marks_of(models), "beams": beam or "own", "dtype": dtype or "own", "device": device}
     if tasks:
-        from echox.eval.report.spaces import measure_tasks
+        from echox.eval.questions import chosen
+        from echox.eval.report.plots import draw_spaces, write_figure
+        from echox.eval.tasks.written import TASKS, load_writers, run_tasks
 
-        options = TranslationOptions(out, pairs.name, how, limit)
-        _show(measure_tasks(found, models, tasks, options, (device, dtype, beam), typer.echo))
+        names, options = chosen(tasks, TASKS, "--tasks"), TranslationOptions(out, pairs.name, how, limit)
+        tables, spaces = run_tasks(found, load_writers(models, device, dtype), names, options, beam)
+        if spaces:
+            write_figure(out / "spaces.svg", lambda: draw_spaces(spaces, typer.echo), typer.echo)
+        _show(tables)
         return
     hearer = load_judge(judge, device, judge_window, language)
     hears = load_judge(cascade, device, FULL_WINDOW, source_language, translates=True) if cascade else None
@@ -235,8 +230,7 @@ def speech(
 ) -> None:
     """Print opinion scores, word errors and signal checks of spoken answers, beside a reference voice if there is one."""
     from echox.eval.model_under_test import ModelChoice, load_subject
-    from echox.eval.tasks.joins import run_joins
-    from echox.eval.tasks.speech import ReferenceVoice, run_speech
+    from echox.eval.tasks.speech import ReferenceVoice, run_joins, run_speech
 
     beside = ReferenceVoice.load(reference, judge, judge_window) if reference else None
     tables = run_speech(results, networks, voice, out, typer.echo, beside, limit)
@@ -290,14 +284,14 @@ def latency(
     timeout: shared.Timeout = 120.0,
 ) -> None:
     """Print first-audio times, real-time factor and underruns of streamed answers."""
-    from echox.eval.boards.suites import load_questions
+    from echox.eval.boards.sets import load_questions
     from echox.eval.model_under_test import ModelChoice, load_subject
     from echox.eval.questions import take
     from echox.eval.tasks.latency import run_latency
 
     items, _ = load_questions(questions, audio_dir, suite, data, True, form)
     subject, name = load_subject(ModelChoice(model, endpoint, device, llm, timeout, system=system))
-    _show(run_latency(subject, name, take(items, limit), out, warmup, {"live": True} if live else {}))
+    _show(run_latency(subject, name, take(items, limit), out, warmup, live))
 
 
 @app.command()
@@ -320,16 +314,13 @@ def load(
     out: Out = Path("report"),
 ) -> None:
     """Talk to a server with many voices at once, print first audio, underruns and errors, and draw them."""
-    from tqdm import tqdm
-
-    from echox.eval.report.plots import write_load_figure
-    from echox.eval.tasks.load import Load, Server, read_recordings, run_load
+    from echox.eval.report.plots import draw_load, write_figure
+    from echox.eval.results import read_results
+    from echox.eval.tasks.load import Load, read_recordings, run_load
 
     sounds = read_recordings(recordings, limit)
-    plan = Load(sessions, answers, rate, think, live)
-    with tqdm(desc="load", total=answers, unit=" answers", disable=None) as bar:
-        tables = run_load(Server(endpoint, model, key), plan, sounds, out, bar.update)
-    write_load_figure(out, typer.echo)
+    tables = run_load(Load(endpoint, model, sessions, answers, key, rate, think, live), sounds, out)
+    write_figure(out / "load.svg", lambda: draw_load(read_results(out / "load.jsonl")[1]), typer.echo)
     _show(tables)
 
 
@@ -339,24 +330,21 @@ def gap(
     wavs: Annotated[
         Path | None, typer.Option(help="Folder of <word>.wav; the model says them itself if not given.")
     ] = None,
-    questions: shared.Questions = None,
-    audio_dir: shared.AudioDir = None,
-    limit: shared.Limit = 50,
     out: Out = Path("report"),
     device: Device = "auto",
     llm: Llm = None,
 ) -> None:
     """Print whether states lie together by sound or by meaning, and draw it."""
     from echox.eval.model_under_test import ModelChoice, load_subject
-    from echox.eval.report.plots import write_gap_figure
-    from echox.eval.tasks.gap import read_sets, run_gap, spoken_pairs, voice_name, word_speaker
+    from echox.eval.report.plots import draw_gap, write_figure
+    from echox.eval.results import read_results
+    from echox.eval.tasks.gap import read_sets, run_gap, word_speaker
 
     sets = read_sets()
-    pairs = spoken_pairs(questions, audio_dir, limit)
-    speaker = word_speaker(wavs, sets)
+    speaker, voice = word_speaker(wavs, sets)
     subject, name = load_subject(ModelChoice(model, "", device, llm))
-    _show(run_gap(subject, name, sets, speaker(subject), pairs, out, voice_name(wavs)))
-    write_gap_figure(out, typer.echo)
+    _show(run_gap(subject, name, sets, speaker(subject), out, voice))
+    write_figure(out / "gap.svg", lambda: draw_gap(read_results(out / "gap.json")[0]["views"]), typer.echo)
 
 
 @app.command()
@@ -366,12 +354,9 @@ def report(
 ) -> None:
     """Set runs side by side in one HTML file with plots and players, with what lies beside their files."""
     from echox.eval.report.page import write_html
-    from echox.eval.report.summary import all_tables
     from echox.eval.results import read_beside
 
-    runs = read_beside(results)
-    write_html(out, runs, typer.echo)
-    _show(all_tables(runs))
+    _show(write_html(out, read_beside(results), typer.echo))
     typer.echo(f"report: {out}")
 
 

@@ -44,9 +44,7 @@ Llm = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, mps or auto.")]
-Dtype = Annotated[
-    str | None, typer.Option("--dtype", help="float32, bfloat16 or float16; by default what is fast here.")
-]
+Dtype = Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16 or float16; else what is fast here.")]
 LARGEST_SEED = 2**63 - 1
 Seed = Annotated[
     int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="For sampling; greedy decoding does not use it.")

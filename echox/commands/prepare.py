@@ -162,26 +162,17 @@ def filter_corpus(
 ) -> None:
     """Report word error by voice; drop clips, or with --sample whole voices, above a limit."""
     from echox.data.manifest import read_manifest
-    from echox.prepare.filters import (
-        WhisperRecogniser,
-        drop_voices,
-        error_by_voice,
-        keep_clear,
-        measure,
-        write_filtered,
-    )
+    from echox.prepare import filters
 
-    measured = measure(manifest, WhisperRecogniser(recogniser), sample)
-    rates = error_by_voice(measured)
+    measured = filters.measure(manifest, filters.WhisperRecogniser(recogniser), sample)
+    rates = filters.error_by_voice(measured)
     for voice, (rate, count) in rates.items():
         typer.echo(f"{100 * rate:6.1f} %  {count:6d}  {voice}")
     words = sum(record["words"] for record in measured)
     typer.echo(f"{100 * sum(record['errors'] for record in measured) / max(words, 1):6.1f} %  {len(measured):6d}  all")
     if out is not None:
-        kept = (
-            keep_clear(measured, max_error)
-            if sample is None
-            else drop_voices(read_manifest(manifest), rates, max_error)
-        )
-        write_filtered(manifest, kept, out)
+        kept = filters.keep_clear(measured, max_error)
+        if sample is not None:
+            kept = filters.drop_voices(read_manifest(manifest), rates, max_error)
+        filters.write_filtered(manifest, kept, out)
         typer.echo(f"{out}  {len(kept)} kept")

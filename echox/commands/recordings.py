@@ -32,6 +32,11 @@ def _in_folder(folder: Path) -> list[str]:
     return names
 
 
+def stem_of(name: str, otherwise: str) -> str:
+    """Return the name, without ending, of what is made of a recording: the recording's own, or `otherwise` where it has none."""
+    return otherwise if is_pipe(name) else Path(name).stem or otherwise
+
+
 def is_pipe(name: str) -> bool:
     """Say whether a name stands for standard input or an open pipe; a pipe in a folder is none, for nobody may ever write to it."""
     if name == STANDARD:
@@ -49,12 +54,15 @@ def shown(name: str) -> str:
 
 def sound_of(name: str) -> str | bytes:
     """Return a file's name as it is, and of a pipe what comes through it; InputError where nothing can, or too much does."""
-    if not is_pipe(name):
-        return name
+    return read_pipe(name, PIPE_BYTES, "recording") if is_pipe(name) else name
+
+
+def read_pipe(name: str, limit: int, what: str) -> bytes:
+    """Return what comes through standard input or an open pipe; InputError where nothing can, or more than `limit` bytes do."""
     if name == STANDARD and (sys.stdin is None or sys.stdin.isatty()):
-        raise InputError("there is nothing on standard input: send a recording through a pipe.")
+        raise InputError(f"there is nothing on standard input: send a {what} through a pipe.")
     with nullcontext(sys.stdin.buffer) if name == STANDARD else open(name, "rb") as pipe:
-        content = pipe.read(PIPE_BYTES + 1)
-    if len(content) > PIPE_BYTES:
-        raise InputError(f"{shown(name)} holds more than {PIPE_BYTES >> 20} MB: cut the recording shorter.")
+        content = pipe.read(limit + 1)
+    if len(content) > limit:
+        raise InputError(f"{shown(name)} holds more than {limit >> 20} MB: send a shorter {what}.")
     return content

@@ -5,7 +5,6 @@
 Parses options and writes; every voice is the assistant's.
 """
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
+from tqdm import tqdm
 
 from echox.audio import check_output, to_pcm16, wav_header, wav_writer
 from echox.commands import answers
-from echox.commands.options import Device, Dtype, Json, Llm, MaxSeconds, Model, Seed, check_standard
-from echox.commands.progress import shown
-from echox.commands.recordings import STANDARD
+from echox.commands.options import Device, Dtype, Json, Llm, MaxSeconds, Model, check_standard
+from echox.commands.recordings import STANDARD, read_pipe
 from echox.commands.sound import play
 from echox.errors import InputError
 from echox.files import read_text
@@ -41,7 +40,6 @@ def say(
     play_it: Annotated[bool, typer.Option("--play", help="Play it, too (needs the extra `audio`).")] = False,
     as_json: Json = False,
     max_seconds: MaxSeconds = None,
-    seed: Seed = 0,
     model: Model = "mini",
     llm: Llm = None,
     device: Device = "auto",
@@ -79,13 +77,8 @@ def _lines(text: str | None, file: Path | None) -> list[str]:
     if file is not None:
         text = read_text(file, TEXT_BYTES)
     elif text == STANDARD:
-        if sys.stdin is None or sys.stdin.isatty():
-            raise InputError("there is nothing on standard input: send a text through a pipe.")
-        content = sys.stdin.buffer.read(TEXT_BYTES + 1)
-        if len(content) > TEXT_BYTES:
-            raise InputError(f"standard input holds more than {TEXT_BYTES >> 20} MB: send a shorter text.")
         try:
-            text = content.decode("utf-8-sig")
+            text = read_pipe(STANDARD, TEXT_BYTES, "text").decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise InputError("standard input is not UTF-8 text: send it as UTF-8.") from error
     if not (text or "").strip():
@@ -129,7 +122,7 @@ def _pieces(lines: list[str], left_out: dict[str, None]) -> Iterator[str]:
     """Yield the lines as words, a few sentences at a time; what cannot be said goes into `left_out`."""
     from echox.text.speakable import read_line, sentences
 
-    for line in shown(lines, "saying", len(lines)):
+    for line in tqdm(lines, "saying", disable=None, leave=False):
         read = read_line(line)
         left_out.update(dict.fromkeys(read.left_out))
         yield from sentences(read.text)

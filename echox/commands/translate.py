@@ -12,8 +12,9 @@ import typer
 from echox.audio import RECORDING_SECONDS, check_output, load_audio
 from echox.commands import answers
 from echox.commands.options import Device, Dtype, Json, MaxSeconds, Recordings, check_standard
-from echox.commands.recordings import STANDARD, expanded, is_pipe, shown, sound_of
+from echox.commands.recordings import STANDARD, expanded, shown, sound_of, stem_of
 from echox.errors import LONGEST_REASON, InputError, ModelError, clipped
+from echox.generate.checks import check_text
 
 if TYPE_CHECKING:
     from echox.generate.translation import Translation
@@ -45,7 +46,12 @@ def translate(
 ) -> None:
     """Translate speech into speech, or speech and typed text into text; exit status 1 where there is no translation."""
     model = model or (WRITER if to == "text" else SPEAKER)
-    _check_usage(bool(recordings), bool(typed), to)
+    if bool(recordings) == bool(typed):
+        raise typer.BadParameter("give recordings, or --typed text.")
+    if to not in ("speech", "text"):
+        raise typer.BadParameter(f"--to {to} is unknown: choose speech or text.")
+    if typed and to != "text":
+        raise typer.BadParameter("typed text becomes text: add --to text.")
     check_standard(as_json, output)
     if to == "text" and (output or out_dir):
         raise typer.BadParameter("--to text prints: leave -o and --out-dir out.")
@@ -54,12 +60,14 @@ def translate(
     show_error = answers.json_fault(*keys) if as_json else answers.plain_error
     with answers.refused(show_error):
         names = expanded(recordings or []) + list(typed or [])
-        places = plan(names, output, out_dir) if to == "speech" else [None] * len(names)
+        places: list[Path | None] = [None] * len(names)
+        if to == "speech":
+            stems = [stem_of(name, "translation") for name in names]
+            places = [*answers.places_of(stems, names, output, out_dir, ("translation", "recording"))]
         given = names if typed else [sound_of(name) for name in names]
         if out_dir is not None:
             answers.make_folder(out_dir)
-    check = _check_typed if typed else _check
-    problems = [answers.attempt(check, one, place) for one, place in zip(given, places, strict=True)]
+    problems = [answers.attempt(_check, *one, bool(typed)) for one in zip(given, places, strict=True)]
     names = names if typed else [shown(name) for name in names]
     options = {"beams": beam, "max_seconds": max_seconds}
 
@@ -79,26 +87,6 @@ def translate(
     answers.answer_each(names, problems, lambda: load_translator(model, device, dtype, to), answer, show_error)
 
 
-def _check_usage(spoken: bool, typed: bool, to: str) -> None:
-    """Raise a usage error for what cannot be meant."""
-    if spoken == typed:
-        raise typer.BadParameter("give recordings, or --typed text.")
-    if to not in ("speech", "text"):
-        raise typer.BadParameter(f"--to {to} is unknown: choose speech or text.")
-    if typed and to != "text":
-        raise typer.BadParameter("typed text becomes text: add --to text.")
-
-
-def plan(names: list[str], output: Path | None, out_dir: Path | None) -> list[Path]:
-    """Return the file that each translation goes to; a usage error when that is not clear."""
-    if output and out_dir:
-        raise typer.BadParameter("give -o for one translation or --out-dir for several, not both.")
-    if len(names) > 1 and not out_dir:
-        raise typer.BadParameter(f"there are {len(names)} recordings: give --out-dir.")
-    stems = ["translation" if is_pipe(name) else Path(name).stem or "translation" for name in names]
-    return answers.places_of(stems, names, output, out_dir, ("translation", "recording"))
-
-
 def load_translator(model: str, device: str, dtype: str | None, to: str = "speech") -> Any:
     """Return the loaded translator."""
     with answers.loading(model):
@@ -115,16 +103,13 @@ def load_translator(model: str, device: str, dtype: str | None, to: str = "speec
     return translator
 
 
-def _check(sound: str | bytes, place: Path | None) -> None:
+def _check(given: str | bytes, place: Path | None, typed: bool) -> None:
+    if typed:
+        check_text(str(given), "the text to translate")
+        return
     if place is not None and str(place) != STANDARD:
         check_output(place)
-    load_audio(sound, max_seconds=RECORDING_SECONDS)
-
-
-def _check_typed(text: str, place: Path | None) -> None:
-    from echox.generate.checks import check_text
-
-    check_text(text, "the text to translate")
+    load_audio(given, max_seconds=RECORDING_SECONDS)
 
 
 def _show_text(found: "Translation", source: dict[str, str], as_json: bool) -> None:

@@ -8,16 +8,16 @@ A line of units.jsonl holds `id`, `units` (runs written once) and `durations` (f
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from tqdm import tqdm
 
 from echox.audio import SAMPLE_RATE
 from echox.commands.options import LARGEST_SEED
-from echox.commands.progress import shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,7 +53,7 @@ def fit(
     require("faiss", extra="train")  # said before anything is encoded
     check_place(out)
     encode, revision, hop = load_encoder(encoder, layer, window)
-    heard = batches(shown(read_sounds(sounds), "encoding"))
+    heard = batches(tqdm(read_sounds(sounds), "encoding", disable=None, leave=False))
     encoded = (states for waves in heard for states in encode([wave for _, wave in waves]))
     centroids = fit_kmeans(sample_frames(encoded, POINTS_PER_CENTROID * k, seed), k, seed)
     name = Path(encoder).name if Path(encoder).is_dir() else encoder
@@ -134,7 +134,7 @@ def words(
     values = {"units": units, "vocabulary_size": vocabulary, "max_length": max_length, "min_count": min_count}
     config = LexiconConfig.parse(values | {"seed": seed}, "echox units words")
     UnitTokenizer.check_place(out)
-    corpus = [ids for _, ids, _ in shown(read_units(files), "reading")]
+    corpus = [ids for _, ids, _ in tqdm(read_units(files), "reading", disable=None, leave=False)]
     if decoder == "bpe":
         tokenizer = UnitTokenizer.train(corpus, config, "bpe")
     else:
@@ -164,7 +164,7 @@ def speak(
 
     model = load_vocoder(Path(vocoder)).eval()
     make_folder(Path(out_dir))
-    for name, ids, durations in shown(read_units(files), "speaking"):
+    for name, ids, durations in read_units(files):
         if keep_durations and (durations is None or sum(durations) > MOST_FRAMES):
             found = "no durations" if durations is None else f"durations of more than {MOST_FRAMES} frames in all"
             raise InputError(f"{name} has {found}: leave --keep-durations out, or make the file again.")
@@ -183,7 +183,7 @@ def write_units(out: str, sounds: list[str], units_of: "Callable[[list[np.ndarra
     counts: list[int] = []
 
     def records() -> Iterator[dict[str, Any]]:
-        for some in batches(shown(read_sounds(sounds), "encoding")):
+        for some in batches(tqdm(read_sounds(sounds), "encoding", disable=None, leave=False)):
             for (name, _), one in zip(some, units_of([wave for _, wave in some]), strict=True):
                 counts.append(len(one["units"]))
                 yield {"id": name, **one}
@@ -248,10 +248,10 @@ def read_units(files: list[str]) -> "Iterator[tuple[str, np.ndarray, list[int] |
             yield _unique(name, seen), ids, durations
 
 
-def batches(sounds: "Iterator[tuple[str, np.ndarray]]") -> "Iterator[list[tuple[str, np.ndarray]]]":
+def batches(sounds: "Iterable[tuple[str, np.ndarray]]") -> "Iterator[list[tuple[str, np.ndarray]]]":
     """Yield lists of BATCH sounds, the last one shorter."""
-    sounds = iter(sounds)
-    while batch := list(islice(sounds, BATCH)):
+    left = iter(sounds)
+    while batch := list(islice(left, BATCH)):
         yield batch
 
 

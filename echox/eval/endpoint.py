@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,15 +23,9 @@ from echox.generate.types import Piece, Question, Reply
 
 STREAM_RATE = 24_000  # Hz of raw pcm16, by the vendor's convention
 PROBE_SECONDS = 30.0  # the longest wait for the one short answer that shows before a run that a server works
+VOICE = "default"  # that a server is asked to speak with
 NO_LIST = frozenset({404, 405, 501})  # a server without /models
 VOTE_TEMPERATURE = 0.5  # of a judge's votes: at 0 all three would be the same
-
-
-@dataclass(frozen=True)
-class StreamedPiece(Piece):
-    """A piece of a streamed answer: text, or float32 audio at `sample_rate`."""
-
-    sample_rate: int = STREAM_RATE
 
 
 class EndpointAssistant:
@@ -42,19 +35,20 @@ class EndpointAssistant:
     question. Raises ConfigError when the address is not http or https, MissingDependency without the openai package.
     """
 
+    sample_rate = STREAM_RATE  # of the pieces of a stream
+
     def __init__(
         self,
         base_url: str,
         model: str,
-        timeout: float = 120.0,
+        timeout: float = 120,
         retries: int = 3,
-        voice: str = "default",
         system: str = "",
-        temperature: float = 0.0,
+        temperature: float = 0,
     ) -> None:
         if not base_url.startswith(("http://", "https://")):
             raise ConfigError(f"--endpoint {base_url!r} must begin with http:// or https://, such as http://host/v1.")
-        self.base_url, self.model, self.voice, self.system = base_url.rstrip("/"), model, voice, system
+        self.base_url, self.model, self.system = base_url.rstrip("/"), model, system
         self.name, self.temperature, self._timeout = f"{model} at {self.base_url}", temperature, timeout
         self._openai, self._transport = require("openai", "eval"), require("httpx2", "eval")
         key = os.environ.get("OPENAI_API_KEY") or "none"
@@ -108,23 +102,23 @@ class EndpointAssistant:
         first, finish = None if audio is None else wall, str(choice.get("finish_reason") or "stop")
         return Reply(asked.name, text, audio, rate, wall_seconds=wall, first_audio_seconds=first, finish=finish)
 
-    def say(self, text: str) -> Reply:
-        """Return a text spoken by the server's `/audio/speech`."""
+    def say(self, text: str, max_seconds: float | None = None) -> Reply:
+        """Return a text spoken by the server's `/audio/speech`, which is not told of a limit."""
         started = time.perf_counter()
         with self._faults():
             create = self._client.audio.speech.create
-            content = create(model=self.model, input=text, voice=self.voice, response_format="wav").content
+            content = create(model=self.model, input=text, voice=VOICE, response_format="wav").content
         audio, rate = _decode_wav(content)
         wall = time.perf_counter() - started
         return Reply(text, text, audio, rate, wall_seconds=wall, first_audio_seconds=wall)
 
-    def stream(self, question: Any = None, typed: str | None = None, seed: int = 0) -> Iterator[StreamedPiece]:
+    def stream(self, question: Any = None, typed: str | None = None, seed: int = 0) -> Iterator[Piece]:
         """Yield the pieces of a streamed answer as they arrive (server-sent events, raw pcm16 at 24 kHz).
 
         Raises EndpointError when the stream breaks off or ends without its [DONE].
         """
         body = self._body(Question.of(question, typed), False, seed)
-        body |= {"stream": True, "audio": {"voice": self.voice, "format": "pcm16"}}
+        body |= {"stream": True, "audio": {"voice": VOICE, "format": "pcm16"}}
         opened = self._client.chat.completions.with_streaming_response.create
         with self._faults("broke off its stream"), opened(**body) as response:
             for line in response.iter_lines():
@@ -143,7 +137,7 @@ class EndpointAssistant:
         messages = [{"role": "system", "content": self.system}] if self.system else []
         messages.append({"role": "user", "content": content})
         body = {"model": self.model, "messages": messages, "seed": seed, "temperature": self.temperature}
-        spoken = {"modalities": ["text", "audio"], "audio": {"voice": self.voice, "format": "wav"}}
+        spoken = {"modalities": ["text", "audio"], "audio": {"voice": VOICE, "format": "wav"}}
         return body | ({"modalities": ["text"]} if text_only else spoken)
 
     def _json(self, call: Callable[..., Any], **body: Any) -> dict[str, Any]:
@@ -193,7 +187,7 @@ def _content(message: dict[str, Any]) -> tuple[str, str]:
     return str(message.get("content") or spoken.get("transcript") or ""), spoken.get("data") or ""
 
 
-def _pieces(data: str, url: str) -> Iterator[StreamedPiece]:
+def _pieces(data: str, url: str) -> Iterator[Piece]:
     try:
         chunk = json.loads(data)
         if chunk.get("error"):
@@ -204,9 +198,9 @@ def _pieces(data: str, url: str) -> Iterator[StreamedPiece]:
         raise EndpointError(f"{url} streamed something that is not a chunk: {data[:80]!r}.") from error
     for text, wave in pieces:
         if text:
-            yield StreamedPiece(text)
+            yield Piece(text)
         if len(wave):
-            yield StreamedPiece(audio=wave)
+            yield Piece(audio=wave)
 
 
 def _encode_wav(samples: np.ndarray) -> str:

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -39,12 +39,17 @@ _MARKS = re.compile(r"<\|[^|]*\|>")  # Whisper's own, where a folder's tokenizer
 _NAMED = re.compile(r"whisper.*?(tiny|base|small|medium|large)", re.IGNORECASE)
 
 
-class Judge(Protocol):
-    """A recogniser: `name` is printed in tables, `transcribe` maps waves at 16 kHz to their words."""
+class Judge:
+    """A recogniser, whose `name` is printed in tables; a kind of it says how a few waves are decoded."""
 
     name: str
 
-    def transcribe(self, waves: list[np.ndarray]) -> list[str]: ...
+    def transcribe(self, waves: list[np.ndarray]) -> list[str]:
+        """Return the words of each wave (float32 at 16 kHz); an empty or silent wave gives an empty string."""
+        return _in_pieces(waves, self._decode)
+
+    def _decode(self, waves: list[np.ndarray]) -> list[str]:
+        raise NotImplementedError
 
 
 def find_judge(name: str) -> Path:
@@ -92,23 +97,22 @@ def choose_judges(
 ) -> tuple[Judge | None, Judge | None]:
     """Return the judge and the cascade's recogniser (the judge when none is named), each only if needed.
 
-    Both folders are checked before either is loaded. Raises ConfigError when a spoken arm has no judge.
+    Both folders are checked before either is loaded. Raises ConfigError when a spoken arm, as the cascade is, has no judge.
     """
-    if spoken and not judge:
+    if not spoken:
+        return None, None
+    if not judge:
         raise ConfigError("the arms s2s, teacher and cascade are heard by a judge: give --judge, such as whisper-base.")
-    if spoken:
-        require("jiwer", "eval")
-    for name in (judge if spoken else "", recogniser if cascade else ""):
-        if name:
-            find_judge(name)
-    heard_by = load_judge(judge, device, window) if spoken else None
-    if not cascade or recogniser in ("", judge):
-        return heard_by, heard_by if cascade else None
-    return heard_by, load_judge(recogniser, device, window)
+    require("jiwer", "eval")
+    names = [judge, recogniser] if cascade and recogniser not in ("", judge) else [judge]
+    for name in names:
+        find_judge(name)
+    found = [load_judge(name, device, window) for name in names]
+    return found[0], found[-1] if cascade else None
 
 
-class CTranslate2Judge:
-    """A Whisper model in CTranslate2's layout, int8 on the CPU; `transcribe` takes any number of waves."""
+class CTranslate2Judge(Judge):
+    """A Whisper model in CTranslate2's layout, int8 on the CPU."""
 
     def __init__(self, folder: Path, device: str, window: int, language: str, beam: int, translates: bool) -> None:
         whisper, kind = require("faster_whisper", "eval"), "int8" if device == "cpu" else "float16"
@@ -127,10 +131,6 @@ class CTranslate2Judge:
         how = f", {window} s window" + _language(language, translates)
         self.name = _printed(folder / "model.bin", f"ctranslate2 {kind}", beam, how)
 
-    def transcribe(self, waves: list[np.ndarray]) -> list[str]:
-        """Return the words of each wave (float32 at 16 kHz); an empty or silent wave gives an empty string."""
-        return _in_pieces(waves, self._decode)
-
     def _decode(self, waves: list[np.ndarray]) -> list[str]:
         from ctranslate2 import StorageView
 
@@ -144,7 +144,7 @@ class CTranslate2Judge:
         return [self._tokenizer.decode(result.sequences_ids[0]) for result in found]
 
 
-class PipelineJudge:
+class PipelineJudge(Judge):
     """Any ASR folder that transformers loads, through its pipeline, in float32."""
 
     def __init__(self, folder: Path, device: str, language: str, beam: int = 1) -> None:
@@ -162,10 +162,6 @@ class PipelineJudge:
                 self._options["generate_kwargs"] |= {"language": language, "task": "transcribe"}
         self._pipeline: Any = pipeline("automatic-speech-recognition", str(folder), tokenizer=words, device=device)
         self.name = _printed(_weights(folder), "transformers float32", beam, _language(language))
-
-    def transcribe(self, waves: list[np.ndarray]) -> list[str]:
-        """Return the words of each wave (float32 at 16 kHz); an empty or silent wave gives an empty string."""
-        return _in_pieces(waves, self._decode)
 
     def _decode(self, waves: list[np.ndarray]) -> list[str]:
         inputs = [{"raw": wave, "sampling_rate": SAMPLE_RATE} for wave in waves]

@@ -1,6 +1,8 @@
-"""What is measured: a model here or on a server, the few methods that are used of it, and how a batch of questions is put to it.
+"""What is measured: a model here or on a server, and how a batch of questions is put to it.
 
-`SpeechAssistant`, its fake, and an `EndpointAssistant` all fit. A question that fails gives a `Failure` in its place: it is
+A model has `ask`, of a spoken wave (16 kHz) or a typed text, for what has the fields of `echox.Reply`. It may also have `say`,
+`stream`, `ask_many` and what `probes.py` names; nothing else of it is used. `SpeechAssistant`, its fake, and an
+`EndpointAssistant` all fit. A question that fails gives a `Failure` in its place: it is
 written down and counts as wrong, and the rest of the batch goes on. Knows nothing about scores or files of results.
 """
 
@@ -9,9 +11,8 @@ import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from inspect import Parameter, signature
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -26,15 +27,6 @@ RECORDED = (EchoxError, RuntimeError, ValueError, OSError)
 NO_SOUND = np.zeros(0, np.float32)
 SILENCE = Reply("", "", None, SAMPLE_RATE, finish="empty")
 """The answer of a model that had nothing to say: it is empty, which is wrong but no failure."""
-
-
-class Subject(Protocol):
-    """A model under test: `ask` a spoken wave (16 kHz) or a typed text, for what has the fields of `echox.Reply`.
-
-    It may also have `say`, `stream`, `ask_many` and what `probes.py` names; nothing else of it is used.
-    """
-
-    def ask(self, question: Any = None, typed: str | None = None, text_only: bool = False, **options: Any) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -122,12 +114,7 @@ def timed_on(subject: Any) -> dict[str, str]:
     return {"timed_on": machine(), "host": sha256(platform.node().encode()).hexdigest()[:8], "device": where}
 
 
-def asked_as(question: Question) -> dict[str, Any]:
-    """Return a question as the arguments of `ask` and `stream`, which every model under test has."""
-    return {"question": question.sound} if question.typed is None else {"typed": question.typed}
-
-
-def ask_all(subject: Subject, questions: Sequence[Question], text_only: bool = False, **options: Any) -> list[Any]:
+def ask_all(subject: Any, questions: Sequence[Question], text_only: bool = False, **options: Any) -> list[Any]:
     """Return one answer or Failure for each question (waves: float32 at 16 kHz).
 
     One call of `subject.ask_many` when it has that; when the call fails, and for other subjects, one `ask` each.
@@ -135,32 +122,28 @@ def ask_all(subject: Subject, questions: Sequence[Question], text_only: bool = F
     together: Callable[..., list[Any]] | None = getattr(subject, "ask_many", None)
     if together is not None and len(questions) > 1:
         try:
-            return list(together(questions, **_accepted(together, {"text_only": text_only, **options})))
+            return list(together(questions, text_only=text_only, **options))
         except RECORDED:
             pass  # one of them cannot be answered: ask each alone to find which
-    return [attempt(lambda q=q: subject.ask(**asked_as(q), text_only=text_only, **options)) for q in questions]
+
+    def ask(one: Question) -> Any:
+        return attempt(lambda: subject.ask(question=one.sound, typed=one.typed, text_only=text_only, **options))
+
+    return [ask(one) for one in questions]
 
 
-def say_all(speaker: Any, texts: Sequence[str], **options: Any) -> list[Any]:
-    """Return one spoken answer or Failure for each text, an empty one giving SILENCE; `say` gets what it takes."""
-
-    def say(text: str) -> Any:
-        return attempt(lambda: speaker.say(text, **_accepted(speaker.say, options)), text=text)
-
-    return [say(text) if text.strip() else SILENCE for text in texts]
+def say_all(speaker: Any, texts: Sequence[str], max_seconds: float | None = None) -> list[Any]:
+    """Return one spoken answer or Failure for each text, an empty one giving SILENCE."""
+    limit = {} if max_seconds is None else {"max_seconds": max_seconds}
+    said = (
+        attempt(lambda text=text: speaker.say(text, **limit), text=text) if text.strip() else SILENCE for text in texts
+    )
+    return list(said)
 
 
 def at_16k(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     """Return audio resampled to 16 kHz, float32 [samples]."""
     return resample(audio, sample_rate, SAMPLE_RATE)
-
-
-def _accepted(call: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:
-    """Return those of `options` that `call` takes: a batch call may have no seed where decoding is greedy."""
-    known = signature(call).parameters
-    if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in known.values()):
-        return options
-    return {name: value for name, value in options.items() if name in known}
 
 
 def sounds_of(found: Sequence[Any]) -> list[np.ndarray]:

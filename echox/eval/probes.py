@@ -7,7 +7,7 @@ around them counts). Nothing is changed on the assistant: `untouched` gives a se
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -16,33 +16,21 @@ from echox.errors import ConfigError
 States = Sequence[Any]
 
 
-class StateReader(Protocol):
-    """The four views of one model; `answer`, where it is given, is forced and its tokens' states are returned."""
-
-    def typed_states(self, text: str, answer: str | None = None) -> States: ...
-
-    def spoken_states(self, wave: np.ndarray, answer: str | None = None) -> States: ...
-
-    def echo_states(self, text: str) -> States: ...
-
-    def unit_states(self, text: str) -> States: ...
-
-
 @dataclass(frozen=True)
 class AssistantStates:
     """The four views of a loaded assistant; waves are float32 at 16 kHz."""
 
     assistant: Any
 
-    def typed_states(self, text: str, answer: str | None = None) -> States:
-        """Return every layer's states (tokens, H) of a typed question, or of `answer` when it is forced after it."""
+    def typed_states(self, text: str) -> States:
+        """Return every layer's states (tokens, H) of a typed question."""
         from echox.generate.answer import read
 
-        return self._states(read(self.assistant.parts, text), answer)
+        return self._states(read(self.assistant.parts, text))
 
-    def spoken_states(self, wave: np.ndarray, answer: str | None = None) -> States:
-        """Return every layer's states (positions, H) of a spoken question, or of `answer` when it is forced after it."""
-        return self._states(self.assistant.parts.ear.hear([wave])[0].positions_NH, answer)
+    def spoken_states(self, wave: np.ndarray) -> States:
+        """Return every layer's states (positions, H) of a spoken question."""
+        return self._states(self.assistant.parts.ear.hear([wave])[0].positions_NH)
 
     def echo_states(self, text: str) -> States:
         """Return the echo decoder's states (text positions, W) where it reads the LLM's states of saying `text`."""
@@ -71,24 +59,19 @@ class AssistantStates:
         with torch.inference_mode():
             return [parts.vocoder.embedding(torch.tensor(units, device=parts.device))] if units else [torch.zeros(1, 1)]
 
-    def _states(self, question_NH: Any, answer: str | None) -> States:
+    def _states(self, question_NH: Any) -> States:
         import torch
-
-        from echox.text.prompt import encode
 
         s2t, prompt = self.assistant.parts.s2t, self.assistant.parts.prompt
         with torch.inference_mode():
-            ids = encode(self.assistant.parts.tokenizer, answer or "")
-            before_NH, after_NH, answer_NH = s2t.embed(prompt.before), s2t.embed(prompt.after), s2t.embed(ids)
-            row_NH = torch.cat([before_NH, question_NH.to(before_NH.dtype), after_NH, answer_NH])
+            before_NH, after_NH = s2t.embed(prompt.before), s2t.embed(prompt.after)
+            row_NH = torch.cat([before_NH, question_NH.to(before_NH.dtype), after_NH])
             layers = s2t.llm.get_decoder()(inputs_embeds=row_NH[None], output_hidden_states=True).hidden_states
-        first = len(before_NH) if answer is None else len(row_NH) - len(ids)
-        end = first + len(question_NH) if answer is None else len(row_NH)
-        return [layer[0, first:end].float() for layer in layers]
+        return [layer[0, len(before_NH) : len(before_NH) + len(question_NH)].float() for layer in layers]
 
 
 def states_of(model: Any) -> Any:
-    """Return what reads a model's states: an assistant's parts, or any model that has methods of `StateReader` itself."""
+    """Return what reads a model's states: an assistant's parts, or any model that has methods of `AssistantStates` itself."""
     return AssistantStates(model) if parts_of(model) is not None else model
 
 

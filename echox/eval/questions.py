@@ -1,7 +1,7 @@
 """Questions files: `id question answers audio`, tab separated, checked whole before any model is loaded.
 
 Answers are joined by ` | `; `audio` may be left out or empty, then `<id>.wav` in the audio folder is meant. All faults
-of a file are told at once, because a run takes hours. Other formats: boards/formats.py.
+of a file are told at once, because a run takes hours. Other formats: boards/sets.py.
 """
 
 import hashlib
@@ -14,7 +14,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from echox.audio import load_audio
+import numpy as np
+
+from echox.audio import load_audio, save_wav
 from echox.config.shard import shard_of
 from echox.data.tables import ANSWER_MARK, answers_in, table_rows
 from echox.errors import ConfigError, InputError
@@ -49,16 +51,15 @@ def read_questions(path: str | Path, audio_dir: str | Path | None = None, need_a
         raise InputError(f"{folder} is not a folder: give --audio-dir the folder of the spoken questions.")
     questions, faults = [], []
     for number, row in table_rows(path, COLUMNS[:3]):
-        fault = _row_fault(row)
-        if fault:
-            faults.append(f"line {number} {fault}")
+        id, question, answers = row["id"], row["question"], tuple(answers_in(row["answers"]))
+        missing = "id" if not id else "question" if not question else "" if answers else "answers"
+        if missing:
+            faults.append(f"line {number}{f' ({id})' if id else ''} has no {missing}")
             continue
         given = row.get("audio", "")
-        place = folder / (given or f"{row['id']}.wav")
+        place = folder / (given or f"{id}.wav")
         audio = place if audio_dir is not None or given or need_audio or os.path.isfile(place) else None
-        questions.append(
-            Item(row["id"], row["question"], tuple(answers_in(row["answers"])), audio, row.get("kind", ""))
-        )
+        questions.append(Item(id, question, answers, audio, row.get("kind", "")))
     check_questions(questions, path, need_audio, faults)
     return questions
 
@@ -119,6 +120,19 @@ def safe_name(identifier: str) -> str:
     return f"{clean.lstrip('.')}-{hashlib.sha256(identifier.encode()).hexdigest()[:8]}"
 
 
+def save_sound(folder: Path, identifier: str, wave: np.ndarray, sample_rate: int) -> Path:
+    """Write float [samples] to a file in `folder`, which is made, that bears an id as its name; return where."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{safe_name(identifier)}.wav"
+    save_wav(path, wave, sample_rate)
+    return path
+
+
+def one_line(text: str) -> str:
+    """Return a text without the marks that a questions file keeps for itself."""
+    return " ".join(text.split()).replace("|", "/")
+
+
 def write_questions(path: str | Path, questions: Sequence[Item]) -> None:
     """Write a questions file atomically; raise InputError for text that holds a tab or a line break."""
     kinds = any(item.kind for item in questions)
@@ -145,11 +159,3 @@ def fingerprint(questions: Sequence[Item]) -> str:
 def digest(content: Any) -> str:
     """Return 16 hexadecimal digits that change when what JSON writes of `content` does."""
     return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()[:16]
-
-
-def _row_fault(row: dict[str, str]) -> str:
-    if not row["id"]:
-        return "has no id"
-    if not row["question"]:
-        return f"({row['id']}) has no question"
-    return "" if answers_in(row["answers"]) else f"({row['id']}) has no answers"

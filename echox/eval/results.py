@@ -8,9 +8,9 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from rich.progress import track
+from tqdm import tqdm
 
 from echox.config.shard import shard_of
 from echox.data.manifest import read_jsonl
@@ -27,12 +27,8 @@ BESIDE = ("speech", "joins", "latency", "load", "ladder", "asr", "hearing", "tra
 """Tasks whose results stand beside a given file."""
 
 
-def _line(record: dict[str, Any]) -> str:
-    return json.dumps(record, ensure_ascii=False, sort_keys=False, allow_nan=False) + "\n"
-
-
 class Results:
-    """An append-only results file; use as a context manager. `items` holds what is already there by (arm, id).
+    """An append-only results file. `items` holds what is already there by (arm, id).
 
     With `retry_failed` items that failed are done again, and their new line counts. Raises ConfigError when the file
     was written under other settings, InputError when it is not a results file, OutputError when it cannot be written.
@@ -40,23 +36,23 @@ class Results:
 
     def __init__(self, path: str | Path, settings: dict[str, Any], retry_failed: bool = False) -> None:
         self.path = Path(path)
-        self.settings = json.loads(_line(settings))
+        self.settings = json.loads(json.dumps(settings, allow_nan=False))
         self.items: dict[tuple[str, str], dict[str, Any]] = {}
         if self.path.is_file():
             drop_partial_line(self.path, OURS)
-            if self.path.stat().st_size:
-                earlier, items = read_results(self.path)
-                _refuse_changes(self.path, earlier, self.settings)
-                self.items = {(item["arm"], item["id"]): item for item in items}
+        if not self.path.is_file() or not self.path.stat().st_size:
+            self._write({"type": "settings", **self.settings})
+        else:
+            earlier, items = read_results(self.path)
+            if changed := _changes(earlier, self.settings):
+                now = self.settings.get
+                what = "; ".join(f"{name} was {earlier.get(name)!r} and is {now(name)!r}" for name in changed)
+                raise ConfigError(
+                    f"{path} was made with other settings ({what}): choose another --out or the old settings."
+                )
+            self.items = {(item["arm"], item["id"]): item for item in items}
         self.done = {key for key, item in self.items.items() if not (retry_failed and item.get("error"))}
         """The (arm, id) pairs that need no more work."""
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("a", encoding="utf-8")
-        except OSError as error:
-            raise OutputError(f"{self.path} cannot be written ({error.strerror}); choose another --out.") from error
-        if self._file.tell() == 0:
-            self._write({"type": "settings", **self.settings})
 
     def append(self, item: dict[str, Any]) -> None:
         """Write one finished item, through to the disk; raise OutputError when the disk is full or gone."""
@@ -76,19 +72,14 @@ class Results:
 
     def _write(self, record: dict[str, Any]) -> None:
         try:
-            self._file.write(_line(record))
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
         except OSError as error:
-            raise OutputError(
-                f"{self.path} cannot be written ({error.strerror}); free some space and resume."
-            ) from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._file.close()
+            reason = f"{self.path} cannot be written ({error.strerror})"
+            raise OutputError(f"{reason}: free some space and resume, or choose another --out.") from error
 
 
 def run_items(
@@ -103,13 +94,13 @@ def run_items(
 
     Items have an `id` and come `size` at a time; `mark` changes with what is asked, as `fingerprint` does, and is a setting.
     """
-    with Results(path, settings | {"questions_mark": mark}) as results:
-        for arm, items in arms.items():
-            batches = results.batches(arm, items, size)
-            for some in track(batches, arm, disable=not batches):
-                for item, record in zip(some, answer(arm, some), strict=True):
-                    results.append({"arm": arm, "id": item.id} | record)
-        return results.settings, results.rows
+    results = Results(path, settings | {"questions_mark": mark})
+    for arm, items in arms.items():
+        batches = results.batches(arm, items, size)
+        for some in tqdm(batches, arm, disable=None if batches else True):
+            for item, record in zip(some, answer(arm, some), strict=True):
+                results.append({"arm": arm, "id": item.id} | record)
+    return results.settings, results.rows
 
 
 def results_path(out: Path, shard: str, stem: str = "results") -> Path:
@@ -161,7 +152,7 @@ def read_beside(paths: Iterable[str | Path]) -> list[Run]:
 def read_all(paths: Iterable[str | Path]) -> list[Run]:
     """Return (settings, items) per run, files of one run's shards joined, an item that is there twice counted once.
 
-    Raises InputError without a single file, or when two files of a run hold different results for one arm and id.
+    Raises InputError when two files of a run hold different results for one arm and id.
     """
     runs: list[Run] = []
     for path in paths:
@@ -171,36 +162,22 @@ def read_all(paths: Iterable[str | Path]) -> list[Run]:
         same = next((run for run in runs if "shard" in settings and not _changes(run[0], settings)), None)
         if same is None:
             runs.append((settings, items))
-        else:
-            same[1].extend(_new_items(path, same[1], items))
-    if not runs:
-        raise InputError("no results file was given: name one or more results.jsonl.")
+            continue
+        known = {(item["arm"], item["id"]): item for item in same[1]}
+        for item in items:
+            earlier = known.setdefault((item["arm"], item["id"]), item)
+            if earlier | {"folder": ""} != item | {"folder": ""}:
+                raise InputError(
+                    f"{path} and a file before it hold different results for {item['arm']} {item['id']!r} of one run: "
+                    "give only one of them."
+                )
+        same[1][:] = known.values()
     return runs
-
-
-def _new_items(path: str | Path, known: list[dict[str, Any]], items: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return those of `items` that are not among `known`; raise InputError for one with another result."""
-    by_key = {(item["arm"], item["id"]): item for item in known}
-    for item in items:
-        earlier = by_key.get((item["arm"], item["id"]))
-        if earlier is not None and {**earlier, "folder": ""} != {**item, "folder": ""}:
-            raise InputError(
-                f"{path} and a file before it hold different results for {item['arm']} {item['id']!r} of one run: give "
-                "only one of them."
-            )
-    return [item for item in items if (item["arm"], item["id"]) not in by_key]
 
 
 def _changes(earlier: dict[str, Any], now: dict[str, Any]) -> list[str]:
     keys = (set(earlier) | set(now)) - FREE - {"type", "folder"}
     return sorted(key for key in keys if earlier.get(key) != now.get(key))
-
-
-def _refuse_changes(path: Path, earlier: dict[str, Any], now: dict[str, Any]) -> None:
-    changed = _changes(earlier, now)
-    if changed:
-        what = "; ".join(f"{key} was {earlier.get(key)!r} and is {now.get(key)!r}" for key in changed)
-        raise ConfigError(f"{path} was made with other settings ({what}): choose another --out or the old settings.")
 
 
 def title_of(settings: dict[str, Any]) -> str:

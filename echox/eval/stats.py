@@ -51,9 +51,7 @@ def resample_means(scores_NA: np.ndarray, resamples: int = RESAMPLES, seed: int 
     return np.concatenate(parts) / n
 
 
-def paired_bootstrap(
-    scores_NA: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], resamples: int = RESAMPLES, seed: int = SEED
-) -> Interval:
+def paired_bootstrap(scores_NA: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> Interval:
     """Return `statistic` of the arms' means with its 95 % interval.
 
     `scores_NA` holds one row a question and one column an arm; `statistic` maps [..., A] means to [...] values and may
@@ -64,8 +62,7 @@ def paired_bootstrap(
     if n == 0:
         return Interval(float("nan"), float("nan"), float("nan"), 0)
     value = float(statistic(scores_NA.mean(axis=0)[None])[0])
-    values = statistic(resample_means(scores_NA, resamples, seed))
-    return _interval(value, values, n)
+    return _interval(value, statistic(resample_means(scores_NA)), n)
 
 
 def _interval(value: float, values_R: np.ndarray, n: int) -> Interval:
@@ -76,9 +73,9 @@ def _interval(value: float, values_R: np.ndarray, n: int) -> Interval:
     return Interval(value, float(low), float(high), n)
 
 
-def mean(scores_N: ArrayLike, resamples: int = RESAMPLES, seed: int = SEED) -> Interval:
+def mean(scores_N: ArrayLike) -> Interval:
     """Return the mean of one arm's scores with its interval."""
-    return paired_bootstrap(np.asarray(scores_N, dtype=np.float64)[:, None], lambda m: m[..., 0], resamples, seed)
+    return paired_bootstrap(np.asarray(scores_N, dtype=np.float64)[:, None], lambda m: m[..., 0])
 
 
 def difference(scores_N: ArrayLike, minus_N: ArrayLike) -> Interval:

@@ -70,6 +70,7 @@ class JointTranslator:
     longest: int = 20 * SAMPLE_RATE  # samples of a piece
     beams: int = 8
     length_penalty: float = 1.0
+    language: str = "en"  # that it hears and reads
 
     @property
     def sample_rate(self) -> int:
@@ -218,4 +219,5 @@ def load(folder: Path, place: Place) -> JointTranslator:
         settings["longest_seconds"] * SAMPLE_RATE,
         settings["beams"],
         settings["length_penalty"],
+        settings["source"],
     )

@@ -1,6 +1,6 @@
 """Corpus BLEU by sacrebleu for selecting weights while they train: of texts, and of units as words (spec A3.5).
 
-What is reported is scored in eval/scorers/translation.py.
+What is reported is scored in eval/scorers/texts.py.
 """
 
 from collections.abc import Sequence

@@ -16,7 +16,8 @@ import soundfile
 from echox import cli
 from echox.audio import save_wav
 from echox.commands import answers, transcribe
-from echox.commands.ask import stem_of
+from echox.commands.ask import in_words
+from echox.commands.recordings import stem_of
 from echox.errors import ModelError
 
 FIELDS = {
@@ -146,9 +147,9 @@ def test_a_model_that_does_not_load_is_one_sentence(run, tmp_path, monkeypatch):
 
 
 def test_answers_are_named_after_their_questions():
-    assert stem_of("some/Question.one.wav", typed=False) == "Question.one"
-    assert stem_of("What is the capital of France?", typed=True) == "what-is-the-capital-of-france"
-    assert stem_of("../../etc/passwd", typed=True) == "etc-passwd" and stem_of("???", typed=True) == "typed"
+    assert stem_of("some/Question.one.wav", "answer") == "Question.one" and stem_of("-", "answer") == "answer"
+    assert in_words("What is the capital of France?") == "what-is-the-capital-of-france"
+    assert in_words("../../etc/passwd") == "etc-passwd" and in_words("???") == "typed"
 
 
 def test_what_cannot_be_meant_is_refused_before_anything_is_loaded(run, loads, tmp_path):

@@ -107,8 +107,14 @@ def test_what_is_wrong_with_texts_is_one_sentence(run, monkeypatch, tmp_path, lo
     for content in (b"", b"\xff\xfe\xff"):
         monkeypatch.setattr(sys, "stdin", Standard(io.BytesIO(content)))
         assert run("say", "-")[0] == 1
-    for arguments in ([], ["a", "-f", "b.txt"], ["a", "--json", "-o", "-"], ["a", "--max-seconds", "0"]):
-        assert run("say", *arguments)[0] == 2
+    for arguments in (
+        [],
+        ["a", "-f", "b.txt"],
+        ["a", "--json", "-o", "-"],
+        ["a", "--max-seconds", "0"],
+        ["a", "--seed", "1"],
+    ):
+        assert run("say", *arguments)[0] == 2  # a voice draws nothing: there is no seed
     assert loads == []
 
 

@@ -43,4 +43,4 @@ def test_rooms_import_only_what_lies_below(path):
 def test_every_folder_is_a_room_and_imports_are_found():
     folders = {path.name for path in EVAL.iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert folders | {""} == set(BELOW)
-    assert "tasks" in room_imports(EVAL / "report" / "summary.py")
+    assert "tasks" in room_imports(EVAL / "report" / "page.py")

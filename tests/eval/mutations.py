@@ -40,7 +40,7 @@ def player(what: str, old: str, new: str) -> Mutation:
     return Mutation("player", what, "eval/scorers/playback.py", old, new, "latency")
 
 
-def qa(what: str, old: str, new: str, file: str = "eval/tasks/arms.py", tests: str = "qa") -> Mutation:
+def qa(what: str, old: str, new: str, file: str = "eval/tasks/qa.py", tests: str = "qa") -> Mutation:
     """Returns a mutation of how answers are asked for and written down."""
     return Mutation("answers", what, file, old, new, tests)
 
@@ -110,7 +110,7 @@ MUTATIONS = (
     Mutation(
         "gap",
         "negatives are the words alike in neither",
-        "eval/scorers/likeness.py",
+        "eval/scorers/states.py",
         "states_WH[rotated(index_N4, relation)]",
         "states_WH[index_N4[:, 3]]",
         "gap",
@@ -118,7 +118,7 @@ MUTATIONS = (
     Mutation(
         "gap",
         "negatives come from other folds",
-        "eval/scorers/likeness.py",
+        "eval/scorers/states.py",
         "np.arange(len(index_N4)) % folds == fold)",
         "np.arange(len(index_N4)) // 3 % folds == fold)",
         "gap",
@@ -128,7 +128,7 @@ MUTATIONS = (
     Mutation(
         "gap",
         "words without states are stacked",
-        "eval/scorers/likeness.py",
+        "eval/scorers/states.py",
         "if all(found[word].shape == shape for word in item)",
         "",
         "gap",
@@ -137,7 +137,7 @@ MUTATIONS = (
     qa("the LLM's finish is lost", "own.finish if own.finish in CUT else said.finish", "said.finish"),
     qa("the LLM's seconds are lost", "before = seconds + float(own.wall_seconds or 0.0)", "before = seconds"),
     qa("the recogniser's seconds are lost", "_say(run, own, hearing)", "_say(run, own)"),
-    qa("--max-seconds does not reach the voice", "for text in own], **run.options)", "for text in own])"),
+    qa("--max-seconds does not reach the voice", 'run.options.get("max_seconds")', "None"),
     qa(
         "saying nothing fails",
         "else SILENCE for",
@@ -149,12 +149,12 @@ MUTATIONS = (
     qa("no path of the question's recording", "None if item.audio is None else str(item.audio)", "None"),
     qa(
         "silent answers flatter WER",
-        'if item.get("transcript") is not None]',
-        'if item.get("signal")]',
+        '[item] if item.get("transcript") is not None',
+        '[item] if item.get("signal")',
         "eval/tasks/spoken_answers.py",
         "report",
     ),
-    qa("failed answers flatter WER", 'texts.get(item["id"], "")', '""', "eval/tasks/spoken_answers.py", "report"),
+    qa("failed answers flatter WER", 'said.get(item["id"], "")', '""', "eval/tasks/spoken_answers.py", "report"),
     qa("a recording is not in the mark", ", mark(item.audio)]", "]", "eval/questions.py", "questions"),
     qa(
         "only the length of a recording is in the mark",
@@ -178,24 +178,24 @@ MUTATIONS = (
         "files",
         "a file given twice counts twice",
         "eval/results.py",
-        ' if (item["arm"], item["id"]) not in by_key]',
-        "]",
+        "same[1][:] = known.values()",
+        "same[1].extend(items)",
         "report",
     ),
     Mutation(
         "files",
         "contradictions are not refused",
         "eval/results.py",
-        "if earlier is not None and",
-        "if False and",
+        'if earlier | {"folder": ""} !=',
+        'if False and earlier | {"folder": ""} !=',
         "report",
     ),
     Mutation(
         "files",
         "a report takes every file for qa's",
-        "eval/report/summary.py",
+        "eval/report/page.py",
         'TABLES.get(str(settings.get("task", "qa")))',
-        "summarise",
+        "qa_tables",
         "report",
     ),
     Mutation(
@@ -293,7 +293,7 @@ MUTATIONS = (
     Mutation(
         "tables",
         "runs are compared by place, not by id",
-        "eval/report/summary.py",
+        "eval/report/page.py",
         'shared(sorted(other, key=lambda item: item["id"]), first)',
         "list(zip(other, first))",
         "report",
@@ -315,7 +315,12 @@ MUTATIONS = (
         "eval_commands",
     ),
     Mutation(
-        "servers", "arms it cannot have are run", "eval/tasks/qa.py", "arm not in without)", "True)", "eval_commands"
+        "servers",
+        "arms it cannot have are run",
+        "eval/tasks/qa.py",
+        "and not (on_a_server and arm in NOT_ON_A_SERVER)",
+        "",
+        "eval_commands",
     ),
     Mutation(
         "servers",
@@ -328,7 +333,7 @@ MUTATIONS = (
     Mutation(
         "scorers",
         "a suite brings no rule",
-        "eval/boards/suites.py",
+        "eval/boards/sets.py",
         "SUITES[suite].scorer if suite in SUITES else",
         "",
         "questions",
@@ -350,7 +355,7 @@ MUTATIONS = (
     kept("another level of noise", "snr_db=(10, 10)", "snr_db=(20, 20)"),
     kept("a set is whole before it is spoken", "    if all(_place(", "    if any(_place("),
     ears("the ratio turned round", "stats.ratio(own, other)", "stats.ratio(other, own)", "eval/tasks/hearing.py"),
-    ears("the recogniser labels the clips", "recognisers.labeller.transcribe", "recognisers.reference.transcribe"),
+    ears("the recogniser labels the clips", "texts = labeller.transcribe", "texts = reference.transcribe"),
     ears("--only is not asked", "wanted is None or path.stem in wanted", "True"),
     ears("shards hear everything", "take(items, limit, shard)", "take(items, limit)"),
     Mutation(
@@ -372,7 +377,7 @@ MUTATIONS = (
     Mutation(
         "voices",
         "the last join is forgotten",
-        "eval/tasks/joins.py",
+        "eval/tasks/speech.py",
         "for piece in pieces])[:-1]",
         "for piece in pieces])[:-2]",
         "reference_voice",

@@ -17,8 +17,8 @@ from echox.eval.endpoint import EndpointAssistant, chat_function
 from echox.eval.questions import Item
 from echox.eval.results import Results, read_results
 from echox.eval.scorers.answers import find_scorer
-from echox.eval.tasks.arms import QaRun, run_arms
 from echox.eval.tasks.latency import measure, run_latency
+from echox.eval.tasks.qa import QaRun, run_arms
 
 
 def wav(seconds: float = 0.5, rate: int = 24_000) -> str:
@@ -279,14 +279,14 @@ def test_a_stream_is_read_chunk_by_chunk(server):
 def test_a_run_goes_on_past_a_500_and_counts_it_wrong(server, tmp_path):
     server.script = [answer("Paris"), (500, ERROR), answer("Paris")]
     questions = [Item(f"q{i}", "Capital?", ("Paris",)) for i in range(3)]
-    with Results(tmp_path / "results.jsonl", {"model": "m"}) as results:
-        run_arms(
-            QaRun(client(server, retries=0), None, [find_scorer("qa-exist-match")], tmp_path),
-            questions,
-            ("t2t",),
-            results,
-        )
-        scores = [results.items["t2t", f"q{i}"] for i in range(3)]
+    results = Results(tmp_path / "results.jsonl", {"model": "m"})
+    run_arms(
+        QaRun(client(server, retries=0), None, [find_scorer("qa-exist-match")], tmp_path),
+        questions,
+        ("t2t",),
+        results,
+    )
+    scores = [results.items["t2t", f"q{i}"] for i in range(3)]
     assert [item["score"] for item in scores] == [1, 0, 1] and "out of memory" in scores[1]["error"]
 
 
@@ -299,6 +299,6 @@ def test_streams_that_break_off_are_recorded(server, tmp_path):
     with pytest.raises(EndpointError, match="broke off its stream"):
         list(client(server).stream(typed="q"))
     questions = [Item(f"q{i}", "Capital?", ("Paris",)) for i in range(2)]
-    run_latency(client(server), "m", questions, tmp_path, 1, {})  # the warm-up fails, too
+    run_latency(client(server), "m", questions, tmp_path, 1)  # the warm-up fails, too
     items = read_results(tmp_path / "latency.jsonl")[1]
     assert [("broke off" in item["error"]) for item in items] == [True, True]

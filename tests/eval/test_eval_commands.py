@@ -65,6 +65,13 @@ def test_one_command_gives_the_table_and_the_report(folder):
     assert "Accuracy" in shown and (folder / "both.html").stat().st_size > 2000
 
 
+def test_what_is_sent_to_a_file_or_a_pipe_begins_with_a_table(folder):
+    """Bars are for a terminal, and stand on standard error."""
+    assert qa(folder, "--arms", "t2t").startswith("### fake: Accuracy")
+    here = ("--questions", folder / "q.tsv", "--audio-dir", folder, "--out", folder / "out")
+    assert call(folder, "asr", *here, "--judge", folder / "ears").startswith("### Recognition")
+
+
 def test_shards_are_joined_in_a_report(folder):
     for shard in ("0/2", "1/2"):
         qa(folder, "--arms", "t2t", "--shard", shard)

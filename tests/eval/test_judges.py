@@ -17,7 +17,7 @@ from echox.eval.judges import (
     whisper_size,
     window_samples,
 )
-from echox.eval.scorers.word_errors import errors_between
+from echox.eval.scorers.texts import errors_between
 
 RATE = 16_000
 SAID = "The capital of France is Paris."

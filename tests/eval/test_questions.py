@@ -7,7 +7,7 @@ import pytest
 
 from echox.audio import save_wav
 from echox.errors import ConfigError, InputError
-from echox.eval.boards.suites import default_scorer, find_local, load_questions
+from echox.eval.boards.sets import default_scorer, find_local, load_questions
 from echox.eval.questions import Item, fingerprint, read_questions, take, write_questions
 from echox.eval.tasks.asr import read_references
 
@@ -166,12 +166,12 @@ def test_suites_come_from_a_local_folder(tmp_path):
 def test_references_come_from_questions_or_a_manifest(tmp_path):
     wav(tmp_path / "a.wav")
     path = write(tmp_path, HEAD + "a\tWho?\tJohn\t\n")
-    (found,), name = read_references(path, tmp_path, None)
-    assert (found.id, found.question, name) == ("a", "Who?", "q.tsv") and len(found.load()) == 8000
+    (found,), name, load = read_references(path, tmp_path, None)
+    assert (found.id, found.question, name) == ("a", "Who?", "q.tsv") and len(load(found)) == 8000
     line = '{"id": "a", "audio": "a.wav", "samples": 8000, "sample_rate": 16000, "text": "hello"}\n'
     manifest = write(tmp_path, line, "m.jsonl")
-    (found,), name = read_references(None, None, manifest)
-    assert (found.id, found.question, name) == ("a", "hello", "m.jsonl") and len(found.load()) == 8000
+    (found,), name, load = read_references(None, None, manifest)
+    assert (found.id, found.question, name) == ("a", "hello", "m.jsonl") and len(load(found)) == 8000
     longer = write(tmp_path, line.replace("hello", "hello there"), "m.jsonl")  # of the same name
     assert fingerprint(read_references(None, None, longer)[0]) != fingerprint([found])
     with pytest.raises(ConfigError):

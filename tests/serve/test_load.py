@@ -11,12 +11,12 @@ from typer.testing import CliRunner
 
 from echox.commands.eval import app
 from echox.errors import ConfigError, EndpointError, InputError
+from echox.eval.report.page import tables_of
 from echox.eval.report.plots import draw_load
-from echox.eval.report.summary import tables_of
 from echox.eval.results import read_results
 from echox.eval.scorers.playback import Chunk
 from echox.eval.tasks import load as load_module
-from echox.eval.tasks.load import Load, Server, read_recordings, run_load
+from echox.eval.tasks.load import Load, read_recordings, run_load
 from echox.realtime import RATE, event_of
 from echox.serve.settings import Limits
 
@@ -43,7 +43,7 @@ def test_many_voices_are_all_answered(start, tmp_path, options):
     found = talk(server, tmp_path, "--answers", "6", *options)
     assert found.exit_code == 0, found.output
     settings, answers = read_results(tmp_path / "load.jsonl")
-    assert len(answers) == 6 and not any(one["error"] for one in answers)
+    assert len(answers) == 6 and not any(one["error"] for one in answers) and "key" not in settings
     assert {one["text"] for one in answers} == {"You asked about 2.4 seconds."}
     assert all(one["audio_seconds"] == 1.0 and 0 < one["first_audio"] < one["total"] for one in answers)
     assert all(one["ended"] >= one["first_audio"] + one["audio_seconds"] - 1e-6 for one in answers)
@@ -67,20 +67,19 @@ def test_the_plot_counts_what_broke_off_and_what_failed():
 
 def test_what_is_refused_is_counted_as_an_error(start, tmp_path):
     server, sounds = start(limits=Limits(sessions=1)), read_recordings([Path("examples")], 1)
-    place = Server(f"{server.url}/v1", "fake", "k")
-    tables = run_load(place, Load(3, 9), sounds, tmp_path, lambda: None)
+    tables = run_load(Load(f"{server.url}/v1", "fake", 3, 9, "k"), sounds, tmp_path)
     errors = [one["error"] for one in read_results(tmp_path / "load.jsonl")[1]]
     assert any(errors) and not all(errors) and tables[0].rows[0][-2] == str(sum(map(bool, errors)))
-    broken = Server(f"{start(Failing(after=0)).url}/v1", "fake")
+    broken = f"{start(Failing(after=0)).url}/v1"
     with pytest.raises(EndpointError, match="gave no answer"):
-        run_load(broken, Load(1, 2), sounds, tmp_path, lambda: None)
+        run_load(Load(broken, "fake", 1, 2), sounds, tmp_path)
     with pytest.raises(EndpointError, match="gave no answer"):
-        run_load(Server("http://127.0.0.1:9/v1", "fake"), Load(1, 1), sounds, tmp_path, lambda: None)
+        run_load(Load("http://127.0.0.1:9/v1", "fake", 1, 1), sounds, tmp_path)
 
 
 def test_a_plan_and_recordings_must_be_some(tmp_path):
     with pytest.raises(ConfigError, match="at least 1"):
-        Load(0, 1)
+        Load("http://x", "m", 0, 1)
     with pytest.raises(ConfigError, match="no recordings"):
         read_recordings([tmp_path], 3)
     with pytest.raises(InputError, match="nowhere does not exist"):
@@ -91,8 +90,8 @@ def test_a_plan_and_recordings_must_be_some(tmp_path):
 
 @pytest.mark.parametrize("endpoint", ["http://host:1", "http://host:1/", "http://host:1/v1", "http://host:1/v1/"])
 def test_a_server_is_named_by_its_host_or_by_its_v1(endpoint):
-    assert Server(endpoint, "mini").address == "ws://host:1/v1/realtime?model=mini"
-    assert Server(endpoint.replace("http", "https"), "mini").address == "wss://host:1/v1/realtime?model=mini"
+    assert Load(endpoint, "mini", 1, 1).address == "ws://host:1/v1/realtime?model=mini"
+    assert Load(endpoint.replace("http", "https"), "mini", 1, 1).address == "wss://host:1/v1/realtime?model=mini"
 
 
 @pytest.mark.parametrize("sent", ["<html>", "[]", "{}", '"x"'])
@@ -118,5 +117,5 @@ def test_a_talker_asks_again_when_playback_ends_and_not_before(monkeypatch):
     monkeypatch.setattr(load_module, "conversation", conversation)
     monkeypatch.setattr(load_module, "_answer", answer)
     monkeypatch.setattr(load_module.asyncio, "sleep", sleep)
-    asyncio.run(load_module._talker(Server("http://x", "m"), Load(1, 1), iter([1]), cycle([b""]), lambda one: None))
+    asyncio.run(load_module._talker(Load("http://x", "m", 1, 1), iter([1]), cycle([b""]), lambda one: None))
     assert waited == [pytest.approx(0.9)]

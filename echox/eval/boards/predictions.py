@@ -12,7 +12,7 @@ from typing import Any
 from echox.data.manifest import write_jsonl
 from echox.errors import ConfigError, InputError
 from echox.eval.results import read_all
-from echox.eval.tasks.arms import SPOKEN_ANSWER
+from echox.eval.tasks.qa import SPOKEN_ANSWER
 from echox.files import copy_file
 
 EXPORTS = ("voicebench", "ultraeval", "uro")
@@ -31,10 +31,6 @@ def in_question_order(paths: Sequence[Path], arm: str) -> tuple[dict[str, Any], 
     if not chosen:
         names = ", ".join(sorted({item["arm"] for item in items})) or "none"
         raise InputError(f"{paths[0]} holds no items of the arm {arm!r}: it has {names}.")
-    if any(item.get("place") is None for item in chosen):
-        if len(paths) > 1:
-            raise InputError(f"{paths[0]} does not say which place each question has: export one file at a time.")
-        return settings, chosen
     chosen = sorted(chosen, key=lambda item: item["place"])
     count = settings.get("count") or 0
     last = min(settings.get("limit") or count, count)

@@ -1,79 +1,133 @@
-"""One HTML file about one or more runs: side by side, tables, plots, and the worst items first with audio inside.
+"""One HTML file about one or more runs (page.html): side by side, tables, plots, and the worst items first with audio inside.
 
-Nothing is loaded from elsewhere, so the file can be mailed or kept. Plots need matplotlib from the eval extra and are
-left out, with its install line in their place, when it is absent. Knows nothing about models.
+Each task of `echox eval` has tables of its own; runs of question answering stand side by side, too. Nothing is loaded from
+elsewhere, so the file can be mailed or kept. Plots need matplotlib from the eval extra and are left out, with its install line in
+their place, when it is absent. Knows nothing about models.
 """
 
 import base64
-import html
 import io
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from echox.errors import MissingDependency
-from echox.eval.report.plots import draw_gap, draw_runs
-from echox.eval.report.summary import all_tables, side_by_side, tables_of
+from markupsafe import Markup
+
+from echox.errors import MissingDependency, require
+from echox.eval import stats
+from echox.eval.report.plots import draw_accuracy, draw_gap, draw_gaps
 from echox.eval.results import Run, qa_runs, read_beside, titles_of
-from echox.eval.tables import Table, arms_of
-from echox.eval.tasks.qa_tables import worst_first
-from echox.files import write_text
+from echox.eval.tables import Items, Table, arms_of, by_arm, percent, shared
+from echox.eval.tasks.asr import asr_tables
+from echox.eval.tasks.gap import gap_tables
+from echox.eval.tasks.hearing import hearing_tables
+from echox.eval.tasks.ladder import ladder_tables
+from echox.eval.tasks.latency import latency_tables
+from echox.eval.tasks.load import load_tables
+from echox.eval.tasks.qa_tables import qa_tables, worst_first
+from echox.eval.tasks.speech import joins_tables, speech_tables
+from echox.eval.tasks.translation import translation_tables
+from echox.eval.tasks.written import tasks_tables
+from echox.files import JSON_BYTES, read_text, write_text
 
 WORST = 60  # items listed in full
 PLAYERS = 16  # of those, answers with audio inside
 LARGEST_WAV = 600_000  # bytes of a file that is embedded as it is; longer ones go in as FLAC
 
-HIDDEN = ("type", "folder", "tables", "views", "typed_against_spoken")
+HIDDEN = ("type", "folder", "tables", "views")
 """Settings that are shown elsewhere or nowhere."""
 
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #1c1c1c; }
-table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
-td, th { border: 1px solid #ccc; padding: .3rem .6rem; text-align: left; vertical-align: top; }
-th { background: #f3f3f3; } .note { color: #555; font-size: .9em; } .bad { color: #a00; } .good { color: #070; }
-audio { height: 2rem; width: 16rem; } svg { max-width: 100%; height: auto; }
-"""
+TABLES: dict[str, Callable[[dict[str, Any], Items], list[Table]]] = {
+    "qa": qa_tables,
+    "asr": asr_tables,
+    "hearing": hearing_tables,
+    "speech": speech_tables,
+    "joins": joins_tables,
+    "latency": latency_tables,
+    "load": load_tables,
+    "ladder": ladder_tables,
+    "gap": gap_tables,
+    "translation": translation_tables,
+    "tasks": tasks_tables,
+}
+
+
+def tables_of(settings: dict[str, Any], items: Items) -> list[Table]:
+    """Return the tables of one run, by the task that its settings name; a task without tables has none."""
+    make = TABLES.get(str(settings.get("task", "qa")))
+    return [] if make is None else make(settings, items)
+
+
+def side_by_side(runs: Sequence[Run]) -> Table:
+    """Return accuracy by arm and run, and each later run minus the first one over the questions that both have."""
+    own = qa_runs(runs)
+    names = [f"{chr(ord('A') + place)}: {title}" for place, title in enumerate(titles_of(own))]
+    rows = []
+    for arm in arms_of([item for _, items in own for item in items]):
+        answers = [by_arm(items).get(arm, []) for _, items in own]
+        scores = [[item["score"] for item in each] for each in answers]
+        cells = [f"{percent(stats.mean(each))}, n={len(each)}" if each else "-" for each in scores]
+        rows.append((arm, *cells, *(_minus(other, answers[0]) for other in answers[1:])))
+    head = ("arm", *(f"{name}, %" for name in names), *(f"{name[0]} - A, points" for name in names[1:]))
+    rules = {(run[0].get("scorer"), run[0].get("normaliser"), run[0].get("judge")) for run in own}
+    named = [f"scorer {a or '?'} (normaliser: {b or '?'}), judge {c or 'none'}" for a, b, c in sorted(rules, key=str)]
+    note = f"{'; '.join(named)}. "
+    note += "Differences: the questions with the same id, text and answers in both, paired bootstrap."
+    note += "" if len(rules) == 1 else " The runs were scored by different rules or judges: do not compare them."
+    return Table("Side by side", head, tuple(rows), note)
+
+
+def _minus(other: Items, first: Items) -> str:
+    """Return the paired difference of one arm between two runs, or a dash when they share no question."""
+    both = shared(sorted(other, key=lambda item: item["id"]), first)
+    same = [(a, b) for a, b in both if (a["question"], a["answers"]) == (b["question"], b["answers"])]
+    scores, base = ([pair[side]["score"] for pair in same] for side in (0, 1))
+    return f"{percent(stats.difference(scores, base))}, n={len(scores)}" if scores else "-"
 
 
 def write_report(paths: Sequence[Path], out: Path, tell: Callable[[str], None]) -> list[Table]:
     """Return the tables of results files and write them as table.md and report.html into `out`."""
-    runs = read_beside(paths)
-    tables = all_tables(runs)
+    tables = write_html(out / "report.html", read_beside(paths), tell)
     write_text(out / "table.md", "\n".join(table.markdown() for table in tables))
-    write_html(out / "report.html", runs, tell)
     return tables
 
 
-def write_html(path: Path, runs: Sequence[Run], tell: Callable[[str], None]) -> None:
-    """Write the report of `runs` (settings, items) atomically; raise OutputError when the place cannot be written."""
-    asked, titles = qa_runs(runs), titles_of(runs)
-    parts = [f"<h1>{html.escape(', '.join(dict.fromkeys(titles)))}</h1>"]
-    if len(asked) > 1:
-        parts.append(table_html(side_by_side(runs)))
-    if asked:
-        parts.append(_plots(lambda: draw_runs(asked), tell))
+def write_html(path: Path, runs: Sequence[Run], tell: Callable[[str], None]) -> list[Table]:
+    """Write the page of `runs` (settings, items) and return its tables, titled by their models; OutputError where it cannot be."""
+    jinja = require("jinja2", "eval")
+    asked, titles, shown = qa_runs(runs), titles_of(runs), []
+    beside = [side_by_side(runs)] if len(asked) > 1 else []
+    figures = _figures(lambda: [draw_accuracy(asked), draw_gaps(asked)] if asked else [], tell)
     for title, (settings, items) in zip(titles, runs, strict=True):
-        parts.append(f"<h2>{html.escape(title)}</h2>")
-        parts += [table_html(table) for table in tables_of(settings, items)]
-        if settings.get("task") == "gap" and settings.get("views"):
-            parts.append(_plots(lambda views=settings["views"]: [draw_gap(views)], tell))
-        parts.append(_settings(settings))
-        if settings.get("task", "qa") == "qa":
-            parts.append(_items(items))
-    head = f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>echox eval</title><style>{STYLE}</style>'
-    page = f"{head}</head><body>{''.join(parts)}</body></html>\n"
-    write_text(path, page)
+        run = {"title": title, "tables": tables_of(settings, items)}
+        run["settings"] = [(name, value) for name, value in settings.items() if name not in HIDDEN]
+        run["arms"] = _worst_by_arm(items) if settings.get("task", "qa") == "qa" else []
+        views = settings.get("views") if settings.get("task") == "gap" else None
+        run["figures"] = _figures(lambda views=views: [draw_gap(views)] if views else [], tell)
+        shown.append(run)
+    text = read_text(Path(__file__).with_name("page.html"), JSON_BYTES)
+    page = jinja.Template(text, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    title = ", ".join(dict.fromkeys(titles))
+    write_text(path, page.render(title=title, beside=beside, figures=figures, runs=shown) + "\n")
+    return beside + [replace(one, title=f"{run['title']}: {one.title}") for run in shown for one in run["tables"]]
 
 
-def table_html(table: Table) -> str:
-    """Return a table as HTML, its text escaped."""
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in table.head)
-    rows = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in table.rows)
-    note = f'<p class="note">{html.escape(table.note)}</p>' if table.note else ""
-    return f"<h3>{html.escape(table.title)}</h3><table><tr>{head}</tr>{rows}</table>{note}"
+def _worst_by_arm(items: Items) -> list[dict[str, Any]]:
+    """Return each arm's worst items, the first spoken ones with a player."""
+    found = []
+    for name, own in reversed(arms_of(items).items()):
+        worst, players = [], PLAYERS
+        for item in worst_first(own)[:WORST]:
+            plays = item.get("audio") and players > 0
+            players -= bool(item.get("audio"))
+            place = Path(item.get("folder", ".")) / str(item.get("audio"))
+            worst.append(item | {"player": embedded_audio(place) if plays else ""})
+        found.append({"name": name, "count": len(own), "worst": worst})
+    return found
 
 
-def embedded_audio(path: Path) -> str:
+def embedded_audio(path: Path) -> Markup:
     """Return a player with the file inside, long ones as FLAC, or a note when it is missing or not audio."""
     kind = "wav"
     try:
@@ -81,9 +135,9 @@ def embedded_audio(path: Path) -> str:
         if len(content) > LARGEST_WAV:
             content, kind = _as_flac(path), "flac"
     except (OSError, RuntimeError):
-        return f'<span class="note">{html.escape(path.name)}: audio missing or broken</span>'
+        return Markup('<span class="note">{}: audio missing or broken</span>').format(path.name)
     data = base64.b64encode(content).decode()
-    return f'<audio controls preload="none" src="data:audio/{kind};base64,{data}"></audio>'
+    return Markup('<audio controls preload="none" src="data:audio/{};base64,{}"></audio>').format(kind, data)
 
 
 def _as_flac(path: Path) -> bytes:
@@ -96,49 +150,9 @@ def _as_flac(path: Path) -> bytes:
     return buffer.getvalue()
 
 
-def _plots(draw: Callable[[], list[str]], tell: Callable[[str], None]) -> str:
+def _figures(draw: Callable[[], list[str]], tell: Callable[[str], None]) -> Markup:
     try:
-        return "".join(f"<figure>{drawing}</figure>" for drawing in draw())
+        return Markup("").join(Markup(f"<figure>{drawing}</figure>") for drawing in draw() if drawing)
     except MissingDependency as error:
         tell(f"the report has no plots: {error}")
-        return f'<p class="note">No plots: {html.escape(str(error))}</p>'
-
-
-def _settings(settings: dict[str, Any]) -> str:
-    rows = "".join(
-        f"<tr><th>{html.escape(key)}</th><td>{html.escape(str(value))}</td></tr>"
-        for key, value in settings.items()
-        if key not in HIDDEN
-    )
-    return f"<details><summary>Settings</summary><table>{rows}</table></details>"
-
-
-def _items(items: Sequence[dict[str, Any]]) -> str:
-    sections = []
-    for arm, own in reversed(arms_of(items).items()):
-        worst = worst_first(own)[:WORST]
-        players = PLAYERS
-        rows = []
-        for item in worst:
-            rows.append(_item_row(item, players > 0))
-            players -= bool(item.get("audio"))
-        head = "<tr><th>id</th><th>question</th><th>answers</th><th>text</th><th>heard by the judge</th><th></th></tr>"
-        summary = f"{html.escape(arm)}: the worst {len(worst)} of {len(own)}"
-        sections.append(f"<details><summary>{summary}</summary><table>{head}{''.join(rows)}</table></details>")
-    return "<h3>Items, worst first</h3>" + "".join(sections)
-
-
-def _item_row(item: dict[str, Any], with_audio: bool) -> str:
-    mark = f'<b class="{"good" if item["score"] else "bad"}">{item["score"]:g}</b>'
-    if item.get("error"):
-        mark += f' <span class="bad">{html.escape(item["error"])}</span>'
-    if item.get("cut"):
-        mark += " cut"
-    if item.get("audio") and with_audio:
-        mark += embedded_audio(Path(item.get("folder", ".")) / item["audio"])
-    question = html.escape(item["question"])
-    if item.get("heard"):
-        question += f'<br><span class="note">heard: {html.escape(item["heard"])}</span>'
-    said = "" if item.get("transcript") is None else html.escape(item["transcript"])
-    id, answers, text = map(html.escape, (item["id"], " | ".join(item["answers"]), item["text"]))
-    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in (id, question, answers, text, said, mark))}</tr>"
+        return Markup('<p class="note">No plots: {}</p>').format(error)

@@ -9,25 +9,14 @@ import numpy as np
 
 from echox.errors import MissingDependency, require
 from echox.eval import stats
-from echox.eval.results import Run, read_results, titles_of
-from echox.eval.scorers.likeness import COSINES, RELATIONS
+from echox.eval.results import Run, titles_of
+from echox.eval.scorers.states import COSINES, RELATIONS, Place, Spaces, plane, umap_plane
 from echox.eval.tables import arms_of, by_arm, pair
 from echox.eval.tasks.gap import LENGTH_ONLY
 from echox.files import write_text
 
 LOAD_SHARES = ((50, "-"), (95, "--"), (99, ":"))  # of answers that have begun, and how they are marked
 COLOURS = ("#30638e", "#d1495b", "#edae49", "#00798c", "#6a4c93", "#5f6b6d")
-
-
-def draw_runs(runs: Sequence[Run]) -> list[str]:
-    """Return the drawings of question-answering runs: accuracy by arm, the gaps, word errors of single answers.
-
-    Raises MissingDependency without matplotlib.
-    """
-    drawings = [draw_accuracy(runs), draw_gaps(runs)]
-    if any(item.get("words") for _, items in runs for item in items):
-        drawings.append(draw_word_errors(runs))
-    return [drawing for drawing in drawings if drawing]
 
 
 def draw_accuracy(runs: Sequence[Run]) -> str:
@@ -58,12 +47,6 @@ def write_figure(path: Path, draw: Callable[[], str], tell: Callable[[str], None
         tell(f"no figure: {error}")
 
 
-def write_gap_figure(folder: Path, tell: Callable[[str], None]) -> None:
-    """Write gap.svg beside a folder's gap.json, or tell why there is none."""
-    settings, _ = read_results(folder / "gap.json")
-    write_figure(folder / "gap.svg", lambda: draw_gap(settings["views"]), tell)
-
-
 def draw_gaps(runs: Sequence[Run]) -> str:
     """Return the differences between arms with their intervals, or an empty string when no run has two arms."""
     names = (("s2t", "t2t"), ("s2s", "s2t"), ("s2s", "teacher"), ("s2s", "cascade"))
@@ -86,24 +69,6 @@ def draw_gaps(runs: Sequence[Run]) -> str:
     if drawn and len(runs) > 1:
         axes.legend(fontsize=7)
     return to_svg(figure) if drawn else ""
-
-
-def draw_word_errors(runs: Sequence[Run]) -> str:
-    """Return, by spoken arm, the share of answers whose word error rate is at most x."""
-    figure, [[axes]] = new_figure(6.0, 3.0)
-    for place, (title, (_, items)) in enumerate(zip(titles_of(runs), runs, strict=True)):
-        for style, arm in zip(("-", "--", ":"), ("s2s", "teacher", "cascade"), strict=True):
-            own = [item for item in items if item["arm"] == arm and item.get("words")]
-            if not own:
-                continue
-            rates = np.sort([100 * item["word_edits"] / item["words"] for item in own])
-            share = 100 * np.arange(1, len(rates) + 1) / len(rates)
-            colour, label = COLOURS[place % len(COLOURS)], f"{title} {arm}"
-            axes.step(np.clip(rates, 0, 100), share, style, where="post", color=colour, label=label)
-    axes.set_xlabel("word error rate of one answer against its own text, %")
-    axes.set_ylabel("answers, %")
-    axes.legend(fontsize=7)
-    return to_svg(figure)
 
 
 def draw_gap(views: Mapping[str, dict[str, Any]]) -> str:
@@ -133,12 +98,6 @@ def draw_gap(views: Mapping[str, dict[str, Any]]) -> str:
     return to_svg(figure)
 
 
-def write_load_figure(folder: Path, tell: Callable[[str], None]) -> None:
-    """Write load.svg beside a folder's load.jsonl, or tell why there is none."""
-    _, answers = read_results(folder / "load.jsonl")
-    write_figure(folder / "load.svg", lambda: draw_load(answers), tell)
-
-
 def draw_load(answers: Sequence[Mapping[str, Any]]) -> str:
     """Return an SVG of answers in the order in which they ended: first audio of each, and the share that began by then.
 
@@ -164,6 +123,23 @@ def draw_load(answers: Sequence[Mapping[str, Any]]) -> str:
     right.set(xlabel="first audio, s", ylabel="answers that have begun, %", ylim=(0, 102), xlim=(0, None))
     if len(begun):
         right.legend(fontsize=7)
+    return to_svg(figure)
+
+
+def draw_spaces(models: Sequence[tuple[str, Spaces]], tell: Callable[[str], None]) -> str:
+    """Return an SVG: a row of panels by PCA and, where it is installed, one by UMAP; one colour a modality. Needs matplotlib."""
+    ways: dict[str, Place] = {"PCA": plane}
+    try:
+        ways["UMAP"] = umap_plane()
+    except MissingDependency as error:
+        tell(f"principal axes alone: {error}")
+    figure, axes = new_figure(3.2 * len(models), 3.2 * len(ways), len(ways), len(models))
+    for row, (way, place) in zip(axes, ways.items(), strict=True):
+        for panel, (name, found) in zip(row, models, strict=True):
+            for colour, side, points in zip(COLOURS[:2], ("speech", "text"), place(found), strict=True):
+                panel.scatter(points[:, 0], points[:, 1], s=4, alpha=0.6, color=colour, label=side)
+            panel.set(title=f"{name}, {way}", xticks=[], yticks=[])
+    axes[0][0].legend(fontsize=7)
     return to_svg(figure)
 
 

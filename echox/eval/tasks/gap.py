@@ -1,30 +1,29 @@
 """`echox eval gap`: the acoustic-semantic gap. Do a model's states put a word beside one alike in sound, or in meaning?
 
 EchoX (arXiv 2509.09174, section 5.2) looked at Hi, High and Hello: a speech model's states put Hi by High, a text model's by
-Hello. Here 72 such sets (`gap_words.tsv`, our own) are measured in every layer of every view of a model (scorers/likeness.py).
-One more row is made from letters and syllables alone: what a view must beat before it shows sound or meaning. The last part
-compares the same question typed and spoken, layer by layer.
+Hello. Here 72 such sets (`gap_words.tsv`, our own) are measured in every layer of every view of a model (scorers/states.py).
+One more row is made from letters and syllables alone: what a view must beat before it shows sound or meaning.
 """
 
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from rich.progress import track
+from tqdm import tqdm
 
 from echox.audio import load_audio
+from echox.data.tables import table_rows
 from echox.errors import ConfigError, InputError
 from echox.eval.model_under_test import at_16k
 from echox.eval.probes import can_turn_off, states_of, untouched
-from echox.eval.questions import read_questions
-from echox.eval.scorers.likeness import COSINES, View, measure_view, typed_against_spoken, word_states
+from echox.eval.scorers.states import COSINES, View, measure_view, word_states
 from echox.eval.tables import Items, Table, shown
-from echox.files import JSON_BYTES, read_text, write_text
+from echox.files import write_text
 
 LENGTH_ONLY = "length alone (letters, syllables)"
 
@@ -38,65 +37,49 @@ class WordSet(NamedTuple):
     neither: str
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where a view comes from: a function from a reader and a word to [layers, H], and whether the adapters are on."""
-
-    read: Callable[[Any, str], np.ndarray]
-    adapters: bool = True
-
-
 def run_gap(
     model: Any,
     name: str,
     sets: Sequence[WordSet],
     wave_of: Any,
-    questions: Sequence[Any],
     out: Path,
     voice: str = "no voice",
 ) -> list[Table]:
     """Return the tables of the gap benchmark and write gap.json and gap.md into `out`.
 
-    `wave_of` speaks a word (or is None) in what `voice` names; `questions` is what `typed_against_spoken` takes (or empty). Raises
-    ConfigError when the model shows no states.
+    `wave_of` speaks a word (or is None) in what `voice` names. Raises ConfigError when the model shows no states.
     """
     sources, views = available(model, wave_of), []
     if not sources:
         raise ConfigError(
             f"{name} shows no hidden states: it needs typed_states, spoken_states, echo_states or unit_states."
         )
-    for view, source in track(list(sources.items()), "views"):
-        reader = states_of(model if source.adapters else untouched(model))
-        views.append(measure_view(view, partial(source.read, reader), sets))
+    for view, (read, adapters) in tqdm(sources.items(), "views", disable=None):
+        reader = states_of(model if adapters else untouched(model))
+        views.append(measure_view(view, partial(read, reader), sets))
     views.append(measure_view(LENGTH_ONLY, length_states, sets))
     said = f"words spoken by {voice if wave_of else 'nobody'}"
     note = f"{name}; {len(sets)} sets, a view's own number beside it; {said}; text LLM: adapters off where there are any; cosines "
     note += "centred over all words; probes: ridge on |a-b| and a*b, against the same relation's word of another set, held-out "
     note += "sets, chance 50. A view shows sound or meaning only where it beats length alone. No scorer, no judge."
-    tables = [gap_table(views, note)]
+    table = gap_table(views, note)
     content: dict[str, Any] = {"task": "gap", "model": name, "sets": len(sets), "voice": voice}
-    content["views"] = {view.name: view.numbers() for view in views}
-    if questions:
-        found_L3 = typed_against_spoken(states_of(model), questions)
-        content["typed_against_spoken"] = found_L3.tolist()
-        rows = tuple((str(layer), *(f"{value:+.3f}" for value in row)) for layer, row in enumerate(found_L3))
-        head = ("layer", "same question", "same, centred", "other question, centred")
-        note = f"{name}, adapters on; mean cosine over {len(questions)} questions. No scorer, no judge."
-        tables.append(Table("Typed against spoken", head, rows, note))
-    content["tables"] = [asdict(table) for table in tables]
+    content |= {"views": {view.name: view.numbers() for view in views}, "tables": [asdict(table)]}
     write_text(out / "gap.json", json.dumps(content, indent=1))
-    write_text(out / "gap.md", "\n".join(table.markdown() for table in tables))
-    return tables
+    write_text(out / "gap.md", table.markdown())
+    return [table]
 
 
 def read_sets() -> list[WordSet]:
     """Return our word sets."""
-    lines = read_text(Path(__file__).with_name("gap_words.tsv"), JSON_BYTES).splitlines()
-    return [WordSet(*line.split("\t")) for line in lines[1:]]
+    rows = table_rows(Path(__file__).with_name("gap_words.tsv"), WordSet._fields)
+    return [WordSet(**row) for _, row in rows]
 
 
-def available(model: Any, wave_of: Callable[[str], np.ndarray] | None) -> dict[str, Source]:
-    """Return the views that a model has, by printed name.
+def available(
+    model: Any, wave_of: Callable[[str], np.ndarray] | None
+) -> dict[str, tuple[Callable[[Any, str], np.ndarray], bool]]:
+    """Return the views that a model has, by printed name: what reads a word's states [layers, H], and whether adapters are on.
 
     The text LLM is read with its adapters off, and once more with them on where there are any. `wave_of` gives a word's
     speech at 16 kHz; without it the S2T LLM is left out.
@@ -105,7 +88,7 @@ def available(model: Any, wave_of: Callable[[str], np.ndarray] | None) -> dict[s
 
     def add(view: str, method: str, adapters: bool = True, given: Callable[[str], Any] = str) -> None:
         if hasattr(reader, method):
-            views[view] = Source(lambda reader, word: word_states(getattr(reader, method)(given(word))), adapters)
+            views[view] = (lambda reader, word: word_states(getattr(reader, method)(given(word))), adapters)
 
     add("text LLM", "typed_states", adapters=not off)
     if off:
@@ -117,30 +100,22 @@ def available(model: Any, wave_of: Callable[[str], np.ndarray] | None) -> dict[s
     return views
 
 
-def spoken_pairs(
-    questions: Path | None, audio_dir: Path | None, limit: int | None
-) -> list[tuple[str, np.ndarray, str | None]]:
-    """Return (text, wave at 16 kHz, answer) of a questions file for typed against spoken; nothing without a file."""
-    if questions is None:
-        return []
-    items = read_questions(questions, audio_dir, need_audio=True)[:limit]
-    return [(item.question, load_audio(item.audio), item.answers[0]) for item in items if item.audio is not None]
-
-
-def word_speaker(folder: Path | None, sets: Sequence[Any]) -> Callable[[Any], Callable[[str], np.ndarray] | None]:
-    """Return a function from a model to what speaks its words: `<word>.wav` of a folder, or the model's own voice.
+def word_speaker(
+    folder: Path | None, sets: Sequence[Any]
+) -> tuple[Callable[[Any], Callable[[str], np.ndarray] | None], str]:
+    """Return a function from a model to what speaks its words, `<word>.wav` of a folder or the model's own voice, and its name.
 
     Raises InputError when the folder lacks a word.
     """
     if folder is None:
-        return lambda model: partial(_said_by, model) if hasattr(model, "say") else None
+        return lambda model: partial(_said_by, model) if hasattr(model, "say") else None, "the model's own voice"
     words = {word for item in sets for word in item}
     missing = sorted(word for word in words if not (folder / f"{word}.wav").is_file())
     if missing:
         raise InputError(
             f"{folder} lacks {', '.join(missing[:8])} ({len(missing)} of {len(words)} words) as .wav files."
         )
-    return lambda model: lambda word: load_audio(folder / f"{word}.wav")
+    return lambda model: lambda word: load_audio(folder / f"{word}.wav"), f"the recordings in {folder.name}"
 
 
 def _said_by(model: Any, word: str) -> np.ndarray:
@@ -148,11 +123,6 @@ def _said_by(model: Any, word: str) -> np.ndarray:
     if reply.audio is None:
         raise InputError(f"the model has no voice to say {word!r}: give --wavs.")
     return at_16k(reply.audio, reply.sample_rate)
-
-
-def voice_name(folder: Path | None) -> str:
-    """Return whose voice spoke the words, for the table's note."""
-    return "the model's own voice" if folder is None else f"the recordings in {folder.name}"
 
 
 def length_states(word: str) -> np.ndarray:
@@ -163,10 +133,7 @@ def length_states(word: str) -> np.ndarray:
 
 def gap_tables(settings: dict[str, Any], items: Items) -> list[Table]:
     """Return the tables that a gap.json holds."""
-    return [
-        Table(table["title"], tuple(table["head"]), tuple(map(tuple, table["rows"])), table["note"])
-        for table in settings.get("tables", [])
-    ]
+    return [Table(**table) for table in settings.get("tables", [])]
 
 
 def gap_table(views: Sequence[View], note: str) -> Table:

@@ -1,31 +1,37 @@
 """`echox eval hearing`: the words a model took an utterance for, against the true ones and beside a recogniser's.
 
 Utterances are those of a spoken set, whose words are known, or recordings without transcripts, which a better recogniser
-writes down first: it must be neither the one beside nor one that labelled training data. Sounds without speech show what
-a model invents. No answer is made: a model with an ear is asked for its hearing alone (`hear_all`).
+writes down first: it must be neither the one beside nor one that labelled training data. No answer is made: a model with an ear
+is asked for its hearing alone (`hear_all`). A model that hears words in sounds in which nobody speaks, made from a seed, invents:
+
+    silence   the floor of an empty recording      hum      mains and its overtones
+    noise     white or pink                         chords   plucked triads, one after another
+    clicks    single decaying knocks at random moments
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from echox.audio import SAMPLE_RATE
+from echox.data.tables import lines_of
 from echox.errors import ConfigError, InputError
 from echox.eval import stats
 from echox.eval.judges import FULL_WINDOW, Judge, load_judge
 from echox.eval.model_under_test import RECORDED, Failure, ask_all, attempt, sounds_of
-from echox.eval.no_speech import KINDS, no_speech
 from echox.eval.questions import Item, check_questions, fingerprint, load_question, take
 from echox.eval.results import results_path, run_items
-from echox.eval.scorers.word_errors import NORMALISER, errors_between
+from echox.eval.scorers.texts import NORMALISER, errors_between
 from echox.eval.tables import Items, Table, arm_table, by_arm, decimals, failures, percent, pooled_rate
 from echox.eval.tasks.spoken_set import read_set
 from echox.files import JSON_BYTES, read_text
 from echox.generate.types import Question
 from echox.prepare.filters import SOUND_FILES, recordings_below
+from echox.prepare.perturb import at_peak, coloured_noise
+from echox.prepare.speak import generator
 from echox.text.normalize import whisper_english
 
 BATCH = 8
@@ -33,25 +39,25 @@ UNKNOWN = ""
 """The words of a clip that nobody has written down yet."""
 NOTHING = "nothing said: "
 """Arms of sounds without speech begin with this."""
+SECONDS = (1.0, 10.0)
+PEAK_DBFS = (-30.0, -3.0)
+FLOOR_DBFS = (-70.0, -50.0)
+TRIADS = ((0, 4, 7), (0, 3, 7), (0, 5, 9), (0, 4, 7, 10))
 
 
-@dataclass(frozen=True)
-class Recognisers:
-    """The recogniser that stands beside the model, and the one that writes down clips (None without clips)."""
+Recognisers = tuple[Judge, Judge | None]
+"""The recogniser that stands beside the model, and the one that writes down clips (None without clips)."""
 
-    reference: Judge
-    labeller: Judge | None = None
 
-    @classmethod
-    def load(cls, reference: str, reference_beam: int, labeller: str, labeller_beam: int, device: str) -> "Recognisers":
-        """Load both in Whisper's own window; raise ConfigError when they are one."""
-        if reference == labeller:
-            raise ConfigError(
-                f"{reference} cannot stand beside the model and write down its clips: give another --judge."
-            )
-        where = "cuda" if device == "cuda" else "cpu"
-        found = load_judge(reference, where, FULL_WINDOW, beam=reference_beam)
-        return cls(found, load_judge(labeller, where, FULL_WINDOW, beam=labeller_beam) if labeller else None)
+def load_recognisers(
+    reference: str, reference_beam: int, labeller: str, labeller_beam: int, device: str
+) -> Recognisers:
+    """Return both recognisers in Whisper's own window; raise ConfigError when they are one."""
+    if reference == labeller:
+        raise ConfigError(f"{reference} cannot stand beside the model and write down its clips: give another --judge.")
+    where = "cuda" if device == "cuda" else "cpu"
+    found = load_judge(reference, where, FULL_WINDOW, beam=reference_beam)
+    return found, load_judge(labeller, where, FULL_WINDOW, beam=labeller_beam) if labeller else None
 
 
 def gather(
@@ -63,8 +69,8 @@ def gather(
     """
     found: dict[str, list[Item]] = {}
     for condition in conditions if spoken is not None else ():
-        one = read_set(spoken or Path(), condition)
-        found[one.name] = one.questions
+        items, name, _ = read_set(spoken or Path(), condition)
+        found[name] = items
     for folder in clips:
         name = folder.resolve().name
         if name in found:
@@ -82,7 +88,7 @@ def read_clips(folder: Path, only: Path | None = None) -> list[Item]:
 
     A recording's id is its path below the folder without the ending. Raises InputError when there are none, or two of one id.
     """
-    wanted = None if only is None else set(read_text(only, JSON_BYTES).split())
+    wanted = None if only is None else {line.strip() for line in lines_of(read_text(only, JSON_BYTES))}
     paths = [path for path in recordings_below(folder) if wanted is None or path.stem in wanted]
     if not paths:
         listed = f" that {only} lists" if only is not None else ""
@@ -92,6 +98,53 @@ def read_clips(folder: Path, only: Path | None = None) -> list[Item]:
     found = [Item(path.relative_to(folder).with_suffix("").as_posix(), UNKNOWN, ("-",), path) for path in paths]
     check_questions(found, folder, need_audio=True)
     return found
+
+
+def _hum(count: int, rng: np.random.Generator) -> np.ndarray:
+    base, seconds = float(rng.choice([50.0, 60.0])), np.arange(count) / SAMPLE_RATE
+    strengths = rng.random(8) / np.arange(1, 9)
+    tones = [s * np.sin(2 * np.pi * base * n * seconds + rng.uniform(0, 6)) for n, s in enumerate(strengths, start=1)]
+    return np.sum(tones, axis=0)
+
+
+def _chords(count: int, rng: np.random.Generator) -> np.ndarray:
+    wave, start = np.zeros(count), 0
+    while start < count:
+        seconds = np.arange(count - start) / SAMPLE_RATE
+        root = 220 * 2 ** (int(rng.integers(-12, 13)) / 12)
+        for step in TRIADS[int(rng.integers(len(TRIADS)))]:
+            tone = root * 2 ** (step / 12)
+            overtones = sum(np.sin(2 * np.pi * tone * n * seconds) / n**1.5 for n in (1, 2, 3, 4))
+            wave[start:] += overtones * np.exp(-3 * seconds)
+        start += int(rng.uniform(0.3, 1.5) * SAMPLE_RATE)
+    return wave
+
+
+def _clicks(count: int, rng: np.random.Generator) -> np.ndarray:
+    wave = 1e-3 * rng.standard_normal(count)
+    for place in rng.integers(count, size=max(1, rng.poisson(2 * count / SAMPLE_RATE))):
+        seconds = np.arange(min(count - place, SAMPLE_RATE // 20)) / SAMPLE_RATE
+        wave[place : place + len(seconds)] += rng.standard_normal(len(seconds)) * np.exp(
+            -seconds * rng.uniform(100, 800)
+        )
+    return wave
+
+
+KINDS: dict[str, Callable[[int, np.random.Generator], np.ndarray]] = {
+    "silence": lambda count, rng: rng.standard_normal(count),
+    "noise": lambda count, rng: coloured_noise(count, str(rng.choice(["white", "pink"])), rng),
+    "hum": _hum,
+    "chords": _chords,
+    "clicks": _clicks,
+}
+
+
+def no_speech(kind: str, number: int) -> np.ndarray:
+    """Return one sound of a kind in `KINDS`, float32 at 16 kHz, 1 to 10 s; the same for the same number."""
+    rng = generator(0, "no-speech", kind, str(number))
+    count = int(rng.uniform(*SECONDS) * SAMPLE_RATE)
+    wave = KINDS[kind](count, rng)
+    return at_peak(np.asarray(wave), float(rng.uniform(*(FLOOR_DBFS if kind == "silence" else PEAK_DBFS))))
 
 
 def hear_all(subject: Any, waves: Sequence[np.ndarray]) -> list[Any]:
@@ -121,8 +174,9 @@ def run_hearing(
 ) -> list[Table]:
     """Hear what `hearing.jsonl` does not hold yet and return its tables."""
     spoken = [item for arm, items in arms.items() if not arm.startswith(NOTHING) for item in items]
-    settings: dict[str, Any] = {"task": "hearing", "model": name, "reference": recognisers.reference.name}
-    settings |= {"labels": recognisers.labeller.name if recognisers.labeller else "", "wer_normaliser": NORMALISER}
+    reference, labeller = recognisers
+    settings: dict[str, Any] = {"task": "hearing", "model": name, "reference": reference.name}
+    settings |= {"labels": labeller.name if labeller else "", "wer_normaliser": NORMALISER}
     settings |= {"arms": [arm.removeprefix(NOTHING) for arm in arms], "shard": shard}
     asked = {arm: take(items, limit, shard) for arm, items in arms.items()}
     path, hear = results_path(out, shard, "hearing"), partial(_hear, subject, recognisers)
@@ -138,21 +192,18 @@ def _hear(subject: Any, recognisers: Recognisers, arm: str, some: Sequence[Item]
     waves = sounds_of(loaded)
     whole = [index for index, wave in enumerate(loaded) if not isinstance(wave, Failure)]
     heard = dict(zip(whole, hear_all(subject, [waves[index] for index in whole]) if whole else (), strict=True))
-    recognised = recognisers.reference.transcribe(waves)
-    if recognisers.labeller is not None and UNKNOWN in texts and not silent:
-        texts = recognisers.labeller.transcribe(waves)
+    reference, labeller = recognisers
+    recognised = reference.transcribe(waves)
+    if labeller is not None and UNKNOWN in texts and not silent:
+        texts = labeller.transcribe(waves)
     for index, text in enumerate(texts):
-        yield _record(text, heard.get(index, loaded[index]), recognised[index])
-
-
-def _record(text: str, heard: Any, recognised: str) -> dict[str, Any]:
-    said = "" if isinstance(heard, Failure) else heard
-    own, other = errors_between(text, said), errors_between(text, recognised)
-    counts = [len(whisper_english()(words).split()) for words in (said, recognised)]
-    record = {"text": text, "heard": said, "recognised": recognised, "words": own.words}
-    record |= {"word_edits": own.word_edits, "recognised_edits": other.word_edits}
-    record |= {"heard_words": counts[0], "recognised_words": counts[1]}
-    return record | {"error": heard.reason if isinstance(heard, Failure) else ""}
+        found = heard.get(index, loaded[index])
+        error, said = (found.reason, "") if isinstance(found, Failure) else ("", found)
+        own, other = errors_between(text, said), errors_between(text, recognised[index])
+        counts = [len(whisper_english()(words).split()) for words in (said, recognised[index])]
+        record = {"text": text, "heard": said, "recognised": recognised[index], "words": own.words}
+        record |= {"word_edits": own.word_edits, "recognised_edits": other.word_edits}
+        yield record | {"heard_words": counts[0], "recognised_words": counts[1], "error": error}
 
 
 def hearing_tables(settings: dict[str, Any], items: Items) -> list[Table]:

@@ -18,16 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.progress import track
+from tqdm import tqdm
 
 from echox.data.manifest import read_fields
 from echox.errors import ConfigError
-from echox.eval.judges import Judge
 from echox.eval.model_under_test import Failure, at_16k, attempt, sounds_of
 from echox.eval.probes import parts_of
 from echox.eval.questions import Item, check_questions, fingerprint, take
 from echox.eval.results import Results
-from echox.eval.scorers.word_errors import NORMALISER, errors_between
+from echox.eval.scorers.texts import NORMALISER, errors_between
 from echox.eval.tables import Items, Table, by_arm, decimals, pooled_rate, rates_between, shared
 from echox.eval.tasks.speech import ReferenceVoice
 from echox.generate.pauses import trimmed
@@ -117,24 +116,19 @@ def run_ladder(
     """Return the word errors of every arm over the first texts, writing ladder.jsonl; `names` are those of model and texts."""
     settings = {"task": "ladder", **names, "voice": beside.kind, "judge": beside.judge.name}
     settings |= {"wer_normaliser": NORMALISER, "shard": "0/1", "questions_mark": fingerprint(texts)}
-    with Results(out / "ladder.jsonl", settings) as results:
-        last = list(ARMS)[-1]  # whoever has it has all of them
-        for some in track(results.batches(last, take(texts, limit), BATCH), "ladder"):
-            waves = [attempt(partial(ladder.say, one.question)) for one in some]
-            for arm in ARMS:
-                _hear(arm, some, waves, beside.judge, results)
+    results = Results(out / "ladder.jsonl", settings)
+    last = list(ARMS)[-1]  # whoever has it has all of them
+    for some in tqdm(results.batches(last, take(texts, limit), BATCH), "ladder", disable=None):
+        waves = [attempt(partial(ladder.say, one.question)) for one in some]
+        for arm in ARMS:
+            sounds = [found if isinstance(found, Failure) else found[arm] for found in waves]
+            heard = beside.judge.transcribe(sounds_of(sounds))
+            for one, sound, words in zip(some, sounds, heard, strict=True):
+                found = {"transcript": words} | asdict(errors_between(one.question, words)) | {"error": ""}
+                if isinstance(sound, Failure):  # it has no words in any arm
+                    found = {"words": 0, "word_edits": 0, "error": sound.reason}
+                results.append({"arm": arm, "id": one.id, "text": one.question} | found)
     return ladder_tables(settings, results.rows)
-
-
-def _hear(arm: str, some: Sequence[Item], waves: Sequence[Any], judge: Judge, results: Results) -> None:
-    """Write down what is heard in one arm; a text that could not be said has no words in any arm."""
-    sounds = [found if isinstance(found, Failure) else found[arm] for found in waves]
-    for one, sound, words in zip(some, sounds, judge.transcribe(sounds_of(sounds)), strict=True):
-        record = {"arm": arm, "id": one.id, "text": one.question}
-        if isinstance(sound, Failure):
-            results.append(record | {"words": 0, "word_edits": 0, "error": sound.reason})
-        else:
-            results.append(record | {"transcript": words} | asdict(errors_between(one.question, words)) | {"error": ""})
 
 
 def ladder_tables(settings: dict[str, Any], items: Items) -> list[Table]:

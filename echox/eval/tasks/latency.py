@@ -20,13 +20,12 @@ import numpy as np
 from echox.audio import SAMPLE_RATE
 from echox.errors import ConfigError
 from echox.eval import stats
-from echox.eval.model_under_test import Failure, asked_as, attempt, timed_on
+from echox.eval.model_under_test import Failure, attempt, timed_on
 from echox.eval.questions import Item, fingerprint, load_question
 from echox.eval.results import run_items, title_of
 from echox.eval.scorers.playback import Chunk, play
 from echox.eval.tables import Items, Table
 from echox.files import write_text
-from echox.generate.types import Question
 
 ROWS = (
     ("first text, s", "first_text", "{:.3f}"),
@@ -42,22 +41,23 @@ ROWS = (
 
 
 def run_latency(
-    subject: Any, name: str, questions: Sequence[Item], out: Path, warmup: int, options: dict[str, Any]
+    subject: Any, name: str, questions: Sequence[Item], out: Path, warmup: int, live: bool = False
 ) -> list[Table]:
     """Return the latency table of a model over questions (spoken where they have audio), writing latency.jsonl.
 
     The first `warmup` questions are asked beforehand, for a second table of the time in each part. Failures are recorded and left
     out of the percentiles. Raises ConfigError when the file was timed on another machine or device.
     """
-    subject = Live(subject) if options.get("live") else subject
+    subject = Live(subject) if live else subject
     asked = [(item, load_question(item) if item.audio is not None else item.question) for item in questions]
-    parts = _part_tables(subject, [q for _, q in asked[:warmup] if not isinstance(q, Failure)], options)
-    settings = {"task": "latency", "model": name, "shard": "0/1", **options, **timed_on(subject)}
+    parts = _part_tables(subject, [q for _, q in asked[:warmup] if not isinstance(q, Failure)])
+    settings = {"task": "latency", "model": name, "shard": "0/1", **timed_on(subject)}
+    settings |= {"live": True} if live else {}
     settings |= {"system": subject.system} if getattr(subject, "system", "") else {}
     sounds = {item.id: question for item, question in asked}
 
     def answer(arm: str, some: Sequence[Item]) -> list[dict[str, Any]]:
-        return [_timed(subject, sounds[item.id], options) for item in some]
+        return [_timed(subject, sounds[item.id]) for item in some]
 
     found = run_items(out / "latency.jsonl", settings, fingerprint(questions), {"latency": questions}, 1, answer)
     load = getattr(subject, "load_seconds", None)
@@ -70,9 +70,7 @@ def run_latency(
 SPOKEN_SAMPLES = SAMPLE_RATE // 10  # of a question said in real time, that come together
 
 
-def measure(
-    subject: Any, question: Any, clock: Callable[[], float] = time.perf_counter, **options: Any
-) -> dict[str, Any]:
+def measure(subject: Any, question: Any, clock: Callable[[], float] = time.perf_counter) -> dict[str, Any]:
     """Return the times of one streamed answer to a wave (float32 at 16 kHz) or, when `question` is text, to that.
 
     A model without `stream` is one whose only chunk comes at the end. Keys: first_text, first_audio, total, audio_seconds,
@@ -81,8 +79,8 @@ def measure(
     if isinstance(subject, Live) and not isinstance(question, str):
         pieces, started = subject.answer(question)
     else:
-        asked = Question(typed=question) if isinstance(question, str) else Question(question)
-        pieces, started = _pieces(subject, asked_as(asked) | options), clock()
+        asked = {"typed": question} if isinstance(question, str) else {"question": question}
+        pieces, started = _pieces(subject, asked), clock()
     rate, chunks = SAMPLE_RATE, list[Chunk]()
     said, said_before, first_text = "", "", None
     for piece in pieces:
@@ -144,30 +142,24 @@ def count_tokens(subject: Any, text: str) -> int:
 
 
 def latency_tables(settings: dict[str, Any], items: Items, memory: dict[str, float] | None = None) -> list[Table]:
-    """Return the times of a latency run; failed answers are counted in the note and left out of the percentiles."""
-    done = [item for item in items if not item["error"]]
+    """Return p50 and p95 of a latency run's times, the underruns, and memory; failed answers are counted in the note alone."""
+    done, rows = [item for item in items if not item["error"]], list[tuple[str, ...]]()
+    for name, key, form in ROWS:
+        found = [float(record[key]) for record in done if record.get(key) is not None]
+        if found:
+            rows.append((name, *(form.format(stats.percentile(found, q)) for q in (50, 95))))
+    spoken = [record["underruns"] for record in done if record.get("audio_seconds")]
+    if spoken:
+        stalling = f"{sum(map(bool, spoken))} of {len(spoken)}"
+        rows.append(("answers with underruns", stalling, f"{sum(spoken)} in all"))
+    rows += [(name.replace("_", " "), f"{value:.0f}", "") for name, value in (memory or {}).items()]
     where = f"{settings.get('timed_on', '?')}, device {settings.get('device', '?')}"
     put = "questions said in real time" if settings.get("live") else "questions given whole"
     note = f"{title_of(settings)} on {where}; one answer at a time, {put}; {len(items) - len(done)} failed. "
-    note += "A player starts at the first chunk; stalled and delay are what a listener would notice. "
-    note += "No scorer, no judge."
-    return [latency_table(done, memory or {}, note)]
-
-
-def latency_table(records: Items, memory: dict[str, float], note: str) -> Table:
-    """Return p50 and p95 of the times of `measure`, the underruns, and memory."""
-    rows: list[tuple[str, ...]] = []
-    for name, key, form in ROWS:
-        found = [float(record[key]) for record in records if record.get(key) is not None]
-        if found:
-            rows.append((name, *(form.format(stats.percentile(found, q)) for q in (50, 95))))
-    spoken = [record for record in records if record.get("audio_seconds")]
-    if spoken:
-        stalling = sum(bool(record["underruns"]) for record in spoken)
-        count = sum(record["underruns"] for record in spoken)
-        rows.append(("answers with underruns", f"{stalling} of {len(spoken)}", f"{count} in all"))
-    rows += [(name.replace("_", " "), f"{value:.0f}", "") for name, value in memory.items()]
-    return Table(f"Latency, n = {len(records)}", ("", "p50", "p95"), tuple(rows), note)
+    note += (
+        "A player starts at the first chunk; stalled and delay are what a listener would notice. No scorer, no judge."
+    )
+    return [Table(f"Latency, n = {len(done)}", ("", "p50", "p95"), tuple(rows), note)]
 
 
 def modules_of(subject: Any) -> dict[str, Any]:
@@ -209,8 +201,11 @@ class PartClock:
             self._running.pop()
 
     def _count(self) -> None:
-        """Give the time since the last event to the part that was running."""
-        _wait_for_device()
+        """Give the time since the last event to the part that was running, once an accelerator has finished its work."""
+        import torch
+
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            torch.cuda.synchronize()
         now = self._clock()
         if self._running:
             self.seconds[self._running[-1]] += now - self._since
@@ -226,19 +221,19 @@ def part_table(seconds: dict[str, float], total: float, answers: int) -> Table:
     return Table(f"Parts, n = {answers}", ("part", "s an answer", "%"), shown, note)
 
 
-def _timed(subject: Any, question: Any, options: dict[str, Any]) -> dict[str, Any]:
-    found = question if isinstance(question, Failure) else attempt(lambda: measure(subject, question, **options))
+def _timed(subject: Any, question: Any) -> dict[str, Any]:
+    found = question if isinstance(question, Failure) else attempt(lambda: measure(subject, question))
     return {"error": found.reason} if isinstance(found, Failure) else found | {"error": ""}
 
 
-def _part_tables(subject: Any, questions: Sequence[Any], options: dict[str, Any]) -> list[Table]:
+def _part_tables(subject: Any, questions: Sequence[Any]) -> list[Table]:
     """Answer questions once to warm up and, where the model has parts, once more to time them."""
-    answered = [question for question in questions if not _timed(subject, question, options)["error"]]
+    answered = [question for question in questions if not _timed(subject, question)["error"]]
     parts = modules_of(subject)
     if not parts or not answered:
         return []
     with PartClock(parts) as clock:
-        found = [_timed(subject, question, options) for question in answered]
+        found = [_timed(subject, question) for question in answered]
     whole = [each["total"] for each in found if not each["error"]]
     return [part_table(clock.seconds, sum(whole), len(whole))] if len(whole) == len(found) else []
 
@@ -248,11 +243,3 @@ def _pieces(subject: Any, asked: dict[str, Any]) -> Iterable[Any]:
         yield from subject.stream(**asked)
     else:
         yield subject.ask(**asked)
-
-
-def _wait_for_device() -> None:
-    """Let an accelerator finish, so that its work counts where it was asked for."""
-    import torch
-
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.synchronize()

@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from echox.audio import load_audio, to_pcm16
 from echox.data.manifest import write_jsonl
 from echox.errors import ConfigError, EndpointError
@@ -37,10 +39,13 @@ UNTIMED = {"turn_detection": None}  # this client ends turns
 
 @dataclass(frozen=True)
 class Load:
-    """Who comes: `talkers` at once, or one every 1/`rate` seconds; for so many answers in all."""
+    """Whom to talk to, and who comes: `talkers` at once, or one every 1/`rate` seconds; for so many answers in all."""
 
+    endpoint: str  # http://host/v1
+    model: str  # its name there
     talkers: int
     answers: int
+    key: str = ""
     rate: float = 0.0  # arrivals a second; 0: the talkers stay and go on asking
     think_seconds: float = 0.0
     live: bool = False  # questions are said in real time
@@ -49,18 +54,9 @@ class Load:
         if self.talkers < 1 or self.answers < 1 or self.rate < 0 or self.think_seconds < 0:
             raise ConfigError("talkers and answers are at least 1, the rate and the time to think not negative.")
 
-
-@dataclass(frozen=True)
-class Server:
-    """Where to talk: http://host/v1, a model's name there, a key."""
-
-    endpoint: str
-    model: str
-    key: str = ""
-
     @property
     def address(self) -> str:
-        """The address of its socket."""
+        """The address of the server's socket."""
         return address_of(self.endpoint, self.model)
 
 
@@ -73,18 +69,17 @@ def read_recordings(paths: Sequence[Path], most: int) -> list[bytes]:
     return sounds
 
 
-def run_load(
-    server: Server, load: Load, recordings: Sequence[bytes], out: Path, tell: Callable[[], Any]
-) -> list[Table]:
+def run_load(load: Load, recordings: Sequence[bytes], out: Path) -> list[Table]:
     """Return the table of a run and write every answer to load.jsonl; EndpointError when no answer came at all."""
     started = time.perf_counter()
-    answers = asyncio.run(_everybody(server, load, itertools.cycle(recordings), tell))
+    answers = asyncio.run(_everybody(load, itertools.cycle(recordings)))
     seconds = time.perf_counter() - started
-    settings = {"task": "load", "model": server.model, "endpoint": server.endpoint, **asdict(load), "seconds": seconds}
+    settings = {"task": "load", **asdict(load), "seconds": seconds}
+    del settings["key"]
     items = [{"type": "item", "arm": "load", "id": str(number), **one} for number, one in enumerate(answers)]
     write_jsonl(out / "load.jsonl", [{"type": "settings", **settings}, *items])
     if all(one["error"] for one in answers):
-        raise EndpointError(f"{server.address} gave no answer: {answers[0]['error']}.")
+        raise EndpointError(f"{load.address} gave no answer: {answers[0]['error']}.")
     tables = load_tables(settings, items)
     write_text(out / "load.md", tables[0].markdown())
     return tables
@@ -106,39 +101,38 @@ def load_tables(settings: dict[str, Any], items: Items) -> list[Table]:
     return [Table("Load", head, (row,), note)]
 
 
-async def _everybody(server: Server, load: Load, sounds: Any, tell: Callable[[], Any]) -> list[dict[str, Any]]:
+async def _everybody(load: Load, sounds: Any) -> list[dict[str, Any]]:
     answers: list[dict[str, Any]] = []
+    with tqdm(desc="load", total=load.answers, unit=" answers", disable=None) as bar:
 
-    def note(one: dict[str, Any]) -> None:
-        answers.append(one)
-        tell()
+        def note(one: dict[str, Any]) -> None:
+            answers.append(one)
+            bar.update()
 
-    if load.rate:
-        arrivals = [_visitor(server, load, number / load.rate, next(sounds), note) for number in range(load.answers)]
-        await asyncio.gather(*arrivals)
-        return answers
-    left = iter(range(load.answers))  # one count for all talkers
-    await asyncio.gather(*(_talker(server, load, left, sounds, note) for _ in range(load.talkers)))
+        if load.rate:
+            talkers = [_visitor(load, place / load.rate, next(sounds), note) for place in range(load.answers)]
+        else:
+            left = iter(range(load.answers))  # one count for all talkers
+            talkers = [_talker(load, left, sounds, note) for _ in range(load.talkers)]
+        await asyncio.gather(*talkers)
     return answers
 
 
-async def _visitor(
-    server: Server, load: Load, after: float, sound: bytes, note: Callable[[dict[str, Any]], None]
-) -> None:
+async def _visitor(load: Load, after: float, sound: bytes, note: Callable[[dict[str, Any]], None]) -> None:
     await asyncio.sleep(after)
     try:
-        async with conversation(server.address, server.key, UNTIMED) as socket:
+        async with conversation(load.address, load.key, UNTIMED) as socket:
             note(await _answer(socket, sound, load.live))
     except (OSError, EndpointError) as error:
         note(_failed(str(error)))
 
 
-async def _talker(server: Server, load: Load, left: Any, sounds: Any, note: Callable[[dict[str, Any]], None]) -> None:
+async def _talker(load: Load, left: Any, sounds: Any, note: Callable[[dict[str, Any]], None]) -> None:
     """Ask again and again on one connection, which is opened anew where it breaks."""
     asking = next(left, None) is not None
     while asking:
         try:
-            async with conversation(server.address, server.key, UNTIMED) as socket:
+            async with conversation(load.address, load.key, UNTIMED) as socket:
                 while asking:
                     one = await _answer(socket, next(sounds), load.live)
                     note(one)

@@ -41,19 +41,14 @@ TYPED_ARMS = ("t2t-off", "t2t")
 
 
 def qa_tables(settings: dict[str, Any], items: Items) -> list[Table]:
-    """Return the tables of a question answering run, what is kept of the typed answers first where it is on a spoken set."""
+    """Return the tables of one run, accuracy, gaps and speech, and first what is kept of the typed answers on a spoken set."""
     kept = [retention_table(settings, items)] if settings.get("retention") else []
-    return [*(table for table in kept if table.rows), *summarise(settings, items)]
-
-
-def summarise(settings: dict[str, Any], items: Items) -> list[Table]:
-    """Return the tables of one run: accuracy, gaps, speech."""
     named = names_note(settings)
     note = f"{named}; intervals: 95 %, paired bootstrap, {stats.RESAMPLES} resamples over questions, "
     note += f"seed {stats.SEED}. Failed items count as wrong."
-    tables = [accuracy_table(items, note), gap_table(items, note)]
-    spoken = speech_table(items, f"{named}. {errors_note(settings)}")
-    return [table for table in (*tables, spoken) if table.rows]
+    tables = [*kept, accuracy_table(items, note), gap_table(items, note)]
+    tables.append(speech_table(items, f"{named}. {errors_note(settings)}"))
+    return [table for table in tables if table.rows]
 
 
 def accuracy_table(items: Items, note: str) -> Table:

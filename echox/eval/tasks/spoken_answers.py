@@ -3,17 +3,15 @@
 Used for a model's answers, a teacher's, a cascade's, and for the same texts in a reference voice.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from echox.audio import save_wav
-from echox.eval.questions import safe_name
-from echox.eval.scorers.signals import DC_LIMIT, signal_checks
-from echox.eval.scorers.word_errors import all_deleted, errors_between
+from echox.eval.questions import save_sound
+from echox.eval.scorers.sounds import DC_LIMIT, signal_checks
+from echox.eval.scorers.texts import errors_between
 from echox.eval.tables import Items, Table, arm_table, arms_of, error_rates
 
 
@@ -22,9 +20,7 @@ def spoken_record(item: dict[str, Any], audio: np.ndarray | None, rate: int, fol
     found: dict[str, Any] = asdict(errors_between(item["text"], item["transcript"])) | {"audio_seconds": 0.0}
     if audio is None or not len(audio):
         return found
-    path = folder / "audio" / kind / f"{safe_name(item['id'])}.wav"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_wav(path, audio, rate)
+    path = save_sound(folder / "audio" / kind, item["id"], audio, rate)
     found |= {"audio": str(path.relative_to(folder)), "audio_seconds": len(audio) / rate}
     return found | {"signal": signal_checks(audio, rate, item["text"])}
 
@@ -42,37 +38,27 @@ def speech_table(items: Items, note: str) -> Table:
 
 def _sound_cells(items: Items) -> dict[str, str]:
     signals = [item["signal"] for item in items if item.get("signal")]
-    seconds = f"{sum(item.get('audio_seconds', 0.0) for item in items):.0f}"
-    rates = error_rates(items) | {"no sound %": f"{100 * (1 - len(signals) / len(items)):.1f}"}
-    checks = ("words/s", "pauses s", "clipped %", "largest DC", f"DC over {DC_LIMIT:g} %")
-    return {"seconds": seconds} | rates | dict(zip(checks, _signal_cells(signals), strict=True))
+    cells = {"seconds": f"{sum(item.get('audio_seconds', 0.0) for item in items):.0f}"} | error_rates(items)
+    cells["no sound %"] = f"{100 * (1 - len(signals) / len(items)):.1f}"
+    checks, found = ("words/s", "pauses s", "clipped %", "largest DC", f"DC over {DC_LIMIT:g} %"), ["-"] * 5
+    if signals:
+        names = ("words_per_second", "pause_seconds", "clipped", "dc")
+        rates, pauses, clipped, offsets = (np.abs([signal[name] for signal in signals]) for name in names)
+        found = [f"{rates.mean():.2f}", f"{pauses.mean():.2f}", f"{100 * np.mean(clipped > 0):.1f}"]
+        found += [f"{offsets.max():.4f}", f"{100 * np.mean(offsets > DC_LIMIT):.1f}"]
+    return cells | dict(zip(checks, found, strict=True))
 
 
 def heard_answers(items: Items) -> list[dict[str, Any]]:
-    """Return the answers that a judge heard, silent and failed ones among them, with their counts of words."""
-    texts = {item["id"]: item["text"] for item in items if item["arm"] == "s2t"}
-    return [_with_words(item, texts) for item in items if item.get("transcript") is not None]
+    """Return the answers that a judge heard, with their counts of words: all deleted where nothing was heard.
 
-
-def _with_words(item: dict[str, Any], texts: Mapping[str, str]) -> dict[str, Any]:
-    """Return a spoken answer with its counts of words: all deleted where nothing was heard.
-
-    A failed s2s answer has no text; the s2t answer to the same question in `texts` is what it would have said.
+    A failed s2s answer has no text; the s2t answer to the same question is what it would have said.
     """
-    if "words" in item:
-        return item
-    text = item["text"] or (texts.get(item["id"], "") if item["arm"] == "s2s" else "")
-    return item | {"text": text} | asdict(all_deleted(text))
-
-
-def _signal_cells(signals: Sequence[dict[str, float]]) -> tuple[str, ...]:
-    if not signals:
-        return ("-",) * 5
-    offsets = np.abs([signal["dc"] for signal in signals])
-    return (
-        f"{np.mean([signal['words_per_second'] for signal in signals]):.2f}",
-        f"{np.mean([signal['pause_seconds'] for signal in signals]):.2f}",
-        f"{100 * np.mean([signal['clipped'] > 0 for signal in signals]):.1f}",
-        f"{offsets.max():.4f}",
-        f"{100 * np.mean(offsets > DC_LIMIT):.1f}",
-    )
+    said = {item["id"]: item["text"] for item in items if item["arm"] == "s2t"}
+    found = []
+    for item in items:
+        if item.get("transcript") is not None and "words" not in item:
+            text = item["text"] or (said.get(item["id"], "") if item["arm"] == "s2s" else "")
+            item = item | {"text": text} | asdict(errors_between(text, ""))
+        found += [item] if item.get("transcript") is not None else []
+    return found

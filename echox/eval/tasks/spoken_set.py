@@ -12,17 +12,27 @@ them. A set holds the right ones and as many wrong ones, chosen by hash; how man
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from tqdm import tqdm
 
-from echox.audio import PCM16_SCALE, SAMPLE_RATE, load_audio, save_wav
+from echox.audio import PCM16_SCALE, SAMPLE_RATE, load_audio
 from echox.data.manifest import read_jsonl
 from echox.errors import ConfigError, InputError
-from echox.eval.questions import Item, check_questions, chosen, read_questions, safe_name, take, write_questions
+from echox.eval.questions import (
+    Item,
+    check_questions,
+    chosen,
+    one_line,
+    read_questions,
+    safe_name,
+    save_sound,
+    take,
+    write_questions,
+)
 from echox.eval.results import read_results
 from echox.eval.scorers.answers import Scorer
 from echox.eval.tasks.qa_tables import TYPED_ARMS
@@ -54,15 +64,6 @@ SPOILT = {
 }
 """What is done to the clean recordings: noise at 10 dB, the telephone's band and codec, an echoing room."""
 CONDITIONS = ("clean", *SPOILT)
-
-
-@dataclass(frozen=True)
-class SpokenSet:
-    """A set under one condition: its questions, its printed name and how many questions each kind was chosen from."""
-
-    questions: list[Item]
-    name: str
-    pool: dict[str, int]
 
 
 def read_typed(paths: Sequence[Path], scorer: Scorer) -> list[Item]:
@@ -117,7 +118,6 @@ def make_set(
     wanted: str,
     shard: str = "0/1",
     seed: int = 0,
-    advance: Callable[[int], Any] = lambda count: None,
 ) -> list[Item]:
     """Speak what is missing of this shard; write questions.tsv once every recording is there. Returns the questions.
 
@@ -133,24 +133,26 @@ def make_set(
     if not all(_place(folder, "clean", item).is_file() for item in own):
         corpus = Corpus(texts="", role="user", split="heldout", field="question", seed=seed, voices=(HELD_OUT,))
         speaker = Speaker(corpus, lambda choice: voice(), SAMPLE_RATE)
-        for item in own:
+        for item in tqdm(own, "spoken", unit=" questions", disable=None):
             if not _place(folder, "clean", item).is_file():
                 pcm, _ = speaker.say({"id": item.id, "question": item.question}, ())
-                _save(_place(folder, "clean", item), pcm / PCM16_SCALE)
-            advance(1)
+                save_sound(folder / "clean", item.id, pcm / PCM16_SCALE, SAMPLE_RATE)
     for condition in conditions[1:]:
         for item in own:
-            place = _place(folder, condition, item)
-            if not place.is_file():
+            if not _place(folder, condition, item).is_file():
                 clean = load_audio(_place(folder, "clean", item))
-                _save(place, perturb(clean, SPOILT[condition], (), generator(seed, condition, item.id))[0])
+                spoilt, _ = perturb(clean, SPOILT[condition], (), generator(seed, condition, item.id))
+                save_sound(folder / condition, item.id, spoilt, SAMPLE_RATE)
     if all(_place(folder, condition, item).is_file() for condition in conditions for item in found):
         write_questions(folder / "questions.tsv", found)
     return found
 
 
-def read_set(folder: Path, condition: str = "clean") -> SpokenSet:
-    """Return a spoken set under one condition; raise InputError when it is not whole, naming what is there."""
+def read_set(folder: Path, condition: str = "clean") -> tuple[list[Item], str, dict[str, int]]:
+    """Return a spoken set under one condition: its questions, its printed name, how many questions each kind was chosen from.
+
+    Raises InputError when it is not whole, naming what is there.
+    """
     settings = _read_settings(folder)
     if settings is None or not (folder / "questions.tsv").is_file():
         raise InputError(f"{folder} is not a finished spoken set: make it with `echox eval spoken-set`.")
@@ -158,7 +160,7 @@ def read_set(folder: Path, condition: str = "clean") -> SpokenSet:
         there = ", ".join(sorted(path.name for path in folder.iterdir() if path.is_dir()))
         raise InputError(f"{folder} has no condition {condition!r}: it has {there}.")
     questions = read_questions(folder / "questions.tsv", folder / condition, need_audio=True)
-    return SpokenSet(questions, f"{folder.resolve().name}, {condition}", settings["pool"])
+    return questions, f"{folder.resolve().name}, {condition}", settings["pool"]
 
 
 def load_retention(
@@ -170,8 +172,8 @@ def load_retention(
     """
     if questions is not None or suite:
         raise ConfigError("--retention brings its own questions: leave --questions and --suite out.")
-    found = read_set(folder, condition)
-    return found.questions, found.name, {"pool": found.pool}
+    items, name, pool = read_set(folder, condition)
+    return items, name, {"pool": pool}
 
 
 def held_out_voice(kokoro: Path | None) -> Voice:
@@ -181,17 +183,12 @@ def held_out_voice(kokoro: Path | None) -> Voice:
 
 def _spoken_name(item: Item) -> Item:
     """Return a question with its file name, and without the marks that a questions file keeps for itself."""
-    clean = [" ".join(text.split()).replace("|", "/") for text in (item.question, *item.answers)]
-    return replace(item, question=clean[0], answers=tuple(clean[1:]), audio=Path(f"{safe_name(item.id)}.wav"))
+    answers, name = tuple(map(one_line, item.answers)), Path(f"{safe_name(item.id)}.wav")
+    return replace(item, question=one_line(item.question), answers=answers, audio=name)
 
 
 def _place(folder: Path, condition: str, item: Item) -> Path:
     return folder / condition / str(item.audio)
-
-
-def _save(path: Path, wave: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_wav(path, wave, SAMPLE_RATE)
 
 
 def _read_settings(folder: Path) -> dict[str, Any] | None:

@@ -5,39 +5,29 @@
     recording ──recogniser that translates──► text ──voice──► speech      the cascade that a user would take instead
 
 An arm is a model, `reference` or `cascade`; all hear the same recordings. Units are scored where an arm makes them and the
-reference speech can be written in units of its codebook. With `--tasks` models write instead, and no judge hears them:
-
-    st       recording ─► translation            asr      recording ─► words
-    mt       true transcript ─► translation      cascade  recording ─► words ─► translation, by the same model or by the first
-    spaces   mean encoder states of recordings and of their transcripts (report/spaces.py)
-
-Each later model is compared with the first by sacrebleu's paired bootstrap: the text specialist, where the harm to text translation
-is measured. A model that reads text only takes part in `mt`, and translates the words of the others in `cascade`.
+reference speech can be written in units of its codebook. Each later model is compared with the first by sacrebleu's paired
+bootstrap. With `--tasks` models write instead, and no judge hears them: written.py.
 """
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from echox.assistant import SpeechAssistant
-from echox.audio import SAMPLE_RATE, load_audio, save_wav
+from echox.audio import SAMPLE_RATE, load_audio
 from echox.data.pairs import SpokenPair
-from echox.errors import ConfigError, InputError, require
+from echox.errors import ConfigError, require
 from echox.eval.judges import Judge
 from echox.eval.model_under_test import NO_SOUND, RECORDED, Failure, at_16k, attempt
-from echox.eval.questions import Item, fingerprint, take
+from echox.eval.questions import Item, fingerprint, save_sound, take
 from echox.eval.results import run_items
-from echox.eval.scorers.translation import bleu, bleu_interval, chrf, compare
-from echox.eval.scorers.word_errors import BASIC, NORMALISER, errors_between
-from echox.eval.tables import Items, Table, arm_table, by_arm, failures, over_seeds, pooled_rate, shared
+from echox.eval.scorers.texts import NORMALISER, bleu, bleu_interval, chrf, compare, errors_between, normaliser_of
+from echox.eval.tables import Items, Table, arm_table, by_arm, failures, pooled_rate, shared
 from echox.eval.tasks.latency import peak_memory
-from echox.generate.joint import JointTranslator
-from echox.generate.translation import Wanted
 from echox.generate.types import Reply
 from echox.prepare.encode import EncoderSettings, load_encode
 from echox.text.bleu import unit_bleu
@@ -51,20 +41,16 @@ MEANING = (
     "RTF: seconds of work a second of the source. Unit BLEU: against the reference speech as units of the model's own. "
     "Peak MiB: of the process so far, judge and all models included; measure a model alone for its own."
 )
-TASKS = ("st", "mt", "asr", "cascade", "spaces")
-WRITTEN, WRITTEN_BATCH = ("st", "mt", "cascade"), 16  # what BLEU scores
 UnitsOf = Callable[[Sequence[np.ndarray]], list[list[int]]]
 """Waves at 16 kHz to their de-duplicated units."""
-Heard = Sequence[tuple[SpokenPair, np.ndarray]]
-"""Pairs and their recordings' waves."""
 LENGTHS = ((1, 5), (6, 9), (10, 10_000))  # words of a reference: rows of the table by length
 
 
 @dataclass(frozen=True)
 class Arm:
-    """What translates a recording, and for units what writes reference speech in them."""
+    """What translates a pair's recording, and for units what writes reference speech in them."""
 
-    translate: Callable[[Path], Reply]
+    translate: Callable[[SpokenPair], Reply]
     units_of: UnitsOf | None = None
 
 
@@ -78,17 +64,12 @@ class TranslationOptions:
     limit: int | None = None
 
 
-def model_arm(translator: Any, beams: int | None, units_of: UnitsOf | None = None) -> Arm:
-    """Return an arm that asks a `SpeechTranslator`."""
-    return Arm(lambda path: translator.translate(path, beams=beams), units_of)
-
-
 def cascade_arm(recogniser: Judge, assistant: Any) -> Arm:
     """Return the arm of a recogniser that translates into text, which `assistant` says."""
 
-    def translate(path: Path) -> Reply:
+    def translate(pair: SpokenPair) -> Reply:
         started = time.perf_counter()
-        text = recogniser.transcribe([load_audio(path)])[0].strip()
+        text = recogniser.transcribe([load_audio(pair.audio)])[0].strip()
         reply = assistant.say(text) if text else Reply("", "", NO_SOUND, SAMPLE_RATE)
         reply.wall_seconds = time.perf_counter() - started
         return reply
@@ -114,8 +95,10 @@ def load_arms(
     """
     if not models and cascade is None:
         raise ConfigError("there is nothing to measure: give --model or --cascade.")
-    loaded = load_models(models, device, dtype).items()
-    arms = {name: model_arm(one, beams, units_of(one, encoder)) for name, one in loaded}
+    arms = {
+        name: Arm(lambda pair, one=one: one.translate(pair.audio, beams=beams), units_of(one, encoder))
+        for name, one in load_models(models, device, dtype).items()
+    }
     return arms if cascade is None else arms | {CASCADE: cascade_arm(cascade, SpeechAssistant.load("mini", device))}
 
 
@@ -149,11 +132,9 @@ def run_translation(
     require("sacrebleu", "eval")
     wanted = take(pairs, options.limit)
     if all(pair.target_audio is not None for pair in wanted):
-        arms = {CEILING: _reference_of({pair.audio: pair for pair in pairs})} | arms
+        arms = {CEILING: Arm(lambda pair: Reply("", "", load_audio(pair.target_audio or Path()), SAMPLE_RATE))} | arms
     settings = {"task": "translation", "model": ", ".join(arms), "questions": options.source, "judge": judge.name}
-    settings |= {"wer_normaliser": NORMALISER if options.how.get("language", "en") == "en" else BASIC, **options.how}
-    for name in arms:
-        (options.out / "audio" / name).mkdir(parents=True, exist_ok=True)
+    settings |= {"wer_normaliser": normaliser_of(options.how.get("language", "en")), **options.how}
 
     def answer(name: str, some: Sequence[SpokenPair]) -> Iterator[dict[str, Any]]:
         made = [_said(pair, name, arms[name], options.out) for pair in some]
@@ -176,10 +157,10 @@ def _said(pair: SpokenPair, name: str, arm: Arm, out: Path) -> tuple[np.ndarray,
     try:
         if name != CEILING:
             facts["source_seconds"] = len(load_audio(pair.audio)) / SAMPLE_RATE
-        said = arm.translate(pair.audio)
+        said = arm.translate(pair)
         wave, rate = NO_SOUND if said.audio is None else said.audio, said.sample_rate
         if name != CEILING and len(wave):
-            save_wav(out / "audio" / name / f"{pair.id}.wav", wave, rate)
+            save_sound(out / "audio" / name, pair.id, wave, rate)
         facts |= {"seconds": len(wave) / rate, "wall_seconds": said.wall_seconds, "units": list(said.units)}
         heard = at_16k(wave, rate)
     except RECORDED as error:
@@ -195,7 +176,7 @@ def translation_tables(settings: dict[str, Any], items: Items) -> list[Table]:
     note = f"{judge}; WER: {settings.get('wer_normaliser', NORMALISER)}. {MEANING}"
     found = [arm_table("Translation", arms, _scores, note), arm_table("By length", arms, _by_length, judge)]
     (first, *others) = [arm for arm in arms if arm not in (CEILING, CASCADE)] or [""]
-    return found + _against([(other, first) for other in others], arms, normalised, judge)
+    return found + against([(other, first) for other in others], arms, normalised, judge)
 
 
 def normalised(items: Items) -> tuple[list[str], list[str]]:
@@ -234,7 +215,7 @@ def _by_length(items: Items) -> dict[str, str]:
     return cells
 
 
-def _against(
+def against(
     pairs: Sequence[tuple[str, str]],
     arms: Mapping[str, Items],
     texts: Callable[[Items], tuple[list[str], list[str]]],
@@ -254,96 +235,3 @@ def _against(
     head = ("arm", "against", "n", "BLEU", "its BLEU", "difference", "ratio", "p")
     table = Table("Against the first model", head, tuple(rows), f"Paired bootstrap of sacrebleu. {note}")
     return [table] if rows else []
-
-
-def _reference_of(pairs: dict[Path, SpokenPair]) -> Arm:
-    def translate(path: Path) -> Reply:
-        target = pairs[path].target_audio
-        return Reply("", "", NO_SOUND if target is None else load_audio(target), SAMPLE_RATE)
-
-    return Arm(translate)
-
-
-def run_tasks(
-    pairs: Sequence[SpokenPair],
-    models: Mapping[str, JointTranslator],
-    names: Sequence[str],
-    options: TranslationOptions,
-    beams: int | None = None,
-) -> list[Table]:
-    """Return the tables of the tasks of these `names` of all models, writing tasks.jsonl; a run that was stopped goes on."""
-    require("sacrebleu", "eval")
-    chosen = take(pairs, options.limit)
-    for pair in chosen:
-        if not pair.target_text or not pair.source_text:
-            raise InputError(
-                f"{options.source}: {pair.id} has no source_text or no target_text, and three tasks need both."
-            )
-    settings = {"task": "tasks", "model": ", ".join(models), "questions": options.source}
-    settings |= {"wer_normaliser": NORMALISER, "beams": beams or "own", **options.how}
-    first, wanted = next(iter(models.values())), Wanted(beams)
-    tasks = {
-        f"{name} {task}": answerer(task, model, first, wanted)
-        for name, model in models.items()
-        for task in names
-        if task == "mt" or (task != "spaces" and model.model.speech is not None)
-    }
-
-    def answer(arm: str, some: Sequence[SpokenPair]) -> Iterator[dict[str, Any]]:
-        loaded = [NO_SOUND if arm.endswith(" mt") else attempt(partial(load_audio, pair.audio)) for pair in some]
-        heard = [both for both in zip(some, loaded, strict=True) if not isinstance(both[1], Failure)]
-        texts = iter(tasks[arm](heard) if heard else ())
-        for pair, wave in zip(some, loaded, strict=True):
-            fault = getattr(wave, "reason", "")
-            reference = pair.source_text if arm.endswith(" asr") else pair.target_text
-            text = "" if fault else next(texts)
-            yield {"reference": reference, "text": text, "error": fault} | asdict(errors_between(reference, text))
-
-    asked = dict.fromkeys(tasks, chosen)
-    done, items = run_items(options.out / "tasks.jsonl", settings, pairs_mark(pairs), asked, WRITTEN_BATCH, answer)
-    return tasks_tables(done, [item for item in items if item["arm"].rpartition(" ")[2] in names])
-
-
-def answerer(task: str, model: JointTranslator, first: JointTranslator, wanted: Wanted) -> Callable[[Heard], list[str]]:
-    """Return what does a task on some pairs; the cascade is translated by the first model, the specialist where there is one."""
-
-    def st(pairs: Heard) -> list[str]:
-        return [one.text for one in model.translate([wave for _, wave in pairs], wanted)]
-
-    def mt(pairs: Heard) -> list[str]:
-        return [one.text for one in model.translate_texts([pair.source_text for pair, _ in pairs], wanted)]
-
-    def asr(pairs: Heard) -> list[str]:
-        return model.transcribe([wave for _, wave in pairs])
-
-    def cascade(pairs: Heard) -> list[str]:
-        words = asr(pairs)
-        said = iter(first.translate_texts([text for text in words if text], wanted) if any(words) else [])
-        return [next(said).text if text else "" for text in words]
-
-    return {"st": st, "mt": mt, "asr": asr, "cascade": cascade}[task]
-
-
-def tasks_tables(settings: dict[str, Any], items: Items) -> list[Table]:
-    """Return scores by model and task, and each later model against the first on the tasks of both."""
-    arms, models = by_arm(items), settings["model"].split(", ")
-    rows, note, numbers = [], "", dict[str, float]()
-    for arm, mine in arms.items():
-        if arm.endswith(" asr"):
-            rows.append((arm, str(len(mine)), "-", "-", pooled_rate(mine, "word_edits", "words"), str(failures(mine))))
-            numbers[arm] = 100 * sum(one["word_edits"] for one in mine) / max(1, sum(one["words"] for one in mine))
-        else:
-            score, letters = bleu(*_texts(mine)), chrf(*_texts(mine))
-            note = f"{score.signature}; {letters.signature}; word errors of recognition alone: "
-            note += settings.get("wer_normaliser", NORMALISER)
-            rows.append((arm, str(len(mine)), f"{score.score:.2f}", f"{letters.score:.1f}", "-", str(failures(mine))))
-            numbers[arm] = score.score
-    found = [Table("Three tasks", ("arm", "n", "BLEU", "chrF", "WER %", "failed"), tuple(rows), note)]
-    found += over_seeds(numbers, "BLEU; of recognition (asr) word errors in %.")
-    pairs = [(f"{name} {task}", f"{models[0]} {task}") for name in models[1:] for task in WRITTEN]
-    pairs += [(f"{name} st", f"{models[0]} mt") for name in models]
-    return found + _against(pairs, arms, _texts, note)
-
-
-def _texts(items: Items) -> tuple[list[str], list[str]]:
-    return [item["text"] for item in items], [item["reference"] for item in items]

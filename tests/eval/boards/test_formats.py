@@ -5,8 +5,7 @@ import json
 import pytest
 
 from echox.errors import ConfigError, InputError
-from echox.eval.boards.formats import read_items
-from echox.eval.boards.suites import load_questions
+from echox.eval.boards.sets import load_questions, read_items
 
 
 def lines(path, *records):

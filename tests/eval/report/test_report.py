@@ -11,12 +11,11 @@ import soundfile
 
 from echox.audio import save_wav
 from echox.errors import InputError
-from echox.eval.report.page import embedded_audio, write_html
+from echox.eval.report.page import embedded_audio, side_by_side, tables_of, write_html
 from echox.eval.report.plots import draw_accuracy, draw_gaps
-from echox.eval.report.summary import all_tables, side_by_side, tables_of
 from echox.eval.results import Results, read_all, read_beside, titles_of
-from echox.eval.scorers.signals import DC_LIMIT
-from echox.eval.tasks.qa_tables import summarise
+from echox.eval.scorers.sounds import DC_LIMIT
+from echox.eval.tasks.qa_tables import qa_tables
 from echox.eval.tasks.spoken_answers import speech_table
 
 SETTINGS = {
@@ -45,9 +44,9 @@ def spoken(name, edits, arm="s2s", **more):
 def write(folder, settings, items):
     """Writes a results file and returns its path."""
     path = folder / f"{settings['task'] if settings['task'] != 'qa' else 'results'}.jsonl"
-    with Results(path, settings) as results:
-        for each in items:
-            results.append(each)
+    results = Results(path, settings)
+    for each in items:
+        results.append(each)
     return path
 
 
@@ -75,7 +74,7 @@ def test_offsets_are_held_against_the_limit():
 
 
 def test_every_note_names_scorer_normaliser_and_judge():
-    tables = summarise(SETTINGS | {"wer_normaliser": "WN"}, [spoken("a", 1), item("s2t", "a")])
+    tables = qa_tables(SETTINGS | {"wer_normaliser": "WN"}, [spoken("a", 1), item("s2t", "a")])
     assert len(tables) == 3
     for table in tables:
         assert all(name in table.note for name in ("qa-exist-match", "NFD", "ears"))
@@ -115,9 +114,9 @@ TITLES = ("Accuracy", "Speech quality", "Recognition", "Latency", "Acoustic-sema
 def test_a_report_takes_the_files_of_every_verb(tmp_path):
     runs_of_every_task(tmp_path)
     runs = read_all([*sorted(tmp_path.glob("*.jsonl")), tmp_path / "gap.json"])
-    shown = "\n".join(table.markdown() for table in all_tables(runs))
+    tables = write_html(tmp_path / "r.html", runs, lambda line: None)
+    shown = "\n".join(table.markdown() for table in tables)
     assert all(title in shown for title in TITLES) and "3.25" in shown and "a box" in shown
-    write_html(tmp_path / "r.html", runs, lambda line: None)
     page = (tmp_path / "r.html").read_text()
     assert all(title in page for title in TITLES) and "cosine with the anchor" in page
     assert tables_of({"task": "tomorrow's"}, []) == []
@@ -157,7 +156,7 @@ def test_equal_fractions_are_drawn_and_runs_are_named_in_a_legend():
     assert "legend_1" in draw_gaps(runs) and "legend_1" not in draw_gaps(runs[:1])
 
 
-def test_runs_of_one_model_bear_their_questions_and_of_one_set_their_places():
+def test_runs_of_one_model_bear_their_questions_and_of_one_set_their_places(tmp_path):
     clean, noise = ((SETTINGS | {"questions": f"set, {name}"}, [item("t2t", "a")]) for name in ("clean", "noise"))
     assert side_by_side([clean, noise]).head[1:3] == ("A: m, set, clean, %", "B: m, set, noise, %")
     assert titles_of([clean, (SETTINGS | {"task": "latency"}, [])]) == [
@@ -165,7 +164,9 @@ def test_runs_of_one_model_bear_their_questions_and_of_one_set_their_places():
         "m",
     ]  # tables of two tasks bear other titles
     assert titles_of([clean, noise, clean]) == ["m, set, clean, 1", "m, set, noise", "m, set, clean, 3"]
-    assert "m, set, noise: Accuracy" in [table.title for table in all_tables([clean, noise])]
+    assert "m, set, noise: Accuracy" in [
+        table.title for table in write_html(tmp_path / "r.html", [clean, noise], print)
+    ]
 
 
 def test_long_answers_are_embedded_without_loss(tmp_path):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from echox.errors import InputError, MissingDependency
-from echox.eval.scorers import opinions as speech
-from echox.eval.scorers.signals import clipped_share, signal_checks, speech_frames
-from echox.eval.scorers.word_errors import errors_between
+from echox.eval.scorers import sounds as speech
+from echox.eval.scorers.sounds import clipped_share, signal_checks, speech_frames
+from echox.eval.scorers.texts import errors_between
 
 RATE = 16_000
 

@@ -6,10 +6,11 @@ from functools import partial
 import numpy as np
 import pytest
 
+from echox.audio import save_wav
 from echox.errors import ConfigError, InputError
-from echox.eval.report.plots import write_gap_figure
-from echox.eval.scorers.likeness import measure_view, probe, rotated, typed_against_spoken, word_states
-from echox.eval.scorers.translation import bleu, chrf, compare
+from echox.eval.report.plots import draw_gap
+from echox.eval.scorers.states import measure_view, probe, rotated, word_states
+from echox.eval.scorers.texts import bleu, chrf, compare
 from echox.eval.tasks.gap import (
     LENGTH_ONLY,
     available,
@@ -17,7 +18,6 @@ from echox.eval.tasks.gap import (
     length_states,
     read_sets,
     run_gap,
-    voice_name,
     word_speaker,
 )
 
@@ -36,10 +36,10 @@ class Reader:
             self.meaning[item.meaning] = self.noise[item.anchor] + near[0]
             self.sound[item.sound] = self.noise[item.anchor] + near[1]
 
-    def typed_states(self, text, answer=None):
+    def typed_states(self, text):
         return [self._two(self.noise[text]), self._two(self.meaning[text])]
 
-    def spoken_states(self, wave, answer=None):
+    def spoken_states(self, wave):
         return [self._two(self.sound[str(wave)])]
 
     def echo_states(self, text):
@@ -71,7 +71,7 @@ def test_our_word_sets_are_sound(sets):
 
 def test_views_see_what_was_put_into_the_states(sets, reader):
     sources = available(reader, lambda word: word)
-    views = {name: measure_view(name, partial(source.read, reader), sets) for name, source in sources.items()}
+    views = {name: measure_view(name, partial(read, reader), sets) for name, (read, _) in sources.items()}
     typed, spoken, units = views["text LLM"], views["S2T LLM"], views["units"]
     sound, meaning, neither, *others = typed.cosines_LR[1]
     assert meaning > 0.7 > 0.35 > sound and abs(neither) < 0.25 and max(map(abs, others)) < 0.25
@@ -115,7 +115,7 @@ def test_negatives_are_the_same_words_rotated_within_their_fold():
 
 def test_length_alone_is_measured_beside_the_views(tmp_path, sets, reader):
     assert length_states("table").tolist() == [[5, 2]] and length_states("hope").tolist() == [[4, 1]]
-    (table,) = run_gap(reader, "made up", sets, lambda word: word, [], tmp_path, "Ann's voice")
+    (table,) = run_gap(reader, "made up", sets, lambda word: word, tmp_path, "Ann's voice")
     assert table.rows[-1][0].startswith("length alone") and "Ann's voice" in table.note
     assert "cos another's meaning" in table.head
     assert 0.35 < measure_view("", length_states, sets).meaning_probe_L[0] < 0.65
@@ -125,7 +125,7 @@ def test_the_text_llm_is_read_with_its_adapters_off(tmp_path, sets, reader):
     class Adapted(Reader):
         on, log = True, []
 
-        def typed_states(self, text, answer=None):
+        def typed_states(self, text):
             self.log.append(self.on)
             return super().typed_states(text) if self.on else super().typed_states(text)[:1]
 
@@ -135,7 +135,7 @@ def test_the_text_llm_is_read_with_its_adapters_off(tmp_path, sets, reader):
             return other
 
     model = Adapted(sets)
-    (table,) = run_gap(model, "made up", sets, None, [], tmp_path)
+    (table,) = run_gap(model, "made up", sets, None, tmp_path)
     names = [row[0] for row in table.rows]
     assert names.count("text LLM") == 1 and names.count("text LLM, adapters on") == 2
     assert model.log[0] is False and model.log[-1] is True and model.on
@@ -155,39 +155,25 @@ def test_states_are_means_over_tokens():
     assert np.allclose(word_states([np.array([[1.0, 2], [3, 4]]), np.zeros((5, 2))]), [[2, 3], [0, 0]])
 
 
-def test_typed_against_spoken_has_a_ceiling_and_a_floor():
-    generator = np.random.default_rng(1)
-    states = {key: generator.normal(size=(3, H)) for key in range(12)}
-
-    class Same:
-        def typed_states(self, text, answer=None):
-            return [states[text]]
-
-        def spoken_states(self, wave, answer=None):
-            return [states[int(wave)] + 7.0]  # the same, elsewhere in space
-
-    (raw, centred, floor), *_ = typed_against_spoken(Same(), [(i, np.array(i), None) for i in range(12)])
-    assert centred == pytest.approx(1.0, abs=1e-6) and raw < 0.5 and abs(floor) < 0.3
-    with pytest.raises(InputError, match="two"):
-        typed_against_spoken(Same(), [(0, np.array(0), None)])
-
-
 def test_the_program_writes_table_figure_and_numbers(tmp_path, sets, reader):
-    tables = run_gap(reader, "made up", sets, lambda word: word, [], tmp_path)
+    tables = run_gap(reader, "made up", sets, lambda word: word, tmp_path)
     assert len(tables[0].rows) == 2 + 1 + 1 + 1 + 1
-    write_gap_figure(tmp_path, print)
     content = json.loads((tmp_path / "gap.json").read_text())
     assert set(content["views"]) == {"text LLM", "S2T LLM", "echo decoder", "units", LENGTH_ONLY}
-    assert (tmp_path / "gap.svg").read_text().startswith("<svg") and "made up" in (tmp_path / "gap.md").read_text()
+    assert draw_gap(content["views"]).startswith("<svg") and "made up" in (tmp_path / "gap.md").read_text()
     with pytest.raises(ConfigError, match="no hidden states"):
-        run_gap(object(), "mute", sets, None, [], tmp_path)
+        run_gap(object(), "mute", sets, None, tmp_path)
 
 
 def test_words_come_from_a_folder_or_the_models_own_voice(tmp_path, sets):
     with pytest.raises(InputError, match="lacks"):
         word_speaker(tmp_path, sets)
-    assert word_speaker(None, sets)(object()) is None
-    assert voice_name(None) == "the model's own voice" and tmp_path.name in voice_name(tmp_path)
+    speaker, name = word_speaker(None, sets)
+    assert speaker(object()) is None and name == "the model's own voice"
+    for word in {word for item in sets for word in item}:
+        save_wav(tmp_path / f"{word}.wav", np.sin(np.arange(1600)), 16_000)
+    speaker, name = word_speaker(tmp_path, sets)
+    assert speaker(object())("hello").shape == (1600,) and name == f"the recordings in {tmp_path.name}"
 
 
 GOOD = [f"the {word} is on the table near the door" for word in ("cat", "dog", "cup", "hat", "key", "pen")]

@@ -12,15 +12,15 @@ from typer.testing import CliRunner
 from echox.audio import save_wav
 from echox.commands.eval import app
 from echox.errors import ConfigError, InputError
-from echox.eval.no_speech import KINDS, no_speech
 from echox.eval.questions import Item, write_questions
-from echox.eval.scorers.word_errors import NORMALISER
+from echox.eval.scorers.texts import NORMALISER
 from echox.eval.tasks import hearing as module
 from echox.eval.tasks.hearing import (
-    Recognisers,
+    KINDS,
     gather,
     hear_all,
     hearing_tables,
+    no_speech,
     read_clips,
     run_hearing,
 )
@@ -67,7 +67,7 @@ def length(id):
 def test_word_errors_by_hand_and_what_failed_counts_as_deleted(tmp_path, spoken):
     arms = gather(spoken, ["clean"], [], None, 0)
     model = subject({length("a"): "red green blew"})  # one word wrong, one deleted; b cannot be heard
-    recognisers = Recognisers(FakeJudge(mishears={"bread": "red"}))
+    recognisers = (FakeJudge(mishears={"bread": "red"}), None)
     told = []
     (table,) = run_hearing(model, "m", arms, recognisers, tmp_path, told.append)
     (row,) = table.rows
@@ -83,7 +83,7 @@ def test_shards_hear_each_recording_once(tmp_path, spoken):
     arms = gather(spoken, ["clean"], [], None, 0)
     for shard in ("0/2", "1/2"):
         model = subject({length(id): text for id, text in TEXTS.items()})
-        run_hearing(model, "m", arms, Recognisers(FakeJudge()), tmp_path, print, shard=shard)
+        run_hearing(model, "m", arms, (FakeJudge(), None), tmp_path, print, shard=shard)
     shown = CliRunner().invoke(
         app, ["report", *map(str, sorted(tmp_path.glob("hearing.*of2.jsonl"))), "-o", str(tmp_path / "r.html")]
     )
@@ -96,8 +96,11 @@ def test_clips_without_transcripts_are_written_down_by_the_judge(tmp_path):
     (tmp_path / "held.txt").write_text("9-1\n8-9\n")
     (only,) = read_clips(tmp_path, tmp_path / "held.txt")
     assert only.id == "9-1" and len(read_clips(tmp_path)) == 2
+    save_wav(tmp_path / "by Ann.wav", voice("a b"), RATE)  # names may hold blanks: one stands on a line
+    (tmp_path / "ann.txt").write_text("by Ann\r\n")
+    assert [item.id for item in read_clips(tmp_path, tmp_path / "ann.txt")] == ["by Ann"]
     arms = gather(None, [], [tmp_path], tmp_path / "held.txt", 0)
-    recognisers = Recognisers(FakeJudge(), FakeJudge("labels", mishears={"b": "c"}))
+    recognisers = (FakeJudge(), FakeJudge("labels", mishears={"b": "c"}))
     model = subject({len(voice("a b")): "a b"})
     (table,) = run_hearing(model, "m", arms, recognisers, tmp_path / "out", print)
     assert table.rows[0][3].startswith("50.0 [") and "the words of labels" in table.note

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from echox.errors import ConfigError, InputError
 from echox.eval.questions import Item
 from echox.eval.scorers.playback import Chunk, play
-from echox.eval.tasks.latency import Live, latency_table, measure, peak_memory, run_latency
+from echox.eval.tasks.latency import Live, latency_tables, measure, peak_memory, run_latency
 
 
 def play_reference(chunks, sample_rate, ticks):
@@ -195,8 +195,9 @@ def test_a_model_without_a_stream_is_one_late_chunk():
 def test_the_table_has_percentiles_and_underruns():
     clock = Clock()
     model = streaming(clock, [(1.0, "a b", None), (1.0, "", 10), (3.0, "", 10)])
-    records = [measure(model, "q", clock) for _ in range(4)]
-    rows = {row[0]: row[1:] for row in latency_table(records, {"peak_rss_mib": 12.3}, "").rows}
+    records = [measure(model, "q", clock) | {"error": ""} for _ in range(4)]
+    (table,) = latency_tables({}, records, {"peak_rss_mib": 12.3})
+    rows = {row[0]: row[1:] for row in table.rows}
     assert rows["first audio, s"] == ("2.000", "2.000") and rows["answers with underruns"] == ("4 of 4", "4 in all")
     assert rows["text tokens before first audio"] == ("2", "2")
     assert rows["peak rss mib"][0] == "12" and peak_memory()["peak_rss_mib"] > 1
@@ -205,13 +206,13 @@ def test_the_table_has_percentiles_and_underruns():
 def test_times_of_two_machines_or_devices_never_share_a_file(tmp_path, monkeypatch):
     questions = [Item("q", "Capital?", ("Paris",))]
     model = streaming(Clock(), [(0.0, "a", None), (0.0, "", 10)])
-    (table,) = run_latency(model, "m", questions, tmp_path, 1, {})
+    (table,) = run_latency(model, "m", questions, tmp_path, 1)
     assert "device cpu" in table.note
-    run_latency(model, "m", questions, tmp_path, 1, {})  # the same machine resumes
+    run_latency(model, "m", questions, tmp_path, 1)  # the same machine resumes
     model.device = "meta"
     with pytest.raises(ConfigError, match="device was 'cpu' and is 'meta'"):
-        run_latency(model, "m", questions, tmp_path, 1, {})
+        run_latency(model, "m", questions, tmp_path, 1)
     del model.device
     monkeypatch.setattr(platform, "node", lambda: "elsewhere")
     with pytest.raises(ConfigError, match="host was"):
-        run_latency(model, "m", questions, tmp_path, 1, {})
+        run_latency(model, "m", questions, tmp_path, 1)

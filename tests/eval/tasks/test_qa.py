@@ -15,8 +15,8 @@ from echox.eval.questions import Item, safe_name
 from echox.eval.report.page import write_report
 from echox.eval.results import Results, read_results
 from echox.eval.scorers.answers import find_scorer
-from echox.eval.tasks.arms import ARMS, QaRun, choose_arms, in_form, run_arms
-from echox.eval.tasks.qa_tables import accuracy_table, gap_table, summarise
+from echox.eval.tasks.qa import ARMS, QaRun, choose_arms, in_form, run_arms
+from echox.eval.tasks.qa_tables import accuracy_table, gap_table, qa_tables
 
 SETTINGS = {"task": "qa", "model": "fake", "scorer": "qa-exist-match", "judge": "fake judge", "shard": "0/1"}
 ASKED = {
@@ -48,10 +48,10 @@ def subject() -> FakeSubject:
 
 def run(subject, judge, folder: Path, questions, arms, retry=False, settings=SETTINGS, **options):
     """Runs arms into folder/results.jsonl and returns the items by (arm, id)."""
-    with Results(folder / "results.jsonl", settings, retry) as results:
-        case = QaRun(subject, judge, [find_scorer("qa-exist-match")], folder, judge, subject, **options)
-        run_arms(case, questions, arms, results)
-        return dict(results.items)
+    results = Results(folder / "results.jsonl", settings, retry)
+    case = QaRun(subject, judge, [find_scorer("qa-exist-match")], folder, judge, subject, **options)
+    run_arms(case, questions, arms, results)
+    return dict(results.items)
 
 
 def test_every_arm_scores_what_it_should(tmp_path, questions, subject):
@@ -78,11 +78,11 @@ def test_the_own_text_is_scored_once_and_its_faults_are_told(tmp_path, questions
         return "Yes"
 
     case = QaRun(subject, FakeJudge(mishears={"Paris.": "Harris."}), [find_scorer("voicebench-qa", chat)], tmp_path)
-    with Results(tmp_path / "r.jsonl", SETTINGS) as results:
-        run_arms(case, questions[1:2], ("t2t", "s2s"), results)
-        assert len(asked) == 2 * 3  # one text each, and what was heard of the second is the text
-        run_arms(case, questions[:1], ("s2s",), results)
-        item = results.items["s2s", "web-1"]
+    results = Results(tmp_path / "r.jsonl", SETTINGS)
+    run_arms(case, questions[1:2], ("t2t", "s2s"), results)
+    assert len(asked) == 2 * 3  # one text each, and what was heard of the second is the text
+    run_arms(case, questions[:1], ("s2s",), results)
+    item = results.items["s2s", "web-1"]
     assert item["score"] == 1 and item["text_score"] == 0 and "scorer is away" in item["error"]
 
 
@@ -295,7 +295,7 @@ def test_a_torn_last_line_is_done_again(tmp_path, questions, subject):
 
 def test_arms_are_checked_and_ordered():
     assert choose_arms("teacher, s2s,t2t") == ("t2t", "t2t-off", "s2s", "teacher")
-    assert choose_arms("t2t", subject_can_turn_off=False) == ("t2t",)
+    assert choose_arms("t2t", can_turn_off=False) == ("t2t",)
     with pytest.raises(ConfigError, match="s3s"):
         choose_arms("t2t,s3s")
 
@@ -305,7 +305,7 @@ def test_tables_and_report_hold_the_names_the_gap_and_the_audio(tmp_path, questi
     gaps = {row[0]: row[2] for row in gap_table(items, "").rows}
     assert gaps["s2t - t2t"].startswith("-33.3 [") and gaps["s2s / t2t"].startswith("33.3 [")
     assert gaps["s2s - teacher"].startswith("0.0 [0.0, 0.0]")
-    text = "\n".join(table.markdown() for table in summarise(SETTINGS, items))
+    text = "\n".join(table.markdown() for table in qa_tables(SETTINGS, items))
     assert "qa-exist-match" in text and "fake judge" in text and "| tri |" in text and "| web |" in text
     write_report([tmp_path / "results.jsonl"], tmp_path, lambda line: None)
     page = (tmp_path / "report.html").read_text()

@@ -13,8 +13,16 @@ from echox.commands.eval import app
 from echox.errors import ConfigError, InputError
 from echox.eval.results import read_results
 from echox.eval.tasks import speech
-from echox.eval.tasks.joins import changes, joins_tables, measure_joins, pitch, run_joins, streamed
-from echox.eval.tasks.speech import ReferenceVoice, run_speech
+from echox.eval.tasks.speech import (
+    ReferenceVoice,
+    changes,
+    joins_tables,
+    measure_joins,
+    pitch,
+    run_joins,
+    run_speech,
+    streamed,
+)
 from echox.generate.fake import FakeAssistant
 from echox.generate.types import Piece
 
@@ -152,7 +160,7 @@ def test_mistakes_about_the_reference_are_told(tmp_path, results):
         run_speech([results], "dnsmos", None, tmp_path / "o", print, other)
     with pytest.raises(ConfigError, match="give --judge"):
         ReferenceVoice.load("hibari", "", 15)
-    with pytest.raises(ConfigError, match="no reference voice 'nobody'"):
+    with pytest.raises(ConfigError, match="--reference: .*nobody.*hibari"):
         ReferenceVoice.load("nobody", "whisper-base", 15)
 
 

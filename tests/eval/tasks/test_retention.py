@@ -11,13 +11,12 @@ from echox.audio import load_audio
 from echox.commands.eval import app
 from echox.errors import ConfigError, InputError
 from echox.eval import stats
-from echox.eval.boards.formats import read_items
+from echox.eval.boards.sets import read_items
 from echox.eval.questions import Item
 from echox.eval.results import Results
 from echox.eval.scorers.answers import find_scorer
 from echox.eval.tasks import spoken_set
-from echox.eval.tasks.arms import QaRun, run_arms
-from echox.eval.tasks.qa import copy_typed
+from echox.eval.tasks.qa import QaRun, copy_typed, run_arms
 from echox.eval.tasks.qa_tables import retention_table
 from echox.eval.tasks.spoken_set import CONDITIONS, KINDS, RIGHT, WRONG, choose, make_set, read_set, read_typed
 from echox.prepare.voices import ToneVoice
@@ -58,10 +57,10 @@ def test_a_set_holds_the_same_utterances_under_every_condition(tmp_path, typed):
     assert 10 * np.log10((clean @ clean) / (noise @ noise)) == pytest.approx(10, abs=0.3)
     spectrum = np.abs(np.fft.rfft(waves["telephone"]))
     assert spectrum[len(clean) // 4 :].max() < 0.01 * spectrum.max()  # nothing above 4 kHz
-    found = read_set(folder, "noise")
-    assert found.pool == {RIGHT: 3, WRONG: 5} and found.name == "set, noise"
-    assert {item.audio for item in found.questions} == set((folder / "noise").glob("*.wav"))
-    assert found.questions[0].answers == ("yes", "a/b") and found.questions[0].kind == RIGHT
+    questions, name, pool = read_set(folder, "noise")
+    assert pool == {RIGHT: 3, WRONG: 5} and name == "set, noise"
+    assert {item.audio for item in questions} == set((folder / "noise").glob("*.wav"))
+    assert questions[0].answers == ("yes", "a/b") and questions[0].kind == RIGHT
 
 
 def test_a_set_goes_on_where_it_was_stopped_and_shards_make_it_together(tmp_path, typed, monkeypatch):
@@ -176,15 +175,13 @@ def test_typed_answers_of_another_condition_are_taken_over(tmp_path):
     questions = [Item(f"q{n}", f"what {n}", ("yes",), kind=RIGHT) for n in range(2)]
     subject = FakeSubject({"what 0": "yes", "what 1": "no"})
     settings = {"model": "m", "scorers": ["qa-exist-match"], "seed": 0, "batch": 8, "shard": "0/1"}
-    with Results(tmp_path / "a.jsonl", settings) as results:
-        run_arms(QaRun(subject, None, [SCORER], tmp_path), questions, ["t2t", "t2t-off"], results)
-    with Results(tmp_path / "b.jsonl", settings) as results:
-        copy_typed(tmp_path / "a.jsonl", [questions[1], Item("q0", "another", ("yes",))], results)
-        assert results.done == {("t2t", "q1"), ("t2t-off", "q1")}
-    with (
-        Results(tmp_path / "c.jsonl", settings | {"model": "other"}) as results,
-        pytest.raises(ConfigError, match="made with model 'm', not 'other'"),
-    ):
+    results = Results(tmp_path / "a.jsonl", settings)
+    run_arms(QaRun(subject, None, [SCORER], tmp_path), questions, ["t2t", "t2t-off"], results)
+    results = Results(tmp_path / "b.jsonl", settings)
+    copy_typed(tmp_path / "a.jsonl", [questions[1], Item("q0", "another", ("yes",))], results)
+    assert results.done == {("t2t", "q1"), ("t2t-off", "q1")}
+    results = Results(tmp_path / "c.jsonl", settings | {"model": "other"})
+    with pytest.raises(ConfigError, match="made with model 'm', not 'other'"):
         copy_typed(tmp_path / "a.jsonl", questions, results)
 
 

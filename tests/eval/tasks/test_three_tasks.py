@@ -12,18 +12,21 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from echox import SpeechTranslator
 from echox.audio import save_wav
 from echox.cli import app
 from echox.data.pairs import read_pairs
 from echox.errors import ConfigError, InputError
 from echox.eval.model_under_test import marks_of
 from echox.eval.questions import chosen
-from echox.eval.report.spaces import draw_spaces
-from echox.eval.report.summary import tables_of
+from echox.eval.report.page import tables_of
+from echox.eval.report.plots import draw_spaces
 from echox.eval.results import read_results
-from echox.eval.scorers.spaces import Spaces, length_probe, modality_probe, plane, retrieval, umap_plane
+from echox.eval.scorers.states import Spaces, length_probe, modality_probe, plane, retrieval, umap_plane
+from echox.eval.scorers.texts import BASIC, NORMALISER
 from echox.eval.tables import over_seeds
-from echox.eval.tasks.translation import TASKS, TranslationOptions, run_tasks
+from echox.eval.tasks.translation import TranslationOptions
+from echox.eval.tasks.written import TASKS, read_spaces, run_tasks
 from echox.generate.joint import JointTranslator
 from echox.models.hearing import Hearing
 from echox.models.speech_translator import SpeechTranslatorModel, TranslatorConfig
@@ -99,12 +102,12 @@ def knowing(heard):
 def test_scores_are_those_of_what_was_written(pairs, tmp_path):
     found = read_pairs(pairs, None)
     options, tasks = TranslationOptions(tmp_path, "pairs.tsv"), ("mt", "asr", "cascade")
-    tables = run_tasks(found, {"good": knowing(found[0].source_text)}, tasks, options)
+    tables, _ = run_tasks(found, {"good": knowing(found[0].source_text)}, tasks, options)
     rows = {row[0]: row for row in tables[0].rows}
     assert rows["good mt"][2] == "100.00" and float(rows["good cascade"][2]) < 60
     lines = [json.loads(line) for line in (tmp_path / "tasks.jsonl").read_text().splitlines()]
     assert len(lines) == 1 + 3 * len(found)
-    again = run_tasks(found, {"good": knowing("nothing")}, tasks, options)  # everything is there already
+    again, _ = run_tasks(found, {"good": knowing("nothing")}, tasks, options)  # everything is there already
     assert again[0].rows == tables[0].rows
     assert tables_of(*read_results(tmp_path / "tasks.jsonl")) == tables  # as `echox eval report` shows it
     with pytest.raises(InputError, match="three tasks need both"):
@@ -115,8 +118,26 @@ def test_a_recording_that_cannot_be_read_stops_nothing(pairs, tmp_path):
     found = read_pairs(pairs, None)
     (tmp_path / "broken.wav").write_bytes(b"no sound")
     found[0] = replace(found[0], audio=tmp_path / "broken.wav")
-    tables = run_tasks(found, {"good": knowing(found[0].source_text)}, ("mt", "asr"), TranslationOptions(tmp_path, "p"))
+    model = {"good": knowing(found[0].source_text)}
+    tables, _ = run_tasks(found, model, ("mt", "asr"), TranslationOptions(tmp_path, "p"))
     assert {row[0]: row[-1] for row in tables[0].rows} == {"good mt": "0", "good asr": "1"}
+
+
+def test_words_are_counted_by_the_language_that_a_model_hears(folder, pairs, tmp_path):
+    found, options = read_pairs(pairs, None), TranslationOptions(tmp_path, "p", limit=1)
+    model = knowing(found[0].source_text)
+    assert NORMALISER in run_tasks(found, {"english": model}, ["asr", "mt"], options)[0][0].note
+    model.language = "es"
+    tables, _ = run_tasks(found, {"spanish": model}, ["asr", "mt"], replace(options, out=tmp_path / "es"))
+    assert BASIC in tables[0].note and read_results(tmp_path / "es" / "tasks.jsonl")[0]["wer_normaliser"] == BASIC
+    assert SpeechTranslator.load(str(folder / "joint")).model.language == "en"
+
+
+def test_spaces_without_a_readable_recording_are_refused_in_a_sentence(pairs, tmp_path):
+    (tmp_path / "broken.wav").write_bytes(b"no sound")
+    found = [replace(pair, audio=tmp_path / "broken.wav") for pair in read_pairs(pairs, None)]
+    with pytest.raises(InputError, match="0 utterances"):
+        read_spaces(found, knowing(""))
 
 
 def test_the_command_measures_models_against_the_first(folder, pairs, tmp_path):
@@ -148,6 +169,9 @@ def test_the_command_measures_models_against_the_first(folder, pairs, tmp_path):
     settings = json.loads((tmp_path / "tasks.jsonl").read_text().splitlines()[0])
     assert (settings["dtype"], settings["beams"], settings["device"]) == ("own", "own", "cpu")
     assert settings["weights"] == marks_of([str(folder / "text"), str(folder / "joint")])  # others are measured anew
+    words[words.index("st,mt,asr,cascade,spaces")], words[-1] = "mt,spaces", str(tmp_path / "text")
+    done = CliRunner().invoke(app, [*words, *models[:2]])  # nobody hears: there are no spaces
+    assert done.exit_code == 0 and "text mt" in done.output and "modality" not in done.output, done.output
 
 
 def test_seeds_of_an_arm_are_put_together():
@@ -205,7 +229,7 @@ def test_umap_is_drawn_beside_the_principal_axes_where_it_is_installed(monkeypat
     monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=Umap))
     found = spaces(20.0)
     speech, text = umap_plane()(found)
-    assert np.array_equal(speech, found.speech_NW[:, 1:3]) and np.array_equal(text, found.text_NW[:, 1:3])
+    assert np.array_equal(speech, found.speech_NH[:, 1:3]) and np.array_equal(text, found.text_NH[:, 1:3])
     both = draw_spaces([("a", found), ("b", found)], told.append)
     assert told == [] and asked == [{"n_components": 2, "random_state": 0}] * 3
     monkeypatch.setitem(sys.modules, "umap", None)
@@ -216,6 +240,4 @@ def test_umap_is_drawn_beside_the_principal_axes_where_it_is_installed(monkeypat
 
 
 def test_the_model_folder_is_a_translator(folder):
-    from echox import SpeechTranslator
-
     assert isinstance(SpeechTranslator.load(str(folder / "joint")).model.encoder, Hearing)

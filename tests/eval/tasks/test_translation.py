@@ -9,9 +9,9 @@ from echox.audio import save_wav
 from echox.commands.eval import app
 from echox.data.pairs import SpokenPair
 from echox.errors import ConfigError, InputError
-from echox.eval.report.summary import tables_of
+from echox.eval.report.page import tables_of
 from echox.eval.results import read_results
-from echox.eval.tasks.translation import Arm, TranslationOptions, cascade_arm, model_arm, run_translation, units_of
+from echox.eval.tasks.translation import Arm, TranslationOptions, cascade_arm, run_translation, units_of
 from echox.generate.types import Reply as Spoken
 from echox.models.encoder import SpeechEncoder
 from echox.units.extractor import extract, load_centroids
@@ -34,13 +34,17 @@ class Judge:
         return [read_back(wave) if len(wave) else "" for wave in waves]
 
 
+def model_arm(translator):
+    return Arm(lambda pair: translator.translate(pair.audio))
+
+
 class Translator:
     """Says what it is told to for every recording; counts how often it is asked."""
 
     def __init__(self, change=lambda text: text):
         self.change, self.asked = change, 0
 
-    def translate(self, path, beams=None):
+    def translate(self, path):
         self.asked += 1
         number = int(path.stem)
         if self.change(SENTENCES[number]) is None:
@@ -61,7 +65,7 @@ def pairs(tmp_path):
 
 def test_arms_are_scored_compared_and_resumed(pairs, tmp_path):
     good, bad = Translator(), Translator(lambda text: text.replace("house", "horse").replace("near", "under"))
-    arms = {"good": model_arm(good, 2), "bad": model_arm(bad, 2)}
+    arms = {"good": model_arm(good), "bad": model_arm(bad)}
     options = TranslationOptions(tmp_path / "out", "test.tsv")
     tables = {table.title: table for table in run_translation(pairs, arms, Judge(), options)}
     scores = {row[0]: float(row[2].split()[0]) for row in tables["Translation"].rows}
@@ -78,9 +82,7 @@ def test_arms_are_scored_compared_and_resumed(pairs, tmp_path):
 
 def test_a_recording_that_fails_counts_as_nothing_said(pairs, tmp_path):
     half = Translator(lambda text: None if "red" in text else text)
-    (table, *_) = run_translation(
-        pairs, {"half": model_arm(half, None)}, Judge(), TranslationOptions(tmp_path / "o", "t")
-    )
+    (table, *_) = run_translation(pairs, {"half": model_arm(half)}, Judge(), TranslationOptions(tmp_path / "o", "t"))
     assert table.rows[0][-1] == "4" and float(table.rows[0][2].split()[0]) < 100
 
 
@@ -91,7 +93,7 @@ def test_broken_files_cost_their_own_scores_alone(pairs, tmp_path):
     (tmp_path / "broken.wav").write_bytes(b"no sound")
     sounds = [tmp_path / "ref.wav", tmp_path / "broken.wav", *[tmp_path / "ref.wav"] * 10]
     spoken = [SpokenPair(p.id, p.audio, p.target_text, "", sound) for p, sound in zip(pairs, sounds, strict=True)]
-    arm = Arm(model_arm(Translator(), None).translate, lambda waves: [[1, 2, 3, 4] for _ in waves])
+    arm = Arm(model_arm(Translator()).translate, lambda waves: [[1, 2, 3, 4] for _ in waves])
     table = run_translation(spoken, {"good": arm}, Judge(), TranslationOptions(tmp_path / "o", "t"))[0]
     assert {row[0]: row[-1] for row in table.rows} == {"reference": "1", "good": "1"}
     _, items = read_results(tmp_path / "o" / "translation.jsonl")
@@ -100,8 +102,19 @@ def test_broken_files_cost_their_own_scores_alone(pairs, tmp_path):
     assert "reference_units" not in good["1"] and good["1"]["transcript"] == SENTENCES[1]
 
 
+def test_ids_that_are_paths_are_saved_below_the_folder_of_their_arm(pairs, tmp_path):
+    """Ids of `echox prepare transcribe` are paths; nothing is lost for that, nor written elsewhere."""
+    ids = ["speaker/1", "../../../away", "plain"]
+    some = [SpokenPair(id, pair.audio, pair.target_text) for id, pair in zip(ids, pairs, strict=False)]
+    arms = {"good": model_arm(Translator())}
+    table = run_translation(some, arms, Judge(), TranslationOptions(tmp_path / "x" / "o", "t"))[0]
+    assert table.rows[0][-1] == "0" and float(table.rows[0][2].split()[0]) == pytest.approx(100)
+    (folder,) = (tmp_path / "x" / "o" / "audio").iterdir()
+    assert len(list(folder.glob("*.wav"))) == 3 and (folder / "plain.wav").is_file()
+
+
 def test_other_settings_and_other_pairs_are_refused(pairs, tmp_path):
-    arms = {"good": model_arm(Translator(), 2)}
+    arms = {"good": model_arm(Translator())}
     run_translation(pairs, arms, Judge(), TranslationOptions(tmp_path / "o", "t", {"beams": 2}, 3))
     run_translation(
         pairs, arms, Judge(), TranslationOptions(tmp_path / "o", "t", {"beams": 2})
@@ -117,7 +130,7 @@ def test_words_of_other_languages_are_not_normalised_as_english(pairs, tmp_path)
     rows = {}
     for language in ("en", "pt"):
         options = TranslationOptions(tmp_path / language, "t", {"language": language})
-        (table, *_) = run_translation(pairs, {"m": model_arm(heard, None)}, Judge(), options)
+        (table, *_) = run_translation(pairs, {"m": model_arm(heard)}, Judge(), options)
         rows[language] = (table.rows[0][4].split()[0], "WER: whisper-basic" in table.note)
     assert rows["en"] == ("0.0", False) and float(rows["pt"][0]) > 5 and rows["pt"][1]
 
@@ -130,7 +143,7 @@ def test_every_option_that_changes_results_is_a_setting(pairs, tmp_path, monkeyp
 
     monkeypatch.setattr("echox.eval.judges.load_judge", load_judge)
     monkeypatch.setattr("echox.eval.model_under_test.marks_of", lambda names: " ".join(names))
-    monkeypatch.setattr("echox.eval.tasks.translation.load_arms", lambda *given: {"m": model_arm(Translator(), None)})
+    monkeypatch.setattr("echox.eval.tasks.translation.load_arms", lambda *given: {"m": model_arm(Translator())})
     lines = ["id\taudio\ttarget_audio\tsource_text\ttarget_text"]
     (tmp_path / "p.tsv").write_text(
         "\n".join([*lines, *(f"{p.id}\t{p.audio}\t\t\t{p.target_text}" for p in pairs)]) + "\n"

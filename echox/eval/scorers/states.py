@@ -1,4 +1,4 @@
-"""Do states of words alike in sound lie together, or of words alike in meaning? Cosines, choices and probes by layer.
+"""Probes of states. Do those of words alike in sound lie together, or of words alike in meaning, by layer?
 
     cosine   between an anchor and its word alike in sound, alike in meaning, and neither, and with another anchor's word of either
              relation (the floor that length and frequency make), after taking off the mean of all words (states of one layer
@@ -8,7 +8,13 @@
              sets; 50 % is chance. Both classes hold the same words, so what only tells words apart (their length) is worth
              nothing. A low cosine with a high probe: the information is there but not in charge.
 
-Legend: W words, L layers, H width, N sets, R relations.
+Do speech and its transcripts share a space? Probes of mean states that the training never saw, and a picture.
+
+    modality   a fresh linear probe tells speech from text, on held-out sentences: 50 % is a shared space, 100 % are two
+    length     the same probe on the number of positions alone: what a probe could know without looking at the space
+    retrieval  how often the transcript nearest to an utterance, by cosine, is its own: points, not spaces
+
+Legend: W words, L layers, H width, N sets or sentences, R relations.
 """
 
 from collections import Counter
@@ -18,14 +24,14 @@ from typing import Any
 
 import numpy as np
 
-from echox.errors import InputError
+from echox.errors import InputError, require
 from echox.eval import stats
-from echox.eval.probes import StateReader, States
+from echox.eval.probes import States
 from echox.eval.stats import Interval
 
 RELATIONS = ("sound", "meaning", "neither")
 COSINES = (*RELATIONS, "another's sound", "another's meaning")
-FOLDS = 6
+FOLDS, SENTENCE_FOLDS = 6, 5
 RIDGE = 10.0
 
 
@@ -95,7 +101,8 @@ def probe(states_WH: np.ndarray, index_N4: np.ndarray, relation: int) -> float:
     """
     anchors = states_WH[index_N4[:, 0]]
     alike, apart = states_WH[index_N4[:, relation]], states_WH[rotated(index_N4, relation)]
-    features = np.concatenate([_pair_features(anchors, alike), _pair_features(anchors, apart)])
+    pairs = [(anchors, alike), (anchors, apart)]
+    features = np.concatenate([np.concatenate([np.abs(a - b), a * b], axis=1) for a, b in pairs])
     labels = np.concatenate([np.ones(len(anchors)), -np.ones(len(anchors))])
     return float(ridge_right(features, labels, np.tile(np.arange(len(anchors)) % FOLDS, 2)).mean())
 
@@ -116,70 +123,85 @@ def ridge_right(features_NF: np.ndarray, labels_N: np.ndarray, fold_N: np.ndarra
     return right_N
 
 
-def typed_against_spoken(reader: StateReader, questions: Sequence[tuple[str, np.ndarray, str | None]]) -> np.ndarray:
-    """Return float64 [L, 3]: mean cosines of the same question typed and spoken (as they are, then each side centred),
-    and of a typed question with the next spoken one, centred: the floor.
-
-    `questions` holds (typed text, wave at 16 kHz, answer or None). With an answer its tokens are forced after both and
-    compared one by one; without, the mean state of each is. Raises InputError for fewer than two questions.
-    """
-    if len(questions) < 2:
-        raise InputError("typed against spoken needs at least two questions.")
-    typed = [_layers(reader.typed_states(text, *_given(answer))) for text, _, answer in questions]
-    spoken = [_layers(reader.spoken_states(wave, *_given(answer))) for _, wave, answer in questions]
-    centres, found = (_centres(typed), _centres(spoken)), []
-    for place, own in enumerate(typed):
-        same, other = spoken[place], spoken[(place + 1) % len(spoken)]
-        centred = _less(own, centres[0])
-        pairs = ((own, same), (centred, _less(same, centres[1])), (centred, _less(other, centres[1])))
-        found.append(np.stack([_layer_cosines(*pair) for pair in pairs], axis=-1))
-    return np.mean(found, axis=0)
-
-
 def word_states(states: States) -> np.ndarray:
-    """Return float64 [layers, H]: the mean over tokens of each layer; layers of unequal width give an object error."""
-    return np.stack([as_numpy(layer).mean(axis=0) for layer in states])
-
-
-def as_numpy(layer: Any) -> np.ndarray:
-    """Return one layer's states as float64 [tokens, H], from numpy or torch."""
-    if hasattr(layer, "detach"):
-        layer = layer.detach().float().cpu().numpy()
-    return np.atleast_2d(np.asarray(layer, dtype=np.float64))
-
-
-def _given(answer: str | None) -> tuple[str, ...]:
-    return () if answer is None else (answer,)
-
-
-def _layers(states: States) -> list[np.ndarray]:
-    return [as_numpy(layer) for layer in states]
-
-
-def _centres(sides: Sequence[list[np.ndarray]]) -> list[np.ndarray]:
-    """Return the mean state of each layer over all questions."""
-    return [np.mean([own[layer].mean(axis=0) for own in sides], axis=0) for layer in range(len(sides[0]))]
-
-
-def _less(layers: list[np.ndarray], centres: list[np.ndarray]) -> list[np.ndarray]:
-    return [layer - centre for layer, centre in zip(layers, centres, strict=True)]
-
-
-def _layer_cosines(a: list[np.ndarray], b: list[np.ndarray]) -> list[float]:
-    """Return one cosine a layer: token by token where both have as many tokens, else between the means."""
-    found = []
-    for left, right in zip(a, b, strict=True):
-        if len(left) != len(right):
-            left, right = left.mean(axis=0, keepdims=True), right.mean(axis=0, keepdims=True)
-        found.append(float(_cosine(left, right).mean()))
-    return found
-
-
-def _pair_features(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.abs(a - b), a * b], axis=1)
+    """Return float64 [layers, H]: the mean over tokens of each layer, in numpy or torch; layers of unequal width give an error."""
+    found = [layer.detach().float().cpu().numpy() if hasattr(layer, "detach") else layer for layer in states]
+    return np.stack([np.asarray(layer, dtype=np.float64).mean(axis=0) for layer in found])
 
 
 def _cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return cosines over the last axis; a zero vector gives 0."""
     length = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
     return (a * b).sum(axis=-1) / np.where(length > 0, length, 1.0)
+
+
+@dataclass(frozen=True)
+class Spaces:
+    """Mean states [N, H] and numbers of positions [N] of utterances and of their transcripts, in one order."""
+
+    speech_NH: np.ndarray
+    text_NH: np.ndarray
+    speech_lengths_N: np.ndarray
+    text_lengths_N: np.ndarray
+
+    def __post_init__(self) -> None:
+        if len(self.speech_NH) != len(self.text_NH) or len(self.text_NH) < 2 * SENTENCE_FOLDS:
+            raise InputError(
+                f"{len(self.speech_NH)} utterances and {len(self.text_NH)} transcripts: give at least {2 * SENTENCE_FOLDS} pairs."
+            )
+
+    def placed(self, place: Callable[[np.ndarray], np.ndarray]) -> list[np.ndarray]:
+        """Return speech and text [N, 2] on a plane on which `place` puts the states [2N, H] of both."""
+        return np.split(place(np.concatenate([self.speech_NH, self.text_NH]).astype(float)), 2)
+
+
+Place = Callable[[Spaces], list[np.ndarray]]
+"""Both sides [N, 2] on a plane."""
+
+
+def modality_probe(found: Spaces) -> Interval:
+    """Return how often a linear probe of mean states tells speech from text; folds are over sentences."""
+    return _probe(found.speech_NH, found.text_NH)
+
+
+def length_probe(found: Spaces) -> Interval:
+    """Return how often a linear probe of lengths and their logarithms does."""
+    sides = [np.stack([n, np.log(n)], axis=1).astype(float) for n in (found.speech_lengths_N, found.text_lengths_N)]
+    return _probe(*sides)
+
+
+def retrieval(found: Spaces) -> Interval:
+    """Return how often an utterance's nearest transcript is its own."""
+    speech, text = (
+        side / np.linalg.norm(side, axis=1, keepdims=True).clip(1e-12) for side in (found.speech_NH, found.text_NH)
+    )
+    return stats.mean(((speech @ text.T).argmax(axis=1) == np.arange(len(text))).astype(float))
+
+
+def plane(found: Spaces) -> list[np.ndarray]:
+    """Return both sides [N, 2] on the first two principal axes of all states together."""
+
+    def principal(both: np.ndarray) -> np.ndarray:
+        centred = both - both.mean(axis=0)
+        axes = np.linalg.svd(centred, full_matrices=False)[2][:2]
+        axes = axes * np.sign(axes[np.arange(2), np.abs(axes).argmax(axis=1)])[:, None]  # the same picture every time
+        return centred @ axes.T
+
+    return found.placed(principal)
+
+
+def umap_plane() -> Place:
+    """Return what places both sides [N, 2] by UMAP of all states together; MissingDependency without umap-learn.
+
+    UMAP keeps neighbours and not distances (McInnes et al., arXiv 1802.03426): read the probes for how far the sides are apart.
+    """
+    umap = require("umap", install="pip install umap-learn")
+    return lambda found: found.placed(umap.UMAP(n_components=2, random_state=0).fit_transform)
+
+
+def _probe(speech: np.ndarray, text: np.ndarray) -> Interval:
+    """Return the held-out accuracy, resampled by sentence: both sides of one are in the same fold and drawn together."""
+    labels = np.concatenate([-np.ones(len(speech)), np.ones(len(text))])
+    fold = np.tile(np.arange(len(speech)) % SENTENCE_FOLDS, 2)
+    right = ridge_right(np.concatenate([speech, text]), labels, fold).astype(float)
+    return stats.mean((right[: len(speech)] + right[len(speech) :]) / 2)

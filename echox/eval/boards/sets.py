@@ -1,4 +1,4 @@
-"""Items of VoiceBench, UltraEval-Audio, URO-Bench, OpenAudioBench and of public sets of typed questions.
+"""Questions of others: items of VoiceBench, UltraEval-Audio, URO-Bench, OpenAudioBench, of public sets of typed questions; suites.
 
     format           an item                                          its spoken question
     voicebench       `prompt`, `reference` where there is one         `audio`: a path, or bytes in a parquet file
@@ -12,6 +12,9 @@
 
 Written from the publishers' code: VoiceBench main.py, UltraEval-Audio audio_evals/dataset/resume.py and eval_task.py,
 URO-Bench inference_for_eval.py, OpenAudioBench's data card. Knows nothing about models.
+
+A suite is fetched by name where there is a network (needs `pip install datasets`), written once as a questions file with wavs into
+a cache, and read from there. On a closed machine `--data DIR` names a copy. Test material only.
 """
 
 import csv
@@ -23,9 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from echox.data.manifest import read_jsonl
-from echox.errors import ConfigError, InputError
-from echox.eval.questions import Item
-from echox.files import JSON_BYTES, read_json, read_text
+from echox.errors import ConfigError, InputError, require
+from echox.eval.questions import Item, check_questions, one_line, read_questions, write_questions
+from echox.files import JSON_BYTES, read_json, read_text, write_bytes
+from echox.hub import cache_folder
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,56 @@ LAYOUTS = {
     "webquestions": Layout(("qText",), ("answers",), (), ("qId",)),
     "texts": Layout(("question",), ("answers",), ()),
 }
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A named set: its hub repository, configuration and split, its records' format, and the rule of its board."""
+
+    repository: str
+    split: str
+    form: str
+    config: str | None = None
+    scorer: str = "qa-exist-match"
+
+
+SUITES = {
+    "llama-questions": Suite("TwinkStart/llama-questions", "test", "ultraeval"),
+    "web-questions": Suite("TwinkStart/speech-web-questions", "test", "ultraeval"),
+    "trivia-qa": Suite("TwinkStart/speech-triavia-qa", "test", "ultraeval"),
+    "sd-qa": Suite("hlt-lab/voicebench", "usa", "voicebench", "sd-qa", "voicebench-qa"),
+    "openbookqa": Suite("hlt-lab/voicebench", "test", "voicebench", "openbookqa", "voicebench-mcq"),
+    "mmsu": Suite("hlt-lab/voicebench", "law", "voicebench", "mmsu", "voicebench-mcq"),
+    "alpacaeval": Suite("hlt-lab/voicebench", "test", "voicebench", "alpacaeval", "voicebench-open"),
+}
+
+
+def default_scorer(suite: str) -> str:
+    """Return the scorer that a suite's own board uses, qa-exist-match for none and for questions files."""
+    return SUITES[suite].scorer if suite in SUITES else "qa-exist-match"
+
+
+def load_questions(
+    questions: Path | None, audio_dir: Path | None, suite: str, data: Path | None, spoken: bool, form: str = ""
+) -> tuple[list[Item], str]:
+    """Return the questions asked for and the name printed for them; with `spoken` every wav must exist.
+
+    `form` says that the file holds another harness's items. Raises ConfigError unless exactly one of `questions` and
+    `suite` is given, InputError for faults of the set.
+    """
+    if (questions is None) == (not suite):
+        raise ConfigError("give either --questions FILE or --suite NAME.")
+    if suite and suite not in SUITES:
+        raise ConfigError(f"there is no suite {suite!r}: choose from {', '.join(SUITES)}.")
+    if suite and data is None:
+        return read_questions(_fetch(suite, SUITES[suite]), None, spoken), suite
+    found = questions if questions is not None else find_local(data or Path(), suite)
+    if not form and (questions is not None or found.suffix == ".tsv"):
+        return read_questions(found, audio_dir, spoken), suite or found.name
+    form = form or ("openaudiobench" if found.suffix == ".csv" else SUITES[suite].form)
+    items = read_items(found, form, audio_dir)
+    check_questions(items, found, spoken)
+    return items, suite or found.name
 
 
 def read_items(path: str | Path, form: str, audio_dir: Path | None = None) -> list[Item]:
@@ -90,6 +144,46 @@ def to_question(record: Mapping[str, Any], layout: Layout, folder: Path, number:
     )
 
 
+def find_local(folder: Path, suite: str) -> Path:
+    """Return the file of a suite in a local folder: questions.tsv, or <suite>.tsv, .jsonl or .csv in or below it.
+
+    Raises InputError naming what was looked for.
+    """
+    plain = suite.replace("-", "_")
+    names = [f"{stem}.{ending}" for ending in ("tsv", "jsonl", "csv") for stem in (suite, plain, "questions", "test")]
+    places = [folder, folder / suite, folder / plain, folder / "eval_datas" / plain]
+    found = next((place / name for place in places for name in names if (place / name).is_file()), None)
+    if found is not None:
+        return found
+    raise InputError(f"{folder} holds no copy of {suite}: looked for {', '.join(names[:4])} and the like in it.")
+
+
+def _fetch(name: str, suite: Suite) -> Path:
+    """Return the questions file of a suite from the cache, downloading it and writing its wavs the first time."""
+    folder = cache_folder() / "suites" / name
+    if (folder / "questions.tsv").is_file():
+        return folder / "questions.tsv"
+    datasets: Any = require("datasets", install="pip install datasets")
+    try:
+        records = datasets.load_dataset(suite.repository, suite.config, split=suite.split)
+        column = next(name for name in LAYOUTS[suite.form].audio if name in records.column_names)
+        records = records.cast_column(column, datasets.Audio(decode=False))
+    except (OSError, ValueError, StopIteration) as error:
+        raise InputError(f"{suite.repository} cannot be fetched ({error}): give its copy with --data DIR.") from error
+    items = [_store(record, suite, column, number, folder) for number, record in enumerate(records)]
+    write_questions(folder / "questions.tsv", items)
+    return folder / "questions.tsv"
+
+
+def _store(record: Mapping[str, Any], suite: Suite, column: str, number: int, folder: Path) -> Item:
+    ending = Path(record[column].get("path") or "x.wav").suffix or ".wav"
+    name = f"{number:05d}{ending}"
+    write_bytes(folder / name, record[column]["bytes"])
+    item = to_question({**record, column: name}, LAYOUTS[suite.form], folder, number, Path(suite.repository))
+    answers = tuple(map(one_line, item.answers)) or ("-",)
+    return Item(f"{number:05d}", one_line(item.question), answers, Path(name))
+
+
 def _answers(value: Any, separator: str) -> tuple[str, ...]:
     if value is None:
         return ()
@@ -110,8 +204,6 @@ def _first(record: Mapping[str, Any], names: Sequence[str]) -> Any:
 
 
 def _read_csv(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
-        raise InputError(f"{path} is missing: give the folder of the data set.")
     try:
         return list(csv.DictReader(io.StringIO(read_text(path, JSON_BYTES), newline="")))
     except csv.Error as error:

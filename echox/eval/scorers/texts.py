@@ -1,12 +1,50 @@
-"""Translation scores with their signatures: BLEU and chrF by sacrebleu, and its paired tests; knows nothing about models."""
+"""What was said or heard against the words that were wanted: word and character errors by jiwer, BLEU and chrF by sacrebleu.
+
+Errors are of both sides normalised; corpus scores come with their signatures, and with sacrebleu's paired tests.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from echox.errors import InputError, require
+from echox.text.normalize import whisper_basic, whisper_english
 
 RESAMPLES = 1_000  # sacrebleu's own default; each draw rescores the corpus
+NORMALISER = "Whisper's English normaliser without its spelling table, jiwer"
+"""The name that tables print."""
+BASIC = "whisper-basic, jiwer"
+"""The name of what other languages are normalised by."""
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Edits and lengths of one pair of texts, so that rates can be pooled over utterances."""
+
+    words: int
+    word_edits: int
+    characters: int
+    character_edits: int
+
+
+def normaliser_of(*languages: str) -> str:
+    """Return the name of what texts in some languages are normalised by: English alone has a normaliser of its own."""
+    return NORMALISER if set(languages) == {"en"} else BASIC
+
+
+def errors_between(reference: str, heard: str, normaliser: str = NORMALISER) -> Errors:
+    """Return word and character edits of `heard` against `reference`, both normalised, for English or by whisper-basic.
+
+    Where nothing was heard all words are deleted; of a reference without words every word heard is an edit. Needs jiwer.
+    """
+    jiwer = require("jiwer", "eval")
+    normalise = whisper_basic() if normaliser == BASIC else whisper_english()
+    wanted, got = normalise(reference).strip(), normalise(heard).strip()
+    if not wanted:
+        return Errors(0, len(got.split()), 0, len(got))
+    found = jiwer.process_words(wanted, got), jiwer.process_characters(wanted, got)
+    words, characters = (one.substitutions + one.deletions + one.insertions for one in found)
+    return Errors(len(wanted.split()), words, len(wanted), characters)
 
 
 @dataclass(frozen=True)
