@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from echox import SpeechTranslator
 from echox.audio import load_audio
 from echox.cli import app
-from echox.eval.no_speech import KINDS, no_speech
+from echox.eval.tasks.hearing import KINDS, no_speech
 
 SPANISH = Path(__file__).parents[1] / "examples" / "habla.wav"  # "¿Dónde está tu madre?"
 

@@ -108,7 +108,8 @@ def test_in_any_interleaving_text_units_and_samples_are_those_of_one_after_the_o
 def test_a_step_is_one_forward_pass_for_all_that_wait(assistant, monkeypatch):
     """Four equal questions: the LLM runs as often as for one of them, four rows a time."""
     sizes, s2t = [], type(assistant.parts.s2t)
-    monkeypatch.setattr(s2t, "token_logits", lambda self, hidden: sizes.append(len(hidden)) or self.logits(hidden))
+    head = s2t.token_logits
+    monkeypatch.setattr(s2t, "token_logits", lambda self, hidden: sizes.append(len(hidden)) or head(self, hidden))
     list(InTurn(assistant).open(ASKS[1]))
     assert len(sizes) > 1 and set(sizes) == {1}
     engine, talks, times = Batched(assistant), [Talk(ASKS[1]) for _ in range(4)], len(sizes)
