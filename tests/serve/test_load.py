@@ -4,6 +4,7 @@ from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from itertools import cycle
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from serve_players import Failing
@@ -77,6 +78,12 @@ def test_what_is_refused_is_counted_as_an_error(start, tmp_path):
         run_load(Load("http://127.0.0.1:9/v1", "fake", 1, 1), sounds, tmp_path)
 
 
+def test_a_conversation_whose_time_is_over_is_no_error(start, tmp_path):
+    server, sounds = start(limits=Limits(session_seconds=1.0)), read_recordings([Path("examples")], 1)
+    run_load(Load(f"{server.url}/v1", "fake", 1, 3, "k", think_seconds=1.2), sounds, tmp_path)
+    assert not any(one["error"] for one in read_results(tmp_path / "load.jsonl")[1])
+
+
 def test_a_plan_and_recordings_must_be_some(tmp_path):
     with pytest.raises(ConfigError, match="at least 1"):
         Load("http://x", "m", 0, 1)
@@ -112,7 +119,7 @@ def test_a_talker_asks_again_when_playback_ends_and_not_before(monkeypatch):
 
     @asynccontextmanager
     async def conversation(*given):
-        yield None
+        yield SimpleNamespace(close_code=None)
 
     monkeypatch.setattr(load_module, "conversation", conversation)
     monkeypatch.setattr(load_module, "_answer", answer)

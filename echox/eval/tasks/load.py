@@ -138,6 +138,8 @@ async def _talker(load: Load, left: Any, sounds: Any, note: Callable[[dict[str, 
                     note(one)
                     await asyncio.sleep(max(0.0, one["ended"] - one["total"]) + load.think_seconds)
                     asking = next(left, None) is not None
+                    if socket.close_code is not None:
+                        break  # the conversation's time was over: the next question opens another
         except (OSError, EndpointError) as error:
             note(_failed(str(error)))
             asking = next(left, None) is not None
