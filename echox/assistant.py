@@ -9,7 +9,7 @@ the model: any number of `stream` iterators may be open at once.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from echox.generate.engine import Ask
 from echox.generate.fake import FakeAssistant
 from echox.generate.listening import Listening
 from echox.generate.parts import Parts, load_parts
-from echox.generate.types import WAIT, Piece, Question, Reply, as_list, collect
+from echox.generate.types import Piece, Question, Reply, as_list, collect
 from echox.hub import resolve_model
 from echox.models.decoding import Decoding, alone
 from echox.models.device import pick_device, pick_dtype
@@ -101,12 +101,9 @@ class SpeechAssistant:
         text, `seed` settles what a model draws that samples.
         """
         limits = self._limits(max_seconds, seed, text_only)
-        for asked in self._understood(Question.of(question, typed, sample_rate), history, instructions):
-            if asked is None:
-                yield WAIT
-                continue
-            yield Piece(heard=asked.heard)
-            yield from answer.answer_stream(self.parts, asked, limits, not text_only, self.decoding)
+        asked = yield from self._understood(Question.of(question, typed, sample_rate), history, instructions)
+        yield Piece(heard=asked.heard)
+        yield from answer.answer_stream(self.parts, asked, limits, not text_only, self.decoding)
 
     def ask(self, question: Sound | Question | None = None, typed: str | None = None, **options: Any) -> Reply:
         """Return the whole answer to one question; options as in `stream`."""
@@ -191,8 +188,8 @@ class SpeechAssistant:
         self, question: Sound, sample_rate: int | None = None, history: Sequence[Turn] = (), instructions: str = ""
     ) -> Iterator[Piece]:
         """Hear a question as far as it has come and begin its answer in silence, for an engine that keeps both; yield WAIT."""
-        for asked in self._understood(Question.of(question, None, sample_rate), history, instructions):
-            yield from answer.begin_stream(self.parts, asked, self.decoding) if asked else (WAIT,)
+        asked = yield from self._understood(Question.of(question, None, sample_rate), history, instructions)
+        yield from answer.begin_stream(self.parts, asked, self.decoding)
 
     def with_settings(self, **changes: Any) -> "SpeechAssistant":
         """Return an assistant on the same weights whose parts differ in `changes` (generate/parts.py: `Parts.changed`)."""
@@ -225,13 +222,12 @@ class SpeechAssistant:
 
     def _understood(
         self, question: Question, history: Sequence[Turn], instructions: str
-    ) -> Iterator[answer.Asked | None]:
-        """Yield the conversation as the LLM reads it; None where that takes another step."""
+    ) -> Generator[Piece, None, answer.Asked]:
+        """Return the conversation as the LLM reads it; yield WAIT while its sounds wait to be heard."""
         turns = [*map(_read_turn, history)]
         if question.sound is not None or question.typed is not None or not turns or turns[-1].role != "tool":
             turns.append(_user_turn(question))
-        for asked in answer.understanding(self.parts, [turns], instructions, self.hearing):
-            yield asked[0] if asked else None
+        return (yield from answer.understanding(self.parts, turns, instructions, self.hearing))
 
     def _limits(self, max_seconds: float | None, seed: int = 0, text_only: bool = True) -> answer.Limits:
         if not text_only:

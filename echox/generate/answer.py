@@ -11,7 +11,7 @@ Legend: B rows, H LLM width, N text positions, S samples.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -79,18 +79,23 @@ def understand(parts: Parts, conversations: Sequence[Sequence[Turn]], system: st
     `system` stands in place of the model's own system text if it is given. InputError for a conversation that does not end with
     the user.
     """
-    return next(asked for asked in understanding(parts, conversations, system) if asked is not None)
+    prompts = _prompts(parts, conversations, system)
+    waves = [wave for prompt in prompts for wave in prompt.sounds]
+    return _asked(parts, conversations, prompts, parts.ear.hear(waves) if waves else [])
 
 
 def understanding(
-    parts: Parts, conversations: Sequence[Sequence[Turn]], system: str = "", hearing: Hearing = at_once
-) -> Iterator[list[Asked] | None]:
-    """Yield what `understand` returns, once its sounds are heard by `hearing`; None where that takes another step."""
+    parts: Parts, turns: Sequence[Turn], system: str = "", hearing: Hearing = at_once
+) -> Generator[Piece, None, Asked]:
+    """Return what `understand` does of one conversation; yield WAIT while its sounds wait to be heard by `hearing`."""
+    [prompt] = _prompts(parts, [turns], system)
+    heard = (yield from hearing(parts.ear, list(prompt.sounds))) if prompt.sounds else []
+    return _asked(parts, [turns], [prompt], heard)[0]
+
+
+def _prompts(parts: Parts, conversations: Sequence[Sequence[Turn]], system: str) -> list[Prompt]:
     dialect = parts.dialect.under(system) if system else parts.dialect
-    prompts = [dialect.prompt(turns) for turns in conversations]
-    waves = [wave for prompt in prompts for wave in prompt.sounds]
-    for heard in hearing(parts.ear, waves) if waves else ([],):
-        yield None if heard is None else _asked(parts, conversations, prompts, heard)
+    return [dialect.prompt(turns) for turns in conversations]
 
 
 @torch.inference_mode()

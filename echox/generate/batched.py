@@ -18,8 +18,8 @@ text model reads what is new, and where nothing is, the answer goes on from the 
 
 import logging
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
@@ -27,7 +27,7 @@ import numpy as np
 
 from echox.generate.ears import Drafts, Ear, Heard, Hearing, at_once, window_seconds
 from echox.generate.engine import Ask, can_call, pieces_of, turns_of, with_tools
-from echox.generate.types import Assistant, Piece
+from echox.generate.types import WAIT, Assistant, Piece
 from echox.models.decoding import Batch, Decoder, Decoding, Line, Said
 from echox.models.kept import Kept
 
@@ -53,7 +53,7 @@ class Sounds:
 
     ear: Ear
     waves: list[np.ndarray]
-    heard: list[Heard] | None = None
+    heard: list[Heard] = field(default_factory=list)
     error: Exception | None = None
 
     @property
@@ -116,16 +116,16 @@ class Batched:
         if line.error:
             raise line.error
 
-    def _hear(self, sounds: list[Sounds], ear: Ear, waves: list[np.ndarray]) -> Iterator[list[Heard] | None]:
-        """Yield what waves were taken for, heard in company, and note them among their answer's `sounds`; a Hearing."""
+    def _hear(self, sounds: list[Sounds], ear: Ear, waves: list[np.ndarray]) -> Generator[Piece, None, list[Heard]]:
+        """Return what waves were taken for, heard in company, and note them among their answer's `sounds`; a Hearing."""
         one = Sounds(ear, waves)
         sounds.append(one)
         self.unheard.append(one)
         while one in self.unheard:
-            yield None
+            yield WAIT
         if one.error:
             raise one.error
-        yield one.heard
+        return one.heard
 
     def _hear_together(self, some: list[Sounds]) -> None:
         """Hear sounds in one pass, or one by one to find those that cannot be heard."""

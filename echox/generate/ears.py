@@ -9,7 +9,7 @@ Legend: H LLM width, N positions, S samples.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ import torch
 from echox.audio import SAMPLE_RATE
 from echox.errors import ModelError
 from echox.features.cuts import cut_at_pauses
+from echox.generate.types import Piece
 from echox.models.encoder import SpeechEncoder
 from echox.models.listener import Listener, ListenerConfig
 from echox.models.ragged import pad_right
@@ -84,12 +85,14 @@ class Ear(Protocol):
         ...
 
 
-Hearing = Callable[[Ear, list[np.ndarray]], Iterator[list[Heard] | None]]  # of waves; None where it takes another step
+Hearing = Callable[[Ear, list[np.ndarray]], Generator[Piece, None, list[Heard]]]
+"""How waves are heard: what they were taken for is returned, and WAIT yielded wherever that takes another step."""
 
 
-def at_once(ear: Ear, waves: list[np.ndarray], drafts: Drafts | None = None) -> Iterator[list[Heard]]:
-    """Yield what waves were taken for, heard with nobody else's; a Hearing."""
-    yield ear.hear(waves, drafts)
+def at_once(ear: Ear, waves: list[np.ndarray], drafts: Drafts | None = None) -> Generator[Piece, None, list[Heard]]:
+    """Return what waves were taken for, heard with nobody else's; a Hearing."""
+    yield from ()
+    return ear.hear(waves, drafts)
 
 
 @dataclass

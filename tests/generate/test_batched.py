@@ -152,11 +152,11 @@ def test_a_row_is_free_the_moment_its_answer_is_closed(assistant):
     ids=["no samples", "no recording", "no words", "no numbers"],
 )
 def test_an_error_ends_its_own_answer_alone(assistant, wanted, monkeypatch, ask, kind):
-    def understanding(parts, conversations, *given):
-        for asked in heard(parts, conversations, *given):
-            if conversations[0][-1].text == "overflow":
-                asked[0].row.inputs_NW = asked[0].row.inputs_NW * torch.nan
-            yield asked
+    def understanding(parts, turns, *given):
+        asked = yield from heard(parts, turns, *given)
+        if turns[-1].text == "overflow":
+            asked.row.inputs_NW = asked.row.inputs_NW * torch.nan
+        return asked
 
     heard = answer.understanding
     monkeypatch.setattr(answer, "understanding", understanding)
