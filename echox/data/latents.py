@@ -144,11 +144,11 @@ class LatentSegments:
         found = [self._segment(index, start, J) for index, start in places]
         opens, closes = ([one[i] for one in found] for i in (5, 6))
         table = unit_table([row[:count] for row, count, *_ in found], opens, closes)
-        frames_BT = np.stack([row for row, *_ in found])
-        mask_BT = np.arange(self.length) < np.array([count for _, count, *_ in found])[:, None]
-        latents, prosody, judged = (np.stack([one[i] for one in found]) for i in (2, 3, 4))
-        parts = (frames_BT, mask_BT, latents, prosody[..., 0], prosody[..., 1], judged)
-        return LatentBatch(*map(torch.from_numpy, parts), *table)
+        mask_BT = torch.arange(self.length) < torch.tensor([count for _, count, *_ in found])[:, None]
+        frames_BT, latents, prosody, judged = (
+            torch.from_numpy(np.stack([one[i] for one in found])) for i in (0, 2, 3, 4)
+        )
+        return LatentBatch(frames_BT, mask_BT, latents, prosody[..., 0], prosody[..., 1], judged, *table)
 
     def _segment(self, index: int, start: int, J: int) -> tuple:
         """Return frames, how many are real, latents, prosody, judged rows, and whether the utterance begins and ends here."""

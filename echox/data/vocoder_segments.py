@@ -100,7 +100,7 @@ class Segments:
         hop, length = self.speech.hop, self.segment_frames
         frames_BT = np.stack([self.speech.frames_T[a : a + length] for a in starts]).astype(np.int64)
         wave_BS = np.stack([self.speech.samples_S[a * hop : (a + length) * hop] for a in starts])
-        table = unit_table(frames_BT, [True] * len(starts), [False] * len(starts))  # the last unit may go on
+        table = unit_table(list(frames_BT), [True] * len(starts), [False] * len(starts))  # the last unit may go on
         return SegmentBatch(
             torch.from_numpy(frames_BT), torch.from_numpy(wave_BS.astype(np.float32) / PCM16_SCALE), *table
         )

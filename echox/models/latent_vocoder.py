@@ -10,7 +10,7 @@ Legend: B batch, C width, J decoder frames, L latents, S samples, T frames, U un
 """
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -114,7 +114,8 @@ class LatentVocoder(Part[LatentVocoderConfig]):
 
     def __init__(self, config: LatentVocoderConfig) -> None:
         super().__init__(config)
-        sizes = SpectralConfig(**(config.decoder or {}))
+        given: dict[str, Any] = dict(config.decoder or {})
+        sizes = SpectralConfig(**given)
         check_config(config, sizes)
         count = len(config.latent_aheads)
         blocks = (config.kernel, config.expansion)

@@ -22,7 +22,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         here: dict[str, Any] = {"registry": self.registry}
-        live = here | {"multiprocess_mode": "livesum"}
+        live: dict[str, Any] = here | {"multiprocess_mode": "livesum"}
         first = "From the question to the first sound."
         self.answers = Counter("echox_answers", "Answers by how they ended.", ["finish"], **here)
         self.first_audio = Histogram("echox_first_audio_seconds", first, buckets=SECONDS, **here)
