@@ -41,7 +41,7 @@ from echox.train.optim import OptimSettings, build_optimizer, clip_gradients, ra
 from echox.train.ranks import Ranks
 from echox.train.sharding import gather_in_place, is_cut, save_pieces, shard_model
 from echox.train.stage import Moves, Player, Stage, check_schedule, moving
-from echox.train.stop import stop_event
+from echox.train.stop import stop_signals
 
 log = logging.getLogger(__name__)
 
@@ -196,14 +196,14 @@ def check_shardable(stage: Stage, settings: TrainSettings) -> None:
 def _go_on(run: Run, checkpoints: Checkpoints, first: int) -> None:
     """Take the steps that are left, logging and saving; Stopped when told to end before the last."""
     stage, settings, ranks, out = run.stage, run.settings, run.ranks, checkpoints.out
-    with stop_event() as stop, MetricsLog(out, settings.steps, first, writes=not ranks.rank) as metrics:
+    with stop_signals() as told, MetricsLog(out, settings.steps, first, writes=not ranks.rank) as metrics:
         for step in range(first, settings.steps):
             numbers = timed_step(run, step)
             done = step + 1
             if stage.evaluate and stage.evaluate_every and (done % stage.evaluate_every == 0 or done == settings.steps):
                 numbers |= {f"eval/{name}": value for name, value in stage.evaluate().items()}
             metrics.write(done, numbers, every=settings.log_every)
-            stopping = ranks.sum([float(stop.is_set())])[0] > 0
+            stopping = ranks.sum([float(bool(told))])[0] > 0
             if done % settings.save_every == 0 or done == settings.steps or stopping:
                 metrics.flush()
                 run.save(checkpoints, done)

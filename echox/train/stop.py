@@ -3,25 +3,24 @@
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from threading import Event
 from types import FrameType
 
 
 @contextmanager
-def stop_event() -> Iterator[Event]:
-    """Yield an event that SIGTERM and Ctrl-C set; a second Ctrl-C interrupts at once."""
-    event, before = Event(), {}
+def stop_signals() -> Iterator[list[int]]:
+    """Yield a list to which SIGTERM and Ctrl-C are added; a second Ctrl-C interrupts at once."""
+    told, before = list[int](), {}
 
     def request(number: int, frame: FrameType | None) -> None:
-        if event.is_set() and number == signal.SIGINT:
+        if told and number == signal.SIGINT:
             raise KeyboardInterrupt
-        event.set()
+        told.append(number)  # without a lock, for which a signal within this one would wait for ever
 
     try:
         with suppress(ValueError):  # not the main thread: the caller owns the signals
             for number in (signal.SIGTERM, signal.SIGINT):
                 before[number] = signal.signal(number, request)
-        yield event
+        yield told
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
