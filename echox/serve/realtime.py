@@ -99,6 +99,7 @@ class Talk:
         self.ear: Ear | None = None
         self.ahead: Job | None = None  # what is found out of the turn under way
         self.half = b""  # of a sample, whose other half is still to come
+        self.over = False  # its time is: nothing new is begun
 
     async def turn_away(self, refusal: Refusal) -> None:
         """Say why there will be no conversation, and close."""
@@ -132,7 +133,7 @@ class Talk:
 
     async def _receive(self) -> None:
         while True:
-            async with asyncio.timeout(self.limits.idle_seconds):
+            async with asyncio.timeout(None if self.over else self.limits.idle_seconds):
                 while self.outbox.qsize() > SLOW_CLIENT:
                     await asyncio.sleep(0.02)
                 message = await self.socket.receive()
@@ -146,12 +147,21 @@ class Talk:
                 self._apply(self.session.refuse(refusal, event))
 
     async def _end_answers(self) -> None:
-        """Let answers under way be said to their end, for a while."""
+        """Let answers under way be said to their end, for a while, unless the client cancels them or leaves."""
         self._hush()
-        if self.tasks:
-            await asyncio.wait(self.tasks.values(), timeout=self.limits.drain_seconds)
+        self.over, receiving = True, asyncio.ensure_future(self._receive())
+        try:
+            async with asyncio.timeout(self.limits.drain_seconds):
+                while self.tasks and not receiving.done():
+                    await asyncio.wait({receiving, *self.tasks.values()}, return_when=asyncio.FIRST_COMPLETED)
+        except TimeoutError:
+            log.debug("answers took too long")
+        finally:
+            receiving.cancel()
 
     async def _client(self, event: dict[str, Any]) -> None:
+        if self.over and event.get("type") != "response.cancel":
+            return
         if event.get("type") == "input_audio_buffer.append":
             await self._append(decoded(event.get("audio"), "audio"))
             return

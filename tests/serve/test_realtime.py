@@ -635,19 +635,47 @@ def test_time_is_limited(start):
     run(story, start(limits=Limits(idle_seconds=0.2)))
 
 
+@asynccontextmanager
+async def overtime(server, assistant):
+    """A conversation whose time is over while an answer to it is being made."""
+    async with talking(server) as talk:
+        await talk.manual()
+        await talk.ws.input_audio_buffer.append(audio=b64(tone()))
+        await talk.ws.input_audio_buffer.commit()
+        await talk.ws.response.create()
+        while not assistant.begun:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.6)
+        yield talk
+
+
 def test_an_answer_under_way_when_time_is_over_is_said_to_its_end(start):
     async def story(server):
-        async with talking(server) as talk:
-            await talk.manual()
-            await talk.ws.input_audio_buffer.append(audio=b64(tone()))
-            await talk.ws.input_audio_buffer.commit()
+        async with overtime(server, assistant) as talk:
+            await talk.ws.input_audio_buffer.append(audio=b64(tone()))  # comes too late
             await talk.ws.response.create()
-            while not assistant.begun:
-                await asyncio.sleep(0.01)
-            await asyncio.sleep(0.6)
             assistant.go.set()
             assert (await talk.until("response.done"))[-1]["response"]["status"] == "completed"
             await talk.error("session_expired")
+            assert assistant.begun == 1
+
+    assistant = Held()
+    run(story, start(assistant, Limits(session_seconds=0.5)))
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_an_answer_in_overtime_is_given_up_when_its_client_leaves_or_cancels_it(start, leaves):
+    async def story(server):
+        async with overtime(server, assistant) as talk:
+            if not leaves:
+                await talk.ws.response.cancel()
+                assert (await talk.until("response.done"))[-1]["response"]["status"] == "cancelled"
+                assistant.go.set()  # for the transcript of what was asked
+                assert (await talk.until("error"))[-1]["error"]["code"] == "session_expired"
+        async with asyncio.timeout(5):
+            while server.house.sessions or server.house.under_way:
+                await asyncio.sleep(0.01)
+        assistant.go.set()
 
     assistant = Held()
     run(story, start(assistant, Limits(session_seconds=0.5)))
