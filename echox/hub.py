@@ -15,7 +15,17 @@ from typing import Any
 
 from echox.errors import ModelError, OutputError, reason_of
 from echox.files import locked, sha256_of, write_folder
-from echox.hub_llm import LLM_VARIABLE, LlmSource, is_complete, write_marker
+from echox.hub_llm import (
+    LLM_VARIABLE,
+    LlmSource,
+    copy_in,
+    dequantise,
+    fetch_gguf,
+    find_copy,
+    is_complete,
+    taken_from,
+    write_marker,
+)
 
 SHIPPED = ("mini", "mini-st", "mini-es-en")  # folders inside the package
 
@@ -87,8 +97,6 @@ def resolve_llm(source: "Mapping[str, Any] | LlmSource | None" = None, llm: str 
     given = llm or os.environ.get(LLM_VARIABLE) or None
     if given is None:
         return _kept(wanted)
-    from echox.hub_llm import find_copy
-
     return _folder_of(find_copy(Path(os.path.expanduser(given)), wanted), wanted)
 
 
@@ -98,8 +106,6 @@ def named_llm(source: "Mapping[str, Any] | LlmSource | None", llm: str | Path) -
     Another is a local folder, a GGUF file, which is de-quantised into the cache once, or `owner/name[@revision]` on the hub. What
     is none of these goes the way of `resolve_llm`; without `source` it is (None, False). ModelError when it cannot be used.
     """
-    from echox.hub_llm import copy_in
-
     path, wanted = Path(os.path.expanduser(llm)), None if source is None else LlmSource.parse(source)
     if path.suffix == ".gguf" and os.path.isfile(path):
         found = LlmSource(package="given", version="0", file=path.name, sha256=sha256_of(path))
@@ -137,7 +143,6 @@ def _kept(wanted: LlmSource, found: Path | None = None) -> Path:
     folder = cache_folder() / "llm" / wanted.sha256[:16]
     if is_complete(folder, wanted):
         return folder
-    from echox.hub_llm import dequantise, fetch_gguf, taken_from
 
     def write(partial: Path) -> None:
         with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as place:

@@ -35,7 +35,7 @@ def dequantised(monkeypatch):
         folder.mkdir(exist_ok=True)
         (folder / "model.safetensors").write_bytes(b"weights")
 
-    monkeypatch.setattr(hub_llm, "dequantise", fake)
+    monkeypatch.setattr(hub, "dequantise", fake)
     return read
 
 
