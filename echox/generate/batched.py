@@ -25,7 +25,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from echox.generate.ears import Drafts, Ear, Heard, Hearing, at_once, window_seconds
+from echox.generate.ears import Drafts, Ear, Heard, Hearing, at_once
 from echox.generate.engine import Ask, can_call, pieces_of, turns_of, with_tools
 from echox.generate.types import WAIT, Assistant, Piece
 from echox.models.decoding import Batch, Decoder, Decoding, Line, Said
@@ -59,7 +59,7 @@ class Sounds:
     @property
     def seconds(self) -> int:
         """What must be equal for some to be heard in one pass."""
-        return sum(map(window_seconds, self.waves))
+        return sum(map(self.ear.seconds, self.waves))
 
 
 class Batched:

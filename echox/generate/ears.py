@@ -84,6 +84,10 @@ class Ear(Protocol):
         """Return what each wave was taken for; `drafts` of what was heard before, where an ear can use them, save time."""
         ...
 
+    def seconds(self, wave_S: np.ndarray) -> int:
+        """Return the whole seconds, one at least, that the encoder goes through for a wave, with what is padded."""
+        ...
+
 
 Hearing = Callable[[Ear, list[np.ndarray]], Generator[Piece, None, list[Heard]]]
 """How waves are heard: what they were taken for is returned, and WAIT yielded wherever that takes another step."""
@@ -118,6 +122,11 @@ class CtcEar:
             Heard(torch.cat([one.positions_NH for one in some]), " ".join(one.text for one in some if one.text))
             for some in found
         ]
+
+    def seconds(self, wave_S: np.ndarray) -> int:
+        """See `Ear.seconds`."""
+        full = len(self._windows(wave_S)) * self.encoder.window_samples // SAMPLE_RATE
+        return max(1, full) if self.encoder.full_windows else window_seconds(wave_S)
 
     def _windows(self, wave_S: np.ndarray) -> list[np.ndarray]:
         if not self.encoder.full_windows:
@@ -157,6 +166,10 @@ class AttentionEar:
         texts = iter(self.transcribe([piece for some in pieces for piece in some], drafts))
         words = [" ".join(text for _ in some if (text := next(texts))) for some in pieces]
         return [Heard(self.s2t.embed(encode(self.tokenizer, text)), text) for text in words]
+
+    def seconds(self, wave_S: np.ndarray) -> int:
+        """See `Ear.seconds`."""
+        return window_seconds(wave_S)
 
     def transcribe(self, waves: list[np.ndarray], drafts: Drafts | None = None) -> list[str]:
         """Return the words of each wave of at most 28 s; `drafts` of what was heard before save time."""

@@ -248,6 +248,19 @@ def test_as_long_questions_are_heard_in_one_pass_and_rows_go_on_before_others_ar
     assert passes[2:] == [2, 1, 1]
 
 
+def test_of_windows_that_are_always_full_hardly_one_is_heard_in_a_pass(assistant, monkeypatch):
+    """However short what stands in them is."""
+    sizes, ear = [], assistant.parts.ear
+    monkeypatch.setattr(ear.encoder, "full_windows", True)
+    monkeypatch.setattr(ear, "hear", lambda waves, drafts: sizes.append(len(waves)) or [None] * len(waves))
+    assert [ear.seconds(wave) for wave in (KING, np.zeros(ear.encoder.window_samples + 1))] == [30, 60]
+    engine = Batched(assistant)
+    talks = [Talk(ask) for ask in (QUESTIONS[0], QUESTIONS[0])]
+    assert all(talk.go_on(engine) is WAIT for talk in talks)
+    engine.step()
+    assert sizes == [1]
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_whoever_hears_in_company_hears_the_same_overheard_before_or_not(hearing, alone, seed):
     begun = [Talk(Ask(wave, so_far=True)) for wave in (KING[: len(KING) // 2], KING)]
