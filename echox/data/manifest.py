@@ -23,6 +23,7 @@ from echox.errors import InputError, reason_of
 from echox.files import LINES_BYTES, open_regular, write_file
 
 REQUIRED: dict[str, type] = {"id": str, "audio": str, "samples": int, "sample_rate": int}
+LEAST = {"samples": 0, "sample_rate": 1}
 SHARD = 500  # records of a manifest that names sound files
 Row = TypeVar("Row")
 log = logging.getLogger(__name__)
@@ -74,9 +75,9 @@ def read_manifest(path: str | Path) -> list[dict[str, Any]]:
     records = read_jsonl(path)
     for number, record in enumerate(records, start=1):
         for key, kind in REQUIRED.items():
-            if not isinstance(record.get(key), kind) or (kind is int and record[key] < 0):
-                what = "text" if kind is str else "whole number"
-                raise InputError(f"{path} line {number} has no `{key}`, a {what}; make the manifest again.")
+            if not isinstance(record.get(key), kind) or (key in LEAST and record[key] < LEAST[key]):
+                what = f"a whole number from {LEAST[key]} on" if key in LEAST else "a text"
+                raise InputError(f"{path} line {number} has no `{key}`, {what}; make the manifest again.")
     return records
 
 

@@ -75,21 +75,25 @@ def find_judge(name: str) -> Path:
 def load_judge(
     name: str, device: str = "cpu", window: int = WINDOW, language: str = "en", beam: int = 1, translates: bool = False
 ) -> Judge:
-    """Return the judge called `name` (see `find_judge`), on `device`, with `window` seconds, for one `language`.
+    """Return the judge called `name` (see `find_judge`), with `window` seconds, for one `language`.
 
-    One that `translates` writes English whatever is said: Whisper alone in CTranslate2's layout.
+    It hears on the CPU unless `device` is cuda. One that `translates` writes English whatever is said: Whisper alone in
+    CTranslate2's layout.
 
-    Raises ConfigError for a window outside 1 to 30, or a `beam` or language that the folder's kind cannot have, MissingDependency
-    without faster-whisper for CTranslate2's folders.
+    Raises ConfigError for a window outside 1 to 30, a device that is not there, or a `beam` or language that the folder's kind
+    cannot have, MissingDependency without faster-whisper for CTranslate2's folders.
     """
+    from echox.models.device import pick_device
+
     if not 1 <= window <= FULL_WINDOW:
         raise ConfigError(f"the judge's window must be 1 to {FULL_WINDOW} seconds, not {window}.")
-    folder = find_judge(name)
+    pick_device(device)  # or it is not there
+    folder, where = find_judge(name), "cuda" if device == "cuda" else "cpu"
     if (folder / "model.bin").is_file():
-        return CTranslate2Judge(folder, device, window, language, beam, translates)
+        return CTranslate2Judge(folder, where, window, language, beam, translates)
     if translates:
         raise ConfigError(f"{folder} does not translate: give a multilingual Whisper in CTranslate2's layout.")
-    return PipelineJudge(folder, device, language, beam)
+    return PipelineJudge(folder, where, language, beam)
 
 
 def choose_judges(

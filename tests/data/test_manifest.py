@@ -64,8 +64,13 @@ def test_short_missing_and_broken_shards_are_named(tmp_path):
         (b'{"id": ' + b"9" * 5000 + b"}", "line 1 cannot be read"),
         (
             b'\xef\xbb\xbf{"id": "a", "audio": "a.wav", "samples": NaN, "sample_rate": 1}',
-            "line 1 has no `samples`, a whole number",
+            "line 1 has no `samples`, a whole number from 0 on",
         ),
+        (
+            b'{"id": "a", "audio": "a.wav", "samples": 0, "sample_rate": 0}',
+            "no `sample_rate`, a whole number from 1 on",
+        ),
+        (b'{"id": 7, "audio": "a.wav", "samples": 0, "sample_rate": 1}', "line 1 has no `id`, a text"),
     ],
 )
 def test_bad_manifests_are_explained(tmp_path, content, message):

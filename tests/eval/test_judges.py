@@ -152,6 +152,23 @@ def test_folders_that_are_no_judge_are_refused(tmp_path, monkeypatch):
         load_judge("whisper-x", window=31)
 
 
+@pytest.mark.parametrize(("device", "where"), [("auto", "cpu"), ("mps", "cpu"), ("cuda", "cuda")])
+def test_judges_hear_on_the_cpu_wherever_the_model_is_unless_that_is_cuda(tmp_path, monkeypatch, device, where):
+    monkeypatch.setattr("echox.models.device.pick_device", lambda name: None)
+    for kind, names in (("CTranslate2Judge", ["model.bin"]), ("PipelineJudge", ["config.json", "model.safetensors"])):
+        monkeypatch.setattr(judges, kind, lambda folder, device, *given: device)
+        place = tmp_path / kind
+        place.mkdir()
+        for name in (*names, "tokenizer.json"):
+            (place / name).write_text('{"architectures": ["Wav2Vec2ForCTC"]}')
+        assert load_judge(str(place), device) == where
+
+
+def test_a_device_that_is_not_there_is_told_as_such():
+    with pytest.raises(ConfigError, match="unknown device 'gpu'"):
+        load_judge("whisper-x", "gpu")
+
+
 def test_a_judge_that_cannot_be_downloaded_is_told(monkeypatch):
     import huggingface_hub
 

@@ -1,6 +1,7 @@
 """The `echox units` verbs end to end on a tiny encoder."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMModel
 from typer.testing import CliRunner
 
 from echox.commands.units import app, read_units
-from echox.errors import ConfigError, EchoxError, InputError, ModelError, OutputError
+from echox.errors import ConfigError, EchoxError, InputError, MissingDependency, ModelError, OutputError
 from echox.models.io import save_part
 from echox.models.vocoder import UnitVocoder, VocoderConfig
 from echox.units.extractor import load_centroids
@@ -118,6 +119,12 @@ def test_a_bad_line_is_named(tmp_path: Path, line: dict, says: str) -> None:
     with pytest.raises(InputError, match=says) as caught:
         list(read_units([str(path)]))
     assert "u.jsonl line 2" in str(caught.value)
+
+
+def test_without_faiss_the_extra_is_named_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(MissingDependency, match=r"faiss is needed .*openechox\[train\]"):
+        run("fit", "a.wav", "--encoder", "none", "--layer", "1")
 
 
 def test_settings_that_cannot_be_are_refused_before_any_work(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_follower_probabilities_sum_to_one_and_the_table_equals_the_formula() ->
         np.testing.assert_allclose(pairs, row, atol=1e-12)
 
 
-def test_bigrams_are_those_of_the_text_and_rare_ones_can_be_left_out() -> None:
+def test_bigrams_are_those_of_the_text() -> None:
     text = [np.array([0, 1, 0, 1]), np.array([1]), np.array([0, 1, 2])]
     bigrams = Bigrams.count(text, words=4)
     pairs = np.repeat(np.arange(4), np.diff(bigrams.offsets)).tolist()

@@ -55,9 +55,8 @@ def load_recognisers(
     """Return both recognisers in Whisper's own window; raise ConfigError when they are one."""
     if reference == labeller:
         raise ConfigError(f"{reference} cannot stand beside the model and write down its clips: give another --judge.")
-    where = "cuda" if device == "cuda" else "cpu"
-    found = load_judge(reference, where, FULL_WINDOW, beam=reference_beam)
-    return found, load_judge(labeller, where, FULL_WINDOW, beam=labeller_beam) if labeller else None
+    found = load_judge(reference, device, FULL_WINDOW, beam=reference_beam)
+    return found, load_judge(labeller, device, FULL_WINDOW, beam=labeller_beam) if labeller else None
 
 
 def gather(

@@ -96,10 +96,9 @@ def run_qa(
     if without:
         tell(f"{NO_SUCH_ARMS}: left out {', '.join(without)}")
     todo, spoken = take(questions, options.limit, options.shard), bool(SPOKEN_ANSWER & set(wanted))
-    device = "cuda" if choice.device == "cuda" else "cpu"
     server = load_subject(choice) if choice.endpoint else None  # it is asked once before judges are loaded
     judge, recogniser = choose_judges(
-        options.judge, options.recogniser, spoken, "cascade" in wanted, options.judge_window, device
+        options.judge, options.recogniser, spoken, "cascade" in wanted, options.judge_window, choice.device
     )
     subject, name = server or load_subject(choice)
     warn_if_own_ear(choice.folder, find_judge(options.judge) if judge else None, tell)
@@ -167,13 +166,13 @@ class QaRun:
     answered: bool = False
 
 
-def choose_arms(names: str, can_turn_off: bool = True, on_a_server: bool = False) -> tuple[str, ...]:
+def choose_arms(names: str, adapters: bool = True, on_a_server: bool = False) -> tuple[str, ...]:
     """Return the arms of a comma-separated list in running order; `t2t` brings `t2t-off` along where that exists.
 
     Raises ConfigError for an unknown name, and where a server can have none of them.
     """
     wanted = set(chosen(names, ARMS, "--arms"))
-    if "t2t" in wanted and can_turn_off:
+    if "t2t" in wanted and adapters:
         wanted.add("t2t-off")
     left = tuple(arm for arm in ARMS if arm in wanted and not (on_a_server and arm in NOT_ON_A_SERVER))
     if not left:

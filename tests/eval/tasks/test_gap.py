@@ -5,8 +5,10 @@ from functools import partial
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from echox.audio import save_wav
+from echox.commands.eval import app
 from echox.errors import ConfigError, InputError
 from echox.eval.report.plots import draw_gap
 from echox.eval.scorers.states import measure_view, probe, rotated, word_states
@@ -163,6 +165,13 @@ def test_the_program_writes_table_figure_and_numbers(tmp_path, sets, reader):
     assert draw_gap(content["views"]).startswith("<svg") and "made up" in (tmp_path / "gap.md").read_text()
     with pytest.raises(ConfigError, match="no hidden states"):
         run_gap(object(), "mute", sets, None, tmp_path)
+
+
+def test_the_command_draws_what_it_measured(tmp_path, reader, monkeypatch):
+    monkeypatch.setattr("echox.eval.model_under_test.load_subject", lambda choice: (reader, "made up"))
+    shown = CliRunner().invoke(app, ["gap", "--out", str(tmp_path)], catch_exceptions=False).stdout
+    assert "made up" in shown and "length alone" in shown
+    assert (tmp_path / "gap.svg").read_text().startswith("<svg")
 
 
 def test_words_come_from_a_folder_or_the_models_own_voice(tmp_path, sets):

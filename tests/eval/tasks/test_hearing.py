@@ -159,7 +159,7 @@ def test_the_command_and_its_mistakes(tmp_path, spoken, monkeypatch):
     monkeypatch.setattr(module, "load_judge", lambda *a, **options: (loaded.append((a, options)), FakeJudge())[1])
     shown = call("--set", spoken, "--conditions", "clean", "--nothing", 1, "--model", "fake", "--out", tmp_path / "o")
     assert "### Hearing" in shown and "### Nothing said" in shown and "| all | 5 |" in shown
-    assert loaded == [(("whisper-tiny.en", "cpu", 30), {"beam": 1})]
+    assert loaded == [(("whisper-tiny.en", "auto", 30), {"beam": 1})]
     with pytest.raises(ConfigError, match="nothing to hear"):
         call("--nothing", 0, "--model", "fake")
     with pytest.raises(ConfigError, match="cannot stand beside"):

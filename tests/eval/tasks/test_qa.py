@@ -295,7 +295,7 @@ def test_a_torn_last_line_is_done_again(tmp_path, questions, subject):
 
 def test_arms_are_checked_and_ordered():
     assert choose_arms("teacher, s2s,t2t") == ("t2t", "t2t-off", "s2s", "teacher")
-    assert choose_arms("t2t", can_turn_off=False) == ("t2t",)
+    assert choose_arms("t2t", adapters=False) == ("t2t",)
     with pytest.raises(ConfigError, match="s3s"):
         choose_arms("t2t,s3s")
 
