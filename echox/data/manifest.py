@@ -152,9 +152,7 @@ def join_shards(folder: Path, count: int) -> bool:
 
 def write_shards(folder: Path, records: list[dict[str, Any]]) -> None:
     """Write a corpus that names its sound files: shards of `SHARD` records, and all of them; InputError beside other shards."""
-    parts = {
-        f"shard-{first // SHARD:05d}.jsonl": records[first : first + SHARD] for first in range(0, len(records), SHARD)
-    }
+    parts = {f"shard-{number:05d}.jsonl": some for number, some in shards(records, SHARD)}
     if others := sorted(path.name for path in folder.glob("shard-*") if path.name not in parts):
         raise InputError(f"{folder} holds {others[0]} of another corpus: remove the folder, or choose another one.")
     folder.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ many seconds (and grows by 5 s for longer ones): a fifth of the cost, few other 
 
 import os
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ _MARKS = re.compile(r"<\|[^|]*\|>")  # Whisper's own, where a folder's tokenizer
 _NAMED = re.compile(r"whisper.*?(tiny|base|small|medium|large)", re.IGNORECASE)
 
 
-class Judge:
+class Judge(ABC):
     """A recogniser, whose `name` is printed in tables; a kind of it says how a few waves are decoded."""
 
     name: str
@@ -48,8 +49,9 @@ class Judge:
         """Return the words of each wave (float32 at 16 kHz); an empty or silent wave gives an empty string."""
         return _in_pieces(waves, self._decode)
 
+    @abstractmethod
     def _decode(self, waves: list[np.ndarray]) -> list[str]:
-        raise NotImplementedError
+        """Return the words of a few waves, of which none is empty or silent."""
 
 
 def find_judge(name: str) -> Path:

@@ -10,10 +10,9 @@ Where that takes a step of the whole company, it yields WAIT.
 Legend: B rows, H LLM width, N text positions, S samples.
 """
 
-from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice, repeat
 from typing import Any
 
 import numpy as np
@@ -246,17 +245,16 @@ def voice(parts: Parts, words: Iterator[Said | None], text: str) -> Iterator[Pie
     """Yield the speech of a text while its unit words are written."""
     units_of, speech, trimmer = parts.unit_tokenizer, parts.vocoder.stream(), _trimmer(parts, text)
     said: list[int] = []
-    sent, sizes = 0, deque(CHUNKS)
+    sizes = chain(CHUNKS, repeat(CHUNKS[-1]))
+    sent, size = 0, next(sizes)
     for made in words:
         if made is None:
             yield WAIT
             continue
-        if units_of.wordwise and len(said) - sent == sizes[0]:  # others spell a segment as a whole
+        if units_of.wordwise and len(said) - sent == size:  # others spell a segment as a whole
             units = units_of.decode(said[sent:])
             yield Piece(audio=trimmer.push(speech.push(units)), units=tuple(units))
-            sent = len(said)
-            if len(sizes) > 1:
-                sizes.popleft()
+            sent, size = len(said), next(sizes)
         said.append(made[0])
     units = units_of.decode(said[sent:])
     first = speech.push(units) if units else np.zeros(0, np.float32)
