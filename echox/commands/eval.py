@@ -111,6 +111,9 @@ def spoken_set(
 def hearing(
     spoken: Annotated[Path | None, typer.Option("--set", help="A set made by `echox eval spoken-set`.")] = None,
     conditions: Annotated[str, typer.Option(help="Its recordings, comma-separated.")] = "clean,noise,telephone,room",
+    manifest: Annotated[
+        list[Path] | None, typer.Option(help="A corpus whose words are known (`echox prepare recordings`); repeat it.")
+    ] = None,
     clips: Annotated[
         list[Path] | None, typer.Option(help="A folder of recordings without transcripts; repeat it.")
     ] = None,
@@ -136,30 +139,10 @@ def hearing(
     from echox.eval.questions import names_in
     from echox.eval.tasks.hearing import gather, load_recognisers, run_hearing
 
-    arms = gather(spoken, names_in(conditions), clips or [], only, nothing)
+    arms = gather(spoken, names_in(conditions), manifest or [], clips or [], only, nothing)
     recognisers = load_recognisers(reference, reference_beam, judge if clips else "", judge_beam, device)
     subject, name = load_subject(ModelChoice(model, "", device, llm))
     _show(run_hearing(subject, name, arms, recognisers, out, typer.echo, limit, shard))
-
-
-@app.command()
-def asr(
-    questions: shared.Questions = None,
-    audio_dir: shared.AudioDir = None,
-    manifest: Annotated[Path | None, typer.Option(help="A JSONL manifest with `audio` and `text` instead.")] = None,
-    judge: JudgeName = "whisper-base",
-    judge_window: shared.Window = 15,
-    device: Device = "cpu",
-    out: Out = Path("report"),
-    limit: shared.Limit = None,
-    shard: shared.Shard = "0/1",
-) -> None:
-    """Print a recogniser's word error rate on recordings whose words are known."""
-    from echox.eval.judges import load_judge
-    from echox.eval.tasks.asr import read_references, run_asr
-
-    references = read_references(questions, audio_dir, manifest)
-    _show(run_asr(references, load_judge(judge, device, judge_window), out, limit, shard))
 
 
 @app.command()

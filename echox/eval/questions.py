@@ -8,8 +8,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,9 +18,10 @@ import numpy as np
 
 from echox.audio import load_audio, save_wav
 from echox.config.shard import shard_of
+from echox.data.manifest import read_audio, read_manifest
 from echox.data.tables import ANSWER_MARK, answers_in, table_rows
 from echox.errors import ConfigError, InputError
-from echox.eval.model_under_test import Failure, attempt
+from echox.eval.model_under_test import Failure, at_16k, attempt
 from echox.files import sha256_of, write_text
 
 COLUMNS = ("id", "question", "answers", "audio")
@@ -38,6 +39,9 @@ class Item:
     answers: tuple[str, ...]
     audio: Path | None = None
     kind: str = ""
+    record: Mapping[str, Any] | None = field(
+        default=None, compare=False
+    )  # of a corpus, whose `audio` may hold many utterances
 
 
 def read_questions(path: str | Path, audio_dir: str | Path | None = None, need_audio: bool = False) -> list[Item]:
@@ -62,6 +66,23 @@ def read_questions(path: str | Path, audio_dir: str | Path | None = None, need_a
         questions.append(Item(id, question, answers, audio, row.get("kind", "")))
     check_questions(questions, path, need_audio, faults)
     return questions
+
+
+def read_corpus(manifest: Path) -> list[Item]:
+    """Return the utterances of a corpus whose words are known; their `answers` say which part of a file they are.
+
+    Raises InputError for faults, ids given twice and missing files.
+    """
+    found = []
+    for record in read_manifest(manifest):
+        audio = manifest.parent / record["audio"]
+        part = (f"{record.get('start', 0)}+{record['samples']}",)
+        if record.get("text"):
+            found.append(
+                Item(str(record["id"]), record["text"], part, audio, record={**record, "audio": str(audio.absolute())})
+            )
+    check_questions(found, manifest, need_audio=True)
+    return found
 
 
 def check_questions(
@@ -109,6 +130,9 @@ def load_question(item: Item) -> Any:
     """Return a question's wave, float32 at 16 kHz, or a Failure that says why there is none."""
     if item.audio is None:
         return Failure("the question has no audio")
+    if item.record is not None:
+        record = item.record
+        return attempt(lambda: at_16k(read_audio(record, ""), record["sample_rate"]), "audio: ")
     return attempt(partial(load_audio, item.audio), "question audio: ")
 
 

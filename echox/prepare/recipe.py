@@ -50,6 +50,9 @@ class Texts(Settings):
     multi30k_sentences: int = Field(default=8_000, ge=0)
     choice_sentences: int = Field(default=0, ge=0)  # wrong choices of training questions, each inside one carrier
     number_sentences: int = Field(default=0, ge=0)  # years, amounts, ordinals, each inside one carrier
+    short_sentences: int = Field(default=0, ge=0)  # Tatoeba's of one to four words
+    replies: Path | None = None  # what people say to an assistant, one a line
+    reply_times: int = Field(default=16, ge=1)  # so often is each reply said, by another voice
 
 
 class VoiceChoice(Settings):

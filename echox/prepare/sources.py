@@ -12,7 +12,7 @@ from pathlib import Path
 
 from echox.data.tables import lines_of
 from echox.errors import InputError
-from echox.files import read_json
+from echox.files import LINES_BYTES, read_json, read_text
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,14 @@ def _tatoeba_lines(path: Path) -> list[str]:
     else:
         text = decode_text(path.read_bytes())
     return lines_of(text)
+
+
+def read_replies(path: Path) -> list[str]:
+    """Return the lines of a text file, blank ones left out; InputError where there is none."""
+    found = [line.strip() for line in lines_of(read_text(path, LINES_BYTES)) if line.strip()]
+    if not found:
+        raise InputError(f"{path} holds no line of text: write one reply a line.")
+    return found
 
 
 def read_captions(path: Path) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The `texts` step: sources in, `qa_train.jsonl`, `qa_heldout.jsonl`, `qa_reserve.jsonl`, `sentences.jsonl` out.
+"""The `texts` step: sources in, `qa_train.jsonl`, `qa_heldout.jsonl`, `qa_reserve.jsonl`, `sentences.jsonl`, `short.jsonl` out.
 
 Knows nothing about audio. Every choice is a hash of the text, so the same sources give the same files in any order
 and on any machine (questions that are measured are never trained on, nor nearly repeated).
@@ -14,10 +14,10 @@ from pathlib import Path
 from echox.data.manifest import write_jsonl
 from echox.errors import ConfigError
 from echox.prepare.recipe import Recipe, Source
-from echox.prepare.sources import Question, read_captions, read_tatoeba, read_trivia, read_webquestions
+from echox.prepare.sources import Question, read_captions, read_replies, read_tatoeba, read_trivia, read_webquestions
 from echox.text.speakable import words_of
 
-QUESTION_WORDS, ANSWER_WORDS = 18, 6  # at most
+QUESTION_WORDS, ANSWER_WORDS, SHORT_WORDS = 18, 6, 4  # at most
 WH_WORDS = frozenset(["what", "who", "whom", "whose", "which", "when", "where", "why", "how"])
 NEEDS_CHOICES = re.compile(
     r"\b(these|following|except|one of them|listed|below|above|pictured?|true or false|not true|odd one|"
@@ -208,6 +208,16 @@ def plain_sentences(
     return [(f"{source}-{index:06d}", seen[key]) for index, key in enumerate(chosen)]
 
 
+def short_utterances(lines: Iterable[str], replies: Iterable[str], count: int, times: int) -> list[tuple[str, str]]:
+    """Return (id, text), in hash order, of what is said in `SHORT_WORDS` words: `count` lines once, every reply `times` times.
+
+    Nobody says whole sentences only, and what has no context is the hardest to hear: replies are said by so many voices.
+    """
+    said = plain_sentences(lines, "short", count, min_words=1, max_words=SHORT_WORDS)
+    said += [(f"reply-{index:04d}-{turn:02d}", text) for index, text in enumerate(replies) for turn in range(times)]
+    return sorted(said, key=lambda pair: fraction("order", pair[0]))
+
+
 def shuffled(sentences: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return sentences with distinct text, in hash order."""
     by_text: dict[str, str] = {}
@@ -247,26 +257,28 @@ def split_questions(recipe: Recipe) -> tuple[list[Question], list[Question], lis
 
 
 def write_texts(recipe: Recipe, folder: Path) -> dict[str, int]:
-    """Write the four text files into `folder` and return how many lines each has."""
+    """Write the five text files into `folder` and return how many lines each has."""
     train, measured, reserve = split_questions(recipe)
     captions = _path(recipe, "multi30k")
     captions = next((path for path in (captions / "train.en.gz", captions / "train.en") if path.exists()), captions)
     tatoeba = _path(recipe, "tatoeba")
-    tatoeba = tatoeba / "fra-eng.zip" if tatoeba.is_dir() else tatoeba
+    english = [line for line, _ in read_tatoeba(tatoeba / "fra-eng.zip" if tatoeba.is_dir() else tatoeba)]
+    counts = recipe.texts
     sentences = shuffled(
         [
-            *answer_sentences(train, recipe.texts.carriers_per_answer),
-            *choice_sentences(train, recipe.texts.choice_sentences),
-            *number_sentences(recipe.texts.number_sentences),
-            *plain_sentences(
-                (english for english, _ in read_tatoeba(tatoeba)), "tatoeba", recipe.texts.tatoeba_sentences
-            ),
-            *plain_sentences(read_captions(captions), "multi30k", recipe.texts.multi30k_sentences, max_words=18),
+            *answer_sentences(train, counts.carriers_per_answer),
+            *choice_sentences(train, counts.choice_sentences),
+            *number_sentences(counts.number_sentences),
+            *plain_sentences(english, "tatoeba", counts.tatoeba_sentences),
+            *plain_sentences(read_captions(captions), "multi30k", counts.multi30k_sentences, max_words=18),
         ]
     )
+    replies = read_replies(counts.replies) if counts.replies else []
+    short = short_utterances(english, replies, counts.short_sentences, counts.reply_times)
     files = {"qa_train": train, "qa_heldout": measured, "qa_reserve": reserve}
     for name, questions in files.items():
         rows = ({key: value for key, value in asdict(entry).items() if key != "choices"} for entry in questions)
         write_jsonl(folder / f"{name}.jsonl", rows)
-    write_jsonl(folder / "sentences.jsonl", ({"id": key, "text": text} for key, text in sentences))
-    return {**{name: len(questions) for name, questions in files.items()}, "sentences": len(sentences)}
+    for name, said in (("sentences", sentences), ("short", short)):
+        write_jsonl(folder / f"{name}.jsonl", ({"id": key, "text": text} for key, text in said))
+    return {name: len(rows) for name, rows in (files | {"sentences": sentences, "short": short}).items()}

@@ -11,6 +11,7 @@ from echox.commands.eval import app
 from echox.errors import ConfigError, InputError
 from echox.eval import judges as judge_module
 from echox.eval.model_under_test import ModelChoice
+from echox.eval.tasks import hearing as hearing_module
 from echox.generate.fake import FakeAssistant
 
 runner = CliRunner()
@@ -36,7 +37,8 @@ def folder(tmp_path, monkeypatch):
     ears.mkdir()
     (ears / "model.bin").write_bytes(b"x")
     (ears / "tokenizer.json").write_text("{}")
-    monkeypatch.setattr(judge_module, "load_judge", lambda *a: Judge())
+    for module in (judge_module, hearing_module):
+        monkeypatch.setattr(module, "load_judge", lambda *a, **k: Judge())
     return tmp_path
 
 
@@ -69,7 +71,7 @@ def test_what_is_sent_to_a_file_or_a_pipe_begins_with_a_table(folder):
     """Bars are for a terminal, and stand on standard error."""
     assert qa(folder, "--arms", "t2t").startswith("### fake: Accuracy")
     here = ("--questions", folder / "q.tsv", "--audio-dir", folder, "--out", folder / "out")
-    assert call(folder, "asr", *here, "--judge", folder / "ears").startswith("### Recognition")
+    assert call(folder, "latency", *here, "--model", "fake").startswith("### Latency")
 
 
 def test_shards_are_joined_in_a_report(folder):
@@ -165,16 +167,21 @@ def test_mistakes_are_told_before_a_model_is_loaded(folder, monkeypatch):
         qa(folder, "--arms", "s2t")
 
 
-def test_asr_latency_and_export(folder):
-    here = ("--questions", folder / "q.tsv", "--audio-dir", folder, "--out", folder / "out")
-    assert "| ears (fake) | q.tsv | 2 |" in call(folder, "asr", *here, "--judge", folder / "ears")
+def test_hearing_latency_and_export(folder):
+    records = [{"id": f"web-{n}", "audio": f"web-{n}.wav", "samples": 16_000, "sample_rate": 16_000} for n in (0, 1)]
+    manifest = folder / "manifest.jsonl"
+    manifest.write_text("".join(json.dumps(record | {"text": "asked twice"}) + "\n" for record in records))
+    heard = ("hearing", "--manifest", manifest, "--nothing", 0, "--reference", folder / "ears", "--model", "fake")
+    heard += ("--out", folder / "out")
+    assert f"| {folder.name} | 2 | 4 |" in call(folder, *heard)
     for shard in ("0/2", "1/2"):
-        call(folder, "asr", *here, "--judge", folder / "ears", "--shard", shard)
-    joined = call(folder, "report", *sorted((folder / "out").glob("asr.*of2.jsonl")), "-o", folder / "r.html")
-    assert "| ears (fake) | q.tsv | 2 |" in joined
-    (folder / "q.tsv").write_text((folder / "q.tsv").read_text().replace("number 1", "number one"))
+        call(folder, *heard, "--shard", shard)
+    joined = call(folder, "report", *sorted((folder / "out").glob("hearing.*of2.jsonl")), "-o", folder / "r.html")
+    assert f"| {folder.name} | 2 | 4 |" in joined
+    manifest.write_text(manifest.read_text().replace("asked twice", "asked once"))
     with pytest.raises(ConfigError, match="questions_mark was"):  # another file of the same name
-        call(folder, "asr", *here, "--judge", folder / "ears")
+        call(folder, *heard)
+    here = ("--questions", folder / "q.tsv", "--audio-dir", folder, "--out", folder / "out")
     shown = call(folder, "latency", *here, "--model", "fake")
     assert "first audio, s" in shown and "answers with underruns" in shown
     qa(folder, "--arms", "s2s", "--judge", folder / "ears")

@@ -1,5 +1,6 @@
 """Questions files: what is read, and that every fault is told in one sentence before anything is loaded."""
 
+import json
 import os
 
 import numpy as np
@@ -8,8 +9,15 @@ import pytest
 from echox.audio import save_wav
 from echox.errors import ConfigError, InputError
 from echox.eval.boards.sets import default_scorer, find_local, load_questions
-from echox.eval.questions import Item, fingerprint, read_questions, take, write_questions
-from echox.eval.tasks.asr import read_references
+from echox.eval.questions import (
+    Item,
+    fingerprint,
+    load_question,
+    read_corpus,
+    read_questions,
+    take,
+    write_questions,
+)
 
 HEAD = "id\tquestion\tanswers\taudio\n"
 
@@ -163,16 +171,22 @@ def test_suites_come_from_a_local_folder(tmp_path):
         load_questions(None, None, "", None, True)
 
 
-def test_references_come_from_questions_or_a_manifest(tmp_path):
+def test_utterances_of_a_corpus_are_items_with_the_part_of_a_file_that_is_theirs(tmp_path):
     wav(tmp_path / "a.wav")
-    path = write(tmp_path, HEAD + "a\tWho?\tJohn\t\n")
-    (found,), name, load = read_references(path, tmp_path, None)
-    assert (found.id, found.question, name) == ("a", "Who?", "q.tsv") and len(load(found)) == 8000
-    line = '{"id": "a", "audio": "a.wav", "samples": 8000, "sample_rate": 16000, "text": "hello"}\n'
-    manifest = write(tmp_path, line, "m.jsonl")
-    (found,), name, load = read_references(None, None, manifest)
-    assert (found.id, found.question, name) == ("a", "hello", "m.jsonl") and len(load(found)) == 8000
-    longer = write(tmp_path, line.replace("hello", "hello there"), "m.jsonl")  # of the same name
-    assert fingerprint(read_references(None, None, longer)[0]) != fingerprint([found])
-    with pytest.raises(ConfigError):
-        read_references(None, None, None)
+    np.save(tmp_path / "shard.npy", np.arange(20, dtype=np.int16))
+    lines = '{"id": "a", "audio": "a.wav", "samples": 8000, "sample_rate": 16000, "text": "hello"}\n'
+    for name, start in (("b", 0), ("c", 8)):
+        record = {"id": name, "audio": "shard.npy", "start": start, "samples": 8, "sample_rate": 16000, "text": name}
+        lines += json.dumps(record) + "\n"
+    manifest = write(
+        tmp_path, lines + lines.split("\n")[0].replace("hello", "").replace('"a"', '"d"') + "\n", "m.jsonl"
+    )
+    whole, first, second = read_corpus(manifest)  # d has no words
+    assert (whole.id, whole.question, len(load_question(whole))) == ("a", "hello", 8000)
+    assert first.answers != second.answers
+    np.testing.assert_array_equal(load_question(second) * 32768, np.arange(8, 16))
+    longer = write(tmp_path, lines.replace("hello", "hello there"), "m.jsonl")  # of the same name
+    assert fingerprint(read_corpus(longer)) != fingerprint([whole, first, second])
+    (tmp_path / "shard.npy").unlink()
+    with pytest.raises(InputError, match="shard.npy is missing"):
+        read_corpus(longer)

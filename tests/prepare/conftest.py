@@ -50,6 +50,8 @@ def recipe(tmp_path, sources):
         "shard_texts": 3,
         "corpora": {"user": {**corpus, "voices": [voice], "perturb": {}}, "plain": {**corpus, "voices": [voice]}},
     }
+    (tmp_path / "replies.txt").write_text("Yes.\n\nNo.\n", encoding="utf-8")
+    tree["texts"] |= {"short_sentences": 3, "replies": str(tmp_path / "replies.txt"), "reply_times": 2}
     path = tmp_path / "data.yaml"
     path.write_text(yaml.safe_dump(tree), encoding="utf-8")
     return load_data_recipe(path, sources)

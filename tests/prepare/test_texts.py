@@ -7,7 +7,7 @@ import pytest
 
 from echox.data.manifest import read_jsonl
 from echox.errors import ConfigError, InputError
-from echox.prepare.sources import Question, read_captions, read_tatoeba, read_trivia, read_webquestions
+from echox.prepare.sources import Question, read_captions, read_replies, read_tatoeba, read_trivia, read_webquestions
 from echox.prepare.texts import (
     answer_sentences,
     is_askable,
@@ -15,6 +15,7 @@ from echox.prepare.texts import (
     near_repeats,
     number_sentences,
     plain_sentences,
+    short_utterances,
     split_questions,
     words,
     write_texts,
@@ -103,6 +104,17 @@ def test_sentences_hold_every_answer_and_no_repeats():
     assert all("Mr. Bean" in text or "Rowan" in text for _, text in sentences)
     lines = ["I like tea.", "I like tea!", "Go.", "One two three four five.", "A <b> tag here."]
     assert sorted(text for _, text in plain_sentences(lines, "s", 9)) == ["I like tea.", "One two three four five."]
+
+
+def test_short_utterances_are_few_words_once_and_every_reply_by_many_voices(tmp_path):
+    lines = ["Go.", "go!", "I like tea.", "We are all at home."]
+    made = short_utterances(lines, ["Yes.", "No."], count=9, times=3)
+    assert sorted(text for _, text in made) == ["Go.", "I like tea.", *["No."] * 3, *["Yes."] * 3]
+    assert len({key for key, _ in made}) == len(made) and made != sorted(made)
+    assert short_utterances(lines, [], 1, 3) == [one for one in made if one in short_utterances(lines, [], 1, 3)]
+    (tmp_path / "replies.txt").write_text("\n \n")
+    with pytest.raises(InputError, match=r"replies\.txt holds no line"):
+        read_replies(tmp_path / "replies.txt")
 
 
 def test_written_files(recipe, tmp_path, sources):

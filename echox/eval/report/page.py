@@ -19,7 +19,6 @@ from echox.eval import stats
 from echox.eval.report.plots import draw_accuracy, draw_gap, draw_gaps
 from echox.eval.results import Run, qa_runs, read_beside, titles_of
 from echox.eval.tables import Items, Table, arms_of, by_arm, percent, shared
-from echox.eval.tasks.asr import asr_tables
 from echox.eval.tasks.gap import gap_tables
 from echox.eval.tasks.hearing import hearing_tables
 from echox.eval.tasks.ladder import ladder_tables
@@ -40,7 +39,6 @@ HIDDEN = ("type", "folder", "tables", "views")
 
 TABLES: dict[str, Callable[[dict[str, Any], Items], list[Table]]] = {
     "qa": qa_tables,
-    "asr": asr_tables,
     "hearing": hearing_tables,
     "speech": speech_tables,
     "joins": joins_tables,

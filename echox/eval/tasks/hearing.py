@@ -1,8 +1,9 @@
 """`echox eval hearing`: the words a model took an utterance for, against the true ones and beside a recogniser's.
 
-Utterances are those of a spoken set, whose words are known, or recordings without transcripts, which a better recogniser
-writes down first: it must be neither the one beside nor one that labelled training data. No answer is made: a model with an ear
-is asked for its hearing alone (`hear_all`). A model that hears words in sounds in which nobody speaks, made from a seed, invents:
+Utterances are those of a spoken set or of a corpus, whose words are known, or recordings without transcripts, which a better
+recogniser writes down first: it must be neither the one beside nor one that labelled training data. No answer is made: a model
+with an ear is asked for its hearing alone (`hear_all`). A model that hears words in sounds in which nobody speaks, made from a
+seed, invents:
 
     silence   the floor of an empty recording      hum      mains and its overtones
     noise     white or pink                         chords   plucked triads, one after another
@@ -22,7 +23,7 @@ from echox.errors import ConfigError, InputError
 from echox.eval import stats
 from echox.eval.judges import FULL_WINDOW, Judge, load_judge
 from echox.eval.model_under_test import RECORDED, Failure, ask_all, attempt, sounds_of
-from echox.eval.questions import Item, check_questions, fingerprint, load_question, take
+from echox.eval.questions import Item, check_questions, fingerprint, load_question, read_corpus, take
 from echox.eval.results import results_path, run_items
 from echox.eval.scorers.texts import NORMALISER, errors_between
 from echox.eval.tables import Items, Table, arm_table, by_arm, decimals, failures, percent, pooled_rate
@@ -60,23 +61,32 @@ def load_recognisers(
 
 
 def gather(
-    spoken: Path | None, conditions: Sequence[str], clips: Sequence[Path], only: Path | None, nothing: int
+    spoken: Path | None,
+    conditions: Sequence[str],
+    manifests: Sequence[Path],
+    clips: Sequence[Path],
+    only: Path | None,
+    nothing: int,
 ) -> dict[str, list[Item]]:
-    """Return utterances by condition or folder, and `nothing` sounds of each kind, by the arms that they make.
+    """Return utterances by condition, corpus or folder, and `nothing` sounds of each kind, by the arms that they make.
 
-    Raises ConfigError when there is nothing to hear, InputError for a set that is not whole or a folder without clips.
+    Raises ConfigError when there is nothing to hear, InputError for a set that is not whole, a corpus with faults or a folder
+    without clips.
     """
     found: dict[str, list[Item]] = {}
     for condition in conditions if spoken is not None else ():
         items, name, _ = read_set(spoken or Path(), condition)
         found[name] = items
-    for folder in clips:
-        name = folder.resolve().name
-        if name in found:
-            raise ConfigError(f"clips are told apart by their folders' names, and two are called {name}: rename one.")
-        found[name] = read_clips(folder, only)
+    recorded = [(path.resolve().parent, partial(read_corpus, path)) for path in manifests]
+    recorded += [(path.resolve(), partial(read_clips, path, only)) for path in clips]
+    for folder, read in recorded:
+        if folder.name in found:
+            raise ConfigError(
+                f"recordings are told apart by their folders' names, and two are called {folder.name}: rename one."
+            )
+        found[folder.name] = read()
     if not found and not nothing:
-        raise ConfigError("there is nothing to hear: give --set, --clips or --nothing.")
+        raise ConfigError("there is nothing to hear: give --set, --manifest, --clips or --nothing.")
     for kind in KINDS if nothing else ():
         found[NOTHING + kind] = [Item(f"{kind}-{n}", UNKNOWN, (), kind=kind) for n in range(nothing)]
     return found

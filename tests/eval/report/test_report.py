@@ -94,9 +94,8 @@ def test_a_file_given_twice_counts_once(tmp_path):
 def runs_of_every_task(folder):
     """Writes a file of each verb, as their programs do, and returns the qa run's path."""
     path = write(folder, SETTINGS, [spoken("a", 1), item("s2t", "a")])
-    counts = {"words": 4, "word_edits": 1, "characters": 9, "character_edits": 1}
-    heard = {"arm": "asr", "id": "a", "text": "t", "transcript": "t", "error": "", **counts}
-    write(folder, {"task": "asr", "model": "ears", "questions": "q.tsv", "wer_normaliser": "WN"}, [heard])
+    heard = {"arm": "set", "id": "a", "text": "t", "words": 4, "word_edits": 1, "recognised_edits": 2, "error": ""}
+    write(folder, {"task": "hearing", "model": "m", "reference": "ears", "wer_normaliser": "WN"}, [heard])
     sound = spoken("a", 1, arm="m s2s") | {"measures": {"dnsmos": 3.25}}
     write(folder, {"task": "speech", "networks": ["dnsmos"], "judge": "ears"}, [sound])
     times = {"arm": "latency", "id": "a", "error": "", "first_audio": 1.5, "audio_seconds": 2.0, "underruns": 0}
@@ -108,7 +107,7 @@ def runs_of_every_task(folder):
     return path
 
 
-TITLES = ("Accuracy", "Speech quality", "Recognition", "Latency", "Acoustic-semantic gap")
+TITLES = ("Accuracy", "Speech quality", "Hearing", "Latency", "Acoustic-semantic gap")
 
 
 def test_a_report_takes_the_files_of_every_verb(tmp_path):
@@ -124,7 +123,7 @@ def test_a_report_takes_the_files_of_every_verb(tmp_path):
 
 def test_what_lies_beside_a_results_file_is_shown_with_it(tmp_path):
     path = runs_of_every_task(tmp_path)
-    assert [run[0]["task"] for run in read_beside([path])] == ["qa", "speech", "latency", "asr", "gap"]
+    assert [run[0]["task"] for run in read_beside([path])] == ["qa", "speech", "latency", "hearing", "gap"]
     assert len(read_beside([path, tmp_path / "speech.jsonl"])) == 5  # none twice
     (tmp_path / "latency.jsonl").write_text("half a li")
     assert len(read_beside([path])) == 4

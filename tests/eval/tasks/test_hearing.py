@@ -65,7 +65,7 @@ def length(id):
 
 
 def test_word_errors_by_hand_and_what_failed_counts_as_deleted(tmp_path, spoken):
-    arms = gather(spoken, ["clean"], [], None, 0)
+    arms = gather(spoken, ["clean"], [], [], None, 0)
     model = subject({length("a"): "red green blew"})  # one word wrong, one deleted; b cannot be heard
     recognisers = (FakeJudge(mishears={"bread": "red"}), None)
     told = []
@@ -80,7 +80,7 @@ def test_word_errors_by_hand_and_what_failed_counts_as_deleted(tmp_path, spoken)
 
 
 def test_shards_hear_each_recording_once(tmp_path, spoken):
-    arms = gather(spoken, ["clean"], [], None, 0)
+    arms = gather(spoken, ["clean"], [], [], None, 0)
     for shard in ("0/2", "1/2"):
         model = subject({length(id): text for id, text in TEXTS.items()})
         run_hearing(model, "m", arms, (FakeJudge(), None), tmp_path, print, shard=shard)
@@ -99,7 +99,7 @@ def test_clips_without_transcripts_are_written_down_by_the_judge(tmp_path):
     save_wav(tmp_path / "by Ann.wav", voice("a b"), RATE)  # names may hold blanks: one stands on a line
     (tmp_path / "ann.txt").write_text("by Ann\r\n")
     assert [item.id for item in read_clips(tmp_path, tmp_path / "ann.txt")] == ["by Ann"]
-    arms = gather(None, [], [tmp_path], tmp_path / "held.txt", 0)
+    arms = gather(None, [], [], [tmp_path], tmp_path / "held.txt", 0)
     recognisers = (FakeJudge(), FakeJudge("labels", mishears={"b": "c"}))
     model = subject({len(voice("a b")): "a b"})
     (table,) = run_hearing(model, "m", arms, recognisers, tmp_path / "out", print)
@@ -117,7 +117,7 @@ def test_clips_of_one_name_are_told_apart_by_their_folders(tmp_path):
         save_wav(tmp_path / place / "001.wav", voice(place), RATE)
     assert [item.id for item in read_clips(tmp_path / "x" / "test")] == ["spk1/001", "spk2/001"]
     with pytest.raises(ConfigError, match="two are called test"):
-        gather(None, [], [tmp_path / "x" / "test", tmp_path / "y" / "test"], None, 0)
+        gather(None, [], [], [tmp_path / "x" / "test", tmp_path / "y" / "test"], None, 0)
     (tmp_path / "x" / "test" / "spk1" / "001.flac").write_bytes(b"x")
     with pytest.raises(InputError, match="'spk1/001' is there twice"):
         read_clips(tmp_path / "x" / "test")
