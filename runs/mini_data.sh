@@ -25,13 +25,13 @@ export OMP_NUM_THREADS=1
 "$PYTHON" -m echox prepare texts recipes/mini/data.yaml --out "$DATA/texts" \
   --source opentriviaqa="$SOURCES/opentriviaqa/categories" --source webquestions="$SOURCES/webquestions" \
   --source tatoeba="$SOURCES/tatoeba_en_fr" --source multi30k="$SOURCES/multi30k"
-for corpus in assistant listen_questions listen_statements; do
+for corpus in assistant listen_questions listen_statements listen_short; do
   "$PYTHON" -m echox prepare speak recipes/mini/data.yaml "$corpus" --texts "$DATA/texts" --out "$DATA" --shard 0/2 &
   "$PYTHON" -m echox prepare speak recipes/mini/data.yaml "$corpus" --texts "$DATA/texts" --out "$DATA" --shard 1/2
   wait $!
 done
 if [ -n "${KOKORO:-}" ]; then
-  for corpus in listen_kokoro heldout heldout_noisy; do
+  for corpus in listen_kokoro listen_short_kokoro heldout heldout_noisy; do
     "$PYTHON" -m echox prepare speak recipes/mini/data.yaml "$corpus" \
       --texts "$DATA/texts" --out "$DATA" --kokoro "$KOKORO"
   done
