@@ -28,7 +28,7 @@ from echox.audio import read_question
 from echox.generate.engine import Ask
 from echox.generate.types import Piece
 from echox.serve.answers import STREAMED, begun, event_line, heard_in, while_connected
-from echox.serve.conversation import call_of, fitting, in_order
+from echox.serve.conversation import call_of, fitting, in_order, short
 from echox.serve.house import House
 from echox.serve.refusals import Refusal, no_tools, refusal_of
 from echox.serve.response import size_of
@@ -191,15 +191,15 @@ def asked(body: ChatRequest, house: House) -> Ask:
     text, text_only = _text(last), "audio" not in (body.modalities or ())
     tools = [one.function.shown() for one in body.tools or () if body.tool_choice != "none"]
     most = body.max_completion_tokens or body.max_tokens
-    told = "\n".join(system)
+    sound = [part.input_audio for part in _parts(last) if part.input_audio is not None]
+    told = short("\n".join([*system, text] if sound else system).strip(), "messages")
     ask = Ask(text_only=text_only, history=history, instructions=told, tools=tuple(tools), most_tokens=most)
     if last.role == "tool":
         return ask
-    sound = [part.input_audio for part in _parts(last) if part.input_audio is not None]
     if len(sound) > 1:
         raise Refusal(400, "the last message holds several recordings: send one.", "invalid_value", "messages")
     if sound:
-        return replace(ask, question=_decoded(sound[0].data), instructions="\n".join([*system, text]).strip())
+        return replace(ask, question=_decoded(sound[0].data))
     return replace(ask, typed=text)
 
 

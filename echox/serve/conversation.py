@@ -117,7 +117,7 @@ def item_of(given: Any, default_id: str, form: str, calls: bool = False, longest
     texts = [part.get("text", part.get("transcript")) for part in parts]
     if not all(isinstance(text, str) for text in texts):
         raise Refusal(400, "a part of item.content has no text.", "invalid_value", "item.content")
-    return Item(name, role, _short("\n".join(texts), "item.content"))
+    return Item(name, role, short("\n".join(texts), "item.content"))
 
 
 def _recorded(name: str, parts: list[dict[str, Any]], form: str, longest: float) -> Item:
@@ -132,9 +132,12 @@ def _recorded(name: str, parts: list[dict[str, Any]], form: str, longest: float)
     return Item(name, "user", sound=sound, form=form, spoken=True, seconds=seconds)
 
 
-def _short(text: str, param: str) -> str:
+def short(text: str, param: str) -> str:
+    """Return `text`; Refusal where it is longer than what a model reads in reasonable time, in which it answers nobody else."""
     if len(text) > MOST_CHARS:
-        raise Refusal(400, f"{param} holds more than {MOST_CHARS} characters.", "string_above_max_length", param)
+        raise Refusal(
+            400, f"{param} holds more than {MOST_CHARS} characters: send less.", "string_above_max_length", param
+        )
     return text
 
 
@@ -143,7 +146,7 @@ def _called(given: dict[str, Any], name: str) -> Item:
     for one in ("call_id", field, *(("name",) if role == "call" else ())):
         if not isinstance(given.get(one), str):
             raise Refusal(400, f"item.{one} is missing or no text.", "invalid_value", f"item.{one}")
-        _short(given[one], f"item.{one}")
+        short(given[one], f"item.{one}")
     item = Item(name, role, given[field], name=given["name"] if role == "call" else "", call_id=given["call_id"])
     item.words()  # refused where its arguments are none
     return item
@@ -212,7 +215,8 @@ def question_of(items: Sequence[Item], instructions: str, most_chars: int, greet
     last = users[-1] if users else -1
     later = items[last + 1 :]
     after = [one.role for one in later if one.role in ("call", "tool") or one.role == "assistant" and one.text]
-    system = "\n".join([instructions, *(item.text for item in items if item.role == "system")]).strip()
+    told = "\n".join([instructions, *(item.text for item in items if item.role == "system")]).strip()
+    system = short(told, "instructions")
     if users and after[-1:] == ["tool"]:
         before, item, typed = items, None, None
     elif last < 0 or after:

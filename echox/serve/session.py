@@ -31,8 +31,8 @@ class Session:
 
     def __init__(self, key: str, model: str, limits: Limits, expires_at: int = 0, calls: bool = False) -> None:
         """Begin with a `model` that `calls` tools or does not."""
-        self.key, self.model, self.limits, self.expires_at, self.calls = key, model, limits, expires_at, calls
-        self.config = SessionConfig()
+        self.key, self.limits, self.expires_at, self.calls = key, limits, expires_at, calls
+        self.config = SessionConfig(model=model)
         self.conversation = Conversation()
         self.sound = SoundBuffer()
         self.turn_id: str | None = None  # of the item to come, while somebody speaks
@@ -237,6 +237,8 @@ class Session:
     def _respond(self, asked: dict[str, Any]) -> None:
         """Begin an answer, to the conversation or to the items that the client gives with it."""
         aside = asked.get("conversation") == "none"
+        if asked.get("conversation") not in (None, "auto", "none"):
+            raise Refusal(400, "response.conversation is auto or none.", "invalid_value", "response.conversation")
         if not aside and self._active() is not None:
             raise Refusal(400, "a response is under way: cancel it first.", "conversation_already_has_active_response")
         if aside and sum(one.conversation is None for one in self.responses.values()) >= MOST_ASIDE:
@@ -362,7 +364,7 @@ class Session:
         self.out.append(Listen(self.config.audio.input.turn_detection, self.sound.form, self.sound.end_ms))
 
     def _session(self) -> dict[str, Any]:
-        return shown(self.config, f"sess_{self.key}", self.model, self.expires_at)
+        return shown(self.config, f"sess_{self.key}", self.expires_at)
 
     def _id(self, kind: str) -> str:
         self.count += 1

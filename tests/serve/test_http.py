@@ -153,6 +153,7 @@ def test_ids_of_replies_expire_and_are_not_forged(start):
         ({"messages": []}, "invalid_value", "messages"),
         ({"messages": [{"role": "assistant", "content": "Hi"}]}, "invalid_value", "end with a question"),
         ({"messages": [{"role": "user", "content": " "}]}, "invalid_value", "empty"),
+        ({"messages": [{"role": "system", "content": "x" * 20_001}, *spoken()]}, "string_above_max_length", "messages"),
         ({"messages": [{"role": "user", "content": IMAGE}]}, "unsupported_value", "not 'image_url'"),
         ({"messages": spoken(b"not a sound")}, "invalid_value", "cannot be read"),
         ({"messages": spoken(wav(level=0))}, "invalid_value", "silent"),
