@@ -129,8 +129,35 @@ def test_the_oldest_turns_are_dropped_whole(start):
     client = start(Remembering(), Limits(history_chars=12)).client()
     turns = [("user", "a" * 6), ("assistant", "b" * 6), ("user", "c" * 6), ("assistant", "d" * 6), ("user", "e")]
     messages = [{"role": role, "content": text} for role, text in turns]
-    told = client.chat.completions.create(model="fake", messages=messages).choices[0].message.content
-    assert told == "|user: cccccc|assistant: dddddd"
+    reply = client.chat.completions.create(model="fake", messages=messages)
+    assert reply.choices[0].message.content == "|user: cccccc|assistant: dddddd"
+    chunks = client.chat.completions.create(model="fake", messages=messages, stream=True)
+    assert [reply.metadata, next(iter(chunks)).metadata] == [{"dropped_turns": "2"}] * 2
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("stop", "text"),
+    [
+        ("asked about", "You"),  # over two pieces
+        (["tea", " as", "Yo?"], "You"),
+        ([" abt", "about te!"], "You asked about tea."),
+        (".", "You asked about tea"),
+        (None, "You asked about tea."),
+    ],
+)
+def test_a_text_ends_before_a_stop(server, stop, text, stream):
+    asked = {"model": "fake", "messages": [{"role": "user", "content": "tea"}], "stop": stop}
+    if stream:
+        chunks = list(server.client().chat.completions.create(**asked, stream=True))
+        told, reason = (
+            "".join(one.choices[0].delta.content or "" for one in chunks),
+            chunks[-1].choices[0].finish_reason,
+        )
+    else:
+        choice = server.client().chat.completions.create(**asked).choices[0]
+        told, reason = choice.message.content, choice.finish_reason
+    assert (told.strip(), reason) == (text, "stop") and server.settled()
 
 
 def test_ids_of_replies_expire_and_are_not_forged(start):
@@ -165,6 +192,16 @@ def test_ids_of_replies_expire_and_are_not_forged(start):
         ({"n": 2}, "unsupported_value", "one answer"),
         ({"response_format": {"type": "json_object"}}, "unsupported_value", "leave out response_format"),
         ({"logprobs": True}, "unsupported_value", "leave out logprobs"),
+        ({"stop": "asked"}, "unsupported_value", "ask for text"),
+        ({"stop": [""]}, "invalid_value", "stop"),
+        (
+            {"functions": [{"name": "f", "parameters": {}}]},
+            "unsupported_value",
+            "functions: this server does not do that",
+        ),
+        ({"logit_bias": {"50": -100}}, "unsupported_value", "logit_bias"),
+        ({"web_search_options": {}}, "unsupported_value", "web_search_options"),
+        ({"parallel_tool_calls": False}, "invalid_value", "parallel_tool_calls"),
         ({"messages": spoken(wav(level=0.004)), "stream": True} | STREAM, "unheard", "nothing was understood"),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "unsupported_value", "cannot call tools"),
         (
@@ -336,7 +373,12 @@ def test_transcriptions_in_every_form(server):
     events = list(create(**asked, stream=True))
     assert [event.type for event in events] == ["transcript.text.delta", "transcript.text.done"]
     assert create(model="fake", file=("a.wav", wav(level=0.004))).text == ""
-    for change in ({"file": ("a.wav", b"")}, {"timestamp_granularities": ["word"]}, {"model": "no"}):
+    for change in (
+        {"file": ("a.wav", b"")},
+        {"timestamp_granularities": ["word"]},
+        {"include": ["logprobs"]},
+        {"model": "no"},
+    ):
         with pytest.raises((openai.BadRequestError, openai.NotFoundError)):
             create(**{**asked, **change})
 
@@ -357,6 +399,8 @@ def test_keys(start):
         assert (caught.value.code, caught.value.type) == ("invalid_api_key", "invalid_request_error")
     for path in ("/", "/health", "/metrics"):
         assert urllib.request.urlopen(server.url + path).status == 200
+    probe = urllib.request.Request(server.url + "/health", method="HEAD")  # as `wget --spider` and some balancers ask
+    assert urllib.request.urlopen(probe).status == 200
 
 
 def test_rates_and_sizes(start):
@@ -479,7 +523,7 @@ def test_other_origins_and_unknown_paths(start):
         except urllib.error.HTTPError as error:
             headers = error.headers
         assert (headers.get("Access-Control-Allow-Origin") == origin) == allowed
-    with pytest.raises(openai.NotFoundError, match="/v1/nothing"):
+    with pytest.raises(openai.NotFoundError, match="/v1/nothing: .*/v1/chat/completions"):
         server.client().get("/nothing", cast_to=object)
 
 
