@@ -110,7 +110,7 @@ def item_of(given: Any, default_id: str, form: str, calls: bool = False, longest
         raise Refusal(400, "item.content is no list of parts.", "invalid_value", "item.content")
     for part in parts:
         if part.get("type") not in PARTS[role]:
-            message = f"a {role}'s message holds {' or '.join(PARTS[role])}, not {str(part.get('type'))[:40]!r}."
+            message = f"a message of role {role} holds {' or '.join(PARTS[role])}, not {str(part.get('type'))[:40]!r}."
             raise Refusal(400, message, "invalid_value", "item.content")
     if any(part["type"] == "input_audio" for part in parts):
         return _recorded(name, parts, form, longest)
@@ -176,6 +176,10 @@ class Conversation:
     def get(self, item_id: object) -> Item:
         """Return an item; Refusal when there is none of that id."""
         return self.items[self._place(item_id)]
+
+    def find(self, item_id: object) -> Item | None:
+        """Return an item, None when there is none of that id."""
+        return next((item for item in self.items if item.id == item_id), None)
 
     def remove(self, item_id: object) -> None:
         """Take an item out; Refusal when there is none of that id."""

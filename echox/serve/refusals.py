@@ -15,7 +15,7 @@ INVALID = {
     "none_required": "unsupported_value",
 }  # pydantic's name: the protocol's
 MESSAGES = {
-    "extra_forbidden": "no such field; leave it out, or send OpenAI-Beta: realtime=v1 if it is of the older protocol",
+    "extra_forbidden": "not known here; leave it out (for the older protocol send the header OpenAI-Beta: realtime=v1)",
     "none_required": "this server does not do that; leave it out or send null",
 }
 

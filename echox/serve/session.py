@@ -53,8 +53,10 @@ class Session:
         """Return what follows from an event of the client, an error event where it is wrong; appends go to `append`."""
         do = CLIENT.get(event.get("type", ""))
         if do is None:
-            known = Refusal(400, f"unknown type {str(event.get('type'))[:60]!r}.", "invalid_value", "type")
-            return self.refuse(known, event)
+            message = (
+                f"unknown type {str(event.get('type'))[:60]!r}: send {', '.join(CLIENT)} or input_audio_buffer.append."
+            )
+            return self.refuse(Refusal(400, message, "invalid_value", "type"), event)
         return self._taken(lambda: do(self, event), event)
 
     def refuse(self, refusal: Refusal, event: Event | None = None) -> list[Out]:
@@ -163,13 +165,11 @@ class Session:
 
     def transcribed(self, item_id: str, text: str) -> list[Out]:
         """Take the transcript that `Hear` asked for."""
-        item = next((one for one in self.conversation.items if one.id == item_id), None)
-        return self._taken(lambda: self._transcribed(item, text))
+        return self._taken(lambda: self._transcribed(self.conversation.find(item_id), text))
 
     def not_transcribed(self, item_id: str, refusal: Refusal) -> list[Out]:
         """Take the failure of a transcript."""
-        item = next((one for one in self.conversation.items if one.id == item_id), None)
-        return self._taken(lambda: item and self._not_written(item, refusal))
+        return self._taken(lambda: self._not_written(self.conversation.find(item_id), refusal))
 
     # the client's events, one by one
 
@@ -331,8 +331,8 @@ class Session:
             name = "conversation.item.input_audio_transcription.completed"
             self._send(name, item_id=item.id, content_index=0, transcript=item.heard, usage=usage)
 
-    def _not_written(self, item: Item, refusal: Refusal) -> None:
-        if item not in self.conversation.items:
+    def _not_written(self, item: Item | None, refusal: Refusal) -> None:
+        if item is None or item not in self.conversation.items:
             return
         self.hearing.add(item.id)
         if self.config.audio.input.transcription is not None:

@@ -57,8 +57,14 @@ class Output(Known):
     """How the answer sounds; a model has one voice and one speed."""
 
     format: PcmFormat = PcmFormat()
-    voice: str | dict[str, str] = "default"
+    voice: str = "default"
     speed: Literal[1] = 1
+
+    @field_validator("voice", mode="before")
+    @classmethod
+    def named(cls, voice: Any) -> Any:
+        """Take a voice's name, or an object that holds it as its id; an answer tells the name."""
+        return voice.get("id") if isinstance(voice, dict) else voice
 
 
 class Audio(Known):

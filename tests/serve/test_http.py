@@ -257,6 +257,12 @@ def test_a_body_that_is_no_json_is_said_to_be_none(server):
         urllib.request.urlopen(request)
     error = json.load(caught.value)["error"]
     assert (error["message"], error["code"], error["param"]) == ("the body is no JSON.", "invalid_json", None)
+    latin = urllib.request.Request(
+        f"{server.url}/v1/chat/completions", b'"caf\xe9"', {"Content-Type": "application/json"}
+    )
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(latin)
+    assert json.load(caught.value)["error"]["code"] == "invalid_json"
     with pytest.raises(urllib.error.HTTPError) as caught:  # what `curl -d` sends where nobody names a type
         urllib.request.urlopen(f"{server.url}/v1/chat/completions", b'{"model": "fake"}')
     assert "Content-Type: application/json" in json.load(caught.value)["error"]["message"]

@@ -368,6 +368,9 @@ def test_what_changes_nothing_is_taken_as_clients_send_it():
         "session"
     ]
     assert named == shown and shown["model"] == session.config.model and shown["tracing"] is None
+    voiced = {"audio": {"output": {"voice": {"id": "mine"}}}}
+    begun = session.client({"type": "response.create", "response": voiced | {"conversation": "none"}})[0]["response"]
+    assert begun["audio"]["output"]["voice"] == "mine"  # the client's class holds a name
     for asked in ({"modalities": ["text"]}, {"conversation": "conv_1"}):
         assert refused(session, "response.create", response=asked)[1] == f"response.{next(iter(asked))}"
 
