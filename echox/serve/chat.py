@@ -12,6 +12,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import json
 import time
 import uuid
 import zlib
@@ -28,11 +29,11 @@ from echox.audio import read_question
 from echox.generate.engine import Ask
 from echox.generate.types import Piece
 from echox.serve.answers import STREAMED, before, begun, event_line, heard_in, while_connected
-from echox.serve.conversation import call_of, fitting, in_order, short
+from echox.serve.conversation import call_of, fitting, in_order
 from echox.serve.house import House
 from echox.serve.refusals import Refusal, no_tools, refusal_of
 from echox.serve.response import size_of
-from echox.serve.session_config import MOST_TOOLS, Tool
+from echox.serve.session_config import MOST_TOOLS, Tool, short
 from echox.serve.sound import Speech, whole
 
 WHOLE_SAMPLES = 6  # bytes: three samples, which are whole characters of base64
@@ -204,6 +205,7 @@ def asked(body: ChatRequest, house: House) -> tuple[Ask, int]:
     history, dropped = fitting(in_order(turns), house.settings.limits.history_chars)
     text, text_only = _text(last), "audio" not in (body.modalities or ())
     tools = [one.function.shown() for one in body.tools or () if body.tool_choice != "none"]
+    short(json.dumps(tools), "tools")
     most = body.max_completion_tokens or body.max_tokens
     sound = [part.input_audio for part in _parts(last) if part.input_audio is not None]
     told = short("\n".join([*system, text] if sound else system).strip(), "messages")

@@ -12,7 +12,7 @@ from math import inf
 from typing import Any
 
 from echox.serve.refusals import Refusal
-from echox.serve.session_config import MOST_CHARS
+from echox.serve.session_config import short
 from echox.serve.wire import decoded, ms_of
 
 Turns = tuple[tuple[str, str], ...]  # (role, text), oldest first; roles and texts are those of text/prompt.py: Turn
@@ -130,15 +130,6 @@ def _recorded(name: str, parts: list[dict[str, Any]], form: str, longest: float)
         message = f"a recording holds at most {longest:g} s: send less."
         raise Refusal(400, message, "string_above_max_length", "item.content.audio")
     return Item(name, "user", sound=sound, form=form, spoken=True, seconds=seconds)
-
-
-def short(text: str, param: str) -> str:
-    """Return `text`; Refusal where it is longer than what a model reads in reasonable time, in which it answers nobody else."""
-    if len(text) > MOST_CHARS:
-        raise Refusal(
-            400, f"{param} holds more than {MOST_CHARS} characters: send less.", "string_above_max_length", param
-        )
-    return text
 
 
 def _called(given: dict[str, Any], name: str) -> Item:

@@ -3,6 +3,7 @@
 What no model here can do is refused by name, and so are unknown fields, as the protocol's own server does.
 """
 
+import json
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -12,6 +13,15 @@ from echox.serve.wire import FORMS
 
 MOST_TOOLS = 128
 MOST_CHARS = 20_000  # of a text that is kept
+
+
+def short(text: str, param: str) -> str:
+    """Return `text`; Refusal where it is longer than what a model reads in reasonable time, in which it answers nobody else."""
+    if len(text) > MOST_CHARS:
+        raise Refusal(
+            400, f"{param} holds more than {MOST_CHARS} characters: send less.", "string_above_max_length", param
+        )
+    return text
 
 
 class Known(BaseModel):
@@ -154,6 +164,7 @@ def updated(config: SessionConfig, change: object, param: str = "session", calls
         raise invalid(error.errors(), param) from None
     if found.tools and not calls:
         raise no_tools(f"{param}.tools")
+    short(json.dumps([tool.shown() for tool in found.tools]), f"{param}.tools")
     return found
 
 

@@ -273,6 +273,9 @@ def test_tools_are_called_and_what_they_return_is_gone_on_from(start):
     asked = [{"role": "user", "content": "Rome and Oslo"}]
     reply = client.chat.completions.create(model="fake", messages=asked, tools=tools)
     ChatCompletion.model_validate(reply.to_dict(), strict=True)
+    long = [{"type": "function", "function": {"name": "weather", "description": "x" * 20_000}}]
+    with pytest.raises(openai.BadRequestError, match="tools holds more than 20000 characters"):
+        client.chat.completions.create(model="fake", messages=asked, tools=long)
     choice = reply.choices[0]
     assert choice.finish_reason == "tool_calls" and choice.message.content == "Let me look."
     assert [one.function.arguments for one in choice.message.tool_calls] == ['{"city": "Rome"}', '{"city": "Oslo"}']

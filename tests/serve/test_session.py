@@ -376,7 +376,7 @@ def test_what_changes_nothing_is_taken_as_clients_send_it():
 
 
 def test_what_the_system_says_is_short_or_nobody_else_would_be_answered(monkeypatch):
-    monkeypatch.setattr("echox.serve.conversation.MOST_CHARS", 20)
+    monkeypatch.setattr("echox.serve.session_config.MOST_CHARS", 20)
     session, _ = session_with(("say", 1))
     part = {"type": "input_text", "text": "Be brief and kind."}
     told = {"type": "message", "role": "system", "content": [part]}
@@ -385,6 +385,9 @@ def test_what_the_system_says_is_short_or_nobody_else_would_be_answered(monkeypa
         "string_above_max_length",
         "instructions",
     )
+    calling, tool = Session("k", "fake", LIMITS, calls=True), {"type": "function", "name": "a_longer_name"}
+    told = ("string_above_max_length", "session.tools")
+    assert refused(calling, "session.update", session={"type": "realtime", "tools": [tool]}) == told
 
 
 @pytest.mark.parametrize("script", [(), (("ask",),)])
