@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -25,6 +26,20 @@ async def begun(answer: AsyncIterator[Piece]) -> AsyncIterator[Piece]:
             yield piece
 
     return whole()
+
+
+async def before(answer: AsyncIterator[Piece], stops: Sequence[str]) -> AsyncIterator[Piece]:
+    """Yield the same answer, its text up to the first of `stops`; text that one may begin with waits for what follows it."""
+    held = ""
+    async for piece in answer:
+        text = held + piece.text
+        found = [place for stop in stops if (place := text.find(stop)) >= 0]
+        begins = [place for place in range(len(text)) if any(stop.startswith(text[place:]) for stop in stops)]
+        end = min(found) if found else begins[0] if begins and not piece.finish else len(text)
+        held = text[end:]
+        yield replace(piece, text=text[:end])
+        if found:
+            return
 
 
 async def heard_in(answer: AsyncIterator[Piece]) -> str:

@@ -37,6 +37,8 @@ from echox.serve.worker import Worker
 log = logging.getLogger("echox.serve")
 PAGE = Path(__file__).parent / "web" / "index.html"
 CODES = {404: "not_found", 405: "method_not_allowed", 413: "request_too_large"}
+NO_TEXT = "There was an error parsing the body"  # FastAPI, where bytes are not UTF-8
+SPOKEN = "/v1/chat/completions, /v1/audio/speech, /v1/audio/transcriptions, /v1/realtime (a websocket) or /v1/models"
 PAGE_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' blob:; worker-src blob:; style-src 'unsafe-inline'; "
     "connect-src 'self' ws: wss:; img-src data:; media-src blob:; base-uri 'none'; frame-ancestors 'none'"
@@ -85,9 +87,12 @@ async def _refuse(request: Request, error: Any) -> Response:
         elif first["loc"] == ("body",):
             message = "the body is no JSON object: send one, and the header Content-Type: application/json."
             refusal = Refusal(400, message, "invalid_json")
+    elif isinstance(error, HTTPException) and error.detail == NO_TEXT:
+        refusal = Refusal(400, "the body is no JSON.", "invalid_json")
     elif isinstance(error, HTTPException):
-        code = CODES.get(error.status_code, "invalid_value")
-        refusal = Refusal(error.status_code, f"{request.url.path}: {error.detail.rstrip('.')}.", code)
+        code, detail = CODES.get(error.status_code, "invalid_value"), error.detail.rstrip(".")
+        why = f"nothing answers here; what does is {SPOKEN}" if error.status_code == 404 else detail
+        refusal = Refusal(error.status_code, f"{request.url.path}: {why}.", code)
     else:
         refusal = refusal_of(error)
     request.app.state.house.metrics.refused.labels(refusal.code or "none").inc()
@@ -103,7 +108,7 @@ def _open_routes(house: House) -> APIRouter:
     async def page() -> Response:
         return HTMLResponse(PAGE.read_text(encoding="utf-8"), headers={"Content-Security-Policy": PAGE_POLICY})
 
-    @router.get("/health")
+    @router.api_route("/health", methods=["GET", "HEAD"], include_in_schema=False)
     async def health() -> Response:
         loads = {name: dict(zip(("active", "waiting"), one.load(), strict=True)) for name, one in house.workers.items()}
         well = all(worker.alive() for worker in house.workers.values())

@@ -12,12 +12,13 @@ import base64
 import binascii
 import hashlib
 import hmac
+import json
 import time
 import uuid
 import zlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Request
@@ -27,17 +28,20 @@ from pydantic import BaseModel, Field
 from echox.audio import read_question
 from echox.generate.engine import Ask
 from echox.generate.types import Piece
-from echox.serve.answers import STREAMED, begun, event_line, heard_in, while_connected
+from echox.serve.answers import STREAMED, before, begun, event_line, heard_in, while_connected
 from echox.serve.conversation import call_of, fitting, in_order
 from echox.serve.house import House
 from echox.serve.refusals import Refusal, no_tools, refusal_of
 from echox.serve.response import size_of
-from echox.serve.session_config import MOST_TOOLS, Tool
+from echox.serve.session_config import MOST_TOOLS, Tool, short
 from echox.serve.sound import Speech, whole
 
 WHOLE_SAMPLES = 6  # bytes: three samples, which are whole characters of base64
 MAC, STAMP, LONGEST = 16, 4, 16_000  # bytes, bytes, characters
 PARTS = ("text", "input_audio", "refusal")  # of a message; the last is an assistant's, of other servers
+
+
+Stop = Annotated[str, Field(min_length=1)]
 
 
 class AudioOptions(BaseModel):
@@ -105,7 +109,10 @@ class StreamOptions(BaseModel):
 
 
 class ChatRequest(BaseModel):
-    """What is read of a request; unknown fields are ignored, and so is sampling, since decoding is greedy."""
+    """What is read of a request; unknown fields are ignored, and so is sampling, since decoding is greedy.
+
+    What would change an answer and is not done here has the type None.
+    """
 
     model: str
     messages: list[Message] = Field(min_length=1)
@@ -120,6 +127,12 @@ class ChatRequest(BaseModel):
     max_tokens: int | None = Field(None, ge=1)
     response_format: dict[str, Any] | None = None
     logprobs: bool | None = None
+    stop: Stop | list[Stop] | None = None
+    parallel_tool_calls: Literal[True] | None = None
+    functions: None = None
+    function_call: None = None
+    logit_bias: None = None
+    web_search_options: None = None
 
 
 def routes(house: House) -> APIRouter:
@@ -130,12 +143,12 @@ def routes(house: House) -> APIRouter:
     async def completions(body: ChatRequest, request: Request) -> Response:
         _check(body, house.worker(body.model).calls)
         await while_connected(request, _write_down_earlier(body, house))
-        ask, limits = asked(body, house), house.settings.limits
+        (ask, dropped), limits = asked(body, house), house.settings.limits
         if isinstance(ask.question, bytes):
             wave = await asyncio.to_thread(read_question, ask.question, None, limits.question_seconds)
             ask = replace(ask, question=wave)
-        reply = Completion(body, ask, house)
-        answer = house.answer(body.model, ask)
+        reply = Completion(body, ask, house, dropped)
+        answer = before(house.answer(body.model, ask), [body.stop] if isinstance(body.stop, str) else body.stop or [])
         if body.stream:
             first = await while_connected(request, begun(reply.taken(answer)))
             return StreamingResponse(reply.stream(first), media_type="text/event-stream", headers=STREAMED)
@@ -156,6 +169,8 @@ def _check(body: ChatRequest, calls: bool) -> None:
     if (body.response_format or {}).get("type", "text") != "text":
         message = "answers are free text, in no format that was asked for: leave out response_format."
         raise Refusal(400, message, "unsupported_value", "response_format")
+    if body.stop and "audio" in (body.modalities or ()):
+        raise Refusal(400, "stop ends text, not speech: leave it out, or ask for text.", "unsupported_value", "stop")
     if body.logprobs:
         raise Refusal(400, "the scores of tokens are not told: leave out logprobs.", "unsupported_value", "logprobs")
     if other := next((part.type for one in body.messages for part in _parts(one) if part.type not in PARTS), None):
@@ -177,30 +192,31 @@ async def _write_down_earlier(body: ChatRequest, house: House) -> None:
             part.text = await heard_in(house.answer(body.model, Ask(wave, hear_only=True)))
 
 
-def asked(body: ChatRequest, house: House) -> Ask:
-    """Return the question of a request with what came before it; Refusal when the last message is none."""
+def asked(body: ChatRequest, house: House) -> tuple[Ask, int]:
+    """Return the question of a request with what came before it, and how many turns are left out; Refusal if it ends with none."""
     last = body.messages[-1]
     if last.role not in ("user", "tool"):
         raise Refusal(400, "the last message is not the user's: end with a question.", "invalid_value", "messages")
-    before = body.messages[:-1] if last.role == "user" else body.messages
-    system = [_text(message) for message in before if message.role in ("system", "developer")]
+    earlier = body.messages[:-1] if last.role == "user" else body.messages
+    system = [_text(message) for message in earlier if message.role in ("system", "developer")]
     turns = [
-        turn for message in before for turn in _turns(message, house.settings.secret) if turn[1] or turn[0] == "tool"
+        turn for message in earlier for turn in _turns(message, house.settings.secret) if turn[1] or turn[0] == "tool"
     ]
-    history, _ = fitting(in_order(turns), house.settings.limits.history_chars)
+    history, dropped = fitting(in_order(turns), house.settings.limits.history_chars)
     text, text_only = _text(last), "audio" not in (body.modalities or ())
     tools = [one.function.shown() for one in body.tools or () if body.tool_choice != "none"]
+    short(json.dumps(tools), "tools")
     most = body.max_completion_tokens or body.max_tokens
-    told = "\n".join(system)
+    sound = [part.input_audio for part in _parts(last) if part.input_audio is not None]
+    told = short("\n".join([*system, text] if sound else system).strip(), "messages")
     ask = Ask(text_only=text_only, history=history, instructions=told, tools=tuple(tools), most_tokens=most)
     if last.role == "tool":
-        return ask
-    sound = [part.input_audio for part in _parts(last) if part.input_audio is not None]
+        return ask, dropped
     if len(sound) > 1:
         raise Refusal(400, "the last message holds several recordings: send one.", "invalid_value", "messages")
     if sound:
-        return replace(ask, question=_decoded(sound[0].data), instructions="\n".join([*system, text]).strip())
-    return replace(ask, typed=text)
+        return replace(ask, question=_decoded(sound[0].data)), dropped
+    return replace(ask, typed=text), dropped
 
 
 def _turns(message: Message, secret: str) -> list[tuple[str, str, str]]:
@@ -234,10 +250,12 @@ def _decoded(data: str) -> bytes:
 class Completion:
     """One answer in the shape of the protocol, whole or in chunks."""
 
-    def __init__(self, body: ChatRequest, ask: Ask, house: House) -> None:
+    def __init__(self, body: ChatRequest, ask: Ask, house: House, dropped: int) -> None:
         self.body, self.ask, self.settings = body, ask, house.settings
         self.rate = house.worker(body.model).sample_rate
         self.head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": body.model}
+        if dropped:
+            self.head |= {"metadata": {"dropped_turns": str(dropped)}}
         self.expires = int(time.time()) + house.settings.limits.audio_id_seconds
         self.most = ask.most_tokens
         self.text, self.finish, self.words, self.units = "", "stop", 0, 0

@@ -12,7 +12,7 @@ from math import inf
 from typing import Any
 
 from echox.serve.refusals import Refusal
-from echox.serve.session_config import MOST_CHARS
+from echox.serve.session_config import short
 from echox.serve.wire import decoded, ms_of
 
 Turns = tuple[tuple[str, str], ...]  # (role, text), oldest first; roles and texts are those of text/prompt.py: Turn
@@ -110,14 +110,14 @@ def item_of(given: Any, default_id: str, form: str, calls: bool = False, longest
         raise Refusal(400, "item.content is no list of parts.", "invalid_value", "item.content")
     for part in parts:
         if part.get("type") not in PARTS[role]:
-            message = f"a {role}'s message holds {' or '.join(PARTS[role])}, not {str(part.get('type'))[:40]!r}."
+            message = f"a message of role {role} holds {' or '.join(PARTS[role])}, not {str(part.get('type'))[:40]!r}."
             raise Refusal(400, message, "invalid_value", "item.content")
     if any(part["type"] == "input_audio" for part in parts):
         return _recorded(name, parts, form, longest)
     texts = [part.get("text", part.get("transcript")) for part in parts]
     if not all(isinstance(text, str) for text in texts):
         raise Refusal(400, "a part of item.content has no text.", "invalid_value", "item.content")
-    return Item(name, role, _short("\n".join(texts), "item.content"))
+    return Item(name, role, short("\n".join(texts), "item.content"))
 
 
 def _recorded(name: str, parts: list[dict[str, Any]], form: str, longest: float) -> Item:
@@ -132,18 +132,12 @@ def _recorded(name: str, parts: list[dict[str, Any]], form: str, longest: float)
     return Item(name, "user", sound=sound, form=form, spoken=True, seconds=seconds)
 
 
-def _short(text: str, param: str) -> str:
-    if len(text) > MOST_CHARS:
-        raise Refusal(400, f"{param} holds more than {MOST_CHARS} characters.", "string_above_max_length", param)
-    return text
-
-
 def _called(given: dict[str, Any], name: str) -> Item:
     role, field = TOOLS[given["type"]]
     for one in ("call_id", field, *(("name",) if role == "call" else ())):
         if not isinstance(given.get(one), str):
             raise Refusal(400, f"item.{one} is missing or no text.", "invalid_value", f"item.{one}")
-        _short(given[one], f"item.{one}")
+        short(given[one], f"item.{one}")
     item = Item(name, role, given[field], name=given["name"] if role == "call" else "", call_id=given["call_id"])
     item.words()  # refused where its arguments are none
     return item
@@ -173,6 +167,10 @@ class Conversation:
     def get(self, item_id: object) -> Item:
         """Return an item; Refusal when there is none of that id."""
         return self.items[self._place(item_id)]
+
+    def find(self, item_id: object) -> Item | None:
+        """Return an item, None when there is none of that id."""
+        return next((item for item in self.items if item.id == item_id), None)
 
     def remove(self, item_id: object) -> None:
         """Take an item out; Refusal when there is none of that id."""
@@ -212,7 +210,8 @@ def question_of(items: Sequence[Item], instructions: str, most_chars: int, greet
     last = users[-1] if users else -1
     later = items[last + 1 :]
     after = [one.role for one in later if one.role in ("call", "tool") or one.role == "assistant" and one.text]
-    system = "\n".join([instructions, *(item.text for item in items if item.role == "system")]).strip()
+    told = "\n".join([instructions, *(item.text for item in items if item.role == "system")]).strip()
+    system = short(told, "instructions")
     if users and after[-1:] == ["tool"]:
         before, item, typed = items, None, None
     elif last < 0 or after:

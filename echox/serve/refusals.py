@@ -11,7 +11,13 @@ from echox.errors import ConfigError, EchoxError, InputError
 INVALID = {
     "missing": "missing_required_parameter",
     "string_too_long": "string_above_max_length",
+    "extra_forbidden": "unknown_parameter",
+    "none_required": "unsupported_value",
 }  # pydantic's name: the protocol's
+MESSAGES = {
+    "extra_forbidden": "not known here; leave it out (for the older protocol send the header OpenAI-Beta: realtime=v1)",
+    "none_required": "this server does not do that; leave it out or send null",
+}
 
 
 class Refusal(Exception):
@@ -56,7 +62,8 @@ def invalid(errors: Sequence[Mapping[str, Any]], root: str = "") -> Refusal:
             place.append(part)
     name = ".".join(place) or None
     code = "invalid_type" if kind.endswith(("_type", "_parsing")) else INVALID.get(kind, "invalid_value")
-    return Refusal(400, f"{name or 'the body'}: {error['msg'].removeprefix('Value error, ')}.", code, name)
+    message = MESSAGES.get(kind, error["msg"].removeprefix("Value error, "))
+    return Refusal(400, f"{name or 'the body'}: {message}.", code, name)
 
 
 def busy(waiting: int) -> Refusal:

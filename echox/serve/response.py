@@ -28,7 +28,7 @@ class Response:
     id: str
     item: Item
     form: str
-    voice: Any
+    voice: str
     text_only: bool
     most_words: int | None = None
     asked: Item | None = None  # the user's item that is answered

@@ -31,8 +31,8 @@ class Session:
 
     def __init__(self, key: str, model: str, limits: Limits, expires_at: int = 0, calls: bool = False) -> None:
         """Begin with a `model` that `calls` tools or does not."""
-        self.key, self.model, self.limits, self.expires_at, self.calls = key, model, limits, expires_at, calls
-        self.config = SessionConfig()
+        self.key, self.limits, self.expires_at, self.calls = key, limits, expires_at, calls
+        self.config = SessionConfig(model=model)
         self.conversation = Conversation()
         self.sound = SoundBuffer()
         self.turn_id: str | None = None  # of the item to come, while somebody speaks
@@ -53,8 +53,10 @@ class Session:
         """Return what follows from an event of the client, an error event where it is wrong; appends go to `append`."""
         do = CLIENT.get(event.get("type", ""))
         if do is None:
-            known = Refusal(400, f"unknown type {str(event.get('type'))[:60]!r}.", "invalid_value", "type")
-            return self.refuse(known, event)
+            message = (
+                f"unknown type {str(event.get('type'))[:60]!r}: send {', '.join(CLIENT)} or input_audio_buffer.append."
+            )
+            return self.refuse(Refusal(400, message, "invalid_value", "type"), event)
         return self._taken(lambda: do(self, event), event)
 
     def refuse(self, refusal: Refusal, event: Event | None = None) -> list[Out]:
@@ -163,13 +165,11 @@ class Session:
 
     def transcribed(self, item_id: str, text: str) -> list[Out]:
         """Take the transcript that `Hear` asked for."""
-        item = next((one for one in self.conversation.items if one.id == item_id), None)
-        return self._taken(lambda: self._transcribed(item, text))
+        return self._taken(lambda: self._transcribed(self.conversation.find(item_id), text))
 
     def not_transcribed(self, item_id: str, refusal: Refusal) -> list[Out]:
         """Take the failure of a transcript."""
-        item = next((one for one in self.conversation.items if one.id == item_id), None)
-        return self._taken(lambda: item and self._not_written(item, refusal))
+        return self._taken(lambda: self._not_written(self.conversation.find(item_id), refusal))
 
     # the client's events, one by one
 
@@ -237,6 +237,8 @@ class Session:
     def _respond(self, asked: dict[str, Any]) -> None:
         """Begin an answer, to the conversation or to the items that the client gives with it."""
         aside = asked.get("conversation") == "none"
+        if asked.get("conversation") not in (None, "auto", "none"):
+            raise Refusal(400, "response.conversation is auto or none.", "invalid_value", "response.conversation")
         if not aside and self._active() is not None:
             raise Refusal(400, "a response is under way: cancel it first.", "conversation_already_has_active_response")
         if aside and sum(one.conversation is None for one in self.responses.values()) >= MOST_ASIDE:
@@ -329,8 +331,8 @@ class Session:
             name = "conversation.item.input_audio_transcription.completed"
             self._send(name, item_id=item.id, content_index=0, transcript=item.heard, usage=usage)
 
-    def _not_written(self, item: Item, refusal: Refusal) -> None:
-        if item not in self.conversation.items:
+    def _not_written(self, item: Item | None, refusal: Refusal) -> None:
+        if item is None or item not in self.conversation.items:
             return
         self.hearing.add(item.id)
         if self.config.audio.input.transcription is not None:
@@ -362,7 +364,7 @@ class Session:
         self.out.append(Listen(self.config.audio.input.turn_detection, self.sound.form, self.sound.end_ms))
 
     def _session(self) -> dict[str, Any]:
-        return shown(self.config, f"sess_{self.key}", self.model, self.expires_at)
+        return shown(self.config, f"sess_{self.key}", self.expires_at)
 
     def _id(self, kind: str) -> str:
         self.count += 1

@@ -1,11 +1,12 @@
 """What a realtime client may set: the session object of the protocol, validated, updated field by field.
 
-Unknown fields are ignored, as the protocol's own server does; what no model here can do is refused by name.
+What no model here can do is refused by name, and so are unknown fields, as the protocol's own server does.
 """
 
+import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from echox.serve.refusals import Refusal, invalid, no_tools
 from echox.serve.wire import FORMS
@@ -14,7 +15,22 @@ MOST_TOOLS = 128
 MOST_CHARS = 20_000  # of a text that is kept
 
 
-class PcmFormat(BaseModel):
+def short(text: str, param: str) -> str:
+    """Return `text`; Refusal where it is longer than what a model reads in reasonable time, in which it answers nobody else."""
+    if len(text) > MOST_CHARS:
+        raise Refusal(
+            400, f"{param} holds more than {MOST_CHARS} characters: send less.", "string_above_max_length", param
+        )
+    return text
+
+
+class Known(BaseModel):
+    """What holds no fields but its own."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class PcmFormat(Known):
     """Raw sound; PCM has one rate."""
 
     type: Literal["audio/pcm", "audio/pcmu", "audio/pcma"] = "audio/pcm"
@@ -26,7 +42,7 @@ class PcmFormat(BaseModel):
         return FORMS[self.type]
 
 
-class ServerVad(BaseModel):
+class ServerVad(Known):
     """The server finds the turns."""
 
     type: Literal["server_vad"] = "server_vad"
@@ -38,24 +54,30 @@ class ServerVad(BaseModel):
     idle_timeout_ms: None = None
 
 
-class Input(BaseModel):
+class Input(Known):
     """How the user is heard."""
 
     format: PcmFormat = PcmFormat()
     transcription: dict[str, Any] | None = None
-    noise_reduction: dict[str, Any] | None = None
+    noise_reduction: None = None
     turn_detection: ServerVad | None = ServerVad()
 
 
-class Output(BaseModel):
+class Output(Known):
     """How the answer sounds; a model has one voice and one speed."""
 
     format: PcmFormat = PcmFormat()
-    voice: str | dict[str, str] = "default"
+    voice: str = "default"
     speed: Literal[1] = 1
 
+    @field_validator("voice", mode="before")
+    @classmethod
+    def named(cls, voice: Any) -> Any:
+        """Take a voice's name, or an object that holds it as its id; an answer tells the name."""
+        return voice.get("id") if isinstance(voice, dict) else voice
 
-class Audio(BaseModel):
+
+class Audio(Known):
     """Both."""
 
     input: Input = Input()
@@ -81,16 +103,21 @@ class NamedTool(Tool):
     type: Literal["function"]
 
 
-class SessionConfig(BaseModel):
+class SessionConfig(Known):
     """The session object."""
 
     type: Literal["realtime"] = "realtime"
+    model: str = ""
     instructions: str = Field(default="", max_length=MOST_CHARS)
     output_modalities: list[Literal["audio", "text"]] = Field(default=["audio"], min_length=1)
     max_output_tokens: int | Literal["inf"] = "inf"
     tools: list[NamedTool] = Field(default=[], max_length=MOST_TOOLS)
     tool_choice: Literal["auto", "none"] = "auto"
-    truncation: Any = "auto"
+    parallel_tool_calls: Literal[True] = True
+    truncation: Literal["auto"] = "auto"
+    prompt: None = None
+    include: None = None
+    tracing: Any = None  # of what is said here no traces are kept, and nothing else depends on it
     audio: Audio = Audio()
 
     @field_validator("max_output_tokens")
@@ -117,6 +144,7 @@ class SessionConfig(BaseModel):
         return "audio" not in self.output_modalities
 
 
+OWN = ("conversation", "input", "metadata")  # fields of a response that are none of the session
 NULLABLE = {"transcription", "noise_reduction", "turn_detection"}
 
 
@@ -127,12 +155,16 @@ def updated(config: SessionConfig, change: object, param: str = "session", calls
     """
     if not isinstance(change, dict):
         raise Refusal(400, f"{param} is missing or no object.", "invalid_value", param)
+    if change.get("model") not in (None, config.model):
+        message = f"this conversation is with {config.model!r}: connect with ?model= for another."
+        raise Refusal(400, message, "cannot_update_model", f"{param}.model")
     try:
-        found = SessionConfig.model_validate(_merged(config.model_dump(), change))
+        found = SessionConfig.model_validate(_merged(config.model_dump(), change) | {"model": config.model})
     except ValidationError as error:
         raise invalid(error.errors(), param) from None
     if found.tools and not calls:
         raise no_tools(f"{param}.tools")
+    short(json.dumps([tool.shown() for tool in found.tools]), f"{param}.tools")
     return found
 
 
@@ -150,16 +182,14 @@ def _merged(values: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
 
 def as_session(asked: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a response that stand for fields of the session."""
-    names = ("instructions", "output_modalities", "max_output_tokens", "tools", "tool_choice", "audio")
-    return {name: asked[name] for name in names if asked.get(name) is not None}
+    return {name: value for name, value in asked.items() if name not in OWN and value is not None}
 
 
-def shown(config: SessionConfig, session_id: str, model: str, expires_at: int) -> dict[str, Any]:
+def shown(config: SessionConfig, session_id: str, expires_at: int) -> dict[str, Any]:
     """Return the session object as it is sent."""
     values = config.model_dump()
     for side in ("input", "output"):
         form = values["audio"][side]["format"]
         form["rate"] = 24_000 if form["type"] == "audio/pcm" else None
         values["audio"][side]["format"] = {name: value for name, value in form.items() if value is not None}
-    more = {"tracing": None, "prompt": None, "include": None, "expires_at": expires_at}
-    return {"object": "realtime.session", "id": session_id, "model": model, **values, **more}
+    return {"object": "realtime.session", "id": session_id, **values, "tracing": None, "expires_at": expires_at}

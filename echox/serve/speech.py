@@ -53,8 +53,11 @@ def routes(house: House) -> APIRouter:
         model: Annotated[str, Form()],
         response_format: Annotated[Literal["json", "text", "verbose_json", "srt", "vtt"], Form()] = "json",
         stream: Annotated[bool, Form()] = False,
+        include: Annotated[list[str] | None, Form(alias="include[]")] = None,
         granularities: Annotated[list[str] | None, Form(alias="timestamp_granularities[]")] = None,
     ) -> Response:
+        if include:
+            raise Refusal(400, "the scores of tokens are not told: leave out include.", "unsupported_value", "include")
         if "word" in (granularities or ()):
             message = "this model does not say when each word was said: leave out timestamp_granularities."
             raise Refusal(400, message, "unsupported_value", "timestamp_granularities")

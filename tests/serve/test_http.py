@@ -129,8 +129,35 @@ def test_the_oldest_turns_are_dropped_whole(start):
     client = start(Remembering(), Limits(history_chars=12)).client()
     turns = [("user", "a" * 6), ("assistant", "b" * 6), ("user", "c" * 6), ("assistant", "d" * 6), ("user", "e")]
     messages = [{"role": role, "content": text} for role, text in turns]
-    told = client.chat.completions.create(model="fake", messages=messages).choices[0].message.content
-    assert told == "|user: cccccc|assistant: dddddd"
+    reply = client.chat.completions.create(model="fake", messages=messages)
+    assert reply.choices[0].message.content == "|user: cccccc|assistant: dddddd"
+    chunks = client.chat.completions.create(model="fake", messages=messages, stream=True)
+    assert [reply.metadata, next(iter(chunks)).metadata] == [{"dropped_turns": "2"}] * 2
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("stop", "text"),
+    [
+        ("asked about", "You"),  # over two pieces
+        (["tea", " as", "Yo?"], "You"),
+        ([" abt", "about te!"], "You asked about tea."),
+        (".", "You asked about tea"),
+        (None, "You asked about tea."),
+    ],
+)
+def test_a_text_ends_before_a_stop(server, stop, text, stream):
+    asked = {"model": "fake", "messages": [{"role": "user", "content": "tea"}], "stop": stop}
+    if stream:
+        chunks = list(server.client().chat.completions.create(**asked, stream=True))
+        told, reason = (
+            "".join(one.choices[0].delta.content or "" for one in chunks),
+            chunks[-1].choices[0].finish_reason,
+        )
+    else:
+        choice = server.client().chat.completions.create(**asked).choices[0]
+        told, reason = choice.message.content, choice.finish_reason
+    assert (told.strip(), reason) == (text, "stop") and server.settled()
 
 
 def test_ids_of_replies_expire_and_are_not_forged(start):
@@ -153,6 +180,7 @@ def test_ids_of_replies_expire_and_are_not_forged(start):
         ({"messages": []}, "invalid_value", "messages"),
         ({"messages": [{"role": "assistant", "content": "Hi"}]}, "invalid_value", "end with a question"),
         ({"messages": [{"role": "user", "content": " "}]}, "invalid_value", "empty"),
+        ({"messages": [{"role": "system", "content": "x" * 20_001}, *spoken()]}, "string_above_max_length", "messages"),
         ({"messages": [{"role": "user", "content": IMAGE}]}, "unsupported_value", "not 'image_url'"),
         ({"messages": spoken(b"not a sound")}, "invalid_value", "cannot be read"),
         ({"messages": spoken(wav(level=0))}, "invalid_value", "silent"),
@@ -164,6 +192,16 @@ def test_ids_of_replies_expire_and_are_not_forged(start):
         ({"n": 2}, "unsupported_value", "one answer"),
         ({"response_format": {"type": "json_object"}}, "unsupported_value", "leave out response_format"),
         ({"logprobs": True}, "unsupported_value", "leave out logprobs"),
+        ({"stop": "asked"}, "unsupported_value", "ask for text"),
+        ({"stop": [""]}, "invalid_value", "stop"),
+        (
+            {"functions": [{"name": "f", "parameters": {}}]},
+            "unsupported_value",
+            "functions: this server does not do that",
+        ),
+        ({"logit_bias": {"50": -100}}, "unsupported_value", "logit_bias"),
+        ({"web_search_options": {}}, "unsupported_value", "web_search_options"),
+        ({"parallel_tool_calls": False}, "invalid_value", "parallel_tool_calls"),
         ({"messages": spoken(wav(level=0.004)), "stream": True} | STREAM, "unheard", "nothing was understood"),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "unsupported_value", "cannot call tools"),
         (
@@ -219,6 +257,12 @@ def test_a_body_that_is_no_json_is_said_to_be_none(server):
         urllib.request.urlopen(request)
     error = json.load(caught.value)["error"]
     assert (error["message"], error["code"], error["param"]) == ("the body is no JSON.", "invalid_json", None)
+    latin = urllib.request.Request(
+        f"{server.url}/v1/chat/completions", b'"caf\xe9"', {"Content-Type": "application/json"}
+    )
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(latin)
+    assert json.load(caught.value)["error"]["code"] == "invalid_json"
     with pytest.raises(urllib.error.HTTPError) as caught:  # what `curl -d` sends where nobody names a type
         urllib.request.urlopen(f"{server.url}/v1/chat/completions", b'{"model": "fake"}')
     assert "Content-Type: application/json" in json.load(caught.value)["error"]["message"]
@@ -229,6 +273,9 @@ def test_tools_are_called_and_what_they_return_is_gone_on_from(start):
     asked = [{"role": "user", "content": "Rome and Oslo"}]
     reply = client.chat.completions.create(model="fake", messages=asked, tools=tools)
     ChatCompletion.model_validate(reply.to_dict(), strict=True)
+    long = [{"type": "function", "function": {"name": "weather", "description": "x" * 20_000}}]
+    with pytest.raises(openai.BadRequestError, match="tools holds more than 20000 characters"):
+        client.chat.completions.create(model="fake", messages=asked, tools=long)
     choice = reply.choices[0]
     assert choice.finish_reason == "tool_calls" and choice.message.content == "Let me look."
     assert [one.function.arguments for one in choice.message.tool_calls] == ['{"city": "Rome"}', '{"city": "Oslo"}']
@@ -335,7 +382,12 @@ def test_transcriptions_in_every_form(server):
     events = list(create(**asked, stream=True))
     assert [event.type for event in events] == ["transcript.text.delta", "transcript.text.done"]
     assert create(model="fake", file=("a.wav", wav(level=0.004))).text == ""
-    for change in ({"file": ("a.wav", b"")}, {"timestamp_granularities": ["word"]}, {"model": "no"}):
+    for change in (
+        {"file": ("a.wav", b"")},
+        {"timestamp_granularities": ["word"]},
+        {"include": ["logprobs"]},
+        {"model": "no"},
+    ):
         with pytest.raises((openai.BadRequestError, openai.NotFoundError)):
             create(**{**asked, **change})
 
@@ -356,6 +408,8 @@ def test_keys(start):
         assert (caught.value.code, caught.value.type) == ("invalid_api_key", "invalid_request_error")
     for path in ("/", "/health", "/metrics"):
         assert urllib.request.urlopen(server.url + path).status == 200
+    probe = urllib.request.Request(server.url + "/health", method="HEAD")  # as `wget --spider` and some balancers ask
+    assert urllib.request.urlopen(probe).status == 200
 
 
 def test_rates_and_sizes(start):
@@ -478,7 +532,7 @@ def test_other_origins_and_unknown_paths(start):
         except urllib.error.HTTPError as error:
             headers = error.headers
         assert (headers.get("Access-Control-Allow-Origin") == origin) == allowed
-    with pytest.raises(openai.NotFoundError, match="/v1/nothing"):
+    with pytest.raises(openai.NotFoundError, match="/v1/nothing: .*/v1/chat/completions"):
         server.client().get("/nothing", cast_to=object)
 
 

@@ -306,7 +306,7 @@ def test_an_input_that_is_null_is_none():
     assert [out.ask.typed for out in outs if isinstance(out, Answer)] == ["Hi there"]
 
 
-def refused(session, kind, **fields):
+def refused(session, kind, /, **fields):
     out = session.client({"type": kind, **fields})[-1]
     return (out["error"]["code"], out["error"]["param"]) if out["type"] == "error" else None
 
@@ -328,6 +328,66 @@ def test_what_cannot_be_is_refused_by_name(monkeypatch):
         assert refused(session, truncate, item_id=item_id, audio_end_ms=0) == ("invalid_value", "item_id")
     for asked, param in (([1], "response"), ({"conversation": "none", "input": {}}, "response.input")):
         assert refused(session, "response.create", response=asked) == ("invalid_value", param)
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "param"),
+    [
+        (
+            {"turn_detection": {"type": "server_vad"}},
+            "unknown_parameter",
+            "turn_detection",
+        ),  # the older protocol's place of it
+        ({"audio": {"output": {"voices": "x"}}}, "unknown_parameter", "audio.output.voices"),
+        (
+            {"audio": {"input": {"noise_reduction": {"type": "far_field"}}}},
+            "unsupported_value",
+            "audio.input.noise_reduction",
+        ),
+        ({"prompt": {"id": "pmpt_1"}}, "unsupported_value", "prompt"),
+        ({"include": ["item.input_audio_transcription.logprobs"]}, "unsupported_value", "include"),
+        ({"truncation": "disabled"}, "invalid_value", "truncation"),
+        ({"parallel_tool_calls": False}, "invalid_value", "parallel_tool_calls"),
+        ({"model": "another"}, "cannot_update_model", "model"),
+    ],
+)
+def test_nothing_that_is_asked_for_is_left_out_in_silence(change, code, param):
+    session, _ = session_with(("say", 1))
+    before = session.config
+    assert refused(session, "session.update", session={"type": "realtime", **change}) == (code, f"session.{param}")
+    assert refused(session, "response.create", response=change) == (code, f"response.{param}")
+    assert session.config == before and not session.responses
+
+
+def test_what_changes_nothing_is_taken_as_clients_send_it():
+    session, _ = session_with(("say", 1))
+    nothing = dict.fromkeys(("prompt", "include", "tracing", "model", "reasoning"))
+    sent = {"type": "realtime", "truncation": "auto", **nothing, "audio": {"input": {"noise_reduction": None}}}
+    shown = session.client({"type": "session.update", "session": sent})[-1]["session"]
+    named = session.client({"type": "session.update", "session": {"tracing": "auto", "model": shown["model"]}})[-1][
+        "session"
+    ]
+    assert named == shown and shown["model"] == session.config.model and shown["tracing"] is None
+    voiced = {"audio": {"output": {"voice": {"id": "mine"}}}}
+    begun = session.client({"type": "response.create", "response": voiced | {"conversation": "none"}})[0]["response"]
+    assert begun["audio"]["output"]["voice"] == "mine"  # the client's class holds a name
+    for asked in ({"modalities": ["text"]}, {"conversation": "conv_1"}):
+        assert refused(session, "response.create", response=asked)[1] == f"response.{next(iter(asked))}"
+
+
+def test_what_the_system_says_is_short_or_nobody_else_would_be_answered(monkeypatch):
+    monkeypatch.setattr("echox.serve.session_config.MOST_CHARS", 20)
+    session, _ = session_with(("say", 1))
+    part = {"type": "input_text", "text": "Be brief and kind."}
+    told = {"type": "message", "role": "system", "content": [part]}
+    assert refused(session, "conversation.item.create", item=told) is None
+    assert refused(session, "response.create", response={"instructions": "Now."}) == (
+        "string_above_max_length",
+        "instructions",
+    )
+    calling, tool = Session("k", "fake", LIMITS, calls=True), {"type": "function", "name": "a_longer_name"}
+    told = ("string_above_max_length", "session.tools")
+    assert refused(calling, "session.update", session={"type": "realtime", "tools": [tool]}) == told
 
 
 @pytest.mark.parametrize("script", [(), (("ask",),)])
