@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import PositiveInt
 from torch import nn
 
 from echox.config.load import Settings, known
@@ -32,8 +32,8 @@ class NormaliserData(Settings):
 
     train: Sides
     dev: Sides
-    max_cost: int = Field(default=8000, ge=1)  # frames in a batch, padding included
-    max_frames: int = Field(default=1000, ge=1)
+    max_cost: PositiveInt = 8000  # frames in a batch, padding included
+    max_frames: PositiveInt = 1000
 
 
 class Recipe(TrainingRecipe):
@@ -42,7 +42,7 @@ class Recipe(TrainingRecipe):
     stage: Literal["normalise"]
     data: NormaliserData
     model: Annotated[dict[str, Any], known(NormaliserConfig)] = {}
-    evaluate_every: int = Field(default=200, ge=1)
+    evaluate_every: PositiveInt = 200
 
 
 @dataclass
@@ -98,7 +98,8 @@ def build(recipe: Recipe) -> Stage:
     def evaluate() -> dict[str, float]:
         return distances(model, dev, recipe.data.max_cost)
 
-    return Stage(NormalisePass(model), [player], batches, model.save, evaluate, recipe.evaluate_every)
+    stage_model, every = NormalisePass(model), recipe.evaluate_every
+    return Stage(stage_model, [player], batches, model.save, evaluate, every, evaluates_parts=True)
 
 
 def batch_of(pairs: Sequence[Pair]) -> Batch:

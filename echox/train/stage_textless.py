@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from echox.config.load import Settings, known
+from echox.config.load import Rate, Settings, known
 from echox.data.batching import BucketedBatches, in_runs
 from echox.data.textless import Encode, Pair, Sides, Tasks, read_sides
 from echox.errors import ConfigError
@@ -36,22 +36,22 @@ PROMPTS = "prompts_PD"  # of a translator: they may be new where its other weigh
 class Task(Settings):
     """One guide: what it writes of which side, and the encoder layer it reads."""
 
-    reads: int = Field(ge=1)  # encoder layer
+    reads: PositiveInt  # encoder layer
     side: Literal["source", "target"]
     writes: Literal["units", "words", "text"]
     language: Path | None = None  # unit language of that side; for units: how many there are
     cut: Literal["language", "bpe", "random"] = "language"  # random: words as long, cut anywhere (control)
-    subwords: int = 1000  # for text
-    weight: float = Field(default=8.0, ge=0)  # 8: the paper's; 0.5: the published code's
-    smoothing: float = Field(default=0.2, ge=0, lt=1)
-    layers: int = Field(default=2, ge=1)
-    dropout: float = Field(default=0.3, ge=0, lt=1)
+    subwords: PositiveInt = 1000  # for text
+    weight: NonNegativeFloat = 8.0  # 8: the paper's; 0.5: the published code's
+    smoothing: Rate = 0.2
+    layers: PositiveInt = 2
+    dropout: Rate = 0.3
 
 
 class Prompts(Settings):
     """How strongly the prompts are kept apart, and by which measure; `distance` is the published, unbounded one."""
 
-    weight: float = Field(default=0.0, ge=0)
+    weight: NonNegativeFloat = 0.0
     apart: Apart = "cosine"
 
 
@@ -67,11 +67,11 @@ class TextlessData(Settings):
     train: Sides
     dev: Sides
     language: Path  # the target's unit language, statistics of training alone
-    max_cost: int = Field(default=20_000, ge=1)  # frames in a batch, padding included
-    max_frames: int = Field(default=2000, ge=1)
+    max_cost: PositiveInt = 20_000  # frames in a batch, padding included
+    max_frames: PositiveInt = 2000
     max_tokens: int = Field(default=1000, ge=2)
-    dev_pairs: int = Field(default=200, ge=1)  # so many are translated
-    augment: tuple[int, int] | None = (27, 100)  # SpecAugment: mel bins, frames
+    dev_pairs: PositiveInt = 200  # so many are translated
+    augment: tuple[NonNegativeInt, NonNegativeInt] | None = (27, 100)  # SpecAugment: mel bins, frames
 
 
 class Recipe(TrainingRecipe):
@@ -84,13 +84,13 @@ class Recipe(TrainingRecipe):
     start: Path | None = None  # a trained translator part; only the prompts may be new
     tasks: dict[str, Task] = {}
     uses: tuple[str, ...] | None = None  # which of the tasks guide this run; none: all
-    smoothing: float = Field(default=0.2, ge=0, lt=1)  # of the main task
+    smoothing: Rate = 0.2  # of the main task
     per: Literal["main", "own"] = "main"  # whose tokens a task's sum is divided by
     prompts: Prompts = Prompts()
     conflict: Conflict | None = None
     best: UnitSelection = UnitSelection()
-    dev_beams: int = Field(default=1, ge=1)
-    evaluate_every: int = Field(default=500, ge=1)
+    dev_beams: PositiveInt = 1
+    evaluate_every: PositiveInt = 500
 
 
 def build(recipe: Recipe) -> Stage:
@@ -130,7 +130,7 @@ def build(recipe: Recipe) -> Stage:
 
     batches = BucketedBatches(train.costs, recipe.data.max_cost, train.batch, recipe.seed)
     player = Player("textless", objective, ("*",), recipe.train.optim)
-    return Stage(model, [player], batches, save, evaluate, recipe.evaluate_every)
+    return Stage(model, [player], batches, save, evaluate, recipe.evaluate_every, evaluates_parts=True)
 
 
 def chosen_tasks(recipe: Recipe) -> dict[str, Task]:
