@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import NonNegativeInt
 
 from echox.config.load import known
 from echox.data.batching import BucketedBatches
@@ -38,7 +39,7 @@ class Recipe(TrainingRecipe):
         dict[str, Any], known(LoraSettings)
     ] = {}  # sizes of the low-rank matrices that the next stage trains
     classes: Literal["seen", "all"] = "seen"  # LLM tokens CTC tells apart: those of the transcripts, or all there are
-    negatives: int = 1500  # classes sampled a step beside the batch's own; 0: every class
+    negatives: NonNegativeInt = 1500  # classes sampled a step beside the batch's own; 0: every class
 
 
 def build(recipe: Recipe) -> Stage:

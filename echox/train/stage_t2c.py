@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import PositiveInt
 
-from echox.config.load import Settings, known
+from echox.config.load import Rate, Settings, Share, known
 from echox.data.batching import BucketedBatches
 from echox.data.example import first_held_out
 from echox.data.manifest import tell_dropped, text_of
@@ -38,10 +38,10 @@ class T2CData(Settings):
     corpora: list[Path]
     frames: list[Path]  # one folder a corpus: encoded shards of frame-level units
     units: Path | None = None  # unit language; none: the unit tokens of the LLM's tokenizer, for a released `start`
-    max_cost: int = 2048  # positions in a batch, padding included
-    max_positions: int = 240
-    held_out: int = Field(default=200, ge=1)  # utterances that are only measured
-    space_probability: float = 0.3  # text read as the middle of an answer: with a space in front
+    max_cost: PositiveInt = 2048  # positions in a batch, padding included
+    max_positions: PositiveInt = 240
+    held_out: PositiveInt = 200  # utterances that are only measured
+    space_probability: Share = 0.3  # text read as the middle of an answer: with a space in front
 
 
 class Recipe(TrainingRecipe):
@@ -51,9 +51,9 @@ class Recipe(TrainingRecipe):
     llm: Path
     data: T2CData
     start: Path | None = None  # a trained T2C part to go on from, with its own sizes instead of `model`
-    keep_start: float = Field(default=0.0, ge=0, le=1)  # share of `start` in what is written (train/checkpoint.py)
+    keep_start: Share = 0.0  # share of `start` in what is written (train/checkpoint.py)
     model: Annotated[dict[str, int | float | bool], known(T2CConfig)] = {}
-    smoothing: float = 0.0
+    smoothing: Rate = 0.0
 
 
 def spoken_units(corpora: list[Path], frames: list[Path]) -> Iterator[tuple[str, np.ndarray]]:
