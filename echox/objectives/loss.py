@@ -30,6 +30,12 @@ class Loss:
         values = [value.detach().to(self.total.device, torch.float32) for value in named.values()]
         return dict(zip(named, torch.stack(values).tolist(), strict=True))
 
+    def add_to(self, sums: dict[str, tuple[float, float]]) -> None:
+        """Add the numbers, times what they are means over, to sums by name; each stands beside its count."""
+        for name, value in self.numbers().items():
+            total, count = sums.get(name, (0.0, 0.0))
+            sums[name] = total + value * self.count, count + self.count
+
 
 def token_loss(logits_NV: torch.Tensor, targets_N: torch.Tensor, smoothing: float = 0.0) -> Loss:
     """Return the mean cross-entropy of tokens, and beside it the share of them predicted right."""

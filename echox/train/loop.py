@@ -309,9 +309,7 @@ class Turn:
             total.backward(retain_graph=keep_graph)
         self.count += loss.count
         self.tokens += loss.tokens
-        for name, value in loss.numbers().items():
-            before, count = self.sums.get(name, (0.0, 0.0))
-            self.sums[name] = before + value * loss.count, count + loss.count
+        loss.add_to(self.sums)
 
     def move(self) -> None:
         """Take the step, unless a number is not finite; ConfigError then, and nothing of it is saved."""

@@ -11,7 +11,7 @@ import torch
 from pydantic import NonNegativeInt
 
 from echox.config.load import known
-from echox.data.batching import BucketedBatches
+from echox.data.batching import BucketedBatches, some_at_a_time
 from echox.data.example import Example, QuestionData, padded_states, read_examples
 from echox.models.adapter import AdapterConfig
 from echox.models.io import settings_from
@@ -21,7 +21,7 @@ from echox.models.s2t import S2TConfig, S2TInputs, SpeechToText
 from echox.objectives.s2t import AlignObjective, AlignPass
 from echox.prepare.answers import SYSTEM
 from echox.text.prompt import encode
-from echox.train.evaluate import some_at_a_time, still
+from echox.train.evaluate import still
 from echox.train.loop import Player, Stage, TrainingRecipe
 from echox.units.distance import error_rate
 

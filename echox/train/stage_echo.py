@@ -19,7 +19,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import nn
 
 from echox.config.load import Settings, Share, known
-from echox.data.batching import BucketedBatches
+from echox.data.batching import BucketedBatches, some_at_a_time
 from echox.data.example import Example, QuestionData, padded_states, read_examples
 from echox.errors import ConfigError
 from echox.models.decoding import at_most
@@ -35,7 +35,7 @@ from echox.objectives.s2t import AlignPass, AnswerPass, S2TObjective
 from echox.text.echox_dialect import EchoXDialect
 from echox.text.prompt import Dialect, encode, question_prompt, stop_ids
 from echox.text.segmenter import PhraseSegmenter, PhraseSettings, cut_text
-from echox.train.evaluate import mean_loss, some_at_a_time, still
+from echox.train.evaluate import mean_loss, still
 from echox.train.loop import Player, Stage, TrainingRecipe
 from echox.train.stage_s2t import asked, save_trained, trained_names
 from echox.train.stage_t2c import spoken_units

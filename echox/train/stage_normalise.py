@@ -14,7 +14,7 @@ from pydantic import PositiveInt
 from torch import nn
 
 from echox.config.load import Settings, known
-from echox.data.batching import BucketedBatches
+from echox.data.batching import BucketedBatches, some_at_a_time
 from echox.data.textless import Pair, Sides, read_sides
 from echox.errors import ConfigError
 from echox.models.io import settings_from
@@ -22,7 +22,7 @@ from echox.models.normaliser import Normaliser, NormaliserConfig
 from echox.models.ragged import pad_right
 from echox.objectives.loss import Loss
 from echox.objectives.s2t import ctc_loss
-from echox.train.evaluate import some_at_a_time, still
+from echox.train.evaluate import still
 from echox.train.loop import Player, Stage, TrainingRecipe
 from echox.units.distance import error_rate
 

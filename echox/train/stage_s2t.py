@@ -10,7 +10,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt
 from torch import nn
 
 from echox.config.load import Share, known
-from echox.data.batching import BucketedBatches
+from echox.data.batching import BucketedBatches, some_at_a_time
 from echox.data.example import Example, QuestionData, padded_states, read_examples
 from echox.errors import ConfigError
 from echox.models.io import settings_from
@@ -19,7 +19,7 @@ from echox.models.lora import LoraSettings, attach_lora, lora_state
 from echox.models.s2t import S2TInputs, SpeechToText
 from echox.objectives.s2t import AlignPass, AnswerPass, S2TObjective
 from echox.text.prompt import Prompt, encode, question_prompt
-from echox.train.evaluate import mean_loss, some_at_a_time
+from echox.train.evaluate import mean_loss
 from echox.train.loop import Player, Stage, TrainingRecipe
 
 HEARING = ("linear", "transformer", "norm", "blank", "ctc_bias", "ctc_scale")  # what CTC alignment trained

@@ -14,7 +14,7 @@ import torch
 from pydantic import PositiveInt
 
 from echox.config.load import Rate, Settings, Share, known
-from echox.data.batching import BucketedBatches
+from echox.data.batching import BucketedBatches, some_at_a_time
 from echox.data.example import first_held_out
 from echox.data.manifest import tell_dropped, text_of
 from echox.data.states import paired, read_ragged
@@ -25,7 +25,7 @@ from echox.models.t2c import T2CBatch, T2CConfig, TextToCodec
 from echox.objectives.t2c import T2CObjective
 from echox.text.prompt import encode
 from echox.train.checkpoint import blend
-from echox.train.evaluate import mean_loss, some_at_a_time
+from echox.train.evaluate import mean_loss
 from echox.train.loop import Player, Stage, TrainingRecipe
 from echox.units.sequence import deduplicate
 from echox.units.spelled import CODEBOOK, SpelledUnits
@@ -107,7 +107,7 @@ def build(recipe: Recipe) -> Stage:
     if model.config.unit_vocab_size != data.unit_tokenizer.vocab_size:
         raise ConfigError(f"{recipe.start} writes other unit words than {recipe.data.units} holds: train from nothing.")
     first = first_held_out(len(data.texts), recipe.data.held_out, "data.held_out")
-    some = some_at_a_time(list(range(first, len(data.texts))), data.costs[first:], recipe.data.max_cost)
+    some = some_at_a_time(range(first, len(data.texts)), data.costs[first:], recipe.data.max_cost)
 
     def collate(items: list[int], rng: np.random.Generator) -> T2CBatch:
         return data.batch(model, items, rng)

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from echox.config.load import Rate, Settings, known
-from echox.data.batching import BucketedBatches, in_runs
+from echox.data.batching import BucketedBatches, in_runs, some_at_a_time
 from echox.data.textless import Encode, Pair, Sides, Tasks, read_sides
 from echox.errors import ConfigError
 from echox.generate.beam import Search
@@ -24,7 +24,7 @@ from echox.objectives.textless import Apart, Conflict, TextlessObjective, Weight
 from echox.text.bleu import unit_bleu
 from echox.text.subwords import Subwords
 from echox.train.best import Best, Selection
-from echox.train.evaluate import mean_loss, some_at_a_time, still
+from echox.train.evaluate import mean_loss, still
 from echox.train.loop import Player, Stage, TrainingRecipe
 from echox.units.arms import RandomWords
 from echox.units.estimate import LexiconConfig
@@ -233,7 +233,7 @@ def measure(
     model: Guided, dev: Tasks, objective: TextlessObjective, recipe: Recipe, language: UnitTokenizer
 ) -> dict[str, float]:
     """Return the mean losses of the dev pairs and the unit BLEU of the first so many, translated."""
-    some = some_at_a_time(list(range(len(dev.pairs))), dev.costs, recipe.data.max_cost)
+    some = some_at_a_time(range(len(dev.pairs)), dev.costs, recipe.data.max_cost)
     numbers = mean_loss(model, (dev.batch(items, None) for items in some), lambda batch: objective(model(batch)))
     said = translated(model.translator, dev, recipe, language)
     return numbers | {"unit_bleu": unit_bleu(said, [pair.target_units.tolist() for pair in dev.pairs[: len(said)]])}

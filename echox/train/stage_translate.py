@@ -12,7 +12,7 @@ from pydantic import Field, PositiveInt, model_validator
 from torch import nn
 
 from echox.config.load import Settings, known
-from echox.data.batching import in_runs, runs_under
+from echox.data.batching import in_runs, some_at_a_time
 from echox.data.translation import Triple, TripleBatch, TripleBatches, TripleData, read_pairs, read_triples
 from echox.errors import ConfigError
 from echox.generate.ctc import greedy
@@ -182,7 +182,7 @@ def build_model(recipe: Recipe, pieces: Pieces, encoder_width: int) -> SpeechTra
 def measure(joint: JointPass, rows: list[Triple], max_cost: int) -> dict[str, float]:
     """Return losses of held-out rows, every part of the model on, and the token error of greedy CTC."""
     late = 1 << 40  # after every beginning in the schedule
-    batches = [TripleBatch([rows[i] for i in run], late) for run in runs_under([row.cost for row in rows], max_cost)]
+    batches = [TripleBatch(some, late) for some in some_at_a_time(rows, [row.cost for row in rows], max_cost)]
     loss = TranslatorObjective(joint)
     numbers = mean_loss(joint, batches, lambda batch: loss(joint(batch)))
     heard: list[tuple[list[int], list[int]]] = []
