@@ -102,6 +102,33 @@ def test_a_wrong_override_is_one_sentence_of_recipe_key_and_value(stage, overrid
     assert told.startswith(f"{recipe}: {sentence}") and told.endswith(".") and "\n" not in told
 
 
+@pytest.mark.parametrize(
+    ("stage", "override"),
+    [
+        ("align", "negatives=-1"),
+        ("s2t", "typed_probability=1.5"),
+        ("t2c", "data.space_probability=-0.1"),
+        ("t2c", "smoothing=1"),
+        ("t2c", "train.optim.betas=[0.9, 1]"),
+        ("echo", "questions=-5"),
+        ("echo", "llm_batch=0"),
+        ("echo", "weights.denoising_cap=-0.2"),
+        ("units", "k=40000"),
+        ("teacher", "texts=[{path: x, take: -1}]"),
+        ("vocoder", "vocoder.held_out=-1"),
+        ("vocoder", "vocoder.loss.gan_ramp=0"),
+        ("voice", "voice.batch_size=0"),
+        ("answers", "own_questions=-1"),
+        ("text_pairs", "words=[14, 4]"),
+        ("pack", "llm_folder=out/debug/llm"),
+    ],
+)
+def test_a_number_that_means_nothing_is_refused_before_anything_is_read(stage, override):
+    overrides = ["llm={file: x}", override] if stage == "pack" else [override]
+    with pytest.raises(ConfigError, match=override.partition("=")[0].rpartition(".")[2]):
+        load_recipe(f"recipes/debug/{stage}.yaml", overrides)
+
+
 def test_a_file_as_out_is_refused_before_anything_is_built(tmp_path):
     (tmp_path / "file").touch()
     for place in ("file", "file/deeper/run"):

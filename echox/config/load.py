@@ -6,10 +6,10 @@ next to the code that reads it (see echox/train/stages.py).
 
 import os
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Annotated, Any, Self, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from echox.errors import ConfigError, clipped, reason_of
 from echox.files import read_text
@@ -22,6 +22,18 @@ WANTED = dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), "a 
     "tuple_type": "a list",
     "path_type": "a path",
 }  # what pydantic calls by Python's names
+
+
+def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError(f"a range begins with its lower end: {pair[0]:g} is above {pair[1]:g}")
+    return pair
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(ge=0, lt=1)]  # of dropout, of label smoothing
+Ordered = AfterValidator(_ordered)
+Range = Annotated[tuple[float, float], Ordered]
 
 
 class Settings(BaseModel):

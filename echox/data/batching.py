@@ -11,14 +11,15 @@ import numpy as np
 from echox.errors import InputError
 
 
-def runs_under(costs: Sequence[int], max_cost: int) -> list[list[int]]:
-    """Return the items from the cheapest on in runs that cost at most `max_cost` each: the longest item times their number."""
-    return packed(np.argsort(costs, kind="stable").tolist(), costs, max_cost)
+def some_at_a_time(rows: Sequence[Any], costs: Sequence[int], max_cost: int) -> list[list[Any]]:
+    """Return all rows, from the cheapest on, in lists that cost at most `max_cost` each: the longest row times their number."""
+    return [[rows[item] for item in run] for run in packed(np.argsort(costs, kind="stable").tolist(), costs, max_cost)]
 
 
 def in_runs(costs: Sequence[int], max_cost: int, call: Callable[[list[int]], Iterable[Any]]) -> list[Any]:
     """Return what `call` makes of each item, so many alike at a time as `max_cost` allows, in the order of the items."""
-    found = {item: one for run in runs_under(costs, max_cost) for item, one in zip(run, call(run), strict=True)}
+    runs = some_at_a_time(range(len(costs)), costs, max_cost)
+    found = {item: one for run in runs for item, one in zip(run, call(run), strict=True)}
     return [found[item] for item in range(len(costs))]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import PositiveInt
 
 from echox.config.load import Settings
 from echox.data.manifest import question_id, read_fields, tell_dropped, text_of, texts_of
@@ -29,11 +29,9 @@ class QuestionData(Settings):
     states: list[Path]  # one folder a corpus
     cased: list[Path] = []  # JSONL with `text` or `question`: where usual capitals are learnt
     answers: Path | None = None  # JSONL with `id`, `answer`; none: transcripts alone
-    max_cost: int = Field(default=8000, ge=1)  # encoder frames and LLM tokens in a batch, padding included
-    max_frames: int = Field(default=750, ge=1)  # longer utterances are left out: 15 s
-    held_out: int = Field(
-        default=300, ge=1
-    )  # questions at the end, spoken where there are corpora, that are only measured
+    max_cost: PositiveInt = 8000  # encoder frames and LLM tokens in a batch, padding included
+    max_frames: PositiveInt = 750  # longer utterances are left out: 15 s
+    held_out: PositiveInt = 300  # questions at the end, spoken where there are corpora, that are only measured
 
 
 @dataclass
@@ -64,9 +62,11 @@ class Examples:
 
     @property
     def width(self) -> int:
-        """The encoder's width."""
-        assert self.held_out[0].states_TD is not None  # noqa: S101  held-out questions are spoken
-        return self.held_out[0].states_TD.shape[1]
+        """The encoder's width; ConfigError where nobody speaks."""
+        states_TD = self.held_out[0].states_TD
+        if states_TD is None:
+            raise ConfigError("data.corpora is empty: this stage learns to hear, give it spoken questions.")
+        return states_TD.shape[1]
 
 
 def read_examples(data: QuestionData, encode: Encode, stop: int | None = None, typed: Path | None = None) -> Examples:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from echox.audio import SAMPLE_RATE
 from echox.config.load import Settings
@@ -41,9 +41,9 @@ class TripleData(Settings):
     held_out_pairs: list[Path] = []
     source: Cleaning = SOURCE
     target: Cleaning = Cleaning()
-    max_cost: int = Field(default=12_000, ge=1)  # encoder frames in a batch, padding included
+    max_cost: PositiveInt = 12_000  # encoder frames in a batch, padding included
     max_frames: int = Field(default=1500, ge=2)  # longer utterances are left out: 30 s
-    max_tokens: int = Field(default=120, ge=1)  # longer sentences are left out
+    max_tokens: PositiveInt = 120  # longer sentences are left out
 
 
 @dataclass

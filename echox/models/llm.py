@@ -58,7 +58,7 @@ def check_llm(folder: str | Path) -> None:
         if (folder / name).exists():
             read_text(folder / name, JSON_BYTES, ModelError)
     try:
-        llm = _empty(folder, values)
+        llm = empty_llm(folder)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, StrictDataclassError) as error:
         raise ModelError(f"{folder / CONFIG} does not describe a causal LM ({reason_of(error)}).") from error
     own = llm.state_dict()
@@ -70,9 +70,9 @@ def check_llm(folder: str | Path) -> None:
         pass
 
 
-def _empty(folder: Path, values: dict[str, Any]) -> Any:
-    """Return the causal LM that `values` describe, without numbers."""
-    sizes = LlamaConfig.from_values(values, folder / CONFIG)
+def empty_llm(folder: str | Path) -> Any:
+    """Return the causal LM that a folder's config.json describes, without numbers (on the device `meta`)."""
+    sizes = LlamaConfig.from_values(read_config(folder), Path(folder) / CONFIG)
     with torch.device("meta"), Unfilled():
         if sizes is not None:
             return LlamaLm(sizes)

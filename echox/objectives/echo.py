@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
+from pydantic import NonNegativeFloat
 from torch import nn
 
-from echox.config.load import Settings
+from echox.config.load import Rate, Settings
 from echox.models.echo import EchoDecoder
 from echox.models.s2t import S2TInputs
 from echox.models.t2c import T2CBatch
@@ -25,11 +26,11 @@ class EchoWeights(Settings):
     0.2 L_S2T + 2 (L_Echo + w L_Den) once L_S2T < 1; "sum" adds `s2t` times L_S2T (Eq. 4: 1), where there is one.
     """
 
-    denoising: float = 1.0
-    denoising_cap: float | None = 0.2
-    s2t: float = 1.0
+    denoising: NonNegativeFloat = 1.0
+    denoising_cap: NonNegativeFloat | None = 0.2
+    s2t: NonNegativeFloat = 1.0
     s2t_rule: Literal["sum", "released"] = "sum"
-    smoothing: float = 0.0
+    smoothing: Rate = 0.0
 
 
 @dataclass

@@ -25,8 +25,16 @@ class Loss:
         return self.tokens if self.weight is None else self.weight
 
     def numbers(self) -> dict[str, float]:
-        """Return every part and the total as floats."""
-        return {"loss": float(self.total.detach())} | {name: float(value) for name, value in self.parts.items()}
+        """Return the total and every part as floats, fetched from the device all at once."""
+        named = {"loss": self.total} | self.parts
+        values = [value.detach().to(self.total.device, torch.float32) for value in named.values()]
+        return dict(zip(named, torch.stack(values).tolist(), strict=True))
+
+    def add_to(self, sums: dict[str, tuple[float, float]]) -> None:
+        """Add the numbers, times what they are means over, to sums by name; each stands beside its count."""
+        for name, value in self.numbers().items():
+            total, count = sums.get(name, (0.0, 0.0))
+            sums[name] = total + value * self.count, count + self.count
 
 
 def token_loss(logits_NV: torch.Tensor, targets_N: torch.Tensor, smoothing: float = 0.0) -> Loss:

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize
 
-from echox.config.load import Settings
+from echox.config.load import Settings, Share
 from echox.models.discriminators import Level, ModalityDiscriminator
 from echox.models.speech_translator import Positioned
 
@@ -29,21 +29,21 @@ class AlignmentSettings(Settings):
     """What is done to bring speech and text together; the defaults do nothing."""
 
     target: Target = "none"  # of the encoders, against the discriminator
-    weight: float = Field(default=0.5, ge=0)  # of the encoders' term, in units of the mean loss a token
-    discriminator_weight: float = Field(default=1.5, ge=0)
+    weight: NonNegativeFloat = 0.5  # of the encoders' term, in units of the mean loss a token
+    discriminator_weight: NonNegativeFloat = 1.5
     level: Level = "sentence"
-    window: int = Field(default=8, ge=1)
-    stride: int = Field(default=5, ge=1)
+    window: PositiveInt = 8
+    stride: PositiveInt = 5
     place: Literal["top", "bottom"] = "top"  # encoder output, or what enters the shared layers
     by_length: bool = True  # long sentences count more
     learns: bool = True  # False: a random discriminator that stays as it is (control)
     shuffled: bool = False  # speech is held against other sentences' transcripts (control)
-    mixing: float = Field(default=0.0, ge=0, le=1)  # share of batches mixed with embeddings (spec B2.4: 0.3)
-    noise: float = Field(default=0.0, ge=0, le=1)  # share of transcripts with blanks put in (spec B2.4: 0.2)
-    noise_most: float = Field(default=0.3, ge=0, le=1)  # blanks a word, at most
+    mixing: Share = 0.0  # share of batches mixed with embeddings (spec B2.4: 0.3)
+    noise: Share = 0.0  # share of transcripts with blanks put in (spec B2.4: 0.2)
+    noise_most: Share = 0.3  # blanks a word, at most
     contrast: Literal["none", "sentence", "token", "both"] = "none"  # H-Align
-    contrast_weight: float = Field(default=1.0, ge=0)
-    temperature: float = Field(default=0.1, gt=0)
+    contrast_weight: NonNegativeFloat = 1.0
+    temperature: PositiveFloat = 0.1
 
     @property
     def asked(self) -> bool:
@@ -54,11 +54,11 @@ class AlignmentSettings(Settings):
 class Schedule(Settings):
     """From which step what runs (spec B2.7); `end` none: for ever."""
 
-    encoders_from: int = Field(default=1_000, ge=0)  # the encoders' side of the adversarial game
-    shrink_from: int = Field(default=3_000, ge=0)
-    translate_from: int = Field(default=3_000, ge=0)  # speech translation and the CTC of its rows
-    mixing_from: int = Field(default=3_000, ge=0)
-    recognise_until: int | None = 15_000  # CTC of all speech
+    encoders_from: NonNegativeInt = 1_000  # the encoders' side of the adversarial game
+    shrink_from: NonNegativeInt = 3_000
+    translate_from: NonNegativeInt = 3_000  # speech translation and the CTC of its rows
+    mixing_from: NonNegativeInt = 3_000
+    recognise_until: NonNegativeInt | None = 15_000  # CTC of all speech
     fall: tuple[int, int] = (25_000, 45_000)  # the adversarial weight falls in a line to zero
 
     @model_validator(mode="after")

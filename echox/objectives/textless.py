@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import nn
 
 from echox.config.load import Settings
@@ -30,7 +30,7 @@ class Conflict(Settings):
 
     tasks: tuple[str, str]
     layers: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
-    every: int = Field(default=20, ge=1)
+    every: PositiveInt = 20
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat, NonNegativeInt
 from torch import nn
 
-from echox.config.load import Settings
+from echox.config.load import Rate, Settings
 from echox.data.translation import Triple, TripleBatch
 from echox.models.discriminators import ModalityDiscriminator
 from echox.models.hearing import Hearing
@@ -41,12 +41,12 @@ LEAST_RECOGNITION = 0.1  # recognition that is weighed down below this stops (sp
 class TranslationWeights(Settings):
     """Weights of the parts (spec B2.5)."""
 
-    st: float = Field(default=0.7, ge=0)
-    ctc: float = Field(default=0.3, ge=0)
-    mt: float = Field(default=0.5, ge=0)
-    recognition: float = Field(default=1.0, ge=0)  # CTC of all speech, until `schedule.recognise_until`
-    task_norm_every: int = Field(default=0, ge=0)  # steps until gradients weigh recognition anew; 0: never
-    smoothing: float = Field(default=0.2, ge=0, lt=1)
+    st: NonNegativeFloat = 0.7
+    ctc: NonNegativeFloat = 0.3
+    mt: NonNegativeFloat = 0.5
+    recognition: NonNegativeFloat = 1.0  # CTC of all speech, until `schedule.recognise_until`
+    task_norm_every: NonNegativeInt = 0  # steps until gradients weigh recognition anew; 0: never
+    smoothing: Rate = 0.2
     masks: int = Field(default=HIDDEN_SPANS, ge=0)  # spans of frames hidden in training
     mask_frames: int = Field(default=HIDDEN_FRAMES, ge=1)
 

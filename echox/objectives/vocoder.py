@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import nn
 from torch.nn import functional
 
@@ -26,15 +27,15 @@ from echox.objectives.loss import Loss
 class VocoderLossSettings(Settings):
     """Weights and resolutions; the defaults are HiFi-GAN's, with the spectral losses of the mini model off."""
 
-    mel: float = 45.0
-    stft: float = 0.0
-    resolutions: tuple[tuple[int, int, int], ...] = ((1024, 256, 80),)  # n_fft, hop, mel bins
-    features: float = 2.0
-    adversarial: float = 1.0
-    duration: float = 1.0
-    gan_start: int = 0  # steps of reconstruction alone
-    gan_ramp: int = 1  # steps over which the adversarial terms then grow to full weight
-    gan_samples: int = 0  # samples of each segment that the judges see; 0 means all
+    mel: NonNegativeFloat = 45.0
+    stft: NonNegativeFloat = 0.0
+    resolutions: tuple[tuple[PositiveInt, PositiveInt, PositiveInt], ...] = ((1024, 256, 80),)  # n_fft, hop, mel bins
+    features: NonNegativeFloat = 2.0
+    adversarial: NonNegativeFloat = 1.0
+    duration: NonNegativeFloat = 1.0
+    gan_start: NonNegativeInt = 0  # steps of reconstruction alone
+    gan_ramp: PositiveInt = 1  # steps over which the adversarial terms then grow to full weight
+    gan_samples: NonNegativeInt = 0  # samples of each segment that the judges see; 0 means all
 
 
 @dataclass

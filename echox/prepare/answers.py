@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import NonNegativeInt, PositiveInt
 
 from echox.config.load import Settings, known
 from echox.config.record import Record, check_same, write_run
 from echox.config.shard import Shard
-from echox.data.manifest import read_fields, read_jsonl, text_of, write_jsonl
+from echox.data.manifest import read_fields, write_jsonl
 from echox.errors import InputError
 from echox.files import LINES_BYTES, drop_partial_line, only_one, read_text
 from echox.models.decoding import at_most
@@ -45,12 +45,14 @@ class Recipe(Settings):
     out: Path  # the folder that gets own.jsonl, targets.jsonl and spoken.jsonl (what the voice will be asked to say)
     llm: Path
     questions: Path  # JSONL with id, question, answers
-    own_questions: int = 6000  # the first so many in the file are also asked; the rest gets the carrier sentence
+    own_questions: NonNegativeInt = (
+        6000  # the first so many in the file are also asked; the rest gets the carrier sentence
+    )
     talk: Path | None = None  # JSONL with id, text: those that are questions are small talk
-    talk_questions: int = 2500
+    talk_questions: NonNegativeInt = 2500
     system: str = SYSTEM
     llm_dtype: Literal["float32", "bfloat16"] = "float32"
-    max_new_tokens: int = Field(default=32, ge=1)
+    max_new_tokens: PositiveInt = 32
     phrases: Annotated[dict[str, int], known(PhraseSettings)] = {}  # where phrases end a segment, as in stage pack
     device: str = "auto"
     shard: Shard = (0, 1)
@@ -85,8 +87,7 @@ def typed_questions(recipe: Recipe) -> list[dict[str, str]]:
     first = islice(read_fields(recipe.questions, "question"), recipe.own_questions)
     rows = [{"id": record["id"], "question": record["question"]} for record in first]
     if recipe.talk is not None:
-        talk = [r for r in read_jsonl(recipe.talk) if str(r.get("id", "")).startswith("tatoeba")]
-        talk = [r for r in talk if text_of(r, recipe.talk).endswith("?")]
+        talk = [record for record in read_fields(recipe.talk, "text") if record["text"].endswith("?")]
         rows += [{"id": f"talk-{r['id']}", "question": r["text"]} for r in talk[: recipe.talk_questions]]
     if not rows:
         raise InputError(f"{recipe.questions} is empty: make it first.")
@@ -172,7 +173,7 @@ def write_targets(questions: Path, own: list[dict[str, Any]], out: Path) -> None
     said = {record["id"]: record for record in own}
     rows: list[dict[str, Any]] = []
     known = set()
-    for record in read_jsonl(questions):
+    for record in read_fields(questions, "question"):
         known.add(record["id"])
         mine = said.get(record["id"], {}).get("answer")
         answer = target(record.get("answers") or [], mine)

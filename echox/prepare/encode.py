@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
+from pydantic import NonNegativeInt, PositiveFloat, model_validator
 
 from echox.audio import SAMPLE_RATE
 from echox.config.load import Settings
@@ -34,12 +34,12 @@ class EncoderSettings(Settings):
     """A frozen encoder, one of its layers, and how it is run."""
 
     encoder: Path
-    layer: int = Field(ge=0)  # 1 is the first block's output
+    layer: NonNegativeInt  # 1 is the first block's output
     window: Literal["short", "own"] = "short"  # short: Whisper without padding to 30 s; own: any encoder's own rule
     precision: Literal["float32", "bfloat16"] = "float32"
     device: str = "auto"
-    batch_seconds: float = Field(default=240.0, gt=0)  # of audio encoded together, padding included
-    most_skipped: int = Field(default=20, ge=0)  # clips of a shard that may be unreadable
+    batch_seconds: PositiveFloat = 240.0  # of audio encoded together, padding included
+    most_skipped: NonNegativeInt = 20  # clips of a shard that may be unreadable
 
     @model_validator(mode="after")
     def _check(self) -> "EncoderSettings":

@@ -7,10 +7,10 @@ ConfigError.
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from echox.audio import SAMPLE_RATE
-from echox.config.load import Settings, read_yaml
+from echox.config.load import Ordered, Range, Settings, Share, read_yaml
 from echox.errors import ConfigError
 
 ASKING_VOICES = tuple("af_bella af_nova am_eric am_fenrir bf_alice bf_isabella bm_daniel bm_lewis".split())
@@ -18,8 +18,7 @@ ASKING_VOICES = tuple("af_bella af_nova am_eric am_fenrir bf_alice bf_isabella b
 HELD_OUT_VOICES = (*ASKING_VOICES, "em_santa", "es.f4", "es.m6", "es-419.f4", "es-419.m6")
 """These, and Spanish ones of Kokoro and espeak-ng of which the same holds."""
 
-Range = tuple[float, float]
-Share = Annotated[float, Field(ge=0, le=1)]
+PositiveRange = Annotated[tuple[PositiveFloat, PositiveFloat], Ordered]
 
 
 class Source(Settings):
@@ -42,17 +41,17 @@ class Sources(Settings):
 class Texts(Settings):
     """How many texts of each kind, and which are held out (by hash, never by order)."""
 
-    trivia_held_out: int = Field(default=600, ge=0)
-    measured_per_source: int = Field(default=250, ge=0)
+    trivia_held_out: NonNegativeInt = 600
+    measured_per_source: NonNegativeInt = 250
     near_repeat_jaccard: Share = 0.8
-    carriers_per_answer: int = Field(default=2, ge=1)
-    tatoeba_sentences: int = Field(default=12_000, ge=0)
-    multi30k_sentences: int = Field(default=8_000, ge=0)
-    choice_sentences: int = Field(default=0, ge=0)  # wrong choices of training questions, each inside one carrier
-    number_sentences: int = Field(default=0, ge=0)  # years, amounts, ordinals, each inside one carrier
-    short_sentences: int = Field(default=0, ge=0)  # Tatoeba's of one to four words
+    carriers_per_answer: PositiveInt = 2
+    tatoeba_sentences: NonNegativeInt = 12_000
+    multi30k_sentences: NonNegativeInt = 8_000
+    choice_sentences: NonNegativeInt = 0  # wrong choices of training questions, each inside one carrier
+    number_sentences: NonNegativeInt = 0  # years, amounts, ordinals, each inside one carrier
+    short_sentences: NonNegativeInt = 0  # Tatoeba's of one to four words
     replies: Path | None = None  # what people say to an assistant, one a line
-    reply_times: int = Field(default=16, ge=1)  # so often is each reply said, by another voice
+    reply_times: PositiveInt = 16  # so often is each reply said, by another voice
 
 
 class VoiceChoice(Settings):
@@ -63,11 +62,11 @@ class VoiceChoice(Settings):
     """
 
     kind: Literal["hibari", "kokoro", "flite", "piper", "espeak", "tones"]
-    share: float = Field(default=1.0, gt=0)
+    share: PositiveFloat = 1.0
     styles: tuple[str, ...] = ()
     mixes: Share = 0.0
-    pitch: Range = (1.0, 1.0)
-    tempo: Range = (1.0, 1.0)
+    pitch: PositiveRange = (1.0, 1.0)
+    tempo: PositiveRange = (1.0, 1.0)
 
 
 class Perturbation(Settings):
@@ -77,10 +76,10 @@ class Perturbation(Settings):
     snr_db: Range = (5.0, 30.0)
     noise_kinds: tuple[Literal["white", "pink", "babble"], ...] = ("white", "pink", "babble")
     room_share: Share = 0.35
-    room_seconds: Range = (0.1, 0.5)
+    room_seconds: PositiveRange = (0.1, 0.5)
     telephone_share: Share = 0.1
     peak_dbfs: Range = (-30.0, -3.0)
-    silence_seconds: Range = (0.0, 0.5)
+    silence_seconds: Annotated[tuple[NonNegativeFloat, NonNegativeFloat], Ordered] = (0.0, 0.5)
 
 
 class Corpus(Settings):
@@ -97,13 +96,16 @@ class Corpus(Settings):
     seed: int = 0
 
     @model_validator(mode="after")
-    def _no_held_out_voice_in_training(self) -> "Corpus":
+    def _check(self) -> "Corpus":
         used = {part for voice in self.voices for style in voice.styles for part in style.partition("@")[0].split("+")}
         clash = sorted(used & set(HELD_OUT_VOICES))
         if self.split == "train" and clash:
             raise ValueError(f"held-out voices {clash} in a training corpus")
-        if any(voice.kind == "kokoro" and not voice.styles for voice in self.voices):
-            raise ValueError("kokoro needs its styles named")
+        for voice in self.voices:
+            if voice.kind == "kokoro" and not voice.styles:
+                raise ValueError("kokoro needs its styles named")
+            if voice.mixes and (voice.kind != "kokoro" or len(set(voice.styles)) < 2):
+                raise ValueError("mixes are of two voices of kokoro: name two styles or more, or leave mixes out")
         return self
 
 
@@ -113,8 +115,8 @@ class Recipe(Settings):
     stage: Literal["data"]
     sources: Sources | None = None  # none: what is spoken was written by another stage, as `text_pairs`
     texts: Texts = Texts()
-    sample_rate: int = SAMPLE_RATE
-    shard_texts: int = Field(default=500, ge=1)
+    sample_rate: PositiveInt = SAMPLE_RATE
+    shard_texts: PositiveInt = 500
     corpora: dict[str, Corpus]
 
     def corpus(self, name: str) -> Corpus:

@@ -6,11 +6,11 @@ are hashes of the text, so that the same sources give the same files on any mach
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
-from echox.config.load import Settings
+from echox.config.load import Ordered, Settings
 from echox.config.record import Record, check_same, write_run
 from echox.data.manifest import write_jsonl
 from echox.errors import InputError
@@ -19,6 +19,7 @@ from echox.prepare.texts import SPEAKABLE, fraction
 from echox.text.cleaning import SOURCE, clean
 
 Pair = tuple[str, str]
+Words = Annotated[tuple[PositiveInt, PositiveInt], Ordered]
 
 
 class PairSource(Settings):
@@ -55,11 +56,11 @@ class Recipe(Settings):
     stage: Literal["text_pairs"]
     out: Path
     sources: list[PairSource] = Field(min_length=1)
-    dev: int = Field(default=300, ge=1)
-    test: int = Field(default=600, ge=1)
-    words: tuple[int, int] = (4, 14)  # of a held-out source sentence
-    spoken_words: tuple[int, int] | None = None  # of a spoken one; none: as many
-    most_words: int = Field(default=80, ge=1)  # longer pairs are left out
+    dev: PositiveInt = 300
+    test: PositiveInt = 600
+    words: Words = (4, 14)  # of a held-out source sentence
+    spoken_words: Words | None = None  # of a spoken one; none: as many
+    most_words: PositiveInt = 80  # longer pairs are left out
 
 
 def run(recipe: Recipe) -> Path:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 import yaml
-from pydantic import Field
+from pydantic import PositiveFloat, PositiveInt
 
 from echox.audio import SAMPLE_RATE, as_int16, load_audio
 from echox.config.load import Settings
@@ -54,8 +54,8 @@ class Recipe(Settings):
     source: str = "en"
     target: str
     split: str = "train"  # MuST-C: train, dev, tst-COMMON, tst-HE; CoVoST: train, dev, test
-    longest_seconds: float = Field(default=30.0, gt=0)  # longer utterances are left out
-    shard_utterances: int = Field(default=500, ge=1)
+    longest_seconds: PositiveFloat = 30.0  # longer utterances are left out
+    shard_utterances: PositiveInt = 500
 
 
 def run(recipe: Recipe) -> Path:

@@ -13,6 +13,12 @@ from echox.serve.wire import FORMS
 
 MOST_TOOLS = 128
 MOST_CHARS = 20_000  # of a text that is kept
+EAGERNESS_MS = {
+    "low": 1000,
+    "medium": 500,
+    "high": 300,
+    "auto": 500,
+}  # of silence, for clients that ask for turns found by meaning
 
 
 def short(text: str, param: str) -> str:
@@ -61,6 +67,23 @@ class Input(Known):
     transcription: dict[str, Any] | None = None
     noise_reduction: None = None
     turn_detection: ServerVad | None = ServerVad()
+
+    @field_validator("noise_reduction", mode="before")
+    @classmethod
+    def heard_as_it_is(cls, _: Any) -> None:
+        """Take any, and show that there is none: an application that asks for it works without."""
+
+    @field_validator("turn_detection", mode="before")
+    @classmethod
+    def found_by_sound(cls, value: Any) -> Any:
+        """Take `semantic_vad` for turns found by sound, with the longer a silence the less eager it is; the session shows them."""
+        if not isinstance(value, dict) or value.get("type") != "semantic_vad":
+            return value
+        eagerness = value.get("eagerness", "auto")
+        if eagerness not in EAGERNESS_MS:
+            raise ValueError(f"eagerness is one of {', '.join(EAGERNESS_MS)}")
+        kept = {name: one for name, one in value.items() if name != "eagerness"}
+        return {**kept, "type": "server_vad", "silence_duration_ms": EAGERNESS_MS[eagerness]}
 
 
 class Output(Known):
@@ -145,6 +168,7 @@ class SessionConfig(Known):
 
 
 OWN = ("conversation", "input", "metadata")  # fields of a response that are none of the session
+TOLD = ("id", "object", "expires_at")  # fields of a session that the server tells: one that is sent back is taken
 NULLABLE = {"transcription", "noise_reduction", "turn_detection"}
 
 
@@ -158,6 +182,7 @@ def updated(config: SessionConfig, change: object, param: str = "session", calls
     if change.get("model") not in (None, config.model):
         message = f"this conversation is with {config.model!r}: connect with ?model= for another."
         raise Refusal(400, message, "cannot_update_model", f"{param}.model")
+    change = {name: value for name, value in change.items() if name not in TOLD}
     try:
         found = SessionConfig.model_validate(_merged(config.model_dump(), change) | {"model": config.model})
     except ValidationError as error:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import PositiveInt, model_validator
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -25,7 +25,7 @@ class Selection(Settings):
     """By which number weights are chosen, and how many of the best are averaged; a bare number is how many."""
 
     by: str  # every stage says by which
-    keep: int = Field(default=5, ge=1)
+    keep: PositiveInt = 5
 
     @model_validator(mode="before")
     @classmethod

@@ -54,7 +54,7 @@ class MetricsLog:
         self.progress.update(self.task, completed=step)
         if step % every and step != self.steps:
             return
-        means = {name: round(total / self.counts[name], 6) for name, total in self.sums.items()}
+        means = {name: float(f"{total / self.counts[name]:.6g}") for name, total in self.sums.items()}
         self.sums, self.counts = {}, {}
         if not self.writes:
             return

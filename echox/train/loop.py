@@ -10,7 +10,6 @@ with the very weights. Processes and micro-batches share one stream of batches:
 
 import logging
 import time
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from echox.config.load import Settings
 from echox.config.record import Record, check_same, write_run
@@ -49,15 +48,15 @@ log = logging.getLogger(__name__)
 class TrainSettings(Settings):
     """How long and how a stage trains."""
 
-    steps: int = Field(ge=1)
+    steps: PositiveInt
     optim: OptimSettings = OptimSettings()
-    accumulate: int = Field(default=1, ge=1)  # batches of one process to a step
+    accumulate: PositiveInt = 1  # batches of one process to a step
     schedule: tuple[Moves, ...] = ()  # parameters that move in some steps only
-    average: int = Field(default=1, ge=1)  # the result is the mean of so many last checkpoints
+    average: PositiveInt = 1  # the result is the mean of so many last checkpoints
     precision: Literal["bf16", "fp32"] = "bf16"  # autocast of the forward pass; fp32: none
-    save_every: int = Field(default=200, ge=1)  # steps between checkpoints
-    log_every: int = Field(default=10, ge=1)
-    keep: int = Field(default=2, ge=1)  # checkpoints
+    save_every: PositiveInt = 200  # steps between checkpoints
+    log_every: PositiveInt = 10
+    keep: PositiveInt = 2  # checkpoints
     threads: int = Field(default=0, ge=0, le=1024)  # CPU threads; 0 leaves torch's choice
     parallel: Literal["replicate", "shard"] = "replicate"  # the whole model in each process, or cut among them
     peak_tflops: float | None = Field(default=None, gt=0)  # for `mfu`; none: that of a known GPU in bfloat16
@@ -114,6 +113,19 @@ class Run:
     def autocast(self) -> AbstractContextManager:
         """Return the precision of forward passes."""
         return torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
+
+    def batch(self, number: int) -> Any:
+        """Return a batch by its number, which seeds all random numbers from here on, so that resuming needs no generator state."""
+        seed = self.seed * 1_000_003 + number
+        torch.manual_seed(seed % 2**63)
+        np.random.seed(seed % 2**32)
+        return self.stage.batches[number]
+
+    def forward(self, batch: Any, turns: list["Turn"]) -> Any:
+        """Return what the model makes of a batch, with gradients for the parameters of all `turns`."""
+        self.let_move([name for turn in turns for name in turn.names])
+        with self.autocast():
+            return self.stage.model(batch)
 
     def state(self, step: int) -> State:
         """Return all that a resumed run needs."""
@@ -189,6 +201,10 @@ def check_shardable(stage: Stage, settings: TrainSettings) -> None:
         raise ConfigError(
             f"train.parallel: shard trains one player, this stage has {len(stage.players)}: use replicate."
         )
+    if stage.evaluates_parts:
+        raise ConfigError(
+            "train.parallel: shard cannot measure what this stage measures while it trains: use replicate."
+        )
     if settings.schedule or settings.average > 1:
         raise ConfigError("train.parallel: shard knows no schedule and no average: use replicate.")
 
@@ -226,7 +242,7 @@ def write_result(run: Run, checkpoints: Checkpoints, folder: Path, recipe: Setti
 def timed_step(run: Run, step: int) -> dict[str, float]:
     """Return the numbers of one step with how long it took, how many tokens a second it saw, and how well the device was used."""
     if run.flops is None:
-        run.flops = flops_per_token(lambda: try_step(run, step)) if run.ranks.world == 1 else 0.0
+        run.flops = count_flops(run, step) if run.ranks.world == 1 else 0.0
     started = time.perf_counter()
     numbers = train_step(run, step)
     seconds = time.perf_counter() - started
@@ -234,25 +250,19 @@ def timed_step(run: Run, step: int) -> dict[str, float]:
     return numbers | {"step_seconds": seconds} | rates(numbers.pop("tokens"), seconds, run.flops, peak)
 
 
-def try_step(run: Run, step: int) -> float:
-    """Go through one batch, forward and backward, without moving anything; return how many tokens it held."""
+def count_flops(run: Run, step: int) -> float:
+    """Return the operations a token of one forward and backward pass, which moves nothing; making the batch is not counted."""
     turns = [Turn(run, number, step) for number in range(len(run.stage.players))]
-    for turn in learnt(run, turns, run.batches):
-        turn.optimizer.zero_grad()
-    return turns[-1].tokens
+    batch = run.batch(run.batches)
 
+    def passes() -> float:
+        outputs = run.forward(batch, turns)
+        for turn in turns:
+            turn.backward(outputs, keep_graph=turn is not turns[-1])
+            turn.optimizer.zero_grad()
+        return turns[-1].tokens
 
-def learnt(run: Run, turns: list["Turn"], number: int) -> Iterator["Turn"]:
-    """Yield the turn of every player when it has learnt from one batch: the next one sees it as it has moved meanwhile."""
-    seed_everything(run.seed, number)
-    batch = run.stage.batches[number]
-    run.let_move([name for turn in turns for name in turn.names])
-    with run.autocast():
-        outputs = None if batch is None else run.stage.model(batch)
-    for turn in turns:
-        if batch is not None:
-            turn.learn(outputs, keep_graph=turn is not turns[-1])
-        yield turn
+    return 0.0 if batch is None else flops_per_token(passes)
 
 
 def train_step(run: Run, step: int) -> dict[str, float]:
@@ -260,9 +270,13 @@ def train_step(run: Run, step: int) -> dict[str, float]:
     stage, settings, ranks = run.stage, run.settings, run.ranks
     turns = [Turn(run, number, step) for number in range(len(stage.players))]
     for micro in range(settings.accumulate):
-        for turn in learnt(run, turns, run.batches + micro * ranks.world + ranks.rank):
+        batch = run.batch(run.batches + micro * ranks.world + ranks.rank)
+        outputs = None if batch is None else run.forward(batch, turns)
+        for turn in turns:  # the next one sees what this one has moved
+            if batch is not None:
+                turn.backward(outputs, keep_graph=turn is not turns[-1])
             if micro == settings.accumulate - 1:
-                turn.step_on()
+                turn.move()
     ranks.share(run.buffers)
     run.batches += settings.accumulate * ranks.world
     numbers = {"tokens": turns[-1].tokens}
@@ -285,7 +299,7 @@ class Turn:
         self.sums: dict[str, tuple[float, float]] = {}  # and what they are sums over
         self.numbers: dict[str, float] = {}
 
-    def learn(self, outputs: Any, keep_graph: bool) -> None:
+    def backward(self, outputs: Any, keep_graph: bool) -> None:
         """Add the gradients of one batch."""
         self.run.let_move(self.names)
         with self.run.autocast():
@@ -295,11 +309,9 @@ class Turn:
             total.backward(retain_graph=keep_graph)
         self.count += loss.count
         self.tokens += loss.tokens
-        for name, value in loss.numbers().items():
-            before, count = self.sums.get(name, (0.0, 0.0))
-            self.sums[name] = before + value * loss.count, count + loss.count
+        loss.add_to(self.sums)
 
-    def step_on(self) -> None:
+    def move(self) -> None:
         """Take the step, unless a number is not finite; ConfigError then, and nothing of it is saved."""
         ranks, step, optimizer = self.run.ranks, self.step, self.optimizer
         ranks.sum_gradients([parameter for parameter in self.parameters if not is_cut(parameter)])
@@ -324,12 +336,6 @@ class Turn:
         optimizer.step()
         optimizer.zero_grad()
         self.numbers |= {"grad_norm": norm, "lr": rate}
-
-
-def seed_everything(seed: int, number: int) -> None:
-    """Make dropout and sampling functions of the seed and a batch's number, so that resuming needs no generator state."""
-    torch.manual_seed(seed * 1_000_003 + number)
-    np.random.seed((seed * 1_000_003 + number) % 2**32)
 
 
 __all__ = ["Moves", "OptimSettings", "Player", "Run", "Stage", "TrainSettings", "TrainingRecipe", "train", "train_step"]

@@ -4,10 +4,10 @@ import math
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, NonNegativeInt, PositiveFloat
 from torch import nn
 
-from echox.config.load import Settings
+from echox.config.load import Rate, Settings, Share
 from echox.train.sharding import is_cut, whole
 
 
@@ -19,12 +19,12 @@ class OptimSettings(Settings):
     """
 
     lr: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[Rate, Rate] = (0.9, 0.95)
     weight_decay: float = Field(default=0.1, ge=0, allow_inf_nan=False)
-    warmup_steps: int = Field(default=100, ge=0)
+    warmup_steps: NonNegativeInt = 100
     schedule: Literal["cosine", "inverse_sqrt", "constant"] = "cosine"
-    final_ratio: float = Field(default=0.05, ge=0, le=1)
-    clip: float = Field(default=1.0, gt=0)  # gradient norm
+    final_ratio: Share = 0.05
+    clip: PositiveFloat = 1.0  # gradient norm
 
 
 def build_optimizer(parameters: dict[str, nn.Parameter], settings: OptimSettings) -> torch.optim.AdamW:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import NonNegativeInt, model_validator
 from safetensors.torch import load_file, save_file
 
 from echox.config.load import Settings, known
@@ -39,7 +40,7 @@ class Recipe(Settings):
     stage: Literal["pack"]
     out: Path
     encoder: Path
-    encoder_layer: int
+    encoder_layer: NonNegativeInt
     listener: Path | None = None  # hearing by attention; none: by the adapter of `s2t`
     s2t: Path | None = None  # none: the LLM as it is, under `system`
     system: str = ""
@@ -53,6 +54,12 @@ class Recipe(Settings):
     phrases: Annotated[dict[str, int], known(PhraseSettings)] = {}  # where phrases end a segment, if not by default
     about: str = ""
     int8: bool = False  # large matrices as int8 with a scale a row
+
+    @model_validator(mode="after")
+    def _check(self) -> "Recipe":
+        if self.llm_folder is not None and "folder" not in self.llm:
+            raise ValueError("llm_folder is copied to the folder that llm names: set llm.folder, or leave it out")
+        return self
 
 
 def run(recipe: Recipe) -> Path:

@@ -4,7 +4,7 @@ from math import ceil
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, NonNegativeInt
 
 from echox.audio import SAMPLE_RATE
 from echox.config.load import Settings
@@ -29,7 +29,7 @@ class Recipe(Settings):
     translator: Path  # final/ of stage `translate`
     encoder: Path | None = None  # whose states it was trained on; none: its own, that of `shares`, or none at all
     shares: str = ""  # a shipped model that holds the same encoder: the folder gets none
-    encoder_layer: int = 0
+    encoder_layer: NonNegativeInt = 0
     longest_seconds: int = Field(default=20, ge=1, le=30)
     beams: int = Field(default=8, ge=1, le=64)
     length_penalty: float = 1.0

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from echox.config.load import Settings
 from echox.errors import ConfigError
@@ -28,11 +28,11 @@ class Recipe(Settings):
     vocoder: Path | None = None
     units: Path | None = None  # the folder of the unit language
     encoder: Path | None = None  # where the translator reads states
-    encoder_layer: int = 0
-    longest_seconds: int = 20
+    encoder_layer: NonNegativeInt = 0
+    longest_seconds: PositiveInt = 20
     beams: int = Field(default=10, ge=1, le=64)
     length_penalty: float = 1.0
-    no_repeat_ngram: int = 0
+    no_repeat_ngram: NonNegativeInt = 0
     least_evidence: float = Field(default=0.0, ge=0, le=1000)
     about: str = ""
     int8: bool = False  # large matrices as int8 with a scale a row

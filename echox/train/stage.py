@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Protocol
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeInt, model_validator
 from torch import nn
 
 from echox.config.load import Settings
@@ -27,7 +27,7 @@ class Moves(Settings):
     """Parameters by a pattern of names, and the steps in which they move; outside of them they are held still."""
 
     names: str  # as in "adapter.*"
-    first: int = Field(default=0, ge=0)
+    first: NonNegativeInt = 0
     end: int | None = Field(default=None, ge=1)  # the first step they are still again; none: never
 
     @model_validator(mode="after")
@@ -71,6 +71,7 @@ class Stage:
     evaluate: Callable[[], dict[str, float]] | None = None
     evaluate_every: int = 0
     frozen: tuple[nn.Module, ...] = ()  # what else must stand on the training device
+    evaluates_parts: bool = False  # `evaluate` calls parts of the module, which one that is cut among processes cannot
     buffers: tuple[str, ...] = ()  # of the module, which a loss moves: the first process's are everyone's
 
     def names(self) -> list[list[str]]:

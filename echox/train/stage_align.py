@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import NonNegativeInt
 
 from echox.config.load import known
-from echox.data.batching import BucketedBatches
+from echox.data.batching import BucketedBatches, some_at_a_time
 from echox.data.example import Example, QuestionData, padded_states, read_examples
 from echox.models.adapter import AdapterConfig
 from echox.models.io import settings_from
@@ -20,7 +21,7 @@ from echox.models.s2t import S2TConfig, S2TInputs, SpeechToText
 from echox.objectives.s2t import AlignObjective, AlignPass
 from echox.prepare.answers import SYSTEM
 from echox.text.prompt import encode
-from echox.train.evaluate import some_at_a_time, still
+from echox.train.evaluate import still
 from echox.train.loop import Player, Stage, TrainingRecipe
 from echox.units.distance import error_rate
 
@@ -38,7 +39,7 @@ class Recipe(TrainingRecipe):
         dict[str, Any], known(LoraSettings)
     ] = {}  # sizes of the low-rank matrices that the next stage trains
     classes: Literal["seen", "all"] = "seen"  # LLM tokens CTC tells apart: those of the transcripts, or all there are
-    negatives: int = 1500  # classes sampled a step beside the batch's own; 0: every class
+    negatives: NonNegativeInt = 1500  # classes sampled a step beside the batch's own; 0: every class
 
 
 def build(recipe: Recipe) -> Stage:

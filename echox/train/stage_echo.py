@@ -15,11 +15,11 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import nn
 
-from echox.config.load import Settings, known
-from echox.data.batching import BucketedBatches
+from echox.config.load import Settings, Share, known
+from echox.data.batching import BucketedBatches, some_at_a_time
 from echox.data.example import Example, QuestionData, padded_states, read_examples
 from echox.errors import ConfigError
 from echox.models.decoding import at_most
@@ -35,7 +35,7 @@ from echox.objectives.s2t import AlignPass, AnswerPass, S2TObjective
 from echox.text.echox_dialect import EchoXDialect
 from echox.text.prompt import Dialect, encode, question_prompt, stop_ids
 from echox.text.segmenter import PhraseSegmenter, PhraseSettings, cut_text
-from echox.train.evaluate import mean_loss, some_at_a_time, still
+from echox.train.evaluate import mean_loss, still
 from echox.train.loop import Player, Stage, TrainingRecipe
 from echox.train.stage_s2t import asked, save_trained, trained_names
 from echox.train.stage_t2c import spoken_units
@@ -59,26 +59,26 @@ class Recipe(TrainingRecipe):
     t2c: Path
     data: QuestionData
     typed: Path | None = None
-    typed_probability: float = 0.5  # questions whose answer is drawn from the typed rather than the spoken question
+    typed_probability: Share = 0.5  # questions whose answer is drawn from the typed rather than the spoken question
     text: Literal["free", "forced", "given"] = "free"  # X': greedy, argmax under the gold answer, or that answer itself
     voiced: VoicedData | None = None  # Y' of a segment that is said in it are its units; T2C says the others
-    max_new_tokens: int = 40
+    max_new_tokens: PositiveInt = 40
     phrases: Annotated[dict[str, int], known(PhraseSettings)] = {}  # where phrases end a segment, as in stage pack
-    max_unit_words: int = Field(default=0, ge=0)  # of a segment's pseudo label; 0: T2C's own limit
-    questions: int = 0  # use so many, drawn by the seed; 0: all
+    max_unit_words: NonNegativeInt = 0  # of a segment's pseudo label; 0: T2C's own limit
+    questions: NonNegativeInt = 0  # use so many, drawn by the seed; 0: all
     train_lora: bool = False  # the low-rank adapters and the speech adapter learn too, from L_S2T
     echo_moves_llm: bool = False  # and from L_Echo and L_Denoising, by a second pass over X'
-    ctc_weight: float = 0.3  # of CTC in L_S2T
-    negatives: int = 0  # CTC classes drawn a step; 0: all
+    ctc_weight: NonNegativeFloat = 0.3  # of CTC in L_S2T
+    negatives: NonNegativeInt = 0  # CTC classes drawn a step; 0: all
     weights: EchoWeights = EchoWeights()
-    denoise_width: int = 1536
+    denoise_width: PositiveInt = 1536
     tokens: bool = False  # the decoder reads the chosen tokens too, the states through a gate (models/echo.py)
     states: bool = True  # False: it reads no states, a control
     letters: bool = True  # False: the letters of a T2C that spells are taken from the echo decoder
     keep_decoder: bool = False  # the decoder stays T2C's: the denoising adapter and its gate alone learn
     llm_dtype: Literal["float32", "bfloat16"] = "float32"
-    llm_batch: int = 64  # questions that the LLM answers together
-    measured: int = Field(default=64, ge=1)  # held-out questions that are measured
+    llm_batch: PositiveInt = 64  # questions that the LLM answers together
+    measured: PositiveInt = 64  # held-out questions that are measured
 
 
 @dataclass

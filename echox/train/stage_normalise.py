@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import PositiveInt
 from torch import nn
 
 from echox.config.load import Settings, known
-from echox.data.batching import BucketedBatches
+from echox.data.batching import BucketedBatches, some_at_a_time
 from echox.data.textless import Pair, Sides, read_sides
 from echox.errors import ConfigError
 from echox.models.io import settings_from
@@ -22,7 +22,7 @@ from echox.models.normaliser import Normaliser, NormaliserConfig
 from echox.models.ragged import pad_right
 from echox.objectives.loss import Loss
 from echox.objectives.s2t import ctc_loss
-from echox.train.evaluate import some_at_a_time, still
+from echox.train.evaluate import still
 from echox.train.loop import Player, Stage, TrainingRecipe
 from echox.units.distance import error_rate
 
@@ -32,8 +32,8 @@ class NormaliserData(Settings):
 
     train: Sides
     dev: Sides
-    max_cost: int = Field(default=8000, ge=1)  # frames in a batch, padding included
-    max_frames: int = Field(default=1000, ge=1)
+    max_cost: PositiveInt = 8000  # frames in a batch, padding included
+    max_frames: PositiveInt = 1000
 
 
 class Recipe(TrainingRecipe):
@@ -42,7 +42,7 @@ class Recipe(TrainingRecipe):
     stage: Literal["normalise"]
     data: NormaliserData
     model: Annotated[dict[str, Any], known(NormaliserConfig)] = {}
-    evaluate_every: int = Field(default=200, ge=1)
+    evaluate_every: PositiveInt = 200
 
 
 @dataclass
@@ -98,7 +98,8 @@ def build(recipe: Recipe) -> Stage:
     def evaluate() -> dict[str, float]:
         return distances(model, dev, recipe.data.max_cost)
 
-    return Stage(NormalisePass(model), [player], batches, model.save, evaluate, recipe.evaluate_every)
+    stage_model, every = NormalisePass(model), recipe.evaluate_every
+    return Stage(stage_model, [player], batches, model.save, evaluate, every, evaluates_parts=True)
 
 
 def batch_of(pairs: Sequence[Pair]) -> Batch:

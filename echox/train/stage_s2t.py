@@ -6,19 +6,20 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from pydantic import NonNegativeFloat, NonNegativeInt
 from torch import nn
 
-from echox.config.load import known
-from echox.data.batching import BucketedBatches
+from echox.config.load import Share, known
+from echox.data.batching import BucketedBatches, some_at_a_time
 from echox.data.example import Example, QuestionData, padded_states, read_examples
 from echox.errors import ConfigError
 from echox.models.io import settings_from
-from echox.models.llm import Place, load_llm, load_tokenizer
+from echox.models.llm import Place, empty_llm, load_llm, load_tokenizer
 from echox.models.lora import LoraSettings, attach_lora, lora_state
 from echox.models.s2t import S2TInputs, SpeechToText
 from echox.objectives.s2t import AlignPass, AnswerPass, S2TObjective
 from echox.text.prompt import Prompt, encode, question_prompt
-from echox.train.evaluate import mean_loss, some_at_a_time
+from echox.train.evaluate import mean_loss
 from echox.train.loop import Player, Stage, TrainingRecipe
 
 HEARING = ("linear", "transformer", "norm", "blank", "ctc_bias", "ctc_scale")  # what CTC alignment trained
@@ -33,10 +34,10 @@ class Recipe(TrainingRecipe):
     system: str | None = None  # none: the aligned part's
     data: QuestionData
     typed: Path | None = None  # JSONL with `question`, `answer`: rows that are only ever typed
-    typed_probability: float = 0.25  # spoken rows that are read from their transcript, to keep what is typed working
+    typed_probability: Share = 0.25  # spoken rows that are read from their transcript, to keep what is typed working
     train_hearing: bool = True  # False: the CTC path stays as aligned, and ctc_weight must be 0
-    ctc_weight: float = 0.3  # spec section 2.3
-    negatives: int = 1500
+    ctc_weight: NonNegativeFloat = 0.3  # spec section 2.3
+    negatives: NonNegativeInt = 1500
     llm_dtype: Literal["float32", "bfloat16"] = "float32"  # of the frozen weights
     lora: Annotated[dict[str, Any], known(LoraSettings)] | None = None  # none: the aligned part's
 
@@ -55,12 +56,12 @@ def build(recipe: Recipe) -> Stage:
     dialect, stop = model.config.dialect_of(tokenizer), tokenizer.eos_token_id
     prompt = question_prompt(dialect)
     data = read_examples(recipe.data, lambda text: encode(tokenizer, text), stop, recipe.typed).opened(dialect.opening)
-    settings = settings_from(LoraSettings, recipe.lora or model.config.lora, "lora")
+    width, settings = data.width, settings_from(LoraSettings, recipe.lora or model.config.lora, "lora")
     attach_lora(llm, settings)
 
     def collate(rows: list[Example], typed: list[bool]) -> S2TInputs:
         read = [replace(row, states_TD=None) if t else row for row, t in zip(rows, typed, strict=True)]
-        return asked(prompt, read, data.width, [row.answer for row in rows])
+        return asked(prompt, read, width, [row.answer for row in rows])
 
     def mixed(items: list[int], rng: np.random.Generator) -> S2TInputs:
         rows = [data.train[i] for i in items]
@@ -108,9 +109,8 @@ def trained_names(model: nn.Module, hearing: bool, prefix: str = "model.") -> tu
 
 def save_trained(model: SpeechToText, llm: nn.Module, settings: LoraSettings, source: Path, folder: Path) -> None:
     """Write the part with the low-rank matrices that peft trained."""
-    plain = load_llm(source)
     config: Any = type(model.config).from_dict(model.config.to_dict() | {"lora": asdict(settings)})
-    part = SpeechToText(config, plain)
+    part = SpeechToText(config, empty_llm(source))
     part.adapter.load_state_dict(model.adapter.state_dict())
     part.ctc_tokens.copy_(model.ctc_tokens)
     part.lora.copy_from(lora_state(llm))

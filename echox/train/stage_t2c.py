@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import PositiveInt
 
-from echox.config.load import Settings, known
-from echox.data.batching import BucketedBatches
+from echox.config.load import Rate, Settings, Share, known
+from echox.data.batching import BucketedBatches, some_at_a_time
 from echox.data.example import first_held_out
 from echox.data.manifest import tell_dropped, text_of
 from echox.data.states import paired, read_ragged
@@ -25,7 +25,7 @@ from echox.models.t2c import T2CBatch, T2CConfig, TextToCodec
 from echox.objectives.t2c import T2CObjective
 from echox.text.prompt import encode
 from echox.train.checkpoint import blend
-from echox.train.evaluate import mean_loss, some_at_a_time
+from echox.train.evaluate import mean_loss
 from echox.train.loop import Player, Stage, TrainingRecipe
 from echox.units.sequence import deduplicate
 from echox.units.spelled import CODEBOOK, SpelledUnits
@@ -38,10 +38,10 @@ class T2CData(Settings):
     corpora: list[Path]
     frames: list[Path]  # one folder a corpus: encoded shards of frame-level units
     units: Path | None = None  # unit language; none: the unit tokens of the LLM's tokenizer, for a released `start`
-    max_cost: int = 2048  # positions in a batch, padding included
-    max_positions: int = 240
-    held_out: int = Field(default=200, ge=1)  # utterances that are only measured
-    space_probability: float = 0.3  # text read as the middle of an answer: with a space in front
+    max_cost: PositiveInt = 2048  # positions in a batch, padding included
+    max_positions: PositiveInt = 240
+    held_out: PositiveInt = 200  # utterances that are only measured
+    space_probability: Share = 0.3  # text read as the middle of an answer: with a space in front
 
 
 class Recipe(TrainingRecipe):
@@ -51,9 +51,9 @@ class Recipe(TrainingRecipe):
     llm: Path
     data: T2CData
     start: Path | None = None  # a trained T2C part to go on from, with its own sizes instead of `model`
-    keep_start: float = Field(default=0.0, ge=0, le=1)  # share of `start` in what is written (train/checkpoint.py)
+    keep_start: Share = 0.0  # share of `start` in what is written (train/checkpoint.py)
     model: Annotated[dict[str, int | float | bool], known(T2CConfig)] = {}
-    smoothing: float = 0.0
+    smoothing: Rate = 0.0
 
 
 def spoken_units(corpora: list[Path], frames: list[Path]) -> Iterator[tuple[str, np.ndarray]]:
@@ -107,7 +107,7 @@ def build(recipe: Recipe) -> Stage:
     if model.config.unit_vocab_size != data.unit_tokenizer.vocab_size:
         raise ConfigError(f"{recipe.start} writes other unit words than {recipe.data.units} holds: train from nothing.")
     first = first_held_out(len(data.texts), recipe.data.held_out, "data.held_out")
-    some = some_at_a_time(list(range(first, len(data.texts))), data.costs[first:], recipe.data.max_cost)
+    some = some_at_a_time(range(first, len(data.texts)), data.costs[first:], recipe.data.max_cost)
 
     def collate(items: list[int], rng: np.random.Generator) -> T2CBatch:
         return data.batch(model, items, rng)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from echox.audio import SAMPLE_RATE, resample
 from echox.config.load import Settings
@@ -36,7 +36,7 @@ class Texts(Settings):
 
     path: Path
     field: str = "text"
-    take: int = 0  # rows, in the order of a hash of their id; 0 means all
+    take: NonNegativeInt = 0  # rows, in the order of a hash of their id; 0 means all
 
 
 class Recipe(Settings):
@@ -47,11 +47,11 @@ class Recipe(Settings):
     seed: int = 0
     teacher: Literal["hibari", "toy"] = "hibari"
     texts: list[Texts]
-    longest: float = 8.0  # seconds: sentences of a text are joined up to about so much
+    longest: PositiveFloat = 8.0  # seconds: sentences of a text are joined up to about so much
     units: Path  # centroids
     encoder: Path
     precision: Literal["float32", "bfloat16"] = "bfloat16"  # of the encoder
-    shard_size: int = Field(default=500, ge=1)  # texts
+    shard_size: PositiveInt = 500  # texts
     shard: Shard = (0, 1)
 
 

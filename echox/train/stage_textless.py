@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from echox.config.load import Settings, known
-from echox.data.batching import BucketedBatches, in_runs
+from echox.config.load import Rate, Settings, known
+from echox.data.batching import BucketedBatches, in_runs, some_at_a_time
 from echox.data.textless import Encode, Pair, Sides, Tasks, read_sides
 from echox.errors import ConfigError
 from echox.generate.beam import Search
@@ -24,7 +24,7 @@ from echox.objectives.textless import Apart, Conflict, TextlessObjective, Weight
 from echox.text.bleu import unit_bleu
 from echox.text.subwords import Subwords
 from echox.train.best import Best, Selection
-from echox.train.evaluate import mean_loss, some_at_a_time, still
+from echox.train.evaluate import mean_loss, still
 from echox.train.loop import Player, Stage, TrainingRecipe
 from echox.units.arms import RandomWords
 from echox.units.estimate import LexiconConfig
@@ -36,22 +36,22 @@ PROMPTS = "prompts_PD"  # of a translator: they may be new where its other weigh
 class Task(Settings):
     """One guide: what it writes of which side, and the encoder layer it reads."""
 
-    reads: int = Field(ge=1)  # encoder layer
+    reads: PositiveInt  # encoder layer
     side: Literal["source", "target"]
     writes: Literal["units", "words", "text"]
     language: Path | None = None  # unit language of that side; for units: how many there are
     cut: Literal["language", "bpe", "random"] = "language"  # random: words as long, cut anywhere (control)
-    subwords: int = 1000  # for text
-    weight: float = Field(default=8.0, ge=0)  # 8: the paper's; 0.5: the published code's
-    smoothing: float = Field(default=0.2, ge=0, lt=1)
-    layers: int = Field(default=2, ge=1)
-    dropout: float = Field(default=0.3, ge=0, lt=1)
+    subwords: PositiveInt = 1000  # for text
+    weight: NonNegativeFloat = 8.0  # 8: the paper's; 0.5: the published code's
+    smoothing: Rate = 0.2
+    layers: PositiveInt = 2
+    dropout: Rate = 0.3
 
 
 class Prompts(Settings):
     """How strongly the prompts are kept apart, and by which measure; `distance` is the published, unbounded one."""
 
-    weight: float = Field(default=0.0, ge=0)
+    weight: NonNegativeFloat = 0.0
     apart: Apart = "cosine"
 
 
@@ -67,11 +67,11 @@ class TextlessData(Settings):
     train: Sides
     dev: Sides
     language: Path  # the target's unit language, statistics of training alone
-    max_cost: int = Field(default=20_000, ge=1)  # frames in a batch, padding included
-    max_frames: int = Field(default=2000, ge=1)
+    max_cost: PositiveInt = 20_000  # frames in a batch, padding included
+    max_frames: PositiveInt = 2000
     max_tokens: int = Field(default=1000, ge=2)
-    dev_pairs: int = Field(default=200, ge=1)  # so many are translated
-    augment: tuple[int, int] | None = (27, 100)  # SpecAugment: mel bins, frames
+    dev_pairs: PositiveInt = 200  # so many are translated
+    augment: tuple[NonNegativeInt, NonNegativeInt] | None = (27, 100)  # SpecAugment: mel bins, frames
 
 
 class Recipe(TrainingRecipe):
@@ -84,13 +84,13 @@ class Recipe(TrainingRecipe):
     start: Path | None = None  # a trained translator part; only the prompts may be new
     tasks: dict[str, Task] = {}
     uses: tuple[str, ...] | None = None  # which of the tasks guide this run; none: all
-    smoothing: float = Field(default=0.2, ge=0, lt=1)  # of the main task
+    smoothing: Rate = 0.2  # of the main task
     per: Literal["main", "own"] = "main"  # whose tokens a task's sum is divided by
     prompts: Prompts = Prompts()
     conflict: Conflict | None = None
     best: UnitSelection = UnitSelection()
-    dev_beams: int = Field(default=1, ge=1)
-    evaluate_every: int = Field(default=500, ge=1)
+    dev_beams: PositiveInt = 1
+    evaluate_every: PositiveInt = 500
 
 
 def build(recipe: Recipe) -> Stage:
@@ -130,7 +130,7 @@ def build(recipe: Recipe) -> Stage:
 
     batches = BucketedBatches(train.costs, recipe.data.max_cost, train.batch, recipe.seed)
     player = Player("textless", objective, ("*",), recipe.train.optim)
-    return Stage(model, [player], batches, save, evaluate, recipe.evaluate_every)
+    return Stage(model, [player], batches, save, evaluate, recipe.evaluate_every, evaluates_parts=True)
 
 
 def chosen_tasks(recipe: Recipe) -> dict[str, Task]:
@@ -233,7 +233,7 @@ def measure(
     model: Guided, dev: Tasks, objective: TextlessObjective, recipe: Recipe, language: UnitTokenizer
 ) -> dict[str, float]:
     """Return the mean losses of the dev pairs and the unit BLEU of the first so many, translated."""
-    some = some_at_a_time(list(range(len(dev.pairs))), dev.costs, recipe.data.max_cost)
+    some = some_at_a_time(range(len(dev.pairs)), dev.costs, recipe.data.max_cost)
     numbers = mean_loss(model, (dev.batch(items, None) for items in some), lambda batch: objective(model(batch)))
     said = translated(model.translator, dev, recipe, language)
     return numbers | {"unit_bleu": unit_bleu(said, [pair.target_units.tolist() for pair in dev.pairs[: len(said)]])}

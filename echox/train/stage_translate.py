@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 from torch import nn
 
 from echox.config.load import Settings, known
-from echox.data.batching import in_runs, runs_under
+from echox.data.batching import in_runs, some_at_a_time
 from echox.data.translation import Triple, TripleBatch, TripleBatches, TripleData, read_pairs, read_triples
 from echox.errors import ConfigError
 from echox.generate.ctc import greedy
@@ -37,15 +37,15 @@ class TextSelection(Selection):
     """Which held-out number chooses the weights that are averaged, and on how many rows it is measured."""
 
     by: Literal["bleu", "loss"] = "bleu"  # BLEU of what is made of speech, or of text where no speech is held out
-    rows: int = Field(default=200, ge=1)  # of each, translated
-    beams: int = Field(default=1, ge=1)
+    rows: PositiveInt = 200  # of each, translated
+    beams: PositiveInt = 1
 
 
 class EncoderSettings(Settings):
     """A speech encoder that is part of the model and reads sound, instead of states that were cached."""
 
     folder: Path  # of any Hugging Face speech encoder
-    layer: int = Field(ge=1)  # 1 is the first block's output
+    layer: PositiveInt  # 1 is the first block's output
     trainable: bool = True
 
 
@@ -121,7 +121,16 @@ def build(recipe: Recipe) -> Stage:
         return numbers
 
     check, every = evaluate if held_out else None, recipe.evaluate_every or recipe.train.save_every
-    return Stage(joint, players_of(recipe, joint), batches, save, check, every, buffers=("recognition",))
+    return Stage(
+        joint,
+        players_of(recipe, joint),
+        batches,
+        save,
+        check,
+        every,
+        evaluates_parts=check is not None,
+        buffers=("recognition",),
+    )
 
 
 def players_of(recipe: Recipe, joint: JointPass) -> list[Player]:
@@ -173,7 +182,7 @@ def build_model(recipe: Recipe, pieces: Pieces, encoder_width: int) -> SpeechTra
 def measure(joint: JointPass, rows: list[Triple], max_cost: int) -> dict[str, float]:
     """Return losses of held-out rows, every part of the model on, and the token error of greedy CTC."""
     late = 1 << 40  # after every beginning in the schedule
-    batches = [TripleBatch([rows[i] for i in run], late) for run in runs_under([row.cost for row in rows], max_cost)]
+    batches = [TripleBatch(some, late) for some in some_at_a_time(rows, [row.cost for row in rows], max_cost)]
     loss = TranslatorObjective(joint)
     numbers = mean_loss(joint, batches, lambda batch: loss(joint(batch)))
     heard: list[tuple[list[int], list[int]]] = []

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from echox.audio import SAMPLE_RATE
 from echox.config.record import Record, check_same, read_run, write_run
@@ -30,6 +30,7 @@ from echox.prepare.encode import (
 from echox.units.estimate import LexiconConfig
 from echox.units.extractor import CENTROIDS_FILE, UnitsMeta, load_centroids, revision_of, save_centroids
 from echox.units.kmeans import assign, fit_kmeans
+from echox.units.segment import MAX_UNITS
 from echox.units.sequence import deduplicate
 from echox.units.tokenizer import UnitTokenizer
 
@@ -44,10 +45,10 @@ class Recipe(EncoderSettings):
     more: list[Path] = []  # further corpora of that voice, only encoded
     states: Path | None = None  # `out` of stage encode, same encoder and layer, for all corpora; none: encoded here
     given: Path | None = None  # a folder of centroids to use; none: they are fitted here
-    k: int = Field(default=256, ge=2)
-    iterations: int = Field(default=25, ge=1)
-    fit_shards: int = Field(default=5, ge=1)  # spread over the corpus, and utterances of each, that k-means sees
-    fit_utterances: int = Field(default=200, ge=1)
+    k: int = Field(default=256, ge=2, le=MAX_UNITS)  # ids are written as int16
+    iterations: PositiveInt = 25
+    fit_shards: PositiveInt = 5  # spread over the corpus, and utterances of each, that k-means sees
+    fit_utterances: PositiveInt = 200
     language: LexiconConfig = LexiconConfig()
     shard: Shard = (0, 1)  # of the corpora; the first one fits, the last that ends estimates the unit language
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from echox.audio import as_int16
 from echox.config.load import Settings, known
@@ -30,10 +31,10 @@ from echox.train.optim import OptimSettings
 class JudgeSettings(Settings):
     """Which discriminators train the generator; the defaults are HiFi-GAN's full set."""
 
-    periods: tuple[int, ...] = (2, 3, 5, 7, 11)
-    scales: int = 3
-    spectra: tuple[tuple[int, int], ...] = ()  # n_fft, hop
-    width: float = 1.0  # share of HiFi-GAN's channels
+    periods: tuple[PositiveInt, ...] = (2, 3, 5, 7, 11)
+    scales: NonNegativeInt = 3
+    spectra: tuple[tuple[PositiveInt, PositiveInt], ...] = ()  # n_fft, hop
+    width: PositiveFloat = 1.0  # share of HiFi-GAN's channels
     optim: OptimSettings = OptimSettings(lr=2e-4, betas=(0.8, 0.99), weight_decay=0.01, clip=1000.0)
 
 
@@ -42,14 +43,14 @@ class VocoderSettings(Settings):
 
     speech: Path  # folder of shard-*.jsonl with their audio
     units: Path  # folder of shard-*.npz: one unit id per frame
-    utterances: int = 0  # read this many; 0 means all
-    held_out: int = 50  # the first so many utterances are never trained on
-    segment_frames: int = 28  # of 320 samples
-    batch_size: int = 16
+    utterances: NonNegativeInt = 0  # read this many; 0 means all
+    held_out: NonNegativeInt = 50  # the first so many utterances are never trained on
+    segment_frames: PositiveInt = 28  # of 320 samples
+    batch_size: PositiveInt = 16
     model: Annotated[dict[str, Any], known(VocoderConfig)] = {}
     judges: JudgeSettings = JudgeSettings()
     loss: VocoderLossSettings = VocoderLossSettings()
-    evaluate_every: int = 0  # steps; 0 means never
+    evaluate_every: NonNegativeInt = 0  # steps; 0 means never
 
 
 class Recipe(TrainingRecipe):

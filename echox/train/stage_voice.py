@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from echox.config.load import Settings, known
 from echox.data.latents import LatentBatch, LatentSegments, Utterances
@@ -28,13 +29,13 @@ class VoiceSettings(Settings):
     """Data, sizes and losses of one run."""
 
     teacher: Path  # folder of stage `teacher`
-    held_out: int = 50  # the first so many utterances are never trained on
-    segment_frames: int = 100  # 50 a second
-    batch_size: int = 12
+    held_out: NonNegativeInt = 50  # the first so many utterances are never trained on
+    segment_frames: PositiveInt = 100  # 50 a second
+    batch_size: PositiveInt = 12
     model: Annotated[dict[str, Any], known(LatentVocoderConfig)] = {}
-    prosody: float = 0.3  # weight of voicing, pitch and energy
-    durations: float = 0.1  # weight of the duration network's loss
-    evaluate_every: int = 0  # steps; 0 means never
+    prosody: NonNegativeFloat = 0.3  # weight of voicing, pitch and energy
+    durations: NonNegativeFloat = 0.1  # weight of the duration network's loss
+    evaluate_every: NonNegativeInt = 0  # steps; 0 means never
 
 
 class Recipe(TrainingRecipe):

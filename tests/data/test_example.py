@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from echox.data.batching import BucketedBatches, packed, runs_under
+from echox.data.batching import BucketedBatches, packed, some_at_a_time
 from echox.data.example import Example, QuestionData, padded_states, read_examples, typed_examples
 from echox.data.manifest import write_jsonl, write_manifest
 from echox.data.states import write_ragged
@@ -68,7 +68,7 @@ def test_a_record_that_does_not_say_its_text_is_named(corpus):
 
 def test_runs_fit_and_hold_every_item_once():
     costs = [5, 1, 9, 3, 3, 12, 2]
-    runs = runs_under(costs, 10)
+    runs = some_at_a_time(range(len(costs)), costs, 10)
     assert sorted(item for run in runs for item in run) == list(range(7))
     assert all(len(run) == 1 or max(costs[i] for i in run) * len(run) <= 10 for run in runs)
     assert packed([2, 0, 1], [1, 1, 9], 10) == [[2], [0, 1]]  # a long one costs in its own run alone
@@ -105,4 +105,5 @@ def test_a_batch_counts_what_the_llm_reads_and_writes_of_a_question(corpus):
     talkative = Example("x", [1, 2], list(range(300)), rows[0].states_TD)
     assert talkative.cost(prompt=30) == 30 + 4 + 300
     costs = [row.cost(30) for row in (*rows, talkative)]
-    assert max(len(run) for run in runs_under(costs, 400) if 5 in run) == 1  # nobody else fits beside a long answer
+    runs = some_at_a_time(range(len(costs)), costs, 400)
+    assert [5] in runs  # nobody else fits beside a long answer

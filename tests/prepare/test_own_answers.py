@@ -100,3 +100,18 @@ def test_segments_are_cut_as_the_pack_says_and_written_as_they_are_said(monkeypa
     assert early[0] == "The eff-bee-eye had thirty five thousand one hundred and four" and "".join(early) != "".join(
         whole
     )
+
+
+def test_small_talk_is_every_text_that_asks(asked, tmp_path):
+    made, seen = asked
+    write_jsonl(tmp_path / "talk.jsonl", [{"id": "a", "text": "How are you?"}, {"id": "b", "text": "Fine."}])
+    made(talk=tmp_path / "talk.jsonl")
+    assert seen[5:] == ["How are you?"]
+
+
+def test_a_line_without_a_question_is_named_wherever_it_stands(asked, tmp_path):
+    made, _ = asked
+    with (tmp_path / "questions.jsonl").open("a") as file:
+        file.write('{"id": "q5", "answers": ["Ann"]}\n')
+    with pytest.raises(InputError, match="line 6 has no `id` or no `question`"):
+        made(own_questions=5)

@@ -48,6 +48,8 @@ def test_questions_are_asked_in_voices_that_are_held_out_and_speak_english():
         (lambda tree: tree["corpora"]["listen_kokoro"]["voices"][0].update(styles=["af_bella"]), "held-out voices"),
         (lambda tree: tree["corpora"]["listen_kokoro"]["voices"][0].update(styles=["af_sky+am_eric@0.3"]), "held-out"),
         (lambda tree: tree["corpora"]["listen_kokoro"]["voices"][0].update(styles=[]), "styles"),
+        (lambda tree: tree["corpora"]["user"]["voices"][0].update(mixes=0.5, kind="flite"), "mixes are of two"),
+        (lambda tree: tree["corpora"]["user"]["voices"][0].update(pitch=[1.2, 0.9]), "pitch: a range begins"),
         (lambda tree: tree["corpora"]["user"].update(perturb={"noise_share": 2}), "noise_share"),
         (lambda tree: tree["sources"].pop("tatoeba"), "tatoeba"),
     ],

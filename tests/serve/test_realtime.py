@@ -382,7 +382,7 @@ def test_what_is_wrong_is_an_error_and_the_session_goes_on(server):
                 {"type": "transcription"},
                 {"type": "realtime", "audio": {"output": {"speed": 1.5}}},
                 {"type": "realtime", "audio": {"input": {"format": {"type": "audio/pcm", "rate": 16_000}}}},
-                {"type": "realtime", "audio": {"input": {"turn_detection": {"type": "semantic_vad"}}}},
+                {"type": "realtime", "audio": {"input": {"turn_detection": {"type": "by_ear"}}}},
                 {"type": "realtime", "max_output_tokens": 0},
                 "no object",
             ):

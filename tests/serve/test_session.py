@@ -340,9 +340,9 @@ def test_what_cannot_be_is_refused_by_name(monkeypatch):
         ),  # the older protocol's place of it
         ({"audio": {"output": {"voices": "x"}}}, "unknown_parameter", "audio.output.voices"),
         (
-            {"audio": {"input": {"noise_reduction": {"type": "far_field"}}}},
-            "unsupported_value",
-            "audio.input.noise_reduction",
+            {"audio": {"input": {"turn_detection": {"type": "semantic_vad", "eagerness": "very"}}}},
+            "invalid_value",
+            "audio.input.turn_detection",
         ),
         ({"prompt": {"id": "pmpt_1"}}, "unsupported_value", "prompt"),
         ({"include": ["item.input_audio_transcription.logprobs"]}, "unsupported_value", "include"),
@@ -368,6 +368,18 @@ def test_what_changes_nothing_is_taken_as_clients_send_it():
         "session"
     ]
     assert named == shown and shown["model"] == session.config.model and shown["tracing"] is None
+    back = session.client({"type": "session.update", "session": shown})[-1][
+        "session"
+    ]  # with what the server alone tells
+    assert back == shown
+    semantic = {"type": "semantic_vad", "eagerness": "low", "interrupt_response": False}
+    heard = {"noise_reduction": {"type": "far_field"}, "turn_detection": semantic}
+    heard = session.client({"type": "session.update", "session": {"audio": {"input": heard}}})[-1]["session"]["audio"][
+        "input"
+    ]
+    turns = heard["turn_detection"]
+    assert heard["noise_reduction"] is None and not turns["interrupt_response"] and turns["create_response"]
+    assert (turns["type"], turns["silence_duration_ms"]) == ("server_vad", 1000)
     voiced = {"audio": {"output": {"voice": {"id": "mine"}}}}
     begun = session.client({"type": "response.create", "response": voiced | {"conversation": "none"}})[0]["response"]
     assert begun["audio"]["output"]["voice"] == "mine"  # the client's class holds a name

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from echox.data.batching import some_at_a_time
 from echox.objectives.loss import Loss
-from echox.train.evaluate import mean_loss, some_at_a_time
+from echox.train.evaluate import mean_loss
 
 
 def test_numbers_are_means_over_rows_not_over_batches():

@@ -1,5 +1,7 @@
 """What a run says where nobody sees a bar: its first numbers, one line in a while, its last."""
 
+import json
+
 from echox.train import log
 
 
@@ -13,3 +15,9 @@ def test_without_a_terminal_a_line_says_now_and_then_how_far_a_run_is(tmp_path, 
     lines = err.splitlines()
     assert out == "" and len(lines) in (4, 5)
     assert lines[0].startswith("t2c: step 5 of 100, loss 2.000, ") and lines[-1].startswith("t2c: step 100 of 100, ")
+
+
+def test_small_numbers_are_written_with_all_their_digits(tmp_path):
+    with log.MetricsLog(tmp_path, steps=1, first=0) as metrics:
+        metrics.write(1, {"lr": 1.5e-7, "tokens_per_second": 12345.678}, every=1)
+    assert json.loads((tmp_path / log.METRICS).read_text()) == {"step": 1, "lr": 1.5e-7, "tokens_per_second": 12345.7}

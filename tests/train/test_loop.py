@@ -10,7 +10,7 @@ from echox.errors import ConfigError, OutputError
 from echox.objectives.loss import Loss
 from echox.train.checkpoint import mean_of
 from echox.train.log import MetricsLog
-from echox.train.loop import Moves, Player, Run, Stage, TrainSettings, train, train_step, write_folder
+from echox.train.loop import Moves, Player, Run, Stage, TrainSettings, timed_step, train, train_step, write_folder
 from echox.train.optim import OptimSettings, rate_at
 
 OPTIM = OptimSettings(lr=0.05, warmup_steps=2)
@@ -164,6 +164,25 @@ def test_a_step_goes_at_the_schedules_rate_by_gradients_that_are_clipped():
     means = [held["exp_avg"] for held in run.optimizers[0].state.values()]
     assert nn.utils.get_total_norm(means).item() == pytest.approx(0.01 * (1 - OPTIM.betas[0]), rel=1e-3)
     assert all(weight.grad is None for weight in game.parameters())
+
+
+class Reckoned(Numbers):
+    """Batches that take arithmetic to make, as an LLM's own answers do."""
+
+    def __getitem__(self, number: int) -> torch.Tensor:
+        return super().__getitem__(number) + 0 * (torch.ones(64, 64) @ torch.ones(64, 64)).sum()
+
+
+def test_operations_are_those_of_the_passes_and_not_of_making_the_batch():
+    runs = [Run(stage()[0], SETTINGS) for _ in range(2)]
+    runs[1].stage.batches = Reckoned()
+    for run in runs:
+        timed_step(run, 0)
+    assert runs[0].flops == runs[1].flops and runs[0].flops
+
+
+def test_the_largest_seed_that_settings_take_trains(tmp_path):
+    train(stage()[0], SETTINGS.model_copy(update={"steps": 1}), tmp_path, seed=2**63 - 1)
 
 
 def test_a_batch_of_nothing_moves_nothing():

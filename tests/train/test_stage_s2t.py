@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from echox.errors import ModelError
+from echox.errors import ConfigError, ModelError
 from echox.train import stage_s2t
 from echox.train.loop import Run, train, train_step
 from echox.train.stages import load_recipe, run_recipe
@@ -48,6 +48,19 @@ def test_a_checkpoint_holds_what_moves_and_not_the_llm(built, tmp_path):
     state = torch.load(recipe.out / "step-4" / "state.pt")["model"]
     foreign = [name for name in state if ".llm." in name and ".lora_" not in name]
     assert not foreign and any(".lora_A." in name for name in state) and any(".adapter." in name for name in state)
+
+
+def test_the_llm_is_loaded_once(built, monkeypatch, tmp_path):
+    loaded, load_llm = [], stage_s2t.load_llm
+    monkeypatch.setattr(stage_s2t, "load_llm", lambda *given: loaded.append(given) or load_llm(*given))
+    _, stage = built()
+    stage.save(tmp_path / "part")
+    assert len(loaded) == 1 and (tmp_path / "part" / "model.safetensors").is_file()
+
+
+def test_typed_questions_alone_are_refused(built):
+    with pytest.raises(ConfigError, match=r"data\.corpora is empty"):
+        built("data.corpora=[]", "data.states=[]")
 
 
 def test_hearing_stays_as_it_was_aligned_when_asked(built):
