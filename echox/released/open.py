@@ -136,6 +136,5 @@ def as_released(parts: Parts) -> Parts:
 
     The T2C may choose text tokens, one stop token counts, prompts are cut at 1,024 ids, sound is heard for one window.
     """
-    eot = parts.t2c.config.eos_token_id
-    speech = {"says_text": True}
-    return parts.changed(dialect={"limit": 1024}, speech=speech, stop={eot}, longest_windows=1)
+    eot = EchoXTokens.of(parts.tokenizer).eot
+    return parts.changed(dialect={"limit": 1024}, speech={"says_text": True}, stop={eot}, longest_windows=1)

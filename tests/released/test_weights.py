@@ -5,6 +5,7 @@ import re
 import struct
 from dataclasses import replace
 
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -17,7 +18,8 @@ from echox.models.packed import PackedLinear, most_rows
 from echox.models.weights import WeightFiles, write_shards
 from echox.released.config import ReleasedConfig
 from echox.released.keymap import expected_shapes, may_be_extra, ours, theirs
-from echox.released.open import open_parts
+from echox.released.locate import find_encoder
+from echox.released.open import as_released, open_parts
 from tests.released import tiny
 from tests.released.test_fairseq import write_vocoder
 
@@ -94,6 +96,14 @@ def test_half_precision_round_trip(tmp_path, dtype):
     assert all(torch.equal(own[name], tensor) for name, tensor in state.items())
 
 
+def test_of_one_file_and_shards_the_file_is_read(tmp_path):
+    """By every reader: transformers, which reads the LLM, takes it first."""
+    state = {name: value * 2 for name, value in tiny.write_checkpoint(tmp_path).items()}
+    save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    own = tensors(load_parts(tmp_path))
+    assert own.keys() == state.keys() and all(torch.equal(own[name], value) for name, value in state.items())
+
+
 @pytest.mark.parametrize("name", ["model.layers.0.mlp.up_proj.weight", "unit_translator.adapter.bias"])
 def test_a_weight_that_is_no_number_is_refused(tmp_path, name):
     state = tiny.write_checkpoint(tmp_path)
@@ -111,8 +121,25 @@ def test_soundwave_has_no_voice(tmp_path, checkpoint):
     assert parts.voice is None
     with pytest.raises(ModelError, match="does not speak"):
         parts.t2c  # noqa: B018
+    assert as_released(parts).stop == {
+        as_released(parts).dialect.tokens.eot
+    }  # its limits are known without a voice too
     may = [may_be_extra("model.audio_tower.conv1.weight", ReleasedConfig.load(one)) for one in (folder, checkpoint)]
     assert may == [True, False]
+
+
+def test_of_a_published_encoder_only_what_is_read_is_fetched(tmp_path, monkeypatch):
+    published = """config.json flax_model.msgpack model.fp32-00001-of-00002.safetensors model.fp32-00002-of-00002.safetensors
+        model.safetensors model.safetensors.index.fp32.json preprocessor_config.json pytorch_model.bin tokenizer.json""".split()
+    sharded = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json"]
+    asked = []
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", lambda name, **given: asked.append((name, given)) or tmp_path
+    )
+    assert find_encoder(tmp_path, ReleasedConfig.from_dict(ECHOX_3B)) == tmp_path
+    [(name, given)] = asked
+    fetched = huggingface_hub.utils.filter_repo_objects(published + sharded, allow_patterns=given["allow_patterns"])
+    assert name == "openai/whisper-large-v3" and set(fetched) == {"config.json", "model.safetensors", *sharded}
 
 
 def test_rotary_tables_of_old_files_are_passed_over(tmp_path, parts):
@@ -284,6 +311,7 @@ def test_4_bit_weights_stay_near(tmp_path):
 
 def test_shards_are_written_whole(tmp_path):
     tensors = {f"t{i}": torch.full((10,), float(i)) for i in range(5)}
+    write_shards(tmp_path, {"old": torch.ones(1)}.items())  # what lay there before
     write_shards(tmp_path, tensors.items(), shard_bytes=85)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors", "model-00003-of-00003.safetensors",
