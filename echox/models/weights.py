@@ -34,12 +34,12 @@ class WeightFiles:
         self.folder = Path(folder)
         self.headers: dict[str, tuple[str, tuple[int, ...]]] = {}
         self._files: dict[str, Path] = {}
-        index = self.folder / INDEX
-        self.place = index if index.is_file() else self.folder / SINGLE  # what an error about them names
-        if index.is_file():
+        single, index = self.folder / SINGLE, self.folder / INDEX
+        self.place = single if single.is_file() else index  # what an error about them names
+        if single.is_file():  # even beside shards: transformers, which reads an LLM of the folder, takes it too
+            self._add(single, read_header(single))
+        elif index.is_file():
             self._read_index(index)
-        elif (self.folder / SINGLE).is_file():
-            self._add(self.folder / SINGLE, read_header(self.folder / SINGLE))
         else:
             raise ModelError(f"{self.folder} holds neither {INDEX} nor {SINGLE}: give a whole checkpoint folder.")
 
@@ -128,6 +128,7 @@ def write_shards(
         where = {name: final[str(number)] for number, names in enumerate(parts) for name in names}
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
         write_text(folder / INDEX, json.dumps(index, indent=2) + "\n")
+        (folder / SINGLE).unlink(missing_ok=True)  # of an earlier writing, which would be read first
     return shapes
 
 

@@ -28,7 +28,7 @@ from echox.models.weights import SHARD_BYTES, WeightFiles, write_shards
 from echox.released.config import KINDS, ReleasedConfig
 from echox.released.keymap import TOWER, check_layout, echo_config, ours, s2t_config, t2c_values
 from echox.released.locate import check_width, find_encoder, find_vocoder, whisper_settings
-from echox.released.open import TRIGGER, tokens_of
+from echox.released.open import TRIGGER, check_tied, tokens_of
 from echox.text.echox_dialect import BEGIN, STOP_NAMES, EchoXTokens
 
 ORIGINAL = "original"
@@ -53,6 +53,7 @@ def convert_checkpoint(
     config = ReleasedConfig.load(folder)
     files = WeightFiles(folder)
     check_layout(config, files.headers, str(folder))
+    check_tied(config, files)
     tokens = tokens_of(folder, config)
     heard = encoder is None  # by the encoder that a checkpoint carries
     names = [name for name in files.headers if ROTARY not in name and (heard or not name.startswith(TOWER))]

@@ -15,7 +15,8 @@ from echox.models.vocoder import UnitVocoder
 from echox.released.config import ReleasedConfig
 from echox.released.keymap import TOWER
 
-_ENCODER_FILES = ["config.json", "preprocessor_config.json", "model.safetensors", "model*.safetensors*"]
+# whisper-large-v3 holds model.fp32-* too, another 6 GB
+_ENCODER_FILES = ["config.json", "model.safetensors", "model.safetensors.index.json", "model-*.safetensors"]
 
 
 def find_encoder(folder: Path, config: ReleasedConfig, given: str | Path | None = None) -> Path:

@@ -18,7 +18,7 @@ from echox.generate.parts import Parts, Voice, assemble, check_voice, settle
 from echox.models.echo import EchoDecoder
 from echox.models.encoder import SpeechEncoder
 from echox.models.io import Unfilled
-from echox.models.llm import Place, load_llm, settle_llm
+from echox.models.llm import EMBEDDINGS, Place, load_llm, settle_llm
 from echox.models.s2t import SpeechToText
 from echox.models.t2c import T2CConfig, TextToCodec
 from echox.models.weights import WeightFiles, is_finite
@@ -30,6 +30,8 @@ from echox.units.spelled import SpelledUnits
 
 TRIGGER = {"threshold": 0.1, "window": 5, "shortest": 20, "longest": 50}  # spec section 6.2; the paper's figure: 0.2
 DTYPES = {"cpu": torch.float32, "cuda": torch.float16, "mps": torch.float16}  # the authors' positions need float16
+
+HEAD = "lm_head.weight"
 
 
 class TextModel(LlamaForCausalLM):
@@ -45,6 +47,7 @@ def open_parts(
     config = ReleasedConfig.load(folder)
     files = WeightFiles(folder)
     check_layout(config, files.headers, str(folder))
+    check_tied(config, files)
     tokens = tokens_of(folder, config)
     tokenizer = tokens.tokenizer
     ear = open_encoder(folder, config, files, encoder)
@@ -64,6 +67,17 @@ def open_parts(
         raise ConfigError(f"{folder} reads speech and does not speak: leave the vocoder out.")
     settle(parts, place, place.dtype)
     return parts
+
+
+def check_tied(config: ReleasedConfig, files: WeightFiles) -> None:
+    """Raise ModelError when a tied checkpoint holds a head that is not its embedding: it would never be used."""
+    if config.tied and HEAD in files.headers:
+        (_, head_VH), (_, embeddings_VH) = (next(files.read([name])) for name in (HEAD, EMBEDDINGS))
+        if not torch.equal(head_VH, embeddings_VH):
+            raise ModelError(
+                f"{files.folder} holds a {HEAD} other than {EMBEDDINGS}, and config.json ties them: "
+                "set tie_word_embeddings to false if it was learnt, or drop it."
+            )
 
 
 def check_finite(llm: Any, where: str) -> None:
@@ -136,6 +150,5 @@ def as_released(parts: Parts) -> Parts:
 
     The T2C may choose text tokens, one stop token counts, prompts are cut at 1,024 ids, sound is heard for one window.
     """
-    eot = parts.t2c.config.eos_token_id
-    speech = {"says_text": True}
-    return parts.changed(dialect={"limit": 1024}, speech=speech, stop={eot}, longest_windows=1)
+    eot = EchoXTokens.of(parts.tokenizer).eot
+    return parts.changed(dialect={"limit": 1024}, speech={"says_text": True}, stop={eot}, longest_windows=1)

@@ -55,6 +55,26 @@ def test_tokens_of_whole_units_need_no_joiner():
         tokens.encode([8])
 
 
+WORDS = ["1", "2", "12", "1_2", "12_1_2"]
+CUT_WORDS = ["▁", "_", "1", "2", "▁1_2", "_12", "▁12_", "▁2▁1", "_2_1", "2_1"]
+
+
+@pytest.mark.parametrize("pieces", [WORDS, CUT_WORDS])
+def test_units_of_one_word_are_joined_by_a_line(pieces):
+    """The word form of spec section 5, `837_81_194`."""
+    tokens = units(*pieces)
+    for row in product((1, 2, 12), repeat=4):
+        ids = tokens.encode(row)
+        assert tokens.decode(ids) == list(row)
+        if pieces == WORDS:
+            counts = [fewest("".join(f"_{unit}" for unit in row), [f"_{piece}" for piece in pieces])]
+        else:
+            texts = [f"▁{row[0]}{a}{row[1]}{b}{row[2]}{c}{row[3]}" for a, b, c in product("▁_", repeat=3)]
+            counts = [fewest(text, pieces) for text in texts]
+        assert len(ids) == min(counts)
+    assert len(tokens.encode([1, 2, 12])) == 2
+
+
 def test_a_number_as_long_as_an_answer_is_no_unit():
     assert parse_units(f"<|unit_{JOINER}7{JOINER}{'9' * 5000}|>") == [7]
 
