@@ -7,7 +7,7 @@ halve the words that a judge mishears (LOG.md).
 import re
 
 ACRONYM = re.compile(r"(?<![\w.&-])[A-Z]{2,5}(?=\d?(?:'s|s)?(?![\w&]))")
-SHOUTED = re.compile(r"\b[A-Z]{2,}(?:\W+[A-Z]{2,}){2}\b")  # a headline
+SHOUTED = re.compile(r"\b(?:I|[A-Z]{2,})(?:[ '\"!?.:-]+[A-Z]{2,}){2}\b")  # a headline, no list
 ROMAN = re.compile(r"[IVX]+")
 NAMES = dict(zip(
     "ABCDEFGHIJKLMNOPQRSTUVWXYZ",

@@ -19,7 +19,7 @@ from pydantic import Field
 
 SENTENCE_ENDS = (".", "!", "?", ":", ";", '."', "\n")
 SHORTENED = (
-    "Dr Jr Mr Mrs Ms No Nos Prof Sr St vs Capt Col Gen Gov Lt Rep Rev Sen Sgt Jan Feb Mar Apr Aug Sep Sept Oct Nov Dec"
+    "Dr Ft Jr Mr Mrs Ms Mt No Nos Prof Sr St vs Capt Col Gen Gov Lt Rep Rev Sen Sgt Jan Feb Mar Apr Aug Sep Sept Oct Nov Dec"
     " Fig Vol Ch fig vol ch pp approx ca cf etc al"
 )
 GOES_ON = re.compile(rf"(?:(?<!\d)\d{{1,3}}|\b(?:[A-Za-z]|{SHORTENED.replace(' ', '|')}))\.\Z")  # 3.|5, U.|S., Dr.| Who

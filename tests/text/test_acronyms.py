@@ -16,6 +16,8 @@ from echox.text.acronyms import NAMES, name_letters
         ("AT&T, R&B and U.S. law", "AT&T, R&B and U.S. law"),
         ("PhD, iOS, McDonald", "PhD, iOS, McDonald"),
         ("BREAKING NEWS TODAY from CNN", "BREAKING NEWS TODAY from CNN"),
+        ("I SAID NO!", "I SAID NO!"),
+        ('"FBI", "CIA", USA', '"eff-bee-eye", "see-eye-ay", you-ess-ay'),
         ("", ""),
     ],
 )

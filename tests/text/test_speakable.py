@@ -5,7 +5,7 @@ from importlib.util import find_spec
 import pytest
 
 from echox.errors import InputError
-from echox.text.speakable import PLAIN, QUICK, sentences, speakable, words_of
+from echox.text.speakable import PLAIN, QUICK, Speakable, sentences, speakable, words_of
 
 needs_library = pytest.mark.skipif(find_spec("kitten_text_processing") is None, reason="install the package again")
 READ = {
@@ -52,10 +52,10 @@ READ = {
     "5 MB/s, 5 µg, 1 tbsp, 30 s, the 90s, 5'10\", H₂O, 10^6": "five megabytes per second, five micrograms, one tablespoon,"
     " thirty seconds, the nineties, five foot ten, H two O, ten to the power of six",
     "2π, λ and α-helix": "two pi, lambda and alpha-helix",
-    "127.0.0.1:8080 and a.c. 50": "one two seven dot zero dot zero dot one:eight thousand and eighty and a.c. fifty",
+    "127.0.0.1:8080 and a.c. 50": "one two seven dot zero dot zero dot one colon eight zero eight zero and a.c. fifty",
     "750-1250 units": "seven hundred and fifty to twelve fifty units",
     "555-0100 for 8 000 000 000 people": "five five five, zero one zero zero for eight billion people",
-    'He said "I sold 50," and "Oh!" at a 5" pipe; "10".': 'He said "I sold fifty," and "Oh!" at a five inches pipe; ten.',
+    'He said "I sold 50," and "Oh!" at a 5" pipe; "10".': 'He said "I sold fifty," and "Oh!" at a five inch pipe; ten.',
     "The 1:1 meeting took 1h 30m: 2+3=5.": "The one to one meeting took one hour thirty minutes: two plus three equals five.",
     "If IV access fails, Vatican II, Rocky IV": "If IV access fails, Vatican two, Rocky four",
     "AC/DC, I/O, w/ milk, c. 1500, p. 5, Fig. 3, etc. and so on": "AC DC, IO, with milk, circa fifteen hundred, page five,"
@@ -86,6 +86,37 @@ READ = {
     " five million dollars to ten million dollars and two point five million users",
     "20°C/68°F, 7 > 3, 2^3, 5 cm³": "twenty degrees Celsius, sixty eight degrees Fahrenheit, seven is more than three,"
     " two cubed, five centimeters cubed",
+    "100k users, 1.5k stars, 10k-20k fans, 5M downloads by 3M": "one hundred thousand users, one thousand five hundred stars,"
+    " ten thousand to twenty thousand fans, five million downloads by three M",
+    "$85k, $1.2tn, a $2 million home, a £20 note and 12000 of 50000": "eighty five thousand dollars, one point two trillion"
+    " dollars, a two million dollar home, a twenty pound note and twelve thousand of fifty thousand",
+    '5ft 10in, a 65" TV, 12ft x 15ft, an 8\' wall, 3.5", and a 5km run': "five feet ten inches, a sixty five inch TV,"
+    " twelve feet by fifteen feet, an eight foot wall, three point five inches, and a five kilometer run",
+    "On localhost:8080, http://api:5432/x, port 443 of 10.0.0.1/24": "On localhost colon eight zero eight zero, api colon five four"
+    " three two slash x, port four four three of one zero dot zero dot zero dot one slash twenty four",
+    "#summer and #BeachDay2023; order #AB-12345": "hashtag summer and hashtag Beach Day twenty twenty three; order number AB,"
+    " one two three four five",
+    "Flight DL1549, FY2024, C6H12O6 and PIN: 4821; dial 911, but call 300 men.": "Flight DL one five four nine, FY two thousand"
+    " twenty four, C six H twelve O six and PIN: four eight two one; dial nine one one, but call three hundred men.",
+    "5 USD, 10 EUR, EUR 1.234,50, A$20, 30 CAD and 15 zł": "five dollars, ten euros, one thousand two hundred and thirty four euros"
+    " fifty cents, twenty Australian dollars, thirty Canadian dollars and fifteen zlotys",
+    "3 tbsp. of oil, 4 oz. cheese, 8 fl oz, 90 mg/dL, 4g/day, $3/gal": "three tablespoons of oil, four ounces cheese, eight fluid"
+    " ounces, ninety milligrams per deciliter, four grams per day, three dollars per gallon",
+    "9.58s, 1:31.447, 373.15K, 1,200+ and 1.618:1": "nine point five eight seconds, one thirty one point four four seven, three"
+    " hundred and seventy three point one five kelvin, one thousand two hundred plus and one point six one eight to one",
+    "In Jan. the Labor Dept. of Acme Corp., incl. Sun, in Dec.": "In January the Labor Department of Acme Corporation, including"
+    " Sun, in Dec.",
+    "Mon-Fri, Jan–Mar 2024, Sat 10–14, items A–F, word–word": "Monday to Friday, January to march twenty twenty four, Saturday ten"
+    " to fourteen, items A to F, word, word",
+    "Henry V, WWI, Part V, Vol. VI, Super Bowl LVIII, size XL": "Henry the fifth, World War one, Part five, Volume six, Super Bowl"
+    " fifty eight, size XL",
+    "2x - 5, a**2, E=mc, a >= b, πr², 5 → 6, A :-) b": "two x minus five, a squared, E equals mc, a at least b,"
+    " pi r squared, five to six, A b",
+    "Baker St., near St. James Park, in Aug. '09; UTC+5:30": "Baker Street, near Saint James Park, in August o nine; UTC plus five"
+    " thirty",
+    "The class I took on World War I, part I of 2": "The class I took on World War one, part I of two",
+    "He said -she laughed- no": "He said -she laughed- no",
+    "step 120/500 with --verbose -m": "step one hundred and twenty out of five hundred with dash dash verbose dash m",
     "A/B tests, N/A": "AB tests, NA",
     "5/5/2024, 9/11/2001, 555-1234": "may fifth twenty twenty four, september eleventh two thousand one, five five five,"
     " one two three four",
@@ -113,6 +144,7 @@ def test_plain_sentences_are_what_the_library_makes_of_them():
 def test_what_no_english_voice_says_is_left_out_and_named_once():
     found = speakable("Hi 😀👍🏽 there 中文 and ❤️ 中.")
     assert (found.text, found.left_out) == ("Hi there and.", "😀👍🏽中文❤")
+    assert speakable("See above.² More.") == Speakable("See above. More.", "²")  # a footnote, no power
     for text in ("😀", "中文。", "?!", "\n"):
         with pytest.raises(InputError, match="nothing that can be said"):
             speakable(text)
