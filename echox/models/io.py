@@ -114,7 +114,7 @@ def _half(name: str, value: torch.Tensor) -> torch.Tensor:
     return half.contiguous()
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: str | Path) -> dict[str, Any]:
     """Return a part's config.json; ModelError when it is missing or broken."""
     path = Path(folder) / CONFIG
     if not path.exists():

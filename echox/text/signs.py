@@ -23,19 +23,19 @@ MONEY = {
 CODES = {"USD": "$", "US$": "$", "EUR": "€", "GBP": "£", "JPY": "¥"}
 SIGNED = {"$": "dollar", "£": "pound", "€": "euro", "¥": "yen"}
 LARGE = {"m": "million", "b": "billion", "t": "trillion"}
-DAYS = dict(  # and months: words, too, without their full stop, unless a number or another one is behind them
-    pair.split("=")
-    for pair in "Mon=Monday Tues=Tuesday Tue=Tuesday Wed=Wednesday Thurs=Thursday Thu=Thursday Fri=Friday Sat=Saturday"
-    " Sun=Sunday Jan=January Feb=February Mar=March Apr=April Jun=June Jul=July Aug=August Sept=September Sep=September"
-    " Oct=October Nov=November Dec=December".split()
-)
-SHORT = dict(
-    pair.split("=")
-    for pair in "approx=approximately Approx=Approximately"
-    " Prof=Professor Inc=Incorporated Corp=Corporation Gen=General Gov=Governor Sen=Senator"
-    " Capt=Captain Rev=Reverend Sr=Senior Jr=Junior Ave=Avenue Blvd=Boulevard Rd=Road Rte=Route Dept=Department incl=including"
-    " pp=pages Nos=numbers Fig=Figure Vol=Volume Ch=Chapter".split()
-)
+DAYS = {  # and months: words, too, without their full stop, unless a number or another one is behind them
+    "Mon": "Monday", "Tues": "Tuesday", "Tue": "Tuesday", "Wed": "Wednesday", "Thurs": "Thursday", "Thu": "Thursday",
+    "Fri": "Friday", "Sat": "Saturday", "Sun": "Sunday", "Jan": "January", "Feb": "February", "Mar": "March",
+    "Apr": "April", "Jun": "June", "Jul": "July", "Aug": "August", "Sept": "September", "Sep": "September",
+    "Oct": "October", "Nov": "November", "Dec": "December",
+}  # fmt: skip
+SHORT = {
+    "approx": "approximately", "Approx": "Approximately", "Prof": "Professor", "Inc": "Incorporated",
+    "Corp": "Corporation", "Gen": "General", "Gov": "Governor", "Sen": "Senator", "Capt": "Captain",
+    "Rev": "Reverend", "Sr": "Senior", "Jr": "Junior", "Ave": "Avenue", "Blvd": "Boulevard", "Rd": "Road",
+    "Rte": "Route", "Dept": "Department", "incl": "including", "pp": "pages", "Nos": "numbers", "Fig": "Figure",
+    "Vol": "Volume", "Ch": "Chapter",
+}  # fmt: skip
 COUNTED = frozenset(  # have numbers behind them; what else does is a ruler or a pope
     "Act Annex Apollo Appendix Article Book Bowl Canto Category Chapter Class Civilization Division Episode Exhibit Factor Fantasy"
     " Figure Generation Godfather Grade Group Lesson Level Mark Model Olympiad Part Phase Psalm Rocky Room Round Rule Schedule"

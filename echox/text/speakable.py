@@ -9,7 +9,7 @@ lines so; of a language model's answer only the segments that hold a number, a s
 import logging
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from html import unescape
@@ -66,7 +66,8 @@ def _port(found: re.Match[str]) -> str:
     return f"{found[1]} colon {_spelt(found[2])}{' slash ' if found[3] else ''}"
 
 
-RULES = [
+Words = str | Callable[[re.Match[str]], str]
+RULES: list[tuple[re.Pattern[str], Words]] = [
     (re.compile(pattern), words)
     for pattern, words in (
         (r"(?<![\w\"])\"(?!\s)([^\"]*\d)\"(?!\w)", r"\1"),  # where a quotation ends there are no inches
