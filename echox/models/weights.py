@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from echox.errors import ModelError
+from echox.errors import ModelError, OutputError
 from echox.files import JSON_BYTES, read_header, read_text, write_files, write_text
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -123,12 +123,13 @@ def write_shards(
             shapes |= {name: tuple(tensor.shape) for name, tensor in shard.items()}
             total += sum(tensor.nbytes for tensor in shard.values())
         if len(parts) > 1:
+            if (folder / SINGLE).exists():
+                raise OutputError(f"{folder / SINGLE} is of an earlier writing and would be read first: remove it.")
             final |= {str(n): f"model-{n + 1:05d}-of-{len(parts):05d}.safetensors" for n in range(len(parts))}
     if len(parts) > 1:
         where = {name: final[str(number)] for number, names in enumerate(parts) for name in names}
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
         write_text(folder / INDEX, json.dumps(index, indent=2) + "\n")
-        (folder / SINGLE).unlink(missing_ok=True)  # of an earlier writing, which would be read first
     return shapes
 
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from benchmarks.memory import ECHOX_3B, ECHOX_8B, SIZES, count_memory, memory_table
-from echox.errors import ConfigError, ModelError
+from echox.errors import ConfigError, ModelError, OutputError
 from echox.models import llm
 from echox.models.llm import CPU, Place
 from echox.models.packed import PackedLinear, most_rows
@@ -317,7 +317,11 @@ def test_4_bit_weights_stay_near(tmp_path):
 
 def test_shards_are_written_whole(tmp_path):
     tensors = {f"t{i}": torch.full((10,), float(i)) for i in range(5)}
-    write_shards(tmp_path, {"old": torch.ones(1)}.items())  # what lay there before
+    write_shards(tmp_path, {"old": torch.ones(1)}.items())
+    with pytest.raises(OutputError, match="would be read first"):
+        write_shards(tmp_path, tensors.items(), shard_bytes=85)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+    (tmp_path / "model.safetensors").unlink()
     write_shards(tmp_path, tensors.items(), shard_bytes=85)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors", "model-00003-of-00003.safetensors",
