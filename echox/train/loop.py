@@ -276,7 +276,7 @@ def train_step(run: Run, step: int) -> dict[str, float]:
             if batch is not None:
                 turn.backward(outputs, keep_graph=turn is not turns[-1])
             if micro == settings.accumulate - 1:
-                turn.move()
+                turn.update()
     ranks.share(run.buffers)
     run.batches += settings.accumulate * ranks.world
     numbers = {"tokens": turns[-1].tokens}
@@ -311,7 +311,7 @@ class Turn:
         self.tokens += loss.tokens
         loss.add_to(self.sums)
 
-    def move(self) -> None:
+    def update(self) -> None:
         """Take the step, unless a number is not finite; ConfigError then, and nothing of it is saved."""
         ranks, step, optimizer = self.run.ranks, self.step, self.optimizer
         ranks.sum_gradients([parameter for parameter in self.parameters if not is_cut(parameter)])
