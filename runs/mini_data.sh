@@ -39,4 +39,5 @@ fi
 if [ -n "${REAL:-}" ]; then
   "$PYTHON" -m echox prepare transcribe "$REAL" "$DATA/listen_real" --recogniser "${LISTENER:?}" \
     --min-log-probability -0.5 --held-out 40
+  "$PYTHON" -m echox prepare transcribe "$REAL" "$DATA/listen_real_spans" --recogniser "$LISTENER" --held-out 40 --spans 24
 fi

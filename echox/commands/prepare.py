@@ -139,12 +139,16 @@ def transcribe(
         float, typer.Option(callback=finite, help="Drop clips that are less sure than this.")
     ] = -0.35,
     held_out: Annotated[int, typer.Option(min=0, help="Leave out so many speakers and list them.")] = 0,
+    spans: Annotated[
+        int, typer.Option(min=0, help="So many stretches of one to five words of each, not the whole.")
+    ] = 0,
 ) -> None:
     """Make a corpus of real recordings with the recogniser's own transcripts."""
     from echox.prepare.filters import WhisperRecogniser, transcribe_real
 
-    kept, seen = transcribe_real(folder, out, WhisperRecogniser(recogniser, beam=5), min_log_probability, held_out)
-    typer.echo(f"{out}  {kept} of {seen} clips kept")
+    hearer = WhisperRecogniser(recogniser, beam=5)
+    kept, seen = transcribe_real(folder, out, hearer, min_log_probability, held_out, spans)
+    typer.echo(f"{out}  {kept} clips of {seen} recordings")
 
 
 @app.command("filter")

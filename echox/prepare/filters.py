@@ -17,6 +17,8 @@ import numpy as np
 from echox.data.manifest import join_shards, read_audio, read_manifest, save_shard, write_manifest
 from echox.errors import InputError, require
 from echox.files import write_text
+from echox.prepare.speak import generator
+from echox.prepare.stretches import Word, stretches
 from echox.prepare.texts import fraction
 from echox.text.normalize import whisper_english
 from echox.units.distance import edit_distance
@@ -54,6 +56,14 @@ class WhisperRecogniser:
         spans = [max(segment.end - segment.start, 1e-3) for segment in segments]
         total = sum(span * segment.avg_logprob for span, segment in zip(spans, segments, strict=True))
         return Heard(text, total / sum(spans) if spans else -math.inf)
+
+    def words(self, wave: np.ndarray) -> list[Word]:
+        """Return the words of a mono float32 wave [samples] at 16 kHz, with their times."""
+        segments, _ = self._model.transcribe(
+            wave, language="en", beam_size=self._beam, word_timestamps=True, condition_on_previous_text=False
+        )
+        found = [word for segment in segments for word in segment.words or ()]
+        return [Word(word.word, word.start, word.end, word.probability) for word in found]
 
 
 def word_errors(reference: str, heard: str) -> tuple[int, int]:
@@ -104,10 +114,16 @@ def drop_voices(records: Iterable[Mapping[str, Any]], rates: Mapping[str, tuple[
 
 
 def transcribe_real(
-    folder: Path, out: Path, recogniser: WhisperRecogniser, min_log_probability: float = -0.35, held_out: int = 0
+    folder: Path,
+    out: Path,
+    recogniser: WhisperRecogniser,
+    min_log_probability: float = -0.35,
+    held_out: int = 0,
+    spans: int = 0,
 ) -> tuple[int, int]:
-    """Write a corpus of the real recordings under `folder`, with the recogniser's own text; return (kept, seen).
+    """Write a corpus of the real recordings under `folder`, with the recogniser's own text; return (clips kept, files seen).
 
+    With `spans`, it holds at most so many stretches of one to five words of each recording instead (prepare/stretches.py).
     Clips above 28 s, or below the mean log probability, are dropped, as are files that cannot be read, which are named. The
     speaker is the file name's first part (LibriSpeech naming); `held_out` speakers, chosen by hash, are left out and their
     clips listed in `held_out.txt`.
@@ -129,20 +145,19 @@ def transcribe_real(
             continue
         if speaker_of(path) in kept_back or len(wave) > MAX_REAL_SECONDS * SAMPLE_RATE:
             continue
+        name = path.relative_to(folder).as_posix()  # names may repeat from folder to folder
+        record = {"sample_rate": SAMPLE_RATE, "speaker": f"real-{speaker_of(path)}", "role": "user", "split": "train"}
+        if spans:
+            pieces = stretches(wave, recogniser.words(wave), spans, generator(0, "stretches", name))
+            for number, (piece, text) in enumerate(pieces):
+                own = {"id": f"{name}-{number}", "samples": len(piece), "text": text}
+                said.append((as_int16(piece), own | record))
+            continue
         heard = recogniser.hear(wave)
         if heard.log_probability < min_log_probability or not heard.text:
             continue
-        record = {
-            "id": path.relative_to(folder).as_posix(),  # names may repeat from folder to folder
-            "samples": len(wave),
-            "sample_rate": SAMPLE_RATE,
-            "text": heard.text,
-            "speaker": f"real-{speaker_of(path)}",
-            "role": "user",
-            "split": "train",
-            "log_probability": round(heard.log_probability, 4),
-        }
-        said.append((as_int16(wave), record))
+        own = {"id": name, "samples": len(wave), "text": heard.text, "log_probability": round(heard.log_probability, 4)}
+        said.append((as_int16(wave), own | record))
     if said:
         out.mkdir(parents=True, exist_ok=True)
         save_shard(out, 0, said, files=False)

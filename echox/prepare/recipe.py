@@ -49,7 +49,9 @@ class Texts(Settings):
     multi30k_sentences: NonNegativeInt = 8_000
     choice_sentences: NonNegativeInt = 0  # wrong choices of training questions, each inside one carrier
     number_sentences: NonNegativeInt = 0  # years, amounts, ordinals, each inside one carrier
-    short_sentences: NonNegativeInt = 0  # Tatoeba's of one to four words
+    short_sentences: NonNegativeInt = 0  # of one to four words
+    short_stretches: NonNegativeInt = 0  # of one to four words out of longer sentences
+    short_answers: NonNegativeInt = 0  # of training questions, alone
     replies: Path | None = None  # what people say to an assistant, one a line
     reply_times: PositiveInt = 16  # so often is each reply said, by another voice
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from echox.data.manifest import write_jsonl
 from echox.errors import ConfigError
-from echox.prepare.recipe import Recipe, Source
+from echox.prepare.recipe import Recipe, Source, Texts
 from echox.prepare.sources import Question, read_captions, read_replies, read_tatoeba, read_trivia, read_webquestions
 from echox.text.speakable import words_of
 
@@ -208,14 +208,36 @@ def plain_sentences(
     return [(f"{source}-{index:06d}", seen[key]) for index, key in enumerate(chosen)]
 
 
-def short_utterances(lines: Iterable[str], replies: Iterable[str], count: int, times: int) -> list[tuple[str, str]]:
-    """Return (id, text), in hash order, of what is said in `SHORT_WORDS` words: `count` lines once, every reply `times` times.
+def short_utterances(texts: Texts, lines: Sequence[str], answers: Sequence[str]) -> list[tuple[str, str]]:
+    """Return (id, text), in hash order, of what is said in at most `SHORT_WORDS` words, which has no context to be heard by.
 
-    Nobody says whole sentences only, and what has no context is the hardest to hear: replies are said by so many voices.
+    Short sentences and stretches of longer ones among `lines`, `answers`, and every number to a hundred; what people say to an
+    assistant (`texts.replies`) so often that many voices say it.
     """
-    said = plain_sentences(lines, "short", count, min_words=1, max_words=SHORT_WORDS)
-    said += [(f"reply-{index:04d}-{turn:02d}", text) for index, text in enumerate(replies) for turn in range(times)]
-    return sorted(said, key=lambda pair: fraction("order", pair[0]))
+    said = plain_sentences(lines, "short", texts.short_sentences, min_words=1, max_words=SHORT_WORDS)
+    said += [(f"stretch-{n:05d}", text) for n, text in enumerate(stretches_of(lines, texts.short_stretches))]
+    short = sorted({one for one in answers if is_short_answer(one)}, key=lambda one: fraction("short", one))
+    said += [(f"answer-{n:05d}", f"{one}.") for n, one in enumerate(short[: texts.short_answers])]
+    replies = read_replies(texts.replies) + [f"{words_of(str(n))}." for n in range(101)] if texts.replies else []
+    said += [(f"reply-{n:04d}-{turn:02d}", text) for n, text in enumerate(replies) for turn in range(texts.reply_times)]
+    return sorted(
+        ((key, text[0].upper() + text[1:]) for key, text in said), key=lambda pair: fraction("order", pair[0])
+    )
+
+
+def stretches_of(lines: Sequence[str], count: int) -> list[str]:
+    """Return `count` hash-chosen stretches of 1 to `SHORT_WORDS` words that stand in a line, each once, with a full stop."""
+    found: dict[str, None] = {}
+    for line in sorted(lines, key=lambda line: fraction("stretch", line)):
+        if len(found) >= count:
+            break
+        parts = line.rstrip(".?!").split()
+        length = min(len(parts), 1 + int(SHORT_WORDS * fraction("length", line)))
+        first = int((len(parts) - length + 1) * fraction("first", line))
+        text = " ".join(parts[first : first + length]).strip(",;:()\"' ")
+        if words(text) and SPEAKABLE.fullmatch(text):
+            found[f"{text}."] = None
+    return list(found)
 
 
 def shuffled(sentences: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -273,8 +295,8 @@ def write_texts(recipe: Recipe, folder: Path) -> dict[str, int]:
             *plain_sentences(read_captions(captions), "multi30k", counts.multi30k_sentences, max_words=18),
         ]
     )
-    replies = read_replies(counts.replies) if counts.replies else []
-    short = short_utterances(english, replies, counts.short_sentences, counts.reply_times)
+    said = [*english, *(text for _, text in sentences), *(entry.question for entry in train)]
+    short = short_utterances(counts, said, [answer for entry in train for answer in entry.answers])
     files = {"qa_train": train, "qa_heldout": measured, "qa_reserve": reserve}
     for name, questions in files.items():
         rows = ({key: value for key, value in asdict(entry).items() if key != "choices"} for entry in questions)

@@ -51,7 +51,8 @@ def recipe(tmp_path, sources):
         "corpora": {"user": {**corpus, "voices": [voice], "perturb": {}}, "plain": {**corpus, "voices": [voice]}},
     }
     (tmp_path / "replies.txt").write_text("Yes.\n\nNo.\n", encoding="utf-8")
-    tree["texts"] |= {"short_sentences": 3, "replies": str(tmp_path / "replies.txt"), "reply_times": 2}
+    tree["texts"] |= {"short_sentences": 3, "short_stretches": 3, "short_answers": 2}
+    tree["texts"] |= {"replies": str(tmp_path / "replies.txt"), "reply_times": 2}
     path = tmp_path / "data.yaml"
     path.write_text(yaml.safe_dump(tree), encoding="utf-8")
     return load_data_recipe(path, sources)

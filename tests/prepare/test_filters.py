@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from echox.audio import save_wav
 from echox.data.manifest import read_manifest, write_manifest
 from echox.errors import InputError
 from echox.prepare.filters import (
@@ -18,6 +19,7 @@ from echox.prepare.filters import (
     word_errors,
     write_filtered,
 )
+from echox.prepare.stretches import Word
 
 
 class Script:
@@ -83,12 +85,11 @@ def test_filtered_manifest_stays_beside_its_audio(manifest, tmp_path):
 
 
 def test_real_recordings_need_a_sure_transcript(tmp_path, caplog):
-    audio = pytest.importorskip("echox.audio")
     clips = tmp_path / "clips"
     clips.mkdir()
     rng = np.random.default_rng(0)
     for name, seconds in (("12-a", 0.5), ("13-b", 0.5), ("14-long", 29)):
-        audio.save_wav(clips / f"{name}.wav", 0.1 * rng.standard_normal(int(seconds * 16_000)), 16_000)
+        save_wav(clips / f"{name}.wav", 0.1 * rng.standard_normal(int(seconds * 16_000)), 16_000)
     (clips / "11-broken.wav").write_bytes(b"RIFF, and no more")
     assert transcribe_real(clips, tmp_path / "real", Script("Hello there.", "")) == (1, 4)
     assert "left out" in caplog.text and "11-broken.wav" in caplog.text
@@ -105,6 +106,18 @@ def test_real_recordings_need_a_sure_transcript(tmp_path, caplog):
     unsure = Script("Hello.", "Hello.", log_probability=-2.0)
     assert transcribe_real(clips, tmp_path / "none", unsure) == (0, 4)
     assert not (tmp_path / "none").exists()
+
+
+def test_stretches_of_real_recordings_are_a_corpus_of_their_own(tmp_path):
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    save_wav(clips / "12-a.wav", np.r_[np.zeros(8000), 0.2 * np.ones(8000), np.zeros(8000)], 16_000)
+    recogniser = Script()
+    recogniser.words = lambda wave: [Word(" hello.", 0.5, 1.0, 0.9)]
+    assert transcribe_real(clips, tmp_path / "spans", recogniser, spans=30) == (5, 1)  # where one word is drawn
+    records = read_manifest(tmp_path / "spans" / "manifest.jsonl")
+    assert records[0]["text"] == "hello." and records[0]["speaker"] == "real-12" and records[0]["samples"] == 14_400
+    assert len({record["id"] for record in records}) == len(records)
 
 
 def test_missing_folders_are_named(tmp_path):

@@ -2,11 +2,13 @@
 
 import json
 import random
+from collections import Counter
 
 import pytest
 
 from echox.data.manifest import read_jsonl
 from echox.errors import ConfigError, InputError
+from echox.prepare.recipe import Texts
 from echox.prepare.sources import Question, read_captions, read_replies, read_tatoeba, read_trivia, read_webquestions
 from echox.prepare.texts import (
     answer_sentences,
@@ -17,6 +19,7 @@ from echox.prepare.texts import (
     plain_sentences,
     short_utterances,
     split_questions,
+    stretches_of,
     words,
     write_texts,
 )
@@ -107,14 +110,30 @@ def test_sentences_hold_every_answer_and_no_repeats():
 
 
 def test_short_utterances_are_few_words_once_and_every_reply_by_many_voices(tmp_path):
-    lines = ["Go.", "go!", "I like tea.", "We are all at home."]
-    made = short_utterances(lines, ["Yes.", "No."], count=9, times=3)
-    assert sorted(text for _, text in made) == ["Go.", "I like tea.", *["No."] * 3, *["Yes."] * 3]
+    lines = ["Go.", "go!", "I like tea.", "We are all at home, all of us."]
+    (tmp_path / "replies.txt").write_text("Yes.\n\nNo.\n")
+    texts = Texts(
+        short_sentences=9, short_stretches=3, short_answers=1, replies=tmp_path / "replies.txt", reply_times=3
+    )
+    made = short_utterances(texts, lines, ["Paris", "a city that has far too many words", "Paris"])
+    kinds = Counter(key.split("-")[0] for key, _ in made)
+    assert kinds == {"short": 2, "stretch": 3, "answer": 1, "reply": 3 * (2 + 101)}
     assert len({key for key, _ in made}) == len(made) and made != sorted(made)
-    assert short_utterances(lines, [], 1, 3) == [one for one in made if one in short_utterances(lines, [], 1, 3)]
+    said = Counter(text for key, text in made if key.startswith("reply"))
+    assert said["Yes."] == said["Seventeen."] == said["One hundred."] == 3
+    assert all(len(words(text)) <= 4 for key, text in made if not key.startswith("reply"))
+    assert short_utterances(Texts(), lines, []) == []
     (tmp_path / "replies.txt").write_text("\n \n")
     with pytest.raises(InputError, match=r"replies\.txt holds no line"):
         read_replies(tmp_path / "replies.txt")
+
+
+def test_stretches_stand_in_their_lines_and_do_not_depend_on_order():
+    lines = ["Two dogs run on the grass, and bark.", "A man sleeps.", "(Not said)", "Who was it?"]
+    made = stretches_of(lines, 9)
+    assert made == stretches_of(lines[::-1], 9) and len(made) == len(set(made))
+    assert all(any(text.rstrip(".") in line for line in lines) and 1 <= len(words(text)) <= 4 for text in made)
+    assert stretches_of(lines, 1) == made[:1]
 
 
 def test_written_files(recipe, tmp_path, sources):
