@@ -140,8 +140,8 @@ def transcribe(
     ] = -0.35,
     held_out: Annotated[int, typer.Option(min=0, help="Leave out so many speakers and list them.")] = 0,
     spans: Annotated[
-        int, typer.Option(min=0, help="So many stretches of one to five words of each, not the whole.")
-    ] = 0,
+        int | None, typer.Option(min=1, help="So many stretches of one to five words of each, not the whole.")
+    ] = None,
 ) -> None:
     """Make a corpus of real recordings with the recogniser's own transcripts."""
     from echox.prepare.filters import WhisperRecogniser, transcribe_real

@@ -119,7 +119,7 @@ def transcribe_real(
     recogniser: WhisperRecogniser,
     min_log_probability: float = -0.35,
     held_out: int = 0,
-    spans: int = 0,
+    spans: int | None = None,
 ) -> tuple[int, int]:
     """Write a corpus of the real recordings under `folder`, with the recogniser's own text; return (clips kept, files seen).
 
