@@ -136,18 +136,21 @@ def transcribe(
     out: Annotated[Path, typer.Argument(help="Folder of the new corpus.")],
     recogniser: RecogniserFolder,
     min_log_probability: Annotated[
-        float, typer.Option(callback=finite, help="Drop clips that are less sure than this.")
-    ] = -0.35,
+        float | None, typer.Option(callback=finite, help="Drop clips that are less sure than this; default: -0.35.")
+    ] = None,
     held_out: Annotated[int, typer.Option(min=0, help="Leave out so many speakers and list them.")] = 0,
     spans: Annotated[
         int | None, typer.Option(min=1, help="So many stretches of one to five words of each, not the whole.")
     ] = None,
 ) -> None:
     """Make a corpus of real recordings with the recogniser's own transcripts."""
+    from echox.errors import ConfigError
     from echox.prepare.filters import WhisperRecogniser, transcribe_real
 
-    hearer = WhisperRecogniser(recogniser, beam=5)
-    kept, seen = transcribe_real(folder, out, hearer, min_log_probability, held_out, spans)
+    if spans and min_log_probability is not None:
+        raise ConfigError("--spans takes words that are sure one by one: leave out --min-log-probability.")
+    limit, hearer = -0.35 if min_log_probability is None else min_log_probability, WhisperRecogniser(recogniser, beam=5)
+    kept, seen = transcribe_real(folder, out, hearer, limit, held_out, spans)
     typer.echo(f"{out}  {kept} clips of {seen} recordings")
 
 

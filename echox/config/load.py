@@ -25,8 +25,8 @@ WANTED = dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), "a 
 
 
 def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
-    if pair[0] > pair[1]:
-        raise ValueError(f"a range begins with its lower end: {pair[0]:g} is above {pair[1]:g}")
+    if not pair[0] <= pair[1]:
+        raise ValueError(f"a range begins with its lower end: {pair[0]:g} is not below {pair[1]:g}")
     return pair
 
 

@@ -81,6 +81,8 @@ def read_corpus(manifest: Path) -> list[Item]:
             found.append(
                 Item(str(record["id"]), record["text"], part, audio, record={**record, "audio": str(audio.absolute())})
             )
+    if not found:
+        raise InputError(f"{manifest} names no recording with its `text`: give a corpus whose words are known.")
     check_questions(found, manifest, need_audio=True)
     return found
 

@@ -123,10 +123,10 @@ def transcribe_real(
 ) -> tuple[int, int]:
     """Write a corpus of the real recordings under `folder`, with the recogniser's own text; return (clips kept, files seen).
 
-    With `spans`, it holds at most so many stretches of one to five words of each recording instead (prepare/stretches.py).
-    Clips above 28 s, or below the mean log probability, are dropped, as are files that cannot be read, which are named. The
-    speaker is the file name's first part (LibriSpeech naming); `held_out` speakers, chosen by hash, are left out and their
-    clips listed in `held_out.txt`.
+    With `spans`, it holds at most so many stretches of one to five sure words of each recording instead (prepare/stretches.py).
+    Clips above 28 s, and whole ones below the mean log probability, are dropped, as are files that cannot be read, which are
+    named. The speaker is the file name's first part (LibriSpeech naming); `held_out` speakers, chosen by hash, are left out and
+    their clips listed in `held_out.txt`.
     Raises InputError when the folder holds no recording.
     """
     from echox.audio import SAMPLE_RATE, as_int16, load_audio

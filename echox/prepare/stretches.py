@@ -42,11 +42,13 @@ def stretches(
     cuts = [_sample(words[0].start - EDGE, wave_S), *_between(words, power_S), _sample(words[-1].end + EDGE, wave_S)]
     limit = QUIET * np.percentile(power_S, 90)
     clean = [True, *(power_S[cut] < limit for cut in cuts[1:-1]), True]
+    seen = set()
     for _ in range(count):
         first, length = int(rng.integers(len(words))), int(rng.integers(1, MOST_WORDS + 1))
         last = first + length
-        if last > len(words) or not (clean[first] and clean[last]):
+        if last > len(words) or not (clean[first] and clean[last]) or (first, last) in seen:
             continue
+        seen.add((first, last))
         own = words[first:last]
         samples = cuts[last] - cuts[first]
         if min(word.probability for word in own) < SURE or not LEAST_SECONDS < samples / SAMPLE_RATE < MOST_SECONDS:

@@ -40,6 +40,8 @@ async def before(answer: AsyncIterator[Piece], stops: Sequence[str]) -> AsyncIte
         yield replace(piece, text=text[:end])
         if found:
             return
+    if held:
+        yield Piece(held)
 
 
 async def heard_in(answer: AsyncIterator[Piece]) -> str:

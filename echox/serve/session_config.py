@@ -80,7 +80,7 @@ class Input(Known):
         if not isinstance(value, dict) or value.get("type") != "semantic_vad":
             return value
         eagerness = value.get("eagerness", "auto")
-        if eagerness not in EAGERNESS_MS:
+        if not isinstance(eagerness, str) or eagerness not in EAGERNESS_MS:
             raise ValueError(f"eagerness is one of {', '.join(EAGERNESS_MS)}")
         kept = {name: one for name, one in value.items() if name != "eagerness"}
         return {**kept, "type": "server_vad", "silence_duration_ms": EAGERNESS_MS[eagerness]}

@@ -52,6 +52,8 @@ POWER = re.compile(r"(?:(?<=\d)|(?<=\b[a-z]))[⁰¹²³⁴-⁹⁻]+|(?<=[\w)])[�
 DAY = "|".join(DAYS)
 NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?"
 PRICE = r"\d[\d,]*(?:\.\d+(?= [mbt]))?(?: [mbt]r?illion)?"
+K_ALONE = r"(?:run|race|walk|TV|monitor|video|resolution)s?\b"  # of a distance, of a screen
+HOST = r"localhost|[a-z][\w-]*(?:\.[\w-]+)+|\d+(?:\.\d+){3}|[a-z][\w-]*(?=:\d{2,5}/)"
 NO_NAME = r"(?!(?:An?|The|This|My|Your|His|Her|Our|Their|If|With|Start|Give)\b)"
 
 
@@ -71,7 +73,7 @@ RULES: list[tuple[re.Pattern[str], Words]] = [
     (re.compile(pattern), words)
     for pattern, words in (
         (r"(?<![\w\"])\"(?!\s)([^\"]*\d)\"(?!\w)", r"\1"),  # where a quotation ends there are no inches
-        (r"(\d)in\b|((?:ft|feet|foot)\.? ?\d{1,2}) in\b", r'\1\2"'),
+        (r"(?:(\d)in|((?:ft|feet|foot)\.? ?\d{1,2}) in)\b(?:\.(?=,|\s+[a-z]))?", r'\1\2"'),
         (r"(\d)(\s?(?:ft|[cm]?m|[\"']))\s?[x×]\s?(?=\d)", r"\1\2 by "),
         (r"(\b[Aa]n? \d[\d.,]*)\"(?=\s)", r"\1 inch"),
         (r"(\b[Aa]n? \d[\d.,]*)(?:\s?ft\b\.?|')(?=\s[a-z])", r"\1 foot"),
@@ -104,7 +106,7 @@ RULES: list[tuple[re.Pattern[str], Words]] = [
         (r"\s*\|\s*", ", "),  # of a table
         (r"(?<!\S)(?:--(?=[a-z]{2})|-(?=[A-Za-z](?!\w)))", lambda found: "dash " * len(found[0])),
         (r"\bhttps?://(?:www\.)?|\bwww\.(?=\w)", ""),
-        (r"\b([a-z][\w.-]*|\d+(?:\.\d+){3}):(\d{2,5})(?:(/)|(?![\w:]|\.\d))", _port),
+        (rf"\b({HOST}):(\d{{2,5}})(?:(/)|(?![\w:]|\.\d))", _port),
         (r"\bNo\.\s?(?=\d)|\bno\.\s(?=\d)|(?<!\w)#(?=\d)", "number "),
         (r"\bp\.\s?(?=\d)", "page "),
         (r"(?<![\w.])ca?\.\s?(?=\d)", "circa "),
@@ -133,7 +135,7 @@ RULES: list[tuple[re.Pattern[str], Words]] = [
         (rf"\b{NO_NAME}([A-Z]\w+\.? \d{{1,3}}):(?=\d(?![\d:]))", r"\1 "),  # a verse
         (r"(?<![\d:.])(\d{1,3}(?:\.\d+)?):(\d|\d{3,})(?![\d:])", r"\1 to \2"),  # of two digits it is a time
         (r"(\d)'\s?(\d{1,2})(?:\"|'')", r"\1 foot \2"),
-        (r"(\d)\"(?=[,;])", r"\1 inches"),
+        (r"(\d)\"(?=[,;.]|\s*$)", r"\1 inches"),
         (r"((?<![\d/])\d/\d|\d,\d{3})-(?=[a-z])", r"\1 "),
         (r"(?<=\d) (?=000\b)", ","),
         (r"(?<=\d%)\s?[-–]\s?(?=\d)", " to "),
@@ -143,7 +145,10 @@ RULES: list[tuple[re.Pattern[str], Words]] = [
         (r"(\.\d\d)K\b", r"\1 kelvin"),
         (r"(?<![\w.,/-])(?<![A-Z]{2} )([1-9]\d{1,2})(\d00)(?!\w|[.,/-]\d)", r"\1,\2"),  # of five digits is a postcode
         (rf"([$£€¥])({NUMBER})([kKmMbB]|[bmt]n)\b", _large),
-        (rf"(?<![\w.,])()(?!3M)({NUMBER})(k(?! run\b)|M|(?<=\.\d)[KB]|[bt]n)(?![\w/]|-[a-z])", _large),
+        (
+            rf"(?<![\w.,])(?<!\ba )(?<!\bA )()(?!3M|401k|[48]k\b)({NUMBER})(k(?! {K_ALONE})|M|(?<=\.\d)[KB]|[bt]n)(?![\w/]|-[a-z])",
+            _large,
+        ),
         (rf"(\b[Aa]n? )([$£€])({PRICE})[ -](?=[a-z])", lambda found: f"{found[1]}{found[3]} {SIGNED[found[2]]} "),
         (r"(?<=\d)\s?(?:−\s?(?=\d)|[-–]\s?(?=[\d.]+\s?=))", " minus "),
         (r"−", "-"),
@@ -169,15 +174,14 @@ RULES: list[tuple[re.Pattern[str], Words]] = [
         (r"(?<!\w)'(?:0(?=\d(?![\w'])))", "o "),  # of '09
         (r"(?<=[a-z] )St\.(?=,|\s*$|\s+[a-z(])", "Street"),
         (r"\bWW(?=I{1,2}\b)", "World War "),
+        (r"\bWorld War I\b", "World War one"),
         (rf"\b({DAY})\.?\s?[-–]\s?({DAY})\b(?:\.(?!\s*$))?", lambda found: f"{DAYS[found[1]]} to {DAYS[found[2]]}"),
-        (rf"\b({DAY})(?:\.(?=,|:|\s*[-–\w])|(?=,? \d))", lambda found: DAYS[found[1]]),
-        (r"(?<=\w)–(?=[A-Z\d])", " to "),
+        (rf"\b({DAY})(?:\.(?=,|:|\s*[-–\da-z])|(?<!Sun)(?=,? \d))", lambda found: DAYS[found[1]]),
+        (rf"(\b[A-Z]\w*|\d(?:[ap]m)?)–(?={NO_NAME}[A-Z\d])", r"\1 to "),
         (r"[–—]|(?<=\s)--(?=\s)", ", "),
     )
 ]
-AFTER_ONE = (
-    "and|began|diabetes|ended|errors?|has|in|is|of|or|through|to|was"  # of a Part I; in "the part I saw" it is who saw
-)
+AFTER_ONE = "and|diabetes|errors?|of|or"  # of a Part I; in "the part I saw" it is who saw
 CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z\d])")  # or number, where words of a hashtag begin
 UNIT = re.compile(
     r"((?<![\d.,/])1|\b[Aa]n? \d[\d.,]*)?(?<=\d)\s?"
@@ -203,7 +207,7 @@ DIALLED = re.compile(
     r"|\b((?:[Cc]all|[Rr]ing)\s)(\d{3})(?=\W*$|[.,;!?]| (?:or|if|in|for|now|when|and)\b)"
 )
 RULER = re.compile(
-    rf"\b{NO_NAME}([A-Z]\w*[a-z]) ((?!XL\b)[IVXL]{{2,}}|I(?=\W*$|[,:;)]| (?:{AFTER_ONE})\b)|V(?![.']))"
+    rf"\b{NO_NAME}([A-Z]\w*[a-z]) ((?!XL\b)[IVXL]{{2,}}|I(?=\W*$|[,:;)]| (?:{AFTER_ONE})\b)|V(?=\W*$|[,:;)]| [a-z]))"
     r"(?!\w)(?! (?:access|drip|fluid|line)s?\b)"
 )
 GREEK = re.compile(r"(?<![^\W\d])[Α-ΡΣ-Ωα-ω](?![^\Wa-zA-Z])")  # a letter of its own, no word

@@ -203,7 +203,7 @@ def check_shardable(stage: Stage, settings: TrainSettings) -> None:
         )
     if stage.evaluates_parts:
         raise ConfigError(
-            "train.parallel: shard cannot measure what this stage measures while it trains: use replicate."
+            "train.parallel: shard cannot translate or find units while it trains, as this stage measures: use replicate."
         )
     if settings.schedule or settings.average > 1:
         raise ConfigError("train.parallel: shard knows no schedule and no average: use replicate.")

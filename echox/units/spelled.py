@@ -74,7 +74,7 @@ class SpelledUnits:
         while place < len(text):
             end = cuts[place][1]
             if text[place:end] not in spellings:
-                unit = _NUMBER.findall(text[place:])[0]
+                unit = text[1:].split("_")[text[1 : place + 1].count("_")]
                 raise InputError(f"no unit token spells {unit!r}: give units of the codebook that this model speaks.")
             ids.append(spellings[text[place:end]])
             place = end

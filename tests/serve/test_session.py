@@ -340,6 +340,11 @@ def test_what_cannot_be_is_refused_by_name(monkeypatch):
         ),  # the older protocol's place of it
         ({"audio": {"output": {"voices": "x"}}}, "unknown_parameter", "audio.output.voices"),
         (
+            {"audio": {"input": {"turn_detection": {"type": "semantic_vad", "eagerness": []}}}},
+            "invalid_value",
+            "audio.input.turn_detection",
+        ),
+        (
             {"audio": {"input": {"turn_detection": {"type": "semantic_vad", "eagerness": "very"}}}},
             "invalid_value",
             "audio.input.turn_detection",

@@ -114,6 +114,13 @@ READ = {
     " pi r squared, five to six, A b",
     "Baker St., near St. James Park, in Aug. '09; UTC+5:30": "Baker Street, near Saint James Park, in August o nine; UTC plus five"
     " thirty",
+    "The Earth orbits the Sun. The Sun, 93 miles away": "The Earth orbits the Sun. The Sun, ninety three miles away",
+    "My 401k, a 4k TV, a 10k race, a 5k, 10k fans": "My four oh one k, a four k TV, a ten k race, a five k, ten thousand fans",
+    "It is 5in. A 12in. ruler": "It is five inches. A twelve inch ruler",
+    "He paused–Then left; Mon–Fri; 2pm–4pm; a Earth–Moon trip": "He paused, Then left; Monday to Friday; two PM to four PM;"
+    " a Earth to Moon trip",
+    "total:100, answer:42": "total:one hundred, answer:forty two",
+    "The Book I was reading, Part I of 2": "The Book I was reading, Part one of two",
     "The class I took on World War I, part I of 2": "The class I took on World War one, part I of two",
     "He said -she laughed- no": "He said -she laughed- no",
     "step 120/500 with --verbose -m": "step one hundred and twenty out of five hundred with dash dash verbose dash m",

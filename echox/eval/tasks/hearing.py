@@ -77,7 +77,8 @@ def gather(
     for condition in conditions if spoken is not None else ():
         items, name, _ = read_set(spoken or Path(), condition)
         found[name] = items
-    recorded = [(path.resolve().parent, partial(read_corpus, path)) for path in manifests]
+    corpora = [(path.resolve(), partial(read_corpus, path)) for path in manifests]
+    recorded = [(path.parent if path.stem == "manifest" else path.with_suffix(""), read) for path, read in corpora]
     recorded += [(path.resolve(), partial(read_clips, path, only)) for path in clips]
     for folder, read in recorded:
         if folder.name in found:
