@@ -133,7 +133,7 @@ def test_broken_pieces_are_passed_over(runs, caplog):
 def test_what_cannot_be_cut_or_split_is_refused_by_name(monkeypatch):
     with pytest.raises(ConfigError, match="one player"):
         check_shardable(game()[0], settings())
-    with pytest.raises(ConfigError, match="cannot measure"):
+    with pytest.raises(ConfigError, match="cannot translate or find units"):
         check_shardable(replace(stage(), evaluates_parts=True), settings())
     with pytest.raises(ConfigError, match="no schedule"):
         check_shardable(stage(), settings(schedule=(Moves(names="scale"),)))
