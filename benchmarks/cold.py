@@ -24,7 +24,7 @@ import sys
 from echox import cli
 from echox.commands.startup import choose_threads
 choose_threads("ask")
-from echox.commands.ask import load_assistant
+from echox.commands.answers import load_assistant
 assistant = load_assistant(sys.argv[1], None, "auto", None)
 print("loaded", flush=True)
 for piece in assistant.stream(sys.argv[2]):

@@ -19,6 +19,7 @@ from echox.errors import OutputError
 from echox.files import write_text
 
 METRICS = "metrics.jsonl"
+LINE = '{"step": '  # with which each of its lines begins
 QUIET_SECONDS = 30.0  # between two lines where there is no terminal
 
 
@@ -103,10 +104,15 @@ class MetricsLog:
 
 
 def forget_after(path: Path, step: int) -> None:
-    """Drop the lines of later steps, which a run that was killed wrote and its successor will write again."""
+    """Drop the lines of later steps, which a run that was killed wrote and its successor will write again.
+
+    OutputError where a line is none of a run's, whole or half.
+    """
     if not path.is_file():
         return
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    if any(not line.startswith(LINE[: len(line)]) for line in lines):
+        raise OutputError(f"{path} holds no metrics of a run: move it away or train into another folder.")
     kept = [line for line in lines if _step_of(line) <= step]
     if len(kept) < len(lines):
         write_text(path, "".join(f"{line}\n" for line in kept))
