@@ -144,13 +144,10 @@ def transcribe(
     ] = None,
 ) -> None:
     """Make a corpus of real recordings with the recogniser's own transcripts."""
-    from echox.errors import ConfigError
     from echox.prepare.filters import WhisperRecogniser, transcribe_real
 
-    if spans and min_log_probability is not None:
-        raise ConfigError("--spans takes words that are sure one by one: leave out --min-log-probability.")
-    limit, hearer = -0.35 if min_log_probability is None else min_log_probability, WhisperRecogniser(recogniser, beam=5)
-    kept, seen = transcribe_real(folder, out, hearer, limit, held_out, spans)
+    hearer = WhisperRecogniser(recogniser, beam=5)
+    kept, seen = transcribe_real(folder, out, hearer, min_log_probability, held_out, spans)
     typer.echo(f"{out}  {kept} clips of {seen} recordings")
 
 

@@ -39,9 +39,8 @@ class Item:
     answers: tuple[str, ...]
     audio: Path | None = None
     kind: str = ""
-    record: Mapping[str, Any] | None = field(
-        default=None, compare=False
-    )  # of a corpus, whose `audio` may hold many utterances
+    # of a corpus, whose `audio` may hold many utterances
+    record: Mapping[str, Any] | None = field(default=None, compare=False)
 
 
 def read_questions(path: str | Path, audio_dir: str | Path | None = None, need_audio: bool = False) -> list[Item]:

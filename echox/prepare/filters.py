@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from echox.data.manifest import join_shards, read_audio, read_manifest, save_shard, write_manifest
-from echox.errors import InputError, require
+from echox.errors import ConfigError, InputError, require
 from echox.files import write_text
 from echox.prepare.speak import generator
 from echox.prepare.stretches import Word, stretches
@@ -25,6 +25,7 @@ from echox.units.distance import edit_distance
 
 log = logging.getLogger(__name__)
 MAX_REAL_SECONDS = 28.0
+LEAST_LOG_PROBABILITY = -0.35  # of a whole recording, the mean over its tokens
 SOUND_FILES = (".flac", ".wav", ".ogg", ".mp3")
 
 
@@ -117,7 +118,7 @@ def transcribe_real(
     folder: Path,
     out: Path,
     recogniser: WhisperRecogniser,
-    min_log_probability: float = -0.35,
+    min_log_probability: float | None = None,
     held_out: int = 0,
     spans: int | None = None,
 ) -> tuple[int, int]:
@@ -127,10 +128,13 @@ def transcribe_real(
     Clips above 28 s, and whole ones below the mean log probability, are dropped, as are files that cannot be read, which are
     named. The speaker is the file name's first part (LibriSpeech naming); `held_out` speakers, chosen by hash, are left out and
     their clips listed in `held_out.txt`.
-    Raises InputError when the folder holds no recording.
+    Raises InputError when the folder holds no recording, ConfigError for `spans` with a least log probability.
     """
     from echox.audio import SAMPLE_RATE, as_int16, load_audio
 
+    if spans and min_log_probability is not None:
+        raise ConfigError("--spans takes words that are sure one by one: leave out --min-log-probability.")
+    least = LEAST_LOG_PROBABILITY if min_log_probability is None else min_log_probability
     files = recordings_below(folder)
     if not files:
         raise InputError(f"{folder} holds no recording ({', '.join(SOUND_FILES)}).")
@@ -154,7 +158,7 @@ def transcribe_real(
                 said.append((as_int16(piece), own | record))
             continue
         heard = recogniser.hear(wave)
-        if heard.log_probability < min_log_probability or not heard.text:
+        if heard.log_probability < least or not heard.text:
             continue
         own = {"id": name, "samples": len(wave), "text": heard.text, "log_probability": round(heard.log_probability, 4)}
         said.append((as_int16(wave), own | record))

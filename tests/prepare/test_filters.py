@@ -7,7 +7,7 @@ import pytest
 
 from echox.audio import save_wav
 from echox.data.manifest import read_manifest, write_manifest
-from echox.errors import InputError
+from echox.errors import ConfigError, InputError
 from echox.prepare.filters import (
     Heard,
     WhisperRecogniser,
@@ -118,6 +118,8 @@ def test_stretches_of_real_recordings_are_a_corpus_of_their_own(tmp_path):
     records = read_manifest(tmp_path / "spans" / "manifest.jsonl")
     assert records[0]["text"] == "hello." and records[0]["speaker"] == "real-12" and records[0]["samples"] == 14_400
     assert len({record["id"] for record in records}) == len(records)
+    with pytest.raises(ConfigError, match="leave out --min-log-probability"):
+        transcribe_real(clips, tmp_path / "both", recogniser, -0.5, spans=30)
 
 
 def test_missing_folders_are_named(tmp_path):
