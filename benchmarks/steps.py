@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from echox import SpeechAssistant
-from echox.models.packed import PackedLinear, Table, most_rows
+from echox.models.packed import PackedLinear, Rows, Table, most_rows
 from echox.models.slots import Row, prefill, step
 
 PAST = 40  # positions that are there already
@@ -47,13 +47,14 @@ def bandwidth() -> float:
 
 def bytes_of(*modules: Any) -> int:
     """Return the bytes that a step of some modules reads: packed ones where there are any, tables only where they are heads."""
-    count = 0
+    ways: dict[int, Any] = {}
     for module in (one for part in modules for one in part.modules()):
         if isinstance(module, PackedLinear) or (isinstance(module, Table) and module.multiply is not None):
-            count += tensor_bytes(module.multiply)
+            way = module.multiply.whole if isinstance(module.multiply, Rows) else module.multiply
+            ways[id(way)] = tensor_bytes(way)
         elif isinstance(module, torch.nn.Linear | Table):
-            count += module.weight.nbytes
-    return count
+            ways[id(module)] = module.weight.nbytes
+    return sum(ways.values())
 
 
 def tensor_bytes(way: Any) -> int:

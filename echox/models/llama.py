@@ -20,6 +20,7 @@ from transformers import PreTrainedConfig
 
 from echox.errors import ModelError
 from echox.models.bounds import Classes, Flag, Heads, Layers, Share, Wide, Width, check_values
+from echox.models.packed import together
 
 CONFIG_OF_OTHERS = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False, "rope_scaling": None}
 
@@ -80,25 +81,32 @@ class Norm(nn.Module):
 
     def forward(self, x_BNW: torch.Tensor) -> torch.Tensor:
         """Return (B, N, W)."""
-        return self.weight * rms_norm(x_BNW.float(), x_BNW.shape[-1:], eps=self.eps).to(x_BNW.dtype)
+        width = x_BNW.shape[-1:]
+        if x_BNW.dtype == self.weight.dtype == torch.float32:
+            return rms_norm(x_BNW, width, self.weight, self.eps)
+        return self.weight * rms_norm(x_BNW.float(), width, eps=self.eps).to(x_BNW.dtype)
 
 
 def rotations(places_BN: torch.Tensor, width: int, base: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return cosines and sines (B, 1, N, D), float32, by which a head's numbers at these places are turned."""
+    """Return cosines and sines (B, 1, N, D), float32, by which a head's numbers at these places are turned.
+
+    Number i is turned with number i + D/2; the sines of the first half are negative, as the turn has them.
+    """
     steps = torch.arange(0, width, 2, dtype=torch.float32, device=places_BN.device)
     angles = places_BN[:, None, :, None].float() * (1.0 / base ** (steps / width))
-    angles = torch.cat([angles, angles], -1)
-    return angles.cos(), angles.sin()
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
 
 
 def rotate(x_BHND: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Return heads turned by their places: number i together with number i + D/2."""
-    left, right = x_BHND.chunk(2, -1)
-    return x_BHND * cos + torch.cat([-right, left], -1) * sin
+    """Return heads turned by their places."""
+    return x_BHND * cos + x_BHND.roll(x_BHND.shape[-1] // 2, -1) * sin
 
 
 class Attention(nn.Module):
     """Causal attention; several heads read one head of keys and values."""
+
+    reads_same = (("q_proj", "k_proj", "v_proj"),)
 
     def __init__(self, config: LlamaConfig, layer: int) -> None:
         super().__init__()
@@ -115,8 +123,8 @@ class Attention(nn.Module):
     ) -> torch.Tensor:
         """Return what each position gathers (B, N, W); without a mask, new positions see themselves and all before."""
         q, k, v = (
-            part(x_BNW).unflatten(-1, (-1, self.head_width)).transpose(1, 2)
-            for part in (self.q_proj, self.k_proj, self.v_proj)
+            part.unflatten(-1, (-1, self.head_width)).transpose(1, 2)
+            for part in together(x_BNW, self.q_proj, self.k_proj, self.v_proj)
         )
         q, k = rotate(q, *turns), rotate(k, *turns)
         if cache is not None:
@@ -135,6 +143,8 @@ class Attention(nn.Module):
 class GatedMlp(nn.Module):
     """Position by position: a gate times a value, back to the width."""
 
+    reads_same = (("gate_proj", "up_proj"),)
+
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
         W, inner = config.hidden_size, config.intermediate_size
@@ -143,7 +153,8 @@ class GatedMlp(nn.Module):
 
     def forward(self, x_BNW: torch.Tensor) -> torch.Tensor:
         """Return (B, N, W)."""
-        return self.down_proj(silu(self.gate_proj(x_BNW)) * self.up_proj(x_BNW))
+        gate, value = together(x_BNW, self.gate_proj, self.up_proj)
+        return self.down_proj(silu(gate) * value)
 
 
 class Layer(nn.Module):

@@ -12,11 +12,14 @@ What goes into a layer and comes out of it, and the steps of nibbles, are rounde
 multiplied in the layer's own numbers, since there arithmetic is what lasts. The twin is the layer itself (`nn.Linear`), on the same
 weights.
 
+Layers that read the same input (`reads_same` of the module that owns them) are packed as one matrix, which `together` multiplies by
+once: a step is mostly the cost of its many small operations.
+
 Legend: B neighbours in a block, G blocks in a row, K inputs, N outputs, R rows.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
@@ -61,11 +64,24 @@ def few_rows(
     multiply: Multiply | None, x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Return what `linear` does, by `multiply` where there are few rows or no weight."""
-    if multiply is None or (weight is not None and not 0 < x.numel() <= most_rows() * x.shape[-1]):
+    if multiply is None or (weight is not None and not are_few(x)):
         return linear(x, cast("torch.Tensor", weight).to(x.dtype), bias)
     found = multiply(x.reshape(-1, x.shape[-1]).to(torch.bfloat16).contiguous())
     found = found.to(x.dtype).view(*x.shape[:-1], found.shape[-1])
     return found if bias is None else found + bias
+
+
+def are_few(x: torch.Tensor) -> bool:
+    """Say whether packed weights beat the layer's own numbers at as many rows as `x` has."""
+    return 0 < x.numel() <= most_rows() * x.shape[-1]
+
+
+def together(x: torch.Tensor, *layers: nn.Module) -> Sequence[torch.Tensor]:
+    """Return what each of some layers makes of the same input (..., K)."""
+    ways = [way for layer in layers if isinstance(way := getattr(layer, "multiply", None), Rows)]
+    if len(ways) < len(layers) or not are_few(x) or any(way.whole is not ways[0].whole for way in ways):
+        return [layer(x) for layer in layers]
+    return few_rows(ways[0].whole, x, None).split([way.last - way.first for way in ways], -1)
 
 
 def pack(module: nn.Module) -> float:
@@ -74,18 +90,38 @@ def pack(module: nn.Module) -> float:
     Where this machine has no fast kernels none has. Who changes weights afterwards packs again.
     """
     packed = every = 0
-    for child in module.modules():
-        if type(child) not in (nn.Linear, PackedLinear, Table):
-            continue
-        layer = cast("nn.Linear | Table", child)
-        multiply = multiplier(layer.weight.detach()) if most_rows() and layer.weight.device.type == "cpu" else None
-        every += layer.weight.numel()
-        packed += layer.weight.numel() if multiply else 0
-        if isinstance(layer, Table):
-            layer.multiply = multiply
-        else:
-            give(layer, multiply)
+    for layers in matrices(module):
+        for layer, multiply in zip(layers, multipliers([layer.weight.detach() for layer in layers]), strict=True):
+            every += layer.weight.numel()
+            packed += layer.weight.numel() if multiply else 0
+            if isinstance(layer, Table):
+                layer.multiply = multiply
+            else:
+                give(layer, multiply)
     return packed / every if every else 0.0
+
+
+def matrices(module: nn.Module) -> Iterator[list[Any]]:
+    """Yield layers that have weights: those without biases that read the same input together, all others alone."""
+    seen: set[nn.Module] = set()
+    for owner in module.modules():
+        groups = [[getattr(owner, name) for name in names] for names in getattr(owner, "reads_same", ())]
+        groups = [layers for layers in groups if all(getattr(layer, "bias", None) is None for layer in layers)]
+        for layers in (*groups, [owner]):
+            if all(type(layer) in (nn.Linear, PackedLinear, Table) for layer in layers) and seen.isdisjoint(layers):
+                seen.update(layers)
+                yield layers
+
+
+def multipliers(weights: Sequence[torch.Tensor]) -> Sequence[Multiply | None]:
+    """Return how to multiply by each of some matrices: by all at once where every one lies on the same kind of grid."""
+    if not most_rows() or weights[0].device.type != "cpu":
+        return [None] * len(weights)
+    whole = multiplier(torch.cat(list(weights))) if len(weights) > 1 else None
+    if whole is None:
+        return [multiplier(weight) for weight in weights]
+    last = torch.tensor([len(weight) for weight in weights]).cumsum(0).tolist()
+    return [Rows(whole, last[n] - len(weight), last[n]) for n, weight in enumerate(weights)]
 
 
 def give(layer: nn.Linear, multiply: Multiply | None) -> None:
@@ -246,3 +282,16 @@ class Bytes:
     def join(cls, pieces: Sequence["Bytes"]) -> "Bytes":
         """Return the way through the rows of all of them."""
         return cls.of(torch.cat([piece.level_NK for piece in pieces]), torch.cat([piece.step_N for piece in pieces]))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One layer's rows of a matrix that several layers are."""
+
+    whole: Any
+    first: int
+    last: int
+
+    def __call__(self, x_RK: torch.Tensor) -> torch.Tensor:
+        """Return (R, N) of these rows."""
+        return self.whole(x_RK)[:, self.first : self.last]

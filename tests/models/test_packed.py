@@ -11,7 +11,17 @@ from echox.models import packed
 from echox.models.llama import LlamaConfig, LlamaLm
 from echox.models.llm import Place, load_llm, settle_llm
 from echox.models.lora import LoraSettings, LoraWeights
-from echox.models.packed import BLOCK, PackedLinear, Table, most_rows, multiplier, pack, round_to_bits
+from echox.models.packed import (
+    BLOCK,
+    PackedLinear,
+    Rows,
+    Table,
+    most_rows,
+    multiplier,
+    pack,
+    round_to_bits,
+    together,
+)
 from echox.models.slots import Row, prefill, step
 from echox.models.weights import dequantize, quantize
 
@@ -127,6 +137,42 @@ def test_a_layer_that_stands_in_two_places_is_packed_in_both():
     first, second = nn.Sequential(one), nn.Sequential(one)
     pack(first)
     assert isinstance(second[0], PackedLinear)
+
+
+class Readers(nn.Module):
+    """Two layers that read the same input."""
+
+    reads_same = (("first", "second"),)
+
+    def __init__(self, first: torch.Tensor, second: torch.Tensor, bias: bool = False) -> None:
+        super().__init__()
+        self.first, self.second = linear_of(first, bias), linear_of(second, bias)
+
+
+@needs_kernels
+@pytest.mark.parametrize("kind", STORED)
+@pytest.mark.parametrize("rows", [1, 3, 500])
+def test_layers_that_read_the_same_are_multiplied_together_as_each_alone(kind, rows):
+    readers = Readers(STORED[kind], STORED[kind][:64].flip(0))
+    assert pack(readers) == 1
+    assert readers.first.multiply.whole is readers.second.multiply.whole
+    x = torch.randn(2, rows, K, generator=torch.Generator().manual_seed(1))
+    both = together(x, readers.first, readers.second)
+    for found, alone in zip(both, (readers.first(x), readers.second(x)), strict=True):
+        torch.testing.assert_close(found, alone)
+
+
+@needs_kernels
+def test_layers_of_two_makes_or_with_biases_are_packed_alone():
+    x = torch.randn(3, K)
+    mixed = Readers(STORED["nibbles"], torch.randn(64, K))
+    biased = Readers(STORED["nibbles"], STORED["nibbles"][:64], bias=True)
+    for readers in (mixed, biased):
+        pack(readers)
+        assert not isinstance(readers.first.multiply, Rows)
+        for found, layer in zip(together(x, readers.first, readers.second), readers.children(), strict=True):
+            torch.testing.assert_close(found, layer(x))
+    assert [type(layer) for layer in mixed.children()] == [PackedLinear, nn.Linear]
 
 
 @needs_kernels
