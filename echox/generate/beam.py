@@ -45,6 +45,12 @@ class Hypothesis:
 @torch.inference_mode()
 def beam_search(step: Step, rows: int, search: Search, limits: Sequence[int] | None = None) -> list[Hypothesis]:
     """Return the best hypothesis of each of `rows` sentences; `limits` are further bounds on the tokens of each."""
+    return [found[0] if found else Hypothesis([], 0.0, False) for found in n_best(step, rows, search, limits)]
+
+
+@torch.inference_mode()
+def n_best(step: Step, rows: int, search: Search, limits: Sequence[int] | None = None) -> list[list[Hypothesis]]:
+    """Return the hypotheses of each of `rows` sentences that came to an end, best first; else the best one that was cut."""
     caps = [min(search.max_tokens, n) for n in limits] if limits is not None else [search.max_tokens] * rows
     ended: list[list[Hypothesis]] = [[] for _ in range(rows)]
     tokens_BK, parents_BK = torch.full((rows, 1), search.bos), torch.zeros(rows, 1, dtype=torch.long)
@@ -75,7 +81,7 @@ def beam_search(step: Step, rows: int, search: Search, limits: Sequence[int] | N
             if length >= caps[row] or not alive or len(ended[row]) >= search.beams:
                 caps[row] = 0
         open_rows = [row for row in open_rows if caps[row]]
-    return [max(found, key=lambda one: one.score) if found else Hypothesis([], 0.0, False) for found in ended]
+    return [sorted(found, key=lambda one: -one.score) for found in ended]
 
 
 def _log_probs(logits_BKV: torch.Tensor, said_BKN: torch.Tensor, search: Search) -> torch.Tensor:

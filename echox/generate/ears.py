@@ -3,6 +3,8 @@
     CtcEar        frames --adapter, CTC--> kept runs --> positions           the paper's (spec section 2.1)
     AttentionEar  frames --listener--> words --> LLM tokens --> embeddings    the mini model's
 
+Where the listener is in doubt, the text model helps to choose between the likeliest texts (`AttentionEar.likeliest`).
+
 What each keeps of the end-to-end path, and what it costs, is measured in docs/hearing.md.
 
 Legend: H LLM width, N positions, S samples.
@@ -19,6 +21,7 @@ import torch
 from echox.audio import SAMPLE_RATE
 from echox.errors import ModelError
 from echox.features.cuts import cut_at_pauses
+from echox.generate.beam import Search, n_best
 from echox.generate.types import Piece
 from echox.models.encoder import SpeechEncoder
 from echox.models.listener import Listener, ListenerConfig
@@ -30,6 +33,7 @@ TOKENIZER = "tokenizer.json"
 TAIL = SAMPLE_RATE // 2  # samples of silence after the last word: where a listener learns to stop
 WINDOW = SAMPLE_RATE  # windows are whole seconds: few shapes, which CPUs' kernels are prepared for once
 LONGEST = 28 * SAMPLE_RATE  # samples heard at once
+MORE_TOKENS = 4  # by which another text may be longer than the greedy one
 EDGE = SAMPLE_RATE // 10  # samples at the end of a sound that change when more of it comes
 
 
@@ -187,8 +191,41 @@ class AttentionEar:
         found = self.encoder.encode([fill_window(wave) for wave in waves], (self.layer,))
         weight = self.listener.layer_norm.weight
         states_BTW, mask_BT = pad_right([row[self.layer].to(weight.device, weight.dtype) for row in found])
-        seconds = [len(wave) / SAMPLE_RATE for wave in waves]
-        return self.listener.generate(states_BTW, mask_BT.sum(1), self.begin, self.end, seconds, guesses)
+        seconds, frames_B, config = [len(wave) / SAMPLE_RATE for wave in waves], mask_BT.sum(1), self.listener.config
+        rows, margins = self.listener.generate(states_BTW, frames_B, self.begin, self.end, seconds, guesses)
+        for n, margin in enumerate(margins):
+            if rows[n] and config.beams > 1 and margin <= config.doubt:
+                rows[n] = self.likeliest(rows[n], states_BTW[n : n + 1], frames_B[n : n + 1])
+        return rows
+
+    def likeliest(self, row: list[int], states_1TW: torch.Tensor, frames_1: torch.Tensor) -> list[int]:
+        """Return the likeliest of some texts of a sound, `row` among them, for listener and text model together.
+
+        A text's score is log P(text | sound) + `rescoring` log P(text), the second by the text model; ties go to `row`.
+        """
+        config, state = self.listener.config, self.listener.start(states_1TW, frames_1)
+
+        def step(tokens_1K: torch.Tensor, parents_1K: torch.Tensor) -> torch.Tensor:
+            if state.length:
+                state.take(parents_1K[0].to(states_1TW.device))
+            said_KN = tokens_1K.T if state.length else torch.tensor([self.begin])
+            return self.listener.logits(self.listener(said_KN.to(states_1TW.device), state)[:, -1])[None]
+
+        search = Search(self.begin[-1], self.end, config.beams, length_penalty=0.0)
+        [found] = n_best(step, 1, search, [min(len(row) + MORE_TOKENS, config.max_positions - len(self.begin))])
+        texts = {self.listener_tokenizer.decode(one.tokens, skip_special_tokens=True).strip(): one for one in found[::-1]}
+        texts.pop("", None)
+        if len(texts) < 2:
+            return row
+        first, ids = first_token(self.tokenizer), [encode(self.tokenizer, text) for text in texts]
+        prior = self.s2t.log_likelihoods([first], ids)
+        best = max(zip(texts.values(), prior, strict=True), key=lambda one: one[0].score + config.rescoring * one[1])
+        return best[0].tokens
+
+
+def first_token(tokenizer: Any) -> int:
+    """Return the token behind which a tokenizer's texts begin."""
+    return tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
 
 
 def special_ids(tokenizer: Any, config: ListenerConfig) -> tuple[list[int], int]:

@@ -1,6 +1,6 @@
 """A listener: Whisper's decoder on windows of the utterance's own length; encoder states in, the words heard out.
 
-    encoder states --cross-attention--> decoder --> text tokens, greedy --> (generate/ears.py) --> LLM tokens
+    encoder states --cross-attention--> decoder --> text tokens, greedy or several texts --> (generate/ears.py) --> LLM tokens
 
 Whisper was only ever trained on 30-second windows: on a shorter one its decoder does not know where to stop. After some
 minutes of training on short windows it does (train/stage_listen.py), at a fifth of the cost. Names of tensors are Hugging Face's,
@@ -12,17 +12,19 @@ both would take more lines than this loop, and batches that shrink have other la
 Legend: B batch, D head width, H heads, N text tokens, T frames, V vocabulary, W width.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import nn
 from transformers import PreTrainedConfig
 
 from echox.errors import ModelError
-from echox.models.bounds import Classes, Factor, Few, Heads, Layers, Positions, Text, Wide, Width, check_heads
+from echox.models.bounds import Classes, Factor, Few, Heads, Layers, Positions, Share, Text, Wide, Width, check_heads
 from echox.models.encoder import Attention, Keys
 from echox.models.io import Stack, WholePart
 from echox.models.packed import Table
@@ -44,6 +46,9 @@ class ListenerConfig(PreTrainedConfig):
     begin: Annotated[tuple[Text, ...], Few] = ("<|startoftranscript|>", "<|notimestamps|>")  # every text begins so
     end: Text = "<|endoftext|>"
     tokens_per_second: Factor = 8.0  # a text that grows faster than speech does is cut: the decoder is looping
+    beams: Annotated[int, Field(strict=True, ge=1, le=64)] = 4  # texts between which the text model helps to choose; 1: greedy
+    doubt: Factor = 1.0  # they are found where two tokens are as near (nats) or nearer at one place of the greedy text
+    rescoring: Share = 0.2  # weight of the text model's log-probability beside the listener's
 
 
 class ListenerLayer(nn.Module):
@@ -81,6 +86,13 @@ class ListenerState:
     mask_B11T: torch.Tensor  # which frames are real
     past: list[Keys | None]
     length: int = 0
+
+    def take(self, rows: torch.Tensor) -> None:
+        """Go on from these rows, of one sound all of them."""
+        self.past = [kept and (kept[0][rows], kept[1][rows]) for kept in self.past]
+        if len(rows) != len(self.mask_B11T):
+            self.speech = [(keys[rows], values[rows]) for keys, values in self.speech]
+            self.mask_B11T = self.mask_B11T[rows]
 
     def forget(self, count: int) -> None:
         """Take the last `count` tokens of the text back."""
@@ -158,10 +170,10 @@ class Listener(WholePart[ListenerConfig]):
         end: int,
         seconds: list[float],
         guesses: Sequence[list[int]] = (),
-    ) -> list[list[int]]:
-        """Return the greedy text tokens of each row, between `begin` and `end`; `seconds` of speech limit their number.
+    ) -> tuple[list[list[int]], list[float]]:
+        """Return the greedy text tokens of each row, between `begin` and `end`, and by how much (nats) the least sure of them won.
 
-        `guesses` of the rows change nothing but the time: tokens guessed right are read in one pass instead of one each.
+        `seconds` of speech limit their number. `guesses` of the rows change nothing but the time: tokens guessed right are read in one pass instead of one each.
         """
         room = self.config.max_positions - len(begin)
         limits = [min(room, 8 + int(self.config.tokens_per_second * length)) for length in seconds]
@@ -169,20 +181,24 @@ class Listener(WholePart[ListenerConfig]):
         guessed = _even(guesses or [[]] * len(limits), end, min(limits))
         tokens_BN = torch.tensor([[*begin, *guess] for guess in guessed], device=states_BTW.device)
         rows: list[list[int]] = [[] for _ in limits]
+        margins = [math.inf] * len(limits)
         running = set(range(len(limits)))
         while running:
-            best_BN, found_BN = self.logits(self(tokens_BN, state)[:, place:]).max(-1)
+            best_BN2, best_two_BN2 = self.logits(self(tokens_BN, state)[:, place:]).topk(2)
+            found_BN, ahead_BN = best_two_BN2[..., 0], best_BN2[..., 0] - best_BN2[..., 1]
             right = int((tokens_BN[:, place + 1 :] == found_BN[:, :-1]).all(0).cumprod(0).sum())
-            if not torch.isfinite(best_BN[:, : right + 1]).all():
+            if not torch.isfinite(best_BN2[:, : right + 1]).all():
                 raise ModelError("the listener's numbers overflow (NaN or infinity): fetch the model again.")
-            for token_B in found_BN[:, : right + 1].T.tolist():
+            for token_B, ahead_B in zip(found_BN[:, : right + 1].T.tolist(), ahead_BN.T.tolist(), strict=False):
+                for row in running:
+                    margins[row] = min(margins[row], ahead_B[row])
                 for row in [row for row in running if token_B[row] == end or len(rows[row]) == limits[row]]:
                     running.discard(row)
                 for row in running:
                     rows[row].append(token_B[row])
             state.forget(found_BN.shape[1] - 1 - right)
             tokens_BN, place = found_BN[:, right : right + 1], 0
-        return rows
+        return rows, margins
 
 
 def _even(guesses: Sequence[list[int]], end: int, most: int) -> list[list[int]]:

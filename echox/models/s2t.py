@@ -212,6 +212,15 @@ class SpeechToText(Part[S2TConfig]):
         return [row_NH[len(row_NH) - len(answer) :] for row_NH, answer in zip(rows, answers, strict=True)]
 
     @torch.inference_mode()
+    def log_likelihoods(self, before: list[int], texts: Sequence[list[int]]) -> list[float]:
+        """Return the log-probability (nats) of each text of token ids behind the tokens `before`, one at least."""
+        states = self.states_under([Row(self.embed(before))] * len(texts), texts)
+        found_NV = self.token_logits(torch.cat(states)).float().log_softmax(-1)
+        said_N = torch.tensor([token for text in texts for token in text], device=found_NV.device)
+        each = found_NV.gather(1, said_N[:, None])[:, 0].split([len(text) for text in texts])
+        return [float(of_one.sum()) for of_one in each]
+
+    @torch.inference_mode()
     def generate(
         self, prompts: Sequence[Row], stops: Collection[int], is_over: IsOver, sampling: Sampling | None = None
     ) -> list[Generated]:

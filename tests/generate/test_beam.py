@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from echox.generate.beam import Search, beam_search
+from echox.generate.beam import Search, beam_search, n_best
 from echox.models.transformer import Block, DecoderState, TransformerDecoder
 from tests.generate.slow_beam import beam_search_reference
 
@@ -48,6 +48,17 @@ def test_the_search_equals_its_slow_twin(decoder, memory, beams, penalty, ngram)
         wanted = slow(decoder, memory, row, **options)
         assert found.tokens == wanted.tokens and found.ended == wanted.ended
         assert found.score == pytest.approx(wanted.score, abs=1e-4)
+
+
+def test_all_hypotheses_come_best_first():
+    table_VV = torch.randn(V, V, generator=torch.Generator().manual_seed(0))  # what follows depends on the last token alone
+    table_VV[:, EOS] += 1
+    settings = Search(BOS, EOS, beams=5, never=(PAD,), max_tokens=12)
+    [best] = beam_search(lambda tokens, _: table_VV[tokens], 1, settings)
+    for found in n_best(lambda tokens, _: table_VV[tokens], 1, settings):
+        assert found[0] == best and len(found) >= 5
+        assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
+        assert len({tuple(one.tokens) for one in found}) == len(found)
 
 
 def test_one_beam_is_greedy(decoder, memory):

@@ -6,6 +6,7 @@ import torch
 
 from echox.errors import ModelError
 from echox.features.cuts import cut_at_pauses
+from echox.generate import ears
 from echox.generate.ears import LONGEST, AttentionEar, fill_window, special_ids
 from echox.models.encoder import SpeechEncoder
 from echox.models.listener import Listener, ListenerConfig
@@ -14,7 +15,13 @@ from echox.train.toy import write_whisper
 
 
 class Letters:
-    """Stands for the LLM's side: a token a letter, an embedding a token."""
+    """Stands for the LLM's side: a token a letter, an embedding a token; it likes one text."""
+
+    bos_token_id, eos_token_id, likes = None, 0, ""
+
+    def log_likelihoods(self, before, texts):
+        assert before == [0]
+        return [0.0 if "".join(map(chr, text)) == self.likes else -1e6 for text in texts]
 
     def embed(self, ids):
         return torch.tensor(ids, dtype=torch.float32)[:, None].expand(-1, 4)
@@ -59,9 +66,66 @@ def test_a_long_recording_is_the_sum_of_its_pieces(ear):
 
 
 def test_no_words_no_positions(ear, monkeypatch):
-    monkeypatch.setattr(ear.listener, "generate", lambda *_: [[]])
+    monkeypatch.setattr(ear.listener, "generate", lambda *_: ([[]], [0.0]))
     heard = ear.hear(waves(1.0))[0]
     assert heard.text == "" and len(heard.positions_NH) == 0
+
+
+def hypotheses(ear, monkeypatch):
+    """Return the texts between which the text model last chose, with the listener's scores; every sound is in doubt."""
+    found, kept = {}, ears.n_best
+    monkeypatch.setattr(ear.listener.config, "doubt", 1000.0)
+    logits = ear.listener.logits
+
+    def unsure(hidden):
+        found = 0.05 * logits(hidden)
+        found[..., ear.end] = found.topk(2).values[..., 1]  # a text may end anywhere
+        return found
+
+    monkeypatch.setattr(ear.listener, "logits", unsure)
+
+    def n_best(*given):
+        [row] = kept(*given)
+        found.update({ear.listener_tokenizer.decode(one.tokens).strip(): one for one in row})
+        return [row]
+
+    monkeypatch.setattr(ears, "n_best", n_best)
+    return found
+
+
+def test_in_doubt_the_text_model_chooses_between_the_likeliest_texts(ear, monkeypatch):
+    found, [wave] = hypotheses(ear, monkeypatch), waves(1.2)
+    ear.transcribe([wave])
+    assert len(found) > 2
+    for text in [text for text in found if text]:
+        monkeypatch.setattr(ear.s2t, "likes", text)
+        assert ear.transcribe([wave]) == [text]
+    monkeypatch.setattr(ear.listener.config, "rescoring", 0.0)
+    assert found[ear.transcribe([wave])[0]].score == max(one.score for text, one in found.items() if text)
+
+
+def test_scores_of_texts_are_those_of_reading_each_by_itself(ear, monkeypatch):
+    found, [wave] = hypotheses(ear, monkeypatch), waves(1.2)
+    ear.transcribe([wave])
+    assert len(found) > 2
+    states_TW = ear.encoder.encode([fill_window(wave)], (ear.layer,))[0][ear.layer]
+    for one in found.values():
+        tokens = [*ear.begin, *one.tokens, ear.end]
+        state = ear.listener.start(states_TW[None], torch.tensor([len(states_TW)]))
+        with torch.no_grad():
+            logits_NV = ear.listener.logits(ear.listener(torch.tensor([tokens[:-1]]), state))[0, len(ear.begin) - 1 :]
+        each = logits_NV.log_softmax(-1)[range(len(one.tokens) + 1), tokens[len(ear.begin) :]]
+        assert one.score == pytest.approx(float(each.sum()), abs=0.02)
+
+
+@pytest.mark.parametrize(("setting", "value"), [("doubt", 0.0), ("beams", 1)])
+def test_without_doubt_or_beams_what_is_heard_is_greedy(ear, monkeypatch, setting, value):
+    monkeypatch.setattr(ear.listener.config, setting, value)
+    monkeypatch.setattr(ears, "n_best", None)
+    wave = waves(1.2)[0]
+    states_TW = ear.encoder.encode([fill_window(wave)], (ear.layer,))[0][ear.layer]
+    [row], _ = ear.listener.generate(states_TW[None], torch.tensor([len(states_TW)]), ear.begin, ear.end, [1.2])
+    assert ear.transcribe([wave]) == [ear.listener_tokenizer.decode(row).strip()] != [""]
 
 
 def test_a_tokenizer_without_the_special_tokens_is_refused(ear):

@@ -47,6 +47,17 @@ def test_generation_in_company_and_its_states(folder):
     torch.testing.assert_close(forced.hidden_BLH[0], made.states_NH(32), atol=1e-4, rtol=1e-3)
 
 
+def test_texts_are_as_likely_together_as_each_token_by_itself(folder):
+    model, tokenizer = part(folder), load_tokenizer(folder)
+    texts = [encode(tokenizer, text) for text in ("Who is the king?", "Who", "Who is it")]
+    for text, found in zip(texts, model.log_likelihoods([tokenizer.eos_token_id], texts), strict=True):
+        wanted, said = 0.0, [tokenizer.eos_token_id]
+        for token in text:
+            wanted += float(model.llm(input_ids=torch.tensor([said])).logits[0, -1].log_softmax(-1)[token])
+            said.append(token)
+        assert found == pytest.approx(wanted, abs=1e-3)
+
+
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_no_run_of_tokens_is_said_twice(folder, size):
     model, tokenizer = part(folder), load_tokenizer(folder)
