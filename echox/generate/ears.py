@@ -213,7 +213,9 @@ class AttentionEar:
 
         search = Search(self.begin[-1], self.end, config.beams, length_penalty=0.0)
         [found] = n_best(step, 1, search, [min(len(row) + MORE_TOKENS, config.max_positions - len(self.begin))])
-        texts = {self.listener_tokenizer.decode(one.tokens, skip_special_tokens=True).strip(): one for one in found[::-1]}
+        texts = {
+            self.listener_tokenizer.decode(one.tokens, skip_special_tokens=True).strip(): one for one in found[::-1]
+        }
         texts.pop("", None)
         if len(texts) < 2:
             return row

@@ -46,7 +46,9 @@ class ListenerConfig(PreTrainedConfig):
     begin: Annotated[tuple[Text, ...], Few] = ("<|startoftranscript|>", "<|notimestamps|>")  # every text begins so
     end: Text = "<|endoftext|>"
     tokens_per_second: Factor = 8.0  # a text that grows faster than speech does is cut: the decoder is looping
-    beams: Annotated[int, Field(strict=True, ge=1, le=64)] = 4  # texts between which the text model helps to choose; 1: greedy
+    beams: Annotated[int, Field(strict=True, ge=1, le=64)] = (
+        4  # texts between which the text model helps to choose; 1: greedy
+    )
     doubt: Factor = 1.0  # they are found where two tokens are as near (nats) or nearer at one place of the greedy text
     rescoring: Share = 0.2  # weight of the text model's log-probability beside the listener's
 
@@ -173,7 +175,8 @@ class Listener(WholePart[ListenerConfig]):
     ) -> tuple[list[list[int]], list[float]]:
         """Return the greedy text tokens of each row, between `begin` and `end`, and by how much (nats) the least sure of them won.
 
-        `seconds` of speech limit their number. `guesses` of the rows change nothing but the time: tokens guessed right are read in one pass instead of one each.
+        `seconds` of speech limit their number. `guesses` of the rows change nothing but the time: tokens guessed right are read in
+        one pass instead of one each.
         """
         room = self.config.max_positions - len(begin)
         limits = [min(room, 8 + int(self.config.tokens_per_second * length)) for length in seconds]

@@ -51,7 +51,9 @@ def test_the_search_equals_its_slow_twin(decoder, memory, beams, penalty, ngram)
 
 
 def test_all_hypotheses_come_best_first():
-    table_VV = torch.randn(V, V, generator=torch.Generator().manual_seed(0))  # what follows depends on the last token alone
+    table_VV = torch.randn(
+        V, V, generator=torch.Generator().manual_seed(0)
+    )  # what follows depends on the last token alone
     table_VV[:, EOS] += 1
     settings = Search(BOS, EOS, beams=5, never=(PAD,), max_tokens=12)
     [best] = beam_search(lambda tokens, _: table_VV[tokens], 1, settings)

@@ -46,7 +46,7 @@ def test_a_row_is_heard_alone_as_in_a_batch_and_step_by_step_as_at_once(tmp_path
         assert together[row] == alone and margins[row] == pytest.approx(margin, abs=1e-4)
         tokens = torch.tensor([[1, 3, *alone]])
         state = listener.start(states_BTW[row : row + 1], frames_B[row : row + 1])
-        first, second = listener.logits(listener(tokens, state))[0, 1:].topk(2).values.T
+        first, second = listener.logits(listener(tokens, state))[0, 1:].detach().topk(2).values.T
         best = listener.logits(listener(tokens, listener.start(*one)))[0].argmax(-1).tolist()
         assert best[1 : 1 + len(alone)] == alone  # greedy again, all at once
         said = len(alone) + (best[1 + len(alone)] == 2)  # with the end, where it was not cut
