@@ -199,9 +199,10 @@ class AttentionEar:
         return rows
 
     def likeliest(self, row: list[int], states_1TW: torch.Tensor, frames_1: torch.Tensor) -> list[int]:
-        """Return the likeliest of some texts of a sound, `row` among them, for listener and text model together.
+        """Return the text of a sound, heard as `row` with some doubt, that is likeliest to listener and text model together.
 
-        A text's score is log P(text | sound) + `rescoring` log P(text), the second by the text model; ties go to `row`.
+        Of the texts that a beam search finds within `doubt` of the likeliest, the one with the greatest
+        log P(text | sound) + `rescoring` log P(text) is taken, the second by the text model.
         """
         config, state = self.listener.config, self.listener.start(states_1TW, frames_1)
 
@@ -213,14 +214,13 @@ class AttentionEar:
 
         search = Search(self.begin[-1], self.end, config.beams, length_penalty=0.0)
         [found] = n_best(step, 1, search, [min(len(row) + MORE_TOKENS, config.max_positions - len(self.begin))])
-        texts = {
-            self.listener_tokenizer.decode(one.tokens, skip_special_tokens=True).strip(): one for one in found[::-1]
-        }
+        near = [one for one in reversed(found) if one.score >= found[0].score - config.doubt]
+        texts = {self.listener_tokenizer.decode(one.tokens, skip_special_tokens=True).strip(): one for one in near}
         texts.pop("", None)
         if len(texts) < 2:
-            return row
-        first, ids = first_token(self.tokenizer), [encode(self.tokenizer, text) for text in texts]
-        prior = self.s2t.log_likelihoods([first], ids)
+            return next((one.tokens for one in texts.values()), row)
+        ids = [encode(self.tokenizer, text) for text in texts]
+        prior = self.s2t.log_likelihoods([first_token(self.tokenizer)], ids)
         best = max(zip(texts.values(), prior, strict=True), key=lambda one: one[0].score + config.rescoring * one[1])
         return best[0].tokens
 

@@ -47,10 +47,12 @@ class ListenerConfig(PreTrainedConfig):
     end: Text = "<|endoftext|>"
     tokens_per_second: Factor = 8.0  # a text that grows faster than speech does is cut: the decoder is looping
     beams: Annotated[int, Field(strict=True, ge=1, le=64)] = (
-        4  # texts between which the text model helps to choose; 1: greedy
+        4  # of the search for other texts where the greedy one is in doubt
     )
-    doubt: Factor = 1.0  # they are found where two tokens are as near (nats) or nearer at one place of the greedy text
-    rescoring: Share = 0.2  # weight of the text model's log-probability beside the listener's
+    doubt: Factor = (
+        1.0  # nats: somewhere the second token is as near to the first; another text is as near to the likeliest
+    )
+    rescoring: Share = 0.3  # weight of the text model's log-probability beside the listener's
 
 
 class ListenerLayer(nn.Module):
