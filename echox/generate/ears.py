@@ -193,36 +193,39 @@ class AttentionEar:
         states_BTW, mask_BT = pad_right([row[self.layer].to(weight.device, weight.dtype) for row in found])
         seconds, frames_B, config = [len(wave) / SAMPLE_RATE for wave in waves], mask_BT.sum(1), self.listener.config
         rows, margins = self.listener.generate(states_BTW, frames_B, self.begin, self.end, seconds, guesses)
-        for n, margin in enumerate(margins):
-            if rows[n] and config.beams > 1 and margin <= config.doubt:
-                rows[n] = self.likeliest(rows[n], states_BTW[n : n + 1], frames_B[n : n + 1])
+        for n, row in enumerate(rows):
+            sure = next((place for place, margin in enumerate(margins[n]) if margin <= config.doubt), len(row) + 1)
+            if row and config.beams > 1 and sure <= len(row):
+                rows[n] = self.likeliest(row, sure, states_BTW[n : n + 1], frames_B[n : n + 1])
         return rows
 
-    def likeliest(self, row: list[int], states_1TW: torch.Tensor, frames_1: torch.Tensor) -> list[int]:
-        """Return the text of a sound, heard as `row` with some doubt, that is likeliest to listener and text model together.
+    def likeliest(self, row: list[int], sure: int, states_1TW: torch.Tensor, frames_1: torch.Tensor) -> list[int]:
+        """Return the text of a sound that is likeliest to listener and text model together: `row`, or as its `sure` tokens begin.
 
         Of the texts that a beam search finds within `doubt` of the likeliest, the one with the greatest
         log P(text | sound) + `rescoring` log P(text) is taken, the second by the text model.
         """
-        config, state = self.listener.config, self.listener.start(states_1TW, frames_1)
+        config, state, begin = self.listener.config, self.listener.start(states_1TW, frames_1), row[:sure]
 
         def step(tokens_1K: torch.Tensor, parents_1K: torch.Tensor) -> torch.Tensor:
             if state.length:
                 state.take(parents_1K[0].to(states_1TW.device))
-            said_KN = tokens_1K.T if state.length else torch.tensor([self.begin])
+            said_KN = tokens_1K.T if state.length else torch.tensor([self.begin + begin])
             return self.listener.logits(self.listener(said_KN.to(states_1TW.device), state)[:, -1])[None]
 
         search = Search(self.begin[-1], self.end, config.beams, length_penalty=0.0)
-        [found] = n_best(step, 1, search, [min(len(row) + MORE_TOKENS, config.max_positions - len(self.begin))])
+        room = min(len(row) + MORE_TOKENS, config.max_positions - len(self.begin)) - sure
+        [found] = n_best(step, 1, search, [room])
         near = [one for one in reversed(found) if one.score >= found[0].score - config.doubt]
-        texts = {self.listener_tokenizer.decode(one.tokens, skip_special_tokens=True).strip(): one for one in near}
+        decode = self.listener_tokenizer.decode
+        texts = {decode(begin + one.tokens, skip_special_tokens=True).strip(): one for one in near}
         texts.pop("", None)
         if len(texts) < 2:
-            return next((one.tokens for one in texts.values()), row)
+            return next((begin + one.tokens for one in texts.values()), row)
         ids = [encode(self.tokenizer, text) for text in texts]
         prior = self.s2t.log_likelihoods([first_token(self.tokenizer)], ids)
         best = max(zip(texts.values(), prior, strict=True), key=lambda one: one[0].score + config.rescoring * one[1])
-        return best[0].tokens
+        return begin + best[0].tokens
 
 
 def first_token(tokenizer: Any) -> int:

@@ -12,7 +12,6 @@ both would take more lines than this loop, and batches that shrink have other la
 Legend: B batch, D head width, H heads, N text tokens, T frames, V vocabulary, W width.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,8 +173,8 @@ class Listener(WholePart[ListenerConfig]):
         end: int,
         seconds: list[float],
         guesses: Sequence[list[int]] = (),
-    ) -> tuple[list[list[int]], list[float]]:
-        """Return the greedy text tokens of each row, between `begin` and `end`, and by how much (nats) the least sure of them won.
+    ) -> tuple[list[list[int]], list[list[float]]]:
+        """Return the greedy text tokens of each row, between `begin` and `end`, and by how much (nats) each won, and the end.
 
         `seconds` of speech limit their number. `guesses` of the rows change nothing but the time: tokens guessed right are read in
         one pass instead of one each.
@@ -186,7 +185,7 @@ class Listener(WholePart[ListenerConfig]):
         guessed = _even(guesses or [[]] * len(limits), end, min(limits))
         tokens_BN = torch.tensor([[*begin, *guess] for guess in guessed], device=states_BTW.device)
         rows: list[list[int]] = [[] for _ in limits]
-        margins = [math.inf] * len(limits)
+        margins: list[list[float]] = [[] for _ in limits]
         running = set(range(len(limits)))
         while running:
             best_BN2, best_two_BN2 = self.logits(self(tokens_BN, state)[:, place:]).topk(2)
@@ -196,7 +195,7 @@ class Listener(WholePart[ListenerConfig]):
                 raise ModelError("the listener's numbers overflow (NaN or infinity): fetch the model again.")
             for token_B, ahead_B in zip(found_BN[:, : right + 1].T.tolist(), ahead_BN.T.tolist(), strict=False):
                 for row in running:
-                    margins[row] = min(margins[row], ahead_B[row])
+                    margins[row].append(ahead_B[row])
                 for row in [row for row in running if token_B[row] == end or len(rows[row]) == limits[row]]:
                     running.discard(row)
                 for row in running:

@@ -66,7 +66,7 @@ def test_a_long_recording_is_the_sum_of_its_pieces(ear):
 
 
 def test_no_words_no_positions(ear, monkeypatch):
-    monkeypatch.setattr(ear.listener, "generate", lambda *_: ([[]], [0.0]))
+    monkeypatch.setattr(ear.listener, "generate", lambda *_: ([[]], [[0.0]]))
     heard = ear.hear(waves(1.0))[0]
     assert heard.text == "" and len(heard.positions_NH) == 0
 
@@ -86,7 +86,9 @@ def hypotheses(ear, monkeypatch):
 
     def n_best(*given):
         [row] = kept(*given)
-        found.update({ear.listener_tokenizer.decode(one.tokens).strip(): one for one in row})
+        found.update(
+            {ear.listener_tokenizer.decode(one.tokens).strip(): one for one in row}
+        )  # all from the first token on
         return [row]
 
     monkeypatch.setattr(ears, "n_best", n_best)
@@ -122,6 +124,19 @@ def test_scores_of_texts_are_those_of_reading_each_by_itself(ear, monkeypatch):
             logits_NV = ear.listener.logits(ear.listener(torch.tensor([tokens[:-1]]), state))[0, len(ear.begin) - 1 :]
         each = logits_NV.log_softmax(-1)[range(len(one.tokens) + 1), tokens[len(ear.begin) :]]
         assert one.score == pytest.approx(float(each.sum()), abs=0.02)
+
+
+def test_tokens_before_the_first_doubt_stay(ear, monkeypatch):
+    found, [wave] = hypotheses(ear, monkeypatch), waves(1.2)
+    states_TW = ear.encoder.encode([fill_window(wave)], (ear.layer,))[0][ear.layer]
+    sound = states_TW[None], torch.tensor([len(states_TW)])
+    for sure in (0, 3):
+        found.clear()
+        assert ear.likeliest([51, 52, 53, 54], sure, *sound)[:sure] == [51, 52, 53][:sure]
+        tokens = [*ear.begin, 51, 52, 53][: len(ear.begin) + sure]
+        with torch.no_grad():
+            logits_V = ear.listener.logits(ear.listener(torch.tensor([tokens]), ear.listener.start(*sound)))[0, -1]
+        assert {one.tokens[0] for one in found.values() if one.tokens} <= set(logits_V.topk(5).indices.tolist())
 
 
 @pytest.mark.parametrize(("setting", "value"), [("doubt", 0.0), ("beams", 1)])
