@@ -94,7 +94,6 @@ RULES: list[tuple[re.Pattern[str], Words]] = [
         (r"(?<=\d)'(?=\s(?:tall|wide|long|high|deep)\b)", " feet"),
         (r"\bM\.D\.", "M D"),
         (r"\bsq\.? ?(ft|in|mi|yd|k?m)\b(?:\.(?=,|\s+[a-z]))?", r"sq \1"),
-        (r"\bfl\. ?oz\b", "fl oz"),
         (r"(?<![\w\"])\"(?!\s)([^\"]*\d)\"(?!\w)", r"\1"),  # where a quotation ends there are no inches
         (r"(?:(\d)in|((?:ft|feet|foot)\.? ?\d{1,2}) in)\b(?:\.(?=,|\s+[a-z]))?", r'\1\2"'),
         (r"(\d)(\s?(?:ft|[cm]?m|[\"']))\s?[x×]\s?(?=\d)", r"\1\2 by "),
