@@ -88,7 +88,7 @@ RULES: list[tuple[re.Pattern[str], Words]] = [
         ),
         (r"\b([A-Za-z]):\\+\s?", r"\1 colon backslash "),
         (r"\\(?=[^\w\s\\])", ""),  # of Markdown
-        (r"\s?\\+(?=\w)", " backslash "),
+        (r"\s?(?<!\\)\\+(?=\w)", " backslash "),
         (r"(\d\s?(?:ft|feet|foot|hrs?|lbs?))\.(?=\s[\dx×])", r"\1"),
         (rf"(?<=\d)-({'|'.join(PER)})\b(?!-(?:\d|one))(?:\.(?=\s[a-z]))?", lambda found: f" {PER[found[1]]}"),
         (r"(?<=\d)'(?=\s(?:tall|wide|long|high|deep)\b)", " feet"),
