@@ -176,6 +176,9 @@ def _check(body: ChatRequest, calls: bool) -> None:
     if other := next((part.type for one in body.messages for part in _parts(one) if part.type not in PARTS), None):
         message = f"a message holds text or input_audio, not {other!r}."
         raise Refusal(400, message, "unsupported_value", "messages")
+    if any(part.type == "input_audio" and part.input_audio is None for one in body.messages for part in _parts(one)):
+        message = "a part of type input_audio holds no input_audio: send its data and its format."
+        raise Refusal(400, message, "invalid_value", "messages")
     known = {call.id for message in body.messages for call in message.tool_calls or ()}
     if calls and any(message.role == "tool" and message.tool_call_id not in known for message in body.messages):
         raise Refusal(400, "a message's tool_call_id is that of no call before it.", "invalid_value", "messages")

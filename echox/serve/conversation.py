@@ -202,6 +202,7 @@ class Question:
     before: Turns
     dropped: int  # turns left out because they are too long ago
     system: str
+    earlier: tuple[Item, ...] = ()  # that `before` is made of
 
 
 def question_of(items: Sequence[Item], instructions: str, most_chars: int, greeting: str = "") -> Question:
@@ -221,9 +222,13 @@ def question_of(items: Sequence[Item], instructions: str, most_chars: int, greet
     else:
         before, item = items[:last], items[last]
         typed = None if item.sound is not None else item.words()
-    turns = [(one.role, one.words(), one.call_id) for one in before if one.role != "system"]
-    history, dropped = fitting(in_order([turn for turn in turns if turn[1] or turn[0] == "tool"]), most_chars)
-    return Question(item, typed, history, dropped, system)
+    return Question(item, typed, *history_of(before, most_chars), system, tuple(before))
+
+
+def history_of(items: Sequence[Item], most_chars: int) -> tuple[Turns, int]:
+    """Return what earlier items say, as far as that is known, and how many turns do not fit; Refusal as of `fitting`."""
+    turns = [(one.role, one.words(), one.call_id) for one in items if one.role != "system"]
+    return fitting(in_order([turn for turn in turns if turn[1] or turn[0] == "tool"]), most_chars)
 
 
 def call_of(name: str, arguments: str, param: str) -> str:

@@ -36,6 +36,7 @@ class Answer:
     response_id: str
     ask: Ask
     form: str
+    earlier: tuple[Item, ...] = ()  # whose words are its history, once those that are being written down are known
 
 
 @dataclass(frozen=True)

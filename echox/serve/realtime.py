@@ -13,15 +13,18 @@ import logging
 import secrets
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
 from echox.errors import EchoxError
+from echox.generate.engine import Ask
 from echox.generate.types import Call, Piece
 from echox.serve import beta
 from echox.serve.answers import heard_in
+from echox.serve.conversation import history_of
 from echox.serve.house import House
 from echox.serve.orders import Answer, Hear, Listen, Overhear, Stop
 from echox.serve.refusals import Refusal, draining, refusal_of
@@ -238,7 +241,7 @@ class Talk:
             if self.house.draining:
                 raise draining()
             speech = Speech(self.house.worker(self.model).sample_rate, order.form)
-            async for piece in self.house.answer(self.model, order.ask):
+            async for piece in self.house.answer(self.model, await self._remembering(order)):
                 self._piece(order, piece, speech)
                 finish = piece.finish or finish
                 calls += [piece.call] if piece.call else []
@@ -250,6 +253,13 @@ class Talk:
             self._apply(session.ended(name, finish))
         except (Refusal, TimeoutError) as error:
             self._apply(session.failed(name, refusal_of(error)))
+
+    async def _remembering(self, order: Answer) -> Ask:
+        """Return the question with all that was said before it, once it is written down."""
+        if not (writing := [self.tasks[one.id] for one in order.earlier if one.id in self.tasks]):
+            return order.ask
+        await asyncio.wait(writing)
+        return replace(order.ask, history=history_of(order.earlier, self.limits.history_chars)[0])
 
     def _piece(self, order: Answer, piece: Piece, speech: Speech) -> None:
         if piece.heard:

@@ -259,7 +259,7 @@ class Session:
         self.responses[response.id] = response
         self._unhear(question.item)
         self._send("response.created", response=response.shown())
-        self.out.append(Answer(response.id, ask, form))
+        self.out.append(Answer(response.id, ask, form, question.earlier))
 
     def _items(self, given: Any) -> list[Item]:
         """Return the items that a response shall answer instead of the conversation."""

@@ -20,9 +20,10 @@ from pydantic import Field
 SENTENCE_ENDS = (".", "!", "?", ":", ";", '."', "\n")
 SHORTENED = (
     "Dr Ft Jr Mr Mrs Ms Mt No Nos Prof Sr St vs Capt Col Gen Gov Lt Rep Rev Sen Sgt Jan Feb Mar Apr Aug Sep Sept Oct Nov Dec"
-    " Fig Vol Ch fig vol ch pp approx ca cf etc al"
+    " Fig Vol Ch fig vol ch pp approx ca cf etc al sq est Apt Dept Hwy Ste"
 )
-GOES_ON = re.compile(rf"(?:(?<!\d)\d{{1,3}}|\b(?:[A-Za-z]|{SHORTENED.replace(' ', '|')}))\.\Z")  # 3.|5, U.|S., Dr.| Who
+ABBREVIATED = re.compile(rf"\b(?:[A-Za-z]|{SHORTENED.replace(' ', '|')})\.\Z")  # U.|S., Dr.| Who
+GOES_ON = re.compile(rf"(?<!\d)\d{{1,3}}\.\Z|{ABBREVIATED.pattern}")  # 3.|5
 CLOSING = "[\"')\\]\u2019\u201d\u00bb]"
 FULL_STOP = re.compile(rf"(?:[.!?\u2026]{CLOSING}*|\n)\Z")
 PAUSE = re.compile(rf"(?:\.\.\.|\u2026|{CLOSING})\Z")  # before a small letter
@@ -126,7 +127,7 @@ class PhraseSegmenter:
 
     def _complete(self, piece: str) -> bool:
         text = self.text.rstrip(" ")
-        if text.endswith(SENTENCE_ENDS):
+        if text.endswith(SENTENCE_ENDS) and not ABBREVIATED.search(text):
             return self.count >= self.shortest
         if _parts_amount(text, piece):
             return False
@@ -138,8 +139,10 @@ class PhraseSegmenter:
 
 
 def _parts_amount(text: str, piece: str) -> bool:
-    """Say whether a cut before `piece` would part a number from its unit or sign ("8,849 | m", "12 | + 5")."""
+    """Say whether a cut before `piece` would part a number from its unit or sign ("8,849 | m", "12 | + 5", "12 + | 5")."""
     word = piece.strip()
+    if text[-2:-1].isspace() and text[-1:] in "=+-−×÷*/" and word[:1].isdigit():
+        return True
     short = len(word) <= 2 and word.lower() not in FUNCTION_WORDS
     return text[-1:].isdigit() and not word[:1].isdigit() and (short or not word[:1].isalpha())
 

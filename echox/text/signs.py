@@ -10,15 +10,26 @@ UNITS = {
     "mmHg": "millimeters of mercury", "kg": "kilograms", "g": "grams", "mg": "milligrams", "μg": "micrograms",
     "lb": "pounds", "oz": "ounces", "min": "minutes", "mins": "minutes", "h": "hours", "hrs": "hours",
     "ms": "milliseconds", "μs": "microseconds",
+    "pts of": "pints of", "pt of": "pints of", "qts": "quarts", "qt": "quarts",
+    "W": "watts", "kW": "kilowatts", "kts": "knots", "ppm": "parts per million", "bpm": "beats per minute",
     "tsp": "teaspoons", "tbsp": "tablespoons", "cal": "calories", "pts": "points", "mmol": "millimoles", "¢": "cents",
 }  # fmt: skip
-PER = {"s": "second", "h": "hour", "hr": "hour", "mo": "month", "yr": "year"} | {
-    unit: UNITS[unit][:-1] for unit in ("min", "L", "dL", "mL", "gal", "kg", "km", "lb")
-}
+PER = {
+    "s": "second",
+    "h": "hour",
+    "hr": "hour",
+    "mo": "month",
+    "wk": "week",
+    "yr": "year",
+    "ft": "foot",
+    "in": "inch",
+    "mi": "mile",
+} | {unit: UNITS[unit][:-1] for unit in ("min", "L", "dL", "mL", "gal", "kg", "km", "m", "cm", "lb")}
 MONEY = {
     "₹": "rupees", "₩": "won", "₽": "rubles", "₺": "lira", "₪": "shekels", "₴": "hryvnias", "₿": "bitcoin", "kr": "kronor",
     "zl": "zlotys", "A$": "Australian dollars", "C$": "Canadian dollars", "NZ$": "New Zealand dollars",
     "HK$": "Hong Kong dollars", "R$": "reais", "AUD": "Australian dollars", "CAD": "Canadian dollars", "CHF": "Swiss francs",
+    "INR": "rupees",
 }  # fmt: skip
 CODES = {"USD": "$", "US$": "$", "EUR": "€", "GBP": "£", "JPY": "¥"}
 SIGNED = {"$": "dollar", "£": "pound", "€": "euro", "¥": "yen"}
@@ -29,12 +40,24 @@ DAYS = {  # and months: words, too, without their full stop, unless a number or 
     "Apr": "April", "Jun": "June", "Jul": "July", "Aug": "August", "Sept": "September", "Sep": "September",
     "Oct": "October", "Nov": "November", "Dec": "December",
 }  # fmt: skip
+MONTHS = "January February March April May June July August September October November December".split()
+DECADES = "tens twenties thirties forties fifties sixties seventies eighties nineties".split()
+GROWN = {"y": "year", "q": "quarter", "m": "month"}
+STREETS = {
+    "St": "Street", "Ave": "Avenue", "Rd": "Road", "Blvd": "Boulevard", "Dr": "Drive", "Ln": "Lane", "Ct": "Court",
+    "Pl": "Place", "Sq": "Square", "Ter": "Terrace", "Hwy": "Highway", "Pkwy": "Parkway",
+}  # fmt: skip
+KINGS = frozenset(  # of whom there was a fifth; V is a letter behind other names
+    "Alfonso Alexander Baldwin Benedict Carl Charles Christian Clement Edward Ferdinand Frederick George Gustaf Gustav Harald Henry"
+    " James John Louis Mohammed Murad Olav Paul Philip Pius Ptolemy Robert Sixtus Urban William".split()
+)
 SHORT = {
     "approx": "approximately", "Approx": "Approximately", "Prof": "Professor", "Inc": "Incorporated",
     "Corp": "Corporation", "Gen": "General", "Gov": "Governor", "Sen": "Senator", "Capt": "Captain",
     "Rev": "Reverend", "Sr": "Senior", "Jr": "Junior", "Ave": "Avenue", "Blvd": "Boulevard", "Rd": "Road",
     "Rte": "Route", "Dept": "Department", "incl": "including", "pp": "pages", "Nos": "numbers", "Fig": "Figure",
-    "Vol": "Volume", "Ch": "Chapter",
+    "Vol": "Volume", "fl": "floor", "Hwy": "Highway", "Apt": "Apartment", "Ste": "Suite",
+    "Ext": "Extension", "ext": "extension", "Ch": "Chapter",
 }  # fmt: skip
 COUNTED = frozenset(  # have numbers behind them; what else does is a ruler or a pope
     "Act Annex Apollo Appendix Article Book Bowl Canto Category Chapter Class Civilization Division Episode Exhibit Factor Fantasy"
@@ -46,7 +69,7 @@ ROMANS = {TENS[number // 10] + ONES[number % 10]: number for number in range(2, 
 TAGS = "a|b|blockquote|br|code|div|em|h[1-6]|hr|i|img|li|ol|p|pre|s|span|strong|su[bp]|t[dhr]|table|u|ul"  # of HTML
 SIGNS = {
     "№": "No.", "÷": " divided by ", "±": " plus or minus ", "≈": " about ", "≠": " is not ", "≤": " at most ",
-    "≥": " at least ", "√": " the square root of ", "∞": " infinity ",
+    "≥": " at least ", "√": " the square root of ", "∛": " the cube root of ", "∞": " infinity ",
 }  # fmt: skip
 COMPARED = {"<": "≤", ">": "≥", "!": "≠", "=": "="}
 MARKS = str.maketrans(

@@ -182,6 +182,11 @@ def test_ids_of_replies_expire_and_are_not_forged(start):
         ({"messages": [{"role": "user", "content": " "}]}, "invalid_value", "empty"),
         ({"messages": [{"role": "system", "content": "x" * 20_001}, *spoken()]}, "string_above_max_length", "messages"),
         ({"messages": [{"role": "user", "content": IMAGE}]}, "unsupported_value", "not 'image_url'"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]},
+            "invalid_value",
+            "holds no input_audio",
+        ),
         ({"messages": spoken(b"not a sound")}, "invalid_value", "cannot be read"),
         ({"messages": spoken(wav(level=0))}, "invalid_value", "silent"),
         ({"messages": spoken(wav(level=0.004))}, "unheard", "nothing was understood"),

@@ -259,6 +259,17 @@ def test_history_reaches_a_model_that_takes_it(start):
     run(story, start(Remembering()))
 
 
+def test_an_answer_waits_for_the_words_of_earlier_recordings(start):
+    async def story(server):
+        async with talking(server) as talk:
+            await talk.manual()
+            await talk.ws.input_audio_buffer.append(audio=b64(tone()))
+            await talk.ws.input_audio_buffer.commit()
+            assert text_of(await talk.ask(tone(2))) == "|user: 24000 samples"
+
+    run(story, start(Remembering()))
+
+
 def test_old_turns_are_dropped_whole_and_it_is_said(start):
     async def story(server):
         async with talking(server) as talk:

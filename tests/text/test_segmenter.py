@@ -41,6 +41,10 @@ Yours, Ann"""
 
 
 def test_no_cut_inside_a_word_or_number():
+    assert cut_text(" It| was| on| Nov.| 9.".split("|")) == [(0, 5)]  # an abbreviation ends no sentence
+    assert cut_text(" Twelve| times| twelve| plus| 12| and| 3| =| 15".split("|"), PhraseSegmenter(first_longest=8)) == [
+        (0, 9)
+    ]
     assert cut_text(["It", " costs", " 3", ".", "14", " dollars", "."]) == [(0, 7)]
 
 

@@ -125,6 +125,50 @@ READ = {
     "He said -she laughed- no": "He said -she laughed- no",
     "step 120/500 with --verbose -m": "step one hundred and twenty out of five hundred with dash dash verbose dash m",
     "A/B tests, N/A": "AB tests, NA",
+    "3 pts of cream, 20m people, 10,000s, 100s of fans, the $45 bill, a $5.50 fee, two $20 notes and $1.2345k": "three pints of"
+    " cream, twenty million people, tens of thousands, hundreds of fans, the forty five dollar bill, a five dollar fifty"
+    " cent fee, two twenty dollar notes and one thousand two hundred and thirty four dollars fifty cents",
+    "The $45 I owe, the $2.5-million flat, this $100–$200 range, my $20 back, A $5.2 million": "The forty five dollars I owe,"
+    " the two point five million dollar flat, this one hundred to two hundred dollar range, my twenty dollars back, A five"
+    " point two million dollars",
+    "Add ¼ tsp or 1½ cups, 2-1/2 inch, 3/8\" drill, 5 ft. 10 in. tall, 1,500 sq. ft. of 8' high walls": "Add one quarter"
+    " teaspoon or one and a half cups, two and a half inch, three eighths inch drill, five feet ten inches tall, one"
+    " thousand five hundred square feet of eight feet high walls",
+    "The 100m dash, the 5 km to go, a 5-km run, a 6-ft wall, a 3-in-1 tool, 65W at 100 W Main St., 5 kg/m³, 20 m2": "The one"
+    " hundred meter dash, the five kilometers to go, a five kilometer run, a six foot wall, a three-in-one tool, sixty five"
+    " watts at one hundred West Main Street, five kilograms per meter cubed, twenty meters squared",
+    "C:\\Users, \\$5, a\\b, 2) two[^1], <me@x.org>, 1.0-beta.2": "C colon backslash Users, five dollars, a backslash b, two)"
+    " two, me at x dot org, one point zero beta two",
+    "Due 10/15 at 2:00, Tue 3/4, by 1/20, by 1/3, (Sat), 15h30, 1990–present, the 2010s, est. 1977": "Due october fifteenth at"
+    " two o'clock, Tuesday, march fourth, by january twentieth, by one third, (Saturday), fifteen thirty, nineteen ninety"
+    " to present, the twenty tens, established nineteen seventy seven",
+    "1:2:3, +0.8%, 24 / 7, 10 / 2, PST / EST; and / or, 6 L/100 km, 2x/day, 7 days/wk, €5/h": "one to two to three, plus zero"
+    " point eight percent, twenty four seven, ten divided by two, PST, EST; and or, six liters per one hundred kilometers,"
+    " two times per day, seven days per week, five euros per hour",
+    "SO₄²⁻, Na⁺, ¹⁴C, sin²θ, ΔH − TΔS, x_1, 2^n, 5! = 120, p<0.05 and y>1 in <5": "SO four two minus, Na plus, fourteen C, sin"
+    " squared theta, delta H minus T delta S, x one, two to the power of n, five factorial equals one hundred and twenty, p"
+    " is less than zero point zero five and y is more than one in less than five",
+    "Stage IV, phase III, Plan V, Roe v. Wade, M.D., the 2nd-best, 50-50, 85/100": "Stage four, phase three, Plan V, Roe versus"
+    " Wade, M D, the second best, fifty fifty, eighty five out of one hundred",
+    "ISBN 978-3-16-148410-0 or 0-8044-2957-X, 62704-1234, 123-45-6789, 1.800.555.0100, 0171/123456": "ISBN nine seven eight,"
+    " three, one six, one four eight four one zero, zero or zero, eight zero four four, two nine five seven, X, six two"
+    " seven zero four, one two three four, one two three, four five, six seven eight nine, one, eight zero zero, five five"
+    " five, zero one zero zero, zero one seven one, one two three four five six",
+    "1-2-2024 or 2024-11-30": "january second twenty twenty four or november thirtieth twenty twenty four",
+    "12 Baker St, 5th Ave. and 3 Park Ln., $10 mil., up 9% y/y, ~$6, 20°C – 25°C/77°F, in °C, a 90° angle": "twelve Baker"
+    " Street, fifth Avenue and three Park Lane, ten million dollars, up nine percent year on year, about six dollars,"
+    " twenty degrees Celsius to twenty five degrees Celsius, seventy seven degrees Fahrenheit, in degrees Celsius, a ninety"
+    " degree angle",
+    "A 10s clip, t=30s, 7 p.m.–9 p.m. ext. 45, ISBN 9780306406157": "A ten second clip, t equals thirty seconds, seven PM to"
+    " nine PM extension forty five, ISBN nine seven eight zero three zero six four zero six one five seven",
+    "$x = \\frac{-b \\pm \\sqrt{b^2 - 4ac}}{2a}$, $\\int_0^1 x_{2} dx$": "x equals minus b plus or minus the square root of b"
+    " squared minus four ac over two a, the integral from zero to one of x two DX",
+    "$\\lim_{x \\to \\infty} \\frac{1}{x^{n-1}}$, $90^\\circ$": "the limit as x to infinity of one over x to the power of n"
+    " minus one, ninety degrees",
+    "2) two": "two. two",
+    "8 fl. oz of ink, 10/14 at 2:00, go, / and stay, valid 03/27": "eight fluid ounces of ink, october fourteenth at two"
+    " o'clock, go, and stay, valid zero three twenty seven",
+    "$10^{-3}$, $f(x)\\,dx$, $a_1/b$": "ten to the power of minus three, f(x) DX, a one over b",
     "5/5/2024, 9/11/2001, 555-1234": "may fifth twenty twenty four, september eleventh two thousand one, five five five,"
     " one two three four",
 }
