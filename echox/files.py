@@ -24,6 +24,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, cast
 
+from safetensors import SafetensorError
+
 from echox.errors import EchoxError, InputError, ModelError, OutputError
 
 MARKER = ".echox"  # in every folder that `write_folder` made: the files that it put there
@@ -44,7 +46,7 @@ def _told(path: str | Path, verb: str, advice: str) -> Iterator[None]:
     """Raise what the system refuses as an OutputError that names the place and says what to do."""
     try:
         yield
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # safetensors' own for a full disk
         raise OutputError(f"{path} cannot be {verb} ({_reason(error)}): {advice}.") from error
 
 

@@ -29,7 +29,7 @@ done
   t2c=out/debug/echox/t2c max_unit_words=8
 "$PYTHON" -m echox ask --typed "Who is the king?" --model out/debug/echox --text-only
 # S-Align: text pairs, a text model, speech beside it, one folder of three tasks.
-for stage in text_pairs vocabulary translate_text translate pack_joint; do
+for stage in triples text_pairs vocabulary translate_text translate pack_joint; do
   echo "== $stage"
   "$PYTHON" -m echox train "recipes/debug/$stage.yaml"
 done

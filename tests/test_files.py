@@ -5,6 +5,7 @@ import os
 import socket
 
 import pytest
+from safetensors import SafetensorError
 
 from echox import files
 from echox.errors import ConfigError, InputError, ModelError, OutputError
@@ -44,6 +45,8 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
         raise KeyError
     with pytest.raises(OutputError, match="a.txt"), write_file(tmp_path / "deep" / "a.txt") as partial:
         raise OSError(28, "No space left on device")
+    with pytest.raises(OutputError, match="No space left"), write_file(tmp_path / "deep" / "a.txt"):
+        raise SafetensorError("I/O error: No space left on device")
     with pytest.raises(RuntimeError, match="shapes"), write_file(tmp_path / "deep" / "a.txt"):
         raise RuntimeError("shapes cannot be multiplied")  # of a model that speaks into the file
     assert names(tmp_path) == ["deep", "deep/a.txt"] and (tmp_path / "deep" / "a.txt").read_text() == "old"

@@ -17,6 +17,7 @@ from zipfile import ZIP_STORED, BadZipFile, ZipInfo
 
 import numpy as np
 
+from echox.config.record import read_run
 from echox.data.manifest import read_manifest
 from echox.errors import ConfigError, InputError
 from echox.files import write_file
@@ -44,6 +45,23 @@ def paired(corpora: Sequence[Path], folders: Sequence[Path], name: str) -> list[
     if len(corpora) != len(folders):
         raise ConfigError(f"{name} names {len(folders)} folders for {len(corpora)} corpora: give one to each.")
     return list(zip(corpora, folders, strict=True))
+
+
+def layer_of(folders: Sequence[Path], layer: int | None = None, part: Path | None = None) -> int | None:
+    """Return the encoder layer whose states lie in folders of stage encode, `layer` where no run tells it.
+
+    ConfigError for two layers, and for another one than that from which `part` learnt.
+    """
+    other = part
+    for folder in folders:
+        run = read_run(Path(folder).parent)
+        own = layer if run is None else run[1].settings.get("layer", layer)
+        if layer is not None and own != layer:
+            raise ConfigError(
+                f"{folder} holds states of layer {own} of the encoder, {other} is of layer {layer}: take one."
+            )
+        layer, other = own, folder
+    return layer
 
 
 def write_ragged(path: Path, ids: Sequence[str], rows: Sequence[np.ndarray], skipped: Sequence[str] = ()) -> None:

@@ -19,7 +19,19 @@ from transformers import PreTrainedConfig
 
 from echox.errors import ModelError
 from echox.models.adapter import AdapterConfig, AdapterOutput, SpeechAdapter
-from echox.models.bounds import Classes, Factor, Flag, Positions, Share, Small, Text, TokenId, Tokens, check_values
+from echox.models.bounds import (
+    Classes,
+    Factor,
+    Flag,
+    Layers,
+    Positions,
+    Share,
+    Small,
+    Text,
+    TokenId,
+    Tokens,
+    check_values,
+)
 from echox.models.decoding import IsOver, decode
 from echox.models.io import CONFIG, Part, load_config, load_module, save_part, settings_from
 from echox.models.lora import LoraSettings, LoraWeights
@@ -43,6 +55,7 @@ class S2TConfig(PreTrainedConfig):
     segment_prefix: TokenId = SEGMENT_PREFIX_ID  # of the dialect echox
     system: Text = ""  # system text of every prompt
     hears: Flag = True  # False: no CTC adapter, since a listener hears for it (generate/ears.py)
+    encoder_layer: Layers | None = None  # whose states it learnt from; none: not known
     ctc_classes: Classes = 0  # LLM tokens that CTC tells apart; the blank comes on top
     enough_tokens: Positions | None = 48  # an answer of so many tokens ends with its sentence; none: the LLM ends it
     max_new_tokens: Tokens = 80

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from echox.audio import SAMPLE_RATE, as_int16, resample
+from echox.config.record import Record, check_same, write_run
 from echox.config.shard import Shard
 from echox.data.manifest import join_shards, read_fields, read_jsonl, save_shard, shards
 from echox.data.tables import ANSWER_MARK, write_rows
@@ -96,13 +97,17 @@ def speak_corpus(
 ) -> int:
     """Speak the shards of `part` that are not there yet; write `manifest.jsonl` once all are. Returns lines made.
 
-    `texts` is JSONL with `id` and the corpus's field. Raises InputError when a row lacks them, OutputError.
+    `texts` is JSONL with `id` and the corpus's field. Raises InputError when a row lacks them, ConfigError where `folder` holds
+    shards of other voices or another seed, OutputError.
     """
     corpus = speaker.corpus
     rows = list(islice(read_fields(texts, corpus.field), corpus.take))
     folder.mkdir(parents=True, exist_ok=True)
     made, groups = 0, list(shards(rows, size))
     check_same_texts(folder, groups, corpus.field)
+    record = Record.of(corpus)
+    check_same(folder, record, only=("voices", "perturb", "seed"))
+    write_run(folder, record, "done")  # what stands in a folder is whole, shard by shard
     for number, group in groups:
         if number % part[1] == part[0] and not (folder / f"shard-{number:05d}.jsonl").exists():
             save_shard(folder, number, [speaker.say(row, rows) for row in group], corpus.files)

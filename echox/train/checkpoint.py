@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, TypeVar
+from zipfile import BadZipFile, ZipFile
 
 import torch
 from torch import nn
@@ -62,7 +63,9 @@ class Checkpoints:
                 self.broken.add(step)
                 log.warning("%s The one before it is taken.", error)
         if found:
-            raise ConfigError(f"{self.out} holds no whole checkpoint: remove its step-* folders to begin anew.")
+            raise ConfigError(
+                f"{self.out} holds no whole checkpoint: remove its folders step-* and best to begin anew."
+            )
         return None
 
     def read(self, step: int, parameters: dict[str, nn.Parameter]) -> State:
@@ -71,11 +74,13 @@ class Checkpoints:
         if not path.is_file():
             return load_pieces(path.parent, parameters)
         try:
+            with ZipFile(path) as archive:
+                changed = archive.testzip()  # torch looks at no checksum
             state = torch.load(path, map_location="cpu", weights_only=True)
-            if state["step"] == step and isinstance(state["model"], dict):
+            if changed is None and state["step"] == step and isinstance(state["model"], dict):
                 return state
-            reason = "it is of another step"
-        except (OSError, RuntimeError, UnpicklingError, EOFError, KeyError, ValueError, TypeError) as error:
+            reason = "a byte of it has changed" if changed else "it is of another step"
+        except (OSError, RuntimeError, UnpicklingError, EOFError, KeyError, ValueError, TypeError, BadZipFile) as error:
             reason = type(error).__name__
         raise ConfigError(f"{path} is no whole checkpoint of echox ({reason}).")
 

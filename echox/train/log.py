@@ -69,19 +69,20 @@ class MetricsLog:
             self.progress.update(self.task, description=f"{self.out.name} loss {label}")
             self._tell(step, label)
 
-    def _append(self, line: str) -> None:
+    def _append(self, line: str, sync: bool = False) -> None:
         try:
             if self.file is not None:
                 self.file.write(line)
                 self.file.flush()
+            if self.file is not None and sync:
+                os.fsync(self.file.fileno())
         except OSError as error:
             reason = error.strerror or error
             raise OutputError(f"{self.out / METRICS} cannot be written ({reason}): free some space there.") from error
 
     def flush(self) -> None:
         """Put on the disk what was written, so that a checkpoint is never ahead of its numbers."""
-        if self.file is not None:
-            os.fsync(self.file.fileno())
+        self._append("", sync=True)
 
     def _tell(self, step: int, label: str) -> None:
         """Write a line where no bar is seen: the first numbers, then one in half a minute, and the last."""

@@ -100,6 +100,11 @@ class Run:
         ]
 
     @property
+    def cut(self) -> bool:
+        """Whether the model lies in pieces on several processes."""
+        return any(is_cut(parameter) for parameter in self.parameters.values())
+
+    @property
     def trained(self) -> list[str]:
         """The names of all parameters that any player moves."""
         return [name for names in self.names for name in names]
@@ -121,6 +126,11 @@ class Run:
         np.random.seed(seed % 2**32)
         return self.stage.batches[number]
 
+    def stand_in(self, number: int) -> Any:
+        """Return the next batch that holds something, None where none of a thousand does."""
+        later = (self.batch(number + ahead) for ahead in range(1, 1001))
+        return next((batch for batch in later if batch is not None), None)
+
     def forward(self, batch: Any, turns: list["Turn"]) -> Any:
         """Return what the model makes of a batch, with gradients for the parameters of all `turns`."""
         self.let_move([name for turn in turns for name in turn.names])
@@ -138,10 +148,9 @@ class Run:
 
     def save(self, checkpoints: Checkpoints, step: int) -> None:
         """Write a checkpoint, by the first process alone or, where the model is cut, by all."""
-        pieces = any(is_cut(parameter) for parameter in self.parameters.values())
         if not self.ranks.rank:
-            checkpoints.save(step, self.state(step), pieces)
-        elif pieces:
+            checkpoints.save(step, self.state(step), self.cut)
+        elif self.cut:
             save_pieces(None, self.state(step))
 
     def restore(self, checkpoints: Checkpoints) -> int:
@@ -270,11 +279,13 @@ def train_step(run: Run, step: int) -> dict[str, float]:
     stage, settings, ranks = run.stage, run.settings, run.ranks
     turns = [Turn(run, number, step) for number in range(len(stage.players))]
     for micro in range(settings.accumulate):
-        batch = run.batch(run.batches + micro * ranks.world + ranks.rank)
+        batch, share = run.batch(number := run.batches + micro * ranks.world + ranks.rank), 1.0
+        if batch is None and run.cut:  # the others wait for this process's part of the pass
+            batch, share = run.stand_in(number), 0.0
         outputs = None if batch is None else run.forward(batch, turns)
         for turn in turns:  # the next one sees what this one has moved
             if batch is not None:
-                turn.backward(outputs, keep_graph=turn is not turns[-1])
+                turn.backward(outputs, turn is not turns[-1], share)
             if micro == settings.accumulate - 1:
                 turn.update()
     ranks.share(run.buffers)
@@ -299,17 +310,18 @@ class Turn:
         self.sums: dict[str, tuple[float, float]] = {}  # and what they are sums over
         self.numbers: dict[str, float] = {}
 
-    def backward(self, outputs: Any, keep_graph: bool) -> None:
-        """Add the gradients of one batch."""
+    def backward(self, outputs: Any, keep_graph: bool, share: float = 1.0) -> None:
+        """Add the gradients of one batch; with a `share` of 0 nothing of it counts."""
         self.run.let_move(self.names)
         with self.run.autocast():
             loss: Loss = self.player.loss(outputs, self.step)
-        total = loss.total if self.alone else loss.total * loss.count
+        total = loss.total if self.alone else loss.total * (loss.count * share)
         if total.requires_grad:
             total.backward(retain_graph=keep_graph)
-        self.count += loss.count
-        self.tokens += loss.tokens
-        loss.add_to(self.sums)
+        if share:
+            self.count += loss.count
+            self.tokens += loss.tokens
+            loss.add_to(self.sums)
 
     def update(self) -> None:
         """Take the step, unless a number is not finite; ConfigError then, and nothing of it is saved."""

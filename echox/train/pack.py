@@ -12,7 +12,7 @@ from echox.config.load import Settings, known
 from echox.config.record import check_finished, read_run
 from echox.errors import ModelError
 from echox.features.ssl import HiddenStates
-from echox.files import copy_file, inside, read_json, write_folder, write_json
+from echox.files import copy_file, inside, read_header, read_json, write_folder, write_json
 from echox.generate.ears import TOKENIZER
 from echox.generate.model_config import MODEL_TYPE
 from echox.hub_llm import LlmSource
@@ -124,6 +124,7 @@ def copy_part(source: Path, target: Path, int8: bool) -> None:
     check_finished(source)
     if not (source / WEIGHTS).exists():
         raise ModelError(f"{source / WEIGHTS} is missing: train this part first.")
+    read_header(source / WEIGHTS)
     target.mkdir()
     copy_file(source / "config.json", target / "config.json")
     state = load_file(source / WEIGHTS)

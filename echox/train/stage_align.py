@@ -9,10 +9,12 @@ from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import NonNegativeInt
+from torch import nn
 
 from echox.config.load import known
 from echox.data.batching import BucketedBatches, some_at_a_time
 from echox.data.example import Example, QuestionData, padded_states, read_examples
+from echox.data.states import layer_of
 from echox.models.adapter import AdapterConfig
 from echox.models.io import settings_from
 from echox.models.llm import load_llm, load_tokenizer
@@ -57,9 +59,11 @@ def build(recipe: Recipe) -> Stage:
         lora=asdict(settings_from(LoraSettings, recipe.lora, "lora")),
         llm=recipe.llm_source,
         system=recipe.system,
+        encoder_layer=layer_of(recipe.data.states),
         ctc_classes=len(tokens),
     )
     model = SpeechToText(config, llm)
+    model.llm = EmbeddingTable(embeddings)
     model.ctc_tokens.copy_(torch.tensor(tokens))
     stage_model = AlignPass(model, recipe.negatives)
 
@@ -78,6 +82,18 @@ def build(recipe: Recipe) -> Stage:
     )
     player = Player("align", AlignObjective(), ("model.adapter.*",), recipe.train.optim)
     return Stage(stage_model, [player], batches, model.save, evaluate, recipe.train.save_every)
+
+
+class EmbeddingTable(nn.Module):
+    """What this stage needs of the LLM: nothing else goes to the training device."""
+
+    def __init__(self, table: nn.Module) -> None:
+        super().__init__()
+        self.table = table
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the table, as an LLM does."""
+        return self.table
 
 
 def token_errors(model: AlignPass, batches: list[S2TInputs]) -> dict[str, float]:

@@ -18,7 +18,7 @@ from echox.data.batching import BucketedBatches, some_at_a_time
 from echox.data.example import first_held_out
 from echox.data.manifest import tell_dropped, text_of
 from echox.data.states import paired, read_ragged
-from echox.errors import ConfigError
+from echox.errors import ConfigError, InputError
 from echox.models.io import settings_from
 from echox.models.llm import load_embeddings, load_tokenizer, token_pieces
 from echox.models.t2c import T2CBatch, T2CConfig, TextToCodec
@@ -76,7 +76,10 @@ class SpokenText:
         marks = start.config if start else self.unit_tokenizer
         assert not isinstance(marks, SpelledUnits)  # noqa: S101  only a released `start` spells its units
         bos, eos = marks.bos_token_id, marks.eos_token_id
-        words = [[bos, *row.tolist(), eos] for row in self.unit_tokenizer.encode_batch(sequences)]
+        try:
+            words = [[bos, *row.tolist(), eos] for row in self.unit_tokenizer.encode_batch(sequences)]
+        except InputError as error:
+            raise ConfigError(f"data.units {data.units} is not of data.frames {data.frames[0]}: {error}") from error
         ids = self.tokenizer(texts, add_special_tokens=False).input_ids
         costs = [len(t.encode() if spelling else i) + len(w) for t, i, w in zip(texts, ids, words, strict=True)]
         fits = [i for i, cost in enumerate(costs) if cost <= data.max_positions]

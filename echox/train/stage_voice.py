@@ -5,7 +5,7 @@ Plain regression: the targets are exactly what the decoder was given, so that no
 Legend: U units.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,8 +18,8 @@ from echox.errors import ConfigError
 from echox.models.io import load_config, load_module, save_part
 from echox.models.latent_vocoder import LatentVocoder, LatentVocoderConfig
 from echox.models.spectral import SpectralConfig, SpectralDecoder
-from echox.objectives.loss import Loss
 from echox.objectives.voice import VoiceObjective, VoicePass
+from echox.train.evaluate import mean_loss
 from echox.train.loop import Player, Stage, TrainingRecipe
 
 QUANTILES = torch.linspace(0.3, 0.8, 51)
@@ -68,7 +68,7 @@ def build(recipe: Recipe) -> Stage:
         players=[Player("voice", objective, moved, recipe.train.optim)],
         batches=segments,
         save=save,
-        evaluate=lambda: evaluate(lambda batch: objective(model(batch)), utterances, segments, settings.held_out),
+        evaluate=lambda: mean_loss(model, measured(segments, settings), lambda batch: objective(model(batch))),
         evaluate_every=settings.evaluate_every,
     )
 
@@ -99,15 +99,11 @@ def settings_of(sizes: SpectralConfig) -> dict[str, int]:
     return {name: getattr(sizes, name) for name in SpectralConfig.__annotations__ if name != "model_type"}
 
 
-@torch.no_grad()
-def evaluate(
-    loss: Callable[[LatentBatch], Loss], utterances: Utterances, segments: LatentSegments, held_out: int
-) -> dict[str, float]:
-    """Return the losses of the beginnings of the held-out utterances."""
-    if not held_out:
-        return {}
-    batch = segments.collate([(index, 0) for index in range(min(held_out, len(utterances)))])
-    return loss(batch).numbers()
+def measured(segments: LatentSegments, settings: VoiceSettings) -> Iterator[LatentBatch]:
+    """Yield the beginnings of the held-out utterances, as many at a time as a batch has."""
+    for first in range(0, settings.held_out, settings.batch_size):
+        some = range(first, min(first + settings.batch_size, settings.held_out))
+        yield segments.collate([(index, 0) for index in some])
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from transformers import (
     WhisperModel,
 )
 
-from echox.audio import SAMPLE_RATE, as_int16
+from echox.audio import SAMPLE_RATE, as_int16, save_wav
 from echox.data.manifest import join_shards, save_shard, write_jsonl
 from echox.files import write_text
 
@@ -153,8 +153,23 @@ def write_corpus(folder: Path, rows: Iterable[dict], role: str) -> Path:
     return folder
 
 
+def write_must_c(root: Path, texts: list[str]) -> None:
+    """Write one talk that says `texts`, laid out as MuST-C is handed out, from `en` to `toy`."""
+    folder, at = root / "en-toy" / "data" / "train", 0.0
+    waves, lines = [sound_of(text) for text in texts], []
+    for wave in waves:
+        seconds = len(wave) / SAMPLE_RATE
+        lines.append(f"- {{duration: {seconds}, offset: {at}, speaker_id: tones, wav: talk.wav}}\n")
+        at += seconds
+    (folder / "wav").mkdir(parents=True, exist_ok=True)
+    save_wav(folder / "wav" / "talk.wav", np.concatenate(waves), SAMPLE_RATE)
+    write_text(folder / "txt" / "train.yaml", "".join(lines))
+    write_text(folder / "txt" / "train.en", "\n".join(texts) + "\n")
+    write_text(folder / "txt" / "train.toy", "\n".join(map(toy_translation, texts)) + "\n")
+
+
 def write_world(root: Path, repeats: int = 6) -> Path:
-    """Write llm/, encoder/, whisper/, data/{user,assistant,foreign,texts}/ under `root`."""
+    """Write llm/, encoder/, whisper/, data/{user,assistant,foreign,must_c,texts}/ under `root`."""
     write_llm(root / "llm")
     write_encoder(root / "encoder")
     write_whisper(root / "whisper")
@@ -185,6 +200,7 @@ def write_world(root: Path, repeats: int = 6) -> Path:
     write_corpus(root / "data" / "assistant", sentences, "assistant")
     foreign = [row | {"id": f"{row['id']}@tones", "text": " ".join(reversed(row["text"].split()))} for row in sentences]
     write_corpus(root / "data" / "foreign", foreign, "user")
+    write_must_c(root / "data" / "must_c", PAIRS)
     return root
 
 

@@ -1,4 +1,4 @@
-"""Every toy stage is killed, told to end, run out of disk, given broken checkpoints; then it must end as if undisturbed.
+"""Every toy stage is killed, told to end, run out of disk, its checkpoints broken in every way; then it must end as if undisturbed.
 
     python tests/hard/try_stages.py FOLDER [stage ...]      minutes on one core; prints a table, exits 1 when anything differs
 
@@ -12,6 +12,7 @@ import resource
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,10 +39,24 @@ TRAINED = (
     "translate_text",
     "translate",
 )
-MADE = ("encode", "units", "answers", "teacher", "text_pairs", "vocabulary")
+MADE = ("encode", "units", "answers", "teacher", "triples", "text_pairs", "vocabulary")
+PACKED = ("pack", "translator", "pack_joint")  # recipes of the stages pack, pack_translator and pack_joint
 LONGER = ["train.steps=12", "train.save_every=3", "train.log_every=1"]
 SMALL = 8192  # bytes that a file may have where the disk is full
 SMALLER = {"units": 1000, "answers": 1000, "text_pairs": 1000}  # whose files are small
+
+
+def flipped(content: bytes, at: int) -> bytes:
+    """Return the content with one bit of one byte changed."""
+    return content[:at] + bytes([content[at] ^ 8]) + content[at + 1 :]
+
+
+BROKEN: dict[str, Callable[[bytes, bytes], bytes]] = {  # the newest checkpoint, of itself and the one before it
+    "cut checkpoint": lambda newest, before: newest[:-64],
+    "empty checkpoint": lambda newest, before: b"",
+    "flipped bit": lambda newest, before: flipped(newest, len(newest) // 6),
+    "older checkpoint": lambda newest, before: before,
+}
 
 
 def start(stage: str, out: Path, limit: int | None = None) -> int:
@@ -61,6 +76,9 @@ def start(stage: str, out: Path, limit: int | None = None) -> int:
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        raise
     finally:
         os._exit(code)
 
@@ -88,7 +106,9 @@ def underway(stage: str, out: Path) -> Callable[[], bool]:
     if stage in TRAINED:
         metrics = out / "metrics.jsonl"
         return lambda: metrics.exists() and metrics.read_bytes().count(b"\n") >= 4
-    return lambda: out.exists() and any(path.is_file() for path in out.rglob("*"))
+    return lambda: any(
+        path.is_file() for place in (out, *out.parent.glob(f".{out.name}.*.part")) for path in place.rglob("*")
+    )
 
 
 def result(stage: str, out: Path) -> dict[str, np.ndarray]:
@@ -102,7 +122,7 @@ def result(stage: str, out: Path) -> dict[str, np.ndarray]:
         elif path.suffix == ".npz":
             with np.load(path) as arrays:
                 found |= {f"{name}:{key}": arrays[key] for key in arrays}
-        elif path.suffix in (".jsonl", ".model"):
+        elif path.suffix in (".jsonl", ".model", ".npy") or path.name == "config.json":
             found[name] = np.frombuffer(path.read_bytes(), np.uint8)
     return found
 
@@ -112,12 +132,10 @@ def same(one: dict[str, np.ndarray], two: dict[str, np.ndarray]) -> bool:
     return bool(one) and one.keys() == two.keys() and all(np.array_equal(one[name], two[name]) for name in one)
 
 
-def damage(out: Path) -> int:
-    """Cut the newest checkpoint short; return how many were damaged."""
-    steps = sorted(out.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
-    state = steps[-1] / "state.pt"
-    state.write_bytes(state.read_bytes()[:-64])
-    return 1
+def damage(out: Path, kind: str) -> None:
+    """Break the newest checkpoint."""
+    before, newest = sorted(out.glob("step-*/state.pt"), key=lambda path: int(path.parent.name.removeprefix("step-")))
+    newest.write_bytes(BROKEN[kind](newest.read_bytes(), before.read_bytes()))
 
 
 def disturb(stage: str, kind: str, out: Path) -> str:
@@ -133,7 +151,7 @@ def disturb(stage: str, kind: str, out: Path) -> str:
         expected = status == 1
     else:
         status = finish(start(stage, out))
-        expected = status == 0 and damage(out) == 1
+        expected = status == 0
     said = out.with_suffix(".log").read_text(errors="replace")
     if not expected:
         return f"exit status {status}: {said.strip()[-200:]}"
@@ -141,6 +159,8 @@ def disturb(stage: str, kind: str, out: Path) -> str:
         return f"a traceback: {said[said.index('Traceback') :][-300:]}"
     if kind in ("SIGTERM", "full disk") and stage in TRAINED and (out / "final").exists():
         return "a result is there"
+    if kind in BROKEN:
+        damage(out, kind)
     return ""
 
 
@@ -171,21 +191,21 @@ def main(root: Path, stages: list[str]) -> int:
     os.chdir(root)
     if not Path("out/debug/llm").exists():
         write_world(Path("out/debug"))
-    for stage in (*MADE, *TRAINED):  # what later stages read
+    for stage in (*MADE, *TRAINED, *PACKED):  # what later stages read
         make_missing(RECIPES / f"{stage}.yaml", (), lambda text: None)
         if not Path(f"out/debug/{stage}").exists():
             run_recipe(RECIPES / f"{stage}.yaml")
     failed, tried, started = 0, 0, time.monotonic()
     place = Path("tried").absolute() / str(os.getpid())
     place.mkdir(parents=True)
-    for stage in stages or (*MADE, *TRAINED):
+    for stage in stages or (*MADE, *TRAINED, *PACKED):
         undisturbed = place / f"{stage}-undisturbed"
         if finish(start(stage, undisturbed)):
             print(f"{stage:8} does not run: {undisturbed.with_suffix('.log').read_text()[-500:]}")
             failed += 1
             continue
         wanted = result(stage, undisturbed)
-        for kind in ("kill -9", "SIGTERM", "full disk", *(("broken checkpoint",) if stage in TRAINED else ())):
+        for kind in ("kill -9", "SIGTERM", "full disk", *(BROKEN if stage in TRAINED else ())):
             wrong = attempt(stage, kind, place / f"{stage}-{kind.replace(' ', '-')}", wanted)
             print(f"{stage:8} {kind:18} {wrong or 'ends as if undisturbed'}", flush=True)
             failed, tried = failed + bool(wrong), tried + 1

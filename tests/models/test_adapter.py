@@ -145,9 +145,9 @@ def test_all_blank_keeps_one_frame():
     assert model.runs(states[None], torch.tensor([3]), table) == [[(1, 2, 3)]]
 
 
-@pytest.mark.parametrize("readout", ["mix", "states"])
-def test_company_changes_nothing(readout):
-    model, table = adapter(readout=readout), torch.randn(5, 16)
+@pytest.mark.parametrize("settings", [{"readout": "mix"}, {"readout": "states"}, {"attend_over": "turns"}])
+def test_company_changes_nothing(settings):
+    model, table = adapter(**settings), torch.randn(5, 16)
     long, short = torch.randn(31, 8), torch.randn(12, 8)
     batch = torch.zeros(2, 31, 8)
     batch[0], batch[1, :12] = long, short

@@ -91,6 +91,15 @@ def test_shards_of_other_texts_are_refused(recipe, tmp_path):
         speak_corpus(texts, tmp_path / "out", speaker, 2)
 
 
+@pytest.mark.parametrize(("name", "value"), [("seed", 4), ("perturb", None), ("voices", [VoiceChoice(kind="tones")])])
+def test_shards_of_other_voices_or_another_seed_are_refused(recipe, texts, tmp_path, name, value):
+    folder = spoken(recipe, texts, tmp_path / "user", "0/2")
+    before, other = contents(folder), recipe.corpus("user").model_copy(update={name: value})
+    with pytest.raises(ConfigError, match=rf"user was made with another {name}"):
+        speak_corpus(texts, folder, Speaker(other, make_voice), recipe.shard_texts)
+    assert contents(folder) == before
+
+
 def test_texts_without_the_field_and_silent_voices_are_refused(recipe, tmp_path):
     speaker = Speaker(recipe.corpus("plain"), make_voice)
     write_jsonl(tmp_path / "t.jsonl", [{"id": "a", "question": "ok?"}, {"id": "b", "text": "no question"}])

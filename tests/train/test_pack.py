@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from echox.errors import ModelError
 from echox.models.t2c import T2CConfig, TextToCodec
 from echox.train.pack import copy_part
 
@@ -18,3 +19,8 @@ def test_a_packed_part_packed_again_is_the_same_part(tmp_path, int8):
     copy_part(tmp_path / "shipped", tmp_path / "again", int8)
     first, second = (TextToCodec.load(tmp_path / name).state_dict() for name in ("shipped", "again"))
     assert all(torch.equal(second[name], value) for name, value in first.items())
+    weights = tmp_path / "again" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(ModelError, match="the download stopped half-way"):
+        copy_part(tmp_path / "again", tmp_path / "cut", int8)
+    assert not (tmp_path / "cut").exists()

@@ -41,6 +41,13 @@ class Texts:
         return T2CBatch(texts, [lay_out(["a"] * n, False, None) for n in counts], words)
 
 
+class Gaps(Texts):
+    """Those, of which some hold nothing."""
+
+    def __getitem__(self, number: int) -> T2CBatch | None:
+        return None if number in (1, 4, 6, 7) else super().__getitem__(number)
+
+
 class Scaled(nn.Module):
     """T2C and a scalar that scales its logits: scalars cannot be cut."""
 
@@ -86,6 +93,9 @@ def process(rank: int, folder: str) -> None:
     train(stage(), settings(), Path(folder) / "replicate")
     train(stage(), settings(parallel="shard"), Path(folder) / "shard")
     train(stage(), settings(parallel="shard", steps=3), Path(folder) / "half")
+    gaps = stage()
+    gaps.batches = Gaps()
+    train(gaps, settings(parallel="shard"), Path(folder) / "gaps")
     counting = stage(Counting, ("texts",))
     train(counting, settings(steps=2), Path(folder) / "counting")
     (Path(folder) / f"texts-{rank}").write_text(str(float(counting.model.texts)))
@@ -110,6 +120,15 @@ def losses(folder: Path) -> list[float]:
 def test_two_processes_learn_what_one_learns_from_twice_the_batch(runs, how):
     assert losses(runs / how) == pytest.approx(losses(runs / "one"), rel=1e-4)
     made, expected = (torch.load(runs / name / "final" / "model.pt") for name in (how, "one"))
+    for name, value in expected.items():
+        torch.testing.assert_close(made[name], value, atol=2e-5, rtol=1e-3, msg=name)
+
+
+def test_a_process_without_a_batch_takes_part_and_counts_nothing(runs):
+    gaps = stage()
+    gaps.batches = Gaps()
+    train(gaps, settings(accumulate=2), runs / "gaps-one")
+    made, expected = (torch.load(runs / name / "final" / "model.pt") for name in ("gaps", "gaps-one"))
     for name, value in expected.items():
         torch.testing.assert_close(made[name], value, atol=2e-5, rtol=1e-3, msg=name)
 

@@ -1,18 +1,20 @@
 """Echo training's settings, on the toy world: what is kept, what is made anew, who learns."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
-from echox.errors import ConfigError
+from echox.errors import ConfigError, ModelError
+from echox.generate.parts import load_parts
 from echox.models.echo import EchoDecoder
-from echox.models.llm import load_llm, token_pieces
+from echox.models.llm import Place, load_llm, token_pieces
 from echox.models.s2t import SpeechToText
-from echox.train import stage_echo
+from echox.train import stage_align, stage_echo, stage_s2t
 from echox.train.checkpoint import trained_state
 from echox.train.loop import Run, train
-from echox.train.stages import load_recipe
+from echox.train.stages import load_recipe, run_recipe
 from tests.toy_model import RECIPES, toy_model  # noqa: F401 - a fixture
 
 
@@ -44,6 +46,19 @@ def test_a_frozen_llm_says_the_same_in_every_epoch_and_is_asked_once(stage_of):
     assert once > 0 and sum(asked) == once
     stage.batches.kept.clear()
     assert all(same(stage.batches[step].batch.text, first[step].batch.text) for step in range(size))
+
+
+def test_denoised_states_are_to_be_like_rows_of_the_head(stage_of):
+    _, stage = stage_of()
+    llm = stage.batches.targets.s2t.llm
+    table_VH = llm.get_input_embeddings().weight
+    head_VH = llm.get_output_embeddings().weight = torch.nn.Parameter(
+        -table_VH.flip(0), requires_grad=False
+    )  # not tied
+    batch = stage.batches[0]
+    pairs = [pair for item in stage.batches.batches[0] for pair in stage.batches.kept[item] if len(pair.words) > 2]
+    for pair, goals_NH, embeddings_NH in zip(pairs, batch.goals, batch.embeddings, strict=True):
+        assert torch.equal(goals_NH, head_VH[pair.ids]) and torch.equal(embeddings_NH, table_VH[pair.ids])
 
 
 def test_answers_are_made_anew_when_the_llm_learns(stage_of):
@@ -95,6 +110,18 @@ def test_the_llm_learns_too_when_asked_and_the_teacher_never(stage_of, rule):
     assert not [name for name in before if name.startswith("s2t.model.llm.") and ".lora_" not in name]
     assert all(torch.equal(value, teacher[name]) for name, value in stage.batches.targets.t2c.state_dict().items())
     assert (final / "config.json").exists() and (final / "s2t" / "config.json").exists()
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_what_is_heard_counts_as_the_recipe_says(stage_of, weight):
+    recipe, stage = stage_of("train_lora=true", f"ctc_weight={weight}", "negatives=2", "weights={denoising_cap: null}")
+    loss = stage.players[0].loss(stage.model(stage.batches[0]), 0)
+    parts = {name: float(value) for name, value in loss.parts.items()}
+    assert ("s2t/ctc" in parts) == (stage.model.s2t.align is not None) == bool(weight)
+    wanted = parts["echo"] + parts["denoising"] + parts["s2t/ce"] + weight * parts.get("s2t/ctc", 0.0)
+    assert float(loss.total.detach()) == pytest.approx(wanted, rel=1e-5)
+    if weight:
+        assert 1 <= len(stage.model.s2t.align.train().classes(torch.tensor([0]))) <= 3  # its own and the negatives
 
 
 def gradients(stage, recipe):
@@ -224,6 +251,38 @@ def test_an_llm_without_ears_is_trained_on_typed_questions(stage_of, tmp_path, t
     assert (train(stage, recipe.train, recipe.out) / "config.json").exists()
     with pytest.raises(ConfigError, match="has no adapter"):
         stage_of(*typed, "train_lora=true")
+
+
+def test_states_of_another_layer_are_refused(stage_of, toy_model):  # noqa: F811
+    run_recipe(RECIPES / "encode.yaml", ["layer=1", "out=out/debug/other_states"])
+    other = "data.states=[out/debug/other_states/user]"
+    with pytest.raises(
+        ConfigError, match=r"other_states/user holds states of layer 1 .* \S+s2t/final is of layer 2: take one"
+    ):
+        stage_of(other)
+    for build, name, words in (
+        (stage_s2t.build, "s2t", "align/final is of layer 2"),
+        (stage_align.build, "align", "states/user is of layer 2"),
+    ):
+        states = "data.states=[out/debug/states/user,out/debug/other_states/user]"
+        two = ["data.corpora=[out/debug/data/user,out/debug/data/user]", states] if name == "align" else [other]
+        with pytest.raises(ConfigError, match=words):
+            build(load_recipe(RECIPES / f"{name}.yaml", two))
+
+
+def test_units_of_another_size_are_refused(stage_of):
+    run_recipe(RECIPES / "units.yaml", ["out=out/debug/few", "k=8", "language.units=8", "language.vocabulary_size=20"])
+    with pytest.raises(
+        ConfigError, match=r"data.units out/debug/few is not of data.frames \S+/frames/assistant: unit \d+"
+    ):
+        run_recipe(RECIPES / "t2c.yaml", ["data.units=out/debug/few", "out=out/debug/of_few"])
+    with pytest.raises(ConfigError, match="T2C writes other unit words than out/debug/few holds"):
+        stage_of(SAID_BY_THE_VOICE.replace("units: out/debug/units", "units: out/debug/few"))
+    with pytest.raises(ConfigError, match=r"units/frames/assistant holds unit \d+: raise vocoder.model.num_units"):
+        run_recipe(RECIPES / "vocoder.yaml", ["vocoder.model.num_units=8", "out=out/debug/of_few"])
+    run_recipe(RECIPES / "pack.yaml", ["unit_language=out/debug/few", "out=out/debug/of_few"])
+    with pytest.raises(ModelError, match=r"of_few/t2c writes \d+ unit words, units/ knows \d+: they do not fit"):
+        load_parts(Path("out/debug/of_few"), None, Place())
 
 
 def test_numbers_are_read_by_t2c_as_they_are_said_and_plain_text_as_it_stands(stage_of):

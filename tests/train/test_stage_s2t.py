@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from echox.errors import ConfigError, ModelError
-from echox.train import stage_s2t
+from echox.train import stage_align, stage_s2t
 from echox.train.loop import Run, train, train_step
 from echox.train.stages import load_recipe, run_recipe
 from tests.toy_model import RECIPES, toy_model  # noqa: F401 - a fixture
@@ -56,6 +56,18 @@ def test_the_llm_is_loaded_once(built, monkeypatch, tmp_path):
     _, stage = built()
     stage.save(tmp_path / "part")
     assert len(loaded) == 1 and (tmp_path / "part" / "model.safetensors").is_file()
+
+
+def test_aligning_takes_the_table_of_the_llm_and_no_more(built):
+    model = stage_align.build(load_recipe(RECIPES / "align.yaml")).model.model
+    assert [name for name, _ in model.llm.named_parameters()] == ["table.weight"]
+
+
+@pytest.mark.parametrize(("stage", "setting"), [("t2c", "model"), ("align", "adapter")])
+def test_heads_that_do_not_divide_the_width_are_one_sentence(built, stage, setting):
+    with pytest.raises(ModelError, match=r"^[^\n]*5 heads \([^\n]*\) do not divide the width 32\.$"):
+        run_recipe(RECIPES / f"{stage}.yaml", [f"{setting}.heads=5", f"out=out/debug/five/{stage}"])
+    assert not Path(f"out/debug/five/{stage}").exists()
 
 
 def test_typed_questions_alone_are_refused(built):

@@ -81,6 +81,18 @@ def test_quantile_makes_held_out_speech_as_long_as_it_was(world):
     assert vocoder.config.duration_quantile == 0.3 or abs(said / true - 1) < 0.2
 
 
+def test_what_is_held_out_is_measured_a_batch_at_a_time(world, monkeypatch):
+    found, sizes = [], []
+    for size in (1, 3):
+        stage = build(load_recipe(RECIPES / "voice.yaml", ["voice.held_out=3", f"voice.batch_size={size}"]))
+        collate = stage.batches.collate
+        monkeypatch.setattr(
+            stage.batches, "collate", lambda places, to=collate: sizes.append(len(places)) or to(places)
+        )
+        found.append(stage.evaluate())
+    assert sizes == [1, 1, 1, 3] and found[0]["latents"] == pytest.approx(found[1]["latents"], rel=1e-4)
+
+
 def test_settings_that_do_not_fit_are_named(world, tmp_path):
     with pytest.raises(ConfigError, match="num_units"):
         build(load_recipe(RECIPES / "voice.yaml", ["voice.model.num_units=1"]))

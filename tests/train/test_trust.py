@@ -1,5 +1,6 @@
 """What may go wrong around a run, and is not silent: bad numbers, signals, broken checkpoints, other recipes, two at once."""
 
+import errno
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ from typing import Literal
 import pytest
 import torch
 
+from echox import cli
 from echox.config.load import Settings
 from echox.config.record import Record, check_finished, read_run
 from echox.errors import ConfigError, ModelError, OutputError, Stopped
@@ -17,7 +19,9 @@ from echox.files import only_one
 from echox.models.io import save_part
 from echox.models.t2c import T2CConfig, TextToCodec
 from echox.objectives.loss import Loss
+from echox.train.checkpoint import Checkpoints
 from echox.train.loop import TrainSettings, train
+from echox.train.stages import STAGES
 from tests.train.test_loop import SETTINGS, moved, stage, values
 
 
@@ -68,7 +72,7 @@ def test_a_run_told_to_end_saves_fails_and_leaves_its_result_stale(tmp_path, num
     check_finished(tmp_path / "final")
 
 
-@pytest.mark.parametrize("damage", ["empty", "cut", "text", "of another step"])
+@pytest.mark.parametrize("damage", ["empty", "cut", "text", "a flipped bit", "of another step"])
 def test_a_broken_newest_checkpoint_is_passed_over_with_a_warning(tmp_path, caplog, damage):
     settings = SETTINGS.model_copy(update={"keep": 3, "save_every": 3})
     whole, game = stage()
@@ -78,17 +82,59 @@ def test_a_broken_newest_checkpoint_is_passed_over_with_a_warning(tmp_path, capl
     newest = tmp_path / "killed" / "step-6" / "state.pt"
     content = newest.read_bytes()
     other = (tmp_path / "killed" / "step-3" / "state.pt").read_bytes()
-    newest.write_bytes({"empty": b"", "cut": content[:-100], "text": b"hello", "of another step": other}[damage])
+    at = content.index(torch.load(newest)["model"]["model.0.weight"].numpy().tobytes())
+    flipped = content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+    broken = {"empty": b"", "cut": content[:-100], "text": b"hello", "a flipped bit": flipped, "of another step": other}
+    newest.write_bytes(broken[damage])
     again, resumed = stage()
     train(again, settings, tmp_path / "killed")
     assert "step-6" in caplog.text and not moved(resumed, values(game))
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    synced, unsure, fsync, replace = set(), [], os.fsync, os.replace
+
+    def renames(source, target):
+        unsure.extend(path for path in (source, *source.rglob("*")) if path.stat().st_ino not in synced)
+        synced.clear()
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", lambda file: synced.add(os.fstat(file).st_ino) or fsync(file))
+    monkeypatch.setattr(os, "replace", renames)
+    Checkpoints(tmp_path, 2).save(3, {"step": 3, "model": {}})
+    assert unsure == [] and synced == {tmp_path.stat().st_ino} and steps_in(tmp_path) == ["step-3"]
+
+
+@pytest.mark.parametrize(
+    "writer", ["echox.train.checkpoint.torch.save", "echox.files.Path.mkdir", "echox.train.log.os.fsync"]
+)
+def test_a_disk_that_becomes_read_only_ends_a_run_in_a_sentence(tmp_path, monkeypatch, writer):
+    def refuses(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    def loss(outputs, step):
+        if step == 8:
+            monkeypatch.setattr(writer, refuses)
+        return root(outputs, step)
+
+    one, game = stage()
+    root, one.players[1].loss = one.players[1].loss, loss
+    with pytest.raises(OutputError, match=rf"^{tmp_path}\S+ cannot be written \(Read-only file system\): [^.]+\.$"):
+        train(one, SETTINGS, tmp_path)
+    assert steps_in(tmp_path) == ["step-5"] and not list(tmp_path.rglob("*.part")) and not (tmp_path / "final").exists()
+    monkeypatch.undo()
+    whole, game = stage()
+    train(whole, SETTINGS, tmp_path / "whole")
+    again, resumed = stage()
+    train(again, SETTINGS, tmp_path)
+    assert not moved(resumed, values(game))
 
 
 def test_nothing_is_begun_anew_where_every_checkpoint_is_broken(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(stage(stop_at=6)[0], SETTINGS, tmp_path)
     (tmp_path / "step-5" / "state.pt").write_bytes(b"")
-    with pytest.raises(ConfigError, match="no whole checkpoint"):
+    with pytest.raises(ConfigError, match=r"no whole checkpoint: remove its folders step-\* and best"):
         train(stage()[0], SETTINGS, tmp_path)
 
 
@@ -116,7 +162,39 @@ class Recipe(Settings):
     stage: Literal["toy", "other"] = "toy"
     data: Path
     out: Path = Path("anywhere")
+    seed: int = 0
+    times: int = 0
     train: TrainSettings = SETTINGS
+
+
+def build(recipe: Recipe):
+    """Return what `echox train` finds in this module: a stage that Ctrl-C interrupts `recipe.times` in step 6."""
+    one, _ = stage()
+    loss = one.players[1].loss
+
+    def interrupted(outputs, step):
+        for _ in range(recipe.times if step == 6 else 0):
+            os.kill(os.getpid(), signal.SIGINT)
+        return loss(outputs, step)
+
+    one.players[1].loss = interrupted
+    return one
+
+
+@pytest.mark.parametrize(("times", "status", "kept"), [(1, 1, ["step-5", "step-7"]), (2, 130, ["step-5"])])
+def test_ctrl_c_ends_the_command_with_its_status_and_keeps_checkpoints(
+    tmp_path, monkeypatch, capsys, times, status, kept
+):
+    recipe = tmp_path / "toy.yaml"
+    recipe.write_text("stage: toy\ntrain: {steps: 12, save_every: 5, precision: fp32}\n")
+    monkeypatch.setitem(STAGES, "toy", __name__)
+    where = [f"data={recipe}", f"out={tmp_path / 'out'}", f"times={times}"]
+    monkeypatch.setattr("sys.argv", ["echox", "train", str(recipe), *where])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == status and steps_in(tmp_path / "out") == kept
+    said = capsys.readouterr().err
+    assert "Traceback" not in said and ("run it again to go on" in said) == (times == 1)
 
 
 def resumed(out: Path, **changes):
