@@ -1,4 +1,4 @@
-"""Numbered folders that each hold a whole training state, and weights between others; it knows neither stages nor losses."""
+"""Checkpoints: numbered folders that each hold a complete training state; means of weights. Knows neither stages nor losses."""
 
 import logging
 from pathlib import Path
@@ -120,14 +120,12 @@ def _named(optimizer: torch.optim.AdamW) -> list[tuple[str, nn.Parameter]]:
 
 
 def mean_of(states: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Return the mean of every real tensor over checkpoints, computed in float64; the last one's whole numbers."""
-
-    def mean(name: str, last: torch.Tensor) -> torch.Tensor:
-        if not last.is_floating_point():
-            return last
-        return torch.stack([state[name].double() for state in states]).mean(0).to(last.dtype)
-
-    return {name: mean(name, value) for name, value in states[-1].items()}
+    """Return the mean of every floating-point tensor over checkpoints, taken in float64; other tensors are the last one's."""
+    found = dict(states[-1])
+    for name, last in states[-1].items():
+        if last.is_floating_point():
+            found[name] = torch.stack([state[name].double() for state in states]).mean(0).to(last.dtype)
+    return found
 
 
 @torch.no_grad()

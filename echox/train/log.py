@@ -39,9 +39,8 @@ class MetricsLog:
             self.file = (self.out / METRICS).open("a", encoding="utf-8")
             self.board = _tensorboard(self.out, self.first)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.progress = Progress(
-            *columns, console=Console(file=sys.stderr), disable=not self.writes or not sys.stderr.isatty()
-        )
+        hidden = not (self.writes and sys.stderr.isatty())
+        self.progress = Progress(*columns, console=Console(file=sys.stderr), disable=hidden)
         self.progress.start()
         self.started = self.told = time.monotonic()
         self.task = self.progress.add_task(self.out.name, total=self.steps, completed=self.first)
@@ -84,7 +83,7 @@ class MetricsLog:
             os.fsync(self.file.fileno())
 
     def _tell(self, step: int, label: str) -> None:
-        """Write a line where no bar is seen: the first numbers, then one in half a minute, and the last."""
+        """Without a progress bar, print the first numbers, then a line every half minute, and the last."""
         now = time.monotonic()
         early = self.told > self.started and now - self.told < QUIET_SECONDS
         if not self.progress.disable or (early and step != self.steps):
@@ -104,10 +103,7 @@ class MetricsLog:
 
 
 def forget_after(path: Path, step: int) -> None:
-    """Drop the lines of later steps, which a run that was killed wrote and its successor will write again.
-
-    OutputError where a line is none of a run's, whole or half.
-    """
+    """Drop the lines after `step`, which a killed run wrote and this one writes again; OutputError for another kind of file."""
     if not path.is_file():
         return
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()

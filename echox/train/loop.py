@@ -24,15 +24,7 @@ from echox.config.record import Record, check_same, write_run
 from echox.errors import ConfigError, Stopped
 from echox.files import check_ours, only_one, write_folder, write_json
 from echox.objectives.loss import Loss
-from echox.train.checkpoint import (
-    Checkpoints,
-    State,
-    load_moments,
-    load_trained,
-    mean_of,
-    moments_of,
-    trained_state,
-)
+from echox.train.checkpoint import Checkpoints, State, load_moments, load_trained, mean_of, moments_of, trained_state
 from echox.train.dropout import use_cheap_masks
 from echox.train.flops import bfloat16_costs, flops_per_token, peak_of, rates
 from echox.train.log import MetricsLog
@@ -171,9 +163,7 @@ def train(stage: Stage, settings: TrainSettings, out: Path, seed: int = 0, recip
         if settings.threads:
             torch.set_num_threads(settings.threads)
         if settings.precision == "bf16" and ranks.device.type == "cpu" and (cost := bfloat16_costs()) > 1.1:
-            log.warning(
-                "bf16 takes %.1f times as long as float32 on this CPU: train.precision=fp32 is quicker here.", cost
-            )
+            log.warning("bf16 is %.1f times slower than float32 on this CPU: set train.precision=fp32.", cost)
         for module in (stage.model, *stage.frozen):
             module.to(ranks.device).requires_grad_(False)
         stage.model.train()
@@ -198,13 +188,9 @@ def train(stage: Stage, settings: TrainSettings, out: Path, seed: int = 0, recip
 def check_shardable(stage: Stage, settings: TrainSettings) -> None:
     """Raise ConfigError for what a model that is cut among processes cannot do."""
     if len(stage.players) > 1:
-        raise ConfigError(
-            f"train.parallel: shard trains one player, this stage has {len(stage.players)}: use replicate."
-        )
+        raise ConfigError(f"train.parallel: shard trains one player, not {len(stage.players)}: use replicate.")
     if stage.evaluates_parts:
-        raise ConfigError(
-            "train.parallel: shard cannot translate or find units while it trains, as this stage measures: use replicate."
-        )
+        raise ConfigError("train.parallel: shard cannot translate or find units while it trains: use replicate.")
     if settings.schedule or settings.average > 1:
         raise ConfigError("train.parallel: shard knows no schedule and no average: use replicate.")
 
@@ -251,7 +237,7 @@ def timed_step(run: Run, step: int) -> dict[str, float]:
 
 
 def count_flops(run: Run, step: int) -> float:
-    """Return the operations a token of one forward and backward pass, which moves nothing; making the batch is not counted."""
+    """Return the operations per token of one forward and backward pass without an update; making the batch is not counted."""
     turns = [Turn(run, number, step) for number in range(len(run.stage.players))]
     batch = run.batch(run.batches)
 

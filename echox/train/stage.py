@@ -109,6 +109,4 @@ def check_schedule(stage: Stage, schedule: Sequence[Moves]) -> None:
     trained = [name for names in stage.names() for name in names]
     for moves in schedule:
         if not any(fnmatchcase(name, moves.names) for name in trained):
-            raise ConfigError(
-                f"train.schedule names {moves.names}, which no player trains: choose from names like {trained[0]}."
-            )
+            raise ConfigError(f"train.schedule: no player trains {moves.names}: choose from names like {trained[0]}.")

@@ -35,9 +35,7 @@ class Recipe(TrainingRecipe):
     system: str = SYSTEM
     data: QuestionData
     adapter: Annotated[dict[str, Any], known(AdapterConfig)] = {}
-    lora: Annotated[
-        dict[str, Any], known(LoraSettings)
-    ] = {}  # sizes of the low-rank matrices that the next stage trains
+    lora: Annotated[dict[str, Any], known(LoraSettings)] = {}  # low-rank matrices, which the next stage trains
     classes: Literal["seen", "all"] = "seen"  # LLM tokens CTC tells apart: those of the transcripts, or all there are
     negatives: NonNegativeInt = 1500  # classes sampled a step beside the batch's own; 0: every class
 

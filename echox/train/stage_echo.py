@@ -174,9 +174,7 @@ def voiced_words(data: VoicedData, t2c: TextToCodec) -> dict[str, list[int]]:
     """Return the unit words in which the voice says each text, framed; ConfigError when `t2c` writes others."""
     tokenizer = UnitTokenizer.load(data.units)
     if tokenizer.vocab_size != t2c.config.unit_vocab_size:
-        raise ConfigError(
-            f"T2C writes other unit words than {data.units} holds: give the unit language it was made with."
-        )
+        raise ConfigError(f"T2C was trained with another unit language than {data.units}: give that one.")
     texts, sequences = zip(*spoken_units(data.corpora, data.frames), strict=True)
     words = tokenizer.encode_batch(list(sequences))
     return {text.strip(): t2c.framed(row.tolist()) for text, row in zip(texts, words, strict=True)}
@@ -191,9 +189,8 @@ class EchoBatches:
     def __init__(self, recipe: Recipe, rows: list[Example], targets: EchoTargets) -> None:
         self.recipe, self.rows, self.targets = recipe, rows, targets
         self.kept: dict[int, list[EchoPair]] = {}
-        self.batches = BucketedBatches(
-            [self.cost(row) for row in rows], recipe.data.max_cost, lambda n, rng: n, recipe.seed
-        )
+        costs = [self.cost(row) for row in rows]
+        self.batches = BucketedBatches(costs, recipe.data.max_cost, lambda n, rng: n, recipe.seed)
         self.company = {item: numbers for numbers in self.batches.epoch(0) for item in numbers}
 
     def cost(self, row: Example) -> int:
@@ -213,7 +210,7 @@ class EchoBatches:
         return self.collate([self.rows[item] for item in items], [self.kept[item] for item in items])
 
     def answered(self, rows: list[Example]) -> list[list[EchoPair]]:
-        """Return the segments of the answers, so many questions at a time as the LLM answers together."""
+        """Return the segments of the answers, `llm_batch` questions at a time."""
         size, found = self.recipe.llm_batch, []
         for start in range(0, len(rows), size):
             found += self.targets.pairs(rows[start : start + size])
@@ -230,9 +227,8 @@ class EchoBatches:
         embeddings = [self.targets.embed(pair.ids) for pair in pairs]
         head_VH = s2t.llm.get_output_embeddings().weight
         goals = [head_VH[torch.tensor(pair.ids, device=head_VH.device)].float() for pair in pairs]
-        speech = again = None
-        if recipe.train_lora:
-            speech = asked(prompt, rows, width, [row.answer for row in rows])
+        speech = asked(prompt, rows, width, [row.answer for row in rows]) if recipe.train_lora else None
+        again = None
         if recipe.echo_moves_llm:
             said = [[token for pair in pairs for token in pair.ids] for pairs in answers]
             again = asked(prompt, rows, width, [[*ids, 0] for ids in said])  # the last token is only predicted
@@ -245,9 +241,7 @@ def check_settings(recipe: Recipe) -> None:
     if recipe.echo_moves_llm and not recipe.train_lora:
         raise ConfigError("echo_moves_llm moves the low-rank adapters of the LLM: set train_lora too.")
     if recipe.train_lora and recipe.train.parallel == "shard":
-        raise ConfigError(
-            "train_lora lets the LLM answer between the steps, which a cut one cannot: set parallel: replicate."
-        )
+        raise ConfigError("train_lora generates answers, which a sharded LLM cannot: set train.parallel to replicate.")
     if recipe.train_lora and not recipe.echo_moves_llm and weights.s2t_rule == "sum" and not weights.s2t:
         raise ConfigError("train_lora trains nothing where weights.s2t is 0: raise it, or set echo_moves_llm.")
     if recipe.keep_decoder and not (recipe.states and recipe.letters):

@@ -117,8 +117,7 @@ def distances(model: Normaliser, pairs: Sequence[Pair], max_cost: int) -> dict[s
         with still(model):
             said = model.units(batch.states_BTD.to(device), batch.lengths_B.to(device))
         after += zip(said, batch.units, strict=True)
-        before += [
-            (pair.source_units.tolist(), pair.target_units.tolist()) for pair in rows if pair.source_units is not None
-        ]
+        heard = [pair for pair in rows if pair.source_units is not None]
+        before += [(pair.source_units.tolist(), pair.target_units.tolist()) for pair in heard]
     numbers = {"unit_distance": error_rate(after), "unit_distance_before": error_rate(before)}
     return {name: value for name, value in numbers.items() if value or name == "unit_distance"}

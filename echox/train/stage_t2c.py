@@ -133,14 +133,11 @@ def _unit_tokenizer(recipe: Recipe, start: TextToCodec | None, tokenizer: Any) -
     if recipe.data.units is not None and not released:
         return UnitTokenizer.load(recipe.data.units)
     if start is None or not released or recipe.data.units is not None:
-        raise ConfigError(
-            "data.units is the folder of a unit language: a released `start` has none, all others need one."
-        )
+        raise ConfigError("data.units is the unit language: a released `start` has none, all others need one.")
     found = SpelledUnits(tokenizer, start.config.unit_vocab_size, CODEBOOK)
     if len(found.pieces) != found.vocab_size:
-        raise ConfigError(
-            f"{recipe.llm} spells {len(found.pieces)} unit tokens and {recipe.start} {found.vocab_size}: give its llm."
-        )
+        counts = f"{len(found.pieces)} unit tokens, and {recipe.start} has {found.vocab_size}"
+        raise ConfigError(f"{recipe.llm} has {counts}: give the LLM that it was trained with.")
     return found
 
 

@@ -70,17 +70,12 @@ def run(recipe: Recipe) -> Path:
         recipe.out.mkdir(parents=True, exist_ok=True)
         write_folder(recipe.out / "decoder", lambda folder: save_part(folder, teacher.decoder))
     write_run(recipe.out, record, "done")  # what stands in the folder is whole, shard by shard
-    texts = chosen_texts(recipe.texts)
-    for number, some in shards(texts, recipe.shard_size):
+    (part, parts), rate = recipe.shard, teacher.decoder.config.sample_rate
+    for number, texts in shards(chosen_texts(recipe.texts), recipe.shard_size):
         path = recipe.out / f"shard-{number:05d}.npz"
-        if number % recipe.shard[1] != recipe.shard[0] or path.exists():
-            continue
-        said = [
-            utterance
-            for text in some
-            for utterance in join(teacher.say(text, recipe.seed), recipe.longest, teacher.decoder.config.sample_rate)
-        ]
-        write_shard(path, said, teacher.decoder.config.sample_rate, encode, centroids_KD)
+        if number % parts == part and not path.exists():
+            said = [one for text in texts for one in join(teacher.say(text, recipe.seed), recipe.longest, rate)]
+            write_shard(path, said, rate, encode, centroids_KD)
     return recipe.out
 
 

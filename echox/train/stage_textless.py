@@ -113,10 +113,8 @@ def build(recipe: Recipe) -> Stage:
         recipe.prompts.weight,
         recipe.prompts.apart,
     )
-    if recipe.conflict and max(recipe.conflict.layers) > len(translator.layers):
-        raise ConfigError(
-            f"conflict.layers has {max(recipe.conflict.layers)}, the encoder {len(translator.layers)} layers."
-        )
+    if recipe.conflict and (last := max(recipe.conflict.layers)) > len(translator.layers):
+        raise ConfigError(f"conflict.layers has {last}, the encoder {len(translator.layers)} layers: lower it.")
     objective, best = TextlessObjective(model, weights, recipe.conflict), Best(recipe.out, recipe.best, translator)
 
     def evaluate() -> dict[str, float]:
@@ -180,9 +178,7 @@ def units_of(pairs: Sequence[Pair], side: str, units: int, name: str, language: 
     found = [pair.source_units if side == "source" else pair.target_units for pair in pairs]
     rows = [row for row in found if row is not None]
     if len(rows) < len(found):
-        raise ConfigError(
-            f"{name} writes the source's units: give data.train.source_frames and data.dev.source_frames."
-        )
+        raise ConfigError(f"{name} writes source units: give data.train.source_frames and data.dev.source_frames.")
     if any(row.max(initial=0) >= units for row in rows):
         raise ConfigError(f"{name} meets units outside 0 to {units - 1}: encode that side by {language}.")
     return rows

@@ -121,16 +121,8 @@ def build(recipe: Recipe) -> Stage:
         return numbers
 
     check, every = evaluate if held_out else None, recipe.evaluate_every or recipe.train.save_every
-    return Stage(
-        joint,
-        players_of(recipe, joint),
-        batches,
-        save,
-        check,
-        every,
-        evaluates_parts=check is not None,
-        buffers=("recognition",),
-    )
+    players, parts = players_of(recipe, joint), check is not None
+    return Stage(joint, players, batches, save, check, every, evaluates_parts=parts, buffers=("recognition",))
 
 
 def players_of(recipe: Recipe, joint: JointPass) -> list[Player]:

@@ -53,9 +53,8 @@ def build(recipe: Recipe) -> Stage:
     utterances = Utterances(settings.teacher)
     vocoder = network(recipe, utterances)
     hops = (vocoder.config.hop, vocoder.decoder.config.hop)  # 480 and 300 samples: 5 frames are 8 decoder frames
-    segments = LatentSegments(
-        utterances, settings.segment_frames, settings.batch_size, hops, settings.held_out, recipe.seed
-    )
+    sizes = (settings.segment_frames, settings.batch_size, hops)
+    segments = LatentSegments(utterances, *sizes, settings.held_out, recipe.seed)
     model, objective = VoicePass(vocoder), VoiceObjective(settings.prosody, settings.durations)
     moved = tuple(name for name, _ in model.named_parameters() if not name.startswith("vocoder.decoder."))
 

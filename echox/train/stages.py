@@ -41,9 +41,7 @@ STAGES = {
 def stage_module(name: Any, source: str) -> ModuleType:
     """Return the module of stage `name`; ConfigError lists the stages that exist."""
     if name == "data":
-        raise ConfigError(
-            f"{source} makes texts and speech: run `echox prepare texts` and `echox prepare speak` with it."
-        )
+        raise ConfigError(f"{source} is a data recipe: run `echox prepare texts` and `echox prepare speak` with it.")
     if not isinstance(name, str) or name not in STAGES:
         raise ConfigError(f"{source}: unknown stage {name!r}: choose from {', '.join(STAGES)}.")
     return import_module(STAGES[name])
