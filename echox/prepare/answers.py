@@ -45,9 +45,7 @@ class Recipe(Settings):
     out: Path  # the folder that gets own.jsonl, targets.jsonl and spoken.jsonl (what the voice will be asked to say)
     llm: Path
     questions: Path  # JSONL with id, question, answers
-    own_questions: NonNegativeInt = (
-        6000  # the first so many in the file are also asked; the rest gets the carrier sentence
-    )
+    own_questions: NonNegativeInt = 6000  # the first so many are asked; the others get the carrier sentence
     talk: Path | None = None  # JSONL with id, text: those that are questions are small talk
     talk_questions: NonNegativeInt = 2500
     system: str = SYSTEM
@@ -116,9 +114,9 @@ def segments(
     for answer in answers:
         pieces = token_pieces(tokenizer, encode(tokenizer, answer["answer"]))
         for number, (first, end) in enumerate(cut_text(pieces, segmenter)):
-            text = text_of_pieces(pieces[first:end]).strip()
-            sayable, text = not LONG_NUMBER.search(text), aloud(text)
-            sayable = sayable and SPEAKABLE.fullmatch(text)
+            written = text_of_pieces(pieces[first:end]).strip()
+            text = aloud(written)
+            sayable = SPEAKABLE.fullmatch(text) and not LONG_NUMBER.search(written)
             if len(text) > 1 and text not in seen and sayable:
                 seen.add(text)
                 yield {"id": f"{answer['id']}-{number}", "text": text}
@@ -171,16 +169,11 @@ def write_targets(questions: Path, own: list[dict[str, Any]], out: Path) -> None
     `questions` hold gold answers, `own` the model's typed answers by id; ids that only `own` holds are small talk.
     """
     said = {record["id"]: record for record in own}
-    rows: list[dict[str, Any]] = []
-    known = set()
-    for record in read_fields(questions, "question"):
-        known.add(record["id"])
-        mine = said.get(record["id"], {}).get("answer")
-        answer = target(record.get("answers") or [], mine)
-        if answer is not None:
-            rows.append({"id": record["id"], "question": record["question"], "answer": answer})
-    for record in said.values():
-        answer = None if record["id"] in known else target([], record["answer"])
+    asked = list(read_fields(questions, "question"))
+    known = {record["id"] for record in asked}
+    rows = []
+    for record in (*asked, *(record for name, record in said.items() if name not in known)):
+        answer = target(record.get("answers") or [], said.get(record["id"], {}).get("answer"))
         if answer is not None:
             rows.append({"id": record["id"], "question": record["question"], "answer": answer})
     write_jsonl(out, rows)

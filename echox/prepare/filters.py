@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from echox.audio import SAMPLE_RATE, as_int16, load_audio
 from echox.data.manifest import join_shards, read_audio, read_manifest, save_shard, write_manifest
 from echox.errors import ConfigError, InputError, require
 from echox.files import write_text
@@ -45,14 +46,11 @@ class WhisperRecogniser:
         if not (folder / "model.bin").is_file():
             raise InputError(f"{folder} holds no model.bin: give the folder of a CTranslate2 Whisper model.")
         self._model = whisper.WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=1)
-        self._beam = beam
+        self._options = {"language": "en", "beam_size": beam, "condition_on_previous_text": False}
 
     def hear(self, wave: np.ndarray) -> Heard:
         """Return the text of a mono float32 wave [samples] at 16 kHz; segments are weighted by their duration."""
-        segments, _ = self._model.transcribe(
-            wave, language="en", beam_size=self._beam, without_timestamps=True, condition_on_previous_text=False
-        )
-        segments = list(segments)
+        segments = list(self._model.transcribe(wave, without_timestamps=True, **self._options)[0])
         text = " ".join(segment.text.strip() for segment in segments)
         spans = [max(segment.end - segment.start, 1e-3) for segment in segments]
         total = sum(span * segment.avg_logprob for span, segment in zip(spans, segments, strict=True))
@@ -60,9 +58,7 @@ class WhisperRecogniser:
 
     def words(self, wave: np.ndarray) -> list[Word]:
         """Return the words of a mono float32 wave [samples] at 16 kHz, with their times."""
-        segments, _ = self._model.transcribe(
-            wave, language="en", beam_size=self._beam, word_timestamps=True, condition_on_previous_text=False
-        )
+        segments, _ = self._model.transcribe(wave, word_timestamps=True, **self._options)
         found = [word for segment in segments for word in segment.words or ()]
         return [Word(word.word, word.start, word.end, word.probability) for word in found]
 
@@ -130,8 +126,6 @@ def transcribe_real(
     their clips listed in `held_out.txt`.
     Raises InputError when the folder holds no recording, ConfigError for `spans` with a least log probability.
     """
-    from echox.audio import SAMPLE_RATE, as_int16, load_audio
-
     if spans and min_log_probability is not None:
         raise ConfigError("--spans takes words that are sure one by one: leave out --min-log-probability.")
     least = LEAST_LOG_PROBABILITY if min_log_probability is None else min_log_probability

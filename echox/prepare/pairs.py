@@ -55,19 +55,12 @@ def read_voxpopuli(root: Path, source: str, target: str) -> Iterator[Published]:
     tables = [spoken / target / name for name in ("s2s_ref.tsv", "s2s.tsv")]
     table = next((path for path in tables if os.path.isfile(path)), None)
     if table is None:
-        raise InputError(
-            f"{tables[1]} is missing: run voxpopuli.get_asr_data and get_s2s_data for {source} and {target} first."
-        )
+        how = f"run voxpopuli.get_asr_data and get_s2s_data for {source} and {target} first"
+        raise InputError(f"{tables[1]} is missing: {how}.")
     for _, row in table_rows(table, ("src_id", "tgt_id")):
         one, other = row["src_id"], row["tgt_id"]
-        yield Published(
-            one,
-            spoken / one[:4] / f"{one}.ogg",
-            spoken / target / other[:4] / f"{other}.ogg",
-            row.get("src_text", ""),
-            row.get("tgt_text", ""),
-            row.get("src_speaker_id", ""),
-        )
+        facts = (row.get(name, "") for name in ("src_text", "tgt_text", "src_speaker_id"))
+        yield Published(one, spoken / one[:4] / f"{one}.ogg", spoken / target / other[:4] / f"{other}.ogg", *facts)
 
 
 def read_cvss(root: Path, common_voice: Path, split: str) -> Iterator[Published]:

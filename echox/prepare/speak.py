@@ -75,15 +75,8 @@ class Speaker:
             wave, done = perturb(wave, self.corpus.perturb, self.talkers(texts) if babbles else (), rng)
             facts["perturbed"] = done
         pcm = as_int16(wave)
-        record = {
-            "id": row["id"],
-            "samples": len(pcm),
-            "sample_rate": self.sample_rate,
-            "text": row[self.corpus.field],
-            "role": self.corpus.role,
-            "split": self.corpus.split,
-            **facts,
-        }
+        record = {"id": row["id"], "samples": len(pcm), "sample_rate": self.sample_rate, "text": row[self.corpus.field]}
+        record |= {"role": self.corpus.role, "split": self.corpus.split, **facts}
         if row.get("translation"):
             record["translation"] = row["translation"]
         if row.get("answers"):

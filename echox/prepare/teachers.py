@@ -82,9 +82,8 @@ def hibari_decoder(weights: dict[str, np.ndarray]) -> SpectralDecoder:
 
 def _matrix(weights: dict[str, np.ndarray], place: str) -> np.ndarray:
     """Return a linear layer's weights [out, in], which the graph holds transposed and quantised."""
-    quantised, scale, zero = (
-        weights[f"/{place}/Transpose_output_0_{kind}"] for kind in ("quantized", "scale", "zero_point")
-    )
+    names = (f"/{place}/Transpose_output_0_{kind}" for kind in ("quantized", "scale", "zero_point"))
+    quantised, scale, zero = (weights[name] for name in names)
     return ((quantised.astype(np.float32) - zero.astype(np.float32)) * scale).T.copy()
 
 

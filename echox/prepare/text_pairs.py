@@ -44,9 +44,8 @@ class PairSource(Settings):
         assert self.lines is not None  # noqa: S101  checked above
         sides = [list(read_captions(path)) for path in self.lines]
         if len(sides[0]) != len(sides[1]):
-            raise InputError(
-                f"{self.lines[0]} has {len(sides[0])} lines and {self.lines[1]} has {len(sides[1])}: give two sides of one text."
-            )
+            counts = f"{self.lines[0]} has {len(sides[0])} lines and {self.lines[1]} has {len(sides[1])}"
+            raise InputError(f"{counts}: give two sides of one text.")
         yield from zip(*sides, strict=True)
 
 
