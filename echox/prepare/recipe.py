@@ -130,10 +130,10 @@ class Recipe(Settings):
 
 def load_data_recipe(path: str | Path, local: dict[str, Path] | None = None) -> Recipe:
     """Return a data recipe with `local` paths of its sources put in; raise ConfigError naming the key at fault."""
-    values = read_yaml(path)
-    sources = values.get("sources")
+    recipe = Recipe.parse(read_yaml(path), str(path))
+    sources = dict(recipe.sources or {})
     for name, place in (local or {}).items():
-        if not isinstance(sources, dict) or name not in sources:
-            raise ConfigError(f"{path} has no source {name!r}: choose from {', '.join(sorted(sources or {}))}.")
-        sources[name]["path"] = str(place)
-    return Recipe.parse(values, str(path))
+        if name not in sources:
+            raise ConfigError(f"{path} has no source {name!r}: choose from {', '.join(sorted(sources))}.")
+        sources[name] = sources[name].model_copy(update={"path": place})
+    return recipe.model_copy(update={"sources": Sources(**sources)}) if local else recipe
