@@ -71,14 +71,14 @@ def ask(
         sounds = expanded(recordings or []) + (["microphone"] if mic else [])
     questions = plan(sounds, typed or [], output, out_dir, text_only)
     options = {"text_only": text_only, "max_seconds": max_seconds, "seed": seed}
-    place = None if text_only or out_dir is None else answers.attempt(answers.make_folder, out_dir)
+    fault = None if text_only or out_dir is None else answers.attempt(answers.make_folder, out_dir)
     try:
         questions = [_with_sound(question, mic) for question in questions]
         if play_it:
             play(None, 0)
     except EchoxError as error:
-        place = error
-    problems = [place or answers.attempt(_check, one) for one in questions]  # refused before the model is loaded
+        fault = error
+    problems = [fault or answers.attempt(_check, one) for one in questions]  # refused before the model is loaded
     places = {"encoder": encoder, "vocoder": vocoder, "quantize": quantize}
     answers.answer_each(
         [question.name for question in questions],

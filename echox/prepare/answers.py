@@ -1,8 +1,7 @@
-"""What the text model itself answers to typed questions, and what to learn of it: file to file, resumable; it knows no audio.
+"""The text model's own answers to typed questions, and training targets made of them: file to file, resumable; knows no audio.
 
-These are the targets that keep a text model's knowledge when it learns to listen: spoken question, its own typed answer. Where
-that holds no gold answer, a short carrier sentence stands for it: what the model got wrong it is not asked to repeat. Questions
-without a gold answer (small talk) take its own first sentence.
+A model that learns to answer spoken questions with its own typed answers keeps its knowledge. Where its answer is wrong, the
+target is a short carrier sentence with the gold answer. Questions without a gold answer (small talk) take its own first sentence.
 """
 
 import json
@@ -18,6 +17,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from echox.config.load import Settings, known
 from echox.config.record import Record, check_same, write_run
 from echox.config.shard import Shard
+from echox.data.batching import groups
 from echox.data.manifest import read_fields, write_jsonl
 from echox.errors import InputError
 from echox.files import LINES_BYTES, drop_partial_line, only_one, read_text
@@ -34,6 +34,7 @@ from echox.text.speakable import aloud
 SYSTEM = "You are a helpful voice assistant. Answer in one short sentence."
 CARRIER = "The answer is {}."
 LONGEST = 18  # words of a sentence that is kept
+BATCH = 96  # questions answered together
 SENTENCE = re.compile(r"\s*(.+?(?<!\b[A-Z])(?<!\b(?:Mr|Dr|St))(?<!\bMrs)[.!?])(?=\s|$)", flags=re.S)
 LONG_NUMBER = re.compile(r"\d{4}[\d,]{12,}")  # no voice has words for these
 
@@ -57,7 +58,7 @@ class Recipe(Settings):
 
 
 def run(recipe: Recipe) -> Path:
-    """Ask what was not asked yet, then write the targets; with `shard`, ask a part, and whoever finds all asked writes them."""
+    """Answer the questions that are left, then write the targets; of several shards the last to finish writes them."""
     record = Record.of(recipe)
     check_same(recipe.out, record, only=("stage", "llm", "llm_dtype", "system", "max_new_tokens"))
     rows, (part, parts) = typed_questions(recipe), recipe.shard
@@ -81,7 +82,7 @@ def run(recipe: Recipe) -> Path:
 
 
 def typed_questions(recipe: Recipe) -> list[dict[str, str]]:
-    """Return {"id", "question"} of all that is typed; InputError for a line without them, or no line."""
+    """Return {"id", "question"} of all questions to type; InputError for a line without them, or no line."""
     first = islice(read_fields(recipe.questions, "question"), recipe.own_questions)
     rows = [{"id": record["id"], "question": record["question"]} for record in first]
     if recipe.talk is not None:
@@ -93,7 +94,7 @@ def typed_questions(recipe: Recipe) -> list[dict[str, str]]:
 
 
 def answered(out: Path, rows: list[dict[str, str]]) -> dict[str, dict[str, Any]]:
-    """Return the answers in `out`, by id in the order of `rows`; those to a question that has changed since are not among them."""
+    """Return the answers in `out` by id, in the order of `rows`, without those whose question has changed."""
     found = {}
     for path in sorted(out.glob("own*.jsonl")):
         whole = read_text(path, LINES_BYTES).rpartition("\n")[0]  # another process may be writing the last line
@@ -109,7 +110,7 @@ def answered(out: Path, rows: list[dict[str, str]]) -> dict[str, dict[str, Any]]
 def segments(
     answers: list[dict[str, Any]], tokenizer: Any, segmenter: PhraseSegmenter | None = None
 ) -> Iterator[dict[str, str]]:
-    """Yield {"id", "text"} of every distinct segment in which answers are voiced, as it is read, if a voice can say it."""
+    """Yield {"id", "text"} of every distinct segment of the answers, normalised for speech, if a voice can say it."""
     seen = set()
     for answer in answers:
         pieces = token_pieces(tokenizer, encode(tokenizer, answer["answer"]))
@@ -135,12 +136,11 @@ def answer_typed(
 def answer_file(
     s2t: SpeechToText, tokenizer: Any, rows: list[dict], target: Path, system: str = SYSTEM, max_new_tokens: int = 40
 ) -> None:
-    """Append {"id", "question", "answer"} to `target` for every row, some at a time; half a line of a killed run is dropped."""
+    """Append {"id", "question", "answer"} to `target` for every row, in batches; a partial last line is dropped first."""
     if target.exists():
         drop_partial_line(target, b"{")
     with target.open("a", encoding="utf-8") as out:
-        for start in range(0, len(rows), 96):
-            some = rows[start : start + 96]
+        for some in groups(rows, BATCH):
             answers = answer_typed(s2t, tokenizer, [row["question"] for row in some], system, max_new_tokens)
             for row, answer in zip(some, answers, strict=True):
                 line = {"id": row["id"], "question": row["question"], "answer": answer.strip()}
@@ -149,7 +149,7 @@ def answer_file(
 
 
 def first_sentence(text: str) -> str:
-    """Return the text up to its first sentence end, or '' when it does not end."""
+    """Return the first sentence of the text, or '' when it does not end."""
     match = SENTENCE.match(text)
     return " ".join(match.group(1).split()) if match else ""
 

@@ -1,4 +1,4 @@
-"""The `filter` step: what a small recogniser hears in a clip, and which clips are too hard or have no sure transcript.
+"""The `filter` and `transcribe` steps: transcripts by a small recogniser, and which clips are too hard or too unsure.
 
 Only Whisper tiny.en (or another training-side recogniser) belongs here; the judge of the evaluation never touches
 training data.
@@ -32,7 +32,7 @@ SOUND_FILES = (".flac", ".wav", ".ogg", ".mp3")
 
 @dataclass(frozen=True)
 class Heard:
-    """What a recogniser made of a clip; `log_probability` is the mean over its tokens (0 is certain)."""
+    """The transcript of a clip; `log_probability` is the mean over its tokens (0 is certain)."""
 
     text: str
     log_probability: float
@@ -72,7 +72,7 @@ def word_errors(reference: str, heard: str) -> tuple[int, int]:
 def measure(
     manifest: Path, recogniser: WhisperRecogniser, sample: int | None = None, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """Return the records (all, or `sample` of them) with `heard`, `errors` and `words` put in."""
+    """Return the records (all, or `sample` of them) with `heard`, `errors` and `words` added."""
     records = read_manifest(manifest)
     if sample is not None and sample < len(records):
         chosen = np.sort(np.random.default_rng(seed).permutation(len(records))[:sample])
@@ -118,12 +118,11 @@ def transcribe_real(
     held_out: int = 0,
     spans: int | None = None,
 ) -> tuple[int, int]:
-    """Write a corpus of the real recordings under `folder`, with the recogniser's own text; return (clips kept, files seen).
+    """Write a corpus of the real recordings under `folder` with the recogniser's transcripts; return (clips kept, files seen).
 
-    With `spans`, it holds at most so many stretches of one to five sure words of each recording instead (prepare/stretches.py).
-    Clips above 28 s, and whole ones below the mean log probability, are dropped, as are files that cannot be read, which are
-    named. The speaker is the file name's first part (LibriSpeech naming); `held_out` speakers, chosen by hash, are left out and
-    their clips listed in `held_out.txt`.
+    With `spans` it holds up to so many stretches of one to five confident words per recording instead (prepare/stretches.py).
+    Dropped are recordings above 28 s, whole ones below the least log probability, and unreadable files, with a warning. The speaker
+    is the file name's first part (LibriSpeech naming); `held_out` speakers, chosen by hash, are listed in `held_out.txt` instead.
     Raises InputError when the folder holds no recording, ConfigError for `spans` with a least log probability.
     """
     if spans and min_log_probability is not None:
@@ -171,12 +170,12 @@ def recordings_below(folder: Path) -> list[Path]:
 
 
 def speaker_of(path: Path) -> str:
-    """Return the speaker of a recording: its file name's first part."""
+    """Return the speaker of a recording: the part of its file name before the first dash."""
     return path.stem.split("-")[0]
 
 
 def write_filtered(manifest: Path, records: Iterable[Mapping[str, Any]], out: Path) -> None:
-    """Write records of `manifest` to another manifest in the same folder, so that audio paths stay true."""
+    """Write records of `manifest` to another manifest in the same folder, so that audio paths stay valid."""
     if out.resolve().parent != manifest.resolve().parent:
         raise InputError(f"{out} must lie beside {manifest}, since audio paths are relative to the manifest.")
     write_manifest(out, records)

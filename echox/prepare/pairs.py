@@ -1,4 +1,4 @@
-"""Published parallel speech to a pair of corpora: VoxPopuli S2ST and CVSS-C, read where they lie, with the usual filters.
+"""Published parallel speech as a pair of corpora: VoxPopuli S2ST and CVSS-C, read in place, with the usual filters.
 
     VoxPopuli (facebookresearch/voxpopuli, get_asr_data and get_s2s_data)      CVSS-C (cvss_c_<src>_en_v1.0) with Common Voice 4
       ROOT/transcribed_data/<src>/<year>/<src_id>.ogg                            CVSS/<split>.tsv        clip.mp3 <tab> translation
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Limits:
-    """Seconds that a side may last, and how many times as long one side may be as the other."""
+    """Bounds on the seconds of a side, and on the ratio of the two sides."""
 
     shortest: float = 0.5
     longest: float = 20.0

@@ -22,7 +22,8 @@ from pydantic import PositiveFloat, PositiveInt
 from echox.audio import SAMPLE_RATE, as_int16, load_audio
 from echox.config.load import Settings
 from echox.config.record import Record, check_same, write_run
-from echox.data.manifest import join_shards, save_shard, shards, tell_dropped
+from echox.data.batching import groups
+from echox.data.manifest import join_shards, save_shard, tell_dropped
 from echox.data.tables import lines_of, table_rows
 from echox.errors import InputError
 from echox.files import LINES_BYTES, read_text
@@ -73,7 +74,7 @@ def run(recipe: Recipe) -> Path:
             dropped[long] += 1
     tell_dropped(dropped, len(rows), f"utterances of {recipe.split} in {recipe.root}")
     recipe.out.mkdir(parents=True, exist_ok=True)
-    for number, group in shards(rows, recipe.shard_utterances):
+    for number, group in enumerate(groups(rows, recipe.shard_utterances)):
         if not (recipe.out / f"shard-{number:05d}.jsonl").exists():
             said = [cut for one in group if (cut := said_by(one, recipe)) is not None]
             save_shard(recipe.out, number, said, files=False)

@@ -36,14 +36,14 @@ def bfloat16_costs() -> float:
 
 
 def flops_per_token(call: Callable[[], float]) -> float:
-    """Return how many operations `call` makes for each of the tokens that it returns the number of."""
+    """Return the operations of `call` per token; it returns the number of tokens."""
     with FlopCounterMode(display=False) as counter:  # chooses other kernels for attention: nothing made here is used
         tokens = call()
     return counter.get_total_flops() / max(tokens, 1.0)
 
 
 def rates(tokens: float, seconds: float, per_token: float, peak: float | None) -> dict[str, float]:
-    """Return tokens a second, 1e12 operations a second (`tflops`) and, where the `peak` is known, the share of it used (`mfu`)."""
+    """Return tokens a second, 1e12 operations a second (`tflops`) and, where `peak` is known, their ratio to it (`mfu`)."""
     found = {"tokens_per_second": tokens / seconds}
     if per_token:
         found["tflops"] = per_token * tokens / seconds / 1e12

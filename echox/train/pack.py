@@ -127,7 +127,7 @@ def copy_part(source: Path, target: Path, int8: bool) -> None:
 
 
 def save_encoder(encoder: SpeechEncoder | HiddenStates, target: Path, int8: bool) -> None:
-    """Write an encoder in float16, or a Whisper's in int8; transformers, which reads every other kind, knows no int8 of ours."""
+    """Write an encoder in float16, or a Whisper's in int8; all others are loaded by transformers, which cannot read our int8."""
     encoder.save(target)
     if int8 and isinstance(encoder, SpeechEncoder):
         _save(load_file(target / WEIGHTS), target, int8)

@@ -68,12 +68,9 @@ def build(recipe: Recipe) -> Stage:
         some = some_at_a_time(data.held_out, [row.cost() for row in data.held_out], recipe.data.max_cost)
         return token_errors(stage_model, [collate(rows) for rows in some])
 
-    batches = BucketedBatches(
-        [row.cost() for row in data.train],
-        recipe.data.max_cost,
-        lambda n, rng: collate([data.train[i] for i in n]),
-        recipe.seed,
-    )
+    train, most = data.train, recipe.data.max_cost
+    costs = [row.cost() for row in train]
+    batches = BucketedBatches(costs, most, lambda n, _: collate([train[i] for i in n]), recipe.seed)
     player = Player("align", AlignObjective(), ("model.adapter.*",), recipe.train.optim)
     return Stage(stage_model, [player], batches, model.save, evaluate, recipe.train.save_every)
 

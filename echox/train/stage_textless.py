@@ -141,7 +141,7 @@ def chosen_tasks(recipe: Recipe) -> dict[str, Task]:
 
 
 def writer_of(task: Task, name: str, pairs: Sequence[Pair]) -> tuple[Encode, int]:
-    """Return what writes a guide's tokens of some pairs and how many tokens there are; vocabularies are of training pairs alone."""
+    """Return the tokenizer of a guide and its vocabulary size, made from training pairs alone."""
     if task.writes == "text":
         subwords = Subwords([pair.text(task.side) for pair in pairs], task.subwords)
         return lambda some: subwords.encode_batch([pair.text(task.side) for pair in some]), subwords.vocab_size
@@ -164,7 +164,7 @@ def as_tokens(units: Sequence[np.ndarray]) -> list[list[int]]:
 
 
 def segmentation(cut: str, language: UnitTokenizer, sequences: list[np.ndarray]) -> UnitTokenizer | RandomWords:
-    """Return the language, or byte pairs or random words of the same training sequences, with as many words at most."""
+    """Return the unit language, or byte pairs or random words of the same sequences with at most as many words."""
     if cut == "random":
         return RandomWords(language, sequences)
     if cut == "bpe":
@@ -174,7 +174,7 @@ def segmentation(cut: str, language: UnitTokenizer, sequences: list[np.ndarray])
 
 
 def units_of(pairs: Sequence[Pair], side: str, units: int, name: str, language: Path) -> list[np.ndarray]:
-    """Return the units of one side; ConfigError, which names the task, where there are none or others than the `language` has."""
+    """Return the units of one side; ConfigError, naming the task, where they are missing or not in `language`."""
     found = [pair.source_units if side == "source" else pair.target_units for pair in pairs]
     rows = [row for row in found if row is not None]
     if len(rows) < len(found):
@@ -185,7 +185,7 @@ def units_of(pairs: Sequence[Pair], side: str, units: int, name: str, language: 
 
 
 def _translator(recipe: Recipe, language: UnitTokenizer, pair: Pair) -> SpeechToUnits:
-    """Return a new translator, or the one to start from with new prompts where the recipe asks for them."""
+    """Return a new translator, or `start`, with new prompts where the recipe asks for them."""
     made = PRESETS[recipe.preset] | recipe.model
     says = made.get("says", "units")
     sizes = {

@@ -94,7 +94,7 @@ def network(recipe: Recipe, utterances: Utterances) -> LatentVocoder:
 
 
 def settings_of(sizes: SpectralConfig) -> dict[str, int]:
-    """Return the settings of a decoder without Hugging Face's notes."""
+    """Return the settings of a decoder without those of Hugging Face."""
     return {name: getattr(sizes, name) for name in SpectralConfig.__annotations__ if name != "model_type"}
 
 
@@ -102,7 +102,7 @@ def settings_of(sizes: SpectralConfig) -> dict[str, int]:
 def evaluate(
     loss: Callable[[LatentBatch], Loss], utterances: Utterances, segments: LatentSegments, held_out: int
 ) -> dict[str, float]:
-    """Return the losses of the beginnings of the held-out utterances."""
+    """Return the losses on the first segments of the held-out utterances."""
     if not held_out:
         return {}
     batch = segments.collate([(index, 0) for index in range(min(held_out, len(utterances)))])
@@ -111,7 +111,7 @@ def evaluate(
 
 @torch.no_grad()
 def fitting_quantile(vocoder: LatentVocoder, utterances: Utterances, held_out: int) -> float:
-    """Return the quantile of the predicted durations at which held-out speech is as long as it was; a half without any."""
+    """Return the quantile of predicted durations that best matches the length of held-out speech; 0.5 without any."""
     below, true = torch.zeros(len(QUANTILES)), 0
     for index in range(min(held_out, len(utterances))):
         units, lengths = torch.unique_consecutive(torch.from_numpy(utterances.unit_rows(index)), return_counts=True)

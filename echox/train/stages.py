@@ -1,4 +1,4 @@
-"""The table of stages, name to the module that holds its settings and builds it, and the one way in which each is run.
+"""The table of stages, by name the module that holds its settings and builds it, and how a recipe is run.
 
 A stage module offers `Recipe` (a Settings class that holds `stage` and `out`) and one of
 `build(recipe) -> Stage` (trained by echox/train/loop.py) or `run(recipe) -> Path` (files to files).

@@ -1,7 +1,4 @@
-"""A world of toys on which every stage runs in seconds: a tiny LLM, a tiny encoder, and words that sound like tones.
-
-Nothing here is any good; it is for `runs/debug.sh` and the tests, which need real files in the real layouts and no download.
-"""
+"""Toy data and models on which every stage runs in seconds, for `runs/debug.sh` and the tests: no download, no quality."""
 
 from collections.abc import Iterable
 from pathlib import Path
