@@ -107,6 +107,14 @@ def text_of(record: dict[str, Any], source: Path) -> str:
     return record["text"]
 
 
+def gold_answers(record: Mapping[str, Any], source: Path) -> list[str]:
+    """Return the accepted answers of a record, none where it has none; InputError unless they are a list of texts."""
+    found = record.get("answers") or []
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise InputError(f"{source}: the answers of {record.get('id')} are no list of texts: make them one.")
+    return found
+
+
 def question_id(record: dict[str, Any]) -> str:
     """Return the id of the question that a spoken record renders."""
     return str(record.get("question_id", str(record["id"]).partition("@")[0]))

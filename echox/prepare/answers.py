@@ -7,7 +7,6 @@ target is a short carrier sentence with the gold answer. Questions without a gol
 import json
 import re
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,7 +17,7 @@ from echox.config.load import Settings, known
 from echox.config.record import Record, check_same, write_run
 from echox.config.shard import Shard
 from echox.data.batching import groups
-from echox.data.manifest import read_fields, write_jsonl
+from echox.data.manifest import gold_answers, read_fields, write_jsonl
 from echox.errors import InputError
 from echox.files import LINES_BYTES, drop_partial_line, only_one, read_text
 from echox.models.decoding import at_most
@@ -83,8 +82,10 @@ def run(recipe: Recipe) -> Path:
 
 def typed_questions(recipe: Recipe) -> list[dict[str, str]]:
     """Return {"id", "question"} of all questions to type; InputError for a line without them, or no line."""
-    first = islice(read_fields(recipe.questions, "question"), recipe.own_questions)
-    rows = [{"id": record["id"], "question": record["question"]} for record in first]
+    asked = list(read_fields(recipe.questions, "question"))
+    for record in asked:
+        gold_answers(record, recipe.questions)  # before anything is asked
+    rows = [{"id": record["id"], "question": record["question"]} for record in asked[: recipe.own_questions]]
     if recipe.talk is not None:
         talk = [record for record in read_fields(recipe.talk, "text") if record["text"].endswith("?")]
         rows += [{"id": f"talk-{r['id']}", "question": r["text"]} for r in talk[: recipe.talk_questions]]
@@ -173,7 +174,7 @@ def write_targets(questions: Path, own: list[dict[str, Any]], out: Path) -> None
     known = {record["id"] for record in asked}
     rows = []
     for record in (*asked, *(record for name, record in said.items() if name not in known)):
-        answer = target(record.get("answers") or [], said.get(record["id"], {}).get("answer"))
+        answer = target(gold_answers(record, questions), said.get(record["id"], {}).get("answer"))
         if answer is not None:
             rows.append({"id": record["id"], "question": record["question"], "answer": answer})
     write_jsonl(out, rows)

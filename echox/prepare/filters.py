@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from echox.audio import SAMPLE_RATE, as_int16, load_audio
-from echox.data.manifest import join_shards, read_audio, read_manifest, save_shard, write_manifest
+from echox.data.manifest import join_shards, read_audio, read_manifest, save_shard, text_of, write_manifest
 from echox.errors import ConfigError, InputError, require
 from echox.files import write_text
 from echox.prepare.speak import generator
@@ -77,9 +77,10 @@ def measure(
     if sample is not None and sample < len(records):
         chosen = np.sort(np.random.default_rng(seed).permutation(len(records))[:sample])
         records = [records[index] for index in chosen]
-    for record in records:
+    texts = [text_of(record, manifest) for record in records]  # all of them before anything is heard
+    for record, text in zip(records, texts, strict=True):
         record["heard"] = recogniser.hear(read_audio(record, manifest.parent)).text
-        record["errors"], record["words"] = word_errors(record["text"], record["heard"])
+        record["errors"], record["words"] = word_errors(text, record["heard"])
     return records
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from echox.audio import SAMPLE_RATE, as_int16, resample
 from echox.config.shard import Shard
 from echox.data.batching import groups
-from echox.data.manifest import join_shards, read_fields, read_jsonl, save_shard
+from echox.data.manifest import gold_answers, join_shards, read_fields, read_jsonl, save_shard
 from echox.data.tables import ANSWER_MARK, write_rows
 from echox.errors import InputError
 from echox.prepare.perturb import perturb
@@ -94,6 +94,8 @@ def speak_corpus(
     """
     corpus = speaker.corpus
     rows = list(islice(read_fields(texts, corpus.field), corpus.take))
+    for row in rows:
+        gold_answers(row, texts)
     folder.mkdir(parents=True, exist_ok=True)
     made, parts = 0, groups(rows, size)
     check_same_texts(folder, parts, corpus.field)
@@ -112,7 +114,7 @@ def check_same_texts(folder: Path, parts: Sequence[Sequence[Mapping[str, Any]]],
     """Raise InputError when `folder` holds a shard made of other texts than those of these parts."""
     meant = {f"shard-{number:05d}": [(row["id"], row[field]) for row in part] for number, part in enumerate(parts)}
     for path in sorted(folder.glob("shard-*.jsonl")):
-        if [(record["id"], record["text"]) for record in read_jsonl(path)] != meant.get(path.stem):
+        if [(record.get("id"), record.get("text")) for record in read_jsonl(path)] != meant.get(path.stem):
             raise InputError(f"{path} was made of other texts: remove it with its .npy, or choose another folder.")
 
 
