@@ -1,4 +1,4 @@
-"""What several verbs do alike: load a model, answer each of what was given, name files, print, errors too; it knows no verb.
+"""Shared by several verbs: loading a model, answering each input, naming files, printing results and errors; it knows no verb.
 
 Nothing heavy is imported before something is loaded.
 """
@@ -33,9 +33,9 @@ def answer_each(
     answer: Callable[[Any, int], None],
     show_error: Show,
 ) -> None:
-    """Answer, by their numbers, all that have no problem yet, with what `load` returns; it is not called where there are none.
+    """Call `answer` with what `load` returns and the number of each input without a problem; nothing is loaded for none.
 
-    What cannot be answered is shown by its name, and the exit status is then 1.
+    Every problem is shown under its input's name, and the exit status is then 1.
     """
     loaded, unloaded = None, None
     if None in problems:
@@ -79,12 +79,12 @@ def attempt(work: Callable[..., Any], *arguments: Any) -> EchoxError | None:
 
 
 def plain_error(name: str, error: EchoxError) -> None:
-    """Print a sentence to standard error."""
+    """Print an error to standard error."""
     typer.echo(f"echox: {error}", err=True)
 
 
 def json_fault(key: str, *names: str) -> Show:
-    """Return what prints an error as a line of JSON: what was given as `key`, and nothing for all other `names` of an answer."""
+    """Return a function that prints an error as a line of JSON: the input under `key`, and null for all other `names`."""
 
     def show(name: str, error: EchoxError) -> None:
         typer.echo(json.dumps({key: name, **dict.fromkeys(names), "error": str(error)}, ensure_ascii=False))
@@ -119,7 +119,7 @@ def json_line(name: str, reply: "Reply", place: Path | None, load_seconds: float
 
 @contextmanager
 def loading(model: str) -> Iterator[None]:
-    """Say on a terminal that loading takes a while, keep transformers quiet, and look for no garbage in what has come."""
+    """Announce loading on a terminal, keep transformers quiet, and exclude what was loaded from garbage collection."""
     if sys.stderr.isatty():
         typer.echo(f"loading {model} ...", err=True)
     from echox.hub_llm import quiet_transformers
@@ -138,7 +138,7 @@ def load_assistant(model: str, llm: str | None, device: str, dtype: str | None, 
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder for answers; OutputError where that cannot be."""
+    """Make a folder for answers; OutputError when that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -148,9 +148,9 @@ def make_folder(folder: Path) -> None:
 def places_of(
     stems: Sequence[str], recordings: Sequence[str], output: Path | None, out_dir: Path | None, words: tuple[str, str]
 ) -> list[Path]:
-    """Return where the speech made of each thing goes, never over a recording; `words` are what is made, and of what.
+    """Return the output file of each input, never one of the recordings; usage error where -o or --out-dir does not fit.
 
-    Where that is not clear it is a usage error.
+    `words` name the output and the input in messages, such as answer and question.
     """
     made, source = words
     if output and out_dir:

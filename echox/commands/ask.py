@@ -14,19 +14,7 @@ import typer
 
 from echox.audio import QUESTION_SECONDS, check_output, load_audio, save_wav
 from echox.commands import answers
-from echox.commands.options import (
-    Device,
-    Dtype,
-    Json,
-    Llm,
-    MaxSeconds,
-    Model,
-    Output,
-    Recordings,
-    Seed,
-    check_standard,
-    finite,
-)
+from echox.commands import options as shared
 from echox.commands.recordings import STANDARD, expanded, shown, sound_of, stem_of
 from echox.commands.sound import play, record
 from echox.errors import EchoxError
@@ -35,43 +23,38 @@ from echox.generate.checks import check_text
 Encoder = Annotated[Path | None, typer.Option("--encoder", help="Whisper folder instead of the model's own.")]
 Vocoder = Annotated[Path | None, typer.Option("--vocoder", help="Vocoder folder instead of the model's own.")]
 Quantize = Annotated[
-    str | None,
-    typer.Option("--quantize", help="Hold the text model in int8 or int4; on a GPU in int8 or nf4 (extra `released`)."),
+    str | None, typer.Option("--quantize", help="Text model in int8 or int4; on a GPU int8 or nf4 (extra `released`).")
 ]
 Play = Annotated[bool, typer.Option("--play", help="Play the answer, too (needs the extra `audio`).")]
 
 
 @dataclass(frozen=True)
 class Question:
-    """One thing to ask: what the user called it, whether it is typed, and where the speech goes (None: nowhere).
-
-    `sound` holds what came through a pipe or the microphone instead of a file.
-    """
+    """One thing to ask: what the user called it, whether it is typed, where the speech goes (None: nowhere), its recording."""
 
     name: str
     typed: bool
     output: Path | None
-    sound: bytes | np.ndarray | None = None
+    sound: Any = None  # a file's name, the bytes of a pipe, or samples of the microphone
 
 
 def ask(
-    recordings: Recordings = None,
+    recordings: shared.Recordings = None,
     typed: Annotated[list[str] | None, typer.Option("--typed", help="A question in writing; may be repeated.")] = None,
-    output: Output = None,
+    output: shared.Output = None,
     out_dir: Annotated[Path | None, typer.Option("--out-dir", help="Folder for several answers.")] = None,
     mic: Annotated[
-        float,
-        typer.Option("--mic", min=0, callback=finite, help="Record so many seconds from the microphone and ask that."),
+        float, typer.Option(min=0, callback=shared.finite, help="Record so many seconds from the microphone, and ask.")
     ] = 0,
     play_it: Play = False,
     text_only: Annotated[bool, typer.Option("--text-only", help="Write no speech.")] = False,
-    as_json: Json = False,
-    max_seconds: MaxSeconds = None,
-    seed: Seed = 0,
-    model: Model = "mini",
-    llm: Llm = None,
-    device: Device = "auto",
-    dtype: Dtype = None,
+    as_json: shared.Json = False,
+    max_seconds: shared.MaxSeconds = None,
+    seed: shared.Seed = 0,
+    model: shared.Model = "mini",
+    llm: shared.Llm = None,
+    device: shared.Device = "auto",
+    dtype: shared.Dtype = None,
     encoder: Encoder = None,
     vocoder: Vocoder = None,
     quantize: Quantize = None,
@@ -82,20 +65,20 @@ def ask(
     """
     if text_only and max_seconds is not None:
         raise typer.BadParameter("--text-only makes no speech to limit: leave out --max-seconds.")
-    check_standard(as_json, output)
+    shared.check_standard(as_json, output)
     answer, show_error = (_answer_json, answers.json_error) if as_json else (_answer_plain, answers.plain_error)
     with answers.refused(show_error):
         sounds = expanded(recordings or []) + (["microphone"] if mic else [])
     questions = plan(sounds, typed or [], output, out_dir, text_only)
     options = {"text_only": text_only, "max_seconds": max_seconds, "seed": seed}
-    place = None if text_only or out_dir is None else answers.attempt(answers.make_folder, out_dir)
+    fault = None if text_only or out_dir is None else answers.attempt(answers.make_folder, out_dir)
     try:
         questions = [_with_sound(question, mic) for question in questions]
         if play_it:
             play(None, 0)
     except EchoxError as error:
-        place = error
-    problems = [place or answers.attempt(_check, one) for one in questions]  # refused before the model is loaded
+        fault = error
+    problems = [fault or answers.attempt(_check, one) for one in questions]  # refused before the model is loaded
     places = {"encoder": encoder, "vocoder": vocoder, "quantize": quantize}
     answers.answer_each(
         [question.name for question in questions],
@@ -170,19 +153,15 @@ def _answer_plain(assistant: Any, question: Question, options: dict[str, Any], p
 
 
 def _asked(question: Question) -> dict[str, Any]:
-    if question.typed:
-        return {"typed": question.name}
-    return {"question": question.name if question.sound is None else question.sound}
+    return {"typed": question.name} if question.typed else {"question": question.sound}
 
 
 def _with_sound(question: Question, mic: float) -> Question:
-    """Return the question with what a pipe or the microphone gives, where it is one of these."""
+    """Return a spoken question with its recording; a pipe is read and the microphone recorded here."""
     if question.typed:
         return question
-    if question.name == "microphone" and mic:
-        return replace(question, sound=record(mic))
-    sound = sound_of(question.name)
-    return replace(question, name=shown(question.name), sound=sound) if isinstance(sound, bytes) else question
+    sound = record(mic) if mic and question.name == "microphone" else sound_of(question.name)
+    return replace(question, name=shown(question.name), sound=sound)
 
 
 def _check(question: Question) -> None:
@@ -191,4 +170,4 @@ def _check(question: Question) -> None:
     if question.typed:
         check_text(question.name, "the typed question")
     elif not isinstance(question.sound, np.ndarray):
-        load_audio(question.name if question.sound is None else question.sound, max_seconds=QUESTION_SECONDS)
+        load_audio(question.sound, max_seconds=QUESTION_SECONDS)

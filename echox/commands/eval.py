@@ -72,9 +72,8 @@ def qa(
         if retention is None
         else load_retention(retention, condition, questions, suite)
     )
-    scorers = choose_scorers(
-        default_scorer(suite) if scorer is None else scorer, scorer_endpoint, scorer_model, scorer_prompt
-    )
+    rules = default_scorer(suite) if scorer is None else scorer
+    scorers = choose_scorers(rules, scorer_endpoint, scorer_model, scorer_prompt)
     choice = ModelChoice(model, endpoint, device, llm, timeout, retries, system)
     hearing = (judge, judge_window, recogniser)
     options = QaOptions(arms, *hearing, out, limit, shard, batch, seed, max_seconds, retry_failed, marks, typed_from)

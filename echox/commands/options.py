@@ -1,4 +1,4 @@
-"""Options that several verbs have, and what is wrong usage of them."""
+"""Options that several verbs share, and their checks."""
 
 import math
 from pathlib import Path
@@ -10,21 +10,21 @@ from echox.commands.recordings import STANDARD
 
 
 def finite(number: float | None) -> float | None:
-    """Return an option's number as it is; a usage error unless it is finite, which no range of an option asks for."""
+    """Return an option's number; a usage error unless it is finite, which an option's range does not check."""
     if number is not None and not math.isfinite(number):
         raise typer.BadParameter(f"{number:g} is not a finite number.")
     return number
 
 
 def positive(number: float | None) -> float | None:
-    """Return an option's number as it is; a usage error unless it is positive and finite."""
+    """Return an option's number; a usage error unless it is positive and finite."""
     if number is not None and not 0 < number < math.inf:
         raise typer.BadParameter(f"{number:g} is not a positive number.")
     return number
 
 
 def checked_shard(shard: str) -> str:
-    """Return a shard as it is written; a usage error unless it is I/N with 0 <= I < N, or empty."""
+    """Return a shard; a usage error unless it is I/N with 0 <= I < N, or empty."""
     from echox.config.shard import shard_of
     from echox.errors import ConfigError
 
@@ -37,24 +37,14 @@ def checked_shard(shard: str) -> str:
 
 Model = Annotated[str, typer.Option("--model", help="mini, a model folder, or a hub name owner/model.")]
 Llm = Annotated[
-    str | None,
-    typer.Option(
-        "--llm",
-        help="Copy of the text model (folder, GGUF, wheel), or another chat model: a folder, a GGUF file, owner/name on the hub.",
-    ),
+    str | None, typer.Option("--llm", help="Another chat model, or a copy of mini's: folder, GGUF, wheel or hub name.")
 ]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, mps or auto.")]
 Dtype = Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16 or float16; else what is fast here.")]
 LARGEST_SEED = 2**63 - 1
-Seed = Annotated[
-    int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="For sampling; greedy decoding does not use it.")
-]
-MaxSeconds = Annotated[
-    float | None, typer.Option("--max-seconds", callback=positive, help="Longest answer, in seconds of speech.")
-]
-Json = Annotated[
-    bool, typer.Option("--json", help="One JSON object a line on standard output, and nothing else there.")
-]
+Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="For sampling; greedy decoding does not use it.")]
+MaxSeconds = Annotated[float | None, typer.Option(callback=positive, help="Longest answer, in seconds of speech.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line, and nothing else.")]
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", help="WAV file to write, - for standard output; default answer.wav.")
 ]

@@ -15,9 +15,7 @@ app = typer.Typer(
 )
 
 RecipeFile = Annotated[Path, typer.Argument(help="A data recipe, for example recipes/mini/data.yaml.")]
-RecogniserFolder = Annotated[
-    Path, typer.Option("--recogniser", help="Folder of a CTranslate2 Whisper model (tiny.en).")
-]
+RecogniserFolder = Annotated[Path, typer.Option("--recogniser", help="Folder of a CTranslate2 Whisper (tiny.en).")]
 
 
 def _local(pairs: list[str]) -> dict[str, Path]:

@@ -1,4 +1,4 @@
-"""Recordings as they are named on a command line: files, folders of them, standard input, a shell's `<(...)`; it knows no model."""
+"""Recordings named on a command line: files, folders, standard input, or a shell's `<(...)`; it knows no model."""
 
 import os
 import re
@@ -18,7 +18,7 @@ DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/\d+")  # what a shell makes of <
 
 
 def expanded(given: Iterable[str]) -> list[str]:
-    """Return recordings' own names, and for folders those of the recordings in them; InputError for a folder without any."""
+    """Return the names with folders replaced by the recordings in them; InputError for a folder without any."""
     names = []
     for name in given:
         names += [name] if name == STANDARD or not isdir(name) else _in_folder(Path(name))
@@ -33,12 +33,12 @@ def _in_folder(folder: Path) -> list[str]:
 
 
 def stem_of(name: str, otherwise: str) -> str:
-    """Return the name, without ending, of what is made of a recording: the recording's own, or `otherwise` where it has none."""
+    """Return the stem of the output file of a recording: its own stem, or `otherwise` for a pipe."""
     return otherwise if is_pipe(name) else Path(name).stem or otherwise
 
 
 def is_pipe(name: str) -> bool:
-    """Say whether a name stands for standard input or an open pipe; a pipe in a folder is none, for nobody may ever write to it."""
+    """Say whether a name is standard input or a pipe that is open already; a named pipe, which may never be written, is not."""
     if name == STANDARD:
         return True
     try:
@@ -48,17 +48,17 @@ def is_pipe(name: str) -> bool:
 
 
 def shown(name: str) -> str:
-    """Return what a recording is called in what is printed."""
+    """Return the printed name of a recording."""
     return "standard input" if name == STANDARD else name
 
 
 def sound_of(name: str) -> str | bytes:
-    """Return a file's name as it is, and of a pipe what comes through it; InputError where nothing can, or too much does."""
+    """Return the name of a file, or the content of a pipe; InputError as in `read_pipe`."""
     return read_pipe(name, PIPE_BYTES, "recording") if is_pipe(name) else name
 
 
 def read_pipe(name: str, limit: int, what: str) -> bytes:
-    """Return what comes through standard input or an open pipe; InputError where nothing can, or more than `limit` bytes do."""
+    """Return the content of standard input or an open pipe; InputError on a terminal, or for more than `limit` bytes."""
     if name == STANDARD and (sys.stdin is None or sys.stdin.isatty()):
         raise InputError(f"there is nothing on standard input: send a {what} through a pipe.")
     with nullcontext(sys.stdin.buffer) if name == STANDARD else open(name, "rb") as pipe:

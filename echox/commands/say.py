@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from echox.generate.types import Reply
 
 TEXT_BYTES = 16 << 20  # a library of novels; what is longer was not meant
-Output = Annotated[
-    Path, typer.Option("--output", "-o", help="WAV file to write, - for standard output; default speech.wav.")
-]
+Output = Annotated[Path, typer.Option("--output", "-o", help="WAV file, - for standard output; default speech.wav.")]
 Write = Callable[[np.ndarray], None]
 
 
@@ -89,7 +87,7 @@ def _lines(text: str | None, file: Path | None) -> list[str]:
 def _speak(
     assistant: Any, lines: list[str], output: Path, limit: float | None, play_it: bool
 ) -> tuple["Reply", float, str]:
-    """Write the speech of `lines` while it is made; return what was said, without samples, its seconds, what was left out."""
+    """Write the speech of `lines` as it is made; return the reply without samples, its seconds, and the characters left out."""
     from echox.generate.types import Reply
 
     rate, samples, said = assistant.sample_rate, 0, []
@@ -132,7 +130,7 @@ def _pieces(lines: list[str], left_out: dict[str, None]) -> Iterator[str]:
 def _standard_writer(rate: int) -> Iterator[Write]:
     """Yield a function that appends float [samples] to a WAV on standard output; OutputError when that cannot be written.
 
-    A pipe's header says that the length is unknown, as is usual; in a file it is mended at the end.
+    A pipe's header gives an unknown length, as is usual; in a file it is corrected at the end.
     """
     written = 0
 

@@ -56,14 +56,7 @@ def serve(
     keys = [*(key or []), *filter(None, os.environ.get("ECHOX_API_KEYS", "").split(","))]
     signed = {"secret": secret} if (secret := os.environ.get("ECHOX_SECRET")) else {}
     settings = Settings(
-        tuple(model or ["mini"]),
-        llm,
-        device,
-        dtype,
-        tuple(keys),
-        tuple(origin or []),
-        limits=limits,
-        **signed,
+        tuple(model or ["mini"]), llm, device, dtype, tuple(keys), tuple(origin or []), limits=limits, **signed
     )
     check_address(host, port)
     open_to_all = host not in ("127.0.0.1", "localhost", "::1") and not keys

@@ -15,9 +15,7 @@ def record(seconds: float) -> np.ndarray:
         wave = found.rec(int(seconds * SAMPLE_RATE), samplerate=SAMPLE_RATE, channels=1, dtype="float32")
         found.wait()
     except Exception as error:
-        raise InputError(
-            f"the microphone cannot be read ({error}): choose another in the system's settings."
-        ) from error
+        raise InputError(f"the microphone cannot be read ({error}): choose another in your system settings.") from error
     return np.asarray(wave)[:, 0]
 
 
@@ -30,9 +28,7 @@ def play(wave: np.ndarray | None, sample_rate: int) -> None:
         found.play(wave, sample_rate)
         found.wait()
     except Exception as error:
-        raise OutputError(
-            f"the answer cannot be played ({error}): choose another device in the system's settings."
-        ) from error
+        raise OutputError(f"the answer cannot be played ({error}): choose another device.") from error
 
 
 def device(kind: str, problem: type[Exception]) -> Any:
@@ -40,9 +36,7 @@ def device(kind: str, problem: type[Exception]) -> Any:
     try:
         sounddevice: Any = require("sounddevice", extra="audio")
     except OSError as error:  # its wheel for Linux has no PortAudio inside
-        raise problem(
-            f"sounddevice finds no PortAudio ({error}): apt-get install libportaudio2, or leave this out."
-        ) from error
+        raise problem(f"sounddevice finds no PortAudio ({error}): run apt-get install libportaudio2.") from error
     try:
         sounddevice.query_devices(kind=kind)
     except Exception as error:

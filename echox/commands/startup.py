@@ -1,4 +1,4 @@
-"""How a command starts: threads, how they wait and kernels kept, set before torch is imported; other programs keep their own."""
+"""Environment variables of a command, set before torch is imported: threads, how they wait, cached kernels."""
 
 import os
 import sys
@@ -9,10 +9,10 @@ SPINS = "10000"  # turns in GNU's OpenMP: an answer takes half the time that it 
 
 
 def choose_threads(verb: str) -> None:
-    """Set how OpenMP waits, threads of short verbs, kernels of training, no bars without a terminal; what the user has set stays.
+    """Set how OpenMP waits, the threads of short verbs, cached kernels of training, no progress bars in logs; user settings stay.
 
-    Threads that spin on a core that others want too make 0.4 s into a minute: they wait asleep instead. But to wake one takes
-    longer than a small matrix does, and every token passes hundreds of them: first they spin, as long as the next may be away.
+    Threads that spin on a core that others want too turn 0.4 s into a minute, so they sleep. But waking one takes longer than a
+    small matrix product, of which every token needs hundreds, so they spin for the time between two of them first.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"

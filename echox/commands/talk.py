@@ -50,9 +50,8 @@ def talk(
         except KeyboardInterrupt:
             typer.echo("")
         except microphone.PortAudioError as error:  # in use, or not at this rate
-            raise InputError(
-                f"microphone or loudspeaker cannot be opened ({error}): choose another in the system's settings."
-            ) from error
+            advice = "choose another in the system's settings"
+            raise InputError(f"microphone or loudspeaker cannot be opened ({error}): {advice}.") from error
 
 
 class Loudspeaker:

@@ -21,12 +21,10 @@ if TYPE_CHECKING:
 
 SPEAKER, WRITER = "mini-es-en", "mini-st"  # the first says Spanish in English, the second writes English in Spanish
 Model = Annotated[
-    str,
-    typer.Option("--model", help=f"A model folder, or a hub name; if not given {SPEAKER}, with --to text {WRITER}."),
+    str, typer.Option("--model", help=f"A model folder, or a hub name; default {SPEAKER}, with --to text {WRITER}.")
 ]
 Output = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", help="WAV file to write, - for standard output; default translation.wav."),
+    Path | None, typer.Option("--output", "-o", help="WAV file, - for standard output; default translation.wav.")
 ]
 Beam = Annotated[int | None, typer.Option("--beam", min=1, max=100, help="Hypotheses in view; default: the model's.")]
 
@@ -76,9 +74,8 @@ def translate(
         found = translator.translate(**{"typed" if typed else "sound": given[number]}, **options)
         answers.refuse_unheard(name, found.finish)
         if found.finish == "empty":
-            raise InputError(
-                f"the model says nothing for {clipped(name, LONGEST_REASON)}: speak or write it in other words."
-            )
+            given_name = clipped(name, LONGEST_REASON)
+            raise InputError(f"the model says nothing for {given_name}: speak or write it in other words.")
         if place is None:
             _show_text(found, {"typed": name} if typed else {"recording": name, "heard": found.heard}, as_json)
         else:
@@ -93,13 +90,10 @@ def load_translator(model: str, device: str, dtype: str | None, to: str = "speec
         from echox.translator import SpeechTranslator
 
         translator = SpeechTranslator.load(model, device=device, dtype=dtype)
-    if translator.writes != (to == "text"):
-        other = (
-            "writes text: add --to text"
-            if translator.writes
-            else "translates speech to speech and writes no text: give it a recording, without --to"
-        )
-        raise ModelError(f"{model} {other}.")
+    if translator.writes and to != "text":
+        raise ModelError(f"{model} writes text: add --to text.")
+    if to == "text" and not translator.writes:
+        raise ModelError(f"{model} translates speech to speech and writes no text: give it a recording, without --to.")
     return translator
 
 

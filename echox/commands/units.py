@@ -74,10 +74,8 @@ def extract(
     centroids, meta = extractor.load_centroids(units)
     encode, revision, _ = load_encoder(encoder, meta.layer, meta.window)
     if meta.revision != revision and {meta.revision[:7], revision[:7]} == {"sha256:"}:
-        typer.echo(
-            f"echox: {encoder} has other weights than {meta.encoder}, on which {units} was fitted: are they of one encoder?",
-            err=True,
-        )
+        fitted = f"{meta.encoder}, on which {units} was fitted"
+        typer.echo(f"echox: {encoder} has other weights than {fitted}: are they of one encoder?", err=True)
 
     def units_of(waves: "list[np.ndarray]") -> list[dict[str, Any]]:
         found = extractor.extract(encode, centroids, waves)
@@ -221,9 +219,8 @@ def read_sounds(names: list[str]) -> "Iterator[tuple[str, np.ndarray]]":
             continue
         for record in read_manifest(path):
             if record["sample_rate"] != SAMPLE_RATE:
-                raise InputError(
-                    f"{path}: {record['id']} has {record['sample_rate']} Hz; units are made at {SAMPLE_RATE} Hz."
-                )
+                rate = f"{record['sample_rate']} Hz"
+                raise InputError(f"{path}: {record['id']} has {rate}; units are made at {SAMPLE_RATE} Hz.")
             yield _unique(str(record["id"]), seen), read_audio(record, path.parent)
 
 

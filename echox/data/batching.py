@@ -4,11 +4,18 @@ Any step can be asked for directly, so a run that resumes sees exactly the batch
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from echox.errors import InputError
+
+Row = TypeVar("Row")
+
+
+def groups(rows: Sequence[Row], size: int) -> list[Sequence[Row]]:
+    """Return consecutive groups of `size` rows, the last one perhaps shorter."""
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 def some_at_a_time(rows: Sequence[Any], costs: Sequence[int], max_cost: int) -> list[list[Any]]:

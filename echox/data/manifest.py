@@ -14,18 +14,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from echox.audio import PCM16_SCALE, load_audio, save_wav
+from echox.data.batching import groups
 from echox.errors import InputError, reason_of
 from echox.files import LINES_BYTES, open_regular, write_file
 
 REQUIRED: dict[str, type] = {"id": str, "audio": str, "samples": int, "sample_rate": int}
 LEAST = {"samples": 0, "sample_rate": 1}
 SHARD = 500  # records of a manifest that names sound files
-Row = TypeVar("Row")
 log = logging.getLogger(__name__)
 
 
@@ -107,6 +107,14 @@ def text_of(record: dict[str, Any], source: Path) -> str:
     return record["text"]
 
 
+def gold_answers(record: Mapping[str, Any], source: Path) -> list[str]:
+    """Return the accepted answers of a record, none where it has none; InputError unless they are a list of texts."""
+    found = record.get("answers") or []
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise InputError(f"{source}: the answers of {record.get('id')} are no list of texts: make them one.")
+    return found
+
+
 def question_id(record: dict[str, Any]) -> str:
     """Return the id of the question that a spoken record renders."""
     return str(record.get("question_id", str(record["id"]).partition("@")[0]))
@@ -115,12 +123,6 @@ def question_id(record: dict[str, Any]) -> str:
 def texts_of(path: Path) -> list[str]:
     """Return the `text`, or else the `question`, of every line of a JSONL file."""
     return [record.get("text") or record.get("question") or "" for record in read_jsonl(path)]
-
-
-def shards(rows: Sequence[Row], size: int) -> Iterator[tuple[int, Sequence[Row]]]:
-    """Yield (number, rows) for consecutive groups of `size` rows."""
-    for number, start in enumerate(range(0, len(rows), size)):
-        yield number, rows[start : start + size]
 
 
 def save_shard(folder: Path, number: int, said: Sequence[tuple[np.ndarray, dict[str, Any]]], files: bool) -> None:
@@ -152,7 +154,7 @@ def join_shards(folder: Path, count: int) -> bool:
 
 def write_shards(folder: Path, records: list[dict[str, Any]]) -> None:
     """Write a corpus that names its sound files: shards of `SHARD` records, and all of them; InputError beside other shards."""
-    parts = {f"shard-{number:05d}.jsonl": some for number, some in shards(records, SHARD)}
+    parts = {f"shard-{number:05d}.jsonl": some for number, some in enumerate(groups(records, SHARD))}
     if others := sorted(path.name for path in folder.glob("shard-*") if path.name not in parts):
         raise InputError(f"{folder} holds {others[0]} of another corpus: remove the folder, or choose another one.")
     folder.mkdir(parents=True, exist_ok=True)

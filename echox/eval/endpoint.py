@@ -87,9 +87,8 @@ class EndpointAssistant:
     ) -> Reply:
         """Return the server's answer to a wave (float32 at 16 kHz) or a typed text; audio too unless `text_only`."""
         asked, started = Question.of(question, typed), time.perf_counter()
-        answer = self._json(
-            self._client.chat.completions.with_raw_response.create, **self._body(asked, text_only, seed)
-        )
+        create = self._client.chat.completions.with_raw_response.create
+        answer = self._json(create, **self._body(asked, text_only, seed))
         try:
             choice = answer["choices"][0]
             text, spoken = _content(choice["message"])
@@ -147,13 +146,9 @@ class EndpointAssistant:
         try:
             answer = json.loads(content)
         except ValueError as error:
-            raise EndpointError(
-                f"{self.base_url} answered with something that is not JSON: {content[:80]!r}."
-            ) from error
+            raise EndpointError(f"{self.base_url} answered with what is not JSON: {content[:80]!r}.") from error
         if not isinstance(answer, dict):
-            raise EndpointError(
-                f"{self.base_url} answered with a {type(answer).__name__} where an object was expected."
-            )
+            raise EndpointError(f"{self.base_url} sent a {type(answer).__name__} where an object was expected.")
         return answer
 
     @contextmanager

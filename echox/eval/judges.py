@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from echox.audio import SAMPLE_RATE
+from echox.data.batching import groups
 from echox.errors import ConfigError, InputError, ModelError, require
 from echox.features.cuts import cut_at_pauses
 from echox.files import sha256_of
@@ -192,8 +193,7 @@ def _in_pieces(waves: list[np.ndarray], decode: Callable[[list[np.ndarray]], lis
     pieces = [(row, place, one) for row, some in enumerate(split) for place, one in enumerate(some) if audible(one)]
     pieces.sort(key=lambda piece: len(piece[2]))
     words: dict[tuple[int, int], str] = {}
-    for start in range(0, len(pieces), BATCH):
-        batch = pieces[start : start + BATCH]
+    for batch in groups(pieces, BATCH):
         texts = decode([piece for _, _, piece in batch])
         words |= {(row, place): text.strip() for (row, place, _), text in zip(batch, texts, strict=True)}
     return [" ".join(words[key] for key in sorted(words) if key[0] == row).strip() for row in range(len(waves))]
@@ -235,9 +235,7 @@ def _recogniser_folder(folder: Path) -> Path:
     whole = not any(name.endswith(("Encoder", "Model")) for name in made_for)
     if not named and not (kind in RECOGNISERS and whole):
         what = ", ".join(made_for) or kind or "an unnamed model"
-        raise InputError(
-            f"{folder} holds {what}, which is no speech recogniser: give a Whisper or CTC folder as judge."
-        )
+        raise InputError(f"{folder} holds {what}, which is no speech recogniser: give a Whisper or CTC folder.")
     return folder
 
 

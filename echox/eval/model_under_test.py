@@ -152,7 +152,7 @@ def sounds_of(found: Sequence[Any]) -> list[np.ndarray]:
 
 
 def attempt(call: Callable[[], Any], what: str = "", text: str = "") -> Any:
-    """Return what `call` does, or a Failure of a `text` that begins with `what` and names the error."""
+    """Return the result of `call`, or a Failure that names the error after `what`."""
     try:
         return call()
     except RECORDED as error:

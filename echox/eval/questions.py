@@ -75,11 +75,9 @@ def read_corpus(manifest: Path) -> list[Item]:
     found = []
     for record in read_manifest(manifest):
         audio = manifest.parent / record["audio"]
-        part = (f"{record.get('start', 0)}+{record['samples']}",)
+        part, record["audio"] = (f"{record.get('start', 0)}+{record['samples']}",), str(audio.absolute())
         if record.get("text"):
-            found.append(
-                Item(str(record["id"]), record["text"], part, audio, record={**record, "audio": str(audio.absolute())})
-            )
+            found.append(Item(str(record["id"]), record["text"], part, audio, record=record))
     if not found:
         raise InputError(f"{manifest} names no recording with its `text`: give a corpus whose words are known.")
     check_questions(found, manifest, need_audio=True)
@@ -146,7 +144,7 @@ def safe_name(identifier: str) -> str:
 
 
 def save_sound(folder: Path, identifier: str, wave: np.ndarray, sample_rate: int) -> Path:
-    """Write float [samples] to a file in `folder`, which is made, that bears an id as its name; return where."""
+    """Write float [samples] to a file in `folder` named by an id; return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{safe_name(identifier)}.wav"
     save_wav(path, wave, sample_rate)
@@ -154,7 +152,7 @@ def save_sound(folder: Path, identifier: str, wave: np.ndarray, sample_rate: int
 
 
 def one_line(text: str) -> str:
-    """Return a text without the marks that a questions file keeps for itself."""
+    """Return a text without the separators of a questions file."""
     return " ".join(text.split()).replace("|", "/")
 
 

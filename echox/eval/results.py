@@ -13,6 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from echox.config.shard import shard_of
+from echox.data.batching import groups
 from echox.data.manifest import read_jsonl
 from echox.errors import ConfigError, InputError, OutputError
 from echox.eval.questions import digest
@@ -47,9 +48,7 @@ class Results:
             if changed := _changes(earlier, self.settings):
                 now = self.settings.get
                 what = "; ".join(f"{name} was {earlier.get(name)!r} and is {now(name)!r}" for name in changed)
-                raise ConfigError(
-                    f"{path} was made with other settings ({what}): choose another --out or the old settings."
-                )
+                raise ConfigError(f"{path} was made with other settings ({what}): use those, or choose another --out.")
             self.items = {(item["arm"], item["id"]): item for item in items}
         self.done = {key for key, item in self.items.items() if not (retry_failed and item.get("error"))}
         """The (arm, id) pairs that need no more work."""
@@ -65,10 +64,9 @@ class Results:
         """Every item, in the order of the file."""
         return list(self.items.values())
 
-    def batches(self, arm: str, items: Iterable[Any], size: int) -> list[list[Any]]:
-        """Return what is still to do of an arm, `size` items with an `id` at a time."""
-        todo = [item for item in items if (arm, item.id) not in self.done]
-        return [todo[start : start + size] for start in range(0, len(todo), size)]
+    def batches(self, arm: str, items: Iterable[Any], size: int) -> list[Sequence[Any]]:
+        """Return the items of an arm, which have an `id`, that are not done yet, in groups of `size`."""
+        return groups([item for item in items if (arm, item.id) not in self.done], size)
 
     def _write(self, record: dict[str, Any]) -> None:
         try:
@@ -92,7 +90,7 @@ def run_items(
 ) -> Run:
     """Return a run's settings and items, after `answer(arm, items)` has given records of what its file does not hold yet.
 
-    Items have an `id` and come `size` at a time; `mark` changes with what is asked, as `fingerprint` does, and is a setting.
+    Items have an `id` and are answered `size` at a time; `mark`, a fingerprint of what is asked, is one of the settings.
     """
     results = Results(path, settings | {"questions_mark": mark})
     for arm, items in arms.items():
@@ -181,18 +179,17 @@ def _changes(earlier: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def title_of(settings: dict[str, Any]) -> str:
-    """Return what a run is called: its model, or its task where it has none."""
+    """Return the title of a run: its model, or its task where it has none."""
     return str(settings.get("model") or settings.get("task") or "run")
 
 
 def titles_of(runs: Sequence[Run]) -> list[str]:
-    """Return what each run is called, no two of one task alike: with its questions where models are the same, else its place."""
+    """Return distinct titles of runs: with their questions where models of one task are the same, else numbered."""
     titles = [title_of(settings) for settings, _ in runs]
     for more in ([settings.get("questions") for settings, _ in runs], range(1, len(runs) + 1)):
         keys = [(settings.get("task", "qa"), title) for (settings, _), title in zip(runs, titles, strict=True)]
-        titles = [
-            f"{key[1]}, {one}" if one and keys.count(key) > 1 else key[1] for key, one in zip(keys, more, strict=True)
-        ]
+        added = [f", {one}" if one and keys.count(key) > 1 else "" for key, one in zip(keys, more, strict=True)]
+        titles = [title + mark for title, mark in zip(titles, added, strict=True)]
     return titles
 
 
@@ -202,5 +199,5 @@ def runs_mark(runs: Sequence[Run]) -> str:
 
 
 def qa_runs(runs: Sequence[Run]) -> list[Run]:
-    """Return the runs that answered questions."""
+    """Return the question answering runs."""
     return [run for run in runs if run[0].get("task", "qa") == "qa"]

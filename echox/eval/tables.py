@@ -93,20 +93,11 @@ def pooled_rate(items: Items, edits: str, lengths: str) -> str:
     return percent(stats.ratio([item[edits] for item in items], [item[lengths] for item in items]))
 
 
-def error_rates(items: Items) -> dict[str, str]:
-    """Return the pooled word and character error rates of items by column."""
-    return {
-        "WER %": pooled_rate(items, "word_edits", "words"),
-        "CER %": pooled_rate(items, "character_edits", "characters"),
-    }
-
-
 def rates_between(both: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> Interval:
     """Return how many more word errors the first of each two has, as percent of the words; NaN without words."""
     counts_N3 = np.array([(one["word_edits"], other["word_edits"], other["words"]) for one, other in both], float)
-    return stats.paired_bootstrap(
-        counts_N3.reshape(-1, 3), lambda m: stats.divided(100 * (m[..., 0] - m[..., 1]), m[..., 2])
-    )
+    counts_N3 = counts_N3.reshape(-1, 3)
+    return stats.paired_bootstrap(counts_N3, lambda m: stats.divided(100 * (m[..., 0] - m[..., 1]), m[..., 2]))
 
 
 def percent(found: Interval) -> str:
@@ -131,12 +122,11 @@ def over_seeds(numbers: Mapping[str, float], note: str) -> list[Table]:
     for name, number in numbers.items():
         if _SEEDED.search(name):
             groups.setdefault(_SEEDED.sub(r"\1", name), []).append(number)
-    rows = [
-        (name, str(len(some)), f"{np.mean(some):.2f}", f"{min(some):.2f}", f"{max(some):.2f}")
-        for name, some in groups.items()
-    ]
     if all(len(some) < 2 for some in groups.values()):
         return []
+    rows = []
+    for name, some in groups.items():
+        rows.append((name, str(len(some)), *(f"{one:.2f}" for one in (np.mean(some), min(some), max(some)))))
     return [Table("Over seeds", ("arm", "seeds", "mean", "least", "most"), tuple(rows), note)]
 
 

@@ -1,14 +1,12 @@
-"""What the text model itself answers to typed questions, and what to learn of it: file to file, resumable; it knows no audio.
+"""The text model's own answers to typed questions, and training targets made of them: file to file, resumable; knows no audio.
 
-These are the targets that keep a text model's knowledge when it learns to listen: spoken question, its own typed answer. Where
-that holds no gold answer, a short carrier sentence stands for it: what the model got wrong it is not asked to repeat. Questions
-without a gold answer (small talk) take its own first sentence.
+A model that learns to answer spoken questions with its own typed answers keeps its knowledge. Where its answer is wrong, the
+target is a short carrier sentence with the gold answer. Questions without a gold answer (small talk) take its own first sentence.
 """
 
 import json
 import re
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,7 +16,8 @@ from pydantic import NonNegativeInt, PositiveInt
 from echox.config.load import Settings, known
 from echox.config.record import Record, check_same, write_run
 from echox.config.shard import Shard
-from echox.data.manifest import read_fields, write_jsonl
+from echox.data.batching import groups
+from echox.data.manifest import gold_answers, read_fields, write_jsonl
 from echox.errors import InputError
 from echox.files import LINES_BYTES, drop_partial_line, only_one, read_text
 from echox.models.decoding import at_most
@@ -34,6 +33,7 @@ from echox.text.speakable import aloud
 SYSTEM = "You are a helpful voice assistant. Answer in one short sentence."
 CARRIER = "The answer is {}."
 LONGEST = 18  # words of a sentence that is kept
+BATCH = 96  # questions answered together
 SENTENCE = re.compile(r"\s*(.+?(?<!\b[A-Z])(?<!\b(?:Mr|Dr|St))(?<!\bMrs)[.!?])(?=\s|$)", flags=re.S)
 LONG_NUMBER = re.compile(r"\d{4}[\d,]{12,}")  # no voice has words for these
 
@@ -45,9 +45,7 @@ class Recipe(Settings):
     out: Path  # the folder that gets own.jsonl, targets.jsonl and spoken.jsonl (what the voice will be asked to say)
     llm: Path
     questions: Path  # JSONL with id, question, answers
-    own_questions: NonNegativeInt = (
-        6000  # the first so many in the file are also asked; the rest gets the carrier sentence
-    )
+    own_questions: NonNegativeInt = 6000  # the first so many are asked; the others get the carrier sentence
     talk: Path | None = None  # JSONL with id, text: those that are questions are small talk
     talk_questions: NonNegativeInt = 2500
     system: str = SYSTEM
@@ -59,7 +57,7 @@ class Recipe(Settings):
 
 
 def run(recipe: Recipe) -> Path:
-    """Ask what was not asked yet, then write the targets; with `shard`, ask a part, and whoever finds all asked writes them."""
+    """Answer the questions that are left, then write the targets; of several shards the last to finish writes them."""
     record = Record.of(recipe)
     check_same(recipe.out, record, only=("stage", "llm", "llm_dtype", "system", "max_new_tokens"))
     rows, (part, parts) = typed_questions(recipe), recipe.shard
@@ -83,9 +81,11 @@ def run(recipe: Recipe) -> Path:
 
 
 def typed_questions(recipe: Recipe) -> list[dict[str, str]]:
-    """Return {"id", "question"} of all that is typed; InputError for a line without them, or no line."""
-    first = islice(read_fields(recipe.questions, "question"), recipe.own_questions)
-    rows = [{"id": record["id"], "question": record["question"]} for record in first]
+    """Return {"id", "question"} of all questions to type; InputError for a line without them, or no line."""
+    asked = list(read_fields(recipe.questions, "question"))
+    for record in asked:
+        gold_answers(record, recipe.questions)  # before anything is asked
+    rows = [{"id": record["id"], "question": record["question"]} for record in asked[: recipe.own_questions]]
     if recipe.talk is not None:
         talk = [record for record in read_fields(recipe.talk, "text") if record["text"].endswith("?")]
         rows += [{"id": f"talk-{r['id']}", "question": r["text"]} for r in talk[: recipe.talk_questions]]
@@ -95,7 +95,7 @@ def typed_questions(recipe: Recipe) -> list[dict[str, str]]:
 
 
 def answered(out: Path, rows: list[dict[str, str]]) -> dict[str, dict[str, Any]]:
-    """Return the answers in `out`, by id in the order of `rows`; those to a question that has changed since are not among them."""
+    """Return the answers in `out` by id, in the order of `rows`, without those whose question has changed."""
     found = {}
     for path in sorted(out.glob("own*.jsonl")):
         whole = read_text(path, LINES_BYTES).rpartition("\n")[0]  # another process may be writing the last line
@@ -111,14 +111,14 @@ def answered(out: Path, rows: list[dict[str, str]]) -> dict[str, dict[str, Any]]
 def segments(
     answers: list[dict[str, Any]], tokenizer: Any, segmenter: PhraseSegmenter | None = None
 ) -> Iterator[dict[str, str]]:
-    """Yield {"id", "text"} of every distinct segment in which answers are voiced, as it is read, if a voice can say it."""
+    """Yield {"id", "text"} of every distinct segment of the answers, normalised for speech, if a voice can say it."""
     seen = set()
     for answer in answers:
         pieces = token_pieces(tokenizer, encode(tokenizer, answer["answer"]))
         for number, (first, end) in enumerate(cut_text(pieces, segmenter)):
-            text = text_of_pieces(pieces[first:end]).strip()
-            sayable, text = not LONG_NUMBER.search(text), aloud(text)
-            sayable = sayable and SPEAKABLE.fullmatch(text)
+            written = text_of_pieces(pieces[first:end]).strip()
+            text = aloud(written)
+            sayable = SPEAKABLE.fullmatch(text) and not LONG_NUMBER.search(written)
             if len(text) > 1 and text not in seen and sayable:
                 seen.add(text)
                 yield {"id": f"{answer['id']}-{number}", "text": text}
@@ -137,12 +137,11 @@ def answer_typed(
 def answer_file(
     s2t: SpeechToText, tokenizer: Any, rows: list[dict], target: Path, system: str = SYSTEM, max_new_tokens: int = 40
 ) -> None:
-    """Append {"id", "question", "answer"} to `target` for every row, some at a time; half a line of a killed run is dropped."""
+    """Append {"id", "question", "answer"} to `target` for every row, in batches; a partial last line is dropped first."""
     if target.exists():
         drop_partial_line(target, b"{")
     with target.open("a", encoding="utf-8") as out:
-        for start in range(0, len(rows), 96):
-            some = rows[start : start + 96]
+        for some in groups(rows, BATCH):
             answers = answer_typed(s2t, tokenizer, [row["question"] for row in some], system, max_new_tokens)
             for row, answer in zip(some, answers, strict=True):
                 line = {"id": row["id"], "question": row["question"], "answer": answer.strip()}
@@ -151,7 +150,7 @@ def answer_file(
 
 
 def first_sentence(text: str) -> str:
-    """Return the text up to its first sentence end, or '' when it does not end."""
+    """Return the first sentence of the text, or '' when it does not end."""
     match = SENTENCE.match(text)
     return " ".join(match.group(1).split()) if match else ""
 
@@ -171,16 +170,11 @@ def write_targets(questions: Path, own: list[dict[str, Any]], out: Path) -> None
     `questions` hold gold answers, `own` the model's typed answers by id; ids that only `own` holds are small talk.
     """
     said = {record["id"]: record for record in own}
-    rows: list[dict[str, Any]] = []
-    known = set()
-    for record in read_fields(questions, "question"):
-        known.add(record["id"])
-        mine = said.get(record["id"], {}).get("answer")
-        answer = target(record.get("answers") or [], mine)
-        if answer is not None:
-            rows.append({"id": record["id"], "question": record["question"], "answer": answer})
-    for record in said.values():
-        answer = None if record["id"] in known else target([], record["answer"])
+    asked = list(read_fields(questions, "question"))
+    known = {record["id"] for record in asked}
+    rows = []
+    for record in (*asked, *(record for name, record in said.items() if name not in known)):
+        answer = target(gold_answers(record, questions), said.get(record["id"], {}).get("answer"))
         if answer is not None:
             rows.append({"id": record["id"], "question": record["question"], "answer": answer})
     write_jsonl(out, rows)

@@ -1,7 +1,7 @@
 """Encoder states of a corpus, shard by shard: file to file, resumable; it knows no unit and no model beyond the encoder.
 
-Frozen features are computed once (their format: data/states.py). A clip that cannot be read or encoded is left out and named, up
-to a bound; another encoder, layer or precision needs another folder.
+Frozen features are computed once (their format: data/states.py). A clip that cannot be read or encoded is skipped with
+a warning, up to a limit; another encoder, layer or precision needs another folder.
 
 Legend: D encoder width, T frames.
 """
@@ -58,7 +58,7 @@ class Recipe(EncoderSettings):
 
 
 def run(recipe: Recipe) -> Path:
-    """Encode what is not encoded yet."""
+    """Encode the shards that are missing."""
     check_names(recipe.corpora)
     record = Record.of(recipe)
     check_same(recipe.out, record, only=("stage", "encoder", "layer", "window", "precision"))
@@ -70,7 +70,7 @@ def run(recipe: Recipe) -> Path:
 
 
 def check_names(corpora: Sequence[Path]) -> None:
-    """Raise ConfigError where two corpora have one name: what is made of them would lie in one folder."""
+    """Raise ConfigError where two corpora have the same name, and so the same output folder."""
     names = [corpus.name for corpus in corpora]
     for name in names:
         if names.count(name) > 1:
@@ -107,14 +107,14 @@ def layer_of(
 
 
 def load_encode(settings: EncoderSettings) -> tuple[Encode, int]:
-    """Return a function from 16 kHz waves to float16 states (T, D), batched by seconds of audio, and the samples of a frame."""
+    """Return a function from 16 kHz waves to float16 states (T, D), batched by duration, and the samples of a frame."""
     short = settings.window == "short"
     encode, hop = layer_of(settings.encoder, settings.layer, short, settings.precision, settings.device)
     return in_batches(encode, settings.batch_seconds), hop
 
 
 def in_batches(encode: Callable[[list[np.ndarray]], Any], seconds: float) -> Encode:
-    """Return `encode` on waves of like lengths, at most so many seconds together, its states in float16."""
+    """Return `encode` batched by similar length, at most `seconds` a batch, with states in float16."""
 
     def batched(waves: list[np.ndarray]) -> list[np.ndarray]:
         def some(rows: list[int]) -> list[np.ndarray]:
@@ -126,7 +126,7 @@ def in_batches(encode: Callable[[list[np.ndarray]], Any], seconds: float) -> Enc
 
 
 def encode_shards(source: Path, target: Path, encode: Encode, shard: Shard = (0, 1), most_skipped: int = 20) -> None:
-    """Encode every shard of `source` that `target` lacks; InputError when none or not all but `most_skipped` clips can be used."""
+    """Encode every shard of `source` that `target` lacks; InputError when over `most_skipped` clips, or all, cannot be used."""
     for manifest, path in shards_left(source, target, shard):
         names, waves, skipped = [], [], {}
         for record in read_manifest(manifest):
@@ -155,7 +155,7 @@ def shards_left(source: Path, target: Path, shard: Shard) -> Iterator[tuple[Path
 
 
 def clip_of(record: dict[str, Any], source: Path) -> np.ndarray:
-    """Return a record's 16 kHz audio; InputError when it is too short, broken, or not there."""
+    """Return a record's 16 kHz audio; InputError when it is too short, broken or missing."""
     wave = read_audio(record, source, SAMPLE_RATE)
     if len(wave) < MIN_SAMPLES:
         raise InputError(f"{record['id']} has {len(wave)} samples, fewer than {MIN_SAMPLES}.")

@@ -1,4 +1,4 @@
-"""The `filter` step: what a small recogniser hears in a clip, and which clips are too hard or have no sure transcript.
+"""The `filter` and `transcribe` steps: transcripts by a small recogniser, and which clips are too hard or too unsure.
 
 Only Whisper tiny.en (or another training-side recogniser) belongs here; the judge of the evaluation never touches
 training data.
@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from echox.data.manifest import join_shards, read_audio, read_manifest, save_shard, write_manifest
+from echox.audio import SAMPLE_RATE, as_int16, load_audio
+from echox.data.manifest import join_shards, read_audio, read_manifest, save_shard, text_of, write_manifest
 from echox.errors import ConfigError, InputError, require
 from echox.files import write_text
 from echox.prepare.speak import generator
@@ -31,7 +32,7 @@ SOUND_FILES = (".flac", ".wav", ".ogg", ".mp3")
 
 @dataclass(frozen=True)
 class Heard:
-    """What a recogniser made of a clip; `log_probability` is the mean over its tokens (0 is certain)."""
+    """The transcript of a clip; `log_probability` is the mean over its tokens (0 is certain)."""
 
     text: str
     log_probability: float
@@ -45,14 +46,11 @@ class WhisperRecogniser:
         if not (folder / "model.bin").is_file():
             raise InputError(f"{folder} holds no model.bin: give the folder of a CTranslate2 Whisper model.")
         self._model = whisper.WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=1)
-        self._beam = beam
+        self._options = {"language": "en", "beam_size": beam, "condition_on_previous_text": False}
 
     def hear(self, wave: np.ndarray) -> Heard:
         """Return the text of a mono float32 wave [samples] at 16 kHz; segments are weighted by their duration."""
-        segments, _ = self._model.transcribe(
-            wave, language="en", beam_size=self._beam, without_timestamps=True, condition_on_previous_text=False
-        )
-        segments = list(segments)
+        segments = list(self._model.transcribe(wave, without_timestamps=True, **self._options)[0])
         text = " ".join(segment.text.strip() for segment in segments)
         spans = [max(segment.end - segment.start, 1e-3) for segment in segments]
         total = sum(span * segment.avg_logprob for span, segment in zip(spans, segments, strict=True))
@@ -60,9 +58,7 @@ class WhisperRecogniser:
 
     def words(self, wave: np.ndarray) -> list[Word]:
         """Return the words of a mono float32 wave [samples] at 16 kHz, with their times."""
-        segments, _ = self._model.transcribe(
-            wave, language="en", beam_size=self._beam, word_timestamps=True, condition_on_previous_text=False
-        )
+        segments, _ = self._model.transcribe(wave, word_timestamps=True, **self._options)
         found = [word for segment in segments for word in segment.words or ()]
         return [Word(word.word, word.start, word.end, word.probability) for word in found]
 
@@ -76,14 +72,15 @@ def word_errors(reference: str, heard: str) -> tuple[int, int]:
 def measure(
     manifest: Path, recogniser: WhisperRecogniser, sample: int | None = None, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """Return the records (all, or `sample` of them) with `heard`, `errors` and `words` put in."""
+    """Return the records (all, or `sample` of them) with `heard`, `errors` and `words` added."""
     records = read_manifest(manifest)
     if sample is not None and sample < len(records):
         chosen = np.sort(np.random.default_rng(seed).permutation(len(records))[:sample])
         records = [records[index] for index in chosen]
-    for record in records:
+    texts = [text_of(record, manifest) for record in records]  # all of them before anything is heard
+    for record, text in zip(records, texts, strict=True):
         record["heard"] = recogniser.hear(read_audio(record, manifest.parent)).text
-        record["errors"], record["words"] = word_errors(record["text"], record["heard"])
+        record["errors"], record["words"] = word_errors(text, record["heard"])
     return records
 
 
@@ -122,16 +119,13 @@ def transcribe_real(
     held_out: int = 0,
     spans: int | None = None,
 ) -> tuple[int, int]:
-    """Write a corpus of the real recordings under `folder`, with the recogniser's own text; return (clips kept, files seen).
+    """Write a corpus of the real recordings under `folder` with the recogniser's transcripts; return (clips kept, files seen).
 
-    With `spans`, it holds at most so many stretches of one to five sure words of each recording instead (prepare/stretches.py).
-    Clips above 28 s, and whole ones below the mean log probability, are dropped, as are files that cannot be read, which are
-    named. The speaker is the file name's first part (LibriSpeech naming); `held_out` speakers, chosen by hash, are left out and
-    their clips listed in `held_out.txt`.
+    With `spans` it holds up to so many stretches of one to five confident words per recording instead (prepare/stretches.py).
+    Dropped are recordings above 28 s, whole ones below the least log probability, and unreadable files, with a warning. The speaker
+    is the file name's first part (LibriSpeech naming); `held_out` speakers, chosen by hash, are listed in `held_out.txt` instead.
     Raises InputError when the folder holds no recording, ConfigError for `spans` with a least log probability.
     """
-    from echox.audio import SAMPLE_RATE, as_int16, load_audio
-
     if spans and min_log_probability is not None:
         raise ConfigError("--spans takes words that are sure one by one: leave out --min-log-probability.")
     least = LEAST_LOG_PROBABILITY if min_log_probability is None else min_log_probability
@@ -177,12 +171,12 @@ def recordings_below(folder: Path) -> list[Path]:
 
 
 def speaker_of(path: Path) -> str:
-    """Return the speaker of a recording: its file name's first part."""
+    """Return the speaker of a recording: the part of its file name before the first dash."""
     return path.stem.split("-")[0]
 
 
 def write_filtered(manifest: Path, records: Iterable[Mapping[str, Any]], out: Path) -> None:
-    """Write records of `manifest` to another manifest in the same folder, so that audio paths stay true."""
+    """Write records of `manifest` to another manifest in the same folder, so that audio paths stay valid."""
     if out.resolve().parent != manifest.resolve().parent:
         raise InputError(f"{out} must lie beside {manifest}, since audio paths are relative to the manifest.")
     write_manifest(out, records)

@@ -1,4 +1,4 @@
-"""Utterances joined into windows of up to half a minute, spoilt as rooms and lines spoil them; it knows no model.
+"""Utterances joined into windows of up to half a minute, with rooms, noise and telephone lines simulated; it knows no model.
 
 A listener that only ever heard single sentences stops after the first one. Every window here holds one to several utterances
 with gaps between them, or nothing that was said at all (silence, noise, tones), whose text is empty. A batch is a function of the
@@ -23,14 +23,14 @@ TALKERS = 24
 
 
 class SpokenCorpus(Settings):
-    """A corpus, and how often an utterance is drawn from it next to the others."""
+    """A corpus and its sampling weight."""
 
     path: Path
     share: float = Field(default=1.0, gt=0)
 
 
 class JoinedSettings(Settings):
-    """How windows are made up."""
+    """How windows are composed."""
 
     corpora: list[SpokenCorpus]
     perturb: Perturbation = Perturbation(room_share=0.45, room_seconds=(0.1, 0.8), telephone_share=0.15)

@@ -1,4 +1,4 @@
-"""Published parallel speech to a pair of corpora: VoxPopuli S2ST and CVSS-C, read where they lie, with the usual filters.
+"""Published parallel speech as a pair of corpora: VoxPopuli S2ST and CVSS-C, read in place, with the usual filters.
 
     VoxPopuli (facebookresearch/voxpopuli, get_asr_data and get_s2s_data)      CVSS-C (cvss_c_<src>_en_v1.0) with Common Voice 4
       ROOT/transcribed_data/<src>/<year>/<src_id>.ogg                            CVSS/<split>.tsv        clip.mp3 <tab> translation
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Limits:
-    """Seconds that a side may last, and how many times as long one side may be as the other."""
+    """Bounds on the seconds of a side, and on the ratio of the two sides."""
 
     shortest: float = 0.5
     longest: float = 20.0
@@ -55,19 +55,12 @@ def read_voxpopuli(root: Path, source: str, target: str) -> Iterator[Published]:
     tables = [spoken / target / name for name in ("s2s_ref.tsv", "s2s.tsv")]
     table = next((path for path in tables if os.path.isfile(path)), None)
     if table is None:
-        raise InputError(
-            f"{tables[1]} is missing: run voxpopuli.get_asr_data and get_s2s_data for {source} and {target} first."
-        )
+        how = f"run voxpopuli.get_asr_data and get_s2s_data for {source} and {target} first"
+        raise InputError(f"{tables[1]} is missing: {how}.")
     for _, row in table_rows(table, ("src_id", "tgt_id")):
         one, other = row["src_id"], row["tgt_id"]
-        yield Published(
-            one,
-            spoken / one[:4] / f"{one}.ogg",
-            spoken / target / other[:4] / f"{other}.ogg",
-            row.get("src_text", ""),
-            row.get("tgt_text", ""),
-            row.get("src_speaker_id", ""),
-        )
+        facts = (row.get(name, "") for name in ("src_text", "tgt_text", "src_speaker_id"))
+        yield Published(one, spoken / one[:4] / f"{one}.ogg", spoken / target / other[:4] / f"{other}.ogg", *facts)
 
 
 def read_cvss(root: Path, common_voice: Path, split: str) -> Iterator[Published]:

@@ -1,4 +1,4 @@
-"""What happens to a voice on its way to a microphone: room, noise, telephone, silence, level.
+"""Acoustic perturbation of speech: room, noise, telephone, silence, level.
 
 Pure functions of samples and a random generator; knows no voice, file or recipe beyond the `Perturbation` settings.
 Waves are float32 [samples] at `SAMPLE_RATE` Hz.
@@ -80,7 +80,7 @@ def at_peak(wave: np.ndarray, dbfs: float) -> np.ndarray:
 def perturb(
     wave: np.ndarray, settings: Perturbation, talkers: Sequence[np.ndarray], rng: np.random.Generator
 ) -> tuple[np.ndarray, dict[str, float | str]]:
-    """Return the spoilt wave and what was done to it (keys noise, snr_db, room_seconds, telephone, peak_dbfs)."""
+    """Return the perturbed wave and what was done to it (keys noise, snr_db, room_seconds, telephone, peak_dbfs)."""
     done: dict[str, float | str] = {}
     lead, trail = (int(rng.uniform(*settings.silence_seconds) * SAMPLE_RATE) for _ in range(2))
     wave = np.pad(wave, (lead, trail)).astype(np.float32)

@@ -72,7 +72,7 @@ class VoiceChoice(Settings):
 
 
 class Perturbation(Settings):
-    """What happens to a clean voice on its way to the microphone; shares are probabilities, levels in dB."""
+    """Acoustic perturbation of a clean voice; shares are probabilities, levels in dB."""
 
     noise_share: Share = 0.65
     snr_db: Range = (5.0, 30.0)
@@ -85,7 +85,7 @@ class Perturbation(Settings):
 
 
 class Corpus(Settings):
-    """One spoken corpus: which texts, by whom, how spoilt; `take` uses only the first so many texts."""
+    """One spoken corpus: texts, voices, perturbation; `take` uses only the first so many texts."""
 
     texts: str
     role: Literal["user", "assistant"]
@@ -129,11 +129,11 @@ class Recipe(Settings):
 
 
 def load_data_recipe(path: str | Path, local: dict[str, Path] | None = None) -> Recipe:
-    """Return a data recipe with `local` paths of its sources put in; raise ConfigError naming the key at fault."""
-    values = read_yaml(path)
-    sources = values.get("sources")
+    """Return a data recipe with `local` paths set for its sources; raise ConfigError naming the key at fault."""
+    recipe = Recipe.parse(read_yaml(path), str(path))
+    sources = dict(recipe.sources or {})
     for name, place in (local or {}).items():
-        if not isinstance(sources, dict) or name not in sources:
-            raise ConfigError(f"{path} has no source {name!r}: choose from {', '.join(sorted(sources or {}))}.")
-        sources[name]["path"] = str(place)
-    return Recipe.parse(values, str(path))
+        if name not in sources:
+            raise ConfigError(f"{path} has no source {name!r}: choose from {', '.join(sorted(sources))}.")
+        sources[name] = sources[name].model_copy(update={"path": place})
+    return recipe.model_copy(update={"sources": Sources(**sources)}) if local else recipe

@@ -1,9 +1,9 @@
-"""The `recordings` step: a table of what is said in your own recordings to a corpus that names them where they lie.
+"""The `recordings` step: your own recordings and a table of their texts become a corpus that refers to them in place.
 
     id <tab> text                                         `id` alone where a voice is all that is wanted of them
     id <tab> question <tab> answers <tab> audio           a questions file of `echox eval`; `audio` may be left out: <id>.wav
 
-Nothing is copied: manifests name the files, which are read, mixed and resampled as they are needed. It knows no model.
+Nothing is copied: manifests name the files, which are mixed to mono and resampled when they are read. It knows no model.
 """
 
 import logging
@@ -23,9 +23,9 @@ log = logging.getLogger(__name__)
 def write_recordings(table: Path, folder: Path, out: Path, longest: float = MAX_REAL_SECONDS) -> int:
     """Write the corpus `out` of the recordings that `table` names in `folder`, and return how many there are.
 
-    Recordings that cannot be read (which are named) or last more than `longest` seconds, and rows without an id, a text or an
-    answer to their question, are left out and counted. InputError where the table lacks a column or gives an id twice, `folder`
-    is none, or nothing is left.
+    Skipped and counted are recordings that cannot be read (with a warning) or are longer than `longest` seconds, and rows without
+    an id, a text or an answer to their question. InputError where the table lacks a column or repeats an id, `folder` is not
+    one, or nothing is left.
     """
     records: dict[str, dict[str, Any]] = {}
     dropped = Counter[str]()

@@ -1,6 +1,6 @@
 """The `speak` step: a file of texts in, shards of int16 samples and a manifest out.
 
-Every utterance is drawn from its own random generator (seed and text id), so corpora are equal however the work is
+Every utterance has its own random generator (seed and text id), so corpora are equal however the work is
 split, resumed or repeated. A shard is written whole or not at all. Knows voices only through their Protocol.
 """
 
@@ -15,7 +15,8 @@ import numpy as np
 from echox.audio import SAMPLE_RATE, as_int16, resample
 from echox.config.record import Record, check_same, write_run
 from echox.config.shard import Shard
-from echox.data.manifest import join_shards, read_fields, read_jsonl, save_shard, shards
+from echox.data.batching import groups
+from echox.data.manifest import gold_answers, join_shards, read_fields, read_jsonl, save_shard
 from echox.data.tables import ANSWER_MARK, write_rows
 from echox.errors import InputError
 from echox.prepare.perturb import perturb
@@ -33,7 +34,7 @@ def generator(seed: int, *names: str) -> np.random.Generator:
 
 
 class Speaker:
-    """Says one corpus: picks a voice for each text, changes its pitch and tempo, spoils it as the recipe asks."""
+    """Speaks one corpus: picks a voice for each text, changes pitch and tempo, and perturbs the sound as the recipe asks."""
 
     def __init__(self, corpus: Corpus, make: Callable[[VoiceChoice], Voice], sample_rate: int = SAMPLE_RATE) -> None:
         self.corpus = corpus
@@ -76,15 +77,8 @@ class Speaker:
             wave, done = perturb(wave, self.corpus.perturb, self.talkers(texts) if babbles else (), rng)
             facts["perturbed"] = done
         pcm = as_int16(wave)
-        record = {
-            "id": row["id"],
-            "samples": len(pcm),
-            "sample_rate": self.sample_rate,
-            "text": row[self.corpus.field],
-            "role": self.corpus.role,
-            "split": self.corpus.split,
-            **facts,
-        }
+        record = {"id": row["id"], "samples": len(pcm), "sample_rate": self.sample_rate, "text": row[self.corpus.field]}
+        record |= {"role": self.corpus.role, "split": self.corpus.split, **facts}
         if row.get("translation"):
             record["translation"] = row["translation"]
         if row.get("answers"):
@@ -102,28 +96,30 @@ def speak_corpus(
     """
     corpus = speaker.corpus
     rows = list(islice(read_fields(texts, corpus.field), corpus.take))
+    for row in rows:
+        gold_answers(row, texts)
     folder.mkdir(parents=True, exist_ok=True)
-    made, groups = 0, list(shards(rows, size))
-    check_same_texts(folder, groups, corpus.field)
+    made, parts = 0, groups(rows, size)
+    check_same_texts(folder, parts, corpus.field)
     record = Record.of(corpus)
     check_same(folder, record, only=("voices", "perturb", "seed"))
     write_run(folder, record, "done")  # what stands in a folder is whole, shard by shard
-    for number, group in groups:
+    for number, group in enumerate(parts):
         if number % part[1] == part[0] and not (folder / f"shard-{number:05d}.jsonl").exists():
             save_shard(folder, number, [speaker.say(row, rows) for row in group], corpus.files)
             made += len(group)
             if progress is not None:
                 progress(min((number + 1) * size, len(rows)), len(rows))
-    if join_shards(folder, len(groups)) and corpus.files:
+    if join_shards(folder, len(parts)) and corpus.files:
         write_table(folder)
     return made
 
 
-def check_same_texts(folder: Path, groups: Sequence[tuple[int, Sequence[Mapping[str, Any]]]], field: str) -> None:
-    """Raise InputError when `folder` holds a shard of other texts than these groups: what was made before would be mixed in."""
-    meant = {f"shard-{number:05d}": [(row["id"], row[field]) for row in group] for number, group in groups}
+def check_same_texts(folder: Path, parts: Sequence[Sequence[Mapping[str, Any]]], field: str) -> None:
+    """Raise InputError when `folder` holds a shard made of other texts than those of these parts."""
+    meant = {f"shard-{number:05d}": [(row["id"], row[field]) for row in part] for number, part in enumerate(parts)}
     for path in sorted(folder.glob("shard-*.jsonl")):
-        if [(record["id"], record["text"]) for record in read_jsonl(path)] != meant.get(path.stem):
+        if [(record.get("id"), record.get("text")) for record in read_jsonl(path)] != meant.get(path.stem):
             raise InputError(f"{path} was made of other texts: remove it with its .npy, or choose another folder.")
 
 

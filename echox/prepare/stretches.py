@@ -1,7 +1,7 @@
-"""Stretches of a few words out of long recordings: real voices for a listener that is to hear single words, too.
+"""Cuts stretches of a few words out of long recordings: real voices for a listener that must hear single words, too.
 
-A word alone tells a recogniser little, so words are found in the whole recording and cut out of it, where it is quiet between
-them; it knows no recogniser.
+A recogniser hears isolated words badly, so words are aligned in the whole recording and cut at quiet places between them; it knows
+no recogniser.
 
 Legend: S samples.
 """
@@ -24,7 +24,7 @@ FADE = SAMPLE_RATE // 100  # samples
 
 @dataclass(frozen=True)
 class Word:
-    """A word as it is written, with the blank before it, when it is said (seconds), and how sure that is (0 to 1)."""
+    """A recognised word with its leading space, its times in seconds, and its probability."""
 
     text: str
     start: float
@@ -35,7 +35,7 @@ class Word:
 def stretches(
     wave_S: np.ndarray, words: Sequence[Word], count: int, rng: np.random.Generator
 ) -> Iterator[tuple[np.ndarray, str]]:
-    """Yield at most `count` stretches of a wave at 16 kHz with their words; what is unsure or cannot be cut is left out."""
+    """Yield up to `count` random stretches of a 16 kHz wave with their words; unsure or badly cut ones are skipped."""
     if not words:
         return
     power_S = np.convolve(np.square(wave_S, dtype=np.float64), np.ones(WINDOW) / WINDOW, "same")

@@ -1,4 +1,4 @@
-"""Voices whose decoder is known: they say a text and tell what their decoder was given; they know no files and no units.
+"""TTS voices whose decoder is known: they speak a text and return the inputs of their decoder; they know no files and no units.
 
 Legend: F frames of the decoder, I decoder inputs, L latents, S samples.
 """
@@ -26,7 +26,7 @@ class Said:
 
 
 class HibariTeacher:
-    """hibari-tts: one ONNX graph, asked for the tensor that enters its decoder beside its ordinary outputs."""
+    """hibari-tts: one ONNX graph, run with the input of its decoder as one more output."""
 
     INPUTS = "/Concat_43_output_0"
 
@@ -82,9 +82,8 @@ def hibari_decoder(weights: dict[str, np.ndarray]) -> SpectralDecoder:
 
 def _matrix(weights: dict[str, np.ndarray], place: str) -> np.ndarray:
     """Return a linear layer's weights [out, in], which the graph holds transposed and quantised."""
-    quantised, scale, zero = (
-        weights[f"/{place}/Transpose_output_0_{kind}"] for kind in ("quantized", "scale", "zero_point")
-    )
+    names = (f"/{place}/Transpose_output_0_{kind}" for kind in ("quantized", "scale", "zero_point"))
+    quantised, scale, zero = (weights[name] for name in names)
     return ((quantised.astype(np.float32) - zero.astype(np.float32)) * scale).T.copy()
 
 
@@ -108,7 +107,7 @@ def with_output(model: bytes, name: str) -> bytes:
 
 
 def _graph_of(content: bytes) -> Any:
-    """Return a parsed model; ValueError when it is none."""
+    """Return a parsed ONNX model; ValueError when it is not one."""
     onnx, message = require("onnx", extra="prepare"), require("google.protobuf.message", extra="prepare")
     try:
         return onnx.ModelProto.FromString(content)

@@ -1,4 +1,4 @@
-"""Text pairs of two languages into train, dev and test: no held-out sentence is trained on, on either side.
+"""Splits text pairs of two languages into train, dev and test: no held-out sentence is in train, on either side.
 
 Reads Tatoeba (a zip of tab-separated pairs, or the text) and pairs of files with a line each (Multi30k, WMT, Europarl). Choices
 are hashes of the text, so that the same sources give the same files on any machine.
@@ -44,9 +44,8 @@ class PairSource(Settings):
         assert self.lines is not None  # noqa: S101  checked above
         sides = [list(read_captions(path)) for path in self.lines]
         if len(sides[0]) != len(sides[1]):
-            raise InputError(
-                f"{self.lines[0]} has {len(sides[0])} lines and {self.lines[1]} has {len(sides[1])}: give two sides of one text."
-            )
+            counts = f"{self.lines[0]} has {len(sides[0])} lines and {self.lines[1]} has {len(sides[1])}"
+            raise InputError(f"{counts}: give two sides of one text.")
         yield from zip(*sides, strict=True)
 
 
@@ -78,7 +77,7 @@ def run(recipe: Recipe) -> Path:
 
 
 def usable(pairs: Iterable[Pair], most_words: int) -> list[Pair]:
-    """Return distinct pairs of which both sides say something and neither is too long, in hash order."""
+    """Return distinct pairs with words on both sides and at most `most_words`, in hash order."""
     found: dict[tuple[str, str], Pair] = {}
     for source, target in pairs:
         key = keys((source, target))
@@ -115,7 +114,7 @@ def said(pairs: list[Pair], words: tuple[int, int]) -> dict[str, Pair]:
 
 
 def keys(pair: Pair) -> tuple[str, str]:
-    """Return what makes both sides the same as others: their words alone."""
+    """Return the keys by which sides are equal: their words alone."""
     return clean(pair[0], SOURCE), clean(pair[1], SOURCE)
 
 

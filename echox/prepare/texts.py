@@ -20,13 +20,10 @@ from echox.text.speakable import words_of
 QUESTION_WORDS, ANSWER_WORDS, SHORT_WORDS = 18, 6, 4  # at most
 WH_WORDS = frozenset(["what", "who", "whom", "whose", "which", "when", "where", "why", "how"])
 NEEDS_CHOICES = re.compile(
-    r"\b(these|following|except|one of them|listed|below|above|pictured?|true or false|not true|odd one|"
-    r"which (one )?(of|is not|does not|did not|was not)|not (a|an|one) )\b|_{2,}|\.\.\.|\n",
-    re.IGNORECASE,
+    r"(?i)\b(these|following|except|one of them|listed|below|above|pictured?|true or false|not true|odd one|"
+    r"which (one )?(of|is not|does not|did not|was not)|not (a|an|one) )\b|_{2,}|\.\.\.|\n"
 )
-NOT_AN_ANSWER = re.compile(
-    r"\b(all of|none of|both|neither|any of|true|false|yes|no|of these|of the above)\b", re.IGNORECASE
-)
+NOT_AN_ANSWER = re.compile(r"(?i)\b(all of|none of|both|neither|any of|true|false|yes|no|of these|of the above)\b")
 LETTER = "[0-9A-Za-zÀ-ÖØ-öø-ɏ]"  # of the scripts that an English voice can say
 SPEAKABLE = re.compile(rf"{LETTER}(?:{LETTER}|[ ,.'’?!:;&%$+/\-–\"()])*")
 CARRIERS = (
@@ -131,11 +128,6 @@ def near_repeats(questions: Sequence[Question], held_out: Sequence[Question], li
     return found
 
 
-def interleave(left: Sequence[Question], right: Sequence[Question]) -> list[Question]:
-    """Return left[0], right[0], left[1], right[1], ... so that any even prefix is half of each."""
-    return [entry for pair in zip(left, right, strict=False) for entry in pair]
-
-
 def answer_sentences(questions: Iterable[Question], per_answer: int = 1) -> list[tuple[str, str]]:
     """Return (id, sentence) with every distinct short answer inside `per_answer` hash-chosen carrier sentences."""
     sentences = []
@@ -164,7 +156,8 @@ def choice_sentences(questions: Iterable[Question], count: int) -> list[tuple[st
         if choice.lower() not in answers and is_short_answer(choice):
             found.setdefault(choice.lower(), choice)
     chosen = sorted(found, key=lambda key: fraction("choice", key))[:count]
-    return [(f"choice-{index:06d}", _carried(found[key])) for index, key in enumerate(chosen)]
+    carried = [min(CARRIERS, key=lambda one: fraction("carrier", found[key], one)).format(found[key]) for key in chosen]
+    return [(f"choice-{index:06d}", text) for index, text in enumerate(carried)]
 
 
 def number_sentences(count: int) -> list[tuple[str, str]]:
@@ -192,10 +185,6 @@ def _number(key: str) -> str:
     return (f"{amount:,.1f}" if fraction("decimal", key) < 0.3 else f"{int(amount):,}") + unit
 
 
-def _carried(text: str) -> str:
-    return min(CARRIERS, key=lambda carrier: fraction("carrier", text, carrier)).format(text)
-
-
 def plain_sentences(
     lines: Iterable[str], source: str, count: int, min_words: int = 3, max_words: int = 14
 ) -> list[tuple[str, str]]:
@@ -220,9 +209,8 @@ def short_utterances(texts: Texts, lines: Sequence[str], answers: Sequence[str])
     said += [(f"answer-{n:05d}", f"{one}.") for n, one in enumerate(short[: texts.short_answers])]
     replies = read_replies(texts.replies) + [f"{words_of(str(n))}." for n in range(101)] if texts.replies else []
     said += [(f"reply-{n:04d}-{turn:02d}", text) for n, text in enumerate(replies) for turn in range(texts.reply_times)]
-    return sorted(
-        ((key, text[0].upper() + text[1:]) for key, text in said), key=lambda pair: fraction("order", pair[0])
-    )
+    capitalised = ((key, text[0].upper() + text[1:]) for key, text in said)
+    return sorted(capitalised, key=lambda pair: fraction("order", pair[0]))
 
 
 def stretches_of(lines: Sequence[str], count: int) -> list[str]:
@@ -270,7 +258,8 @@ def split_questions(recipe: Recipe) -> tuple[list[Question], list[Question], lis
     web_test = lowest(web_test, len(web_test), "held-out")
     trivia_test = lowest(trivia, settings.trivia_held_out, "held-out")
     half = settings.measured_per_source
-    measured = interleave(web_test[:half], trivia_test[:half])
+    turns = zip(web_test[:half], trivia_test[:half], strict=False)
+    measured = [entry for pair in turns for entry in pair]  # any even prefix is half of each
     reserve = [*web_test[half:], *trivia_test[half:]]
     train = unique([*trivia, *filter(is_askable, read_webquestions(web / "trainmodel.json"))])
     repeats = near_repeats(train, [*measured, *reserve], settings.near_repeat_jaccard)

@@ -22,7 +22,8 @@ from pydantic import PositiveFloat, PositiveInt
 from echox.audio import SAMPLE_RATE, as_int16, load_audio
 from echox.config.load import Settings
 from echox.config.record import Record, check_same, write_run
-from echox.data.manifest import join_shards, save_shard, shards, tell_dropped
+from echox.data.batching import groups
+from echox.data.manifest import join_shards, save_shard, tell_dropped
 from echox.data.tables import lines_of, table_rows
 from echox.errors import InputError
 from echox.files import LINES_BYTES, read_text
@@ -73,7 +74,7 @@ def run(recipe: Recipe) -> Path:
             dropped[long] += 1
     tell_dropped(dropped, len(rows), f"utterances of {recipe.split} in {recipe.root}")
     recipe.out.mkdir(parents=True, exist_ok=True)
-    for number, group in shards(rows, recipe.shard_utterances):
+    for number, group in enumerate(groups(rows, recipe.shard_utterances)):
         if not (recipe.out / f"shard-{number:05d}.jsonl").exists():
             said = [cut for one in group if (cut := said_by(one, recipe)) is not None]
             save_shard(recipe.out, number, said, files=False)
@@ -91,17 +92,17 @@ def read_must_c(root: Path, source: str, target: str, split: str) -> Iterator[Ut
     except yaml.YAMLError as error:
         raise InputError(f"{folder / 'txt' / split}.yaml is not YAML: unpack the corpus again.") from error
     sides = [lines_of(read_text(folder / "txt" / f"{split}.{name}", LINES_BYTES)) for name in (source, target)]
-    if not isinstance(places, list) or not len(places) == len(sides[0]) == len(sides[1]):
-        counts = f"{len(places or [])}, {len(sides[0])} and {len(sides[1])}"
+    places = places if isinstance(places, list) else []
+    if not len(places) == len(sides[0]) == len(sides[1]):
+        counts = f"{len(places)}, {len(sides[0])} and {len(sides[1])}"
         raise InputError(f"{folder / 'txt'} has {counts} lines in its three files of {split}: unpack the corpus again.")
     numbers: dict[str, int] = {}
     for place, text, translation in zip(places, *sides, strict=True):
         try:
             talk, offset, duration = str(place["wav"]), float(place["offset"]), float(place["duration"])
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"{folder / 'txt' / split}.yaml has a line without wav, offset or duration: unpack it again."
-            ) from error
+            lacks = "has a line without wav, offset or duration"
+            raise InputError(f"{folder / 'txt' / split}.yaml {lacks}: unpack the corpus again.") from error
         number = numbers[talk] = numbers.get(talk, -1) + 1
         name, speaker = f"{Path(talk).stem}_{number}", str(place.get("speaker_id", ""))
         yield Utterance(name, folder / "wav" / talk, text.strip(), translation.strip(), speaker, offset, duration)

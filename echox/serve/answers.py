@@ -1,4 +1,4 @@
-"""What routes do with the pieces of an answer: wait for the first, take the words heard, give it up when the client goes."""
+"""What routes do with an answer's pieces: wait for the first, collect the transcript, cancel when the client disconnects."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ STREAMED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # so that n
 
 
 async def begun(answer: AsyncIterator[Piece]) -> AsyncIterator[Piece]:
-    """Return the same answer once its first piece is there: what fails before that fails as a request, not as a stream."""
+    """Return the same answer once its first piece has arrived, so that an early failure fails the request, not the stream."""
     first = await anext(answer, None)
 
     async def whole() -> AsyncIterator[Piece]:
@@ -29,7 +29,7 @@ async def begun(answer: AsyncIterator[Piece]) -> AsyncIterator[Piece]:
 
 
 async def before(answer: AsyncIterator[Piece], stops: Sequence[str]) -> AsyncIterator[Piece]:
-    """Yield the same answer, its text up to the first of `stops`; text that one may begin with waits for what follows it."""
+    """Yield the same answer with its text cut before the first of `stops`; text that may begin a stop is held back."""
     held = ""
     async for piece in answer:
         text = held + piece.text
@@ -45,7 +45,7 @@ async def before(answer: AsyncIterator[Piece], stops: Sequence[str]) -> AsyncIte
 
 
 async def heard_in(answer: AsyncIterator[Piece]) -> str:
-    """Return what was understood, empty where nothing was; Refusal when the model does not write down what it hears."""
+    """Return the transcript, empty where nothing was understood; Refusal when the model makes no transcripts."""
     text = None
     async for piece in answer:
         text = "" if piece.finish == "unheard" else piece.heard.strip() or text
@@ -60,7 +60,7 @@ def event_line(value: dict[str, Any]) -> str:
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Return what `work` returns, or give it up with a Refusal when the client hangs up first."""
+    """Return the result of `work`; when the client disconnects first, cancel it and raise a Refusal."""
     working, gone = asyncio.ensure_future(work), asyncio.ensure_future(_hung_up(request))
     try:
         await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)

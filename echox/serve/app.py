@@ -4,8 +4,8 @@ GET  /                          a page to talk to              GET /health    GE
 GET  /v1/models                 POST /v1/chat/completions      POST /v1/audio/speech
 POST /v1/audio/transcriptions   WS   /v1/realtime
 
-Told to stop, it refuses what is new, finishes what is under way, and then lets go: in front of whatever handler the program had, so
-that this works under any ASGI server and in every worker process.
+On SIGTERM or SIGINT it refuses new requests, finishes the answers under way and then calls the handler that was there before, so
+that it drains under any ASGI server and in every worker process.
 """
 
 import asyncio
@@ -66,9 +66,8 @@ def make_app(
     app.include_router(speech.routes(house), prefix="/v1", dependencies=[Depends(_admit)])
     app.include_router(realtime.routes(house, detectors or Detectors()), prefix="/v1")
     app.add_middleware(BodyLimit, most=house.settings.limits.body_bytes)
-    app.add_middleware(
-        CORSMiddleware, allow_origins=house.settings.origins, allow_methods=["*"], allow_headers=["*"], max_age=600
-    )
+    every, origins = ["*"], house.settings.origins
+    app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=every, allow_headers=every, max_age=600)
     for kind in (Refusal, EchoxError, TimeoutError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, _refuse)
     return app
@@ -142,7 +141,7 @@ def _models(house: House) -> APIRouter:
 
 
 class BodyLimit:
-    """Refuses a request whose body is longer than it may be, before it is read or as soon as it shows."""
+    """Refuses a request body beyond the limit: by its Content-Length, or while it is read."""
 
     def __init__(self, app: ASGIApp, most: int) -> None:
         self.app, self.most = app, most
@@ -170,7 +169,7 @@ class BodyLimit:
 
 
 def drain_at_the_end(house: House) -> None:
-    """Put draining before the handlers of SIGTERM and SIGINT; outside the main thread the caller ends the server himself."""
+    """Let SIGTERM and SIGINT drain the server before their own handlers run; only the main thread has signals."""
     loop = asyncio.get_running_loop()
     with suppress(ValueError):
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -191,7 +190,7 @@ def _handler(house: House, loop: asyncio.AbstractEventLoop, end: Any) -> Callabl
 
 
 async def _finish(house: House, end: Callable[[], None]) -> None:
-    """End once no answer is under way, or when that has taken too long."""
+    """End the server once no answer is under way, or after `drain_seconds`."""
     latest = time.monotonic() + house.settings.limits.drain_seconds
     while house.under_way and time.monotonic() < latest:
         await asyncio.sleep(0.05)

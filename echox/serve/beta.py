@@ -1,7 +1,4 @@
-"""The older dialect of the realtime protocol, spoken where the client sends `OpenAI-Beta: realtime=v1`: translated at the door.
-
-Everything behind the door knows the current names only.
-"""
+"""Translates the beta realtime protocol (header `OpenAI-Beta: realtime=v1`) to the current one and back; nothing else knows it."""
 
 from typing import Any
 
@@ -31,7 +28,7 @@ SAME = ("instructions", "tools", "tool_choice", "metadata", "conversation")
 
 
 def inbound(event: Event) -> Event:
-    """Return an older client's event in the current dialect."""
+    """Return a beta client's event in the current protocol."""
     event = dict(event)
     if isinstance(session := event.get("session"), dict):
         event["session"] = _newer(session)
@@ -46,7 +43,7 @@ def inbound(event: Event) -> Event:
 
 
 def outbound(event: Event) -> list[Event]:
-    """Return an event in the older dialect, which has none for `conversation.item.done`."""
+    """Return an event in the beta protocol, which has no `conversation.item.done`."""
     if event["type"] == "conversation.item.done":
         return []
     event = event | {"type": RENAMED.get(event["type"], event["type"])}
@@ -91,7 +88,7 @@ def _newer_item(item: Any) -> Any:
 
 
 def _renamed(item: Event, names: dict[str, str]) -> Event:
-    """Return an item whose parts are called by other names."""
+    """Return an item with the types of its parts renamed."""
     parts = [
         part | {"type": names[part["type"]]} if isinstance(part, dict) and str(part.get("type")) in names else part
         for part in item.get("content", [])

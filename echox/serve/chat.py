@@ -1,8 +1,8 @@
 """`POST /v1/chat/completions`: text and sound in, text and sound out, whole or as a stream of chunks.
 
-What clients join blindly is sent so that joining is right: an id and an expiry once, sound in multiples of 6 bytes.
+Clients concatenate the fields of chunks, so an id and an expiry are sent once and sound in multiples of 6 bytes.
 
-Ids of spoken replies carry what was said, signed: no process need remember them, and any that shares the secret reads them.
+The id of a spoken reply holds its transcript, signed: no process stores it, and any that shares the secret can read it.
 
     audio_ + base64url( mac[16] + expires[4] + deflated transcript )
 """
@@ -39,7 +39,6 @@ from echox.serve.sound import Speech, whole
 WHOLE_SAMPLES = 6  # bytes: three samples, which are whole characters of base64
 MAC, STAMP, LONGEST = 16, 4, 16_000  # bytes, bytes, characters
 PARTS = ("text", "input_audio", "refusal")  # of a message; the last is an assistant's, of other servers
-
 
 Stop = Annotated[str, Field(min_length=1)]
 
@@ -158,7 +157,7 @@ def routes(house: House) -> APIRouter:
 
 
 def _check(body: ChatRequest, calls: bool) -> None:
-    """Refuse what no model here can do, rather than do something else."""
+    """Raise a Refusal for what no model here supports."""
     if "audio" in (body.modalities or ()) and body.audio is None:
         raise Refusal(400, "modalities ask for audio: say its format in `audio`.", "missing_audio", "audio")
     if body.stream and body.audio is not None and "audio" in (body.modalities or ()) and body.audio.format != "pcm16":
@@ -187,7 +186,7 @@ def _check(body: ChatRequest, calls: bool) -> None:
 
 
 async def _write_down_earlier(body: ChatRequest, house: House) -> None:
-    """Put the words of earlier recordings in their places: earlier turns are given to a model as text."""
+    """Transcribe the recordings of earlier turns, which a model is given as text."""
     for part in (part for message in body.messages[:-1] for part in _parts(message)):
         if part.input_audio is not None:
             data, longest = _decoded(part.input_audio.data), house.settings.limits.question_seconds
@@ -196,15 +195,13 @@ async def _write_down_earlier(body: ChatRequest, house: House) -> None:
 
 
 def asked(body: ChatRequest, house: House) -> tuple[Ask, int]:
-    """Return the question of a request with what came before it, and how many turns are left out; Refusal if it ends with none."""
+    """Return the question of a request with its history, and how many old turns were dropped; Refusal where nothing is asked."""
     last = body.messages[-1]
     if last.role not in ("user", "tool"):
         raise Refusal(400, "the last message is not the user's: end with a question.", "invalid_value", "messages")
     earlier = body.messages[:-1] if last.role == "user" else body.messages
     system = [_text(message) for message in earlier if message.role in ("system", "developer")]
-    turns = [
-        turn for message in earlier for turn in _turns(message, house.settings.secret) if turn[1] or turn[0] == "tool"
-    ]
+    turns = [turn for message in earlier for turn in _turns(message, house.settings.secret)]
     history, dropped = fitting(in_order(turns), house.settings.limits.history_chars)
     text, text_only = _text(last), "audio" not in (body.modalities or ())
     tools = [one.function.shown() for one in body.tools or () if body.tool_choice != "none"]
@@ -223,7 +220,7 @@ def asked(body: ChatRequest, house: House) -> tuple[Ask, int]:
 
 
 def _turns(message: Message, secret: str) -> list[tuple[str, str, str]]:
-    """Return (role, text, id of a call) of a message; one of the system has none."""
+    """Return the (role, text, call id) turns of a message; a system message has none."""
     if message.role in ("system", "developer"):
         return []
     text = reply_text(message.audio.id, secret) if message.audio else _text(message)
@@ -245,9 +242,7 @@ def _decoded(data: str) -> bytes:
     try:
         return base64.b64decode(data, validate=True)
     except ValueError:
-        raise Refusal(
-            400, "input_audio.data is not base64: encode the file's bytes.", "invalid_value", "messages"
-        ) from None
+        raise Refusal(400, "input_audio.data is not base64: encode the file.", "invalid_value", "messages") from None
 
 
 class Completion:
@@ -265,7 +260,7 @@ class Completion:
         self.calls: list[dict[str, Any]] = []
 
     async def taken(self, answer: AsyncIterator[Piece]) -> AsyncIterator[Piece]:
-        """Yield the pieces up to the limit of the request, counted; Refusal when nothing was understood."""
+        """Yield the pieces up to the request's token limit and count them; Refusal when nothing was understood."""
         async for piece in answer:
             text = piece.text if self.text else piece.text.lstrip()
             if self.most is not None and self.words + bool(text or piece.call) > self.most:
@@ -330,7 +325,7 @@ class Completion:
         yield "data: [DONE]\n\n"
 
     def _named(self, text: str) -> dict[str, Any]:
-        """Return id and expiry: the id holds the transcript, so it is known when all is said, and it is sent once."""
+        """Return id and expiry; the id holds the transcript, so it exists only at the end and is sent once."""
         return {"id": reply_id(text, self.settings.secret, self.expires), "expires_at": self.expires}
 
     def _reason(self) -> str:
@@ -364,7 +359,7 @@ def reply_id(text: str, secret: str, expires: int) -> str:
 
 
 def reply_text(name: str, secret: str, now: float | None = None) -> str:
-    """Return the transcript of a reply; Refusal (audio_not_found) when the id is not ours or its time is over."""
+    """Return the transcript in a reply's id; Refusal (audio_not_found) when it is not signed by us or has expired."""
     message = f"the spoken reply {name[:40]!r} is unknown or expired: send its text."
     gone = Refusal(400, message, "audio_not_found", "messages")
     try:

@@ -1,8 +1,8 @@
-"""The items of one conversation in their order: who said what, and how much of it was heard; values, no sockets.
+"""The items of one realtime conversation in order, and the question that they end with; values, no sockets.
 
     a client's object --item_of--> Item --Conversation--> items --question_of--> the question, and what came before it
 
-What no model here can read is refused by name.
+What no model here supports is refused by name.
 """
 
 import json
@@ -26,9 +26,9 @@ LONGEST_ID = 64  # characters
 
 @dataclass
 class Item:
-    """One message, one call of a tool (role call, its arguments as text), or what that returned (role tool).
+    """A message, a tool call (role call, its arguments as text) or a tool's output (role tool).
 
-    `sound` is what was recorded, until another recording stands behind it; `heard` is its transcript once there is one.
+    `sound` is a recording, kept until a later one arrives; `heard` is its transcript once there is one.
     """
 
     id: str
@@ -65,13 +65,13 @@ class Item:
         return head | {"content": [part]}
 
     def words(self) -> str:
-        """Return what it says, as far as that is known; a call as a model reads it."""
+        """Return its text or transcript, empty while unknown; a tool call as a model reads it."""
         if self.role == "call":
             return call_of(self.name, self.text, "item.arguments")
         return (self.heard or "") if self.role == "user" and self.spoken else self.text
 
     def cut(self, ms: float) -> None:
-        """Forget what was not heard: the text whose speech begins after `ms`, whole words in proportion within a segment."""
+        """Drop the text spoken after `ms`; within a segment, whole words in proportion to the time."""
         kept, chars, begun = 0, 0, 0.0
         for end, until in self.marks:
             if until <= ms:
@@ -90,9 +90,9 @@ def _text(kind: str, text: str) -> dict[str, Any]:
 
 
 def item_of(given: Any, default_id: str, form: str, calls: bool = False, longest: float = inf) -> Item:
-    """Return a client's item, its sound in the session's input format; Refusal that names what is wrong with it.
+    """Return a client's item, its sound in the session's input format; Refusal that names the fault.
 
-    A recording lasts at most `longest` seconds. Calls of tools, and what they returned, are read where the model `calls`.
+    A recording lasts at most `longest` seconds. Tool calls and outputs are accepted where the model `calls`.
     """
     if not isinstance(given, dict):
         raise Refusal(400, "item is missing or no object.", "invalid_value", "item")
@@ -182,7 +182,7 @@ class Conversation:
         return self.items[place - 1].id if place else None
 
     def forget_sounds(self) -> None:
-        """Let the recordings go that will not be asked again: all but the last."""
+        """Free all recordings but the last: only that can still be asked."""
         for item in [item for item in self.items if item.sound is not None][:-1]:
             item.sound = None
 
@@ -195,7 +195,7 @@ class Conversation:
 
 @dataclass(frozen=True)
 class Question:
-    """What to answer: the last item of the user, and what came before it; neither item nor text where a tool spoke last."""
+    """What to answer: the user's last item and the history; neither item nor text after the output of a tool."""
 
     item: Item | None
     typed: str | None
@@ -206,7 +206,7 @@ class Question:
 
 
 def question_of(items: Sequence[Item], instructions: str, most_chars: int, greeting: str = "") -> Question:
-    """Return the question that `items` end with, or `greeting` where nobody has asked; Refusal when there is neither."""
+    """Return the question at the end of `items`, or `greeting` where nothing is asked; Refusal when there is neither."""
     users = [place for place, item in enumerate(items) if item.role == "user"]
     last = users[-1] if users else -1
     later = items[last + 1 :]
@@ -228,7 +228,7 @@ def question_of(items: Sequence[Item], instructions: str, most_chars: int, greet
 def history_of(items: Sequence[Item], most_chars: int) -> tuple[Turns, int]:
     """Return what earlier items say, as far as that is known, and how many turns do not fit; Refusal as of `fitting`."""
     turns = [(one.role, one.words(), one.call_id) for one in items if one.role != "system"]
-    return fitting(in_order([turn for turn in turns if turn[1] or turn[0] == "tool"]), most_chars)
+    return fitting(in_order(turns), most_chars)
 
 
 def call_of(name: str, arguments: str, param: str) -> str:
@@ -243,7 +243,8 @@ def call_of(name: str, arguments: str, param: str) -> str:
 
 
 def in_order(turns: Sequence[tuple[str, str, str]]) -> list[tuple[str, str]]:
-    """Return (role, text) of (role, text, id of a call); what tools returned stands in the order in which they were called."""
+    """Return (role, text) of (role, text, id of a call): empty turns left out, outputs of tools in the order of their calls."""
+    turns = [turn for turn in turns if turn[1] or turn[0] == "tool"]
     calls = {name: place for place, (role, _, name) in enumerate(turns) if role == "call"}
     outputs = [turn for turn in turns if turn[0] == "tool"]
     returned = iter(sorted(outputs, key=lambda turn: calls.get(turn[2], len(turns))))
@@ -253,8 +254,8 @@ def in_order(turns: Sequence[tuple[str, str, str]]) -> list[tuple[str, str]]:
 def fitting(turns: Sequence[tuple[str, str]], most: int) -> tuple[Turns, int]:
     """Return the newest turns that hold at most `most` characters together, and how many older ones were dropped.
 
-    What is kept begins with a user's turn, or with the greeting that all began with: an answer without its question is dropped
-    with it. Refusal when a tool has spoken last and its turn does not fit.
+    What is kept begins with a user's turn or the opening greeting: an answer is dropped with its question. Refusal when the
+    output of a tool comes last and does not fit.
     """
     kept, left = len(turns), most
     while kept > 0 and len(turns[kept - 1][1]) <= left:

@@ -1,4 +1,4 @@
-"""What every route of one server shares: its workers and their answers, settings, counters, and who is let in."""
+"""What all routes of a server share: workers and their answers, settings, metrics, authentication and rate limits."""
 
 import asyncio
 import hmac
@@ -34,16 +34,16 @@ class House:
     calls: dict[str, tuple[float, float]] = field(default_factory=dict)  # caller: (calls left, at this time)
 
     def worker(self, model: str) -> Worker:
-        """Return the worker of a model's name; Refusal 404 that names those that are here."""
+        """Return the worker of a model; Refusal 404 that lists the models."""
         if model not in self.workers:
             known = ", ".join(self.workers)
             raise Refusal(404, f"the model {model!r} is not here: choose {known}.", "model_not_found", "model")
         return self.workers[model]
 
     async def answer(self, model: str, ask: Ask) -> AsyncIterator[Piece]:
-        """Yield the pieces of one answer; Refusal when it cannot be had, TimeoutError after a long time without one.
+        """Yield the pieces of one answer; Refusal when it fails, TimeoutError after `answer_seconds` without a piece.
 
-        Leaving the loop early, or being cancelled in it, gives the answer up.
+        Leaving the loop early, or being cancelled in it, cancels the answer.
         """
         worker, patience = self.worker(model), self.settings.limits.answer_seconds
         loop, arrived = asyncio.get_running_loop(), asyncio.Queue[Piece | Exception | None]()
@@ -84,7 +84,7 @@ class House:
         self._count(key if keys else caller.client.host if caller.client else "")
 
     def _count(self, caller: str) -> None:
-        """Take one call from a caller's minute, which fills up again as time goes by."""
+        """Rate-limit a caller by a token bucket that refills within a minute; Refusal 429 when it is empty."""
         most = self.settings.limits.requests_a_minute
         if not most:
             return

@@ -1,4 +1,4 @@
-"""What the server counts, for Prometheus; one registry an application, so that two in one process do not mix."""
+"""The server's Prometheus metrics; one registry per application, so that two in one process do not mix."""
 
 import os
 import time
@@ -33,7 +33,7 @@ class Metrics:
 
     @contextmanager
     def answer(self, sample_rate: int) -> Iterator[Callable[[Piece], None]]:
-        """Count one answer; yield a function that is shown each of its pieces."""
+        """Count one answer; yield a function to call with each of its pieces."""
         began, heard, finish = time.perf_counter(), False, "given_up"
 
         def measured(piece: Piece) -> None:
@@ -56,7 +56,7 @@ class Metrics:
             self.answers.labels(finish).inc()
 
     def page(self) -> bytes:
-        """Return everything in Prometheus' text format, of all worker processes where there are several."""
+        """Return all metrics in Prometheus' text format, summed over worker processes where there are several."""
         registry = self.registry
         if folder := os.environ.get(MULTIPROCESS):
             _forget_the_dead(Path(folder))
@@ -66,7 +66,7 @@ class Metrics:
 
 
 def _forget_the_dead(folder: Path) -> None:
-    """Take what dead processes still hold out of the sums."""
+    """Remove the gauges of dead processes from the sums."""
     for pid in {file.stem.rpartition("_")[2] for file in folder.glob("gauge_live*_*.db")}:
         try:
             os.kill(int(pid), 0)

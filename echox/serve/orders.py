@@ -1,4 +1,4 @@
-"""What a session asks of the engine and of the detector of turns; values."""
+"""What a session orders from the engine and the turn detector; values."""
 
 from dataclasses import dataclass, replace
 
@@ -24,11 +24,6 @@ def ask_of(question: Question, config: SessionConfig) -> Ask:
     return replace(ask, question=samples_of(item.sound, item.form), sample_rate=rate_of(item.form))
 
 
-def hearing_of(item: Item) -> Ask:
-    """Return the order to write down a recording."""
-    return Ask(samples_of(item.sound or b"", item.form), rate_of(item.form), hear_only=True)
-
-
 @dataclass(frozen=True)
 class Answer:
     """Answer this, and say it in this format."""
@@ -41,21 +36,21 @@ class Answer:
 
 @dataclass(frozen=True)
 class Overhear:
-    """Listen to a turn as far as it has come, if there is time; a later one, or an answer, takes its place."""
+    """Process an unfinished turn ahead of its end while the engine is idle; a later order or an answer replaces this one."""
 
     ask: Ask
 
 
 @dataclass(frozen=True)
 class Stop:
-    """Give up an answer, or a transcript."""
+    """Cancel an answer or a transcript."""
 
     id: str
 
 
 @dataclass(frozen=True)
 class Hear:
-    """Write down what was said, unless an answer to it is asked for at once."""
+    """Transcribe an item, unless an answer to it is asked for at once."""
 
     item_id: str
     ask: Ask
@@ -63,7 +58,7 @@ class Hear:
 
 @dataclass(frozen=True)
 class Listen:
-    """Find turns like this in what comes from `at_ms` on; None: the client says where turns end."""
+    """Detect turns with these settings from `at_ms` on; None: the client ends turns."""
 
     turns: ServerVad | None
     form: str

@@ -1,4 +1,4 @@
-"""`WS /v1/realtime`: a socket to a session and back, nothing else; whose turn it is and what is answered, the session decides.
+"""`WS /v1/realtime`: carries events between a socket and a session, which decides whose turn it is and what is answered.
 
 socket ─► JSON ─► (beta.py) ─► Session ─► events ─► outbox ─► (beta.py) ─► socket
                                  │  ▲
@@ -73,7 +73,7 @@ def routes(house: House, detectors: Detectors) -> APIRouter:
 
 
 def _admit(house: House, socket: WebSocket, model: str, key: str | None) -> None:
-    """Raise the Refusal of who may not talk: keys and rates, pages of other sites, unknown models, a full house."""
+    """Raise a Refusal for a wrong key or rate, a page of another origin, an unknown model, or too many sessions."""
     house.admit(socket, key)
     origin, host = socket.headers.get("origin"), socket.headers.get("host")
     known = {"*", origin} & set(house.settings.origins)
@@ -105,14 +105,14 @@ class Talk:
         self.over = False  # its time is: nothing new is begun
 
     async def turn_away(self, refusal: Refusal) -> None:
-        """Say why there will be no conversation, and close."""
+        """Send the reason why the session is refused, and close."""
         self._apply(self.session.refuse(refusal))
         self.outbox.put_nowait(None)
         await self._send()
         await self._close(AGAIN if refusal.status in (429, 503) else POLICY)
 
     async def run(self) -> None:
-        """Talk until the client leaves, time is over, or nothing has been said for long."""
+        """Serve the session until the client disconnects, its time is over, or it has been idle too long."""
         sending = asyncio.ensure_future(self._send())
         try:
             self._apply(self.session.start())
@@ -150,7 +150,7 @@ class Talk:
                 self._apply(self.session.refuse(refusal, event))
 
     async def _end_answers(self) -> None:
-        """Let answers under way be said to their end, for a while, unless the client cancels them or leaves."""
+        """Let answers under way finish within `drain_seconds`, unless the client cancels them or disconnects."""
         self._hush()
         self.over, receiving = True, asyncio.ensure_future(self._receive())
         try:
@@ -173,7 +173,7 @@ class Talk:
         self._apply(self.session.client(event))
 
     async def _append(self, data: bytes) -> None:
-        """Give sound to the session in slices, each with the turns found in it; others go on in between."""
+        """Pass sound to the session in slices, with the turns detected in each; yields to other tasks in between."""
         form = self.session.sound.form
         if form == "pcm16":
             data = self.half + data
@@ -234,7 +234,7 @@ class Talk:
         task.add_done_callback(lambda done: self.tasks.pop(name, None) if self.tasks.get(name) is done else None)
 
     async def _answer(self, order: Answer) -> None:
-        """Tell the session what the engine makes of a question."""
+        """Run an answer and report its pieces to the session."""
         session, name, finish = self.session, order.response_id, "stop"
         calls: list[Call] = []
         try:
@@ -280,7 +280,7 @@ class Talk:
             self.ahead = self.house.worker(self.model).overhear(order.ask)
 
     def _hush(self) -> None:
-        """Give up listening ahead: what was found is found."""
+        """Stop processing the unfinished turn; what was computed so far is kept."""
         if task := self.tasks.pop(OVERHEARD, None):
             task.cancel()
         if self.ahead is not None:
@@ -288,7 +288,7 @@ class Talk:
             self.ahead = None
 
     async def _hear(self, order: Hear) -> None:
-        """Tell the session what was understood, unless an answer to it is asked for meanwhile."""
+        """Transcribe an item and report it to the session, unless an answer to it is asked for meanwhile."""
         await asyncio.sleep(HEAR_AFTER)
         try:
             text = await heard_in(self.house.answer(self.model, order.ask))
@@ -297,7 +297,7 @@ class Talk:
             self._apply(self.session.not_transcribed(order.item_id, refusal_of(error)))
 
     async def _send(self) -> None:
-        """Send what waits in the outbox until None; a client that has left gets nothing more."""
+        """Send the events of the outbox until None; nothing more once the client has disconnected."""
         gone = False
         while (event := await self.outbox.get()) is not None:
             for one in beta.outbound(event) if self.old else [event]:
@@ -316,7 +316,7 @@ class Talk:
 
 
 def _parsed(message: Any) -> dict[str, Any]:
-    """Return a client's event; Refusal when a frame is none."""
+    """Return the event in a frame; Refusal when it holds none."""
     if message.get("text") is None:
         raise Refusal(400, "events are text frames: this one is binary.", "invalid_value")
     try:

@@ -43,22 +43,20 @@ class Refusal(Exception):
         return {"type": self.kind, "code": self.code, "message": self.message}
 
     def headers(self) -> dict[str, str]:
-        """Return headers that say whether and when to try again."""
+        """Return the headers that say whether and when to retry."""
         if self.status in (429, 503):
             return {"Retry-After": "1"}
         return {"x-should-retry": "false"} if self.status >= 500 or self.status in (408, 409) else {}
 
 
 def invalid(errors: Sequence[Mapping[str, Any]], root: str = "") -> Refusal:
-    """Return pydantic's `errors` as one refusal, of the innermost: where a value may be of several types, that is the one meant."""
+    """Return pydantic's `errors` as one refusal: the most deeply nested, which of several allowed types is the one meant."""
     error = max(errors, key=lambda one: len(one["loc"]))
     kind, place = error["type"], [root] if root else []
     for part in error["loc"]:
         if isinstance(part, int):
             place[-1:] = [f"{''.join(place[-1:])}[{part}]"]
-        elif part not in ("body", "str", "int") and (
-            "[" not in part or part.endswith("[]")
-        ):  # else a type that was tried
+        elif part not in ("body", "str", "int") and ("[" not in part or part.endswith("[]")):  # else a type tried
             place.append(part)
     name = ".".join(place) or None
     code = "invalid_type" if kind.endswith(("_type", "_parsing")) else INVALID.get(kind, "invalid_value")
@@ -94,7 +92,7 @@ def draining() -> Refusal:
 
 
 def refusal_of(error: Exception) -> Refusal:
-    """Return any error as a refusal; what is nobody's fault but ours says no more than that."""
+    """Return any error as a refusal; an internal error shows no details."""
     if isinstance(error, Refusal):
         return error
     if isinstance(error, (InputError, ConfigError)):

@@ -1,9 +1,9 @@
-"""One answer as the events of the protocol, in their order, whatever happens to it; a value, no sockets.
+"""One answer as the events of the protocol, in order; a value, no sockets.
 
     response.created ─ output_item.added ─ item.added ─ content_part.added ─ deltas ─ dones ─ item.done ─ response.done
 
-What was begun is always ended: an answer that is cancelled sends the same `done` events as one that was finished. Calls of tools
-are items of their own, after what was said.
+Everything opened is closed: a cancelled answer sends the same `done` events as a finished one. Tool calls are items of their own,
+after the text.
 """
 
 from dataclasses import dataclass, field
@@ -70,7 +70,7 @@ class Response:
         return [*events, {"type": "response.output_audio.delta", **self._place(), "delta": data}]
 
     def called(self, item: Item) -> list[Event]:
-        """Return the events of a call, which comes whole; what was said before it ends there."""
+        """Return the events of a tool call, which comes whole; the text before it is closed first."""
         events = self._close("completed") if self.opened else []
         self.opened, self.words, item.status = False, self.words + 1, "in_progress"
         place = {"response_id": self.id, "item_id": item.id, "output_index": len(self.output), "call_id": item.call_id}
@@ -110,7 +110,7 @@ class Response:
         return {"type": "text", "text": text} if self.text_only else {"type": "audio", "transcript": text}
 
     def _open(self) -> list[Event]:
-        """Return what announces the item, once."""
+        """Return the events that announce the item, once."""
         if self.opened:
             return []
         self.opened = True
@@ -130,16 +130,14 @@ class Response:
         return [ours, theirs] if stage == "added" else [theirs, ours]
 
     def _close(self, status: str) -> list[Event]:
-        """Return the ends of everything that was opened."""
+        """Return the `done` events of everything that was opened."""
         self.item.status = status
         text, place = self.item.text, self._place()
         if self.text_only:
             events = [{"type": "response.output_text.done", **place, "text": text}]
         else:
-            events = [
-                {"type": "response.output_audio.done", **place},
-                {"type": "response.output_audio_transcript.done", **place, "transcript": text},
-            ]
+            events = [{"type": "response.output_audio.done", **place}]
+            events.append({"type": "response.output_audio_transcript.done", **place, "transcript": text})
         events.append({"type": "response.content_part.done", **place, "part": self._part(text)})
         return [*events, *self._announced("done", self.item)]
 
@@ -156,7 +154,7 @@ class Response:
 
 
 def metadata_of(asked: dict[str, Any]) -> dict[str, str]:
-    """Return what a client wants to find again in its response; Refusal unless it is a small table of texts."""
+    """Return the client's metadata of a response; Refusal unless it is an object of at most 16 strings."""
     given = asked.get("metadata") or {}
     if not isinstance(given, dict) or len(given) > 16 or not all(isinstance(value, str) for value in given.values()):
         raise Refusal(400, "response.metadata is no object of at most 16 texts.", "invalid_value", "response.metadata")
@@ -164,7 +162,7 @@ def metadata_of(asked: dict[str, Any]) -> dict[str, str]:
 
 
 def size_of(ask: Ask) -> tuple[int, int]:
-    """Return the words to read and the frames to hear of a question with what came before it."""
+    """Return the words and the 20 ms frames of sound in a question and its history."""
     read = [ask.typed or "", ask.instructions, *(text for _, text in ask.history)]
     samples = len(ask.question) if isinstance(ask.question, np.ndarray) else 0
     heard = samples * FRAMES // (ask.sample_rate or SAMPLE_RATE)

@@ -1,4 +1,4 @@
-"""Starting a server: models to workers, then one process or several behind one port, or a thread of this process."""
+"""Starts a server: loads models into workers, then serves from one process, several behind one port, or a thread."""
 
 import gc
 import os
@@ -60,19 +60,19 @@ def _engine(model: str, settings: Settings) -> Engine:
 
 
 def warm(engine: Engine, speaks: bool) -> None:
-    """Let an engine begin an answer that nobody hears: what is slow once is over, and the system text has been read."""
+    """Run the start of an answer and drop it: pays one-time costs and fills the cache of the system prompt."""
     pieces = made_by(engine, Ask(typed="Hello.", text_only=not speaks))
     next((piece for piece in pieces if piece.finish or (piece.audio is not None if speaks else piece.text)), None)
 
 
 def app_of_environment() -> FastAPI:
-    """Return the application of one of several processes, whose settings stand in the environment."""
+    """Return the application of one of several processes, by the settings in its environment."""
     settings = SETTINGS.validate_json(os.environ[VARIABLE])
     return make_app(load_workers(settings), settings)
 
 
 def check_address(host: str, port: int) -> None:
-    """Raise ConfigError, before models are loaded, where nobody can listen at an address."""
+    """Raise ConfigError, before models are loaded, when the address cannot be bound."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         if os.name == "posix":  # as asyncio listens: a port that was left a moment ago may be taken
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -84,9 +84,9 @@ def check_address(host: str, port: int) -> None:
 
 
 def serve(settings: Settings, host: str, port: int, processes: int, tell: Callable[[], None]) -> None:
-    """Serve until told to end; each process loads the models for itself, and a session lives in the one that took it.
+    """Serve until a signal ends it; each process loads its own models, and a session stays in the process that accepted it.
 
-    `tell` is called once models are loaded; where several processes load them, before that.
+    `tell` is called when the models are loaded, or at once where several processes load them.
     """
     shared = {"host": host, "port": port, **OPTIONS}
     if processes == 1:

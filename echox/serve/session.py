@@ -1,4 +1,4 @@
-"""One realtime conversation as a value: what happens goes in, events for the client and orders for the engine come out.
+"""One realtime conversation as a state machine: inputs go in, events for the client and orders for the engine come out.
 
     client's events ─┐                        ┌─► events, each with its id
     turns found      ├─► Session (no socket, ─┼─► Answer, Stop, Hear: orders for the engine
@@ -11,13 +11,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from echox.generate.engine import Ask
 from echox.serve.conversation import Conversation, Item, item_of, question_of
-from echox.serve.orders import Answer, Hear, Listen, Overhear, Stop, ask_of, hearing_of
+from echox.serve.orders import Answer, Hear, Listen, Overhear, Stop, ask_of
 from echox.serve.refusals import Refusal, no_transcript
 from echox.serve.response import Event, Response, metadata_of, size_of
 from echox.serve.session_config import SessionConfig, as_session, shown, updated
 from echox.serve.settings import Limits
-from echox.serve.wire import SoundBuffer, ms_of
+from echox.serve.wire import SoundBuffer, ms_of, rate_of, samples_of
 
 SHORTEST_MS = 100.0  # of sound in a turn
 SLACK_MS = 1000.0  # by which the finding of a turn may be late
@@ -27,7 +28,7 @@ Out = Event | Answer | Stop | Hear | Overhear | Listen
 
 
 class Session:
-    """The state of one conversation; every method returns what follows from what it is told."""
+    """The state of one conversation; every method takes an event and returns the events and orders that follow."""
 
     def __init__(self, key: str, model: str, limits: Limits, expires_at: int = 0, calls: bool = False) -> None:
         """Begin with a `model` that `calls` tools or does not."""
@@ -50,12 +51,11 @@ class Session:
         return self._taken(self._listen)
 
     def client(self, event: Event) -> list[Out]:
-        """Return what follows from an event of the client, an error event where it is wrong; appends go to `append`."""
+        """Handle a client's event, other than sound, which goes to `append`; a wrong one gives an error event."""
         do = CLIENT.get(event.get("type", ""))
         if do is None:
-            message = (
-                f"unknown type {str(event.get('type'))[:60]!r}: send {', '.join(CLIENT)} or input_audio_buffer.append."
-            )
+            known = ", ".join((*CLIENT, "input_audio_buffer.append"))
+            message = f"unknown type {str(event.get('type'))[:60]!r}: send one of {known}."
             return self.refuse(Refusal(400, message, "invalid_value", "type"), event)
         return self._taken(lambda: do(self, event), event)
 
@@ -66,7 +66,7 @@ class Session:
         return self._taken(lambda: None)
 
     def append(self, data: bytes) -> list[Out]:
-        """Take sound of the user; a turn that grows too long ends there, or is refused where the client ends turns."""
+        """Take the user's sound; a turn at its longest is ended, or refused where the client ends turns."""
         turns, longest = self.config.audio.input.turn_detection, 1000 * self.limits.question_seconds
         self.sound.append(data)
         if turns is not None and self.turn_id is None:
@@ -82,7 +82,7 @@ class Session:
     # what the detector of turns finds
 
     def speech_started(self, at_ms: float) -> list[Out]:
-        """Note that somebody began to speak, and stop the answer under way if it may be interrupted."""
+        """Begin a turn, and cancel the answer under way if it may be interrupted."""
         turns = self.config.audio.input.turn_detection
         if turns is None or self.turn_id is not None:
             return []
@@ -93,7 +93,7 @@ class Session:
         return self._taken(lambda: self._cancel(active, "turn_detected"))
 
     def speech_stopped(self, at_ms: float) -> list[Out]:
-        """Note that the turn is over: commit it, and answer it if that was asked for."""
+        """End a turn: commit it, and answer it if `create_response` is set."""
         turns, item_id = self.config.audio.input.turn_detection, self.turn_id
         if turns is None or item_id is None:
             return []
@@ -111,13 +111,13 @@ class Session:
     # what the engine makes
 
     def heard(self, response_id: str, text: str) -> list[Out]:
-        """Take what the question of an answer was understood as."""
+        """Take the transcript of the question that is being answered."""
         asked = getattr(self.responses.get(response_id), "asked", None)
         self._unhear(asked)
         return self._taken(lambda: self._transcribed(asked, text))
 
     def said(self, response_id: str, text: str) -> list[Out]:
-        """Take text of an answer; one that would go beyond its limit ends before it."""
+        """Take text of an answer, which ends here if it would exceed its limit."""
         response = self.responses.get(response_id)
         if response is None:
             return []
@@ -128,16 +128,14 @@ class Session:
         return self._taken(lambda: None)
 
     def spoke(self, response_id: str, data: str, ms: float, units: int = 0) -> list[Out]:
-        """Take sound of an answer: base64 in the answer's format, its length, and the units behind it."""
-        response = self.responses.get(response_id)
-        if response is not None:
+        """Take sound of an answer: base64 in its format, the length in ms, and the number of units."""
+        if response := self.responses.get(response_id):
             self._forward(response.spoke(data, ms, units))
         return self._taken(lambda: None)
 
     def called(self, response_id: str, name: str, arguments: str) -> list[Out]:
-        """Take a call of a tool, which comes after all that is said."""
-        response = self.responses.get(response_id)
-        if response is not None:
+        """Take a tool call, which comes after all text."""
+        if response := self.responses.get(response_id):
             item = Item(self._id("item"), "call", arguments, name=name, call_id=self._id("call"))
             self._forward(response.called(item))
         return self._taken(lambda: None)
@@ -235,7 +233,7 @@ class Session:
     # what follows
 
     def _respond(self, asked: dict[str, Any]) -> None:
-        """Begin an answer, to the conversation or to the items that the client gives with it."""
+        """Start a response to the conversation, or to the items in the request."""
         aside = asked.get("conversation") == "none"
         if asked.get("conversation") not in (None, "auto", "none"):
             raise Refusal(400, "response.conversation is auto or none.", "invalid_value", "response.conversation")
@@ -262,7 +260,7 @@ class Session:
         self.out.append(Answer(response.id, ask, form, question.earlier))
 
     def _items(self, given: Any) -> list[Item]:
-        """Return the items that a response shall answer instead of the conversation."""
+        """Return the items of `response.input`, which replace the conversation."""
         if not isinstance(given, list):
             raise Refusal(400, "response.input is no list of items.", "invalid_value", "response.input")
         return [self._item(one, refers=True) for one in given]
@@ -286,7 +284,7 @@ class Session:
         self._announce(item, before)
 
     def _add(self, item: Item, after: str | None = None) -> str | None:
-        """Take an item in and return the id it stands behind; of several recordings all are heard and the last is kept."""
+        """Add an item and return the id before it; all recordings are transcribed, and only the last is kept."""
         self.conversation.check_room()
         before = self.conversation.add(item, after)
         if item.sound is not None:
@@ -300,13 +298,14 @@ class Session:
             self._send(f"conversation.item.{kind}", previous_item_id=before, item=item.shown())
 
     def _hear(self, item: Item) -> None:
-        """Order a transcript, once: history needs the words; an answer to the item, which brings them, takes the order back."""
+        """Order a transcript once, for the history; an answer to the item, which brings one, cancels the order."""
         if item.sound is not None and item.heard is None and item.id not in self.hearing:
             self.hearing.add(item.id)
-            self.out.append(Hear(item.id, hearing_of(item)))
+            ask = Ask(samples_of(item.sound, item.form), rate_of(item.form), hear_only=True)
+            self.out.append(Hear(item.id, ask))
 
     def _overhear(self) -> None:
-        """Order that the turn under way is listened to, once enough of it is new."""
+        """Order that the unfinished turn is processed ahead, once enough of it is new."""
         silent = self.turn_id is None and self.config.audio.input.turn_detection is not None
         if silent or self._active() or not self.sound.is_due():
             return
@@ -315,13 +314,13 @@ class Session:
         self.out.append(Overhear(replace(ask_of(question, self.config), so_far=True)))
 
     def _unhear(self, item: Item | None) -> None:
-        """Take an order for a transcript back: its answer brings one."""
+        """Cancel the order for a transcript: the answer brings one."""
         if item is not None and item.id in self.hearing:
             self.hearing.discard(item.id)
             self.out.append(Stop(item.id))
 
     def _transcribed(self, item: Item | None, text: str) -> None:
-        """Keep what was understood, once, and tell a client that wants to know."""
+        """Store a transcript once, and send it to a client that asked for transcription."""
         if item is None or not item.spoken or item.heard is not None:
             return
         item.heard = text.strip()
@@ -378,7 +377,7 @@ class Session:
             self._send(**{"kind" if name == "type" else name: value for name, value in event.items()})
 
     def _taken(self, do: Callable[[], Any], event: Event | None = None) -> list[Out]:
-        """Do something and return all that follows; what is refused becomes an error event."""
+        """Call `do` and return the events and orders it made; a Refusal becomes an error event."""
         try:
             do()
         except Refusal as refusal:

@@ -1,6 +1,6 @@
-"""What a realtime client may set: the session object of the protocol, validated, updated field by field.
+"""The session object of the realtime protocol: validated, and updated field by field.
 
-What no model here can do is refused by name, and so are unknown fields, as the protocol's own server does.
+Unsupported and unknown fields are refused by name, as the protocol's own server does.
 """
 
 import json
@@ -13,25 +13,19 @@ from echox.serve.wire import FORMS
 
 MOST_TOOLS = 128
 MOST_CHARS = 20_000  # of a text that is kept
-EAGERNESS_MS = {
-    "low": 1000,
-    "medium": 500,
-    "high": 300,
-    "auto": 500,
-}  # of silence, for clients that ask for turns found by meaning
+EAGERNESS_MS = {"low": 1000, "medium": 500, "high": 300, "auto": 500}  # of silence, for `semantic_vad`
 
 
 def short(text: str, param: str) -> str:
-    """Return `text`; Refusal where it is longer than what a model reads in reasonable time, in which it answers nobody else."""
+    """Return `text`; Refusal where reading it would keep the model from others for too long."""
     if len(text) > MOST_CHARS:
-        raise Refusal(
-            400, f"{param} holds more than {MOST_CHARS} characters: send less.", "string_above_max_length", param
-        )
+        message = f"{param} holds more than {MOST_CHARS} characters: send less."
+        raise Refusal(400, message, "string_above_max_length", param)
     return text
 
 
 class Known(BaseModel):
-    """What holds no fields but its own."""
+    """Base of objects that refuse unknown fields."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -49,7 +43,7 @@ class PcmFormat(Known):
 
 
 class ServerVad(Known):
-    """The server finds the turns."""
+    """Turn detection by the server."""
 
     type: Literal["server_vad"] = "server_vad"
     threshold: float = Field(default=0.5, ge=0.0, le=1.0)
@@ -61,7 +55,7 @@ class ServerVad(Known):
 
 
 class Input(Known):
-    """How the user is heard."""
+    """The input side: format, transcription, turn detection."""
 
     format: PcmFormat = PcmFormat()
     transcription: dict[str, Any] | None = None
@@ -71,12 +65,12 @@ class Input(Known):
     @field_validator("noise_reduction", mode="before")
     @classmethod
     def heard_as_it_is(cls, _: Any) -> None:
-        """Take any, and show that there is none: an application that asks for it works without."""
+        """Accept any value and show null: clients that ask for it work without."""
 
     @field_validator("turn_detection", mode="before")
     @classmethod
     def found_by_sound(cls, value: Any) -> Any:
-        """Take `semantic_vad` for turns found by sound, with the longer a silence the less eager it is; the session shows them."""
+        """Turn `semantic_vad` into `server_vad`, with a longer silence for less eagerness; the session shows the latter."""
         if not isinstance(value, dict) or value.get("type") != "semantic_vad":
             return value
         eagerness = value.get("eagerness", "auto")
@@ -87,7 +81,7 @@ class Input(Known):
 
 
 class Output(Known):
-    """How the answer sounds; a model has one voice and one speed."""
+    """The output side; a model has one voice and one speed."""
 
     format: PcmFormat = PcmFormat()
     voice: str = "default"
@@ -96,12 +90,12 @@ class Output(Known):
     @field_validator("voice", mode="before")
     @classmethod
     def named(cls, voice: Any) -> Any:
-        """Take a voice's name, or an object that holds it as its id; an answer tells the name."""
+        """Return a voice's name, also where an object gives it as its id."""
         return voice.get("id") if isinstance(voice, dict) else voice
 
 
 class Audio(Known):
-    """Both."""
+    """Input and output."""
 
     input: Input = Input()
     output: Output = Output()
@@ -121,7 +115,7 @@ class Tool(BaseModel):
 
 
 class NamedTool(Tool):
-    """The same as the realtime protocol writes it."""
+    """A tool as the realtime protocol writes it."""
 
     type: Literal["function"]
 
@@ -146,7 +140,7 @@ class SessionConfig(Known):
     @field_validator("max_output_tokens")
     @classmethod
     def some_tokens(cls, most: int | str) -> int | str:
-        """Refuse a limit that leaves nothing to say."""
+        """Refuse a limit below 1."""
         if isinstance(most, int) and most < 1:
             raise ValueError("give 1 or more, or inf")
         return most
@@ -206,7 +200,7 @@ def _merged(values: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
 
 
 def as_session(asked: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of a response that stand for fields of the session."""
+    """Return the fields of a response that override the session's."""
     return {name: value for name, value in asked.items() if name not in OWN and value is not None}
 
 

@@ -1,4 +1,4 @@
-"""What a server may be told: models, keys, limits; as text they travel to worker processes in one variable."""
+"""The settings of a server: models, keys, limits; worker processes get them as JSON in an environment variable."""
 
 import secrets
 from dataclasses import dataclass, field, fields
@@ -12,7 +12,7 @@ VARIABLE = "ECHOX_SERVE"  # settings of a worker process, as JSON
 
 @dataclass(frozen=True)
 class Limits:
-    """Where a server says no, or stops waiting; times in seconds."""
+    """Limits on load, sizes and times (in seconds)."""
 
     slots: int = 8  # answers made at once, a model: rows of its batches (docs/serving.md says why so many)
     waiting: int = 32  # answers that may wait for a place, a model

@@ -1,4 +1,4 @@
-"""Speech as it leaves: float samples at a model's rate to bytes of any format of the protocol, as they come.
+"""Encodes speech: float samples at a model's rate to bytes in any format of the protocol, streamed.
 
     float [S] ─► soxr (streaming) ─► 24 kHz ─► PCM | WAV header + PCM | PyAV encoder (MP3, Opus, AAC, FLAC)
                                   └► 8 kHz  ─► G.711 (g711.py)
@@ -37,13 +37,13 @@ CODECS = {  # format: container, codec, its own sample format, bits a second
 
 
 class Resampled:
-    """Float samples at one rate to float samples at another, in pieces; together they are the whole wave resampled."""
+    """A streaming resampler; the pieces together equal the whole wave resampled."""
 
     def __init__(self, rate: int, wanted: int) -> None:
         self.stream = None if rate == wanted else soxr.ResampleStream(rate, wanted, 1, dtype="float32")
 
     def push(self, wave: np.ndarray, last: bool = False) -> np.ndarray:
-        """Return what is certain so far, float32 [S]; everything that is left with the `last` piece."""
+        """Return the samples that are final so far, float32 [S]; all of them with the `last` piece."""
         wave = np.asarray(wave, np.float32)
         return wave if self.stream is None else self.stream.resample_chunk(wave, last)
 
@@ -58,11 +58,11 @@ class Speech:
         self.begun = False
 
     def push(self, wave: np.ndarray, last: bool = False) -> bytes:
-        """Return the bytes that became certain; all that are left with the `last` piece."""
+        """Return the bytes that are final so far; all of them with the `last` piece."""
         return self._encoded(np.clip(self.resampled.push(wave, last), -1.0, 1.0), last)
 
     def flush(self) -> bytes:
-        """Return the end."""
+        """Return the remaining bytes."""
         return self.push(np.zeros(0, np.float32), last=True)
 
     def _encoded(self, wave: np.ndarray, last: bool) -> bytes:
@@ -84,7 +84,7 @@ def whole(wave: np.ndarray, rate: int, form: str) -> bytes:
 class _Encoder:
     """PyAV writing into memory, drained after every push; a whole file comes at the end, with its length in the header.
 
-    FLAC is always whole: libsndfile takes a length that is not known for the longest there is, and its readers ask for that memory.
+    FLAC is never streamed: libsndfile reads an unknown length as the largest possible one, and allocates that much.
     """
 
     def __init__(self, form: str, streamed: bool) -> None:
@@ -111,7 +111,7 @@ class _Encoder:
 
 
 class _Pipe:
-    """A file that can only be written, as a stream to a client is; each value is what came since the last."""
+    """A file that can only be written; `getvalue` returns what was written since the last call."""
 
     def __init__(self) -> None:
         self.written: list[bytes] = []

@@ -17,6 +17,7 @@ from echox.serve.house import House
 from echox.serve.refusals import Refusal, refusal_of
 from echox.serve.sound import MEDIA_TYPES, Speech
 
+UNMEASURED = ("temperature", "avg_logprob", "compression_ratio", "no_speech_prob")  # by this decoder
 Format = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
 
 
@@ -71,7 +72,7 @@ def routes(house: House) -> APIRouter:
 
 
 async def _sound(said: Speech, answer: AsyncIterator[Piece]) -> AsyncIterator[bytes]:
-    """Yield the bytes of a text's speech as it is made; an error cuts them off, which a client sees as a broken stream."""
+    """Yield the bytes of speech as it is made; an error breaks the stream off."""
     async for piece in answer:
         if piece.audio is not None and (data := said.push(piece.audio)):
             yield data
@@ -98,7 +99,7 @@ async def _events(said: Speech, answer: AsyncIterator[Piece], text: str) -> Asyn
 
 
 def _written(text: str, seconds: float, form: str) -> Response:
-    """Return a transcript in one of the protocol's forms; the whole recording is one segment."""
+    """Return a transcript in a format of the protocol; the whole recording is one segment."""
     usage = {"type": "duration", "seconds": round(seconds, 3)}
     if form == "text":
         return PlainTextResponse(text + "\n")
@@ -111,19 +112,10 @@ def _written(text: str, seconds: float, form: str) -> Response:
         return StreamingResponse(iter([*map(event_line, events), "data: [DONE]\n\n"]), media_type="text/event-stream")
     body: dict[str, Any] = {"text": text, "usage": usage}
     if form == "verbose_json":
-        body |= {
-            "task": "transcribe",
-            "language": "english",
-            "duration": seconds,
-            "segments": [_segment(text, seconds)],
-        }
+        segment = {"id": 0, "seek": 0, "start": 0.0, "end": seconds, "text": text, "tokens": []}
+        segment |= dict.fromkeys(UNMEASURED, 0.0)
+        body |= {"task": "transcribe", "language": "english", "duration": seconds, "segments": [segment]}
     return JSONResponse(body)
-
-
-def _segment(text: str, seconds: float) -> dict[str, Any]:
-    """Return the one segment, with zeros for what this decoder does not measure."""
-    unmeasured = {"tokens": [], "temperature": 0.0, "avg_logprob": 0.0, "compression_ratio": 0.0, "no_speech_prob": 0.0}
-    return {"id": 0, "seek": 0, "start": 0.0, "end": seconds, "text": text, **unmeasured}
 
 
 def _clock(seconds: float, mark: str) -> str:

@@ -1,4 +1,4 @@
-"""Turns in a stream of sound: Silero says how likely each 32 ms are speech, a small state machine says when somebody spoke.
+"""Turn detection in a stream of sound: Silero VAD scores every 32 ms, a state machine decides when a turn starts and stops.
 
     bytes of the wire ─► 16 kHz ─► chunks of 512 ─► likelihood ─► TurnFinder ─► started / stopped, on the session's clock
 
@@ -29,7 +29,7 @@ Found = tuple[Literal["started", "stopped"], float]  # what happened, ms on the 
 
 
 class Likelihood(Protocol):
-    """What says how likely a chunk is speech; it remembers the chunks before."""
+    """A voice activity detector with state."""
 
     def __call__(self, chunk: np.ndarray) -> float:
         """Return the likelihood of float32 [512] at 16 kHz."""
@@ -42,7 +42,7 @@ class Likelihood(Protocol):
 
 @dataclass
 class TurnFinder:
-    """Whether somebody speaks, chunk by chunk; a value."""
+    """The state machine over the likelihoods of chunks; a value."""
 
     threshold: float
     silence_ms: float
@@ -50,7 +50,7 @@ class TurnFinder:
     run: int = 0  # chunks in a row that speak for the other state
 
     def push(self, likelihood: float) -> Literal["started", "stopped"] | None:
-        """Take the next chunk and say whether a turn began or ended with it."""
+        """Take the next chunk's likelihood and say whether a turn started or stopped."""
         if not self.speaking:
             self.run = self.run + 1 if likelihood >= self.threshold else 0
             if self.run < SURE_CHUNKS:
@@ -66,7 +66,7 @@ class TurnFinder:
 
 
 class Ear:
-    """Finds turns in raw sound as it arrives."""
+    """Detects turns in raw sound as it arrives."""
 
     def __init__(self, turns: ServerVad, form: str, at_ms: float, likelihood: Likelihood) -> None:
         self.finder = TurnFinder(turns.threshold, turns.silence_duration_ms)
@@ -75,7 +75,7 @@ class Ear:
         self.waiting, self.ms = np.zeros(0, np.float32), at_ms
 
     def push(self, data: bytes) -> list[Found]:
-        """Return what was found in the sound up to the end of `data`, whole samples, each at its place."""
+        """Return the starts and stops in the sound up to the end of `data`, whole samples."""
         wave = self.resampled.push(samples_of(data, self.form))
         self.waiting = np.concatenate([self.waiting, wave])
         found: list[Found] = []
@@ -105,21 +105,21 @@ class Silero:
 
 
 class Detectors:
-    """Detectors for conversations: loaded when they are first needed, used again by the next."""
+    """A pool of detectors: loaded when first needed, reset and reused."""
 
     def __init__(self, make: Callable[[], Likelihood] = Silero) -> None:
         self.make, self.lock = make, threading.Lock()
         self.spare: deque[Likelihood] = deque(maxlen=SPARE)
 
     def take(self) -> Likelihood:
-        """Return one that remembers nothing; MissingDependency where Silero is not installed."""
+        """Return a reset detector; MissingDependency where Silero is not installed."""
         with self.lock:
             if self.spare:
                 return self.spare.pop()
         return self.make()
 
     def give(self, detector: Likelihood) -> None:
-        """Take one back."""
+        """Put a detector back."""
         detector.reset()
         with self.lock:
             self.spare.append(detector)

@@ -1,4 +1,4 @@
-"""Sound on the realtime wire: base64 of raw samples in one of three formats, what their bytes mean, and what waits of them."""
+"""Sound of the realtime protocol: base64 of raw samples in one of three formats, its lengths, and the input buffer."""
 
 import base64
 import binascii
@@ -54,7 +54,7 @@ def decoded(text: object, param: str) -> bytes:
 
 @dataclass
 class SoundBuffer:
-    """What the user has said since the last turn; a session's clock counts the sound that came, not the time that passed."""
+    """The user's sound since the last turn; a session's clock counts received sound, not time."""
 
     form: str = "pcm16"
     start_ms: float = 0.0
@@ -72,7 +72,7 @@ class SoundBuffer:
         self.pace.push(samples_of(data, self.form), rate_of(self.form))
 
     def is_due(self) -> bool:
-        """Say whether it is worth listening again, and count it as listened to if so."""
+        """Say whether enough new sound has come to process, and count it as processed if so."""
         return self.pace.is_due((self.end_ms - self.start_ms) / 1000)
 
     def keep_last(self, ms: float) -> None:
@@ -80,11 +80,11 @@ class SoundBuffer:
         self.take(max(0, len(self.data) - bytes_of(ms, self.form)))
 
     def start_at(self, ms: float) -> None:
-        """Forget what came before a place on the clock, as far as it is still held."""
+        """Drop the sound before a time on the clock."""
         self.take(bytes_of(max(0.0, ms - self.start_ms), self.form))
 
     def until(self, ms: float) -> int:
-        """Return how many bytes come before a place on the clock."""
+        """Return how many bytes come before a time on the clock."""
         return min(len(self.data), bytes_of(max(0.0, ms - self.start_ms), self.form))
 
     def take(self, size: int | None = None) -> bytes:
@@ -95,6 +95,6 @@ class SoundBuffer:
         return taken
 
     def restart(self, form: str) -> None:
-        """Forget everything and go on in another format."""
+        """Drop everything and continue in another format."""
         self.take()
         self.form, self.pace = form, Pace()

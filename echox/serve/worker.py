@@ -3,14 +3,12 @@
     submit ─► waiting (bounded, first come) ─► a slot ─► next(piece) of the one that is due first ─► deliver
                                                  '──── all who could go on wait: a step of the engine ────'
 
-The answer whose listener would run out of sound first goes first, so that nobody's speech breaks off for somebody else's, and an
-answer that has not begun goes before one that has sound to spare: while anybody's sound may end within a second, those who have
-more stand still. Whoever needs a token waits; once all who go do, the engine makes one for each in a step. A question that is still
-being asked is overheard only while nothing else is to be done.
+Scheduling is earliest deadline first: the deadline of an answer is when its listener runs out of sound. While any deadline is less
+than a second away, answers with more to spare are paused. An answer that needs a token waits; once all that run wait, the engine
+makes one token for each in a single step. An unfinished question is processed only while the engine is idle.
 
-When nobody has asked for a while, free memory of the process is given back: inputs of many lengths leave holes in glibc's heap,
-which it keeps of its own accord. How much lies free is not asked of glibc: pages that were given back stay in its count
-(`mallinfo2`), which hardly ever falls.
+After some time without a question, free memory is returned to the system: inputs of many lengths leave holes in glibc's heap.
+Resident memory is measured instead of asking glibc, whose `mallinfo2` goes on counting pages that were returned.
 """
 
 import ctypes
@@ -40,7 +38,7 @@ Deliver = Callable[["Piece | Exception | None"], None]  # None: the answer is ov
 
 
 class Job:
-    """An answer on its way: for its reader `taken` and `cancel`, the rest is the worker's."""
+    """An answer under way: `taken` and `cancel` are for its reader, the rest for the worker."""
 
     def __init__(self, ask: Ask, deliver: Deliver, worker: "Worker") -> None:
         self.ask, self.deliver, self.worker = ask, deliver, worker
@@ -56,17 +54,17 @@ class Job:
             self.worker.changed.notify()
 
     def cancel(self) -> None:
-        """Give the answer up; nothing is delivered after the piece that is being made."""
+        """Cancel the answer; nothing is delivered after the piece that is being made."""
         with self.worker.changed:
             self.cancelled = True
             self.worker.changed.notify()
 
     def due(self) -> float:
-        """Return when its listener has nothing more to hear or read."""
+        """Return when its listener will have run out of sound or text."""
         return math.inf if self.ask.so_far else self.since + self.ahead
 
     def count(self, piece: Piece) -> None:
-        """Note what a piece gives to its listener."""
+        """Add the playing or reading time of a piece."""
         if piece.audio is not None and len(piece.audio):
             if not self.sounding:
                 self.sounding, self.since = True, self.worker.clock()
@@ -92,7 +90,7 @@ class Worker:
         self.thread.start()
 
     def submit(self, ask: Ask, deliver: Deliver) -> Job:
-        """Queue a question; `deliver` gets its pieces, then None or the error, from another thread; Refusal when full or over."""
+        """Queue a question; `deliver` gets its pieces, then None or the error, from another thread; Refusal when full or closed."""
         with self.changed:
             if len(self.waiting) + self._answers() >= self.slots + self.queue_length or self.closed:
                 raise stopped() if self.closed else busy(len(self.waiting))
@@ -102,7 +100,7 @@ class Worker:
         return job
 
     def overhear(self, ask: Ask) -> Job | None:
-        """Hear a question that is still being asked in time that nobody needs; None while others are answered."""
+        """Hear an unfinished question while the engine is idle; None while others are answered."""
         with self.changed:
             if self.closed or self._answers() or self.waiting:
                 return None
@@ -131,7 +129,7 @@ class Worker:
         self.thread.join(timeout=5)
 
     def _run(self) -> None:
-        """Answer until closed; a failure that is no single answer's stops the model, and everybody is told."""
+        """Answer until closed; a failure outside a single answer stops the model, and every waiting job gets a Refusal."""
         try:
             while not self.closed:
                 self._turn()
@@ -156,7 +154,7 @@ class Worker:
             self.engine.step()
 
     def _rests(self) -> bool:
-        """Wait a while for a question where there is none, and say whether none came."""
+        """Wait REST_SECONDS for a question if there is none, and say whether none came."""
 
         def called() -> bool:
             return bool(self.active or self.waiting or self.closed)
@@ -165,7 +163,7 @@ class Worker:
             return self.stirred and not called() and not self.changed.wait_for(called, REST_SECONDS)
 
     def _next(self) -> Job | None:
-        """Return the answer due first of those that go on now; None when all of them wait for a step, or once closed."""
+        """Return the answer to advance, earliest due first; None when all wait for an engine step, or once closed."""
         with self.changed:
             while not self.closed:
                 self._settle()
@@ -182,7 +180,7 @@ class Worker:
         return None
 
     def _settle(self) -> None:
-        """Drop what was given up, and fill free slots from the queue."""
+        """Drop cancelled answers, and fill free slots from the queue."""
         for job in [job for job in self.active if job.cancelled]:
             self.active.remove(job)
             _end(job)
@@ -228,7 +226,7 @@ def _end(job: Job) -> None:
 
 
 def resident() -> int:
-    """Return how many bytes of its own this process has in memory; 0 where the system does not say."""
+    """Return the resident memory of this process without mapped files, in bytes; 0 where the system does not say."""
     try:
         _, pages, of_files, *_ = Path("/proc/self/statm").read_text(encoding="ascii").split()
     except OSError:
@@ -237,7 +235,7 @@ def resident() -> int:
 
 
 def give_back(before: int, growth: int = GROWTH) -> int:
-    """Give free pages of the heap to the system where memory grew by more than `growth` bytes; return what to compare with next."""
+    """Return free heap pages to the system if memory grew by over `growth` bytes; return the size to compare with next."""
     trim = heap_trim()
     if trim is None or resident() <= before + growth:
         return before

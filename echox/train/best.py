@@ -1,4 +1,4 @@
-"""The best few weights of a run by a number measured on held-out examples, kept beside its checkpoints; it knows no model.
+"""Keeps the best weights of a run by a number measured on held-out examples, beside its checkpoints; it knows no model.
 
 OUT/best/0012.3450/model.safetensors      the mean of all that are kept is the result
 """
@@ -22,7 +22,7 @@ WEIGHTS = "model.safetensors"
 
 
 class Selection(Settings):
-    """By which number weights are chosen, and how many of the best are averaged; a bare number is how many."""
+    """The number by which weights are selected, and how many of the best are averaged; a bare number is `keep`."""
 
     by: str  # every stage says by which
     keep: PositiveInt = 5
@@ -34,9 +34,9 @@ class Selection(Settings):
 
 
 class Best:
-    """`out`/best: the best weights of a module, at most `keep` of them; what was measured equal replaces what was there.
+    """`out`/best: the best weights of a module, at most `keep` of them; an equal score replaces an older one.
 
-    A loss is better when it is lower, any other number when it is higher. MissingDependency without the scorer of BLEU.
+    Lower is better for a loss, higher for any other number. MissingDependency without the scorer of BLEU.
     """
 
     def __init__(self, out: Path, selection: Selection, module: nn.Module) -> None:
@@ -47,11 +47,11 @@ class Best:
             require("sacrebleu", "eval")
 
     def scores(self) -> list[str]:
-        """Return the scores of what is kept, worst first."""
+        """Return the scores of the kept weights, worst first."""
         return sorted((path.parent.name for path in self.folder.glob(f"*/{WEIGHTS}")), key=self._worth)
 
     def offer(self, numbers: Mapping[str, float]) -> bool:
-        """Keep the module, in the first process, if it is among the best so far by what was measured, and say whether it is."""
+        """Save the weights, in the first process, if they are among the best so far, and say whether they are."""
         score, kept = numbers[self.by], self.scores()
         name = f"{max(score, 0.0):09.4f}"
         if Ranks.here().rank or not math.isfinite(score):
@@ -67,7 +67,7 @@ class Best:
         return True
 
     def take_mean(self) -> None:
-        """Fill the module with the mean of what is kept, if anything is."""
+        """Load the mean of the kept weights into the module, if any are kept."""
         if kept := self.scores():
             mean = mean_of([load_file(self.folder / name / WEIGHTS) for name in kept])
             load_trained(self.module, self.names, mean, str(self.folder))

@@ -1,4 +1,4 @@
-"""Numbered folders that each hold a whole training state, and weights between others; it knows neither stages nor losses."""
+"""Checkpoints: numbered folders that each hold a complete training state; means of weights. Knows neither stages nor losses."""
 
 import logging
 from pathlib import Path
@@ -33,7 +33,7 @@ class Checkpoints:
         return sorted(steps - self.broken)
 
     def save(self, step: int, state: State, pieces: bool = False) -> None:
-        """Write the state after `step` steps, in pieces of several processes or whole, and forget the oldest that are ours."""
+        """Write the state after `step` steps, sharded if in `pieces`, and remove the oldest checkpoints beyond `keep`."""
 
         def write(folder: Path) -> None:
             if pieces:
@@ -51,9 +51,9 @@ class Checkpoints:
                 remove(self.out / f"step-{old}")
 
     def newest(self, parameters: dict[str, nn.Parameter]) -> State | None:
-        """Return the newest whole state, None where there is none at all; a broken one is passed over with a warning.
+        """Return the newest complete state, None where there is no checkpoint; a broken one is skipped with a warning.
 
-        What was saved in pieces is cut as `parameters` are. ConfigError when all are broken: nothing is begun anew unasked.
+        Sharded states are loaded as `parameters` are sharded. ConfigError when all are broken: nothing is restarted unasked.
         """
         found = self.steps()
         for step in reversed(found):
@@ -69,7 +69,7 @@ class Checkpoints:
         return None
 
     def read(self, step: int, parameters: dict[str, nn.Parameter]) -> State:
-        """Return the state after `step` steps; ConfigError when it is not whole."""
+        """Return the state after `step` steps; ConfigError when it is broken."""
         path = self.out / f"step-{step}" / STATE
         if not path.is_file():
             return load_pieces(path.parent, parameters)
@@ -86,13 +86,13 @@ class Checkpoints:
 
 
 def trained_state(model: nn.Module, names: list[str]) -> dict[str, torch.Tensor]:
-    """Return what training changes: the named parameters and every persistent buffer, each once."""
+    """Return what training changes: the named parameters and all persistent buffers."""
     wanted = {*names, *(name for name, _ in model.named_buffers())}
     return {name: value for name, value in model.state_dict().items() if name in wanted}
 
 
 def load_trained(model: nn.Module, names: list[str], state: dict[str, torch.Tensor], source: str) -> None:
-    """Fill what `trained_state` named; ConfigError when `state` is of other parameters."""
+    """Load what `trained_state` returned; ConfigError when `state` has other parameters."""
     differ = set(trained_state(model, names)) ^ set(state)
     if differ:
         raise ConfigError(f"{source} is of another recipe ({sorted(differ)[0]} differs): choose another `out`.")
@@ -105,13 +105,13 @@ def load_trained(model: nn.Module, names: list[str], state: dict[str, torch.Tens
 
 
 def moments_of(optimizers: list[torch.optim.AdamW]) -> State:
-    """Return what the optimizers remember, by the name of the parameter."""
+    """Return the state of the optimizers by parameter name."""
     places = [(optimizer.state, name, parameter) for optimizer in optimizers for name, parameter in _named(optimizer)]
     return {name: dict(state[parameter]) for state, name, parameter in places if parameter in state}
 
 
 def load_moments(optimizers: list[torch.optim.AdamW], moments: State) -> None:
-    """Fill the optimizers with what `moments_of` returned."""
+    """Load what `moments_of` returned into the optimizers."""
     for optimizer in optimizers:
         for name, parameter in _named(optimizer):
             if name in moments:
@@ -125,21 +125,19 @@ def _named(optimizer: torch.optim.AdamW) -> list[tuple[str, nn.Parameter]]:
 
 
 def mean_of(states: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Return the mean of every real tensor over checkpoints, computed in float64; the last one's whole numbers."""
-
-    def mean(name: str, last: torch.Tensor) -> torch.Tensor:
-        if not last.is_floating_point():
-            return last
-        return torch.stack([state[name].double() for state in states]).mean(0).to(last.dtype)
-
-    return {name: mean(name, value) for name, value in states[-1].items()}
+    """Return the mean of every floating-point tensor over checkpoints, taken in float64; other tensors are the last one's."""
+    found = dict(states[-1])
+    for name, last in states[-1].items():
+        if last.is_floating_point():
+            found[name] = torch.stack([state[name].double() for state in states]).mean(0).to(last.dtype)
+    return found
 
 
 @torch.no_grad()
 def blend(start: Module, tuned: Module, share: float) -> Module:
-    """Return `start` with its weights moved: `share` of its own and the rest of those of `tuned`, tensor by tensor.
+    """Return `start` with its weights interpolated in place: `share` of its own, the rest from `tuned`.
 
-    Tuning on narrow data forgets some of what was known before; the line between the two keeps most of each (arXiv 2109.01903).
+    Tuning on narrow data forgets some of what was known before; interpolation keeps most of both (arXiv 2109.01903).
     """
     state = start.state_dict()
     for name, value in tuned.state_dict().items():

@@ -1,4 +1,4 @@
-"""What a toy recipe (recipes/debug) reads and is not there yet: made first, so that each of them runs on a fresh clone.
+"""Makes the missing inputs of a toy recipe (recipes/debug), so that each of them runs on a fresh clone.
 
 t2c.yaml reads out/debug/units --not there--> units.yaml writes it --reads out/debug/data, not there--> toy data
 """
@@ -19,7 +19,7 @@ RECIPES = (
 
 
 def make_missing(recipe: str | Path, overrides: Sequence[str], tell: Callable[[str], None]) -> None:
-    """Make what a toy recipe reads, by the other toy recipes and the toy data; `tell` hears of each. Others: nothing."""
+    """Make the missing inputs of a toy recipe, by other toy recipes and the toy data, and `tell` of each; ignore other recipes."""
     if Path(recipe).parts[-3:-1] != FOLDER.parts:
         return
     load_recipe(recipe, overrides)  # what is wrong with it is said first

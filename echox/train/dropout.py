@@ -13,7 +13,7 @@ LANES = 4  # entries to one draw of 64 bits
 
 
 class Dropout(nn.Dropout):
-    """The same module; on a CPU the share dropped is the nearest of LEVELS, and what is kept grows by just that share."""
+    """torch's Dropout; on a CPU `p` is rounded to a multiple of 1 / LEVELS, and the scale fits the rounded value."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Return the input with a share `p` of its entries set to zero while training."""
@@ -28,7 +28,7 @@ class Dropout(nn.Dropout):
 
 
 def use_cheap_masks(model: nn.Module) -> None:
-    """Put this dropout in the place of torch's, in every part of `model`; names and weights stay."""
+    """Replace every torch Dropout in `model` by this one; names and weights stay."""
     for module in model.modules():
         for name, child in module._modules.items():
             if type(child) is nn.Dropout:

@@ -13,7 +13,7 @@ from echox.train.ranks import Ranks
 
 @contextmanager
 def still(model: nn.Module) -> Iterator[None]:
-    """Hold `model` as it is in use, without gradients, and let it train on afterwards if it did."""
+    """Put `model` into evaluation mode without gradients, and back into training mode afterwards if it was."""
     training = model.training
     model.eval()
     with torch.no_grad():
@@ -22,7 +22,7 @@ def still(model: nn.Module) -> Iterator[None]:
 
 
 def mean_loss(model: nn.Module, batches: Iterable[Any], loss: Callable[[Any], Loss]) -> dict[str, float]:
-    """Return the numbers of `loss` over all batches, each weighed by what it is a mean over; `model` is still meanwhile."""
+    """Return the weighted means of the numbers of `loss` over all batches, with `model` in evaluation mode."""
     sums: dict[str, tuple[float, float]] = {}
     with still(model):
         for batch in batches:

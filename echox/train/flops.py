@@ -1,7 +1,6 @@
-"""How much of a device's arithmetic a run uses: floating-point operations counted once, then reckoned by tokens.
+"""Model FLOPs utilisation: the operations of one batch are counted, and later batches are assumed to cost as much per token.
 
-One batch is counted, forward and backward (torch's own counter: matrix products, convolutions, attention); others are taken to
-cost as much a token. Utilisation is that rate over what the device can do at best.
+The count is torch's own, forward and backward: matrix products, convolutions, attention.
 """
 
 import time
@@ -10,15 +9,8 @@ from collections.abc import Callable
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-PEAK = {
-    "H100": 989.0,
-    "H200": 989.0,
-    "A100": 312.0,
-    "L40S": 362.0,
-    "L40": 181.0,
-    "L4": 121.0,
-    "4090": 165.0,
-}  # dense bf16, 1e12 a second
+# dense bfloat16, in 1e12 operations a second, by a part of the device's name
+PEAK = {"H100": 989.0, "H200": 989.0, "A100": 312.0, "L40S": 362.0, "L40": 181.0, "L4": 121.0, "4090": 165.0}
 
 
 def peak_of(device: torch.device) -> float | None:
@@ -30,7 +22,7 @@ def peak_of(device: torch.device) -> float | None:
 
 
 def bfloat16_costs() -> float:
-    """Return how many times as long as in float32 a matrix product takes in bfloat16 on this CPU; the quickest of some tries."""
+    """Return the time of a matrix product in bfloat16 over that in float32 on this CPU, each the fastest of six."""
 
     def seconds(dtype: torch.dtype) -> float:
         rows, weights, taken = torch.ones(512, 512, dtype=dtype), torch.ones(1024, 512, dtype=dtype), []
@@ -44,14 +36,14 @@ def bfloat16_costs() -> float:
 
 
 def flops_per_token(call: Callable[[], float]) -> float:
-    """Return how many operations `call` makes for each of the tokens that it returns the number of."""
+    """Return the operations of `call` per token; it returns the number of tokens."""
     with FlopCounterMode(display=False) as counter:  # chooses other kernels for attention: nothing made here is used
         tokens = call()
     return counter.get_total_flops() / max(tokens, 1.0)
 
 
 def rates(tokens: float, seconds: float, per_token: float, peak: float | None) -> dict[str, float]:
-    """Return tokens a second, 1e12 operations a second (`tflops`) and, where the `peak` is known, the share of it used (`mfu`)."""
+    """Return tokens a second, 1e12 operations a second (`tflops`) and, where `peak` is known, their ratio to it (`mfu`)."""
     found = {"tokens_per_second": tokens / seconds}
     if per_token:
         found["tflops"] = per_token * tokens / seconds / 1e12

@@ -1,7 +1,4 @@
-"""Where a run's numbers go: metrics.jsonl, tensorboard when it is installed, and a progress bar on a terminal.
-
-Without a terminal (a batch queue, a log file) a line on standard error says now and then how far the run is.
-"""
+"""Logs a run's metrics: metrics.jsonl, tensorboard when it is installed, and a progress bar or, without a terminal, lines."""
 
 import json
 import os
@@ -12,8 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from tqdm import tqdm
 
 from echox.errors import OutputError
 from echox.files import write_text
@@ -24,7 +20,7 @@ QUIET_SECONDS = 30.0  # between two lines where there is no terminal
 
 
 class MetricsLog:
-    """Averages numbers between log lines and writes them to every sink, or (`writes` false) to none."""
+    """Averages numbers between log lines and writes them everywhere, or nowhere unless `writes`."""
 
     def __init__(self, out: Path, steps: int, first: int, writes: bool = True) -> None:
         self.out, self.steps, self.first, self.writes = Path(out), steps, first, writes
@@ -38,13 +34,9 @@ class MetricsLog:
             forget_after(self.out / METRICS, self.first)
             self.file = (self.out / METRICS).open("a", encoding="utf-8")
             self.board = _tensorboard(self.out, self.first)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.progress = Progress(
-            *columns, console=Console(file=sys.stderr), disable=not self.writes or not sys.stderr.isatty()
-        )
-        self.progress.start()
+        hidden = None if self.writes else True  # None: without a terminal
+        self.bar = tqdm(total=self.steps, initial=self.first, desc=self.out.name, disable=hidden)
         self.started = self.told = time.monotonic()
-        self.task = self.progress.add_task(self.out.name, total=self.steps, completed=self.first)
         return self
 
     def write(self, step: int, numbers: dict[str, float], every: int) -> None:
@@ -52,7 +44,7 @@ class MetricsLog:
         for name, value in numbers.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
             self.counts[name] = self.counts.get(name, 0) + 1
-        self.progress.update(self.task, completed=step)
+        self.bar.update(step - self.bar.n)
         if step % every and step != self.steps:
             return
         means = {name: float(f"{total / self.counts[name]:.6g}") for name, total in self.sums.items()}
@@ -66,7 +58,7 @@ class MetricsLog:
         losses = [value for name, value in means.items() if name.rpartition("/")[2] == "loss" and "eval" not in name]
         if losses:
             label = " ".join(f"{value:.3f}" for value in losses)  # one a player
-            self.progress.update(self.task, description=f"{self.out.name} loss {label}")
+            self.bar.set_description(f"{self.out.name} loss {label}")
             self._tell(step, label)
 
     def _append(self, line: str, sync: bool = False) -> None:
@@ -81,14 +73,14 @@ class MetricsLog:
             raise OutputError(f"{self.out / METRICS} cannot be written ({reason}): free some space there.") from error
 
     def flush(self) -> None:
-        """Put on the disk what was written, so that a checkpoint is never ahead of its numbers."""
+        """Flush to the disk, so that a checkpoint is never ahead of its metrics."""
         self._append("", sync=True)
 
     def _tell(self, step: int, label: str) -> None:
-        """Write a line where no bar is seen: the first numbers, then one in half a minute, and the last."""
+        """Without a progress bar, print the first numbers, then a line every half minute, and the last."""
         now = time.monotonic()
         early = self.told > self.started and now - self.told < QUIET_SECONDS
-        if not self.progress.disable or (early and step != self.steps):
+        if not self.bar.disable or (early and step != self.steps):
             return
         self.told = now
         pace = (step - self.first) / max(now - self.started, 1e-9)
@@ -96,7 +88,7 @@ class MetricsLog:
         sys.stderr.flush()
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.progress.stop()
+        self.bar.close()
         if self.file is not None:
             with suppress(OSError):  # a full disk was reported when it was met
                 self.file.close()
@@ -105,10 +97,7 @@ class MetricsLog:
 
 
 def forget_after(path: Path, step: int) -> None:
-    """Drop the lines of later steps, which a run that was killed wrote and its successor will write again.
-
-    OutputError where a line is none of a run's, whole or half.
-    """
+    """Drop the lines after `step`, which a killed run wrote and this one writes again; OutputError for another kind of file."""
     if not path.is_file():
         return
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -1,8 +1,8 @@
 """One optimisation step and the loop around it, for every stage; it knows no model, no loss and no data format.
 
-The whole resumable state is the step, how many batches were taken, the players' parameters and optimizers; random numbers are
-functions of the seed and the batch's number. A run that was killed goes on with the very batch it would have seen next, and ends
-with the very weights. Processes and micro-batches share one stream of batches:
+The resumable state is the step, the number of batches taken, and the players' parameters and optimizers; random numbers are
+functions of the seed and the batch's number. A killed run resumes with the batch it would have seen next and ends with the same
+weights. Processes and micro-batches share one stream of batches:
 
     batch     0 1 2 3 | 4 5 6 7 | ...      two processes, two micro-batches each: rank 0 takes 0 and 2, rank 1 takes 1 and 3
     step         0         1
@@ -24,15 +24,7 @@ from echox.config.record import Record, check_same, write_run
 from echox.errors import ConfigError, Stopped
 from echox.files import check_ours, only_one, write_folder, write_json
 from echox.objectives.loss import Loss
-from echox.train.checkpoint import (
-    Checkpoints,
-    State,
-    load_moments,
-    load_trained,
-    mean_of,
-    moments_of,
-    trained_state,
-)
+from echox.train.checkpoint import Checkpoints, State, load_moments, load_trained, mean_of, moments_of, trained_state
 from echox.train.dropout import use_cheap_masks
 from echox.train.flops import bfloat16_costs, flops_per_token, peak_of, rates
 from echox.train.log import MetricsLog
@@ -70,7 +62,7 @@ class TrainSettings(Settings):
 
 
 class TrainingRecipe(Settings):
-    """What the recipe of every stage that trains says beside its own."""
+    """Settings that the recipes of all stages that train share."""
 
     out: Path
     seed: int = 0
@@ -79,7 +71,7 @@ class TrainingRecipe(Settings):
 
 @dataclass
 class Run:
-    """A stage in training: where it stands, and what moves it."""
+    """A stage in training, with its optimizers and its position."""
 
     stage: Stage
     settings: TrainSettings
@@ -110,7 +102,7 @@ class Run:
         return [name for names in self.names for name in names]
 
     def let_move(self, names: list[str]) -> None:
-        """Let these parameters gather gradients, and no others."""
+        """Enable gradients of these parameters alone."""
         wanted = set(names)
         for name, parameter in self.parameters.items():
             parameter.requires_grad_(name in wanted)
@@ -120,7 +112,7 @@ class Run:
         return torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
 
     def batch(self, number: int) -> Any:
-        """Return a batch by its number, which seeds all random numbers from here on, so that resuming needs no generator state."""
+        """Return a batch by its number, which also seeds the random numbers, so that resuming needs no generator state."""
         seed = self.seed * 1_000_003 + number
         torch.manual_seed(seed % 2**63)
         np.random.seed(seed % 2**32)
@@ -147,7 +139,7 @@ class Run:
         }
 
     def save(self, checkpoints: Checkpoints, step: int) -> None:
-        """Write a checkpoint, by the first process alone or, where the model is cut, by all."""
+        """Write a checkpoint: the first process alone, or all where the model is sharded."""
         if not self.ranks.rank:
             checkpoints.save(step, self.state(step), self.cut)
         elif self.cut:
@@ -165,11 +157,10 @@ class Run:
 
 
 def train(stage: Stage, settings: TrainSettings, out: Path, seed: int = 0, recipe: Settings | None = None) -> Path:
-    """Train `stage` to `settings.steps`, resuming from `out` when it holds a checkpoint; return the folder of the result.
+    """Train `stage` to `settings.steps`, resuming from a checkpoint in `out`; return the folder of the result.
 
-    OutputError, before any step, when `out`/final is there and echox did not write it: it is never replaced; or when another
-    process trains in `out`. ConfigError when the run in `out` began with another recipe. Stopped when the process was told to end:
-    everything is saved, and the same call goes on.
+    OutputError, before any step, when echox did not write `out`/final, or another process trains in `out`. ConfigError when the
+    run in `out` began with another recipe. Stopped after a signal: everything is saved, and the same call resumes.
     """
     out, ranks = Path(out), Ranks.here()
     with only_one(out) if not ranks.rank else nullcontext():
@@ -180,9 +171,7 @@ def train(stage: Stage, settings: TrainSettings, out: Path, seed: int = 0, recip
         if settings.threads:
             torch.set_num_threads(settings.threads)
         if settings.precision == "bf16" and ranks.device.type == "cpu" and (cost := bfloat16_costs()) > 1.1:
-            log.warning(
-                "bf16 takes %.1f times as long as float32 on this CPU: train.precision=fp32 is quicker here.", cost
-            )
+            log.warning("bf16 is %.1f times slower than float32 on this CPU: set train.precision=fp32.", cost)
         for module in (stage.model, *stage.frozen):
             module.to(ranks.device).requires_grad_(False)
         stage.model.train()
@@ -205,21 +194,17 @@ def train(stage: Stage, settings: TrainSettings, out: Path, seed: int = 0, recip
 
 
 def check_shardable(stage: Stage, settings: TrainSettings) -> None:
-    """Raise ConfigError for what a model that is cut among processes cannot do."""
+    """Raise ConfigError for what a sharded model cannot do."""
     if len(stage.players) > 1:
-        raise ConfigError(
-            f"train.parallel: shard trains one player, this stage has {len(stage.players)}: use replicate."
-        )
+        raise ConfigError(f"train.parallel: shard trains one player, not {len(stage.players)}: use replicate.")
     if stage.evaluates_parts:
-        raise ConfigError(
-            "train.parallel: shard cannot translate or find units while it trains, as this stage measures: use replicate."
-        )
+        raise ConfigError("train.parallel: shard cannot translate or find units while it trains: use replicate.")
     if settings.schedule or settings.average > 1:
         raise ConfigError("train.parallel: shard knows no schedule and no average: use replicate.")
 
 
 def _go_on(run: Run, checkpoints: Checkpoints, first: int) -> None:
-    """Take the steps that are left, logging and saving; Stopped when told to end before the last."""
+    """Run the remaining steps, with logging and checkpoints; Stopped when a signal comes before the last."""
     stage, settings, ranks, out = run.stage, run.settings, run.ranks, checkpoints.out
     with stop_signals() as told, MetricsLog(out, settings.steps, first, writes=not ranks.rank) as metrics:
         for step in range(first, settings.steps):
@@ -237,7 +222,7 @@ def _go_on(run: Run, checkpoints: Checkpoints, first: int) -> None:
 
 
 def write_result(run: Run, checkpoints: Checkpoints, folder: Path, recipe: Settings | None, record: Record) -> None:
-    """Write what the stage made, of the last weights or of the mean of the last checkpoints."""
+    """Write the result, from the last weights or the mean of the last checkpoints."""
     if run.settings.average > 1:
         last = checkpoints.steps()[-run.settings.average :]
         states = [checkpoints.read(n, run.parameters)["model"] for n in last]
@@ -249,7 +234,7 @@ def write_result(run: Run, checkpoints: Checkpoints, folder: Path, recipe: Setti
 
 
 def timed_step(run: Run, step: int) -> dict[str, float]:
-    """Return the numbers of one step with how long it took, how many tokens a second it saw, and how well the device was used."""
+    """Run one step and return its numbers with its time, tokens per second and device utilisation."""
     if run.flops is None:
         run.flops = count_flops(run, step) if run.ranks.world == 1 else 0.0
     started = time.perf_counter()
@@ -260,7 +245,7 @@ def timed_step(run: Run, step: int) -> dict[str, float]:
 
 
 def count_flops(run: Run, step: int) -> float:
-    """Return the operations a token of one forward and backward pass, which moves nothing; making the batch is not counted."""
+    """Return the operations per token of one forward and backward pass without an update; making the batch is not counted."""
     turns = [Turn(run, number, step) for number in range(len(run.stage.players))]
     batch = run.batch(run.batches)
 
@@ -275,7 +260,7 @@ def count_flops(run: Run, step: int) -> float:
 
 
 def train_step(run: Run, step: int) -> dict[str, float]:
-    """Let every player take one step on this process's next batches; return the numbers to log, of all processes."""
+    """Run one optimizer step of every player on the next batches; return the numbers to log, over all processes."""
     stage, settings, ranks = run.stage, run.settings, run.ranks
     turns = [Turn(run, number, step) for number in range(len(stage.players))]
     for micro in range(settings.accumulate):
@@ -298,7 +283,7 @@ def train_step(run: Run, step: int) -> dict[str, float]:
 
 
 class Turn:
-    """One player's turn in one step: gradients of its own parameters, weighed by what each loss is a mean over."""
+    """One player's part of a step: gradients of its parameters, weighted by the counts that the losses are means over."""
 
     def __init__(self, run: Run, number: int, step: int) -> None:
         self.run, self.step, self.player = run, step, run.stage.players[number]
@@ -311,7 +296,7 @@ class Turn:
         self.numbers: dict[str, float] = {}
 
     def backward(self, outputs: Any, keep_graph: bool, share: float = 1.0) -> None:
-        """Add the gradients of one batch; with a `share` of 0 nothing of it counts."""
+        """Accumulate the gradients of one batch; with a `share` of 0 nothing of it counts."""
         self.run.let_move(self.names)
         with self.run.autocast():
             loss: Loss = self.player.loss(outputs, self.step)
@@ -324,7 +309,7 @@ class Turn:
             loss.add_to(self.sums)
 
     def update(self) -> None:
-        """Take the step, unless a number is not finite; ConfigError then, and nothing of it is saved."""
+        """Apply the optimizer step; ConfigError, before it, when loss or gradient is not finite."""
         ranks, step, optimizer = self.run.ranks, self.step, self.optimizer
         ranks.sum_gradients([parameter for parameter in self.parameters if not is_cut(parameter)])
         self.count, self.tokens = ranks.sum([self.count, self.tokens])

@@ -29,18 +29,13 @@ class OptimSettings(Settings):
 
 def build_optimizer(parameters: dict[str, nn.Parameter], settings: OptimSettings) -> torch.optim.AdamW:
     """Return AdamW over named `parameters`, with weight decay on matrices only; scalars, which are never cut, stand apart."""
-    decay = {2: settings.weight_decay, 1: 0.0, 0: 0.0}  # by dimensions
-    groups = [
-        {"params": [(n, p) for n, p in parameters.items() if min(p.ndim, 2) == ndim], "weight_decay": rate}
-        for ndim, rate in decay.items()
-    ]
+    groups = []
+    for ndim, rate in ((2, settings.weight_decay), (1, 0.0), (0, 0.0)):
+        if own := [(name, one) for name, one in parameters.items() if min(one.ndim, 2) == ndim]:
+            groups.append({"params": own, "weight_decay": rate})
     on_cpu = all(p.device.type == "cpu" and p.is_contiguous() and not is_cut(p) for p in parameters.values())
-    return torch.optim.AdamW(
-        [g for g in groups if g["params"]],
-        lr=settings.lr,
-        betas=settings.betas,
-        fused=on_cpu or None,  # one pass over the memory of a CPU; elsewhere torch chooses
-    )
+    fused = on_cpu or None  # one pass over memory; elsewhere torch chooses
+    return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=fused)
 
 
 def clip_gradients(parameters: list[nn.Parameter], most: float) -> float:

@@ -83,12 +83,8 @@ def run(recipe: Recipe) -> Path:
         if recipe.llm_folder is not None:
             for path in sorted(recipe.llm_folder.iterdir()):
                 copy_file(path, inside(folder, str(recipe.llm.get("folder"))) / path.name)
-        config = {
-            "model_type": MODEL_TYPE,
-            "encoder_layer": recipe.encoder_layer,
-            "llm": recipe.llm,
-            "about": recipe.about,
-        } | ({"phrases": recipe.phrases} if recipe.phrases else {})
+        names = ("encoder_layer", "llm", "about", *(("phrases",) if recipe.phrases else ()))
+        config = {"model_type": MODEL_TYPE} | {name: getattr(recipe, name) for name in names}
         write_json(folder / "config.json", config)
 
     check_layer(recipe)
@@ -97,18 +93,17 @@ def run(recipe: Recipe) -> Path:
 
 
 def check_layer(recipe: Recipe) -> None:
-    """Raise ModelError when what hears learnt from another layer of the encoder than the model will give it."""
+    """Raise ModelError when a part that hears was trained on another encoder layer than the model will feed it."""
     for part in (recipe.listener, recipe.s2t):
         if part is None or not (part / "recipe.json").is_file():
             continue
         made = read_json(part / "recipe.json")
         encoded = [read_run(Path(folder).parent) for folder in made.get("data", {}).get("states", [])]
-        layers = [run[1].settings.get("layer", recipe.encoder_layer) for run in encoded if run is not None]
-        for layer in (*layers, made.get("encoder_layer", recipe.encoder_layer)):
-            if layer != recipe.encoder_layer:
-                raise ModelError(
-                    f"{part} learnt from layer {layer} of the encoder, not {recipe.encoder_layer}: correct it."
-                )
+        wanted = recipe.encoder_layer
+        layers = [run[1].settings.get("layer", wanted) for run in encoded if run is not None]
+        for layer in (*layers, made.get("encoder_layer", wanted)):
+            if layer != wanted:
+                raise ModelError(f"{part} learnt from layer {layer} of the encoder, not {wanted}: correct the recipe.")
 
 
 def copy_units(source: Path, target: Path, names: Sequence[str]) -> None:
@@ -133,7 +128,7 @@ def copy_part(source: Path, target: Path, int8: bool) -> None:
 
 
 def save_encoder(encoder: SpeechEncoder | HiddenStates, target: Path, int8: bool) -> None:
-    """Write an encoder in float16, or a Whisper's in int8; transformers, which reads every other kind, knows no int8 of ours."""
+    """Write an encoder in float16, or a Whisper's in int8; all others are loaded by transformers, which cannot read our int8."""
     encoder.save(target)
     if int8 and isinstance(encoder, SpeechEncoder):
         _save(load_file(target / WEIGHTS), target, int8)
@@ -147,6 +142,5 @@ def _write_plain(folder: Path, recipe: Recipe) -> None:
     """Write an S2T part that leaves the LLM as it is and hears nothing itself."""
     config = S2TConfig(**PLAIN, llm=recipe.llm, system=recipe.system)
     folder.mkdir()
-    values = config.to_diff_dict() | {"architectures": [SpeechToText.__name__]}
-    write_json(folder / "config.json", values)
+    write_json(folder / "config.json", config.to_diff_dict() | {"architectures": [SpeechToText.__name__]})
     save_file({}, folder / WEIGHTS, metadata={"format": "pt"})

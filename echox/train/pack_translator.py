@@ -46,9 +46,7 @@ def run(recipe: Recipe) -> Path:
     """Write the model folder and return it; ModelError names a part that is not there."""
     sharing(recipe.out, recipe.shares)
     if recipe.shares and recipe.vocoder is not None:
-        raise ConfigError(
-            f"{recipe.out} would share the vocoder of {recipe.shares} and hold its own: give one of the two."
-        )
+        raise ConfigError(f"{recipe.out} cannot share the vocoder of {recipe.shares} and hold its own: give one.")
     if not recipe.shares and (recipe.vocoder is None or recipe.units is None):
         raise ConfigError("give the vocoder and the units, or a shipped model that shares its own.")
 

@@ -1,8 +1,8 @@
-"""Several processes that train one model, each on its own batches; it knows gradients and counts, neither models nor files.
+"""Data parallelism: several processes train one model on their own batches; knows gradients and counts, not models or files.
 
 Gradients are summed once a step, over all parameters of a player at once. Torch's DistributedDataParallel would overlap that with
-the backward pass, but wants every module called once a step and the same parameters to move for ever: two players who take turns
-and parts held still for a while are neither.
+the backward pass, but needs every module called once a step and a fixed set of trained parameters, which alternating players and
+scheduled parts do not give.
 """
 
 import os
@@ -40,7 +40,7 @@ class Ranks:
 
     @classmethod
     def here(cls) -> "Ranks":
-        """Return where this process stands in the default process group; alone without one."""
+        """Return this process's place in the default process group; alone without one."""
         if not distributed.is_initialized():
             return cls()
         return cls(distributed.get_rank(), distributed.get_world_size())
@@ -68,13 +68,13 @@ class Ranks:
             distributed.barrier()
 
     def share(self, values: list[torch.Tensor]) -> None:
-        """Give every process the first one's values, in place."""
+        """Broadcast the first process's values, in place."""
         if self.world > 1:
             for value in values:
                 distributed.broadcast(value, 0)
 
     def sum_gradients(self, parameters: list[nn.Parameter]) -> None:
-        """Add up the gradients over all processes; a parameter has one where it has one in any process."""
+        """Sum the gradients over all processes; a parameter gets one where any process has one."""
         if self.world == 1 or not parameters:
             return
         has = self.sum([float(parameter.grad is not None) for parameter in parameters])

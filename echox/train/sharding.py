@@ -1,8 +1,8 @@
-"""A model whose weights, gradients and moments lie in pieces on several processes (torch's fully_shard), and its checkpoints.
+"""Sharding of weights, gradients and optimizer moments over processes (torch's fully_shard), and sharded checkpoints.
 
-Every block of a stack of layers is gathered when it is called and let go afterwards; what stands beside them belongs to the whole
-model, whose call is the stage's forward pass. Scalars cannot be cut and stay whole on every process. Checkpoints are those of
-torch.distributed.checkpoint: saved by any number of processes, read by any other, one included.
+Every block of a ModuleList is gathered for its call and released afterwards; all other parameters belong to the whole model, whose
+call is the stage's forward pass. Scalars cannot be sharded and stay on every process. Checkpoints are those of
+torch.distributed.checkpoint: saved by any number of processes, loaded by any other number.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ State = dict[str, Any]
 
 
 def shard_model(model: nn.Module) -> None:
-    """Cut every parameter of `model` but scalars into one piece a process, in place."""
+    """Shard every parameter of `model` but scalars over the processes, in place."""
     scalars = {parameter for parameter in model.parameters() if not parameter.ndim}
     for stack in [module for module in model.modules() if isinstance(module, nn.ModuleList)]:
         for block in stack:
@@ -35,17 +35,17 @@ def shard_model(model: nn.Module) -> None:
 
 
 def is_cut(tensor: torch.Tensor) -> bool:
-    """Say whether a tensor lies in pieces on several processes."""
+    """Say whether a tensor is sharded."""
     return isinstance(tensor, DTensor)
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a tensor in one piece; all processes take part."""
+    """Return a tensor unsharded; all processes take part."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def cut_like(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """Return `tensor` on the device of `like`, in pieces where `like` is."""
+    """Return `tensor` on the device of `like`, sharded as `like` is."""
     tensor = tensor if is_cut(tensor) else tensor.to(like.device)
     if isinstance(like, DTensor) and not is_cut(tensor) and tensor.ndim:
         return distribute_tensor(tensor, like.device_mesh, like.placements)
@@ -53,7 +53,7 @@ def cut_like(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 
 def gather_in_place(model: nn.Module, keep: bool) -> None:
-    """Put every parameter back in one piece where `keep`; all processes take part, and the model is called no more."""
+    """Gather every parameter where `keep`; all processes take part, and the model is not called again."""
     for module in model.modules():
         for name, parameter in list(module._parameters.items()):
             if isinstance(parameter, DTensor):
@@ -62,14 +62,14 @@ def gather_in_place(model: nn.Module, keep: bool) -> None:
 
 
 def save_pieces(folder: Path | None, state: State) -> None:
-    """Write a state into a folder that the first process names; all processes take part."""
+    """Write a sharded state into the folder that the first process names; all processes take part."""
     place = [str(folder)]
     distributed.broadcast_object_list(place)
     save(dict(_flat(state)), checkpoint_id=place[0])
 
 
 def load_pieces(folder: Path, parameters: dict[str, nn.Parameter]) -> State:
-    """Return the state that `save_pieces` wrote, cut as the parameters are; ConfigError when it is not whole."""
+    """Return the state that `save_pieces` wrote, sharded as the parameters are; ConfigError when it is broken."""
     try:
         held = FileSystemReader(str(folder)).read_metadata().state_dict_metadata
         flat = {}

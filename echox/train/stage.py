@@ -1,11 +1,11 @@
-"""What a stage is: one module whose call is the forward pass, players who learn from it, and batches; it knows no loop.
+"""What a stage is: a module whose call is the forward pass, players (a loss with its parameters), and batches; it knows no loop.
 
     batch ──stage.model(batch)──► outputs ──player.loss(outputs, step)──► Loss      one player after the other
                                                                             │
                     the player's own parameters, declared by name  ◄────────┘
 
-Which parameters move is a list of name patterns, never read off `requires_grad`: the loop sets that from the names, at every
-step, so that a recipe can hold a part still for a while (`train.schedule`) and a resumed run knows its parameters at once.
+Which parameters train is a list of name patterns, never read from `requires_grad`: the loop sets that from the names at every
+step, so that a recipe can freeze a part for some steps (`train.schedule`) and a resumed run knows its parameters at once.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ from echox.train.optim import OptimSettings
 
 
 class Moves(Settings):
-    """Parameters by a pattern of names, and the steps in which they move; outside of them they are held still."""
+    """A pattern of parameter names, and the steps in which they train; outside of them they are frozen."""
 
     names: str  # as in "adapter.*"
     first: NonNegativeInt = 0
@@ -37,7 +37,7 @@ class Moves(Settings):
         return self
 
     def at(self, step: int) -> bool:
-        """Say whether they move at `step`."""
+        """Say whether they train at `step`."""
         return self.first <= step and (self.end is None or step < self.end)
 
 
@@ -49,7 +49,7 @@ class Batches(Protocol):
 
 @dataclass
 class Player:
-    """A loss of the stage's outputs, the parameters (patterns of names) that it alone moves, and how."""
+    """A loss on the stage's outputs, the parameters (name patterns) that it alone trains, and their optimizer."""
 
     name: str
     loss: Callable[[Any, int], Loss]
@@ -61,7 +61,7 @@ class Player:
 class Stage:
     """All that the loop needs: the module, its players, batches, and what to write at the end.
 
-    Players take turns on the same outputs. A player that reads what another one moves takes it detached, or plays last.
+    Players take turns on the same outputs. A player that reads what another one trains reads it detached, or comes last.
     """
 
     model: nn.Module
@@ -75,7 +75,7 @@ class Stage:
     buffers: tuple[str, ...] = ()  # of the module, which a loss moves: the first process's are everyone's
 
     def names(self) -> list[list[str]]:
-        """Return the parameter names of every player; ConfigError for a pattern without any, or a name of two players."""
+        """Return the parameter names of every player; ConfigError for a pattern without a match, or a name of two players."""
         known, owners, found = [name for name, _ in self.model.named_parameters()], {}, []
         for player in self.players:
             for pattern in player.trains:
@@ -95,7 +95,7 @@ def matches(name: str, patterns: Sequence[str]) -> bool:
 
 
 def moving(names: list[str], schedule: Sequence[Moves], step: int) -> list[str]:
-    """Return those of `names` that move at `step`: scheduled ones in their steps, all others always."""
+    """Return those of `names` that train at `step`: scheduled ones in their steps, all others always."""
     found = []
     for name in names:
         spans = [moves for moves in schedule if fnmatchcase(name, moves.names)]
@@ -105,10 +105,8 @@ def moving(names: list[str], schedule: Sequence[Moves], step: int) -> list[str]:
 
 
 def check_schedule(stage: Stage, schedule: Sequence[Moves]) -> None:
-    """Raise ConfigError for a schedule that names nothing that trains."""
+    """Raise ConfigError for a schedule entry that matches no trained parameter."""
     trained = [name for names in stage.names() for name in names]
     for moves in schedule:
         if not any(fnmatchcase(name, moves.names) for name in trained):
-            raise ConfigError(
-                f"train.schedule names {moves.names}, which no player trains: choose from names like {trained[0]}."
-            )
+            raise ConfigError(f"train.schedule: no player trains {moves.names}: choose from names like {trained[0]}.")

@@ -37,9 +37,7 @@ class Recipe(TrainingRecipe):
     system: str = SYSTEM
     data: QuestionData
     adapter: Annotated[dict[str, Any], known(AdapterConfig)] = {}
-    lora: Annotated[
-        dict[str, Any], known(LoraSettings)
-    ] = {}  # sizes of the low-rank matrices that the next stage trains
+    lora: Annotated[dict[str, Any], known(LoraSettings)] = {}  # low-rank matrices, which the next stage trains
     classes: Literal["seen", "all"] = "seen"  # LLM tokens CTC tells apart: those of the transcripts, or all there are
     negatives: NonNegativeInt = 1500  # classes sampled a step beside the batch's own; 0: every class
 
@@ -74,12 +72,9 @@ def build(recipe: Recipe) -> Stage:
         some = some_at_a_time(data.held_out, [row.cost() for row in data.held_out], recipe.data.max_cost)
         return token_errors(stage_model, [collate(rows) for rows in some])
 
-    batches = BucketedBatches(
-        [row.cost() for row in data.train],
-        recipe.data.max_cost,
-        lambda n, rng: collate([data.train[i] for i in n]),
-        recipe.seed,
-    )
+    train, most = data.train, recipe.data.max_cost
+    costs = [row.cost() for row in train]
+    batches = BucketedBatches(costs, most, lambda n, _: collate([train[i] for i in n]), recipe.seed)
     player = Player("align", AlignObjective(), ("model.adapter.*",), recipe.train.optim)
     return Stage(stage_model, [player], batches, model.save, evaluate, recipe.train.save_every)
 

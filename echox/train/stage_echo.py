@@ -9,6 +9,7 @@ states. With `echo_moves_llm` X' passes the LLM once more, as given: its states 
 section 4.4).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,7 +20,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import nn
 
 from echox.config.load import Settings, Share, known
-from echox.data.batching import BucketedBatches, some_at_a_time
+from echox.data.batching import BucketedBatches, groups, some_at_a_time
 from echox.data.example import Example, QuestionData, padded_states, read_examples
 from echox.data.states import layer_of
 from echox.errors import ConfigError
@@ -104,10 +105,10 @@ class EchoTargets:
         self.voiced = {} if recipe.voiced is None else voiced_words(recipe.voiced, t2c)
 
     def embed(self, ids: list[int]) -> torch.Tensor:
-        """Return what T2C reads of text tokens, (N, H) in float32: what denoised states should come near to."""
+        """Return T2C's embeddings of text tokens, (N, H) in float32: the targets of denoised states."""
         return self.t2c.embed_text(ids, self.s2t.embeddings_VH).float()
 
-    def pairs(self, rows: list[Example]) -> list[list[EchoPair]]:
+    def pairs(self, rows: Sequence[Example]) -> list[list[EchoPair]]:
         """Return the segments of every question's answer; rows without states are typed."""
         with still(self.s2t):
             if self.recipe.text == "free":
@@ -117,7 +118,7 @@ class EchoTargets:
                 made = self.forced(rows)
             return self.say(made)
 
-    def positions(self, rows: list[Example]) -> list[torch.Tensor]:
+    def positions(self, rows: Sequence[Example]) -> list[torch.Tensor]:
         """Return the questions as LLM positions, read or heard."""
         spoken = [row for row in rows if row.states_TD is not None]
         heard = iter(())
@@ -126,7 +127,7 @@ class EchoTargets:
             heard = iter(unpad(output.kept_BNH, output.mask_BN))
         return [self.s2t.embed(row.transcript) if row.states_TD is None else next(heard) for row in rows]
 
-    def forced(self, rows: list[Example]) -> list[Generated]:
+    def forced(self, rows: Sequence[Example]) -> list[Generated]:
         """Return the states under the gold answers and their argmax tokens, or the answers themselves; without the stop token."""
         prompts = [self.s2t.row(self.prompt, [positions_NH]) for positions_NH in self.positions(rows)]
         made = []
@@ -147,9 +148,9 @@ class EchoTargets:
         return ids, token_pieces(self.tokenizer, ids)
 
     def say(self, made: list[Generated]) -> list[list[EchoPair]]:
-        """Return the segments of each answer with unit words (Y'): the voice's, or the frozen T2C's greedy ones.
+        """Return the segments of each answer with unit words (Y'): the voice's, or greedy ones of the frozen T2C.
 
-        Speech of T2C that was cut has no EOS.
+        Unit words cut at the limit have no EOS.
         """
         segments: list[tuple[int, EchoPair]] = []
         for owner, one in enumerate(made):
@@ -175,9 +176,7 @@ def voiced_words(data: VoicedData, t2c: TextToCodec) -> dict[str, list[int]]:
     """Return the unit words in which the voice says each text, framed; ConfigError when `t2c` writes others."""
     tokenizer = UnitTokenizer.load(data.units)
     if tokenizer.vocab_size != t2c.config.unit_vocab_size:
-        raise ConfigError(
-            f"T2C writes other unit words than {data.units} holds: give the unit language it was made with."
-        )
+        raise ConfigError(f"T2C was trained with another unit language than {data.units}: give that one.")
     texts, sequences = zip(*spoken_units(data.corpora, data.frames), strict=True)
     words = tokenizer.encode_batch(list(sequences))
     return {text.strip(): t2c.framed(row.tolist()) for text, row in zip(texts, words, strict=True)}
@@ -186,15 +185,14 @@ def voiced_words(data: VoicedData, t2c: TextToCodec) -> dict[str, list[int]]:
 class EchoBatches:
     """Batches of questions become batches of segments, which are kept while the LLM is frozen.
 
-    What is kept was answered in the company that a question has in the first epoch, so that a resumed run keeps the very same.
+    A question is answered in its batch of the first epoch, so that a resumed run gets the same answers.
     """
 
     def __init__(self, recipe: Recipe, rows: list[Example], targets: EchoTargets) -> None:
         self.recipe, self.rows, self.targets = recipe, rows, targets
         self.kept: dict[int, list[EchoPair]] = {}
-        self.batches = BucketedBatches(
-            [self.cost(row) for row in rows], recipe.data.max_cost, lambda n, rng: n, recipe.seed
-        )
+        costs = [self.cost(row) for row in rows]
+        self.batches = BucketedBatches(costs, recipe.data.max_cost, lambda n, rng: n, recipe.seed)
         self.company = {item: numbers for numbers in self.batches.epoch(0) for item in numbers}
 
     def cost(self, row: Example) -> int:
@@ -214,11 +212,8 @@ class EchoBatches:
         return self.collate([self.rows[item] for item in items], [self.kept[item] for item in items])
 
     def answered(self, rows: list[Example]) -> list[list[EchoPair]]:
-        """Return the segments of the answers, so many questions at a time as the LLM answers together."""
-        size, found = self.recipe.llm_batch, []
-        for start in range(0, len(rows), size):
-            found += self.targets.pairs(rows[start : start + size])
-        return found
+        """Return the segments of the answers, `llm_batch` questions at a time."""
+        return [pairs for some in groups(rows, self.recipe.llm_batch) for pairs in self.targets.pairs(some)]
 
     def collate(self, rows: list[Example], answers: list[list[EchoPair]]) -> EchoBatch | None:
         """Return the echo batch of some questions and their answers; none when nothing is said in them."""
@@ -231,9 +226,8 @@ class EchoBatches:
         embeddings = [self.targets.embed(pair.ids) for pair in pairs]
         head_VH = s2t.llm.get_output_embeddings().weight
         goals = [head_VH[torch.tensor(pair.ids, device=head_VH.device)].float() for pair in pairs]
-        speech = again = None
-        if recipe.train_lora:
-            speech = asked(prompt, rows, width, [row.answer for row in rows])
+        speech = asked(prompt, rows, width, [row.answer for row in rows]) if recipe.train_lora else None
+        again = None
         if recipe.echo_moves_llm:
             said = [[token for pair in pairs for token in pair.ids] for pairs in answers]
             again = asked(prompt, rows, width, [[*ids, 0] for ids in said])  # the last token is only predicted
@@ -241,14 +235,12 @@ class EchoBatches:
 
 
 def check_settings(recipe: Recipe) -> None:
-    """Raise ConfigError for settings that would train nothing, or that do not go together."""
+    """Raise ConfigError for settings that would train nothing, or that contradict each other."""
     weights = recipe.weights
     if recipe.echo_moves_llm and not recipe.train_lora:
         raise ConfigError("echo_moves_llm moves the low-rank adapters of the LLM: set train_lora too.")
     if recipe.train_lora and recipe.train.parallel == "shard":
-        raise ConfigError(
-            "train_lora lets the LLM answer between the steps, which a cut one cannot: set parallel: replicate."
-        )
+        raise ConfigError("train_lora generates answers, which a sharded LLM cannot: set train.parallel to replicate.")
     if recipe.train_lora and not recipe.echo_moves_llm and weights.s2t_rule == "sum" and not weights.s2t:
         raise ConfigError("train_lora trains nothing where weights.s2t is 0: raise it, or set echo_moves_llm.")
     if recipe.keep_decoder and not (recipe.states and recipe.letters):
@@ -256,7 +248,7 @@ def check_settings(recipe: Recipe) -> None:
 
 
 def around_states(dialect: Dialect, t2c: TextToCodec) -> dict[str, Any]:
-    """Return what a released T2C reads around states, which is not what it reads around text (spec section 6.2); no other does."""
+    """Return the ids a released T2C reads around states, other than around text (spec section 6.2); {} for any other T2C."""
     if not isinstance(dialect, EchoXDialect) or not t2c.config.text_vocab_size:
         return {}
     before, after = dialect.tokens.around_states

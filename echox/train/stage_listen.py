@@ -40,7 +40,7 @@ class Recipe(TrainingRecipe):
 
 
 class ListenerBatches:
-    """Windows become encoder states and text tokens, as they will be heard."""
+    """Turns windows into encoder states and text tokens."""
 
     def __init__(self, recipe: Recipe, listener: Listener) -> None:
         texts = [text for path in recipe.cased for text in texts_of(path) if text != text.lower()]

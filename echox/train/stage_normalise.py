@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import torch
 from pydantic import PositiveInt
 from torch import nn
@@ -47,7 +46,7 @@ class Recipe(TrainingRecipe):
 
 @dataclass
 class Batch:
-    """States padded to the right, their lengths, and the units meant."""
+    """States padded to the right, their lengths, and the target units."""
 
     states_BTD: torch.Tensor
     lengths_B: torch.Tensor
@@ -89,10 +88,8 @@ def build(recipe: Recipe) -> Stage:
     sizes |= {"units": 1 + int(max(pair.target_units.max(initial=0) for pair in train))}
     model = Normaliser(settings_from(NormaliserConfig, sizes | recipe.model, "model"))
 
-    def collate(items: Sequence[int], rng: np.random.Generator | None = None) -> Batch:
-        return batch_of([train[i] for i in items])
-
-    batches = BucketedBatches([pair.frames for pair in train], recipe.data.max_cost, collate, recipe.seed)
+    costs = [pair.frames for pair in train]
+    batches = BucketedBatches(costs, recipe.data.max_cost, lambda n, _: batch_of([train[i] for i in n]), recipe.seed)
     player = Player("normalise", ctc_of, ("*",), recipe.train.optim)
 
     def evaluate() -> dict[str, float]:
@@ -109,7 +106,7 @@ def batch_of(pairs: Sequence[Pair]) -> Batch:
 
 
 def distances(model: Normaliser, pairs: Sequence[Pair], max_cost: int) -> dict[str, float]:
-    """Return unit edits a reference unit against the reference voice: as k-means hears the other voice, and normalised."""
+    """Return the unit error rates of other voices against the reference voice: of k-means units, and normalised."""
     after, before = [], []
     for rows in some_at_a_time(pairs, [pair.frames for pair in pairs], max_cost):
         batch = batch_of(rows)
@@ -117,8 +114,7 @@ def distances(model: Normaliser, pairs: Sequence[Pair], max_cost: int) -> dict[s
         with still(model):
             said = model.units(batch.states_BTD.to(device), batch.lengths_B.to(device))
         after += zip(said, batch.units, strict=True)
-        before += [
-            (pair.source_units.tolist(), pair.target_units.tolist()) for pair in rows if pair.source_units is not None
-        ]
+        heard = [pair for pair in rows if pair.source_units is not None]
+        before += [(pair.source_units.tolist(), pair.target_units.tolist()) for pair in heard]
     numbers = {"unit_distance": error_rate(after), "unit_distance_before": error_rate(before)}
     return {name: value for name, value in numbers.items() if value or name == "unit_distance"}

@@ -57,7 +57,7 @@ class Recipe(TrainingRecipe):
 
 
 def spoken_units(corpora: list[Path], frames: list[Path]) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield what is said in every utterance of corpora, and its units without repetitions."""
+    """Yield the text and the de-duplicated units of every utterance of corpora."""
     for corpus, folder in paired(corpora, frames, "data.frames"):
         for record, row in read_ragged(folder, corpus):
             yield text_of(record, corpus), deduplicate(row.astype(np.int64)).ids
@@ -131,19 +131,16 @@ def build(recipe: Recipe) -> Stage:
 
 
 def _unit_tokenizer(recipe: Recipe, start: TextToCodec | None, tokenizer: Any) -> UnitTokenizer | SpelledUnits:
-    """Return what writes units as the part's words; ConfigError where units are neither in a language nor spelt."""
+    """Return the tokenizer of unit words; ConfigError unless there is a unit language or a released `start` spells them."""
     released = start is not None and start.config.text_vocab_size > 0
     if recipe.data.units is not None and not released:
         return UnitTokenizer.load(recipe.data.units)
     if start is None or not released or recipe.data.units is not None:
-        raise ConfigError(
-            "data.units is the folder of a unit language: a released `start` has none, all others need one."
-        )
+        raise ConfigError("data.units is the unit language: a released `start` has none, all others need one.")
     found = SpelledUnits(tokenizer, start.config.unit_vocab_size, CODEBOOK)
     if len(found.pieces) != found.vocab_size:
-        raise ConfigError(
-            f"{recipe.llm} spells {len(found.pieces)} unit tokens and {recipe.start} {found.vocab_size}: give its llm."
-        )
+        counts = f"{len(found.pieces)} unit tokens, and {recipe.start} has {found.vocab_size}"
+        raise ConfigError(f"{recipe.llm} has {counts}: give the LLM that it was trained with.")
     return found
 
 

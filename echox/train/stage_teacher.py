@@ -1,4 +1,4 @@
-"""A TTS whose decoder is known says texts: what its decoder was given, and the units of what was heard; files to files, resumable.
+"""Texts spoken by a TTS whose decoder is known, with the decoder's inputs and the units of the speech; files to files, resumable.
 
 Stage `teacher` writes `decoder/` (the TTS's own decoder, rebuilt) and shards of utterances with
 
@@ -21,7 +21,8 @@ from echox.audio import SAMPLE_RATE, resample
 from echox.config.load import Settings
 from echox.config.record import Record, check_same, write_run
 from echox.config.shard import Shard
-from echox.data.manifest import read_fields, shards
+from echox.data.batching import groups
+from echox.data.manifest import read_fields
 from echox.errors import InputError
 from echox.files import write_file, write_folder
 from echox.models.io import save_part
@@ -59,7 +60,7 @@ MADE_OF = ("stage", "seed", "teacher", "texts", "longest", "units", "encoder", "
 
 
 def run(recipe: Recipe) -> Path:
-    """Say what has not been said yet."""
+    """Write the shards that are missing."""
     teacher = HibariTeacher() if recipe.teacher == "hibari" else ToyTeacher(recipe.seed)
     centroids_KD, meta = load_centroids(recipe.units)
     record = Record.of(recipe)
@@ -70,22 +71,17 @@ def run(recipe: Recipe) -> Path:
         recipe.out.mkdir(parents=True, exist_ok=True)
         write_folder(recipe.out / "decoder", lambda folder: save_part(folder, teacher.decoder))
     write_run(recipe.out, record, "done")  # what stands in the folder is whole, shard by shard
-    texts = chosen_texts(recipe.texts)
-    for number, some in shards(texts, recipe.shard_size):
+    (part, parts), rate = recipe.shard, teacher.decoder.config.sample_rate
+    for number, texts in enumerate(groups(chosen_texts(recipe.texts), recipe.shard_size)):
         path = recipe.out / f"shard-{number:05d}.npz"
-        if number % recipe.shard[1] != recipe.shard[0] or path.exists():
-            continue
-        said = [
-            utterance
-            for text in some
-            for utterance in join(teacher.say(text, recipe.seed), recipe.longest, teacher.decoder.config.sample_rate)
-        ]
-        write_shard(path, said, teacher.decoder.config.sample_rate, encode, centroids_KD)
+        if number % parts == part and not path.exists():
+            said = [one for text in texts for one in join(teacher.say(text, recipe.seed), recipe.longest, rate)]
+            write_shard(path, said, rate, encode, centroids_KD)
     return recipe.out
 
 
 def chosen_texts(sources: list[Texts]) -> list[str]:
-    """Return the texts of all sources, mixed evenly (any prefix holds its share of each) in an order that only their ids decide."""
+    """Return the texts of all sources, interleaved in proportion, in an order that depends on their ids alone."""
     chosen = []
     for source in sources:
         rows = []
@@ -98,7 +94,7 @@ def chosen_texts(sources: list[Texts]) -> list[str]:
 
 
 def join(said: list[Said], longest: float, rate: int) -> Iterator[Said]:
-    """Yield runs of sentences as one utterance each, as long as they stay below `longest` seconds."""
+    """Yield utterances of consecutive sentences, each below `longest` seconds or a single sentence."""
     while said:
         count, samples = 1, len(said[0].wave_S)
         while count < len(said) and samples + len(said[count].wave_S) <= longest * rate:

@@ -113,10 +113,8 @@ def build(recipe: Recipe) -> Stage:
         recipe.prompts.weight,
         recipe.prompts.apart,
     )
-    if recipe.conflict and max(recipe.conflict.layers) > len(translator.layers):
-        raise ConfigError(
-            f"conflict.layers has {max(recipe.conflict.layers)}, the encoder {len(translator.layers)} layers."
-        )
+    if recipe.conflict and (last := max(recipe.conflict.layers)) > len(translator.layers):
+        raise ConfigError(f"conflict.layers has {last}, the encoder {len(translator.layers)} layers: lower it.")
     objective, best = TextlessObjective(model, weights, recipe.conflict), Best(recipe.out, recipe.best, translator)
 
     def evaluate() -> dict[str, float]:
@@ -143,7 +141,7 @@ def chosen_tasks(recipe: Recipe) -> dict[str, Task]:
 
 
 def writer_of(task: Task, name: str, pairs: Sequence[Pair]) -> tuple[Encode, int]:
-    """Return what writes a guide's tokens of some pairs and how many tokens there are; vocabularies are of training pairs alone."""
+    """Return the tokenizer of a guide and its vocabulary size, made from training pairs alone."""
     if task.writes == "text":
         subwords = Subwords([pair.text(task.side) for pair in pairs], task.subwords)
         return lambda some: subwords.encode_batch([pair.text(task.side) for pair in some]), subwords.vocab_size
@@ -166,7 +164,7 @@ def as_tokens(units: Sequence[np.ndarray]) -> list[list[int]]:
 
 
 def segmentation(cut: str, language: UnitTokenizer, sequences: list[np.ndarray]) -> UnitTokenizer | RandomWords:
-    """Return the language, or byte pairs or random words of the same training sequences, with as many words at most."""
+    """Return the unit language, or byte pairs or random words of the same sequences with at most as many words."""
     if cut == "random":
         return RandomWords(language, sequences)
     if cut == "bpe":
@@ -176,20 +174,18 @@ def segmentation(cut: str, language: UnitTokenizer, sequences: list[np.ndarray])
 
 
 def units_of(pairs: Sequence[Pair], side: str, units: int, name: str, language: Path) -> list[np.ndarray]:
-    """Return the units of one side; ConfigError, which names the task, where there are none or others than the `language` has."""
+    """Return the units of one side; ConfigError, naming the task, where they are missing or not in `language`."""
     found = [pair.source_units if side == "source" else pair.target_units for pair in pairs]
     rows = [row for row in found if row is not None]
     if len(rows) < len(found):
-        raise ConfigError(
-            f"{name} writes the source's units: give data.train.source_frames and data.dev.source_frames."
-        )
+        raise ConfigError(f"{name} writes source units: give data.train.source_frames and data.dev.source_frames.")
     if any(row.max(initial=0) >= units for row in rows):
         raise ConfigError(f"{name} meets units outside 0 to {units - 1}: encode that side by {language}.")
     return rows
 
 
 def _translator(recipe: Recipe, language: UnitTokenizer, pair: Pair) -> SpeechToUnits:
-    """Return a new translator, or the one to start from with new prompts where the recipe asks for them."""
+    """Return a new translator, or `start`, with new prompts where the recipe asks for them."""
     made = PRESETS[recipe.preset] | recipe.model
     says = made.get("says", "units")
     sizes = {

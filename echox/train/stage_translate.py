@@ -121,16 +121,8 @@ def build(recipe: Recipe) -> Stage:
         return numbers
 
     check, every = evaluate if held_out else None, recipe.evaluate_every or recipe.train.save_every
-    return Stage(
-        joint,
-        players_of(recipe, joint),
-        batches,
-        save,
-        check,
-        every,
-        evaluates_parts=check is not None,
-        buffers=("recognition",),
-    )
+    players, parts = players_of(recipe, joint), check is not None
+    return Stage(joint, players, batches, save, check, every, evaluates_parts=parts, buffers=("recognition",))
 
 
 def players_of(recipe: Recipe, joint: JointPass) -> list[Player]:
@@ -180,7 +172,7 @@ def build_model(recipe: Recipe, pieces: Pieces, encoder_width: int) -> SpeechTra
 
 
 def measure(joint: JointPass, rows: list[Triple], max_cost: int) -> dict[str, float]:
-    """Return losses of held-out rows, every part of the model on, and the token error of greedy CTC."""
+    """Return the losses of held-out rows as after the whole schedule, and the token error of greedy CTC."""
     late = 1 << 40  # after every beginning in the schedule
     batches = [TripleBatch(some, late) for some in some_at_a_time(rows, [row.cost for row in rows], max_cost)]
     loss = TranslatorObjective(joint)
@@ -198,7 +190,7 @@ def measure(joint: JointPass, rows: list[Triple], max_cost: int) -> dict[str, fl
 def measure_bleu(
     joint: JointPass, rows: list[Triple], pieces: Pieces, selection: TextSelection, max_cost: int
 ) -> dict[str, float]:
-    """Return BLEU of the first translated texts (`mt_bleu`) and recordings (`st_bleu`), and as `bleu` the one to choose by."""
+    """Return BLEU of the first texts (`mt_bleu`) and recordings (`st_bleu`), and `bleu`, by which weights are selected."""
     typed = [row for row in rows if row.translation]
     kinds = {"mt_bleu": typed, "st_bleu": [row for row in typed if row.spoken]}
     numbers = {}

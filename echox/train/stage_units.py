@@ -18,15 +18,7 @@ from echox.config.shard import Shard
 from echox.data.manifest import read_manifest
 from echox.data.states import manifests_of, read_ragged, read_shard, write_ragged
 from echox.errors import ConfigError, InputError, require
-from echox.prepare.encode import (
-    Encode,
-    EncoderSettings,
-    check_names,
-    clip_of,
-    encode_shards,
-    load_encode,
-    shards_left,
-)
+from echox.prepare.encode import Encode, EncoderSettings, check_names, clip_of, encode_shards, load_encode, shards_left
 from echox.units.estimate import LexiconConfig
 from echox.units.extractor import CENTROIDS_FILE, UnitsMeta, load_centroids, revision_of, save_centroids
 from echox.units.kmeans import assign, fit_kmeans
@@ -95,9 +87,8 @@ def fit(recipe: Recipe, encoder: Callable[[], tuple[Encode, int]]) -> None:
     if recipe.given is not None:
         centroids_KD, meta = load_centroids(recipe.given)
         if (meta.k, meta.layer, meta.window) != (recipe.k, recipe.layer, recipe.window):
-            raise ConfigError(
-                f"{recipe.given} has {meta.k} units of layer {meta.layer}, window {meta.window}: give the recipe the same."
-            )
+            has = f"{meta.k} units of layer {meta.layer}, window {meta.window}"
+            raise ConfigError(f"{recipe.given} has {has}: set k, layer and window of the recipe to these.")
         save_centroids(recipe.out, centroids_KD, meta)
         return
     require("faiss", extra="train")  # said before anything is encoded
@@ -126,9 +117,7 @@ def check_states(folder: Path, record: Record) -> None:
     differ = [] if made.settings.get("stage") == "encode" else ["stage"]
     differ += made.differences(record, only=("encoder", "layer", "window", "precision"))
     if differ:
-        raise ConfigError(
-            f"{folder} does not hold states of this recipe's {differ[0]}: run stage encode with the same."
-        )
+        raise ConfigError(f"{folder} holds no states of this recipe's {differ[0]}: run stage encode with the same.")
 
 
 def convert_shards(

@@ -53,9 +53,8 @@ def build(recipe: Recipe) -> Stage:
     utterances = Utterances(settings.teacher)
     vocoder = network(recipe, utterances)
     hops = (vocoder.config.hop, vocoder.decoder.config.hop)  # 480 and 300 samples: 5 frames are 8 decoder frames
-    segments = LatentSegments(
-        utterances, settings.segment_frames, settings.batch_size, hops, settings.held_out, recipe.seed
-    )
+    sizes = (settings.segment_frames, settings.batch_size, hops)
+    segments = LatentSegments(utterances, *sizes, settings.held_out, recipe.seed)
     model, objective = VoicePass(vocoder), VoiceObjective(settings.prosody, settings.durations)
     moved = tuple(name for name, _ in model.named_parameters() if not name.startswith("vocoder.decoder."))
 
@@ -95,7 +94,7 @@ def network(recipe: Recipe, utterances: Utterances) -> LatentVocoder:
 
 
 def settings_of(sizes: SpectralConfig) -> dict[str, int]:
-    """Return the settings of a decoder without Hugging Face's notes."""
+    """Return the settings of a decoder without those of Hugging Face."""
     return {name: getattr(sizes, name) for name in SpectralConfig.__annotations__ if name != "model_type"}
 
 
@@ -108,7 +107,7 @@ def measured(segments: LatentSegments, settings: VoiceSettings) -> Iterator[Late
 
 @torch.no_grad()
 def fitting_quantile(vocoder: LatentVocoder, utterances: Utterances, held_out: int) -> float:
-    """Return the quantile of the predicted durations at which held-out speech is as long as it was; a half without any."""
+    """Return the quantile of predicted durations that best matches the length of held-out speech; 0.5 without any."""
     below, true = torch.zeros(len(QUANTILES)), 0
     for index in range(min(held_out, len(utterances))):
         units, lengths = torch.unique_consecutive(torch.from_numpy(utterances.unit_rows(index)), return_counts=True)

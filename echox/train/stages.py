@@ -1,4 +1,4 @@
-"""The table of stages, name to the module that holds its settings and builds it, and the one way in which each is run.
+"""The table of stages, by name the module that holds its settings and builds it, and how a recipe is run.
 
 A stage module offers `Recipe` (a Settings class that holds `stage` and `out`) and one of
 `build(recipe) -> Stage` (trained by echox/train/loop.py) or `run(recipe) -> Path` (files to files).
@@ -41,9 +41,7 @@ STAGES = {
 def stage_module(name: Any, source: str) -> ModuleType:
     """Return the module of stage `name`; ConfigError lists the stages that exist."""
     if name == "data":
-        raise ConfigError(
-            f"{source} makes texts and speech: run `echox prepare texts` and `echox prepare speak` with it."
-        )
+        raise ConfigError(f"{source} is a data recipe: run `echox prepare texts` and `echox prepare speak` with it.")
     if not isinstance(name, str) or name not in STAGES:
         raise ConfigError(f"{source}: unknown stage {name!r}: choose from {', '.join(STAGES)}.")
     return import_module(STAGES[name])

@@ -1,4 +1,4 @@
-"""Asks a loop to save and end when the process is told to terminate, and puts the signals back afterwards; it knows no loop."""
+"""Turns SIGTERM and Ctrl-C into a request to save and stop, and restores the handlers afterwards; it knows no loop."""
 
 import signal
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from types import FrameType
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """Yield a list to which SIGTERM and Ctrl-C are added; a second Ctrl-C interrupts at once."""
+    """Yield a list of the signals received; a second Ctrl-C interrupts at once."""
     told, before = list[int](), {}
 
     def request(number: int, frame: FrameType | None) -> None:

@@ -1,7 +1,4 @@
-"""A world of toys on which every stage runs in seconds: a tiny LLM, a tiny encoder, and words that sound like tones.
-
-Nothing here is any good; it is for `runs/debug.sh` and the tests, which need real files in the real layouts and no download.
-"""
+"""Toy data and models on which every stage runs in seconds, for `runs/debug.sh` and the tests: no download, no quality."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -82,12 +79,7 @@ def write_whisper(folder: Path, seed: int = 0) -> Path:
     specials = ["<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>"]
     tokenizer = _tokenizer([*FACTS, " ".join(WORDS)], specials)
     torch.manual_seed(seed)
-    config = _whisper(
-        vocab_size=tokenizer.get_vocab_size(),
-        decoder_layers=2,
-        max_target_positions=64,
-        eos_token_id=0,
-    )
+    config = _whisper(vocab_size=tokenizer.get_vocab_size(), decoder_layers=2, max_target_positions=64, eos_token_id=0)
     WhisperForConditionalGeneration(config).save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
     return folder
@@ -98,10 +90,8 @@ def _tokenizer(texts: list[str], specials: list[str]) -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator(texts * 4, trainer)
+    options: dict[str, Any] = {"special_tokens": specials, "initial_alphabet": alphabet, "show_progress": False}
+    tokenizer.train_from_iterator(texts * 4, trainers.BpeTrainer(vocab_size=400, **options))
     return tokenizer
 
 
@@ -135,9 +125,8 @@ def sound_of(text: str, pitch: float = 1.0) -> np.ndarray:
     waves = []
     for word in text.lower().strip("?.! ").split():
         base = 150 + 37 * (sum(map(ord, word)) % 50)
-        waves.append(
-            0.2 * envelope * (np.sin(2 * np.pi * base * pitch * time) + np.sin(5 * np.pi * base * pitch * time))
-        )
+        phase = np.pi * base * pitch * time
+        waves.append(0.2 * envelope * (np.sin(2 * phase) + np.sin(5 * phase)))
     return np.concatenate(waves or [np.zeros(WORD_SAMPLES)]).astype(np.float32)
 
 
@@ -173,24 +162,13 @@ def write_world(root: Path, repeats: int = 6) -> Path:
     write_llm(root / "llm")
     write_encoder(root / "encoder")
     write_whisper(root / "whisper")
-    questions = [
-        {
-            "id": f"q{n}-{copy}",
-            "question": question,
-            "text": question,
-            "answers": [answer],
-            "translation": toy_translation(question),
-        }
-        for copy in range(repeats)
-        for n, (question, answer) in enumerate(FACTS.items())
-    ]
-    sentences = [
-        {"id": f"s{n}-{copy}", "text": text}
-        for copy in range(repeats)
-        for n, text in enumerate(
-            [*(f"The answer is {answer}." for answer in FACTS.values()), "A big red city.", "Is it?"]
-        )
-    ]
+    said = [*(f"The answer is {answer}." for answer in FACTS.values()), "A big red city.", "Is it?"]
+    questions, sentences = [], []
+    for copy in range(repeats):
+        for n, (text, answer) in enumerate(FACTS.items()):
+            row = {"id": f"q{n}-{copy}", "question": text, "text": text, "answers": [answer]}
+            questions.append(row | {"translation": toy_translation(text)})
+        sentences += [{"id": f"s{n}-{copy}", "text": text} for n, text in enumerate(said)]
     (root / "data" / "texts").mkdir(parents=True, exist_ok=True)
     write_jsonl(root / "data" / "texts" / "qa_train.jsonl", questions)
     write_jsonl(root / "data" / "texts" / "sentences.jsonl", sentences)

@@ -76,6 +76,16 @@ def test_measured_errors_by_clip_and_by_voice(manifest):
     assert len(measure(manifest, Script("x"), sample=1)) == 1
 
 
+def test_a_clip_without_a_text_is_named(manifest):
+    records = read_manifest(manifest)
+    del records[1]["text"]
+    write_manifest(manifest, records)
+    script = Script("one big cat", "one big cat", "one big cat")
+    with pytest.raises(InputError, match="does not say what is said in b"):
+        measure(manifest, script)
+    assert len(script.lines) == 3  # nothing was heard
+
+
 def test_filtered_manifest_stays_beside_its_audio(manifest, tmp_path):
     records = read_manifest(manifest)
     write_filtered(manifest, records[:1], manifest.with_name("clear.jsonl"))

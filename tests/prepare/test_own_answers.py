@@ -87,6 +87,15 @@ def test_what_is_no_question_or_no_answer_is_named(asked, tmp_path):
         made()
 
 
+@pytest.mark.parametrize("gold", ["Ann", ["Ann", 5], {"a": "Ann"}])
+def test_gold_answers_that_are_no_list_of_texts_are_named_before_anything_is_asked(asked, tmp_path, gold):
+    made, seen = asked
+    write_jsonl(tmp_path / "questions.jsonl", [{"id": "a", "question": "Who?", "answers": gold}])
+    with pytest.raises(InputError, match="answers of a are no list of texts"):
+        made()
+    assert not seen
+
+
 def test_segments_are_cut_as_the_pack_says_and_written_as_they_are_said(monkeypatch):
     monkeypatch.setattr(answers, "encode", lambda tokenizer, text: re.findall(r"\s?\S+", text))
     monkeypatch.setattr(answers, "token_pieces", lambda tokenizer, pieces: pieces)

@@ -59,10 +59,17 @@ def test_wrong_recipes_are_refused_by_name(tmp_path, edit, message):
         load_data_recipe(changed(tmp_path, edit))
 
 
+@pytest.mark.parametrize("edit", [lambda tree: tree.update(sources=5), lambda tree: tree["sources"].update(tatoeba=5)])
+def test_a_local_copy_of_a_source_that_is_no_group_of_settings_is_refused(tmp_path, edit):
+    with pytest.raises(ConfigError, match="should be a group of settings"):
+        load_data_recipe(changed(tmp_path, edit), {"tatoeba": Path("pairs.zip")})
+
+
 def test_unknown_source_corpus_and_training_are_refused():
     with pytest.raises(ConfigError, match="no source 'squad'"):
         load_data_recipe(SHIPPED, {"squad": Path("x")})
-    recipe = load_data_recipe(SHIPPED)
+    recipe = load_data_recipe(SHIPPED, {"tatoeba": Path("pairs.zip")})
+    assert recipe.sources.tatoeba.path == Path("pairs.zip") and recipe.sources.multi30k.path is None
     with pytest.raises(ConfigError, match="no corpus 'users'"):
         recipe.corpus("users")
     with pytest.raises(ConfigError, match="echox prepare"):

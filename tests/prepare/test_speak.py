@@ -100,6 +100,17 @@ def test_shards_of_other_voices_or_another_seed_are_refused(recipe, texts, tmp_p
     assert contents(folder) == before
 
 
+def test_a_folder_of_recordings_and_answers_that_are_no_list_are_refused(recipe, tmp_path):
+    speaker, texts, out = Speaker(recipe.corpus("plain"), make_voice), tmp_path / "t.jsonl", tmp_path / "out"
+    write_jsonl(texts, [{"id": "a", "question": "Is it?", "answers": "Ann"}])
+    with pytest.raises(InputError, match="answers of a are no list of texts"):
+        speak_corpus(texts, out, speaker, 2)
+    write_jsonl(texts, [{"id": "a", "question": "Is it?"}])
+    write_jsonl(out / "shard-00000.jsonl", [{"id": "a", "audio": "a.wav"}])  # as of recordings without texts
+    with pytest.raises(InputError, match="other texts"):
+        speak_corpus(texts, out, speaker, 2)
+
+
 def test_texts_without_the_field_and_silent_voices_are_refused(recipe, tmp_path):
     speaker = Speaker(recipe.corpus("plain"), make_voice)
     write_jsonl(tmp_path / "t.jsonl", [{"id": "a", "question": "ok?"}, {"id": "b", "text": "no question"}])

@@ -142,6 +142,9 @@ def test_what_does_not_fit_is_said(tmp_path, must_c):
     text.write_text("eins\nzwei\n")
     with pytest.raises(InputError, match="has 4, 4 and 2 lines"):
         list(read_must_c(must_c, "en", "de", "train"))
+    (text.parent / "train.yaml").write_text("5")
+    with pytest.raises(InputError, match="has 0, 4 and 2 lines"):
+        list(read_must_c(must_c, "en", "de", "train"))
     with pytest.raises(InputError, match="dev.yaml does not exist"):
         list(read_must_c(must_c, "en", "de", "dev"))
     (tmp_path / "validated.tsv").write_text("path\tsentence\n")

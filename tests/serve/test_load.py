@@ -78,6 +78,15 @@ def test_what_is_refused_is_counted_as_an_error(start, tmp_path):
         run_load(Load("http://127.0.0.1:9/v1", "fake", 1, 1), sounds, tmp_path)
 
 
+def test_the_errors_of_one_recording_are_not_those_of_the_next(start, tmp_path):
+    (sound,) = read_recordings([Path("examples/question.wav")], 1)
+    brief = sound[: RATE // 10]  # 50 ms: its commit and its response are both refused
+    run_load(Load(f"{start().url}/v1", "fake", 1, 4), [brief, sound], tmp_path)
+    answers = read_results(tmp_path / "load.jsonl")[1]
+    assert [bool(one["error"]) for one in answers] == [True, False, True, False]
+    assert {one["text"] for one in answers} == {"", "You asked about 2.4 seconds."}
+
+
 def test_a_conversation_whose_time_is_over_is_no_error(start, tmp_path):
     server, sounds = start(limits=Limits(session_seconds=1.0)), read_recordings([Path("examples")], 1)
     run_load(Load(f"{server.url}/v1", "fake", 1, 3, "k", think_seconds=1.2), sounds, tmp_path)

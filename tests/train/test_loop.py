@@ -284,9 +284,9 @@ def test_what_is_written_are_means_and_evaluation_has_its_own_pace(tmp_path):
 def test_the_bar_names_the_loss_of_every_player(tmp_path):
     with MetricsLog(tmp_path, 2, 0) as log:
         log.write(1, {"judge/loss": 1.0, "model/loss": 2.0}, 1)
-        assert log.progress.tasks[0].description == f"{tmp_path.name} loss 1.000 2.000"
+        assert log.bar.desc == f"{tmp_path.name} loss 1.000 2.000: "
         log.write(2, {"rate": 0.1}, 1)
-        assert "nan" not in log.progress.tasks[0].description
+        assert "nan" not in log.bar.desc
 
 
 @pytest.mark.parametrize(("cost", "said"), [(2.0, True), (1.04, False), (0.6, False)])

@@ -131,17 +131,15 @@ def to_question(record: Mapping[str, Any], layout: Layout, folder: Path, number:
     """Return one record as an Item with its audio under `folder`; raise InputError when nothing is asked."""
     question = _first(record, layout.question)
     if question is None:
-        raise InputError(
-            f"{path} item {number} has none of the columns {', '.join(layout.question)}: is it this format?"
-        )
+        columns = ", ".join(layout.question)
+        raise InputError(f"{path} item {number} has none of the columns {columns}: is it this format?")
     answers = _answers(_first(record, layout.answers), layout.separator)
     audio = _first(record, layout.audio)
     name = audio.get("path") if isinstance(audio, dict) else audio
-    counted = f"{path.stem}-{number:05d}" if layout.prefix else str(number)
     identifier = _first(record, layout.identifier)
-    return Item(
-        counted if identifier is None else str(identifier), str(question), answers, folder / str(name) if name else None
-    )
+    if identifier is None:
+        identifier = f"{path.stem}-{number:05d}" if layout.prefix else number
+    return Item(str(identifier), str(question), answers, folder / str(name) if name else None)
 
 
 def find_local(folder: Path, suite: str) -> Path:

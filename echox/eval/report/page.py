@@ -77,7 +77,7 @@ def side_by_side(runs: Sequence[Run]) -> Table:
 
 
 def _minus(other: Items, first: Items) -> str:
-    """Return the paired difference of one arm between two runs, or a dash when they share no question."""
+    """Return the paired difference of an arm between two runs, or a dash when they share no question."""
     both = shared(sorted(other, key=lambda item: item["id"]), first)
     same = [(a, b) for a, b in both if (a["question"], a["answers"]) == (b["question"], b["answers"])]
     scores, base = ([pair[side]["score"] for pair in same] for side in (0, 1))

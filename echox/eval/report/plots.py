@@ -145,10 +145,8 @@ def draw_spaces(models: Sequence[tuple[str, Spaces]], tell: Callable[[str], None
 
 def to_svg(figure: Any) -> str:
     """Return a figure as `<svg>...</svg>`, the same bytes for the same numbers."""
-    buffer = io.StringIO()
-    figure.savefig(
-        buffer, format="svg", bbox_inches="tight", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    )
+    buffer, notes = io.StringIO(), dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(buffer, format="svg", bbox_inches="tight", metadata=notes)
     content = buffer.getvalue()
     return content[content.index("<svg") :]
 

@@ -171,9 +171,8 @@ def find_scorer(name: str, chat: Chat | None = None, prompt: str | None = None, 
     if name not in _JUDGED:
         raise ConfigError(f"there is no scorer {name!r}: choose from {', '.join(NAMES)}.")
     if chat is None:
-        raise ConfigError(
-            f"the scorer {name} asks a language model: give --scorer-endpoint and --scorer-model, or choose another."
-        )
+        needs = "give --scorer-endpoint and --scorer-model, or choose another"
+        raise ConfigError(f"the scorer {name} asks a language model: {needs}.")
     text = PROMPTS[name] if prompt is None else prompt
     if "{question}" not in text or "{response}" not in text:
         raise ConfigError(f"the prompt for {name} must hold {{question}} and {{response}}.")

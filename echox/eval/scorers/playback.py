@@ -49,9 +49,7 @@ def play(chunks: Iterable[Chunk], sample_rate: int) -> Playback | None:
     underruns = played = 0
     for chunk in chunks:
         if chunk.samples < 0 or chunk.arrival < last_arrival:
-            raise InputError(
-                f"chunk {chunk} cannot follow one that arrived at {last_arrival}: record arrivals in order."
-            )
+            raise InputError(f"{chunk} cannot follow one that arrived at {last_arrival}: record arrivals in order.")
         last_arrival = chunk.arrival
         if not chunk.samples:
             continue

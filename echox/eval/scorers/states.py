@@ -146,9 +146,8 @@ class Spaces:
 
     def __post_init__(self) -> None:
         if len(self.speech_NH) != len(self.text_NH) or len(self.text_NH) < 2 * SENTENCE_FOLDS:
-            raise InputError(
-                f"{len(self.speech_NH)} utterances and {len(self.text_NH)} transcripts: give at least {2 * SENTENCE_FOLDS} pairs."
-            )
+            counts = f"{len(self.speech_NH)} utterances and {len(self.text_NH)} transcripts"
+            raise InputError(f"{counts}: give at least {2 * SENTENCE_FOLDS} pairs.")
 
     def placed(self, place: Callable[[np.ndarray], np.ndarray]) -> list[np.ndarray]:
         """Return speech and text [N, 2] on a plane on which `place` puts the states [2N, H] of both."""
@@ -172,9 +171,8 @@ def length_probe(found: Spaces) -> Interval:
 
 def retrieval(found: Spaces) -> Interval:
     """Return how often an utterance's nearest transcript is its own."""
-    speech, text = (
-        side / np.linalg.norm(side, axis=1, keepdims=True).clip(1e-12) for side in (found.speech_NH, found.text_NH)
-    )
+    sides = (found.speech_NH, found.text_NH)
+    speech, text = (side / np.linalg.norm(side, axis=1, keepdims=True).clip(1e-12) for side in sides)
     return stats.mean(((speech @ text.T).argmax(axis=1) == np.arange(len(text))).astype(float))
 
 

@@ -38,12 +38,7 @@ class WordSet(NamedTuple):
 
 
 def run_gap(
-    model: Any,
-    name: str,
-    sets: Sequence[WordSet],
-    wave_of: Any,
-    out: Path,
-    voice: str = "no voice",
+    model: Any, name: str, sets: Sequence[WordSet], wave_of: Any, out: Path, voice: str = "no voice"
 ) -> list[Table]:
     """Return the tables of the gap benchmark and write gap.json and gap.md into `out`.
 
@@ -51,9 +46,8 @@ def run_gap(
     """
     sources, views = available(model, wave_of), []
     if not sources:
-        raise ConfigError(
-            f"{name} shows no hidden states: it needs typed_states, spoken_states, echo_states or unit_states."
-        )
+        needs = "typed_states, spoken_states, echo_states or unit_states"
+        raise ConfigError(f"{name} shows no hidden states: it needs {needs}.")
     for view, (read, adapters) in tqdm(sources.items(), "views", disable=None):
         reader = states_of(model if adapters else untouched(model))
         views.append(measure_view(view, partial(read, reader), sets))
@@ -112,9 +106,8 @@ def word_speaker(
     words = {word for item in sets for word in item}
     missing = sorted(word for word in words if not (folder / f"{word}.wav").is_file())
     if missing:
-        raise InputError(
-            f"{folder} lacks {', '.join(missing[:8])} ({len(missing)} of {len(words)} words) as .wav files."
-        )
+        lacks = f"{', '.join(missing[:8])} ({len(missing)} of {len(words)} words)"
+        raise InputError(f"{folder} lacks {lacks} as .wav files.")
     return lambda model: lambda word: load_audio(folder / f"{word}.wav"), f"the recordings in {folder.name}"
 
 

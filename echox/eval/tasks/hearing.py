@@ -82,9 +82,7 @@ def gather(
     recorded += [(path.resolve(), partial(read_clips, path, only)) for path in clips]
     for folder, read in recorded:
         if folder.name in found:
-            raise ConfigError(
-                f"recordings are told apart by their folders' names, and two are called {folder.name}: rename one."
-            )
+            raise ConfigError(f"recordings are told apart by folder, and two are called {folder.name}: rename one.")
         found[folder.name] = read()
     if not found and not nothing:
         raise ConfigError("there is nothing to hear: give --set, --manifest, --clips or --nothing.")
@@ -102,9 +100,8 @@ def read_clips(folder: Path, only: Path | None = None) -> list[Item]:
     paths = [path for path in recordings_below(folder) if wanted is None or path.stem in wanted]
     if not paths:
         listed = f" that {only} lists" if only is not None else ""
-        raise InputError(
-            f"{folder} holds no recordings{listed} ({', '.join(SOUND_FILES)}): correct the folder or the list."
-        )
+        kinds = ", ".join(SOUND_FILES)
+        raise InputError(f"{folder} holds no recordings{listed} ({kinds}): correct the folder or the list.")
     found = [Item(path.relative_to(folder).with_suffix("").as_posix(), UNKNOWN, ("-",), path) for path in paths]
     check_questions(found, folder, need_audio=True)
     return found
@@ -134,9 +131,8 @@ def _clicks(count: int, rng: np.random.Generator) -> np.ndarray:
     wave = 1e-3 * rng.standard_normal(count)
     for place in rng.integers(count, size=max(1, rng.poisson(2 * count / SAMPLE_RATE))):
         seconds = np.arange(min(count - place, SAMPLE_RATE // 20)) / SAMPLE_RATE
-        wave[place : place + len(seconds)] += rng.standard_normal(len(seconds)) * np.exp(
-            -seconds * rng.uniform(100, 800)
-        )
+        knock = rng.standard_normal(len(seconds))
+        wave[place : place + len(seconds)] += knock * np.exp(-seconds * rng.uniform(100, 800))
     return wave
 
 
@@ -226,10 +222,8 @@ def hearing_tables(settings: dict[str, Any], items: Items) -> list[Table]:
     quiet = {arm.removeprefix(NOTHING): own for arm, own in arms.items() if arm not in spoken}
     quiet |= {"all": [item for own in quiet.values() for item in own]} if len(quiet) > 1 else {}
     seeded = f"{note}Sounds made from a seed; words after the same normaliser."
-    tables = [
-        arm_table("Hearing", spoken, _errors, note + labels + how, "recordings"),
-        arm_table("Nothing said", quiet, _invented, seeded, "sound"),
-    ]
+    tables = [arm_table("Hearing", spoken, _errors, note + labels + how, "recordings")]
+    tables.append(arm_table("Nothing said", quiet, _invented, seeded, "sound"))
     return [table for table in tables if table.rows]
 
 

@@ -141,6 +141,5 @@ def ladder_tables(settings: dict[str, Any], items: Items) -> list[Table]:
         before = own
     failed = len({item["id"] for item in items if item["error"]})
     note = f"Judge {settings['judge']}; {settings['wer_normaliser']}; voice {settings['voice']}. "
-    note += "Paired, 95 % bootstrap. "
-    note += f"Texts that could not be said and are left out: {failed}."
+    note += f"Paired, 95 % bootstrap. Texts that could not be said and are left out: {failed}."
     return [Table("Words lost on the way", ("arm", "step", "n", "WER %", "added, points"), tuple(rows), note)]

@@ -114,7 +114,7 @@ class Live:
         return getattr(self.model, name)
 
     def answer(self, wave: np.ndarray) -> tuple[Iterable[Any], float]:
-        """Say a question; return the pieces of its answer, and when its last sample was said, however long listening took."""
+        """Play a question in real time; return the pieces of its answer, and when its last sample was played."""
         began = self.clock()
         for start in range(0, len(wave), SPOKEN_SAMPLES):
             end = min(start + SPOKEN_SAMPLES, len(wave))
@@ -156,9 +156,7 @@ def latency_tables(settings: dict[str, Any], items: Items, memory: dict[str, flo
     where = f"{settings.get('timed_on', '?')}, device {settings.get('device', '?')}"
     put = "questions said in real time" if settings.get("live") else "questions given whole"
     note = f"{title_of(settings)} on {where}; one answer at a time, {put}; {len(items) - len(done)} failed. "
-    note += (
-        "A player starts at the first chunk; stalled and delay are what a listener would notice. No scorer, no judge."
-    )
+    note += "A player starts at the first chunk; stalled and delay are what a listener notices. No scorer, no judge."
     return [Table(f"Latency, n = {len(done)}", ("", "p50", "p95"), tuple(rows), note)]
 
 
@@ -201,7 +199,7 @@ class PartClock:
             self._running.pop()
 
     def _count(self) -> None:
-        """Give the time since the last event to the part that was running, once an accelerator has finished its work."""
+        """Add the time since the last event to the running part, after synchronising the accelerator."""
         import torch
 
         if torch.cuda.is_available() and torch.cuda.is_initialized():

@@ -39,7 +39,7 @@ UNTIMED = {"turn_detection": None}  # this client ends turns
 
 @dataclass(frozen=True)
 class Load:
-    """Whom to talk to, and who comes: `talkers` at once, or one every 1/`rate` seconds; for so many answers in all."""
+    """The server and the load: `talkers` at once, or a new one every 1/`rate` seconds, for `answers` in all."""
 
     endpoint: str  # http://host/v1
     model: str  # its name there
@@ -79,7 +79,7 @@ def run_load(load: Load, recordings: Sequence[bytes], out: Path) -> list[Table]:
     items = [{"type": "item", "arm": "load", "id": str(number), **one} for number, one in enumerate(answers)]
     write_jsonl(out / "load.jsonl", [{"type": "settings", **settings}, *items])
     if all(one["error"] for one in answers):
-        raise EndpointError(f"{load.address} gave no answer: {answers[0]['error']}.")
+        raise EndpointError(f"{load.address} gave no answer: {answers[0]['error'].rstrip('.')}.")
     tables = load_tables(settings, items)
     write_text(out / "load.md", tables[0].markdown())
     return tables
@@ -146,7 +146,7 @@ async def _talker(load: Load, left: Any, sounds: Any, note: Callable[[dict[str, 
 
 
 async def _answer(socket: Any, sound: bytes, live: bool) -> dict[str, Any]:
-    """Return what a listener met with: times since the commit, underruns, and the error if there was one."""
+    """Return what a listener experiences: times since the commit, and underruns; EndpointError for an error event."""
     began, size = time.perf_counter(), SPOKEN_BYTES if live else 2 * RATE
     for at in range(0, len(sound), size):
         if live:
@@ -167,8 +167,8 @@ async def _answer(socket: Any, sound: bytes, live: bool) -> dict[str, Any]:
             chunks.append(Chunk(now, len(base64.b64decode(event["delta"])) // 2))
         elif event["type"] == "response.output_audio_transcript.delta":
             text += event["delta"]
-        elif event["type"] == "error":
-            return _failed(event["error"]["message"])
+        elif event["type"] == "error":  # others may follow, so this conversation ends
+            raise EndpointError(str(event["error"]["message"]))
         elif event["type"] == "response.done":
             return _met(event["response"], chunks, now, text)
 

@@ -87,19 +87,15 @@ def run_qa(
     options: QaOptions,
     tell: Callable[[str], None],
 ) -> Path:
-    """Run what is still to do of one evaluation and return its results file.
-
-    Raises any EchoxError of its inputs before a model is loaded.
-    """
+    """Run what is left of one evaluation and return its results file; errors of its inputs come before a model is loaded."""
     wanted, started = choose_arms(options.arms, False, bool(choice.endpoint)), time.perf_counter()
     without = [arm for arm in choose_arms(options.arms, False) if arm not in wanted]
     if without:
         tell(f"{NO_SUCH_ARMS}: left out {', '.join(without)}")
     todo, spoken = take(questions, options.limit, options.shard), bool(SPOKEN_ANSWER & set(wanted))
     server = load_subject(choice) if choice.endpoint else None  # it is asked once before judges are loaded
-    judge, recogniser = choose_judges(
-        options.judge, options.recogniser, spoken, "cascade" in wanted, options.judge_window, choice.device
-    )
+    cascade, window = "cascade" in wanted, options.judge_window
+    judge, recogniser = choose_judges(options.judge, options.recogniser, spoken, cascade, window, choice.device)
     subject, name = server or load_subject(choice)
     warn_if_own_ear(choice.folder, find_judge(options.judge) if judge else None, tell)
     arms = choose_arms(",".join(wanted), can_turn_off(subject))
@@ -278,13 +274,13 @@ def _teacher(run: QaRun, batch: Sequence[Item], results: Results, replies: dict[
 
 
 def _say(run: QaRun, own: Sequence[Any], seconds: float = 0.0) -> list[Any]:
-    """Return texts spoken, each with the reason why its text ended and with the seconds that were spent before."""
+    """Return texts spoken, each with its finish reason, and with the seconds spent before added."""
     spoken = say_all(run.speaker, [text.text for text in own], run.options.get("max_seconds"))
     return [_after(text, said, seconds) for text, said in zip(own, spoken, strict=True)]
 
 
 def _after(own: Any, said: Any, seconds: float) -> Any:
-    """Return what was said of an answer with the answer's reason and times; the first Failure where there is one."""
+    """Return the speech of an answer with the answer's finish reason and added times; the first Failure where there is one."""
     if isinstance(own, Failure):
         return own
     if isinstance(said, Failure):
@@ -296,7 +292,7 @@ def _after(own: Any, said: Any, seconds: float) -> Any:
 
 
 def item_record(run: QaRun, arm: str, item: Item, answer: Any, transcript: str | None) -> dict[str, Any]:
-    """Return what is written about one question in one arm; a failed one scores 0 and says why in `error`."""
+    """Return the record of one question in one arm; a failed one scores 0 and says why in `error`."""
     failed = isinstance(answer, Failure)
     text = str(answer.text)
     prediction = text if transcript is None else transcript

@@ -59,7 +59,7 @@ BEYOND = 99.0
 
 @dataclass(frozen=True)
 class ReferenceVoice:
-    """The voice that stands beside, by its kind, and the judge that hears it."""
+    """The reference voice and its kind, and the judge that transcribes it."""
 
     kind: str
     voice: Voice
@@ -69,13 +69,11 @@ class ReferenceVoice:
     def load(cls, kind: str, judge: str, window: int) -> "ReferenceVoice":
         """Make the voice and the judge; ConfigError for a kind that is not there or without a judge."""
         if not judge:
-            raise ConfigError(
-                "the reference voice is heard by the judge of the answers: give --judge, such as whisper-base."
-            )
+            raise ConfigError("the reference voice is heard by the answers' judge: give --judge, such as whisper-base.")
         return cls(kind, make_voice(VoiceChoice.parse({"kind": kind}, "--reference")), load_judge(judge, "cpu", window))
 
     def say(self, item: dict[str, Any], folder: Path, arm: str) -> dict[str, Any]:
-        """Return the record of an answer's text in this voice, its sound saved by arm below `folder`; a fault is nothing said."""
+        """Return the record of an answer's text in this voice, its sound saved by arm in `folder`; a failure counts as silence."""
         text, rate = item["text"], self.voice.sample_rate
         said = attempt(lambda: self.voice.speak(text, self.voice.styles[0], 1.0, 0)) if text.strip() else NO_SOUND
         (wave,) = sounds_of([said])
@@ -107,9 +105,7 @@ def run_speech(
     """
     networks = chosen(wanted, NETWORKS, "--networks") if wanted else []
     if "speaker_similarity" in networks and voice is None:
-        raise ConfigError(
-            "speaker similarity needs a recording of the voice that answers should have: give --voice FILE."
-        )
+        raise ConfigError("speaker similarity needs a recording of the voice to compare with: give --voice FILE.")
     runs = qa_runs(read_all(paths))
     arms = {
         f"{title} {arm}": [Answer(item["id"], item) for item in own[:limit]]
@@ -243,10 +239,8 @@ def pitch(wave: np.ndarray, rate: int) -> float:
     wave = wave - wave.mean()
     shortest, longest = int(rate / PITCH_HZ[1]), int(rate / PITCH_HZ[0])
     lags = np.arange(shortest, longest)
-    likeness = [
-        float(wave[lag:] @ wave[:-lag] / (np.linalg.norm(wave[lag:]) * np.linalg.norm(wave[:-lag]) + 1e-12))
-        for lag in lags
-    ]
+    sides = [(wave[lag:], wave[:-lag]) for lag in lags]
+    likeness = [float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b) + 1e-12)) for a, b in sides]
     best = max(likeness)
     peaks = (i for i in range(1, len(lags) - 1) if likeness[i] >= max(likeness[i - 1], likeness[i + 1], 0.95 * best))
     first = next(peaks, None)  # the first period, not its multiples
@@ -307,12 +301,8 @@ def joins_tables(settings: dict[str, Any], items: Items) -> list[Table]:
             medians = [f"{np.median(values):.2f}" for values in (at, other)]
             beyond = stats.ratio([float((each > limit).sum()) for each in own], [len(each) for each in own])
             rows.append((name, str(len(at)), *medians, f"{limit:.2f}", percent(beyond)))
-    note = (
-        f"{settings['model']}; {len(items)} streamed answers, {failures(items)} failed; joins: where two pieces meet. "
-    )
-    note += (
-        "Beyond: by chance 1 %, answers resampled. Step: largest step between samples over the 99th percentile of the "
-    )
-    note += "10 ms on both sides."
+    note = f"{settings['model']}; {len(items)} streamed answers, {failures(items)} failed; joins: where pieces meet. "
+    note += "Beyond: by chance 1 %, answers resampled. Step: largest step between samples over the 99th percentile "
+    note += "of the 10 ms on both sides."
     head = ("measure", "joins", "median at joins", "median elsewhere", "99 % elsewhere", "joins beyond %")
     return [Table("Joins", head, tuple(rows), note)] if rows else []

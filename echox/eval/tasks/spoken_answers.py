@@ -12,7 +12,7 @@ import numpy as np
 from echox.eval.questions import save_sound
 from echox.eval.scorers.sounds import DC_LIMIT, signal_checks
 from echox.eval.scorers.texts import errors_between
-from echox.eval.tables import Items, Table, arm_table, arms_of, error_rates
+from echox.eval.tables import Items, Table, arm_table, arms_of, pooled_rate
 
 
 def spoken_record(item: dict[str, Any], audio: np.ndarray | None, rate: int, folder: Path, kind: str) -> dict[str, Any]:
@@ -38,7 +38,9 @@ def speech_table(items: Items, note: str) -> Table:
 
 def _sound_cells(items: Items) -> dict[str, str]:
     signals = [item["signal"] for item in items if item.get("signal")]
-    cells = {"seconds": f"{sum(item.get('audio_seconds', 0.0) for item in items):.0f}"} | error_rates(items)
+    cells = {"seconds": f"{sum(item.get('audio_seconds', 0.0) for item in items):.0f}"}
+    cells |= {"WER %": pooled_rate(items, "word_edits", "words")}
+    cells |= {"CER %": pooled_rate(items, "character_edits", "characters")}
     cells["no sound %"] = f"{100 * (1 - len(signals) / len(items)):.1f}"
     checks, found = ("words/s", "pauses s", "clipped %", "largest DC", f"DC over {DC_LIMIT:g} %"), ["-"] * 5
     if signals:

@@ -182,7 +182,7 @@ def held_out_voice(kokoro: Path | None) -> Voice:
 
 
 def _spoken_name(item: Item) -> Item:
-    """Return a question with its file name, and without the marks that a questions file keeps for itself."""
+    """Return a question with its file name, and without the separators of a questions file."""
     answers, name = tuple(map(one_line, item.answers)), Path(f"{safe_name(item.id)}.wav")
     return replace(item, question=one_line(item.question), answers=answers, audio=name)
 
@@ -204,7 +204,6 @@ def _write_settings(folder: Path, made: dict[str, Any]) -> None:
     earlier = _read_settings(folder) or made
     for name in ("seed", "voices"):
         if earlier.get(name) != made[name]:
-            raise ConfigError(
-                f"{folder} was made with {name} {earlier.get(name)}, not {made[name]}: choose another --out."
-            )
+            there = earlier.get(name)
+            raise ConfigError(f"{folder} was made with {name} {there}, not {made[name]}: choose another --out.")
     write_text(folder / "set.json", json.dumps(made, indent=1))

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from echox.audio import load_audio
+from echox.data.batching import groups
 from echox.data.pairs import SpokenPair
 from echox.errors import ConfigError, InputError, require
 from echox.eval.model_under_test import NO_SOUND, Failure, attempt
@@ -58,9 +59,8 @@ def run_tasks(
     asked = take(pairs, options.limit)
     for pair in asked:
         if not pair.target_text or not pair.source_text:
-            raise InputError(
-                f"{options.source}: {pair.id} has no source_text or no target_text, and three tasks need both."
-            )
+            where = f"{options.source}: {pair.id}"
+            raise InputError(f"{where} has no source_text or no target_text, and three tasks need both.")
     normaliser = normaliser_of(*(model.language for model in models.values()))
     settings = {"task": "tasks", "model": ", ".join(models), "questions": options.source}
     settings |= {"wer_normaliser": normaliser, "beams": beams or "own", **options.how}
@@ -141,8 +141,8 @@ def read_spaces(pairs: Sequence[SpokenPair], model: JointTranslator) -> Spaces:
     """Return the mean encoder states of the recordings that can be read and of their transcripts."""
     means: list[list[np.ndarray]] = [[], []]
     lengths: list[list[int]] = [[], []]
-    for start in range(0, len(pairs), BATCH):
-        loaded = [(pair, attempt(partial(load_audio, pair.audio))) for pair in pairs[start : start + BATCH]]
+    for batch in groups(pairs, BATCH):
+        loaded = [(pair, attempt(partial(load_audio, pair.audio))) for pair in batch]
         some = [both for both in loaded if not isinstance(both[1], Failure)]
         if not some:
             continue
