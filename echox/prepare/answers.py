@@ -16,11 +16,11 @@ import torch
 from pydantic import NonNegativeInt, PositiveInt
 
 from echox.config.load import Settings, known
-from echox.config.record import Record, check_same, write_run
+from echox.config.record import RUN, Record, check_same, write_run
 from echox.config.shard import Shard
 from echox.data.manifest import read_fields, write_jsonl
 from echox.errors import InputError
-from echox.files import LINES_BYTES, drop_partial_line, only_one, read_text
+from echox.files import LINES_BYTES, drop_partial_line, only_one, read_text, refuse_others
 from echox.models.decoding import at_most
 from echox.models.device import pick_device
 from echox.models.llm import Place, load_llm, load_tokenizer, settle_llm, text_of_pieces, token_pieces
@@ -62,6 +62,7 @@ def run(recipe: Recipe) -> Path:
     """Ask what was not asked yet, then write the targets; with `shard`, ask a part, and whoever finds all asked writes them."""
     record = Record.of(recipe)
     check_same(recipe.out, record, only=("stage", "llm", "llm_dtype", "system", "max_new_tokens"))
+    refuse_others(recipe.out, ["own.jsonl", "targets.jsonl", "spoken.jsonl"], RUN)
     rows, (part, parts) = typed_questions(recipe), recipe.shard
     write_run(recipe.out, record, "done")  # a file of answers is whole, line by line
     tokenizer = load_tokenizer(recipe.llm)

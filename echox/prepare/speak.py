@@ -14,7 +14,7 @@ import numpy as np
 
 from echox.audio import SAMPLE_RATE, as_int16, resample
 from echox.config.shard import Shard
-from echox.data.manifest import join_shards, read_fields, read_jsonl, save_shard, shards
+from echox.data.manifest import join_shards, read_fields, read_jsonl, refuse_other_corpora, save_shard, shards
 from echox.data.tables import ANSWER_MARK, write_rows
 from echox.errors import InputError
 from echox.prepare.perturb import perturb
@@ -99,6 +99,7 @@ def speak_corpus(
     `texts` is JSONL with `id` and the corpus's field. Raises InputError when a row lacks them, OutputError.
     """
     corpus = speaker.corpus
+    refuse_other_corpora(folder, *(["questions.tsv"] if corpus.files else []))
     rows = list(islice(read_fields(texts, corpus.field), corpus.take))
     folder.mkdir(parents=True, exist_ok=True)
     made, groups = 0, list(shards(rows, size))
