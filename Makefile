@@ -3,21 +3,24 @@
 #   make ask [QUESTION=path]     answer a recorded question aloud
 #   make test                    the whole test suite, without a network
 #   make check                   linter, formatter and types
+#   make fuzz                    2,000 hostile inputs, half an hour of one core: before a release (docs/safety.md)
 #
 # PYTHON=...       the interpreter to build .venv with (3.11 to 3.13; python3.11 is preferred)
 # PYTEST=...       options of pytest; by default two workers, a test file always in one of them
+# FUZZ=...         options of the fuzzer, e.g. --cases 1 --seed NUMBER for a finding again
 # TORCH_INDEX=...  torch's own index, e.g. https://download.pytorch.org/whl/cpu for a CPU build where PyPI's wants CUDA
 
 QUESTION ?= examples/question.wav
 PYTHON ?=
 TORCH_INDEX ?=
 PYTEST ?= -q -n 2 --dist loadfile
+FUZZ ?= --cases 2000
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PINS := pyproject.toml constraints.txt
 
-.PHONY: ask test check clean
+.PHONY: ask test check fuzz clean
 
 ask: .venv/ask.stamp
 	@$(BIN)/echox ask "$(QUESTION)" -o answer.wav
@@ -33,6 +36,9 @@ check: .venv/test.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/mypy
+
+fuzz: .venv/test.stamp
+	$(BIN)/python -m tests.fuzz.driver $(FUZZ)
 
 # A stamp is newer than the pins it was installed from: the second call installs nothing and needs no network.
 .venv/ask.stamp: .venv/python.stamp $(PINS)

@@ -18,7 +18,7 @@ import re
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -198,6 +198,19 @@ def check_ours(folder: str | Path) -> None:
         )
 
 
+def refuse_others(folder: str | Path, names: Iterable[str], companion: str, start: bytes = b"") -> None:
+    """Raise OutputError when `folder` is a file, or holds one of `names` but no `companion` (a pattern) beginning with `start`."""
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise OutputError(f"{folder} cannot be written, it is a file: give the name of a folder.")
+    found = next((name for name in names if os.path.lexists(Path(folder) / name)), None)
+    for path in Path(folder).glob(companion) if found else ():
+        with open_regular(path) as file:
+            if file.read(len(start)) == start:
+                return
+    if found:
+        raise OutputError(f"{folder} holds a {found} of something else, which is not replaced: choose another folder.")
+
+
 def is_ours(folder: str | Path) -> bool:
     """Say whether `remove` would remove `folder`."""
     try:
@@ -296,9 +309,7 @@ def read_json(path: str | Path, limit: int = JSON_BYTES, error: type[EchoxError]
     try:
         return json.loads(read_text(path, limit, error))
     except (ValueError, RecursionError) as problem:
-        raise error(
-            f"{path} cannot be read as JSON ({_reason(problem)}): correct it, or make or fetch it again."
-        ) from problem
+        raise error(f"{path} cannot be read as JSON ({_reason(problem)}): correct it, or fetch it again.") from problem
 
 
 def sha256_of(path: str | Path) -> str:

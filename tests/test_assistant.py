@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import random
 import shutil
 from types import SimpleNamespace
 
@@ -21,6 +22,7 @@ from echox.text.prompt import Turn, encode
 from echox.text.segmenter import PhraseSegmenter, ends_sentence
 from echox.train.stages import run_recipe
 from echox.train.toy import sound_of
+from tests.fuzz.world import write_model
 from tests.toy_model import RECIPES, listening_model, toy_model  # noqa: F401 - fixtures
 
 
@@ -354,3 +356,21 @@ def test_what_was_heard_comes_with_the_answer(assistant):
     wave = sound_of("what is the capital")
     assert assistant.ask(wave).heard == assistant.ask_many([wave])[0].heard != ""
     assert assistant.ask(typed="What?").heard == ""
+
+
+def test_random_numbers_of_the_host_program_are_its_own(tmp_path):
+    write_model(tmp_path / "model")
+
+    def states():
+        kind, numbers, *place = np.random.get_state()
+        return torch.get_rng_state().tolist(), (kind, numbers.tolist(), *place), random.getstate()
+
+    before = states()
+    assistant = SpeechAssistant.load(str(tmp_path / "model"), device="cpu", dtype="float32")
+    assert states() == before
+    assistant.ask(sound_of(QUESTIONS[0]), max_seconds=0.5)
+    assistant.ask(typed=QUESTIONS[0], max_seconds=0.5)
+    assistant.ask_many([sound_of(QUESTIONS[0]), Question(typed=QUESTIONS[1])], max_seconds=0.5)
+    list(assistant.stream(sound_of(QUESTIONS[0]), max_seconds=0.5))
+    assistant.say(QUESTIONS[0], max_seconds=0.5)
+    assert states() == before

@@ -177,6 +177,28 @@ def test_many_channels_cost_no_more_memory_than_one(tmp_path):
     assert len(wave) == 320_000 and peak < 20e6  # 20 s of 8 channels are 31 MB
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_a_small_file_of_much_sound_is_refused_before_it_fills_the_memory(tmp_path, told):
+    import tracemalloc
+
+    path, second = tmp_path / "bomb.flac", np.tile(np.array([[500, 500], [-500, -500]], np.int16), (96_000, 1))
+    with soundfile.SoundFile(path, "w", 192_000, 2, "PCM_16") as file:
+        for _ in range(150):  # 230 MB as float32
+            file.write(second)
+    content = bytearray(path.read_bytes())
+    if not told:  # the number of samples, 36 bits, that a recorder which wrote into a pipe leaves out
+        content[21] &= 0xF0
+        content[22:26] = bytes(4)
+        path.write_bytes(content)
+    assert len(content) < 5e6
+    refused(tmp_path / "bomb.flac", max_seconds=0.2)  # what is imported for it
+    tracemalloc.start()
+    sentence = refused(path, max_seconds=20)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert ("150.0 s" if told else "20 s") in sentence and peak < 40e6  # 20 s of it are 15 MB
+
+
 def test_a_name_that_is_not_utf8_is_read(tmp_path):
     path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.wav")
     save_wav(path, tone(), 16_000)

@@ -21,7 +21,7 @@ import numpy as np
 from echox.audio import PCM16_SCALE, load_audio, save_wav
 from echox.data.batching import groups
 from echox.errors import InputError, reason_of
-from echox.files import LINES_BYTES, open_regular, write_file
+from echox.files import LINES_BYTES, open_regular, refuse_others, write_file
 
 REQUIRED: dict[str, type] = {"id": str, "audio": str, "samples": int, "sample_rate": int}
 LEAST = {"samples": 0, "sample_rate": 1}
@@ -152,11 +152,17 @@ def join_shards(folder: Path, count: int) -> bool:
     return True
 
 
+def refuse_other_corpora(folder: Path, *names: str) -> None:
+    """Raise OutputError where `folder` holds a manifest.jsonl or one of `names`, but no shard of a corpus."""
+    refuse_others(folder, ("manifest.jsonl", *names), "shard-*.jsonl", b'{"id": ')
+
+
 def write_shards(folder: Path, records: list[dict[str, Any]]) -> None:
     """Write a corpus that names its sound files: shards of `SHARD` records, and all of them; InputError beside other shards."""
     parts = {f"shard-{number:05d}.jsonl": some for number, some in enumerate(groups(records, SHARD))}
     if others := sorted(path.name for path in folder.glob("shard-*") if path.name not in parts):
         raise InputError(f"{folder} holds {others[0]} of another corpus: remove the folder, or choose another one.")
+    refuse_other_corpora(folder, *parts)
     folder.mkdir(parents=True, exist_ok=True)
     for name, some in parts.items():
         write_manifest(folder / name, some)

@@ -24,6 +24,7 @@ FREE = frozenset({"arms", "limit", "shard", "started", "machine", "load_seconds"
 Run = tuple[dict[str, Any], list[dict[str, Any]]]
 """The settings and the items of one run."""
 OURS = b'{"type": "settings"'  # how a results file begins
+REPORT = ("report.html", "table.md")
 BESIDE = ("speech", "joins", "latency", "load", "ladder", "hearing", "translation")
 """Tasks whose results stand beside a given file."""
 

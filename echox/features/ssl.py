@@ -54,9 +54,9 @@ class HiddenStates:
     def from_pretrained(cls, name: str | Path, layer: int) -> "HiddenStates":
         """Load a hub name or folder at `layer`, with its feature extractor's normalisation; raises ModelError."""
         try:
-            model = AutoModel.from_pretrained(name, dtype=torch.float32)
-            extractor = AutoFeatureExtractor.from_pretrained(name)
-        except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
+            model = AutoModel.from_pretrained(name, dtype=torch.float32, trust_remote_code=False)
+            extractor = AutoFeatureExtractor.from_pretrained(name, trust_remote_code=False)
+        except Exception as error:  # transformers builds what settings say, and raises whatever that comes to
             reason = reason_of(error) if Path(name).is_dir() or on_hub(str(name)) else "there is no such folder"
             raise ModelError(
                 f"{name} is not a speech encoder that can be loaded ({reason}): give the folder or the hub name of one."

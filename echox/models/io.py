@@ -75,14 +75,14 @@ class Stack(nn.ModuleList, Generic[Module]):
 class Unfilled(TorchFunctionMode):
     """Modules that are built inside get no starting numbers, since every tensor will come from a file.
 
-    It saves time, and on the meta device the import of torch's compiler.
+    It saves time, on the meta device the import of torch's compiler, and leaves the program's random numbers where they were.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Return a tensor that would be filled with random numbers as it is."""
         if getattr(func, "__name__", "") in RANDOM:
             return args[0] if args else kwargs["tensor"]
-        return func(*args, **kwargs or {})
+        return (torch.empty if func is torch.randn else func)(*args, **kwargs or {})
 
 
 def save_part(folder: str | Path, model: Part[Any], absent: tuple[str, ...] = ()) -> None:

@@ -14,12 +14,12 @@ import torch
 from pydantic import NonNegativeInt, PositiveInt
 
 from echox.config.load import Settings, known
-from echox.config.record import Record, check_same, write_run
+from echox.config.record import RUN, Record, check_same, write_run
 from echox.config.shard import Shard
 from echox.data.batching import groups
 from echox.data.manifest import gold_answers, read_fields, write_jsonl
 from echox.errors import InputError
-from echox.files import LINES_BYTES, drop_partial_line, only_one, read_text
+from echox.files import LINES_BYTES, drop_partial_line, only_one, read_text, refuse_others
 from echox.models.decoding import at_most
 from echox.models.device import pick_device
 from echox.models.llm import Place, load_llm, load_tokenizer, settle_llm, text_of_pieces, token_pieces
@@ -60,6 +60,7 @@ def run(recipe: Recipe) -> Path:
     """Answer the questions that are left, then write the targets; of several shards the last to finish writes them."""
     record = Record.of(recipe)
     check_same(recipe.out, record, only=("stage", "llm", "llm_dtype", "system", "max_new_tokens"))
+    refuse_others(recipe.out, ["own.jsonl", "targets.jsonl", "spoken.jsonl"], RUN)
     rows, (part, parts) = typed_questions(recipe), recipe.shard
     write_run(recipe.out, record, "done")  # a file of answers is whole, line by line
     tokenizer = load_tokenizer(recipe.llm)

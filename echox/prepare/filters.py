@@ -15,7 +15,15 @@ from typing import Any
 import numpy as np
 
 from echox.audio import SAMPLE_RATE, as_int16, load_audio
-from echox.data.manifest import join_shards, read_audio, read_manifest, save_shard, text_of, write_manifest
+from echox.data.manifest import (
+    join_shards,
+    read_audio,
+    read_manifest,
+    refuse_other_corpora,
+    save_shard,
+    text_of,
+    write_manifest,
+)
 from echox.errors import ConfigError, InputError, require
 from echox.files import write_text
 from echox.prepare.speak import generator
@@ -128,6 +136,7 @@ def transcribe_real(
     """
     if spans and min_log_probability is not None:
         raise ConfigError("--spans takes words that are sure one by one: leave out --min-log-probability.")
+    refuse_other_corpora(out, "held_out.txt")
     least = LEAST_LOG_PROBABILITY if min_log_probability is None else min_log_probability
     files = recordings_below(folder)
     if not files:

@@ -23,7 +23,7 @@ from echox.data.states import records_of
 from echox.data.tables import lines_of, table_rows, write_rows
 from echox.errors import InputError
 from echox.features.logmel import SAMPLE_RATE
-from echox.files import LINES_BYTES, read_text
+from echox.files import LINES_BYTES, read_text, refuse_others
 
 log = logging.getLogger(__name__)
 
@@ -104,8 +104,9 @@ def write_corpora(pairs: Iterator[Published], out: Path, split: str, limits: Lim
 def write_table(source: Path, target: Path, out: Path) -> int:
     """Write `out`/pairs.tsv and both sides' sound files of two corpora whose ids match, and return how many pairs there are."""
     sides = [{str(record["id"]): record for record in records_of(corpus)} for corpus in (source, target)]
-    rows = []
-    for one, other in matched(sides[0].values(), sides[1], str(target), sides[0]):
+    pairs, rows = matched(sides[0].values(), sides[1], str(target), sides[0]), []
+    refuse_others(out, ["pairs.tsv", *(f"{one['id']}.wav" for one, _ in pairs)], "**/*.target.wav", b"RIFF")
+    for one, other in pairs:
         names = [f"{one['id']}.wav", f"{one['id']}.target.wav"]
         for record, corpus, name in ((one, source, names[0]), (other, target, names[1])):
             (out / name).parent.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from echox.audio import SAMPLE_RATE, as_int16, resample
 from echox.config.record import Record, check_same, write_run
 from echox.config.shard import Shard
 from echox.data.batching import groups
-from echox.data.manifest import gold_answers, join_shards, read_fields, read_jsonl, save_shard
+from echox.data.manifest import gold_answers, join_shards, read_fields, read_jsonl, refuse_other_corpora, save_shard
 from echox.data.tables import ANSWER_MARK, write_rows
 from echox.errors import InputError
 from echox.prepare.perturb import perturb
@@ -95,6 +95,7 @@ def speak_corpus(
     shards of other voices or another seed, OutputError.
     """
     corpus = speaker.corpus
+    refuse_other_corpora(folder, *(["questions.tsv"] if corpus.files else []))
     rows = list(islice(read_fields(texts, corpus.field), corpus.take))
     for row in rows:
         gold_answers(row, texts)

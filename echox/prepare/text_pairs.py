@@ -11,9 +11,10 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from echox.config.load import Ordered, Settings
-from echox.config.record import Record, check_same, write_run
+from echox.config.record import RUN, Record, check_same, write_run
 from echox.data.manifest import write_jsonl
 from echox.errors import InputError
+from echox.files import refuse_others
 from echox.prepare.sources import read_captions, read_tatoeba
 from echox.prepare.texts import SPEAKABLE, fraction
 from echox.text.cleaning import SOURCE, clean
@@ -66,6 +67,7 @@ def run(recipe: Recipe) -> Path:
     """Write the four files; InputError when nothing is left to train on."""
     record = Record.of(recipe)
     check_same(recipe.out, record)
+    refuse_others(recipe.out, [f"{name}.jsonl" for name in ("train", "dev", "test", "spoken")], RUN)
     pairs = usable((pair for source in recipe.sources for pair in source.read()), recipe.most_words)
     parts = split(pairs, recipe.dev, recipe.test, recipe.words, recipe.spoken_words or recipe.words)
     if not parts["train"]:

@@ -13,10 +13,12 @@ from pathlib import Path
 
 from echox.data.manifest import write_jsonl
 from echox.errors import ConfigError
+from echox.files import refuse_others
 from echox.prepare.recipe import Recipe, Source, Texts
 from echox.prepare.sources import Question, read_captions, read_replies, read_tatoeba, read_trivia, read_webquestions
 from echox.text.speakable import words_of
 
+FILES = ("qa_train", "qa_heldout", "qa_reserve", "sentences", "short")
 QUESTION_WORDS, ANSWER_WORDS, SHORT_WORDS = 18, 6, 4  # at most
 WH_WORDS = frozenset(["what", "who", "whom", "whose", "which", "when", "where", "why", "how"])
 NEEDS_CHOICES = re.compile(
@@ -269,6 +271,7 @@ def split_questions(recipe: Recipe) -> tuple[list[Question], list[Question], lis
 
 def write_texts(recipe: Recipe, folder: Path) -> dict[str, int]:
     """Write the five text files into `folder` and return how many lines each has."""
+    refuse_others(folder, [f"{name}.jsonl" for name in FILES], "qa_train.jsonl", b'{"id": ')
     train, measured, reserve = split_questions(recipe)
     captions = _path(recipe, "multi30k")
     captions = next((path for path in (captions / "train.en.gz", captions / "train.en") if path.exists()), captions)
@@ -286,10 +289,10 @@ def write_texts(recipe: Recipe, folder: Path) -> dict[str, int]:
     )
     said = [*english, *(text for _, text in sentences), *(entry.question for entry in train)]
     short = short_utterances(counts, said, [answer for entry in train for answer in entry.answers])
-    files = {"qa_train": train, "qa_heldout": measured, "qa_reserve": reserve}
+    files = dict(zip(FILES, (train, measured, reserve), strict=False))
     for name, questions in files.items():
         rows = ({key: value for key, value in asdict(entry).items() if key != "choices"} for entry in questions)
         write_jsonl(folder / f"{name}.jsonl", rows)
-    for name, said in (("sentences", sentences), ("short", short)):
+    for name, said in zip(FILES[3:], (sentences, short), strict=True):
         write_jsonl(folder / f"{name}.jsonl", ({"id": key, "text": text} for key, text in said))
     return {name: len(rows) for name, rows in (files | {"sentences": sentences, "short": short}).items()}

@@ -23,7 +23,7 @@ from echox.audio import SAMPLE_RATE, as_int16, load_audio
 from echox.config.load import Settings
 from echox.config.record import Record, check_same, write_run
 from echox.data.batching import groups
-from echox.data.manifest import join_shards, save_shard, tell_dropped
+from echox.data.manifest import join_shards, refuse_other_corpora, save_shard, tell_dropped
 from echox.data.tables import lines_of, table_rows
 from echox.errors import InputError
 from echox.files import LINES_BYTES, read_text
@@ -63,6 +63,7 @@ def run(recipe: Recipe) -> Path:
     """Write the shards of a split that are not there yet; InputError for files that are missing or do not fit together."""
     record = Record.of(recipe)
     check_same(recipe.out, record)
+    refuse_other_corpora(recipe.out)
     read = read_must_c if recipe.format == "must-c" else read_covost
     rows, dropped, long = [], Counter[str](), f"longer than {recipe.longest_seconds:g} s"
     for one in read(recipe.root, recipe.source, recipe.target, recipe.split):

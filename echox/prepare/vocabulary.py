@@ -7,11 +7,12 @@ from typing import Literal
 from pydantic import Field
 
 from echox.config.load import Settings
-from echox.config.record import Record, check_same, write_run
+from echox.config.record import RUN, Record, check_same, write_run
 from echox.data.manifest import read_jsonl
 from echox.errors import InputError
+from echox.files import refuse_others
 from echox.text.cleaning import BLANK_MARK, SOURCE, Cleaning, clean
-from echox.text.pieces import Pieces
+from echox.text.pieces import VOCABULARY, Pieces
 
 
 class Recipe(Settings):
@@ -29,6 +30,7 @@ def run(recipe: Recipe) -> Path:
     """Write vocabulary.model into `out`."""
     record = Record.of(recipe)
     check_same(recipe.out, record)
+    refuse_others(recipe.out, [VOCABULARY], RUN)
     lines = list(_lines(recipe))
     if not lines:
         raise InputError(f"{recipe.texts[0]} holds no `text` and no `translation`: make the pairs first.")

@@ -12,11 +12,12 @@ scaled with the corpus, are tried and the held-out number chooses.
 Legend: W words.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from pydantic import Field
+from tqdm import tqdm
 
 from echox.config.load import Settings
 from echox.errors import ConfigError, InputError
@@ -83,11 +84,12 @@ def train_with_report(sequences: Sequence[np.ndarray], config: LexiconConfig | N
         thresholds = [config.min_count]
     counts = count_ngrams(train, config.max_length, thresholds[0])
     tried: list[tuple[Round, Lexicon]] = []
-    for threshold in thresholds:
-        candidates = {gram: count for gram, count in counts.items() if count >= threshold}
-        tried += _rounds(candidates, threshold, units, train, held_out, config)
-    chosen = min(tried, key=lambda attempt: attempt[0].bits_per_unit)
-    lexicon, bigram = _bigram_rounds(chosen[1], train, held_out, config)
+    with tqdm(desc="words", unit=" rounds", disable=None, leave=False) as bar:
+        for threshold in thresholds:
+            candidates = {gram: count for gram, count in counts.items() if count >= threshold}
+            tried += _rounds(candidates, threshold, units, train, held_out, config, bar.update)
+        chosen = min(tried, key=lambda attempt: attempt[0].bits_per_unit)
+        lexicon, bigram = _bigram_rounds(chosen[1], train, held_out, config, bar.update)
     report, rounds = chosen[0], [attempt for attempt, _ in tried]
     return Trained(lexicon, rounds, report.bits_per_unit, bigram[0], report.units_per_word, bigram[1])
 
@@ -109,6 +111,7 @@ def _rounds(
     train: Sequence[np.ndarray],
     held_out: Sequence[np.ndarray],
     config: LexiconConfig,
+    tell: Callable[[], object],
 ) -> list[tuple[Round, Lexicon]]:
     """Return every lexicon of one threshold that fits the vocabulary, from raw counts to the last round."""
     lexicon = build_lexicon(candidates, units)
@@ -127,6 +130,7 @@ def _rounds(
             counts = prune(counts, units, max(config.vocabulary_size, int(SHRINK * len(counts))))
         lexicon = build_lexicon(counts, units)
         number += 1
+        tell()
 
 
 def prune(counts: dict[Word, int], units: int, size: int) -> dict[Word, int]:
@@ -154,7 +158,11 @@ def _best_spelling(word: Word, score: dict[Word, float]) -> float:
 
 
 def _bigram_rounds(
-    lexicon: Lexicon, train: Sequence[np.ndarray], held_out: Sequence[np.ndarray], config: LexiconConfig
+    lexicon: Lexicon,
+    train: Sequence[np.ndarray],
+    held_out: Sequence[np.ndarray],
+    config: LexiconConfig,
+    tell: Callable[[], object],
 ) -> tuple[Lexicon, tuple[float, float]]:
     """Count neighbours in the unigram's words, then in the bigram's own; return the best on held-out and its bits."""
     tried: list[tuple[tuple[float, float], Lexicon]] = []
@@ -165,6 +173,7 @@ def _bigram_rounds(
         scored = [(bits_per_unit(variant, held_out, order=2), variant) for variant in counted]
         current, order = min(scored, key=lambda pair: pair[0][0])[1], 2
         tried += scored
+        tell()
     bits, best = min(tried, key=lambda pair: pair[0][0])
     return best, bits
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from echox.errors import ModelError
-from echox.files import sha256_of, write_json
-from echox.units.files import read_arrays, read_json, refuse_others, write_arrays
+from echox.files import refuse_others, sha256_of, write_json
+from echox.units.files import read_arrays, read_json, write_arrays
 from echox.units.kmeans import assign
 from echox.units.sequence import Units, deduplicate
 
@@ -77,7 +77,7 @@ def save_centroids(folder: str | Path, centroids_KD: np.ndarray, meta: UnitsMeta
 
 def check_place(folder: str | Path) -> None:
     """Raise OutputError, before any work is done, when centroids could not be written into `folder`."""
-    refuse_others(Path(folder), CONFIG_FILE, CENTROIDS_FILE)
+    refuse_others(folder, [CONFIG_FILE], CENTROIDS_FILE)
 
 
 def load_centroids(folder: str | Path) -> tuple[np.ndarray, UnitsMeta]:

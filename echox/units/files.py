@@ -3,14 +3,13 @@
 It knows JSON objects and named arrays (safetensors) only, not what they mean.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from echox import files
-from echox.errors import ModelError, OutputError, reason_of
+from echox.errors import ModelError, reason_of
 from echox.files import read_header, write_bytes
 
 ARRAYS_BYTES = 1 << 30
@@ -22,14 +21,6 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, 
 
     whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     write_bytes(path, save(whole, metadata=metadata))
-
-
-def refuse_others(folder: Path, name: str, companion: str) -> None:
-    """Raise OutputError when `folder` is a file, or holds a `name` that is not ours: ours have their `companion` beside them."""
-    if os.path.exists(folder) and not os.path.isdir(folder):
-        raise OutputError(f"{folder} cannot be written, it is a file: give the name of a folder.")
-    if os.path.lexists(folder / name) and not os.path.isfile(folder / companion):
-        raise OutputError(f"{folder} holds a {name} of something else, which is not replaced: choose another folder.")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ Legend: N frames, D channels, K clusters.
 from collections.abc import Iterable
 
 import numpy as np
+from tqdm import tqdm
 
 from echox.errors import ConfigError, InputError, require
 
@@ -29,8 +30,9 @@ def fit_kmeans(frames_ND: np.ndarray, k: int, seed: int = 0, iterations: int = 2
     faiss = require("faiss", extra="train")
     frames_ND = _sample(frames_ND, POINTS_PER_CENTROID * k, np.random.default_rng(seed))
     quiet = {"min_points_per_centroid": 1, "max_points_per_centroid": POINTS_PER_CENTROID}
-    model = faiss.Kmeans(frames_ND.shape[1], k, niter=iterations, seed=seed % 2**31, **quiet)
-    model.train(frames_ND)
+    model = faiss.Kmeans(frames_ND.shape[1], k, niter=1, seed=seed % 2**31, **quiet)
+    for _ in tqdm(range(iterations), "k-means", disable=None, leave=False):  # one at a time, to be seen
+        model.train(frames_ND, init_centroids=model.centroids)
     return np.array(model.centroids, np.float32).reshape(k, -1)
 
 

@@ -18,10 +18,10 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from echox.errors import ConfigError, InputError, ModelError
-from echox.files import write_json, write_text
+from echox.files import refuse_others, write_json, write_text
 from echox.units.bpe import Merge, bpe_backend, bpe_segment, train_bpe
 from echox.units.estimate import LexiconConfig, train_with_report
-from echox.units.files import read_arrays, read_json, refuse_others, write_arrays
+from echox.units.files import read_arrays, read_json, write_arrays
 from echox.units.lexicon import Bigrams, Lexicon, Word
 from echox.units.segment import MAX_UNITS, Segmenter, from_text, word_texts
 from echox.units.sequence import as_ids
@@ -126,7 +126,7 @@ class UnitTokenizer:
     @staticmethod
     def check_place(folder: str | Path) -> None:
         """Raise OutputError, before any work is done, when a unit language could not be written into `folder`."""
-        refuse_others(Path(folder), "tokenizer.json", "unit_language.json")
+        refuse_others(folder, ["tokenizer.json"], "unit_language.json")
 
     def _hugging_face(self) -> str:
         """Return tokenizer.json: Unigram with our scores, or BPE with our merges."""

@@ -191,6 +191,26 @@ def test_a_folder_stands_for_its_recordings(run, tmp_path):
     assert status == 1 and "holds no recording" in err
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may enter every folder")
+@pytest.mark.parametrize("mode", [0o000, 0o444])
+def test_a_folder_that_may_not_be_entered_is_one_sentence(run, tmp_path, mode):
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    record(closed / "a.wav")
+    closed.chmod(mode)
+    try:
+        for arguments in (
+            ("ask", closed),
+            ("ask", closed / "a.wav"),
+            ("ask", "--typed", "Hi?", "-o", closed / "b.wav"),
+        ):
+            status, _, err = run(*arguments)
+            assert status == 1 and "closed" in err and err.startswith("echox: ") and err.count("\n") == 1, err
+    finally:
+        closed.chmod(0o700)
+    assert sorted(path.name for path in closed.iterdir()) == ["a.wav"]
+
+
 def test_a_recording_comes_and_speech_goes_through_pipes(loads, tmp_path, monkeypatch, capsysbinary):
     content = record(tmp_path / "question.wav").read_bytes()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))

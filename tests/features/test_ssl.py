@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -103,7 +105,7 @@ def test_a_folder_loads_with_its_own_normalisation(tmp_path) -> None:
     np.testing.assert_allclose(loaded(waves())[0], HiddenStates(model, 2, normalize=True)(waves())[0], atol=1e-6)
 
 
-def test_unusable_input_is_refused(tmp_path) -> None:
+def test_unusable_input_is_refused(tmp_path, monkeypatch) -> None:
     encode = HiddenStates(KINDS["hubert-group"](), layer=1)
     with pytest.raises(InputError, match="too short"):
         encode([np.zeros(20, np.float32)])
@@ -111,6 +113,17 @@ def test_unusable_input_is_refused(tmp_path) -> None:
         HiddenStates(KINDS["hubert-group"](), layer=4)
     with pytest.raises(ModelError, match="is not a speech encoder"):
         HiddenStates.from_pretrained(tmp_path, layer=1)
+    encode.model.save_pretrained(tmp_path / "broken")
+    settings = tmp_path / "broken" / "config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"num_attention_heads": 0}))
+    with pytest.raises(ModelError, match="is not a speech encoder"):
+        HiddenStates.from_pretrained(tmp_path / "broken", layer=1)
+    settings.write_text(json.dumps({"model_type": "mine", "auto_map": {"AutoConfig": "a.A", "AutoModel": "a.B"}}))
+    (tmp_path / "broken" / "a.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    with pytest.raises(ModelError, match="contains custom code"):  # it is not run, and nobody is asked
+        HiddenStates.from_pretrained(tmp_path / "broken", layer=1)
+    assert not (tmp_path / "ran").exists()
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
     Wav2Vec2BertModel(Wav2Vec2BertConfig(**sizes, vocab_size=8)).save_pretrained(tmp_path / "bert")
     SeamlessM4TFeatureExtractor().save_pretrained(tmp_path / "bert")

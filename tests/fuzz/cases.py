@@ -26,24 +26,30 @@ TEXTS = [
 
 @dataclass
 class Case:
-    """What to call in `folder`, the file that success would leave, and where no answer may go."""
+    """What to call in `folder`, the speech and the other result that success, and nothing else, would leave."""
 
     name: str
     argv: list[str]
     folder: Path
     output: Path | None = None
     notes: list[str] = field(default_factory=list)
+    made: Path | None = None
 
 
 def make(root: Path, folder: Path, seed: int) -> Case:
     """Return case number `seed`, its files written under `folder`."""
     rng = random.Random(seed)
     kinds: list[tuple[Callable[..., Case], int]] = [
-        (model, 35),
-        (recipe, 20),
-        (table, 15),
-        (sound, 20),
+        (model, 30),
+        (recipe, 15),
+        (table, 10),
+        (sound, 15),
         (arguments, 10),
+        (translate, 10),
+        (transcribe, 5),
+        (serve, 5),
+        (convert, 10),
+        (units, 15),
     ]
     makers, weights = zip(*kinds, strict=True)
     made = rng.choices(makers, weights)[0](rng, root, folder)
@@ -53,13 +59,7 @@ def make(root: Path, folder: Path, seed: int) -> Case:
 
 def model(rng: random.Random, root: Path, folder: Path) -> Case:
     """A model folder with one to three things wrong, asked or made to speak."""
-    place = shutil.copytree(root / "model", folder / "model", copy_function=os.link)
-    notes = []
-    for _ in range(rng.choice((1, 1, 2, 3))):
-        files = sorted(path for path in place.rglob("*") if path.is_file() and not path.is_symlink())
-        notes.append(spoil(rng, rng.choice(files), place))
-    if rng.random() < 0.2:
-        (place / ".echox").write_text(json.dumps({"made_by": "echox", "files": ["../../home/thesis.txt"]}))
+    place, notes = spoilt(rng, root / "model", folder)
     output = folder / "answer.wav"
     argv = rng.choice(
         [
@@ -69,6 +69,18 @@ def model(rng: random.Random, root: Path, folder: Path) -> Case:
         ]
     )
     return Case("model", [*argv, "--model", str(place), "--device", "cpu"], folder, output, notes)
+
+
+def spoilt(rng: random.Random, source: Path, folder: Path) -> tuple[Path, list[str]]:
+    """Return a copy of a folder in which one to three things are wrong, and what."""
+    place = shutil.copytree(source, folder / source.name, copy_function=os.link)
+    notes = []
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        files = sorted(path for path in place.rglob("*") if path.is_file() and not path.is_symlink())
+        notes.append(spoil(rng, rng.choice(files), place))
+    if rng.random() < 0.2:
+        (place / ".echox").write_text(json.dumps({"made_by": "echox", "files": ["../../home/thesis.txt"]}))
+    return place, notes
 
 
 def spoil(rng: random.Random, path: Path, place: Path) -> str:
@@ -216,7 +228,7 @@ def table(rng: random.Random, root: Path, folder: Path) -> Case:
         "--out",
         str(folder / "out"),
     ]
-    return Case("table", argv, folder, None, [kind, arms])
+    return Case("table", argv, folder, None, [kind, arms], folder / "out" / "results.jsonl")
 
 
 def sound(rng: random.Random, root: Path, folder: Path) -> Case:
@@ -229,6 +241,14 @@ def sound(rng: random.Random, root: Path, folder: Path) -> Case:
         b"q" * 250 + source.suffix.encode(),
     ]
     path = folder / os.fsdecode(rng.choice(names))
+    kind = damaged(rng, source, path)
+    output = folder / "answer.wav"
+    argv = ["ask", str(path), "--model", str(root / "model"), "--max-seconds", "0.5", "-o", str(output)]
+    return Case("sound", argv, folder, output, [source.name, kind])
+
+
+def damaged(rng: random.Random, source: Path, path: Path) -> str:
+    """Write a sound to `path` with something wrong in it, or put something else there, and say what."""
     kind = rng.choice(("bytes", "bytes", "bytes", "cut", "kind", "header"))
     content = source.read_bytes()
     if kind == "bytes":
@@ -243,9 +263,7 @@ def sound(rng: random.Random, root: Path, folder: Path) -> Case:
         path.write_bytes(bytes(spoilt))
     else:
         kind = odd_file(rng, path)
-    output = folder / "answer.wav"
-    argv = ["ask", str(path), "--model", str(root / "model"), "--max-seconds", "0.5", "-o", str(output)]
-    return Case("sound", argv, folder, output, [source.name, kind])
+    return kind
 
 
 def arguments(rng: random.Random, root: Path, folder: Path) -> Case:
@@ -274,3 +292,105 @@ def arguments(rng: random.Random, root: Path, folder: Path) -> Case:
     verb = rng.choice((["ask", "--typed", text], ["say", text], ["ask", place], ["ask", "--typed", text, "--json"]))
     argv = [*verb, "-o", place, "--max-seconds", seconds, "--model", rng.choice((model, str(root / "model")))]
     return Case("arguments", argv, folder, folder / place if place.endswith(".wav") else None, [place, seconds, model])
+
+
+def translate(rng: random.Random, root: Path, folder: Path) -> Case:
+    """A translator with something wrong, or a phrase, or text where it reads none."""
+    place, notes = spoilt(rng, root / "translator", folder) if rng.random() < 0.7 else (root / "translator", ["whole"])
+    path, output = root / "sounds" / "question.wav", folder / "answer.wav"
+    if notes == ["whole"]:
+        path = folder / "phrase.wav"
+        notes.append(damaged(rng, root / "sounds" / "question.wav", path))
+    argv = ["translate", "--model", str(place), "--device", "cpu", "--max-seconds", "0.5"]
+    if rng.random() < 0.1:
+        return Case(
+            "translate", [*argv, "--typed", rng.choice(TEXTS).replace("\0", ""), "--to", "text"], folder, None, notes
+        )
+    return Case("translate", [*argv, str(path), "-o", str(output)], folder, output, notes)
+
+
+def transcribe(rng: random.Random, root: Path, folder: Path) -> Case:
+    """A model that hears, with something wrong, or a damaged recording."""
+    path = root / "sounds" / "question.wav"
+    if rng.random() < 0.6:
+        place, notes = spoilt(rng, root / rng.choice(("model", "translator")), folder)
+    else:
+        place, path = root / "model", folder / "recording.flac"
+        notes = [damaged(rng, root / "sounds" / "question.flac", path)]
+    return Case("transcribe", ["transcribe", str(path), "--model", str(place), "--device", "cpu"], folder, None, notes)
+
+
+def serve(rng: random.Random, root: Path, folder: Path) -> Case:
+    """A server whose model, text model, address or keys are not what they should be; one that starts ends at once."""
+    place, notes = spoilt(rng, root / "model", folder) if rng.random() < 0.7 else (root / "model", ["whole"])
+    argv = ["serve", "--model", str(place), "--device", "cpu", "--port", str(rng.randrange(20_000, 60_000))]
+    if notes == ["whole"]:
+        argv += rng.choice(
+            (["--model", rng.choice(("/dev/zero", "..", "", "x" * 300))], ["--host", rng.choice(("", "x y", "256.1.1.1"))],
+             ["--llm", str(root / rng.choice(("home", "encoder")))], ["--key", "\udcff"], ["--origin", "\n"],
+             ["--slots", "99999999999"], ["--drain-seconds", "nan"])
+        )  # fmt: skip
+    return Case("serve", argv, folder, None, notes)
+
+
+def convert(rng: random.Random, root: Path, folder: Path) -> Case:
+    """A checkpoint of others, a vocoder or a pickle with something wrong, or a pickle that is a program."""
+    others, made = root / "others", folder / "converted"
+    encoder = ["--encoder", str(others / "whisper-tiny-random")]
+    if rng.random() < 0.5:
+        place, notes = spoilt(rng, others / "EchoX-tiny", folder)
+        return Case("convert", ["convert", str(place), "-o", str(made), *encoder], folder, None, notes, made)
+    source = others / rng.choice(("g_00500000", "hubert.pt", "km_L2.bin", "vocoder_config.json"))
+    path, config = folder / source.name, folder / "vocoder_config.json"
+    shutil.copy(source, path)
+    notes = [spoil(rng, path, folder)]
+    if source.name != config.name and rng.random() < 0.2:
+        program = b"cposix\nsystem\n(S'touch " + os.fsencode(root / "outside" / "pwned") + b"'\ntR."
+        path.unlink(missing_ok=True) if not path.is_dir() else path.rmdir()
+        path.write_bytes(program)
+        notes = ["program"]
+    if source.name in ("g_00500000", config.name):
+        if path != config:
+            shutil.copy(others / config.name, config)
+        argv = [
+            "convert",
+            str(others / "g_00500000" if path == config else path),
+            "-o",
+            str(made),
+            "--config",
+            str(config),
+        ]
+    else:
+        argv = ["convert", str(path), "-o", str(made), *encoder]
+    return Case("convert", argv, folder, None, [source.name, *notes], made)
+
+
+def units(rng: random.Random, root: Path, folder: Path) -> Case:
+    """Lines of units that are none, or a folder, a manifest or sounds of others, for every verb of `echox units`."""
+    verb = rng.choice(("words", "speak", "extract", "fit"))
+    lines, made = folder / "units.jsonl", folder / "made"
+    rows = [{"id": f"u{n}", "units": [(n + k * k) % 16 for k in range(1, 9)], "durations": [2] * 8} for n in range(6)]
+    if verb in ("extract", "fit"):
+        rows = [{"id": "a", "audio": str(root / "sounds" / "question.wav"), "samples": 16_000, "sample_rate": 16_000}]
+    if rng.random() < 0.6:
+        at = rng.randrange(len(rows))
+        rows[at] = changed(rng, rows[at])
+    lines.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    notes = [spoil(rng, lines, folder)] if rng.random() < 0.3 else ["lines"]
+    place, encoder = root / "model", root / "encoder"
+    if rng.random() < 0.3:
+        place, more = spoilt(rng, place, folder)
+        notes += more
+    if verb in ("extract", "fit") and rng.random() < 0.6:
+        encoder, more = spoilt(rng, encoder, folder)
+        notes += more
+    argv = {
+        "words": ["words", str(lines), "-o", str(made), "--decoder", rng.choice(("bigram", "unigram", "bpe", ""))],
+        "speak": ["speak", str(lines), "--vocoder", str(place / "vocoder"), "--out-dir", str(folder / "speech")],
+        "extract": ["extract", str(lines), "--encoder", str(encoder), "--units", str(place / "units"), "-o", str(made)],
+        "fit": ["fit", str(lines), "--encoder", str(rng.choice((encoder, encoder, root / "home", place / "encoder"))),
+                "--layer", rng.choice(("1", "2", "99")), "--k", rng.choice(("2", "1", "999999")), "-o", str(made)],
+    }[verb]  # fmt: skip
+    if verb == "speak":
+        return Case("units", ["units", *argv, *rng.choice(([], ["--keep-durations"]))], folder, None, [verb, *notes])
+    return Case("units", ["units", *argv], folder, None, [verb, *notes], made)

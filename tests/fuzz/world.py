@@ -6,6 +6,7 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
+import joblib
 import numpy as np
 import soundfile
 import torch
@@ -24,14 +25,17 @@ from echox.train.toy import sound_of, write_encoder, write_llm
 from echox.units.extractor import UnitsMeta, save_centroids
 from echox.units.lexicon import Bigrams, Lexicon
 from echox.units.tokenizer import UnitTokenizer
+from tests.released.test_fairseq import write_vocoder
+from tests.released.tiny import write_checkpoint
+from tests.tiny_translator import write_translator
 
 UNITS, WIDTH = 16, 32
-KEEP = ("home", "outside", "model", "sounds")  # what no case may change
+KEEP = ("home", "outside", "model", "sounds", "translator", "encoder", "others")  # what no case may change
 TABLE = "id\tquestion\tanswers\taudio\nq1\tWhat is it?\tParis | paris\tquestion.wav\nq2\tWho?\tRed\tquestion.wav\n"
 
 
 def write_world(root: Path) -> Path:
-    """Write home/, outside/, model/, sounds/, recipes/ under `root` and return it."""
+    """Write home/, outside/, model/, sounds/, translator/, encoder/, others/ under `root` and return it."""
     for name in ("home", "outside"):
         (root / name / "photos").mkdir(parents=True)
         (root / name / "thesis.txt").write_text("years of work, without a last line break")
@@ -39,7 +43,18 @@ def write_world(root: Path) -> Path:
     (root / "home" / ".echox").write_text('{"made_by": "echox", "files": []}')
     write_model(root / "model")
     write_sounds(root / "sounds")
+    write_translator(root / "translator")
+    write_encoder(root / "encoder")
+    write_others(root / "others")
     return root
+
+
+def write_others(folder: Path) -> None:
+    """Write what `echox convert` reads: a released checkpoint with its encoder, a vocoder of fairseq, pickles."""
+    write_checkpoint(folder / "EchoX-tiny")
+    write_vocoder(folder, upsample_initial_channel=32)
+    torch.save({"model": {"mask_emb": torch.zeros(4)}, "args": None}, folder / "hubert.pt")
+    joblib.dump(np.zeros((4, 8), np.float32), folder / "km_L2.bin")
 
 
 def write_model(folder: Path) -> None:

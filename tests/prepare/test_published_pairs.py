@@ -96,7 +96,8 @@ def test_nothing_left_is_an_error(voxpopuli, tmp_path):
 def test_a_table_for_measuring_has_both_sides(cvss, tmp_path):
     out = tmp_path / "out"
     write_corpora(read_cvss(*cvss, "train"), out, "train")
-    assert write_table(out / "source", out / "target", tmp_path / "test") == 2
+    for _ in range(2):  # its own files are written again
+        assert write_table(out / "source", out / "target", tmp_path / "test") == 2
     first, _ = read_pairs(tmp_path / "test" / "pairs.tsv")
     assert (first.source_text, first.target_text) == ("buenos días", "good morning")
     assert first.audio.is_file() and first.target_audio is not None and first.target_audio.is_file()

@@ -167,11 +167,11 @@ def test_missing_and_broken_sources_are_named(tmp_path, recipe):
         list(read_captions(tmp_path / "x.gz"))
 
 
-def test_source_without_a_place_says_where_to_get_it(recipe):
+def test_source_without_a_place_says_where_to_get_it(recipe, tmp_path):
     source = recipe.sources.tatoeba.model_copy(update={"path": None})
     sources = recipe.sources.model_copy(update={"tatoeba": source})
     with pytest.raises(ConfigError, match="--source tatoeba="):
-        write_texts(recipe.model_copy(update={"sources": sources}), None)
+        write_texts(recipe.model_copy(update={"sources": sources}), tmp_path / "texts")
 
 
 def test_number_sentences_follow_from_their_index_and_three_of_four_are_words():

@@ -1,13 +1,19 @@
 """What the estimators find in a corpus whose words are known, and what naive readings of the paper find (spec A2.6)."""
 
+import re
+import sys
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tqdm import tqdm
 
 from benchmarks.slow_units import count_ngrams_reference
 from benchmarks.toy_units import ToyCorpus, boundary_f1, toy_corpus
 from echox.errors import ConfigError, InputError
+from echox.units import estimate
 from echox.units.bpe import train_bpe
 from echox.units.estimate import (
     LexiconConfig,
@@ -82,6 +88,19 @@ def test_training_is_deterministic_and_reads_no_held_out_sequence(toy: ToyCorpus
     _, held_out = split(toy.sequences, config)
     marked = [np.full(50, 60) if any(ids is out for out in held_out) else ids for ids in toy.sequences]
     assert not any(60 in word for word in train_lexicon(marked, config).words if len(word) > 1)
+
+
+def test_a_terminal_sees_rounds_go_by_and_nobody_else_does(
+    toy: ToyCorpus, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = toy.sequences[:100]
+    train_lexicon(few, CONFIG)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(estimate, "tqdm", partial(tqdm, mininterval=0))
+    train_lexicon(few, CONFIG)
+    rounds = [int(number) for number in re.findall(r"words: (\d+) rounds", capsys.readouterr().err)]
+    assert rounds == sorted(rounds) and rounds[-1] >= CONFIG.rounds + CONFIG.bigram_rounds
 
 
 def test_the_chosen_round_is_the_best_on_held_out_text(toy: ToyCorpus) -> None:

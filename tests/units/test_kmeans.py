@@ -1,5 +1,9 @@
+import sys
+from functools import partial
+
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 from echox.errors import ConfigError, InputError
 from echox.units import kmeans
@@ -23,6 +27,28 @@ def test_same_seed_gives_the_same_centroids_and_low_inertia() -> None:
     assert first.dtype == np.float32
     assert inertia < np.square(frames - frames.mean(0)).sum() * 0.5
     assert inertia > 0.99 * ideal
+
+
+def test_rounds_one_at_a_time_are_the_rounds_of_one_call() -> None:
+    """The fit goes on round by round, to be seen; its slow twin is faiss in one go, with clusters that it must split."""
+    faiss = pytest.importorskip("faiss")
+    frames = np.repeat(clouds()[0], 3, axis=0)
+    for k, seed in ((8, 0), (100, 1), (300, 2)):
+        whole = faiss.Kmeans(6, k, niter=20, seed=seed, min_points_per_centroid=1, max_points_per_centroid=256)
+        whole.train(frames)
+        assert np.array_equal(fit_kmeans(frames, k, seed), whole.centroids.reshape(k, -1))
+
+
+def test_a_terminal_sees_how_far_it_is_and_nobody_else_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit_kmeans(clouds()[0], 8)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(kmeans, "tqdm", partial(tqdm, mininterval=0))
+    fit_kmeans(clouds()[0], 8)
+    shown = capsys.readouterr().err
+    assert "k-means" in shown and "19/20 [" in shown
 
 
 def test_of_more_frames_than_are_needed_different_ones_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from echox.data.manifest import write_jsonl
 from echox.errors import ConfigError, InputError
 from echox.eval.results import read_all
 from echox.eval.tasks.qa import SPOKEN_ANSWER
-from echox.files import copy_file
+from echox.files import copy_file, refuse_others
 
 EXPORTS = ("voicebench", "ultraeval", "uro")
 
@@ -74,6 +74,7 @@ def write_voicebench(folder: Path, items: Sequence[Mapping[str, Any]], model: st
         record |= {"response": str(item["text"] if heard is None else heard), "response_audio": item.get("audio")}
         record |= {"latency": latency, "transcript": heard, "meta": {"id": item["id"], "arm": item["arm"]}}
         records.append(record)
+    refuse_others(folder, [path.name], path.name, b'{"prompt": ')
     write_jsonl(path, records)
     return path
 
@@ -92,6 +93,7 @@ def write_ultraeval(path: Path, items: Sequence[Mapping[str, Any]], speech: bool
             audio = str((Path(item["folder"]) / item["audio"]).resolve()) if item.get("audio") else ""
             content = json.dumps({"audio": audio, "text": item["text"]}, ensure_ascii=False)
         lines.append({"type": "inference", "id": number, "data": {"content": content}})
+    refuse_others(path.parent, [path.name], path.name, b'{"type": "inference"')
     write_jsonl(path, lines)
     return path
 
@@ -104,6 +106,7 @@ def write_uro(folder: Path, items: Sequence[Mapping[str, Any]]) -> Path:
         "gt_text": lambda item: " / ".join(item["answers"]),
         "asr_text": lambda item: item.get("transcript") or " ",
     }
+    refuse_others(folder, [*(f"{name}.jsonl" for name in columns), "audio"], "pred_text.jsonl", b'{"0000": ')
     for name, value in columns.items():
         write_jsonl(folder / f"{name}.jsonl", [{f"{n:04d}": value(item)} for n, item in enumerate(items)])
     for number, item in enumerate(items):

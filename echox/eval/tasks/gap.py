@@ -23,7 +23,7 @@ from echox.eval.model_under_test import at_16k
 from echox.eval.probes import can_turn_off, states_of, untouched
 from echox.eval.scorers.states import COSINES, View, measure_view, word_states
 from echox.eval.tables import Items, Table, shown
-from echox.files import write_text
+from echox.files import refuse_others, write_text
 
 LENGTH_ONLY = "length alone (letters, syllables)"
 
@@ -44,6 +44,7 @@ def run_gap(
 
     `wave_of` speaks a word (or is None) in what `voice` names. Raises ConfigError when the model shows no states.
     """
+    refuse_others(out, ["gap.json", "gap.md", "gap.svg"], "gap.json", b'{\n "task": "gap"')
     sources, views = available(model, wave_of), []
     if not sources:
         needs = "typed_states, spoken_states, echo_states or unit_states"

@@ -22,10 +22,10 @@ from echox.errors import ConfigError
 from echox.eval import stats
 from echox.eval.model_under_test import Failure, attempt, timed_on
 from echox.eval.questions import Item, fingerprint, load_question
-from echox.eval.results import run_items, title_of
+from echox.eval.results import OURS, run_items, title_of
 from echox.eval.scorers.playback import Chunk, play
 from echox.eval.tables import Items, Table
-from echox.files import write_text
+from echox.files import refuse_others, write_text
 
 ROWS = (
     ("first text, s", "first_text", "{:.3f}"),
@@ -48,6 +48,7 @@ def run_latency(
     The first `warmup` questions are asked beforehand, for a second table of the time in each part. Failures are recorded and left
     out of the percentiles. Raises ConfigError when the file was timed on another machine or device.
     """
+    refuse_others(out, ["latency.md"], "latency.jsonl", OURS)
     subject = Live(subject) if live else subject
     asked = [(item, load_question(item) if item.audio is not None else item.question) for item in questions]
     parts = _part_tables(subject, [q for _, q in asked[:warmup] if not isinstance(q, Failure)])

@@ -22,10 +22,11 @@ from tqdm import tqdm
 from echox.audio import load_audio, to_pcm16
 from echox.data.manifest import write_jsonl
 from echox.errors import ConfigError, EndpointError
+from echox.eval.results import OURS
 from echox.eval.scorers.playback import Chunk, play
 from echox.eval.stats import percentile
 from echox.eval.tables import Items, Table
-from echox.files import write_text
+from echox.files import refuse_others, write_text
 from echox.prepare.filters import recordings_below
 from echox.realtime import RATE, address_of, conversation
 
@@ -71,6 +72,7 @@ def read_recordings(paths: Sequence[Path], most: int) -> list[bytes]:
 
 def run_load(load: Load, recordings: Sequence[bytes], out: Path) -> list[Table]:
     """Return the table of a run and write every answer to load.jsonl; EndpointError when no answer came at all."""
+    refuse_others(out, ["load.jsonl", "load.md", "load.svg"], "load.jsonl", OURS)
     started = time.perf_counter()
     answers = asyncio.run(_everybody(load, itertools.cycle(recordings)))
     seconds = time.perf_counter() - started

@@ -38,12 +38,13 @@ from echox.eval.model_under_test import (
 )
 from echox.eval.probes import can_turn_off, untouched
 from echox.eval.questions import Item, chosen, fingerprint, load_question, take
-from echox.eval.results import Results, read_results, results_path
+from echox.eval.results import OURS, REPORT, Results, read_results, results_path
 from echox.eval.scorers.answers import Scorer
 from echox.eval.scorers.texts import NORMALISER
 from echox.eval.tables import FORM
 from echox.eval.tasks.qa_tables import TYPED_ARMS
 from echox.eval.tasks.spoken_answers import spoken_record
+from echox.files import refuse_others
 from echox.generate.types import Question
 
 ARMS = ("t2t", FORM, "t2t-off", "s2s", "s2t", "teacher", "cascade")
@@ -88,6 +89,7 @@ def run_qa(
     tell: Callable[[str], None],
 ) -> Path:
     """Run what is left of one evaluation and return its results file; errors of its inputs come before a model is loaded."""
+    refuse_others(options.out, REPORT, "*.jsonl", OURS)
     wanted, started = choose_arms(options.arms, False, bool(choice.endpoint)), time.perf_counter()
     without = [arm for arm in choose_arms(options.arms, False) if arm not in wanted]
     if without:

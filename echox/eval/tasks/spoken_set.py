@@ -36,7 +36,7 @@ from echox.eval.questions import (
 from echox.eval.results import read_results
 from echox.eval.scorers.answers import Scorer
 from echox.eval.tasks.qa_tables import TYPED_ARMS
-from echox.files import read_json, write_text
+from echox.files import read_json, refuse_others, write_text
 from echox.prepare.perturb import perturb
 from echox.prepare.recipe import ASKING_VOICES, Corpus, Perturbation, VoiceChoice
 from echox.prepare.speak import Speaker, generator
@@ -128,6 +128,7 @@ def make_set(
     found = [_spoken_name(item) for item in choose(typed, *counts, seed)]
     pool = Counter(item.kind for item in typed)
     made = {"seed": seed, "voices": list(ASKING_VOICES), "pool": {kind: pool[kind] for kind in KINDS}}
+    refuse_others(folder, ["questions.tsv"], "set.json", b'{\n "seed": ')
     _write_settings(folder, made)
     own = take(found, None, shard)
     if not all(_place(folder, "clean", item).is_file() for item in own):

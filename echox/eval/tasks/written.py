@@ -21,11 +21,12 @@ from echox.data.pairs import SpokenPair
 from echox.errors import ConfigError, InputError, require
 from echox.eval.model_under_test import NO_SOUND, Failure, attempt
 from echox.eval.questions import take
-from echox.eval.results import run_items
+from echox.eval.results import OURS, run_items
 from echox.eval.scorers.states import Spaces, length_probe, modality_probe, retrieval
 from echox.eval.scorers.texts import NORMALISER, bleu, chrf, errors_between, normaliser_of
 from echox.eval.tables import Items, Table, by_arm, failures, over_seeds, percent, pooled_rate
 from echox.eval.tasks.translation import TranslationOptions, against, load_models, pairs_mark
+from echox.files import refuse_others
 from echox.generate.joint import JointTranslator
 from echox.generate.translation import Wanted
 
@@ -56,6 +57,7 @@ def run_tasks(
     A run that was stopped goes on. Raises InputError for a pair without text.
     """
     require("sacrebleu", "eval")
+    refuse_others(options.out, ["spaces.svg"], "tasks.jsonl", OURS)
     asked = take(pairs, options.limit)
     for pair in asked:
         if not pair.target_text or not pair.source_text:
