@@ -6,8 +6,7 @@
     remove         a folder that holds such a list, and nothing that is not on it
     open_regular   regular files up to a stated size; no pipe, device, socket or folder
 
-No other file of the package removes or renames anything (tests/contract/test_files.py). It knows
-no format but its own list and the header of safetensors.
+Nothing else in the package removes or renames files (tests/contract/test_files.py).
 """
 
 import hashlib
@@ -205,8 +204,7 @@ def refuse_others(folder: str | Path, names: Iterable[str], companion: str, star
     found = next((name for name in names if os.path.lexists(Path(folder) / name)), None)
     for path in Path(folder).glob(companion) if found else ():
         with open_regular(path) as file:
-            if file.read(len(start)) == start:
-                return
+            found = None if file.read(len(start)) == start else found
     if found:
         raise OutputError(f"{folder} holds a {found} of something else, which is not replaced: choose another folder.")
 
