@@ -81,7 +81,7 @@ def test_what_is_no_question_or_no_answer_is_named(asked, tmp_path):
     with pytest.raises(InputError, match="is empty"):
         made()
     write_jsonl(tmp_path / "questions.jsonl", [{"id": "a", "question": "Who?", "answers": []}])
-    (tmp_path / "out").mkdir(exist_ok=True)
+    made()
     (tmp_path / "out" / "own.jsonl").write_text(json.dumps(["no", "answer"]) + "\n")
     with pytest.raises(InputError, match="remove the line"):
         made()

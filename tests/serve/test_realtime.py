@@ -779,7 +779,9 @@ def test_speaking_stops_an_answer(start):
 
     server = start(assistant, detectors=Detectors(Loud))
     run(story, server)
-    assert server.settled() and assistant.begun == assistant.ended == 2
+    assert (
+        server.settled() and assistant.begun == assistant.ended == 3
+    )  # both answers, and the words of the first question
 
 
 def test_without_a_detector_the_client_is_told_and_ends_turns_itself(start):

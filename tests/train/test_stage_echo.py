@@ -276,7 +276,7 @@ def test_units_of_another_size_are_refused(stage_of):
         ConfigError, match=r"data.units out/debug/few is not of data.frames \S+/frames/assistant: unit \d+"
     ):
         run_recipe(RECIPES / "t2c.yaml", ["data.units=out/debug/few", "out=out/debug/of_few"])
-    with pytest.raises(ConfigError, match="T2C writes other unit words than out/debug/few holds"):
+    with pytest.raises(ConfigError, match="T2C was trained with another unit language than out/debug/few"):
         stage_of(SAID_BY_THE_VOICE.replace("units: out/debug/units", "units: out/debug/few"))
     with pytest.raises(ConfigError, match=r"units/frames/assistant holds unit \d+: raise vocoder.model.num_units"):
         run_recipe(RECIPES / "vocoder.yaml", ["vocoder.model.num_units=8", "out=out/debug/of_few"])
