@@ -20,7 +20,7 @@ from echox.data.states import manifests_of, read_ragged, read_shard, write_ragge
 from echox.errors import ConfigError, InputError, require
 from echox.prepare.encode import Encode, EncoderSettings, check_names, clip_of, encode_shards, load_encode, shards_left
 from echox.units.estimate import LexiconConfig
-from echox.units.extractor import CENTROIDS_FILE, UnitsMeta, load_centroids, revision_of, save_centroids
+from echox.units.extractor import CENTROIDS_FILE, CONFIG_FILE, UnitsMeta, load_centroids, revision_of, save_centroids
 from echox.units.kmeans import assign, fit_kmeans
 from echox.units.segment import MAX_UNITS
 from echox.units.sequence import deduplicate
@@ -56,7 +56,7 @@ def run(recipe: Recipe) -> Path:
     if recipe.states is not None:
         check_states(recipe.states, record)
     encoder = cache(lambda: load_encode(recipe))  # where states are there, most need none
-    if not (recipe.out / CENTROIDS_FILE).exists():
+    if not (recipe.out / CONFIG_FILE).exists():  # written last
         if recipe.shard[0]:
             raise InputError(f"{recipe.out / CENTROIDS_FILE} is missing: shard 0 makes it, start that first.")
         fit(recipe, encoder)

@@ -66,6 +66,17 @@ def test_units_of_states_are_those_of_the_sound(world):
     assert found[0] == found[1] and [name for name, _ in found[0][0]] == ["u00", "u01", "u10", "u11", "u12"]
 
 
+def test_a_run_that_was_killed_between_its_centroids_and_their_settings_goes_on(world):
+    language = {"units": 4, "vocabulary_size": 12, "min_count": 1}
+    small = {"k": 4, "iterations": 3, "fit_utterances": 2, "language": language}
+    recipe = parse(world, stage_units.Recipe, stage="units", out=world / "units", corpus=world / "corpus", **small)
+    stage_units.run(recipe)
+    before, _ = load_centroids(world / "units")
+    (world / "units" / "config.json").unlink()
+    stage_units.run(recipe)
+    np.testing.assert_array_equal(load_centroids(world / "units")[0], before)
+
+
 def test_states_of_another_layer_or_of_no_encoder_are_refused(world):
     encode.run(parse(world, encode.Recipe, stage="encode", out=world / "states", corpora=[world / "corpus"]))
     for changes, words in (
