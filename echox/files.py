@@ -192,9 +192,8 @@ def check_ours(folder: str | Path) -> None:
             )
         others = sorted(set(_files_in(folder)) - set(map(str, listed)))
     if others:
-        raise OutputError(
-            f"{folder} holds {others[0]}, which echox did not write, and will not be replaced: move it away first."
-        )
+        what = f"{others[0]}, which echox did not write, and will not be replaced: move it away first"
+        raise OutputError(f"{folder} holds {what}.")
 
 
 def refuse_others(folder: str | Path, names: Iterable[str], companion: str, start: bytes = b"") -> None:
@@ -204,7 +203,8 @@ def refuse_others(folder: str | Path, names: Iterable[str], companion: str, star
     found = next((name for name in names if os.path.lexists(Path(folder) / name)), None)
     for path in Path(folder).glob(companion) if found else ():
         with open_regular(path) as file:
-            found = None if file.read(len(start)) == start else found
+            if file.read(len(start)) == start:
+                return
     if found:
         raise OutputError(f"{folder} holds a {found} of something else, which is not replaced: choose another folder.")
 

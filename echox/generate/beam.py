@@ -42,7 +42,6 @@ class Hypothesis:
     ended: bool = True
 
 
-@torch.inference_mode()
 def beam_search(step: Step, rows: int, search: Search, limits: Sequence[int] | None = None) -> list[Hypothesis]:
     """Return the best hypothesis of each of `rows` sentences; `limits` are further bounds on the tokens of each."""
     return [found[0] if found else Hypothesis([], 0.0, False) for found in n_best(step, rows, search, limits)]

@@ -194,8 +194,8 @@ class AttentionEar:
         seconds, frames_B, config = [len(wave) / SAMPLE_RATE for wave in waves], mask_BT.sum(1), self.listener.config
         rows, margins = self.listener.generate(states_BTW, frames_B, self.begin, self.end, seconds, guesses)
         for n, row in enumerate(rows):
-            sure = next((place for place, margin in enumerate(margins[n]) if margin <= config.doubt), len(row) + 1)
-            if row and config.beams > 1 and sure <= len(row):
+            sure = next((place for place, margin in enumerate(margins[n]) if margin <= config.doubt), None)
+            if row and config.beams > 1 and sure is not None:
                 rows[n] = self.likeliest(row, sure, states_BTW[n : n + 1], frames_B[n : n + 1])
         return rows
 

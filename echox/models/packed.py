@@ -22,6 +22,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate
 from typing import Any, cast
 
 import torch
@@ -117,11 +118,14 @@ def multipliers(weights: Sequence[torch.Tensor]) -> Sequence[Multiply | None]:
     """Return how to multiply by each of some matrices: by all at once where every one lies on the same kind of grid."""
     if not most_rows() or weights[0].device.type != "cpu":
         return [None] * len(weights)
-    whole = multiplier(torch.cat(list(weights))) if len(weights) > 1 else None
+    several = len(weights) > 1 and multiplier(weights[0][:PIECE]) is not None  # before anything is copied
+    whole = multiplier(torch.cat(list(weights))) if several else None
     if whole is None:
         return [multiplier(weight) for weight in weights]
-    last = torch.tensor([len(weight) for weight in weights]).cumsum(0).tolist()
-    return [Rows(whole, last[n] - len(weight), last[n]) for n, weight in enumerate(weights)]
+    return [
+        Rows(whole, last - len(weight), last)
+        for weight, last in zip(weights, accumulate(map(len, weights)), strict=True)
+    ]
 
 
 def give(layer: nn.Linear, multiply: Multiply | None) -> None:
