@@ -21,7 +21,8 @@ Step = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 class Search:
     """How to search: beams, the power of the length that scores are divided by, the longest output, and what is never said.
 
-    No run of `no_repeat_ngram` tokens is said twice by one hypothesis (0: any may be).
+    No run of `no_repeat_ngram` tokens is said twice by one hypothesis (0: any may be). One whose log-probability falls below
+    `floor` is given up, and time is saved where others have to be.
     """
 
     bos: int
@@ -31,6 +32,7 @@ class Search:
     max_tokens: int = 1000
     no_repeat_ngram: int = 0
     never: tuple[int, ...] = ()
+    floor: float = -math.inf
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,10 @@ def beam_search(step: Step, rows: int, search: Search, limits: Sequence[int] | N
 
 @torch.inference_mode()
 def n_best(step: Step, rows: int, search: Search, limits: Sequence[int] | None = None) -> list[list[Hypothesis]]:
-    """Return the hypotheses of each of `rows` sentences that came to an end, best first; else the best one that was cut."""
+    """Return the hypotheses of each of `rows` sentences that came to an end, best first; else the best one that was cut.
+
+    None if all were given up.
+    """
     caps = [min(search.max_tokens, n) for n in limits] if limits is not None else [search.max_tokens] * rows
     ended: list[list[Hypothesis]] = [[] for _ in range(rows)]
     tokens_BK, parents_BK = torch.full((rows, 1), search.bos), torch.zeros(rows, 1, dtype=torch.long)
@@ -61,6 +66,7 @@ def n_best(step: Step, rows: int, search: Search, limits: Sequence[int] | None =
         vocabulary = found_BKV.shape[-1]
         best_BC, place_BC = found_BKV.flatten(1).topk(min(2 * search.beams, found_BKV[0].numel()))
         best_BC, place_BC = best_BC.cpu(), place_BC.cpu()
+        best_BC.masked_fill_(best_BC < search.floor, -math.inf)
         parent_BC, token_BC = place_BC // vocabulary, place_BC % vocabulary
         length = said_BKN.shape[2] + 1
         for row in open_rows:
@@ -100,7 +106,8 @@ def _log_probs(logits_BKV: torch.Tensor, said_BKN: torch.Tensor, search: Search)
 def _going_on(best_BC: torch.Tensor, token_BC: torch.Tensor, search: Search) -> torch.Tensor:
     """Return the places (B, K) of the candidates that go on, the best that did not end; the others are scored out, in place."""
     best_BC.masked_fill_(token_BC == search.eos, -math.inf)
-    return best_BC.topk(min(search.beams, best_BC.shape[1])).indices
+    most = max(1, int((best_BC > -math.inf).sum(1).max()))
+    return best_BC.topk(min(search.beams, most)).indices
 
 
 def _chosen(said_BKN: torch.Tensor, parents_BK: torch.Tensor) -> torch.Tensor:

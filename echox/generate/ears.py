@@ -13,6 +13,7 @@ Legend: H LLM width, N positions, S samples.
 import hashlib
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,7 +25,7 @@ from echox.features.cuts import cut_at_pauses
 from echox.generate.beam import Search, n_best
 from echox.generate.types import Piece
 from echox.models.encoder import SpeechEncoder
-from echox.models.listener import Listener, ListenerConfig
+from echox.models.listener import Greedy, Listener, ListenerConfig
 from echox.models.ragged import pad_right
 from echox.models.s2t import SpeechToText
 from echox.text.prompt import encode
@@ -34,6 +35,7 @@ TAIL = SAMPLE_RATE // 2  # samples of silence after the last word: where a liste
 WINDOW = SAMPLE_RATE  # windows are whole seconds: few shapes, which CPUs' kernels are prepared for once
 LONGEST = 28 * SAMPLE_RATE  # samples heard at once
 MORE_TOKENS = 4  # by which another text may be longer than the greedy one
+KNOWN = 64  # choices between texts that stay known
 EDGE = SAMPLE_RATE // 10  # samples at the end of a sound that change when more of it comes
 
 
@@ -162,6 +164,7 @@ class AttentionEar:
 
     def __post_init__(self) -> None:
         self.begin, self.end = special_ids(self.listener_tokenizer, self.listener.config)
+        self.prior = lru_cache(KNOWN)(self._prior)  # a sound that grows is heard again and again
 
     @torch.inference_mode()
     def hear(self, waves: list[np.ndarray], drafts: Drafts | None = None) -> list[Heard]:
@@ -192,20 +195,21 @@ class AttentionEar:
         weight = self.listener.layer_norm.weight
         states_BTW, mask_BT = pad_right([row[self.layer].to(weight.device, weight.dtype) for row in found])
         seconds, frames_B, config = [len(wave) / SAMPLE_RATE for wave in waves], mask_BT.sum(1), self.listener.config
-        rows, margins = self.listener.generate(states_BTW, frames_B, self.begin, self.end, seconds, guesses)
-        for n, row in enumerate(rows):
-            sure = next((place for place, margin in enumerate(margins[n]) if margin <= config.doubt), None)
-            if row and config.beams > 1 and sure is not None:
-                rows[n] = self.likeliest(row, sure, states_BTW[n : n + 1], frames_B[n : n + 1])
+        heard, rows = self.listener.generate(states_BTW, frames_B, self.begin, self.end, seconds, guesses), []
+        for n, one in enumerate(heard):
+            doubtful = one.tokens and config.beams > 1 and one.sure(config.doubt) < len(one.odds)
+            rows.append(self.likeliest(one, states_BTW[n : n + 1], frames_B[n : n + 1]) if doubtful else one.tokens)
         return rows
 
-    def likeliest(self, row: list[int], sure: int, states_1TW: torch.Tensor, frames_1: torch.Tensor) -> list[int]:
-        """Return the text of a sound that is likeliest to listener and text model together: `row`, or as its `sure` tokens begin.
+    def likeliest(self, greedy: Greedy, states_1TW: torch.Tensor, frames_1: torch.Tensor) -> list[int]:
+        """Return the tokens of a sound that are likeliest to listener and text model together; those before any doubt stay.
 
         Of the texts that a beam search finds within `doubt` of the likeliest, the one with the greatest
         log P(text | sound) + `rescoring` log P(text) is taken, the second by the text model.
         """
-        config, state, begin = self.listener.config, self.listener.start(states_1TW, frames_1), row[:sure]
+        config, state = self.listener.config, self.listener.start(states_1TW, frames_1)
+        sure = greedy.sure(config.doubt)
+        begin = greedy.tokens[:sure]
 
         def step(tokens_1K: torch.Tensor, parents_1K: torch.Tensor) -> torch.Tensor:
             if state.length:
@@ -213,19 +217,24 @@ class AttentionEar:
             said_KN = tokens_1K.T if state.length else torch.tensor([self.begin + begin])
             return self.listener.logits(self.listener(said_KN.to(states_1TW.device), state)[:, -1])[None]
 
-        search = Search(self.begin[-1], self.end, config.beams, length_penalty=0.0)
-        room = min(len(row) + MORE_TOKENS, config.max_positions - len(self.begin)) - sure
+        floor = greedy.score(sure) - config.doubt  # the likeliest is no less likely than the greedy one
+        search = Search(self.begin[-1], self.end, config.beams, length_penalty=0.0, floor=floor)
+        room = min(len(greedy.tokens) + MORE_TOKENS, config.max_positions - len(self.begin)) - sure
         [found] = n_best(step, 1, search, [room])
         near = [one for one in reversed(found) if one.score >= found[0].score - config.doubt]
         decode = self.listener_tokenizer.decode
         texts = {decode(begin + one.tokens, skip_special_tokens=True).strip(): one for one in near}
         texts.pop("", None)
         if len(texts) < 2:
-            return next((begin + one.tokens for one in texts.values()), row)
+            return next((begin + one.tokens for one in texts.values()), greedy.tokens)
+        prior = self.prior(tuple(texts))
+        both = [one.score + config.rescoring * more for one, more in zip(texts.values(), prior, strict=True)]
+        return begin + list(texts.values())[both.index(max(both))].tokens
+
+    def _prior(self, texts: tuple[str, ...]) -> list[float]:
+        """Return by how much (nats) each text is likelier by itself, to the text model, than what all begin with."""
         ids = [encode(self.tokenizer, text) for text in texts]
-        prior = self.s2t.log_likelihoods([first_token(self.tokenizer)], ids)
-        best = max(zip(texts.values(), prior, strict=True), key=lambda one: one[0].score + config.rescoring * one[1])
-        return begin + best[0].tokens
+        return self.s2t.log_likelihoods([first_token(self.tokenizer)], ids)
 
 
 def first_token(tokenizer: Any) -> int:

@@ -12,8 +12,9 @@ both would take more lines than this loop, and batches that shrink have other la
 Legend: B batch, D head width, H heads, N text tokens, T frames, V vocabulary, W width.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -45,11 +46,9 @@ class ListenerConfig(PreTrainedConfig):
     begin: Annotated[tuple[Text, ...], Few] = ("<|startoftranscript|>", "<|notimestamps|>")  # every text begins so
     end: Text = "<|endoftext|>"
     tokens_per_second: Factor = 8.0  # a text that grows faster than speech does is cut: the decoder is looping
-    beams: Annotated[int, Field(strict=True, ge=1, le=64)] = (
-        4  # of the search for other texts where the greedy one is in doubt
-    )
+    beams: Annotated[int, Field(strict=True, ge=1, le=64)] = 4  # of the search for other texts where there is doubt
     doubt: Factor = (
-        1.0  # nats: somewhere the second token is as near to the first; another text is as near to the likeliest
+        1.0  # nats: so far behind the first a second token is in the running, and behind the likeliest a text
     )
     rescoring: Share = 0.3  # weight of the text model's log-probability beside the listener's
 
@@ -102,6 +101,23 @@ class ListenerState:
         if count:
             self.length -= count
             self.past = [kept and (kept[0][:, :, :-count], kept[1][:, :, :-count]) for kept in self.past]
+
+
+@dataclass
+class Greedy:
+    """What a sound was taken for: tokens, the log-probabilities of each and the next, and of the second best, and if it ended."""
+
+    tokens: list[int] = field(default_factory=list)
+    odds: list[list[float]] = field(default_factory=list)
+    ended: bool = False  # by itself: it was not cut
+
+    def sure(self, doubt: float) -> int:
+        """Return how many tokens there are before the first that won by at most `doubt` nats."""
+        return next((place for place, (best, second) in enumerate(self.odds) if best - second <= doubt), len(self.odds))
+
+    def score(self, first: int) -> float:
+        """Return the log-probability of the tokens from place `first` on, and of the end; minus infinity if it was cut."""
+        return sum(best for best, _ in self.odds[first:]) if self.ended else -math.inf
 
 
 class Listener(WholePart[ListenerConfig]):
@@ -173,36 +189,39 @@ class Listener(WholePart[ListenerConfig]):
         end: int,
         seconds: list[float],
         guesses: Sequence[list[int]] = (),
-    ) -> tuple[list[list[int]], list[list[float]]]:
-        """Return the greedy text tokens of each row, between `begin` and `end`, and by how much (nats) each won, and the end.
+    ) -> list[Greedy]:
+        """Return the greedy text of each row, between `begin` and `end`.
 
-        `seconds` of speech limit their number. `guesses` of the rows change nothing but the time: tokens guessed right are read in
-        one pass instead of one each.
+        `seconds` of speech limit the number of its tokens. `guesses` of the rows change nothing but the time: tokens guessed right
+        are read in one pass instead of one each.
         """
         room = self.config.max_positions - len(begin)
         limits = [min(room, 8 + int(self.config.tokens_per_second * length)) for length in seconds]
         state, place = self.start(states_BTW, frames_B), len(begin) - 1
         guessed = _even(guesses or [[]] * len(limits), end, min(limits))
         tokens_BN = torch.tensor([[*begin, *guess] for guess in guessed], device=states_BTW.device)
-        rows: list[list[int]] = [[] for _ in limits]
-        margins: list[list[float]] = [[] for _ in limits]
-        running = set(range(len(limits)))
+        rows, running = [Greedy() for _ in limits], list(range(len(limits)))
         while running:
-            best_BN2, best_two_BN2 = self.logits(self(tokens_BN, state)[:, place:]).topk(2)
-            found_BN, ahead_BN = best_two_BN2[..., 0], best_BN2[..., 0] - best_BN2[..., 1]
+            logits_BNV = self.logits(self(tokens_BN, state)[:, place:])
+            best_BN2, best_two_BN2 = logits_BNV.topk(2)
+            odds_BN2 = best_BN2 - logits_BNV.logsumexp(-1, keepdim=True)
+            found_BN = best_two_BN2[..., 0]
             right = int((tokens_BN[:, place + 1 :] == found_BN[:, :-1]).all(0).cumprod(0).sum())
             if not torch.isfinite(best_BN2[:, : right + 1]).all():
                 raise ModelError("the listener's numbers overflow (NaN or infinity): fetch the model again.")
-            for token_B, ahead_B in zip(found_BN[:, : right + 1].T.tolist(), ahead_BN.T.tolist(), strict=False):
-                for row in running:
-                    margins[row].append(ahead_B[row])
-                for row in [row for row in running if token_B[row] == end or len(rows[row]) == limits[row]]:
-                    running.discard(row)
-                for row in running:
-                    rows[row].append(token_B[row])
+            tokens, odds = found_BN.tolist(), odds_BN2.tolist()
+            for place in range(right + 1):
+                for row in list(running):
+                    one, token = rows[row], tokens[row][place]
+                    one.odds.append(odds[row][place])
+                    one.ended = token == end
+                    if one.ended or len(one.tokens) == limits[row]:
+                        running.remove(row)
+                    else:
+                        one.tokens.append(token)
             state.forget(found_BN.shape[1] - 1 - right)
             tokens_BN, place = found_BN[:, right : right + 1], 0
-        return rows, margins
+        return rows
 
 
 def _even(guesses: Sequence[list[int]], end: int, most: int) -> list[list[int]]:

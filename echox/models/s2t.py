@@ -11,6 +11,7 @@ Legend: B batch, C CTC classes, D encoder width, H LLM width, L answer tokens, N
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any, Literal
 
@@ -226,10 +227,15 @@ class SpeechToText(Part[S2TConfig]):
 
     @torch.inference_mode()
     def log_likelihoods(self, before: list[int], texts: Sequence[list[int]]) -> list[float]:
-        """Return the log-probability (nats) of each text of token ids behind the tokens `before`, one at least."""
-        states = self.states_under([Row(self.embed(before))] * len(texts), texts)
+        """Return the log-probability (nats) of each text of token ids behind the tokens `before`, one at least.
+
+        What all texts begin with is not counted.
+        """
+        shared = len(commonprefix(texts))
+        texts, stem = [text[shared:] for text in texts], Row(self.embed([*before, *texts[0][:shared]]))
+        states = self.states_under([stem] * len(texts), texts)
         found_NV = self.token_logits(torch.cat(states)).float().log_softmax(-1)
-        said_N = torch.tensor([token for text in texts for token in text], device=found_NV.device)
+        said_N = torch.tensor([token for text in texts for token in text], dtype=torch.long, device=found_NV.device)
         each = found_NV.gather(1, said_N[:, None])[:, 0].split([len(text) for text in texts])
         return [float(of_one.sum()) for of_one in each]
 

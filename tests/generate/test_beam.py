@@ -63,6 +63,29 @@ def test_all_hypotheses_come_best_first():
         assert len({tuple(one.tokens) for one in found}) == len(found)
 
 
+def test_what_falls_below_the_floor_is_given_up(decoder, memory):
+    """What is found is what a search without a floor finds above it, in no more rows and steps."""
+
+    def found(floor):
+        rows, state = [], decoder.start(*memory)
+
+        def step(tokens, parents):
+            rows.append(tokens.shape[1])
+            return decoder.step(state, tokens, parents)
+
+        return n_best(step, 3, Search(BOS, EOS, 5, 0.0, 12, never=(PAD,), floor=floor)), rows
+
+    everything, rows = found(-torch.inf)
+    scores = sorted(one.score for row in everything for one in row)
+    floor = scores[-3] - 0.1
+    above, fewer = found(floor)
+    for row, wanted in zip(above, everything, strict=True):
+        wanted = [one for one in wanted if one.score >= floor]
+        assert [one.tokens for one in row[: len(wanted)]] == [one.tokens for one in wanted]
+        assert all(one.score >= floor for one in row)
+    assert sum(fewer) < sum(rows) and found(1.0)[0] == [[], [], []]
+
+
 def test_one_beam_is_greedy(decoder, memory):
     for row, found in enumerate(search(decoder, memory, beams=1, max_tokens=12)):
         said = [BOS]

@@ -9,7 +9,7 @@ from echox.features.cuts import cut_at_pauses
 from echox.generate import ears
 from echox.generate.ears import LONGEST, AttentionEar, fill_window, special_ids
 from echox.models.encoder import SpeechEncoder
-from echox.models.listener import Listener, ListenerConfig
+from echox.models.listener import Greedy, Listener, ListenerConfig
 from echox.models.llm import load_text_tokenizer
 from echox.train.toy import write_whisper
 
@@ -66,7 +66,7 @@ def test_a_long_recording_is_the_sum_of_its_pieces(ear):
 
 
 def test_no_words_no_positions(ear, monkeypatch):
-    monkeypatch.setattr(ear.listener, "generate", lambda *_: ([[]], [[0.0]]))
+    monkeypatch.setattr(ear.listener, "generate", lambda *_: [Greedy([], [[0.0, 0.0]], ended=True)])
     heard = ear.hear(waves(1.0))[0]
     assert heard.text == "" and len(heard.positions_NH) == 0
 
@@ -107,9 +107,19 @@ def test_in_doubt_the_text_model_chooses_between_the_likeliest_texts(ear, monkey
     assert 1 < len(near) < len(found)
     for text in near:
         monkeypatch.setattr(ear.s2t, "likes", text)
+        ear.prior.cache_clear()
         assert ear.transcribe([wave]) == [text]
     monkeypatch.setattr(ear.listener.config, "rescoring", 0.0)
     assert found[ear.transcribe([wave])[0]].score == max(one.score for text, one in found.items() if text)
+
+
+def test_the_text_model_is_asked_once(ear, monkeypatch):
+    asked, likelihoods = [], Letters.log_likelihoods
+    ear.prior.cache_clear()
+    monkeypatch.setattr(Letters, "log_likelihoods", lambda *given: asked.append(given[2]) or likelihoods(*given))
+    hypotheses(ear, monkeypatch)
+    [first], [again] = ear.transcribe(waves(1.2)), ear.transcribe(waves(1.2))
+    assert first == again and len(asked) == 1 and len(asked[0]) > 2
 
 
 def test_scores_of_texts_are_those_of_reading_each_by_itself(ear, monkeypatch):
@@ -132,7 +142,8 @@ def test_tokens_before_the_first_doubt_stay(ear, monkeypatch):
     sound = states_TW[None], torch.tensor([len(states_TW)])
     for sure in (0, 3):
         found.clear()
-        assert ear.likeliest([51, 52, 53, 54], sure, *sound)[:sure] == [51, 52, 53][:sure]
+        greedy = Greedy([51, 52, 53, 54], [[0.0, -9999.0]] * sure + [[-9.0, -9.1]] * (5 - sure))
+        assert ear.likeliest(greedy, *sound)[:sure] == [51, 52, 53][:sure]
         tokens = [*ear.begin, 51, 52, 53][: len(ear.begin) + sure]
         with torch.no_grad():
             logits_V = ear.listener.logits(ear.listener(torch.tensor([tokens]), ear.listener.start(*sound)))[0, -1]
@@ -145,8 +156,8 @@ def test_without_doubt_or_beams_what_is_heard_is_greedy(ear, monkeypatch, settin
     monkeypatch.setattr(ears, "n_best", None)
     wave = waves(1.2)[0]
     states_TW = ear.encoder.encode([fill_window(wave)], (ear.layer,))[0][ear.layer]
-    [row], _ = ear.listener.generate(states_TW[None], torch.tensor([len(states_TW)]), ear.begin, ear.end, [1.2])
-    assert ear.transcribe([wave]) == [ear.listener_tokenizer.decode(row).strip()] != [""]
+    [heard] = ear.listener.generate(states_TW[None], torch.tensor([len(states_TW)]), ear.begin, ear.end, [1.2])
+    assert ear.transcribe([wave]) == [ear.listener_tokenizer.decode(heard.tokens).strip()] != [""]
 
 
 def test_a_tokenizer_without_the_special_tokens_is_refused(ear):

@@ -1,6 +1,7 @@
 """The listener is Whisper's decoder: the same numbers as Hugging Face's, row by row as in a batch, step by step as at once."""
 
-import pytest
+import math
+
 import torch
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
@@ -39,18 +40,17 @@ def test_a_row_is_heard_alone_as_in_a_batch_and_step_by_step_as_at_once(tmp_path
     states_BTW, frames_B = torch.randn(3, 20, 16), torch.tensor([20, 9, 14])
     for row, frames in enumerate(frames_B.tolist()):
         states_BTW[row, frames:] = 1e3  # padding that must not be seen
-    together, margins = listener.generate(states_BTW, frames_B, [1, 3], 2, [1.0, 1.0, 1.0])
+    together = listener.generate(states_BTW, frames_B, [1, 3], 2, [1.0, 1.0, 1.0])
     for row, frames in enumerate(frames_B.tolist()):
         one = states_BTW[row : row + 1, :frames], frames_B[row : row + 1]
-        [alone], [margin] = listener.generate(*one, [1, 3], 2, [1.0])
-        assert together[row] == alone and margins[row] == pytest.approx(margin, abs=1e-4)
-        assert len(margin) - len(alone) in (0, 1)  # with the end, where the text was not cut
-        tokens = torch.tensor([[1, 3, *alone]])
+        [alone] = listener.generate(*one, [1, 3], 2, [1.0])
+        assert together[row].tokens == alone.tokens and together[row].ended == alone.ended
+        tokens = torch.tensor([[1, 3, *alone.tokens]])
         state = listener.start(states_BTW[row : row + 1], frames_B[row : row + 1])
-        first, second = listener.logits(listener(tokens, state))[0, 1:].detach().topk(2).values.T
-        best = listener.logits(listener(tokens, listener.start(*one)))[0].argmax(-1).tolist()
-        assert best[1 : 1 + len(alone)] == alone  # greedy again, all at once
-        assert (first - second).tolist()[: len(margin)] == pytest.approx(margin, abs=1e-4)
+        odds_N2, best_N2 = listener.logits(listener(tokens, state))[0, 1:].detach().log_softmax(-1).topk(2)
+        assert best_N2[: len(alone.tokens), 0].tolist() == alone.tokens  # greedy again, all at once
+        for odds in (alone.odds, together[row].odds):  # with the next, which is the end where the text was not cut
+            torch.testing.assert_close(torch.tensor(odds), odds_N2, atol=1e-4, rtol=1e-4)
 
 
 def test_guesses_change_nothing_but_the_number_of_passes(tmp_path, monkeypatch):
@@ -63,7 +63,8 @@ def test_guesses_change_nothing_but_the_number_of_passes(tmp_path, monkeypatch):
 
     def heard(rows, *guesses):
         passes.clear()
-        return listener.generate(states_BTW[rows], frames_B[rows], [1, 3], 2, [0.5] * len(rows), guesses)[0]
+        heard = listener.generate(states_BTW[rows], frames_B[rows], [1, 3], 2, [0.5] * len(rows), guesses)
+        return [one.tokens for one in heard]
 
     wanted = [heard([0])[0], heard([1])[0]]
     assert wanted[0] != wanted[1] and min(map(len, wanted)) > 4
@@ -78,8 +79,8 @@ def test_guesses_change_nothing_but_the_number_of_passes(tmp_path, monkeypatch):
 def test_a_text_that_outgrows_its_speech_is_cut(tmp_path):
     tiny_whisper(tmp_path)
     listener = Listener.from_whisper(tmp_path).eval()
-    made = listener.generate(torch.randn(1, 5, 16), torch.tensor([5]), [1], 39, [0.5])[0][0]
-    assert len(made) <= 8 + int(8.0 * 0.5)
+    made = listener.generate(torch.randn(1, 5, 16), torch.tensor([5]), [1], 39, [0.5])[0]
+    assert len(made.tokens) == 8 + int(8.0 * 0.5) and not made.ended and made.score(0) == -math.inf
 
 
 def test_only_the_words_and_their_end_are_learnt(tmp_path):
