@@ -125,7 +125,8 @@ def answer_stream(
     text, segmenter, said = TextStream(parts.tokenizer), parts.segmenter.fresh(), _Said()
     budget, first = Budget(limits.samples, parts.vocoder.config.sample_rate if speak else 0), 0
     sampling = replace(parts.sampling, seed=limits.seed)
-    line = Line(asked.row, parts.stop, limits.is_over(parts.tokenizer), sampling, recurs=True)
+    is_over = limits.is_over(parts.tokenizer)
+    line = Line(asked.row, parts.stop, is_over, sampling, opening=parts.opening, recurs=True)
     made_of: Iterator[Said | Call | None] = decoding(parts.s2t, line)
     if parts.dialect.tools:
         made_of = sorted_calls(parts.tokenizer, parts.dialect.tools, parts.prompt.after, made_of)
@@ -159,7 +160,8 @@ def answer_stream(
 def begin_stream(parts: Parts, asked: Asked, decoding: Decoding) -> Iterator[Piece]:
     """Begin an answer in silence, to be gone on with by whoever keeps what is read (`Batch.begun`); yield WAIT as it goes."""
     if asked.understood:
-        line = Line(asked.row, parts.stop, at_most(AHEAD), parts.sampling, recurs=True, draft=True)
+        opening, is_over = parts.opening, at_most(AHEAD)
+        line = Line(asked.row, parts.stop, is_over, parts.sampling, opening=opening, recurs=True, draft=True)
         yield from (WAIT for made in decoding(parts.s2t, line) if made is None)
 
 

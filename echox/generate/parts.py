@@ -8,6 +8,7 @@ is somebody else's: every setting is held to its type and bounds, and every tens
 
 from copy import copy
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from echox.models.bounds import check_values
 from echox.models.echo import EchoConfig, EchoDecoder
 from echox.models.encoder import SpeechEncoder
 from echox.models.io import NOT_OURS, load_config, load_module, read_config
+from echox.models.kept import Opening
 from echox.models.latent_vocoder import LatentVocoder, LatentVocoderConfig
 from echox.models.listener import Listener
 from echox.models.llm import (
@@ -95,6 +97,11 @@ class Parts:
     def prompt(self) -> Prompt:
         """The prompt around one spoken question."""
         return question_prompt(self.dialect)
+
+    @cached_property
+    def opening(self) -> Opening:
+        """What every prompt begins with, for the LLM to read once."""
+        return Opening(self.s2t.body, self.s2t.embed(self.prompt.before))
 
     @property
     def sampling(self) -> Sampling:
@@ -173,15 +180,8 @@ class Parts:
             if not isinstance(ear, CtcEar):
                 raise ConfigError("this model hears no windows of full length: leave longest_windows out.")
             ear.longest = longest_windows
-        return replace(
-            self,
-            dialect=dialect_,
-            segmenter=segmenter,
-            voice=voice,
-            s2t=s2t,
-            ear=ear,
-            stop=self.stop if stop is None else stop,
-        )
+        stop = self.stop if stop is None else stop
+        return replace(self, dialect=dialect_, segmenter=segmenter, voice=voice, s2t=s2t, ear=ear, stop=stop)
 
     def score(self, state_H: torch.Tensor) -> float:
         """Return how close a state comes to the trigger feature, a cosine (spec section 6.2); 0 where nothing asks for it."""

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import torch
 
 from echox.errors import ModelError
-from echox.models.kept import Begun, Kept, Read
+from echox.models.kept import Begun, Kept, Opening, Read
 from echox.models.sampling import GREEDY, Sampling, repeats, sample
 from echox.models.slots import Row, Slots, prefill, resume, step
 
@@ -52,6 +52,7 @@ class Line:
     is_over: Callable[[list[int]], bool]
     sampling: Sampling = GREEDY
     number: int = 0  # its reader's own
+    opening: Opening | None = None  # of its row, which others have read
     recurs: bool = False  # others may begin as it did: what is read of it is worth keeping
     draft: bool = False  # the same row may come again and go on from what was said: nobody reads it yet
     said: list[int] = field(default_factory=list)
@@ -215,11 +216,13 @@ class Batch:
     def _read(self, lines: list[Line]) -> None:
         new: list[Line] = []
         for line in lines:
-            past = self.kept.find(self._row(line)) if self.kept and line.recurs else None
+            row = self._row(line)
+            past = self.kept.find(row) if self.kept and line.recurs else None
+            past = line.opening.find(row) if past is None and line.opening else past
             if past is None:
                 new.append(line)
             else:
-                self._take_in([line], *resume(self.model.body, past, self._row(line)))
+                self._take_in([line], *resume(self.model.body, past, row))
         if new:
             self._take_in(new, *prefill(self.model.body, [self._row(line) for line in new]))
 

@@ -6,14 +6,18 @@
 
 They are found by their inputs, not by a name: nobody says whose turn it is, and what differs in one number is read anew.
 
+`Opening` keeps what is nobody's: the system text that all prompts begin with.
+
 Legend: N positions, W decoder width.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
 
-from echox.models.slots import Row, Slots
+from echox.models.slots import Row, Slots, prefill
 
 LEAST = 8  # positions that are worth finding: a system text is
 EACH = 512  # positions kept for each row of `most`, on the whole
@@ -85,3 +89,22 @@ class Kept:
                 if one.shared(row.inputs_NW) == begun.count:
                     return begun.said
         return []
+
+
+class Opening:
+    """What every prompt begins with, read when the first one does."""
+
+    def __init__(self, body: Any, inputs_NW: torch.Tensor) -> None:
+        """Take the decoder `body` that reads the first inputs (N, W)."""
+        self.body, self.inputs_NW = body, inputs_NW
+
+    @cached_property
+    def read(self) -> Read:
+        """The opening as it was read."""
+        return Read(self.inputs_NW, prefill(self.body, [Row(self.inputs_NW)])[0])
+
+    def find(self, row: Row) -> Slots | None:
+        """Return slots of the opening if the row begins with it and goes on; None for a short one, which is not worth a pass."""
+        count = len(self.inputs_NW)
+        begins = row.plain and LEAST <= count < len(row.inputs_NW) and self.read.shared(row.inputs_NW) == count
+        return self.read.slots.first(count) if begins else None

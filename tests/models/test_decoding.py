@@ -6,7 +6,7 @@ from transformers import DynamicCache, NoRepeatNGramLogitsProcessor
 
 from echox.errors import ConfigError, ModelError
 from echox.models.decoding import OVERFLOW, Batch, Line, alone, choose, decode
-from echox.models.kept import EACH, LEAST, Begun, Kept, Read
+from echox.models.kept import EACH, LEAST, Begun, Kept, Opening, Read
 from echox.models.llama import Llama, LlamaConfig
 from echox.models.sampling import GREEDY, Sampling, repeats
 from echox.models.slots import ROOM, Row, Slots, _Layer, prefill, resume, step
@@ -231,6 +231,32 @@ def test_a_conversation_is_read_from_where_it_was_left():
     assert len(kept.rows) == 2 and kept.find(Row(inputs_NW)) is None and kept.find(Row(fresh[6])) is not None
     assert kept.find(Row(fresh[6], seen_N=torch.ones(40, dtype=torch.bool))) is None
     assert kept.find(Row(fresh[6] + 1e-6)) is None and len(beside.said) > 8
+
+
+def test_what_all_rows_begin_with_is_read_once():
+    """Each says what it says read whole; one that begins otherwise, or is no longer, is read whole."""
+    model, fresh, read = Tiny(), torch.randn(3, 20, WIDTH, generator=torch.Generator().manual_seed(5)), []
+    begin_NW, opening = fresh[0, :LEAST], Opening(model.body, fresh[0, :LEAST])
+    forward = model.body.forward
+
+    def counted(inputs_embeds, **given):
+        read.append(inputs_embeds.shape[1])
+        return forward(inputs_embeds, **given)
+
+    model.body.forward = counted
+    for inputs_NW, wanted in (
+        (torch.cat([begin_NW, fresh[1]]), [LEAST, 20]),
+        (torch.cat([begin_NW, fresh[2]]), [20]),
+        (fresh[1], [20]),
+        (begin_NW, [LEAST]),
+    ):
+        line = Line(Row(inputs_NW), (), lambda said: len(said) >= 3, opening=opening)
+        read.clear()
+        list(alone(model, line))
+        assert [count for count in read if count > 1] == wanted
+        assert line.said == slowly(model, line.row, 3)
+    assert Opening(model.body, fresh[0, : LEAST - 1]).find(Row(fresh[0])) is None
+    assert opening.find(Row(fresh[0], seen_N=torch.ones(20, dtype=torch.bool))) is None
 
 
 def test_an_answer_begun_in_silence_is_gone_on_with():
