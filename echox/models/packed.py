@@ -93,14 +93,22 @@ def pack(module: nn.Module) -> float:
     """
     packed = every = 0
     for layers in matrices(module):
-        for layer, multiply in zip(layers, multipliers([layer.weight.detach() for layer in layers]), strict=True):
-            every += layer.weight.numel()
-            packed += layer.weight.numel() if multiply else 0
-            if isinstance(layer, Table):
-                layer.multiply = multiply
-            else:
-                give(layer, multiply)
+        hand_out(layers, *multipliers([layer.weight.detach() for layer in layers]))
+        every += sum(layer.weight.numel() for layer in layers)
+        packed += sum(layer.weight.numel() for layer in layers if getattr(layer, "multiply", None))
     return packed / every if every else 0.0
+
+
+def hand_out(layers: Sequence[Any], *ways: Multiply | None) -> None:
+    """Give layers that `matrices` put together their second ways: each its own, or rows of the one there is for all."""
+    if len(ways) < len(layers):
+        ends = accumulate(len(layer.weight) for layer in layers)
+        ways = tuple(Rows(ways[0], last - len(layer.weight), last) for layer, last in zip(layers, ends, strict=True))
+    for layer, multiply in zip(layers, ways, strict=True):
+        if isinstance(layer, Table):
+            layer.multiply = multiply
+        else:
+            give(layer, multiply)
 
 
 def matrices(module: nn.Module) -> Iterator[list[Any]]:
@@ -116,23 +124,20 @@ def matrices(module: nn.Module) -> Iterator[list[Any]]:
 
 
 def multipliers(weights: Sequence[torch.Tensor]) -> Sequence[Multiply | None]:
-    """Return how to multiply by each of some matrices: by all at once where every one lies on the same kind of grid."""
+    """Return how to multiply by each of some matrices, or the one way by all at once where all lie on the same kind of grid."""
     if not most_rows() or weights[0].device.type != "cpu":
         return [None] * len(weights)
     several = len(weights) > 1 and not any(len(weight) % JOINT for weight in weights[:-1])
     whole = multiplier(*weights) if several else None
-    if whole is None:
-        return [multiplier(weight) for weight in weights]
-    return [
-        Rows(whole, last - len(weight), last)
-        for weight, last in zip(weights, accumulate(map(len, weights)), strict=True)
-    ]
+    return [multiplier(weight) for weight in weights] if whole is None else [whole]
 
 
 def give(layer: nn.Linear, multiply: Multiply | None) -> None:
     """Give a linear layer its second way, or take it; the very object stays, since others may hold it too."""
     layer.__class__ = nn.Linear if multiply is None else PackedLinear
-    if multiply is not None:
+    if multiply is None:
+        vars(layer).pop("multiply", None)  # `together` would go on with it
+    else:
         cast("PackedLinear", layer).multiply = multiply
 
 

@@ -117,6 +117,14 @@ def test_packing_again_after_a_change_forgets_what_was():
     layer[0].weight.add_(torch.randn(N, K))
     pack(layer)
     assert type(layer[0]) is nn.Linear
+    readers = Readers(STORED["nibbles"][:640], STORED["nibbles"][:64])
+    pack(readers)
+    for child in readers.children():
+        child.weight.add_(torch.randn(child.weight.shape))
+    pack(readers)
+    x = torch.randn(1, K)
+    for found, child in zip(together(x, *readers.children()), readers.children(), strict=True):
+        assert torch.equal(found, nn.functional.linear(x, child.weight))
 
 
 @needs_kernels
@@ -259,7 +267,7 @@ def test_a_head_that_is_rounded_keeps_its_weight():
 def lora_free_llm(folder, weight):
     """Write the folder of a tiny LLM all of whose matrices are of one make, and return it."""
     torch.manual_seed(0)
-    sizes = dict(vocab_size=64, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=2)
+    sizes = dict(vocab_size=64, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2)
     sizes |= dict(num_key_value_heads=1, head_dim=32, rms_norm_eps=1e-6, tie_word_embeddings=False)
     llm = LlamaLm(LlamaConfig(**sizes))
     state = {name: weight(*value.shape) if value.ndim == 2 else value for name, value in llm.state_dict().items()}
