@@ -54,7 +54,8 @@ def place_of(folder: Path) -> Path | None:
 
 def key_of(weights: Path) -> str:
     """Return a text that is another where what would be packed may be."""
-    made, code = weights.stat(), sha256(Path(packed.__file__).read_bytes()).hexdigest()
+    made = weights.stat()
+    code = sha256(b"".join(Path(file).read_bytes() for file in (packed.__file__, __file__))).hexdigest()
     return f"{made.st_size} {made.st_mtime_ns} {torch.__version__} {torch.backends.cpu.get_cpu_capability()} {code}"
 
 
