@@ -119,14 +119,20 @@ def json_line(name: str, reply: "Reply", place: Path | None, load_seconds: float
 
 @contextmanager
 def loading(model: str) -> Iterator[None]:
-    """Announce loading on a terminal, keep transformers quiet, and exclude what was loaded from garbage collection."""
+    """Announce loading on a terminal, keep transformers quiet, and exclude what is loaded from garbage collection."""
     if sys.stderr.isatty():
         typer.echo(f"loading {model} ...", err=True)
-    from echox.hub_llm import quiet_transformers
+    collects = gc.isenabled()
+    gc.disable()  # what is imported and loaded stays: looking through it again and again takes a fifth of `import torch`
+    try:
+        from echox.hub_llm import quiet_transformers
 
-    with quiet_transformers():
-        yield
-    gc.freeze()  # else reading a number, which makes many small objects, takes half as long again (LOG.md)
+        with quiet_transformers():
+            yield
+        gc.freeze()  # else reading a number, which makes many small objects, takes half as long again (LOG.md)
+    finally:
+        if collects:
+            gc.enable()
 
 
 def load_assistant(model: str, llm: str | None, device: str, dtype: str | None, **places: Any) -> Any:

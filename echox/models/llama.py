@@ -10,6 +10,7 @@ Legend: B rows, D head width, H heads, K keys (past and new), N new positions, V
 """
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import torch
@@ -229,6 +230,7 @@ class LlamaLm(nn.Module):
     """A causal LM: the decoder, and a head that may be its token table."""
 
     all_tied_weights_keys = ("lm_head.weight",)  # where the configuration ties them
+    folder: Path | None = None  # whose weights these are, to the last bit
     generation_config: Any = None  # with `eos_token_id`, the tokens that end a text
 
     def __init__(self, config: LlamaConfig) -> None:

@@ -21,7 +21,8 @@ from echox.files import JSON_BYTES, read_json, read_text
 from echox.models.bounds import Classes, Heads, Layers, Wide, Width, check_values
 from echox.models.io import CONFIG, Unfilled, check_tensors, read_config, read_settings
 from echox.models.llama import LlamaConfig, LlamaLm
-from echox.models.packed import most_rows, multiplier, pack, round_to_bits
+from echox.models.packed import most_rows, multiplier, round_to_bits
+from echox.models.packed_file import pack_kept
 from echox.models.weights import WeightFiles
 
 EMBEDDINGS = "model.embed_tokens.weight"
@@ -214,6 +215,7 @@ def _load_llama(folder: Path, sizes: LlamaConfig, dtype: torch.dtype | Literal["
         state["lm_head.weight"] = state[EMBEDDINGS]
     llm.load_state_dict(state, assign=True)
     llm.tie()
+    llm.folder = folder
     generation = folder / "generation_config.json"
     values = read_settings(generation) if generation.exists() else read_config(folder)
     llm.generation_config = SimpleNamespace(eos_token_id=values.get("eos_token_id"))
@@ -224,7 +226,7 @@ def settle_llm(llm: Any, place: Place) -> None:
     """Bring an LLM that `load_llm` made, its adapters merged, to the numbers that it computes with in its place."""
     if place.in_bits:
         round_to_bits(llm.get_decoder(), place.in_bits, llm.get_output_embeddings())
-    if place.in_bits or (place.packs and pack(llm) < MOSTLY):
+    if place.in_bits or (place.packs and pack_kept(llm, getattr(llm, "folder", None)) < MOSTLY):
         llm.to(place.dtype)
 
 

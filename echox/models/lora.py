@@ -8,7 +8,7 @@ Legend: I input width, O output width, R rank.
 
 import re
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import torch
 from torch import nn
@@ -102,3 +102,4 @@ class LoraWeights(nn.Module):
         for name in self.names:
             weight = llm.get_parameter(f"{name}.weight")
             weight.add_(self.delta(name).to(weight.device, weight.dtype))
+            cast("Any", llm).folder = None  # these are no folder's weights any more

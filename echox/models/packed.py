@@ -22,7 +22,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any, cast
 
 import torch
@@ -31,7 +31,8 @@ from torch.nn.functional import linear
 
 BLOCK = 32
 ROWS = {"AVX2": 48, "AVX512": 192}  # what torch has such kernels for, and up to how many rows they beat float32
-PIECE = 512  # rows that are looked at together; torch packs 64 by 64
+PIECE = 512  # rows that are looked at together: whatever stays in the processor's own memory is found fast
+JOINT = 64  # rows that torch packs together
 NIBBLE_ROWS = 16  # torch's kernel wants a multiple of so many
 TOP, MIDDLE = 15, 8  # the last level of a nibble, and the one that stands for the middle of its block
 FARTHEST = 127  # the last level of a byte
@@ -92,14 +93,22 @@ def pack(module: nn.Module) -> float:
     """
     packed = every = 0
     for layers in matrices(module):
-        for layer, multiply in zip(layers, multipliers([layer.weight.detach() for layer in layers]), strict=True):
-            every += layer.weight.numel()
-            packed += layer.weight.numel() if multiply else 0
-            if isinstance(layer, Table):
-                layer.multiply = multiply
-            else:
-                give(layer, multiply)
+        hand_out(layers, *multipliers([layer.weight.detach() for layer in layers]))
+        every += sum(layer.weight.numel() for layer in layers)
+        packed += sum(layer.weight.numel() for layer in layers if getattr(layer, "multiply", None))
     return packed / every if every else 0.0
+
+
+def hand_out(layers: Sequence[Any], *ways: Multiply | None) -> None:
+    """Give layers that `matrices` put together their second ways: each its own, or rows of the one there is for all."""
+    if len(ways) < len(layers):
+        ends = accumulate(len(layer.weight) for layer in layers)
+        ways = tuple(Rows(ways[0], last - len(layer.weight), last) for layer, last in zip(layers, ends, strict=True))
+    for layer, multiply in zip(layers, ways, strict=True):
+        if isinstance(layer, Table):
+            layer.multiply = multiply
+        else:
+            give(layer, multiply)
 
 
 def matrices(module: nn.Module) -> Iterator[list[Any]]:
@@ -115,23 +124,20 @@ def matrices(module: nn.Module) -> Iterator[list[Any]]:
 
 
 def multipliers(weights: Sequence[torch.Tensor]) -> Sequence[Multiply | None]:
-    """Return how to multiply by each of some matrices: by all at once where every one lies on the same kind of grid."""
+    """Return how to multiply by each of some matrices, or the one way by all at once where all lie on the same kind of grid."""
     if not most_rows() or weights[0].device.type != "cpu":
         return [None] * len(weights)
-    several = len(weights) > 1 and multiplier(weights[0][:PIECE]) is not None  # before anything is copied
-    whole = multiplier(torch.cat(list(weights))) if several else None
-    if whole is None:
-        return [multiplier(weight) for weight in weights]
-    return [
-        Rows(whole, last - len(weight), last)
-        for weight, last in zip(weights, accumulate(map(len, weights)), strict=True)
-    ]
+    several = len(weights) > 1 and not any(len(weight) % JOINT for weight in weights[:-1])
+    whole = multiplier(*weights) if several else None
+    return [multiplier(weight) for weight in weights] if whole is None else [whole]
 
 
 def give(layer: nn.Linear, multiply: Multiply | None) -> None:
     """Give a linear layer its second way, or take it; the very object stays, since others may hold it too."""
     layer.__class__ = nn.Linear if multiply is None else PackedLinear
-    if multiply is not None:
+    if multiply is None:
+        vars(layer).pop("multiply", None)  # `together` would go on with it
+    else:
         cast("PackedLinear", layer).multiply = multiply
 
 
@@ -141,9 +147,9 @@ def round_to_bits(module: nn.Module, bits: int, head: nn.Linear | None = None) -
     A `head` keeps its weight, which others read, and has 8 bits for its second way.
     """
     if head is not None:
-        give(head, multiplier(head.weight.detach(), 8))
+        give(head, multiplier(head.weight.detach(), bits=8))
     for child in module.modules():
-        if type(child) is nn.Linear and (multiply := multiplier(child.weight.detach(), bits)):
+        if type(child) is nn.Linear and (multiply := multiplier(child.weight.detach(), bits=bits)):
             give(child, multiply)
             child.register_parameter("weight", None)
 
@@ -157,12 +163,12 @@ def most_rows() -> int:
     return ROWS.get(torch.backends.cpu.get_cpu_capability(), 0)
 
 
-def multiplier(weight_NK: torch.Tensor, bits: int | None = None) -> Multiply | None:
-    """Return how to multiply by a matrix in the bits that it was stored in; None where it lies on no grid.
+def multiplier(*weights: torch.Tensor, bits: int | None = None) -> Multiply | None:
+    """Return how to multiply by matrices (N, K), one below the other, in the bits that they were stored in.
 
-    With `bits`, 4 or 8, it is rounded to a grid; None where its size fits none.
+    None where they lie on no grid. With `bits`, 4 or 8, they are rounded to a grid; None where their size fits none.
     """
-    N, K = weight_NK.shape
+    N, K = sum(map(len, weights)), weights[0].shape[1]
     ways: dict[int | None, list[Any]] = {None: [nibbles, bytes_by_row, two_nibbles], 4: [nibbles], 8: [bytes_by_row]}
     if not N or not K or K % BLOCK:
         return None
@@ -170,7 +176,7 @@ def multiplier(weight_NK: torch.Tensor, bits: int | None = None) -> Multiply | N
         if N % NIBBLE_ROWS and find is not bytes_by_row:
             continue
         pieces = []
-        for rows_NK in weight_NK.split(PIECE):  # whatever stays in the processor's own memory is found fast
+        for rows_NK in chain.from_iterable(weight.split(PIECE) for weight in weights):
             piece = find(rows_NK.float(), NEAR if bits is None else 1.0)
             if piece is None:
                 break
@@ -183,7 +189,7 @@ def multiplier(weight_NK: torch.Tensor, bits: int | None = None) -> Multiply | N
 def nibbles(weight_NK: torch.Tensor, near: float) -> "Nibbles | None":
     """Return the way of sixteen levels between the ends of 32 neighbours, None where one is farther than `near` from its level."""
     blocks_NGB = weight_NK.unflatten(1, (-1, BLOCK))
-    low, high = blocks_NGB.aminmax(dim=-1, keepdim=True)
+    low, high = (way(-1, keepdim=True) for way in (blocks_NGB.amin, blocks_NGB.amax))  # aminmax: five times as long
     step_NG1 = as_bfloat16(((high - low) / TOP).clamp_(min=LEAST))
     middle_NG1 = as_bfloat16(low + MIDDLE * step_NG1)
     place_NGB = (blocks_NGB - middle_NG1).div_(step_NG1).add_(MIDDLE)
@@ -215,7 +221,8 @@ def bytes_by_row(weight_NK: torch.Tensor, near: float) -> "Bytes | None":
 
 def is_far(places: torch.Tensor, levels: torch.Tensor, near: float) -> bool:
     """Say whether a place is farther than `near` from its level, or no number."""
-    return not float((places - levels).abs_().max()) <= near
+    least, greatest = (places - levels).aminmax()
+    return not (-near <= float(least) and float(greatest) <= near)
 
 
 def as_bfloat16(x: torch.Tensor) -> torch.Tensor:
@@ -243,7 +250,7 @@ class Nibbles:
 
     @classmethod
     def join(cls, pieces: Sequence["Nibbles"]) -> "Nibbles":
-        """Return the way through the rows of all of them; of all but the last, a multiple of 64."""
+        """Return the way through the rows of all of them; of all but the last, a multiple of JOINT."""
         scales_GN2 = torch.cat([piece.scales_GN2 for piece in pieces], 1)
         return cls(torch.cat([piece.packed for piece in pieces]), scales_GN2)
 

@@ -1,5 +1,6 @@
 """`echox ask` with an assistant that needs no weights: files, lines, exit statuses."""
 
+import gc
 import io
 import json
 import os
@@ -133,6 +134,16 @@ def test_max_seconds_limits_the_speech_and_says_so(run, tmp_path):
     status, out, _ = run("ask", "--typed", "Why?", "--max-seconds", "0.3")
     assert status == 0 and "[cut at the limit]" in out
     assert soundfile.info(tmp_path / "answer.wav").frames == 4_800
+
+
+def test_no_garbage_is_collected_while_a_model_loads_and_it_is_afterwards():
+    with answers.loading("mini"):
+        assert not gc.isenabled()
+    assert gc.isenabled() and gc.get_freeze_count()
+    gc.unfreeze()
+    with pytest.raises(ModelError), answers.loading("mini"):
+        raise ModelError("it is broken.")
+    assert gc.isenabled()
 
 
 def test_a_model_that_does_not_load_is_one_sentence(run, tmp_path, monkeypatch):

@@ -180,6 +180,46 @@ def test_the_help_of_a_verb_imports_no_torch(verb):
     assert "Usage" in done.stdout and done.stderr.strip() == "False"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["--version"], 0),
+        (["answer"], 2),
+        (["ask"], 2),
+        (["ask", "--loudly"], 2),
+        (["ask", "--typed", "Why?", "--max-seconds", "0"], 2),
+        (["ask", "no-such-file.wav"], 1),
+    ],
+)
+def test_what_needs_no_model_imports_nothing_heavy(arguments, status):
+    code = (
+        f"import sys\nfrom echox import cli\nsys.argv = ['echox', *{arguments}]\n"
+        f"try:\n    cli.main()\nexcept SystemExit as end:\n    assert (end.code or 0) == {status}\n"
+        f"assert not [name for name in {HEAVY} if name in sys.modules]"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+SPARED = [
+    "transformers.modeling_utils",
+    "transformers.models.auto",
+    "torch._dynamo",
+    "torch.distributed.tensor",
+    "peft",
+]
+SPARED += ["accelerate", "sympy", "scipy", "numba", "pandas", "sentencepiece", "rich"]
+
+
+def test_who_asks_waits_for_no_model_code_of_others():
+    code = (
+        "import sys\nfrom echox import SpeechAssistant\nfrom transformers import DynamicCache, PreTrainedTokenizerFast\n"
+        f"print([name for name in {SPARED} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def names_of(path: Path) -> set[str]:
     """Return what a module defines or imports at its top level."""
     found: set[str] = set()

@@ -117,6 +117,14 @@ def test_packing_again_after_a_change_forgets_what_was():
     layer[0].weight.add_(torch.randn(N, K))
     pack(layer)
     assert type(layer[0]) is nn.Linear
+    readers = Readers(STORED["nibbles"][:640], STORED["nibbles"][:64])
+    pack(readers)
+    for child in readers.children():
+        child.weight.add_(torch.randn(child.weight.shape))
+    pack(readers)
+    x = torch.randn(1, K)
+    for found, child in zip(together(x, *readers.children()), readers.children(), strict=True):
+        assert torch.equal(found, nn.functional.linear(x, child.weight))
 
 
 @needs_kernels
@@ -153,7 +161,7 @@ class Readers(nn.Module):
 @pytest.mark.parametrize("kind", STORED)
 @pytest.mark.parametrize("rows", [1, 3, 500])
 def test_layers_that_read_the_same_are_multiplied_together_as_each_alone(kind, rows):
-    readers = Readers(STORED[kind], STORED[kind][:64].flip(0))
+    readers = Readers(STORED[kind][:640], STORED[kind][:80].flip(0))
     assert pack(readers) == 1
     assert readers.first.multiply.whole is readers.second.multiply.whole
     x = torch.randn(2, rows, K, generator=torch.Generator().manual_seed(1))
@@ -163,11 +171,12 @@ def test_layers_that_read_the_same_are_multiplied_together_as_each_alone(kind, r
 
 
 @needs_kernels
-def test_layers_of_two_makes_or_with_biases_are_packed_alone():
+def test_layers_of_two_makes_of_odd_sizes_or_with_biases_are_packed_alone():
     x = torch.randn(3, K)
     mixed = Readers(STORED["nibbles"], torch.randn(64, K))
+    odd = Readers(STORED["nibbles"], STORED["nibbles"][:64])
     biased = Readers(STORED["nibbles"], STORED["nibbles"][:64], bias=True)
-    for readers in (mixed, biased):
+    for readers in (mixed, odd, biased):
         pack(readers)
         assert not isinstance(readers.first.multiply, Rows)
         for found, layer in zip(together(x, readers.first, readers.second), readers.children(), strict=True):
@@ -239,7 +248,8 @@ def test_the_weights_of_a_rounded_layer_are_freed_one_after_the_other(monkeypatc
     layers = nn.Sequential(*(linear_of(torch.randn(64, 64)) for _ in range(3)))
     first, alive = weakref.ref(layers[0].weight), []
     find = packed.multiplier
-    monkeypatch.setattr(packed, "multiplier", lambda *given: (alive.append(first() is not None), find(*given))[1])
+    seen = lambda *given, **bits: (alive.append(first() is not None), find(*given, **bits))[1]  # noqa: E731
+    monkeypatch.setattr(packed, "multiplier", seen)
     round_to_bits(layers, 4)
     assert alive == [True, False, False]
 
@@ -257,7 +267,7 @@ def test_a_head_that_is_rounded_keeps_its_weight():
 def lora_free_llm(folder, weight):
     """Write the folder of a tiny LLM all of whose matrices are of one make, and return it."""
     torch.manual_seed(0)
-    sizes = dict(vocab_size=64, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=2)
+    sizes = dict(vocab_size=64, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2)
     sizes |= dict(num_key_value_heads=1, head_dim=32, rms_norm_eps=1e-6, tie_word_embeddings=False)
     llm = LlamaLm(LlamaConfig(**sizes))
     state = {name: weight(*value.shape) if value.ndim == 2 else value for name, value in llm.state_dict().items()}
