@@ -52,7 +52,7 @@ class Recipe(TrainingRecipe):
     data: T2CData
     start: Path | None = None  # a trained T2C part to go on from, with its own sizes instead of `model`
     keep_start: Share = 0.0  # share of `start` in what is written (train/checkpoint.py)
-    model: Annotated[dict[str, int | float | bool], known(T2CConfig)] = {}
+    model: Annotated[dict[str, int | float | bool | None], known(T2CConfig)] = {}
     smoothing: Rate = 0.0
 
 
