@@ -142,7 +142,9 @@ class SpeechToText(Part[S2TConfig]):
         if not config.hears:
             return model
         tokens, vocabulary = model.ctc_tokens, len(model.embeddings_VH)
-        if len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) < vocabulary:
+        if not len(tokens):
+            raise ModelError(f"{path} tells no tokens apart (ctc_classes is 0): fetch the model again.")
+        if not 0 <= int(tokens.min()) <= int(tokens.max()) < vocabulary:
             raise ModelError(f"{path} hears tokens that the LLM's {vocabulary} do not hold: they do not fit.")
         return model
 
