@@ -89,7 +89,6 @@ class Recipe(TrainingRecipe):
     prompts: Prompts = Prompts()
     conflict: Conflict | None = None
     best: UnitSelection = UnitSelection()
-    dev_beams: PositiveInt = 1
     evaluate_every: PositiveInt = 500
 
 
@@ -238,7 +237,7 @@ def measure(
 def translated(translator: SpeechToUnits, dev: Tasks, recipe: Recipe, language: UnitTokenizer) -> list[list[int]]:
     """Return the units that the translator says for the first dev pairs."""
     ends, most = (language.bos_token_id, language.eos_token_id), recipe.data.max_tokens
-    search = Search(*ends, recipe.dev_beams, max_tokens=most, never=(language.pad_token_id,))
+    search = Search(*ends, beams=1, max_tokens=most, never=(language.pad_token_id,))
 
     def translate(items: list[int]) -> list[list[int]]:
         features = [dev.pairs[i].features(dev.mels) for i in items]
