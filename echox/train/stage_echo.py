@@ -306,7 +306,7 @@ def build(recipe: Recipe) -> Stage:
         if recipe.train_lora or not kept:
             kept[:] = [batches.answered(rows) for rows in measured]
         made = (batches.collate(rows, answers) for rows, answers in zip(measured, kept, strict=True))
-        return mean_loss(model, (batch for batch in made if batch is not None), lambda b: objective(model(b)))
+        return mean_loss(model, (batch for batch in made if batch is not None), objective)
 
     def save(folder: Path) -> None:
         echo.save(folder)

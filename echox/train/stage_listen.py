@@ -1,5 +1,6 @@
 """Hearing by attention: Whisper's decoder learns short windows and many sentences; speech with its text in, a listener out."""
 
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +13,7 @@ from echox.generate.ears import TOKENIZER, fill_window, special_ids
 from echox.models.listener import Listener
 from echox.models.llm import load_text_tokenizer
 from echox.models.ragged import pad_right
-from echox.objectives.listener import Dictation, ListenerBatch, ListenerObjective
+from echox.objectives.listener import Dictation, ListenerBatch, listener_loss
 from echox.prepare.encode import load_whisper
 from echox.prepare.joined_speech import JoinedSettings, JoinedSpeech, Window
 from echox.text.truecase import Truecaser
@@ -74,7 +75,7 @@ def build(recipe: Recipe) -> Stage:
     model = Dictation(listener)
 
     def evaluate() -> dict[str, float]:
-        return mean_loss(model, held_out, lambda batch: ListenerObjective()(model(batch)))
+        return mean_loss(model, held_out, listener_loss)
 
     def save(folder: Path) -> None:
         share = recipe.keep_whisper
@@ -83,5 +84,5 @@ def build(recipe: Recipe) -> Stage:
 
     frozen = () if recipe.train_embeddings else ("listener.embed_tokens.*",)
     trains = tuple(name for name, _ in model.named_parameters() if not matches(name, frozen))
-    player = Player("listener", ListenerObjective(recipe.smoothing), trains, recipe.train.optim)
+    player = Player("listener", partial(listener_loss, smoothing=recipe.smoothing), trains, recipe.train.optim)
     return Stage(model, [player], batches, save, evaluate, recipe.train.save_every)

@@ -229,7 +229,7 @@ def measure(
 ) -> dict[str, float]:
     """Return the mean losses of the dev pairs and the unit BLEU of the first so many, translated."""
     some = some_at_a_time(range(len(dev.pairs)), dev.costs, recipe.data.max_cost)
-    numbers = mean_loss(model, (dev.batch(items, None) for items in some), lambda batch: objective(model(batch)))
+    numbers = mean_loss(model, (dev.batch(items, None) for items in some), objective)
     said = translated(model.translator, dev, recipe, language)
     return numbers | {"unit_bleu": unit_bleu(said, [pair.target_units.tolist() for pair in dev.pairs[: len(said)]])}
 

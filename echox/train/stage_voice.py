@@ -68,7 +68,7 @@ def build(recipe: Recipe) -> Stage:
         players=[Player("voice", objective, moved, recipe.train.optim)],
         batches=segments,
         save=save,
-        evaluate=lambda: mean_loss(model, measured(segments, settings), lambda batch: objective(model(batch))),
+        evaluate=lambda: mean_loss(model, measured(segments, settings), objective),
         evaluate_every=settings.evaluate_every,
     )
 

@@ -10,7 +10,7 @@ from echox.models.spelling import lay_out
 from echox.models.t2c import T2CBatch, T2CConfig, TextToCodec
 from echox.objectives.echo import EchoBatch, EchoObjective, EchoPass, EchoWeights, denoising_loss
 from echox.objectives.s2t import Answered, CtcOutput, S2TObjective, align_loss, ctc_loss, hide_spans
-from echox.objectives.t2c import T2CObjective
+from echox.objectives.t2c import t2c_loss
 
 SIZES = {"llm_width": 16, "width": 32, "layers": 1, "heads": 4, "kv_heads": 2, "ffn": 64, "unit_vocab_size": 20}
 
@@ -65,10 +65,10 @@ def test_cross_entropy_leaves_padding_out():
     logits, targets = torch.zeros(1, 3, 4), torch.tensor([[1, 2, 0]])
     logits[0, 0, 1] = 100.0
     mask = torch.tensor([[True, False, False]])
-    loss = T2CObjective()((logits, targets, mask))
+    loss = t2c_loss((logits, targets, mask))
     assert float(loss.total) == pytest.approx(0.0, abs=1e-5) and float(loss.parts["accuracy"]) == 1.0
     mask[0, 1] = True
-    assert float(T2CObjective()((logits, targets, mask)).total) == pytest.approx(math.log(4) / 2, rel=1e-5)
+    assert float(t2c_loss((logits, targets, mask)).total) == pytest.approx(math.log(4) / 2, rel=1e-5)
 
 
 def test_denoising_is_one_minus_cosine():

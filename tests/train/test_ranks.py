@@ -12,7 +12,7 @@ from echox.errors import ConfigError
 from echox.models.lora import buffer_name
 from echox.models.spelling import lay_out
 from echox.models.t2c import T2CBatch, T2CConfig, TextToCodec
-from echox.objectives.t2c import T2CObjective
+from echox.objectives.t2c import t2c_loss
 from echox.train.loop import Moves, Player, Stage, TrainSettings, check_shardable, train
 from echox.train.optim import OptimSettings
 from echox.train.stages import load_recipe, run_recipe
@@ -77,7 +77,7 @@ class Counting(Scaled):
 def stage(kind: type[Scaled] = Scaled, buffers: tuple[str, ...] = ()) -> Stage:
     torch.manual_seed(0)
     model = kind()
-    player = Player("t2c", T2CObjective(), ("*",), OPTIM)
+    player = Player("t2c", t2c_loss, ("*",), OPTIM)
 
     def save(folder: Path) -> None:
         torch.save(model.state_dict(), folder / "model.pt")
