@@ -22,8 +22,8 @@ Module = TypeVar("Module", bound=nn.Module)
 class Checkpoints:
     """`out`/step-N; the newest complete one is where a run resumes.
 
-    A run that is told to stop saves between the steps that are `planned`: such a checkpoint counts neither among those that are
-    kept nor in a mean, so that a run that was stopped ends as one that was not.
+    A run that is told to stop saves between the steps that are `planned`: such a checkpoint takes no other's place and counts in no
+    mean, so that a run that was stopped ends as one that was not.
     """
 
     def __init__(self, out: Path, keep: int, every: int = 1, last: int = 0) -> None:
@@ -42,7 +42,7 @@ class Checkpoints:
         return [step for step in self.steps() if step % self.every == 0 or step == self.last]
 
     def save(self, step: int, state: State, pieces: bool = False) -> None:
-        """Write the state after `step` steps, sharded if in `pieces`, and remove those older than the last `keep` planned ones."""
+        """Write the state after `step` steps, sharded if in `pieces`; the last `keep` stay, and the last `keep` planned ones."""
 
         def write(folder: Path) -> None:
             if pieces:
@@ -55,9 +55,9 @@ class Checkpoints:
 
         write_folder(self.out / f"step-{step}", write)
         self.broken.discard(step)
-        kept = self.planned()[-self.keep :]
+        kept = {*self.steps()[-self.keep :], *self.planned()[-self.keep :]}
         for old in self.steps():
-            if len(kept) == self.keep and old < kept[0] and is_ours(self.out / f"step-{old}"):
+            if old not in kept and is_ours(self.out / f"step-{old}"):
                 remove(self.out / f"step-{old}")
 
     def newest(self, parameters: dict[str, nn.Parameter]) -> State | None:
