@@ -159,7 +159,7 @@ class SpeechToText(Part[S2TConfig]):
 
     def embed(self, ids: list[int] | tuple[int, ...]) -> torch.Tensor:
         """Return the embeddings of token ids, shape (N, H)."""
-        return self.embeddings_VH[torch.tensor(ids, dtype=torch.long, device=self.embeddings_VH.device)]
+        return self.embed_tokens(torch.tensor(ids, dtype=torch.long))
 
     def hear(self, frames_BTD: torch.Tensor, lengths_B: torch.Tensor) -> AdapterOutput:
         """Return what the adapter makes of encoder frames at 50 a second."""
