@@ -109,6 +109,14 @@ def test_a_wrong_override_is_one_sentence_of_recipe_key_and_value(stage, overrid
         ("s2t", "typed_probability=1.5"),
         ("t2c", "data.space_probability=-0.1"),
         ("t2c", "smoothing=1"),
+        ("listen", "smoothing=1"),
+        ("listen", "encoder_layer=0"),
+        ("listen", "held_out_batches=-1"),
+        ("listen", "data.corpora=[]"),
+        ("listen", "data.windows={0: 1.0}"),
+        ("listen", "data.gap_seconds=[1.0, 0.5]"),
+        ("pack_joint", "length_penalty=-1"),
+        ("translator", "length_penalty=2000"),
         ("t2c", "train.optim.betas=[0.9, 1]"),
         ("echo", "questions=-5"),
         ("echo", "llm_batch=0"),
@@ -117,6 +125,7 @@ def test_a_wrong_override_is_one_sentence_of_recipe_key_and_value(stage, overrid
         ("teacher", "texts=[{path: x, take: -1}]"),
         ("vocoder", "vocoder.held_out=-1"),
         ("vocoder", "vocoder.loss.gan_ramp=0"),
+        ("vocoder", "vocoder.loss.resolutions=[[1024, 120, 80]]"),
         ("voice", "voice.batch_size=0"),
         ("answers", "own_questions=-1"),
         ("text_pairs", "words=[14, 4]"),
@@ -127,6 +136,10 @@ def test_a_number_that_means_nothing_is_refused_before_anything_is_read(stage, o
     overrides = ["llm={file: x}", override] if stage == "pack" else [override]
     with pytest.raises(ConfigError, match=override.partition("=")[0].rpartition(".")[2]):
         load_recipe(f"recipes/debug/{stage}.yaml", overrides)
+
+
+def test_a_size_of_t2c_may_be_none():
+    assert load_recipe("recipes/debug/t2c.yaml", ["model.words_in=null"]).model["words_in"] is None
 
 
 def test_a_file_as_out_is_refused_before_anything_is_built(tmp_path):

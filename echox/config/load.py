@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from echox.errors import ConfigError, clipped, reason_of
 from echox.files import read_text
@@ -32,6 +32,7 @@ def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]  # of dropout, of label smoothing
+Seed = Annotated[int, Field(ge=0, lt=2**63)]  # what torch and numpy both take
 Ordered = AfterValidator(_ordered)
 Range = Annotated[tuple[float, float], Ordered]
 
@@ -40,14 +41,6 @@ class Settings(BaseModel):
     """Base of all settings: unknown keys are refused and values cannot change after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @field_validator("seed", check_fields=False)
-    @classmethod
-    def _seed(cls, value: int) -> int:
-        """Hold the seed of whoever has one to what torch and numpy both take."""
-        if not 0 <= value < 2**63:
-            raise ValueError("a seed is a whole number from 0 to 2**63 - 1")
-        return value
 
     @classmethod
     def parse(cls, values: dict[str, Any], source: str) -> Self:

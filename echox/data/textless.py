@@ -3,7 +3,7 @@
     source corpora (several voices a pair) ──read on use──► filterbank, or states encoded before
     target frames ──dedup──► units ──► main tokens          source frames, target frames, texts ──► tokens of the guides
 
-Legend: F features, T frames, U tokens.
+Legend: B batch, D width of an encoder's states, F features, T frames.
 """
 
 from collections.abc import Callable, Mapping, Sequence

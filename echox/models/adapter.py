@@ -15,8 +15,8 @@ has one of, so that a frame sees itself alone: section 2.1 step 3), `look_back="
 Scores over all CTC classes are never held for more than a few frames at once (`in_parts`): a class is an LLM token, and a
 minute of speech over a whole vocabulary would be gigabytes.
 
-Legend: B batch, C CTC classes (blank last), D encoder width, H LLM width, N kept positions, S classes that are said, T stacked
-frames.
+Legend: B batch, C CTC classes (blank last), D encoder width, E a class's embedding and its share, F encoder frames, H LLM width,
+N kept positions or any number of frames, S classes that are said, T stacked frames, V LLM vocabulary.
 """
 
 from collections.abc import Callable
@@ -92,13 +92,13 @@ class SpeechAdapter(nn.Module):
         if config.readout == "mix":
             self.gate = nn.Parameter(torch.zeros(()))  # of the states
 
-    def encode(self, frames_BSD: torch.Tensor, lengths_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def encode(self, frames_BFD: torch.Tensor, lengths_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return states (B, T, H) and their lengths (B,) from encoder frames at 50 a second; zeros beyond the length."""
-        frames_BSD = frames_BSD.to(self.linear.weight.device)
-        B, S, D = frames_BSD.shape
+        frames_BFD = frames_BFD.to(self.linear.weight.device)
+        B, F, D = frames_BFD.shape
         n = self.config.stack
-        frames_BSD = nn.functional.pad(frames_BSD, (0, 0, 0, -S % n))
-        stacked = frames_BSD.reshape(B, -1, n * D)
+        frames_BFD = nn.functional.pad(frames_BFD, (0, 0, 0, -F % n))
+        stacked = frames_BFD.reshape(B, -1, n * D)
         frames_B = (lengths_B.to(stacked.device) + n - 1) // n
         padding_BT = ~within(frames_B, stacked.shape[1])
         hidden = self.linear(stacked)
@@ -141,9 +141,9 @@ class SpeechAdapter(nn.Module):
         scores = torch.cat([states @ rows_CH.t().to(states.dtype), blank[..., None]], dim=-1).float()
         return scores if own else scores * self.ctc_scale
 
-    def forward(self, frames_BSD: torch.Tensor, lengths_B: torch.Tensor, rows_CH: torch.Tensor) -> AdapterOutput:
+    def forward(self, frames_BFD: torch.Tensor, lengths_B: torch.Tensor, rows_CH: torch.Tensor) -> AdapterOutput:
         """Return what was heard; `rows_CH` are those of the CTC classes (see `ctc_rows`)."""
-        states_BTH, frames_B = self.encode(frames_BSD, lengths_B)
+        states_BTH, frames_B = self.encode(frames_BFD, lengths_B)
         runs = self.runs(states_BTH, frames_B, rows_CH)
         kept_BNH, mask_BN = self._shrink(states_BTH, frames_B, runs, rows_CH)
         return AdapterOutput(frames_B, kept_BNH, mask_BN, [[label for _, _, label in row] for row in runs])

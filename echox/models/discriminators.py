@@ -7,7 +7,7 @@ Those of waveforms return their scores, any shape, and the feature maps before t
 
     states ─► + MLP ─► norm ─► mean over time (sentence, window) or none (token) ─► logit: is it text?
 
-Legend: B batch, C channels, F bins, G groups (sentences, windows or tokens of a row), N positions, P period, S samples, T time
+Legend: B batch, F bins, G groups (sentences, windows or tokens of a row), N positions, P period, S samples, T time
 steps of a layer, W width.
 """
 

@@ -14,7 +14,7 @@ about units or language models.
     mel      |  0  |  1  |  2  |  3  |  4  |  5  |      100 a second
     frame    |     0     |     1     |     2     |       50 a second
 
-Legend: B batch, D encoder width or, in attention, head width, F mel bins, H heads, N positions, S samples, T frames, W width.
+Legend: B batch, D encoder width or, in attention, head width, F mel bins, H heads, N positions, T frames, W width.
 """
 
 from collections.abc import Callable, Mapping
@@ -175,6 +175,11 @@ class SpeechEncoder(nn.Module):
         state = {name.removeprefix(prefix): value.float() for name, value in files.read(own)}
         whisper.load_state_dict(state, assign=True)
         return cls(whisper, full_windows)
+
+    def check_layer(self, layer: int, source: object) -> None:
+        """Raise ModelError, which names `source`, unless there is such a layer; 1 is the first block's output."""
+        if not 1 <= layer <= self.num_layers:
+            raise ModelError(f"layer {layer} does not exist: {source} has layers 1 to {self.num_layers}.")
 
     def save(self, folder: str | Path) -> None:
         """Write the encoder alone to `folder`."""

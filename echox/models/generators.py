@@ -13,7 +13,7 @@ must come from context. Blocks are ConvNeXt's; the head predicts log-magnitude a
 
 Every layer pads with zeros to its own length, so frames nearer than `context_frames` to an edge feel it and no others do.
 
-Legend: B batch, C channels, D embedding width, F bins, H samples per spectrum, S samples, T frames or, inside, steps at the rate of
+Legend: B batch, C channels, D embedding width, F bins, S samples, T frames or, inside, steps at the rate of
 the layer, W window.
 """
 

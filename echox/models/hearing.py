@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from echox.errors import ModelError
 from echox.features.ssl import HiddenStates
 from echox.models.encoder import FRAME_SAMPLES, SpeechEncoder
 from echox.models.io import CONFIG, read_config
@@ -36,8 +35,7 @@ class Hearing(nn.Module):
         if kind != "whisper":
             return cls(HiddenStates.from_pretrained(path, layer), layer)
         whisper = SpeechEncoder.from_pretrained(path)
-        if not 1 <= layer <= whisper.num_layers:
-            raise ModelError(f"layer {layer} does not exist: {path} has layers 1 to {whisper.num_layers}.")
+        whisper.check_layer(layer, path)
         return cls(whisper, layer)
 
     @property

@@ -92,7 +92,7 @@ def save_part(folder: str | Path, model: Part[Any], absent: tuple[str, ...] = ()
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    state = {name: value for name, value in model.state_dict().items() if not name.startswith(absent or ("\0",))}
+    state = {name: value for name, value in model.state_dict().items() if not name.startswith(absent)}
     half = {name: _half(name, value) for name, value in state.items()}
     with write_file(folder / WEIGHTS) as partial:
         save_file(half, partial, metadata={"format": "pt"})
@@ -156,8 +156,8 @@ def check_tensors(
 
     Tensors whose names start with `absent` must not be there; those that start with `skip` may be.
     """
-    header = {n: v for n, v in stored.items() if not n.startswith(skip or ("\0",))}
-    expected = {name for name in own if not name.startswith(absent or ("\0",))}
+    header = {n: v for n, v in stored.items() if not n.startswith(skip)}
+    expected = {name for name in own if not name.startswith(absent)}
     for problem, names in (("lacks", expected - set(header)), ("holds unexpected", set(header) - expected)):
         if names:
             first = sorted(names)[0]

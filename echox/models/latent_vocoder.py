@@ -6,7 +6,7 @@
 Every layer sees a stated number of frames ahead (`look_ahead`) and is fed piece by piece, nothing is computed twice. `speak` is
 the stream with everything in one piece.
 
-Legend: B batch, C width, J decoder frames, L latents, S samples, T frames, U units.
+Legend: B batch, C width, D durations, J decoder frames, L latents, O outputs (L and three more), S samples, T frames, U units.
 """
 
 from collections.abc import Sequence
@@ -75,9 +75,16 @@ class DurationNetwork(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, config.max_duration)
 
-    def forward(self, units_BU: torch.Tensor, tails: list | None = None, last: bool = True) -> torch.Tensor:
-        """Return the logits that are ready, (B, U, D)."""
-        return self.head(self.norm(self.blocks.run(self.embedding(units_BU), tails, last)))
+    def forward(
+        self,
+        units_BU: torch.Tensor,
+        tails: list | None = None,
+        last: bool = True,
+        mask_BU: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return the logits that are ready, (B, U, D); units outside the mask count as zeros."""
+        mask_BU1 = None if mask_BU is None else mask_BU[..., None]
+        return self.head(self.norm(self.blocks.run(self.embedding(units_BU), tails, last, mask_BU1)))
 
 
 class Stretch:
@@ -138,10 +145,13 @@ class LatentVocoder(Part[LatentVocoderConfig]):
         return self.durations.blocks.ahead, self.frame_blocks.ahead + 1 + frames
 
     def predict(self, frames_BT: torch.Tensor, mask_BT: torch.Tensor | None = None) -> torch.Tensor:
-        """Return standardised outputs (B, J, L + 3) for one unit id per frame; frames outside the mask count as zeros."""
+        """Return standardised outputs (B, J, L + 3) for one unit id per frame; rows end where the mask does."""
         hop, decoder_hop = self.config.hop, self.decoder.config.hop
-        mask = None if mask_BT is None else mask_BT[..., None].to(self.embedding.weight.dtype)
+        mask = None if mask_BT is None else mask_BT[..., None]
         states = self.frame_blocks.run(self.embedding(frames_BT), mask_BT1=mask)
+        if mask is not None:  # the last frame of every row repeats itself, not only that of the longest
+            ends_B11 = mask.sum(1, keepdim=True) - 1
+            states = torch.where(mask, states, states.gather(1, ends_B11.expand(-1, 1, states.shape[2])))
         states = Stretch(hop, decoder_hop).push(states)
         if mask is not None:
             mask = mask[:, torch.arange(states.shape[1], device=mask.device) * decoder_hop // hop]

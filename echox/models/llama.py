@@ -120,14 +120,14 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(config.num_attention_heads * D, W, bias=False)
 
     def forward(
-        self, x_BNW: torch.Tensor, turns: tuple[torch.Tensor, torch.Tensor], mask: torch.Tensor | None, cache: Any
+        self, x_BNW: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor], mask: torch.Tensor | None, cache: Any
     ) -> torch.Tensor:
         """Return what each position gathers (B, N, W); without a mask, new positions see themselves and all before."""
         q, k, v = (
             part.unflatten(-1, (-1, self.head_width)).transpose(1, 2)
             for part in together(x_BNW, self.q_proj, self.k_proj, self.v_proj)
         )
-        q, k = rotate(q, *turns), rotate(k, *turns)
+        q, k = rotate(q, *rotary), rotate(k, *rotary)
         if cache is not None:
             k, v = cache.update(k, v, self.layer)
         if q.shape[2] == 1:  # the heads of a group are queries of one head: nothing is repeated
@@ -168,10 +168,10 @@ class Layer(nn.Module):
         self.post_attention_layernorm = Norm(config.hidden_size, config.rms_norm_eps)
 
     def forward(
-        self, x_BNW: torch.Tensor, turns: tuple[torch.Tensor, torch.Tensor], mask: torch.Tensor | None, cache: Any
+        self, x_BNW: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor], mask: torch.Tensor | None, cache: Any
     ) -> torch.Tensor:
         """Return new states (B, N, W)."""
-        x_BNW = x_BNW + self.self_attn(self.input_layernorm(x_BNW), turns, mask, cache)
+        x_BNW = x_BNW + self.self_attn(self.input_layernorm(x_BNW), rotary, mask, cache)
         return x_BNW + self.mlp(self.post_attention_layernorm(x_BNW))
 
 
@@ -208,11 +208,11 @@ class Llama(nn.Module):
         N, device = inputs_embeds.shape[1], inputs_embeds.device
         if position_ids is None:
             position_ids = torch.arange(past, past + N, device=device)[None]
-        turns = rotations(position_ids, self.config.head_dim, self.config.rope_theta)
-        turns = tuple(turn.to(inputs_embeds.dtype) for turn in turns)
+        cos, sin = rotations(position_ids, self.config.head_dim, self.config.rope_theta)
+        rotary = cos.to(inputs_embeds.dtype), sin.to(inputs_embeds.dtype)
         mask, states = visible(attention_mask, N, past, device), [inputs_embeds]
         for layer in self.layers:
-            states.append(layer(states[-1], turns, mask, past_key_values if use_cache else None))
+            states.append(layer(states[-1], rotary, mask, past_key_values if use_cache else None))
         last_BNW = self.norm(states[-1])
         every = (*states[:-1], last_BNW) if output_hidden_states else None
         return LlamaOutput(last_BNW, past_key_values, every)

@@ -5,8 +5,10 @@
 The units of two voices saying the same words differ; these differ less. CTC never repeats a unit without a blank between, and what
 it says is de-duplicated, as the unit language reads it (spec A2.1).
 
-Legend: B batch, C units and the blank (last), D encoder width, T frames, U units.
+Legend: B batch, C units and the blank (last), D encoder width or that of the network, T frames.
 """
+
+from itertools import groupby
 
 import torch
 from torch import nn
@@ -78,5 +80,4 @@ class Normaliser(WholePart[NormaliserConfig]):
 
 def collapse(classes: list[int], blank: int) -> list[int]:
     """Return CTC classes without blanks and without equal neighbours, which are one unit once blanks are gone."""
-    said = [c for c in classes if c != blank]
-    return [c for place, c in enumerate(said) if not place or c != said[place - 1]]
+    return [unit for unit, _ in groupby(c for c in classes if c != blank)]

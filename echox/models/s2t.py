@@ -143,7 +143,9 @@ class SpeechToText(Part[S2TConfig]):
         if not config.hears:
             return model
         tokens, vocabulary = model.ctc_tokens, len(model.embeddings_VH)
-        if len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) < vocabulary:
+        if not len(tokens):
+            raise ModelError(f"{path} tells no tokens apart (ctc_classes is 0): fetch the model again.")
+        if not 0 <= int(tokens.min()) <= int(tokens.max()) < vocabulary:
             raise ModelError(f"{path} hears tokens that the LLM's {vocabulary} do not hold: they do not fit.")
         return model
 
@@ -158,7 +160,7 @@ class SpeechToText(Part[S2TConfig]):
 
     def embed(self, ids: list[int] | tuple[int, ...]) -> torch.Tensor:
         """Return the embeddings of token ids, shape (N, H)."""
-        return self.embeddings_VH[torch.tensor(ids, dtype=torch.long, device=self.embeddings_VH.device)]
+        return self.embed_tokens(torch.tensor(ids, dtype=torch.long))
 
     def hear(self, frames_BTD: torch.Tensor, lengths_B: torch.Tensor) -> AdapterOutput:
         """Return what the adapter makes of encoder frames at 50 a second."""

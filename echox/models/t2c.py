@@ -282,7 +282,7 @@ class TextToCodec(WholePart[T2CConfig]):
         """Return greedy unit words for every row, without EOS and a BOS that was given; at most `limit` words.
 
         The default limit grows with the text: three times the words that its characters suggest. A row that says one run
-        four times over ends there.
+        `loops` times over ends there.
         """
         limits = [limit or self.limit(layout) for layout in layouts]
         said: list[list[int]] = [[] for _ in text]

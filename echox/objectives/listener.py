@@ -1,6 +1,6 @@
 """Hearing by attention: cross-entropy on the words that were said; it knows no data format.
 
-Legend: B batch, N text tokens, W width.
+Legend: B batch, N text tokens, T frames, V vocabulary, W width.
 """
 
 from dataclasses import dataclass
@@ -41,12 +41,6 @@ class Dictation(nn.Module):
         return model.logits(hidden_BNW[asked]), tokens_BN[:, 1:][asked]
 
 
-class ListenerObjective:
-    """Negative log-likelihood of text and end token given the speech."""
-
-    def __init__(self, smoothing: float = 0.0) -> None:
-        self.smoothing = smoothing
-
-    def __call__(self, outputs: tuple[torch.Tensor, torch.Tensor], step: int = 0) -> Loss:
-        """Return the loss of logits (N, V) and tokens (N,)."""
-        return token_loss(*outputs, self.smoothing)
+def listener_loss(outputs: tuple[torch.Tensor, torch.Tensor], step: int = 0, smoothing: float = 0.0) -> Loss:
+    """Return the loss of the text and its end given the speech, from logits (N, V) and tokens (N,)."""
+    return token_loss(*outputs, smoothing)

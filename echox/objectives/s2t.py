@@ -37,7 +37,7 @@ def ctc_loss(
 
 
 @dataclass
-class Heard:
+class CtcOutput:
     """What CTC hears of a batch: log-probabilities over the classes that its rows say, all others as one, and the blank.
 
     `targets` are rows of those classes; where it is measured, `best` are the classes of all CTC tokens that are heard, `said` those
@@ -70,7 +70,7 @@ class AlignPass(nn.Module):
             return torch.arange(total)
         return torch.cat([own_S, torch.randint(total, (self.negatives,))]).unique()
 
-    def forward(self, batch: S2TInputs) -> Heard:
+    def forward(self, batch: S2TInputs) -> CtcOutput:
         """Return what is heard of frames of which some are hidden."""
         unknown = {token for row in batch.transcripts or [] for token in row} - self.class_of.keys()
         if unknown:
@@ -85,7 +85,7 @@ class AlignPass(nn.Module):
         rows_CH = adapter.ctc_rows(self.model.embeddings_VH, self.model.ctc_tokens[classes].long())
         own = torch.searchsorted(classes, own_S).to(rows_CH.device)
         position = {number: index for index, number in enumerate(own_S.tolist())}
-        heard = Heard(
+        heard = CtcOutput(
             adapter.said_log_probs(states_BTH, rows_CH, own),
             frames_B,
             [[position[n] for n in row] for row in said],
@@ -97,13 +97,10 @@ class AlignPass(nn.Module):
         return heard
 
 
-class AlignObjective:
-    """CTC alone; its mean is over utterances."""
-
-    def __call__(self, heard: Heard, step: int = 0) -> Loss:
-        """Return the CTC loss of one batch."""
-        loss = ctc_loss(heard.log_probs_BTC, heard.frames_B, heard.targets)
-        return Loss(loss, {"ctc": loss.detach()}, tokens=sum(map(len, heard.targets)), weight=len(heard.targets))
+def align_loss(heard: CtcOutput, step: int = 0) -> Loss:
+    """Return the CTC loss of one batch; its mean is over utterances."""
+    loss = ctc_loss(heard.log_probs_BTC, heard.frames_B, heard.targets)
+    return Loss(loss, {"ctc": loss.detach()}, tokens=sum(map(len, heard.targets)), weight=len(heard.targets))
 
 
 @dataclass
@@ -112,7 +109,7 @@ class Answered:
 
     logits_NV: torch.Tensor
     answers_N: torch.Tensor
-    heard: Heard | None
+    heard: CtcOutput | None
 
 
 class AnswerPass(nn.Module):
@@ -146,7 +143,7 @@ class S2TObjective:
         parts = {"ce": answer.total.detach()} | answer.parts
         if not self.ctc_weight or found.heard is None:
             return Loss(answer.total, parts, answer.tokens)
-        ctc = AlignObjective()(found.heard).total
+        ctc = align_loss(found.heard).total
         return Loss(answer.total + self.ctc_weight * ctc, parts | {"ctc": ctc.detach()}, answer.tokens)
 
 

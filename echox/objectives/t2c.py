@@ -1,6 +1,6 @@
 """Stage II: cross-entropy on unit words (spec section 3.2); it knows no data format.
 
-Legend: B batch, U unit words.
+Legend: B batch, U unit words, V vocabulary.
 """
 
 import torch
@@ -8,13 +8,7 @@ import torch
 from echox.objectives.loss import Loss, token_loss
 
 
-class T2CObjective:
-    """Negative log-likelihood of the unit words and EOS given the text."""
-
-    def __init__(self, smoothing: float = 0.0) -> None:
-        self.smoothing = smoothing
-
-    def __call__(self, outputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor], step: int = 0) -> Loss:
-        """Return the loss of what T2C made of one batch: logits, targets, mask."""
-        logits_BUV, targets_BU, mask_BU = outputs
-        return token_loss(logits_BUV[mask_BU], targets_BU[mask_BU], self.smoothing)
+def t2c_loss(outputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor], step: int = 0, smoothing: float = 0.0) -> Loss:
+    """Return the loss of the unit words and EOS given the text, from T2C's logits, targets and mask."""
+    logits_BUV, targets_BU, mask_BU = outputs
+    return token_loss(logits_BUV[mask_BU], targets_BU[mask_BU], smoothing)

@@ -145,12 +145,12 @@ class JointPass(nn.Module):
             some = Positioned(states.states_BNW[rows], states.mask_BN[rows])
             found.st = self.write(some, [spoken[number] for number in translated])
         if self.alignment.asked:
-            self._align(found, states, found.said)
+            self._align(found, states)
 
-    def _align(self, found: Joint, states: Positioned, said: list[list[int]]) -> None:
+    def _align(self, found: Joint, states: Positioned) -> None:
         """Add both sides; under `shuffled` every utterance is held against the next one's transcript, one alone against none."""
         assert found.runs is not None  # noqa: S101  set before
-        settings, bottom = self.alignment, self.alignment.place == "bottom"
+        settings, bottom, said = self.alignment, self.alignment.place == "bottom", found.said
         if settings.shuffled and len(said) == 1:
             return
         transcripts = said[1:] + said[:1] if settings.shuffled else said

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 from torch import nn
 from torch.nn import functional
 
@@ -36,6 +36,13 @@ class VocoderLossSettings(Settings):
     gan_start: NonNegativeInt = 0  # steps of reconstruction alone
     gan_ramp: PositiveInt = 1  # steps over which the adversarial terms then grow to full weight
     gan_samples: NonNegativeInt = 0  # samples of each segment that the judges see; 0 means all
+
+    @model_validator(mode="after")
+    def _check(self) -> "VocoderLossSettings":
+        for n_fft, hop, _ in self.resolutions:
+            if n_fft % hop:
+                raise ValueError(f"resolutions have a hop of {hop}, which does not divide its n_fft of {n_fft}")
+        return self
 
 
 @dataclass

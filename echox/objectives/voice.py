@@ -41,7 +41,7 @@ class VoicePass(nn.Module):
         f0_N = batch.f0_BJ[rows]
         pitch_N = f0_N.clamp(min=1.0).log()
         wanted = torch.cat([batch.latents_BJL[rows], pitch_N[:, None], batch.energy_BJ[rows][:, None]], dim=1)
-        logits_ND = model.durations(batch.units_BU)[batch.whole_BU].float()
+        logits_ND = model.durations(batch.units_BU, mask_BU=batch.lengths_BU > 0)[batch.whole_BU].float()
         lengths_N = (batch.lengths_BU[batch.whole_BU] - 1).clamp(max=model.config.max_duration - 1)
         return Regression(outputs_NO, (wanted - model.mean_O) / model.spread_O, f0_N > 0, logits_ND, lengths_N)
 

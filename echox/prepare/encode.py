@@ -22,7 +22,7 @@ from echox.config.shard import Shard
 from echox.data.batching import in_runs
 from echox.data.manifest import read_audio, read_manifest
 from echox.data.states import manifests_of, write_ragged
-from echox.errors import ConfigError, InputError, ModelError
+from echox.errors import ConfigError, InputError
 from echox.models.device import pick_device
 from echox.models.encoder import FRAME_SAMPLES, MIN_SAMPLES, SpeechEncoder
 
@@ -97,8 +97,7 @@ def layer_of(
         states = HiddenStates.from_pretrained(encoder, layer).to(pick_device(device))
         return states, states.hop
     whisper = load_whisper(encoder, precision, device)
-    if not 1 <= layer <= whisper.num_layers:
-        raise ModelError(f"layer {layer} does not exist: {encoder} has layers 1 to {whisper.num_layers}.")
+    whisper.check_layer(layer, encoder)
 
     def encode(waves: list[np.ndarray]) -> list[np.ndarray]:
         return [found[layer].float().cpu().numpy() for found in whisper.encode(waves, (layer,))]

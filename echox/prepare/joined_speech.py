@@ -8,18 +8,20 @@ seed and its number alone.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from echox.audio import SAMPLE_RATE
-from echox.config.load import Settings
+from echox.config.load import Ordered, Settings, Share
 from echox.data.manifest import read_audio, read_manifest, text_of
 from echox.errors import InputError
 from echox.prepare.perturb import coloured_noise, perturb
 from echox.prepare.recipe import Perturbation
 
 TALKERS = 24
+Seconds = Annotated[int, Field(ge=1, le=30)]
 
 
 class SpokenCorpus(Settings):
@@ -30,17 +32,17 @@ class SpokenCorpus(Settings):
 
 
 class JoinedSettings(Settings):
-    """How windows are composed."""
+    """How windows are composed; `windows` are shares of batches by the seconds that their windows may last."""
 
-    corpora: list[SpokenCorpus]
+    corpora: list[SpokenCorpus] = Field(min_length=1)
     perturb: Perturbation = Perturbation(room_share=0.45, room_seconds=(0.1, 0.8), telephone_share=0.15)
-    perturbed_share: float = 0.8  # the other windows stay as they were spoken
-    windows: dict[int, float] = {4: 0.25, 8: 0.3, 14: 0.25, 22: 0.12, 29: 0.08}  # longest seconds -> share of batches
-    batch_seconds: int = 120  # rows x longest
-    most_rows: int = 16
-    gap_seconds: tuple[float, float] = (0.05, 1.0)
-    single_share: float = 0.4  # windows of one utterance, however long the window may be
-    nothing_share: float = 0.06
+    perturbed_share: Share = 0.8  # the other windows stay as they were spoken
+    windows: dict[Seconds, PositiveFloat] = Field({4: 0.25, 8: 0.3, 14: 0.25, 22: 0.12, 29: 0.08}, min_length=1)
+    batch_seconds: PositiveInt = 120  # rows x longest
+    most_rows: PositiveInt = 16
+    gap_seconds: Annotated[tuple[NonNegativeFloat, NonNegativeFloat], Ordered] = (0.05, 1.0)
+    single_share: Share = 0.4  # windows of one utterance, however long the window may be
+    nothing_share: Share = 0.06
 
 
 @dataclass

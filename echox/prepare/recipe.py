@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from echox.audio import SAMPLE_RATE
-from echox.config.load import Ordered, Range, Settings, Share, read_yaml
+from echox.config.load import Ordered, Range, Seed, Settings, Share, read_yaml
 from echox.errors import ConfigError
 
 ASKING_VOICES = tuple("af_bella af_nova am_eric am_fenrir bf_alice bf_isabella bm_daniel bm_lewis".split())
@@ -95,7 +95,7 @@ class Corpus(Settings):
     perturb: Perturbation | None = None
     take: int | None = Field(default=None, ge=1)
     files: bool = False
-    seed: int = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _check(self) -> "Corpus":

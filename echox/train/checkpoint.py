@@ -20,10 +20,15 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 class Checkpoints:
-    """`out`/step-N; the newest complete one is where a run resumes."""
+    """`out`/step-N; the newest complete one is where a run resumes.
 
-    def __init__(self, out: Path, keep: int) -> None:
+    A run that is told to stop saves between the steps that are `planned`: such a checkpoint takes no other's place and counts in no
+    mean, so that a run that was stopped ends as one that was not.
+    """
+
+    def __init__(self, out: Path, keep: int, every: int = 1, last: int = 0) -> None:
         self.out, self.keep = Path(out), keep
+        self.every, self.last = every, last
         self.broken: set[int] = set()  # found not to be whole
 
     def steps(self) -> list[int]:
@@ -32,8 +37,12 @@ class Checkpoints:
         steps = {int(name) for p in found if (name := p.name.removeprefix("step-")).isdecimal()}
         return sorted(steps - self.broken)
 
+    def planned(self) -> list[int]:
+        """Return those of them that an undisturbed run writes: after every so many steps, and after the last."""
+        return [step for step in self.steps() if step % self.every == 0 or step == self.last]
+
     def save(self, step: int, state: State, pieces: bool = False) -> None:
-        """Write the state after `step` steps, sharded if in `pieces`, and remove the oldest checkpoints beyond `keep`."""
+        """Write the state after `step` steps, sharded if in `pieces`; the last `keep` stay, and the last `keep` planned ones."""
 
         def write(folder: Path) -> None:
             if pieces:
@@ -46,8 +55,9 @@ class Checkpoints:
 
         write_folder(self.out / f"step-{step}", write)
         self.broken.discard(step)
-        for old in self.steps()[: -self.keep]:
-            if is_ours(self.out / f"step-{old}"):
+        kept = {*self.steps()[-self.keep :], *self.planned()[-self.keep :]}
+        for old in self.steps():
+            if old not in kept and is_ours(self.out / f"step-{old}"):
                 remove(self.out / f"step-{old}")
 
     def newest(self, parameters: dict[str, nn.Parameter]) -> State | None:

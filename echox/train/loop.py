@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from pydantic import Field, PositiveInt, model_validator
 
-from echox.config.load import Settings
+from echox.config.load import Seed, Settings
 from echox.config.record import Record, check_same, write_run
 from echox.errors import ConfigError, Stopped
 from echox.files import check_ours, only_one, write_folder, write_json
@@ -65,7 +65,7 @@ class TrainingRecipe(Settings):
     """Settings that the recipes of all stages that train share."""
 
     out: Path
-    seed: int = 0
+    seed: Seed = 0
     train: TrainSettings
 
 
@@ -123,9 +123,9 @@ class Run:
         later = (self.batch(number + ahead) for ahead in range(1, 1001))
         return next((batch for batch in later if batch is not None), None)
 
-    def forward(self, batch: Any, turns: list["Turn"]) -> Any:
-        """Return what the model makes of a batch, with gradients for the parameters of all `turns`."""
-        self.let_move([name for turn in turns for name in turn.names])
+    def forward(self, batch: Any, parts: list["PlayerStep"]) -> Any:
+        """Return what the model makes of a batch, with gradients for the parameters of all `parts`."""
+        self.let_move([name for part in parts for name in part.names])
         with self.autocast():
             return self.stage.model(batch)
 
@@ -179,7 +179,8 @@ def train(stage: Stage, settings: TrainSettings, out: Path, seed: int = 0, recip
         if cut:
             check_shardable(stage, settings)
             shard_model(stage.model)
-        run, checkpoints = Run(stage, settings, seed, ranks), Checkpoints(out, settings.keep)
+        run = Run(stage, settings, seed, ranks)
+        checkpoints = Checkpoints(out, settings.keep, settings.save_every, settings.steps)
         first = run.restore(checkpoints)
         if not ranks.rank and first < settings.steps:
             write_run(out, record, f"step {first} of {settings.steps}")
@@ -224,7 +225,7 @@ def _go_on(run: Run, checkpoints: Checkpoints, first: int) -> None:
 def write_result(run: Run, checkpoints: Checkpoints, folder: Path, recipe: Settings | None, record: Record) -> None:
     """Write the result, from the last weights or the mean of the last checkpoints."""
     if run.settings.average > 1:
-        last = checkpoints.steps()[-run.settings.average :]
+        last = checkpoints.planned()[-run.settings.average :]
         states = [checkpoints.read(n, run.parameters)["model"] for n in last]
         load_trained(run.stage.model, run.trained, mean_of(states), str(folder))
     run.stage.save(folder)
@@ -235,26 +236,28 @@ def write_result(run: Run, checkpoints: Checkpoints, folder: Path, recipe: Setti
 
 def timed_step(run: Run, step: int) -> dict[str, float]:
     """Run one step and return its numbers with its time, tokens per second and device utilisation."""
-    if run.flops is None:
-        run.flops = count_flops(run, step) if run.ranks.world == 1 else 0.0
-    started = time.perf_counter()
+    first, started = run.batches, time.perf_counter()
     numbers = train_step(run, step)
     seconds = time.perf_counter() - started
+    if run.flops is None:
+        run.flops = count_flops(run, step, run.batch(first)) if run.ranks.world == 1 else 0.0
     peak = run.settings.peak_tflops or peak_of(run.ranks.device)
-    return numbers | {"step_seconds": seconds} | rates(numbers.pop("tokens"), seconds, run.flops, peak)
+    return numbers | {"step_seconds": seconds} | rates(numbers["tokens"], seconds, run.flops, peak)
 
 
-def count_flops(run: Run, step: int) -> float:
-    """Return the operations per token of one forward and backward pass without an update; making the batch is not counted."""
-    turns = [Turn(run, number, step) for number in range(len(run.stage.players))]
-    batch = run.batch(run.batches)
+def count_flops(run: Run, step: int, batch: Any) -> float:
+    """Return the operations per token of the passes that `step` has made over a batch, made once more without an update.
+
+    What a loss moves in a step is moved by then (objectives/translation.py): a count before it would move it by other kernels.
+    """
+    parts = [PlayerStep(run, number, step) for number in range(len(run.stage.players))]
 
     def passes() -> float:
-        outputs = run.forward(batch, turns)
-        for turn in turns:
-            turn.backward(outputs, keep_graph=turn is not turns[-1])
-            turn.optimizer.zero_grad()
-        return turns[-1].tokens
+        outputs = run.forward(batch, parts)
+        for part in parts:
+            part.backward(outputs, keep_graph=part is not parts[-1])
+            part.optimizer.zero_grad()
+        return parts[-1].tokens
 
     return 0.0 if batch is None else flops_per_token(passes)
 
@@ -262,27 +265,27 @@ def count_flops(run: Run, step: int) -> float:
 def train_step(run: Run, step: int) -> dict[str, float]:
     """Run one optimizer step of every player on the next batches; return the numbers to log, over all processes."""
     stage, settings, ranks = run.stage, run.settings, run.ranks
-    turns = [Turn(run, number, step) for number in range(len(stage.players))]
+    parts = [PlayerStep(run, number, step) for number in range(len(stage.players))]
     for micro in range(settings.accumulate):
         batch, share = run.batch(number := run.batches + micro * ranks.world + ranks.rank), 1.0
         if batch is None and run.cut:  # the others wait for this process's part of the pass
             batch, share = run.stand_in(number), 0.0
-        outputs = None if batch is None else run.forward(batch, turns)
-        for turn in turns:  # the next one sees what this one has moved
+        outputs = None if batch is None else run.forward(batch, parts)
+        for part in parts:  # the next one sees what this one has moved
             if batch is not None:
-                turn.backward(outputs, turn is not turns[-1], share)
+                part.backward(outputs, part is not parts[-1], share)
             if micro == settings.accumulate - 1:
-                turn.update()
+                part.update()
     ranks.share(run.buffers)
     run.batches += settings.accumulate * ranks.world
-    numbers = {"tokens": turns[-1].tokens}
-    for turn in turns:
-        prefix = f"{turn.player.name}/" if len(turns) > 1 else ""
-        numbers |= {f"{prefix}{name}": value for name, value in turn.numbers.items()}
+    numbers = {"tokens": parts[-1].tokens}
+    for part in parts:
+        prefix = f"{part.player.name}/" if len(parts) > 1 else ""
+        numbers |= {f"{prefix}{name}": value for name, value in part.numbers.items()}
     return numbers
 
 
-class Turn:
+class PlayerStep:
     """One player's part of a step: gradients of its parameters, weighted by the counts that the losses are means over."""
 
     def __init__(self, run: Run, number: int, step: int) -> None:

@@ -14,7 +14,7 @@ from echox.train.sharding import is_cut, whole
 class OptimSettings(Settings):
     """AdamW and its schedule; the defaults are the specification's (section 12, suggested defaults).
 
-    Schedules after the warm-up: `cosine` falls to `final_ratio` of lr at the last step, `inverse_sqrt` with the root of the step
+    Schedules after the warm-up: `cosine` falls towards `final_ratio` of lr, `inverse_sqrt` with the root of the step
     (Vaswani et al., arXiv 1706.03762, section 5.3), `constant` stays.
     """
 

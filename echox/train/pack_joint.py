@@ -32,7 +32,7 @@ class Recipe(Settings):
     encoder_layer: NonNegativeInt = 0
     longest_seconds: int = Field(default=20, ge=1, le=30)
     beams: int = Field(default=8, ge=1, le=64)
-    length_penalty: float = 1.0
+    length_penalty: float = Field(default=1.0, ge=0, le=1000)
     about: str = ""
     int8: bool = False  # large matrices as int8 with a scale a row
 

@@ -31,7 +31,7 @@ class Recipe(Settings):
     encoder_layer: NonNegativeInt = 0
     longest_seconds: PositiveInt = 20
     beams: int = Field(default=10, ge=1, le=64)
-    length_penalty: float = 1.0
+    length_penalty: float = Field(default=1.0, ge=0, le=1000)
     no_repeat_ngram: NonNegativeInt = 0
     least_evidence: float = Field(default=0.0, ge=0, le=1000)
     evidence_weight: float = Field(default=0.0, ge=0, le=1000)

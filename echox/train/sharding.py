@@ -90,7 +90,7 @@ def load_pieces(folder: Path, parameters: dict[str, nn.Parameter]) -> State:
         if not names:
             state[first] = int(value)
         elif first == "model":
-            state["model"][names[0]] = value
+            state["model"]["/".join(names)] = value  # names of buffers hold slashes (models/lora.py)
         else:
             state["moments"].setdefault(names[0], {})[names[1]] = value
     return state

@@ -20,7 +20,7 @@ from echox.models.io import settings_from
 from echox.models.llm import load_llm, load_tokenizer
 from echox.models.lora import LoraSettings
 from echox.models.s2t import S2TConfig, S2TInputs, SpeechToText
-from echox.objectives.s2t import AlignObjective, AlignPass
+from echox.objectives.s2t import AlignPass, align_loss
 from echox.prepare.answers import SYSTEM
 from echox.text.prompt import encode
 from echox.train.evaluate import still
@@ -75,7 +75,7 @@ def build(recipe: Recipe) -> Stage:
     train, most = data.train, recipe.data.max_cost
     costs = [row.cost() for row in train]
     batches = BucketedBatches(costs, most, lambda n, _: collate([train[i] for i in n]), recipe.seed)
-    player = Player("align", AlignObjective(), ("model.adapter.*",), recipe.train.optim)
+    player = Player("align", align_loss, ("model.adapter.*",), recipe.train.optim)
     return Stage(stage_model, [player], batches, model.save, evaluate, recipe.train.save_every)
 
 

@@ -30,6 +30,7 @@ from echox.models.llm import Place, load_llm, load_tokenizer, settle_llm, text_o
 from echox.models.lora import LoraSettings, attach_lora, buffer_name, lora_state
 from echox.models.ragged import unpad
 from echox.models.s2t import Generated, SpeechToText
+from echox.models.slots import Row
 from echox.models.spelling import TextLayout
 from echox.models.t2c import T2CBatch, TextToCodec
 from echox.objectives.echo import EchoBatch, EchoObjective, EchoPass, EchoWeights
@@ -111,12 +112,10 @@ class EchoTargets:
     def pairs(self, rows: Sequence[Example]) -> list[list[EchoPair]]:
         """Return the segments of every question's answer; rows without states are typed."""
         with still(self.s2t):
+            prompts = [self.s2t.row(self.prompt, [positions_NH]) for positions_NH in self.positions(rows)]
             if self.recipe.text == "free":
-                asked = [self.s2t.row(self.prompt, [positions_NH]) for positions_NH in self.positions(rows)]
-                made = self.s2t.generate(asked, self.stop, at_most(self.recipe.max_new_tokens))
-            else:
-                made = self.forced(rows)
-            return self.say(made)
+                return self.say(self.s2t.generate(prompts, self.stop, at_most(self.recipe.max_new_tokens)))
+            return self.say(self.forced(prompts, [row.answer for row in rows]))
 
     def positions(self, rows: Sequence[Example]) -> list[torch.Tensor]:
         """Return the questions as LLM positions, read or heard."""
@@ -127,13 +126,11 @@ class EchoTargets:
             heard = iter(unpad(output.kept_BNH, output.mask_BN))
         return [self.s2t.embed(row.transcript) if row.states_TD is None else next(heard) for row in rows]
 
-    def forced(self, rows: Sequence[Example]) -> list[Generated]:
+    def forced(self, prompts: Sequence[Row], answers: Sequence[list[int]]) -> list[Generated]:
         """Return the states under the gold answers and their argmax tokens, or the answers themselves; without the stop token."""
-        prompts = [self.s2t.row(self.prompt, [positions_NH]) for positions_NH in self.positions(rows)]
         made = []
-        states = self.s2t.states_under(prompts, [row.answer for row in rows])
-        for hidden_NH, row in zip(states, rows, strict=True):
-            ids = row.answer if self.recipe.text == "given" else self.s2t.token_logits(hidden_NH).argmax(-1).tolist()
+        for hidden_NH, answer in zip(self.s2t.states_under(prompts, answers), answers, strict=True):
+            ids = answer if self.recipe.text == "given" else self.s2t.token_logits(hidden_NH).argmax(-1).tolist()
             kept = [n for n, token in enumerate(ids) if token not in self.stop]
             made.append(Generated([ids[n] for n in kept], [hidden_NH[n] for n in kept]))
         return made
@@ -243,6 +240,10 @@ def check_settings(recipe: Recipe) -> None:
         raise ConfigError("train_lora generates answers, which a sharded LLM cannot: set train.parallel to replicate.")
     if recipe.train_lora and not recipe.echo_moves_llm and weights.s2t_rule == "sum" and not weights.s2t:
         raise ConfigError("train_lora trains nothing where weights.s2t is 0: raise it, or set echo_moves_llm.")
+    if recipe.data.corpora and recipe.data.answers is None and (recipe.train_lora or recipe.text != "free"):
+        raise ConfigError(
+            "text other than free, and train_lora, need the gold answers: name the JSONL in data.answers."
+        )
     if recipe.keep_decoder and not (recipe.states and recipe.letters):
         raise ConfigError("keep_decoder trains what states pass, around T2C as it is: leave states and letters true.")
 
@@ -305,7 +306,7 @@ def build(recipe: Recipe) -> Stage:
         if recipe.train_lora or not kept:
             kept[:] = [batches.answered(rows) for rows in measured]
         made = (batches.collate(rows, answers) for rows, answers in zip(measured, kept, strict=True))
-        return mean_loss(model, (batch for batch in made if batch is not None), lambda b: objective(model(b)))
+        return mean_loss(model, (batch for batch in made if batch is not None), objective)
 
     def save(folder: Path) -> None:
         echo.save(folder)

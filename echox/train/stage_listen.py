@@ -1,17 +1,19 @@
 """Hearing by attention: Whisper's decoder learns short windows and many sentences; speech with its text in, a listener out."""
 
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import NonNegativeInt, PositiveInt
 
+from echox.config.load import Rate, Share
 from echox.data.manifest import texts_of
 from echox.generate.ears import TOKENIZER, fill_window, special_ids
 from echox.models.listener import Listener
 from echox.models.llm import load_text_tokenizer
 from echox.models.ragged import pad_right
-from echox.objectives.listener import Dictation, ListenerBatch, ListenerObjective
+from echox.objectives.listener import Dictation, ListenerBatch, listener_loss
 from echox.prepare.encode import load_whisper
 from echox.prepare.joined_speech import JoinedSettings, JoinedSpeech, Window
 from echox.text.truecase import Truecaser
@@ -28,24 +30,25 @@ class Recipe(TrainingRecipe):
 
     stage: Literal["listen"]
     whisper: Path  # a whole Whisper folder: its encoder stays as it is, its decoder is tuned
-    encoder_layer: int
+    encoder_layer: PositiveInt
     start: Path | None = None  # a listener to go on from instead of Whisper's decoder
     data: JoinedSettings
     cased: list[Path] = []  # JSONL where usual capitals are learnt
-    keep_whisper: float = Field(default=0.0, ge=0, le=1)  # share of Whisper in what is written (train/checkpoint.py)
+    keep_whisper: Share = 0.0  # share of Whisper in what is written (train/checkpoint.py)
     train_embeddings: bool = False  # the token table, which is also the head
-    smoothing: float = 0.0
+    smoothing: Rate = 0.0
     precision: Literal["float32", "bfloat16"] = "bfloat16"  # of the frozen encoder
-    held_out_batches: int = 8
+    held_out_batches: NonNegativeInt = 8
 
 
 class ListenerBatches:
     """Turns windows into encoder states and text tokens."""
 
     def __init__(self, recipe: Recipe, listener: Listener) -> None:
+        self.encoder, self.layer = load_whisper(recipe.whisper, recipe.precision), recipe.encoder_layer
+        self.encoder.check_layer(self.layer, recipe.whisper)
         texts = [text for path in recipe.cased for text in texts_of(path) if text != text.lower()]
         self.speech = JoinedSpeech(recipe.data, Truecaser(texts), recipe.seed)
-        self.encoder, self.layer = load_whisper(recipe.whisper, recipe.precision), recipe.encoder_layer
         self.tokenizer = load_text_tokenizer(recipe.whisper / TOKENIZER)
         self.begin, self.end = special_ids(self.tokenizer, listener.config)
         self.most = listener.config.max_positions
@@ -72,7 +75,7 @@ def build(recipe: Recipe) -> Stage:
     model = Dictation(listener)
 
     def evaluate() -> dict[str, float]:
-        return mean_loss(model, held_out, lambda batch: ListenerObjective()(model(batch)))
+        return mean_loss(model, held_out, listener_loss)
 
     def save(folder: Path) -> None:
         share = recipe.keep_whisper
@@ -81,5 +84,5 @@ def build(recipe: Recipe) -> Stage:
 
     frozen = () if recipe.train_embeddings else ("listener.embed_tokens.*",)
     trains = tuple(name for name, _ in model.named_parameters() if not matches(name, frozen))
-    player = Player("listener", ListenerObjective(recipe.smoothing), trains, recipe.train.optim)
+    player = Player("listener", partial(listener_loss, smoothing=recipe.smoothing), trains, recipe.train.optim)
     return Stage(model, [player], batches, save, evaluate, recipe.train.save_every)

@@ -45,7 +45,7 @@ class Recipe(TrainingRecipe):
 
 
 @dataclass
-class Batch:
+class NormaliserBatch:
     """States padded to the right, their lengths, and the target units."""
 
     states_BTD: torch.Tensor
@@ -60,14 +60,14 @@ class NormalisePass(nn.Module):
         super().__init__()
         self.normaliser = normaliser
 
-    def forward(self, batch: Batch) -> tuple[torch.Tensor, Batch]:
+    def forward(self, batch: NormaliserBatch) -> tuple[torch.Tensor, NormaliserBatch]:
         """Return log-probabilities (B, T, C) and the batch."""
         device = self.normaliser.head.weight.device
-        batch = Batch(batch.states_BTD.to(device), batch.lengths_B.to(device), batch.units)
+        batch = NormaliserBatch(batch.states_BTD.to(device), batch.lengths_B.to(device), batch.units)
         return self.normaliser(batch.states_BTD, batch.lengths_B), batch
 
 
-def ctc_of(outputs: tuple[torch.Tensor, Batch], step: int = 0) -> Loss:
+def ctc_of(outputs: tuple[torch.Tensor, NormaliserBatch], step: int = 0) -> Loss:
     """Return the CTC loss a unit; its mean is over utterances."""
     log_probs_BTC, batch = outputs
     loss = ctc_loss(log_probs_BTC, batch.lengths_B, batch.units)
@@ -99,10 +99,10 @@ def build(recipe: Recipe) -> Stage:
     return Stage(stage_model, [player], batches, model.save, evaluate, every, evaluates_parts=True)
 
 
-def batch_of(pairs: Sequence[Pair]) -> Batch:
+def batch_of(pairs: Sequence[Pair]) -> NormaliserBatch:
     """Return a batch of some pairs."""
     states_BTD, mask_BT = pad_right([pair.features(0) for pair in pairs])
-    return Batch(states_BTD, mask_BT.sum(1), [pair.target_units.tolist() for pair in pairs])
+    return NormaliserBatch(states_BTD, mask_BT.sum(1), [pair.target_units.tolist() for pair in pairs])
 
 
 def distances(model: Normaliser, pairs: Sequence[Pair], max_cost: int) -> dict[str, float]:

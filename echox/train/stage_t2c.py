@@ -6,6 +6,7 @@ text embeddings, which are the LLM's, stay still (spec section 3.2).
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,7 +23,7 @@ from echox.errors import ConfigError, InputError
 from echox.models.io import settings_from
 from echox.models.llm import load_embeddings, load_tokenizer, token_pieces
 from echox.models.t2c import T2CBatch, T2CConfig, TextToCodec
-from echox.objectives.t2c import T2CObjective
+from echox.objectives.t2c import t2c_loss
 from echox.text.prompt import encode
 from echox.train.checkpoint import blend
 from echox.train.evaluate import mean_loss
@@ -52,7 +53,7 @@ class Recipe(TrainingRecipe):
     data: T2CData
     start: Path | None = None  # a trained T2C part to go on from, with its own sizes instead of `model`
     keep_start: Share = 0.0  # share of `start` in what is written (train/checkpoint.py)
-    model: Annotated[dict[str, int | float | bool], known(T2CConfig)] = {}
+    model: Annotated[dict[str, int | float | bool | None], known(T2CConfig)] = {}
     smoothing: Rate = 0.0
 
 
@@ -117,7 +118,7 @@ def build(recipe: Recipe) -> Stage:
 
     def evaluate() -> dict[str, float]:
         rng = np.random.default_rng(0)
-        return mean_loss(model, (collate(items, rng) for items in some), lambda batch: T2CObjective()(model(batch)))
+        return mean_loss(model, (collate(items, rng) for items in some), t2c_loss)
 
     def save(folder: Path) -> None:
         if recipe.start is None or not recipe.keep_start:
@@ -126,7 +127,7 @@ def build(recipe: Recipe) -> Stage:
 
     batches = BucketedBatches(data.costs[:first], recipe.data.max_cost, collate, recipe.seed)
     trains = tuple(name for name, _ in model.named_parameters() if not name.startswith("text_embedding."))
-    player = Player("t2c", T2CObjective(recipe.smoothing), trains, recipe.train.optim)
+    player = Player("t2c", partial(t2c_loss, smoothing=recipe.smoothing), trains, recipe.train.optim)
     return Stage(model, [player], batches, save, evaluate, recipe.train.save_every)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from echox.audio import SAMPLE_RATE, resample
-from echox.config.load import Settings
+from echox.config.load import Seed, Settings
 from echox.config.record import Record, check_same, write_run
 from echox.config.shard import Shard
 from echox.data.batching import groups
@@ -45,7 +45,7 @@ class Recipe(Settings):
 
     stage: Literal["teacher"]
     out: Path
-    seed: int = 0
+    seed: Seed = 0
     teacher: Literal["hibari", "toy"] = "hibari"
     texts: list[Texts]
     longest: PositiveFloat = 8.0  # seconds: sentences of a text are joined up to about so much

@@ -89,7 +89,6 @@ class Recipe(TrainingRecipe):
     prompts: Prompts = Prompts()
     conflict: Conflict | None = None
     best: UnitSelection = UnitSelection()
-    dev_beams: PositiveInt = 1
     evaluate_every: PositiveInt = 500
 
 
@@ -230,7 +229,7 @@ def measure(
 ) -> dict[str, float]:
     """Return the mean losses of the dev pairs and the unit BLEU of the first so many, translated."""
     some = some_at_a_time(range(len(dev.pairs)), dev.costs, recipe.data.max_cost)
-    numbers = mean_loss(model, (dev.batch(items, None) for items in some), lambda batch: objective(model(batch)))
+    numbers = mean_loss(model, (dev.batch(items, None) for items in some), objective)
     said = translated(model.translator, dev, recipe, language)
     return numbers | {"unit_bleu": unit_bleu(said, [pair.target_units.tolist() for pair in dev.pairs[: len(said)]])}
 
@@ -238,7 +237,7 @@ def measure(
 def translated(translator: SpeechToUnits, dev: Tasks, recipe: Recipe, language: UnitTokenizer) -> list[list[int]]:
     """Return the units that the translator says for the first dev pairs."""
     ends, most = (language.bos_token_id, language.eos_token_id), recipe.data.max_tokens
-    search = Search(*ends, recipe.dev_beams, max_tokens=most, never=(language.pad_token_id,))
+    search = Search(*ends, beams=1, max_tokens=most, never=(language.pad_token_id,))
 
     def translate(items: list[int]) -> list[list[int]]:
         features = [dev.pairs[i].features(dev.mels) for i in items]

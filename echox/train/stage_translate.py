@@ -175,8 +175,7 @@ def measure(joint: JointPass, rows: list[Triple], max_cost: int) -> dict[str, fl
     """Return the losses of held-out rows as after the whole schedule, and the token error of greedy CTC."""
     late = 1 << 40  # after every beginning in the schedule
     batches = [TripleBatch(some, late) for some in some_at_a_time(rows, [row.cost for row in rows], max_cost)]
-    loss = TranslatorObjective(joint)
-    numbers = mean_loss(joint, batches, lambda batch: loss(joint(batch)))
+    numbers = mean_loss(joint, batches, TranslatorObjective(joint))
     heard: list[tuple[list[int], list[int]]] = []
     with still(joint):
         for spoken in ([row for row in batch.rows if row.spoken] for batch in batches):

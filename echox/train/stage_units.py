@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field, PositiveInt
 
 from echox.audio import SAMPLE_RATE
+from echox.config.load import Seed
 from echox.config.record import Record, check_same, read_run, write_run
 from echox.config.shard import Shard
 from echox.data.manifest import read_manifest
@@ -32,7 +33,7 @@ class Recipe(EncoderSettings):
 
     stage: Literal["units"]
     out: Path
-    seed: int = 0
+    seed: Seed = 0
     corpus: Path  # one voice; k-means and the unit language are fitted on it
     more: list[Path] = []  # further corpora of that voice, only encoded
     states: Path | None = None  # `out` of stage encode, same encoder and layer, for all corpora; none: encoded here
@@ -45,14 +46,14 @@ class Recipe(EncoderSettings):
     shard: Shard = (0, 1)  # of the corpora; the first one fits, the last that ends estimates the unit language
 
 
-MADE_OF = "stage encoder layer window precision seed corpus given k iterations fit_shards".split()
+MADE_OF = "stage encoder layer window precision seed corpus given k iterations fit_shards fit_utterances".split()
 
 
 def run(recipe: Recipe) -> Path:
     """Fit what is not fitted yet, encode what is not encoded yet, then estimate the unit language."""
     check_names([recipe.corpus, *recipe.more])
     record = Record.of(recipe)
-    check_same(recipe.out, record, only=(*MADE_OF, "fit_utterances"))
+    check_same(recipe.out, record, only=MADE_OF)
     if recipe.states is not None:
         check_states(recipe.states, record)
     encoder = cache(lambda: load_encode(recipe))  # where states are there, most need none

@@ -2,8 +2,6 @@
 
 Follows spec section 5: `hifigan` with all discriminators is a recipe for GPUs, `istft` with a quarter of
 their width one for CPUs. Players: the discriminator first, then the generator.
-
-Legend: K units, T frames.
 """
 
 from itertools import islice

@@ -13,6 +13,7 @@ import torch
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from echox.config.load import Settings, known
+from echox.data.batching import groups
 from echox.data.latents import LatentBatch, LatentSegments, Utterances
 from echox.errors import ConfigError
 from echox.models.io import load_config, load_module, save_part
@@ -67,7 +68,7 @@ def build(recipe: Recipe) -> Stage:
         players=[Player("voice", objective, moved, recipe.train.optim)],
         batches=segments,
         save=save,
-        evaluate=lambda: mean_loss(model, measured(segments, settings), lambda batch: objective(model(batch))),
+        evaluate=lambda: mean_loss(model, measured(segments, settings), objective),
         evaluate_every=settings.evaluate_every,
     )
 
@@ -100,8 +101,7 @@ def settings_of(sizes: SpectralConfig) -> dict[str, int]:
 
 def measured(segments: LatentSegments, settings: VoiceSettings) -> Iterator[LatentBatch]:
     """Yield the beginnings of the held-out utterances, as many at a time as a batch has."""
-    for first in range(0, settings.held_out, settings.batch_size):
-        some = range(first, min(first + settings.batch_size, settings.held_out))
+    for some in groups(range(settings.held_out), settings.batch_size):
         yield segments.collate([(index, 0) for index in some])
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import Field
 from tqdm import tqdm
 
-from echox.config.load import Settings
+from echox.config.load import Seed, Settings
 from echox.errors import ConfigError, InputError
 from echox.units.lexicon import LONGEST_WORD, Bigrams, Lexicon, Word, log_probs_from_counts
 from echox.units.ngrams import count_ngrams
@@ -42,7 +42,7 @@ class LexiconConfig(Settings):
     rounds: int = Field(default=6, ge=0, description="hard-EM rounds after the lexicon fits the vocabulary")
     bigram_rounds: int = Field(default=2, ge=1, description="segment-and-count rounds of the bigram model")
     held_out: float = Field(default=0.05, gt=0, lt=1, description="share of sequences that choose")
-    seed: int = 0
+    seed: Seed = 0
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class UnitsMeta:
     @classmethod
     def from_record(cls, record: dict[str, Any], path: Path) -> "UnitsMeta":
         """Check a JSON record; raises ModelError that names `path` for a missing, unknown or wrongly typed key."""
-        expected = {name: int if kind in (int, "int") else str for name, kind in cls.__annotations__.items()}
+        expected = cls.__annotations__
         if set(record) != set(expected):
             raise ModelError(f"{path} holds the keys {sorted(record)} where {sorted(expected)} belong.")
         for name, kind in expected.items():

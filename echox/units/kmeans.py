@@ -28,7 +28,8 @@ def fit_kmeans(frames_ND: np.ndarray, k: int, seed: int = 0, iterations: int = 2
     if len(frames_ND) < k:
         raise InputError(f"{len(frames_ND)} frames cannot make {k} units: give more audio or a smaller k.")
     faiss = require("faiss", extra="train")
-    frames_ND = _sample(frames_ND, POINTS_PER_CENTROID * k, np.random.default_rng(seed))
+    if len(frames_ND) > (most := POINTS_PER_CENTROID * k):
+        frames_ND = frames_ND[np.sort(np.random.default_rng(seed).choice(len(frames_ND), most, replace=False))]
     quiet = {"min_points_per_centroid": 1, "max_points_per_centroid": POINTS_PER_CENTROID}
     model = faiss.Kmeans(frames_ND.shape[1], k, niter=1, seed=seed % 2**31, **quiet)
     for _ in tqdm(range(iterations), "k-means", disable=None, leave=False):  # one at a time, to be seen
@@ -81,9 +82,3 @@ def _checked_frames(frames_ND: np.ndarray) -> np.ndarray:
     if not np.isfinite(frames_ND).all():
         raise InputError("the frames hold NaN or infinite values: check the audio and the encoder.")
     return np.ascontiguousarray(frames_ND, dtype=np.float32)
-
-
-def _sample(frames_ND: np.ndarray, limit: int, rng: np.random.Generator) -> np.ndarray:
-    if len(frames_ND) <= limit:
-        return frames_ND
-    return frames_ND[np.sort(rng.choice(len(frames_ND), limit, replace=False))]

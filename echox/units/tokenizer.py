@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -45,7 +45,7 @@ class UnitTokenizer:
     eos_token_id: ClassVar[int] = SPECIAL_TOKENS.index("</s>")
 
     def __post_init__(self) -> None:
-        if self.decoder not in ("unigram", "bigram", "bpe"):
+        if self.decoder not in get_args(Decoder):
             raise ConfigError(f"decoder {self.decoder!r} is unknown: choose unigram, bigram or bpe.")
         backend = bpe_backend(word_texts(self.lexicon), self.merges) if self.decoder == "bpe" else None
         object.__setattr__(self, "_bpe", backend)
@@ -168,7 +168,7 @@ def _read_head(path: Path) -> dict[str, Any]:
     kinds = {"format": int, "decoder": str, "units": int, "words": int, "strength": float}
     if set(head) != set(kinds) or any(type(head[name]) is not kind for name, kind in kinds.items()):
         raise ModelError(f"{path} should hold {', '.join(kinds)}: make the unit language again.")
-    if head["format"] != FORMAT or head["decoder"] not in ("unigram", "bigram", "bpe"):
+    if head["format"] != FORMAT or head["decoder"] not in get_args(Decoder):
         raise ModelError(f"{path} has format {head['format']}, decoder {head['decoder']!r}: install a newer echox.")
     if not 1 <= head["units"] <= min(head["words"], MAX_UNITS):
         raise ModelError(f"{path} speaks of {head['units']} units and {head['words']} words, which cannot be.")

@@ -10,6 +10,7 @@ from echox.errors import ConfigError, InputError, ModelError
 from echox.generate.parts import load_vocoder
 from echox.models.io import save_part
 from echox.models.latent_vocoder import LatentVocoder, LatentVocoderConfig, Stretch
+from echox.models.ragged import pad_right
 
 UNITS = np.random.default_rng(3).integers(0, 20, 90).tolist()
 SIZES = {"num_units": 20, "width": 12, "duration_width": 8, "max_duration": 6, "duration_aheads": [2, 1]}
@@ -71,6 +72,17 @@ def test_speech_is_the_network_and_the_decoder_on_whole_utterances(vocoder):
     made = vocoder.speak(UNITS)
     inner = slice(200, len(made) - 300)  # the ends fade
     np.testing.assert_allclose(made[inner], wave_S[: len(made)][inner], atol=1e-4 * np.abs(wave_S).max())
+
+
+@torch.no_grad()
+def test_a_row_is_the_same_alone_and_padded_in_a_batch(vocoder):
+    rows = [torch.tensor(UNITS[:count]) for count in (40, 7, 22)]
+    units_BU, mask_BU = pad_right(rows)
+    outputs_BJO, logits_BUD = vocoder.predict(units_BU, mask_BU), vocoder.durations(units_BU, mask_BU=mask_BU)
+    for row, outputs, logits in zip(rows, outputs_BJO, logits_BUD, strict=True):
+        alone = vocoder.predict(row[None])[0]
+        torch.testing.assert_close(outputs[: len(alone)], alone, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(logits[: len(row)], vocoder.durations(row[None])[0], atol=1e-4, rtol=1e-4)
 
 
 def test_first_samples_come_after_the_stated_look_ahead(vocoder):

@@ -6,7 +6,7 @@ import torch
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
 from echox.models.listener import Listener
-from echox.objectives.listener import Dictation, ListenerBatch, ListenerObjective
+from echox.objectives.listener import Dictation, ListenerBatch, listener_loss
 
 
 def tiny_whisper(folder):
@@ -88,7 +88,7 @@ def test_only_the_words_and_their_end_are_learnt(tmp_path):
     listener = Listener.from_whisper(tmp_path)
     states_BTW, frames_B = torch.randn(2, 10, 16), torch.tensor([10, 6])
     batch = ListenerBatch(states_BTW, frames_B, [[1, 3, 7, 8, 2], [1, 3, 2]], given=2)
-    hears, objective = Dictation(listener), ListenerObjective()
+    hears, objective = Dictation(listener), listener_loss
     loss = objective(hears(batch))
     alone = [
         objective(hears(ListenerBatch(states_BTW[i : i + 1], frames_B[i : i + 1], [row], 2))).total

@@ -47,6 +47,12 @@ def test_generation_in_company_and_its_states(folder):
     torch.testing.assert_close(forced.hidden_BLH[0], made.states_NH(32), atol=1e-4, rtol=1e-3)
 
 
+def test_a_part_that_hears_no_token_is_refused(folder, tmp_path):
+    part(folder, classes=0).save(tmp_path)
+    with pytest.raises(ModelError, match=r"tells no tokens apart \(ctc_classes is 0\)"):
+        SpeechToText.load(tmp_path, load_llm(folder))
+
+
 def test_texts_are_as_likely_together_as_each_token_by_itself(folder):
     model, tokenizer = part(folder), load_tokenizer(folder)
     for words in (("Who is the king?", "Who", "Who is it"), ("Who", "How"), ("Who", "Who")):

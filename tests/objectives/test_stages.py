@@ -9,8 +9,8 @@ from echox.models.echo import EchoDecoder
 from echox.models.spelling import lay_out
 from echox.models.t2c import T2CBatch, T2CConfig, TextToCodec
 from echox.objectives.echo import EchoBatch, EchoObjective, EchoPass, EchoWeights, denoising_loss
-from echox.objectives.s2t import AlignObjective, Answered, Heard, S2TObjective, ctc_loss, hide_spans
-from echox.objectives.t2c import T2CObjective
+from echox.objectives.s2t import Answered, CtcOutput, S2TObjective, align_loss, ctc_loss, hide_spans
+from echox.objectives.t2c import t2c_loss
 
 SIZES = {"llm_width": 16, "width": 32, "layers": 1, "heads": 4, "kv_heads": 2, "ffn": 64, "unit_vocab_size": 20}
 
@@ -65,10 +65,10 @@ def test_cross_entropy_leaves_padding_out():
     logits, targets = torch.zeros(1, 3, 4), torch.tensor([[1, 2, 0]])
     logits[0, 0, 1] = 100.0
     mask = torch.tensor([[True, False, False]])
-    loss = T2CObjective()((logits, targets, mask))
+    loss = t2c_loss((logits, targets, mask))
     assert float(loss.total) == pytest.approx(0.0, abs=1e-5) and float(loss.parts["accuracy"]) == 1.0
     mask[0, 1] = True
-    assert float(T2CObjective()((logits, targets, mask)).total) == pytest.approx(math.log(4) / 2, rel=1e-5)
+    assert float(t2c_loss((logits, targets, mask)).total) == pytest.approx(math.log(4) / 2, rel=1e-5)
 
 
 def test_denoising_is_one_minus_cosine():
@@ -99,7 +99,7 @@ def test_the_denoising_share_is_capped():
     assert float(constant.total.detach()) == pytest.approx(echo_part + 0.5 * noise, rel=1e-4)
 
 
-def answered(sure: float, heard: Heard | None = None) -> Answered:
+def answered(sure: float, heard: CtcOutput | None = None) -> Answered:
     """Two answer tokens of two, right or (below zero) wrong by so many logits."""
     return Answered(torch.tensor([[sure, 0.0], [0.0, sure]]), torch.tensor([0, 1]), heard)
 
@@ -124,8 +124,8 @@ def test_the_answers_loss_is_added_by_its_rule(weights, sure, spoken_by, heard_b
 
 
 def test_what_was_heard_counts_by_its_weight_and_is_a_mean_over_utterances():
-    heard = Heard(torch.zeros(2, 2, 3).log_softmax(-1), torch.tensor([2, 2]), [[0, 1], [0]], [])
-    aligned = AlignObjective()(heard)
+    heard = CtcOutput(torch.zeros(2, 2, 3).log_softmax(-1), torch.tensor([2, 2]), [[0, 1], [0]], [])
+    aligned = align_loss(heard)
     assert (aligned.tokens, aligned.count) == (3, 2) and torch.equal(aligned.total, aligned.parts["ctc"])
     loss = S2TObjective(0.5)(answered(0.0, heard))
     assert float(loss.total) == pytest.approx(math.log(2) + 0.5 * float(aligned.total)) and loss.count == 2

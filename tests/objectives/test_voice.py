@@ -36,7 +36,7 @@ class Still(nn.Module):
     def predict(self, frames_BT, mask_BT):
         return torch.zeros(*frames_BT.shape, 5)
 
-    def durations(self, units_BU):
+    def durations(self, units_BU, mask_BU):
         return torch.zeros(*units_BU.shape, 3)
 
 

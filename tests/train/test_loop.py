@@ -1,12 +1,14 @@
 """The loop: resumed runs end with the very weights of undisturbed ones; players, schedules and sums are what they say."""
 
 import json
+import os
+import signal
 
 import pytest
 import torch
 from torch import nn
 
-from echox.errors import ConfigError, OutputError
+from echox.errors import ConfigError, OutputError, Stopped
 from echox.objectives.loss import Loss
 from echox.train.checkpoint import mean_of
 from echox.train.log import MetricsLog
@@ -181,6 +183,15 @@ def test_operations_are_those_of_the_passes_and_not_of_making_the_batch():
     assert runs[0].flops == runs[1].flops and runs[0].flops
 
 
+def test_operations_are_counted_once_a_step_has_moved_what_it_moves():
+    run, _ = regression(Numbers())
+    loss, seen = run.stage.players[0].loss, []
+    run.stage.players[0].loss = lambda outputs, step: seen.append((step, run.batches)) or loss(outputs, step)
+    timed_step(run, 0)
+    timed_step(run, 1)
+    assert seen == [(0, 0), (0, 1), (1, 1)]
+
+
 def test_the_largest_seed_that_settings_take_trains(tmp_path):
     train(stage()[0], SETTINGS.model_copy(update={"steps": 1}), tmp_path, seed=2**63 - 1)
 
@@ -213,6 +224,21 @@ def test_the_result_is_the_mean_of_the_last_checkpoints(tmp_path):
     assert mean_of([{"n": torch.tensor(2)}, {"n": torch.tensor(5)}])["n"] == 5
     with pytest.raises(ValueError, match="raise keep"):
         TrainSettings(steps=1, average=3)
+
+
+def test_a_run_that_was_stopped_ends_with_the_mean_of_the_same_checkpoints(tmp_path):
+    settings = SETTINGS.model_copy(update={"average": 2, "save_every": 4})
+    whole, game = stage()
+    train(whole, settings, tmp_path / "whole")
+    told, _ = stage()
+    told.evaluate, told.evaluate_every = lambda: os.kill(os.getpid(), signal.SIGTERM) or {}, 9
+    with pytest.raises(Stopped, match="after step 9 of 12"):
+        train(told, settings, tmp_path / "told")
+    assert sorted(path.name for path in (tmp_path / "told").glob("step-*")) == ["step-4", "step-8", "step-9"]
+    again, resumed = stage()
+    train(again, settings, tmp_path / "told")
+    assert not moved(resumed, values(game))
+    assert sorted(path.name for path in (tmp_path / "told").glob("step-*")) == ["step-12", "step-8", "step-9"]
 
 
 def test_checkpoint_of_another_recipe_is_refused(tmp_path):

@@ -9,9 +9,10 @@ import torch
 from torch import distributed, multiprocessing, nn
 
 from echox.errors import ConfigError
+from echox.models.lora import buffer_name
 from echox.models.spelling import lay_out
 from echox.models.t2c import T2CBatch, T2CConfig, TextToCodec
-from echox.objectives.t2c import T2CObjective
+from echox.objectives.t2c import t2c_loss
 from echox.train.loop import Moves, Player, Stage, TrainSettings, check_shardable, train
 from echox.train.optim import OptimSettings
 from echox.train.stages import load_recipe, run_recipe
@@ -49,11 +50,12 @@ class Gaps(Texts):
 
 
 class Scaled(nn.Module):
-    """T2C and a scalar that scales its logits: scalars cannot be cut."""
+    """T2C and a scalar that scales its logits, which cannot be cut; and a buffer that is named as those of models/lora.py are."""
 
     def __init__(self) -> None:
         super().__init__()
         self.t2c, self.scale = TextToCodec(T2CConfig(**SIZES)), nn.Parameter(torch.ones(()))
+        self.register_buffer(buffer_name("layers.0.q_proj", "A"), torch.zeros(2))
 
     def forward(self, batch: T2CBatch) -> tuple:
         logits, targets, mask = self.t2c(batch)
@@ -75,7 +77,7 @@ class Counting(Scaled):
 def stage(kind: type[Scaled] = Scaled, buffers: tuple[str, ...] = ()) -> Stage:
     torch.manual_seed(0)
     model = kind()
-    player = Player("t2c", T2CObjective(), ("*",), OPTIM)
+    player = Player("t2c", t2c_loss, ("*",), OPTIM)
 
     def save(folder: Path) -> None:
         torch.save(model.state_dict(), folder / "model.pt")

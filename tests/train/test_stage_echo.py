@@ -77,7 +77,8 @@ def test_forced_states_are_those_under_the_gold_answer(stage_of):
     targets, row = stage.batches.targets, replace(stage.batches.rows[0], states_TD=None)
     segments = targets.pairs([row])[0]
     said = [token for pair in segments for token in pair.ids]
-    forced = targets.forced([row])[0]
+    prompt = targets.s2t.row(targets.prompt, [targets.s2t.embed(row.transcript)])
+    forced = targets.forced([prompt], [row.answer])[0]
     assert said == forced.ids and len(said) <= len(row.answer)
 
 
@@ -143,6 +144,13 @@ def test_the_echo_loss_reaches_the_llm_when_asked(stage_of):
         stage_of(*without_s2t)
     with pytest.raises(ConfigError, match="set train_lora too"):
         stage_of("echo_moves_llm=true")
+
+
+@pytest.mark.parametrize("how", ["text=forced", "text=given", "train_lora=true"])
+def test_what_learns_from_gold_answers_needs_them(how):
+    stage_echo.check_settings(load_recipe(RECIPES / "echo.yaml", [how]))
+    with pytest.raises(ConfigError, match=r"need the gold answers: name the JSONL in data\.answers"):
+        stage_echo.check_settings(load_recipe(RECIPES / "echo.yaml", [how, "data.answers=null"]))
 
 
 def test_states_of_the_second_pass_are_those_of_the_answer(stage_of):
