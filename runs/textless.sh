@@ -41,7 +41,7 @@ echox train recipes/textless/units.yaml
 if [ -n "${STATES:-}" ]; then
   echox train recipes/textless/encode.yaml
   echox train recipes/textless/phrases.yaml
-  echox train recipes/textless/pack.yaml translator="$OUT/phrases/final" encoder="$OUT/whisper-base" encoder_layer=6 int8=true least_evidence=0.9 evidence_weight=0.5
+  echox train recipes/textless/pack.yaml translator="$OUT/phrases/final" encoder="$OUT/whisper-base" encoder_layer=6 int8=true least_evidence=0.9
 else
   echox train recipes/textless/units_source.yaml
   echox train recipes/textless/small.yaml

@@ -1,10 +1,7 @@
 """Textless translation on loaded parts: speech in, units of the other language, speech out; no text anywhere.
 
     wave ──cut at pauses──► filterbank ──encode──► memory ──beam search──► units ──vocoder (its own durations)──► speech
-                            (or a frozen encoder's states)   evidence      or unit words
-
-A search likes what is likely after any sound; `evidence` is how much of it comes from this one. By `evidence_weight` it helps to
-choose among the hypotheses found, and where that of the likeliest is below `least_evidence`, nothing was understood.
+                            (or a frozen encoder's states)                 or unit words
 
 A model folder holds translator/ vocoder/ units/, and encoder/ where the translator reads states, beside one config.json; with
 `shares` the vocoder is that of a shipped model, and so is a unit language that the folder does not hold: they stand on a disk once.
@@ -22,7 +19,7 @@ from echox.errors import ModelError
 from echox.features.cuts import phrases
 from echox.features.filterbank import filterbank
 from echox.features.logmel import SAMPLE_RATE
-from echox.generate.beam import Hypothesis, Search, n_best
+from echox.generate.beam import Hypothesis, Search, beam_search
 from echox.generate.parts import load_vocoder
 from echox.generate.pauses import within
 from echox.generate.translation import Said, Wanted
@@ -59,7 +56,6 @@ class TextlessConfig:
     length_penalty: Factor
     no_repeat_ngram: Small
     least_evidence: Factor  # of a phrase, nats a token: below it nothing was understood; 0: everything is said
-    evidence_weight: Factor  # of the evidence beside a hypothesis's score, where one is chosen
     about: Text
 
 
@@ -71,7 +67,6 @@ DEFAULTS = {
     "length_penalty": 1.0,
     "no_repeat_ngram": 0,
     "least_evidence": 0.0,
-    "evidence_weight": 0.0,
 }
 
 
@@ -88,7 +83,6 @@ class Textless:
     layer: int = 0
     voice: Path | None = None  # folder of its vocoder and units
     least_evidence: float = 0.0
-    evidence_weight: float = 0.0
 
     @property
     def sample_rate(self) -> int:
@@ -109,23 +103,21 @@ class Textless:
             some = waves[first : first + TOGETHER]
             limits = [TOKENS_PER_SECOND * (1 + len(wave) // SAMPLE_RATE) for wave in some]
             features = self.features(some)
-            several = translate_features(self.translator, features, search, limits)
-            found += self._understood(some, features, [one[: search.beams] for one in several])
+            best = translate_features(self.translator, features, search, limits)
+            found += self._understood(some, features, best)
         return found
 
     def _understood(
-        self, waves: Sequence[np.ndarray], features: Sequence[torch.Tensor], found: list[list[Hypothesis]]
+        self, waves: Sequence[np.ndarray], features: Sequence[torch.Tensor], best: list[Hypothesis]
     ) -> list[Hypothesis | None]:
-        """Return the hypothesis of each wave that score and evidence favour, None where the likeliest has too little evidence."""
-        if not (self.least_evidence or self.evidence_weight):
-            return [several[0] for several in found]
-        best, noises = list[Hypothesis | None](), self.features([white_noise(len(wave)) for wave in waves])
-        for heard, noise, several in zip(features, noises, found, strict=True):
-            some = several if self.evidence_weight else several[:1]
-            each = evidence(self.translator, heard, noise, [one.tokens for one in some], self.search)
-            scores = [one.score + self.evidence_weight * own for one, own in zip(some, each, strict=True)]
-            best.append(some[scores.index(max(scores))] if each[0] >= self.least_evidence else None)
-        return best
+        """Return the hypotheses for which the waves give evidence enough, None in the place of others."""
+        if not self.least_evidence:
+            return list(best)
+        noises = self.features([white_noise(len(wave)) for wave in waves])
+        return [
+            one if evidence(self.translator, heard, noise, one.tokens, self.search) >= self.least_evidence else None
+            for heard, noise, one in zip(features, noises, best, strict=True)
+        ]
 
     @torch.inference_mode()
     def translate(self, waves: Sequence[np.ndarray], wanted: Wanted) -> list[Said]:
@@ -155,12 +147,14 @@ class Textless:
 @torch.inference_mode()
 def translate_features(
     model: SpeechToUnits, features: Sequence[torch.Tensor], search: Search, limits: Sequence[int]
-) -> list[list[Hypothesis]]:
-    """Return the hypotheses for each of `features` (T, F), searched together, best first, one at least."""
+) -> list[Hypothesis]:
+    """Return the best hypothesis for each of `features` (T, F), searched together."""
     weight = model.norm.weight
     features_BTF, mask_BT = pad_right(list(features))
     state = model.start(features_BTF.to(weight.device, weight.dtype), mask_BT.sum(1).to(weight.device))
-    return n_best(lambda tokens, parents: model.decoder.step(state, tokens, parents), len(features), search, limits)
+    return beam_search(
+        lambda tokens, parents: model.decoder.step(state, tokens, parents), len(features), search, limits
+    )
 
 
 def white_noise(count: int) -> np.ndarray:
@@ -170,20 +164,16 @@ def white_noise(count: int) -> np.ndarray:
 
 @torch.inference_mode()
 def evidence(
-    model: SpeechToUnits, heard_TF: torch.Tensor, noise_TF: torch.Tensor, said: Sequence[Sequence[int]], search: Search
-) -> list[float]:
-    """Return how much likelier token rows and their ends are for what was heard than for noise as long, in nats a token."""
-    weight, K = model.norm.weight, len(said)
-    tokens_KU, mask_KU = pad_right([torch.tensor([search.bos, *row, search.eos]) for row in said])
-    tokens_KU, mask_KU = tokens_KU.to(weight.device), mask_KU[:, 1:].to(weight.device)
+    model: SpeechToUnits, heard_TF: torch.Tensor, noise_TF: torch.Tensor, tokens: Sequence[int], search: Search
+) -> float:
+    """Return how much likelier `tokens` and their end are for what was heard than for noise as long, in nats a token."""
+    weight = model.norm.weight
+    said_U = torch.tensor([search.bos, *tokens, search.eos], device=weight.device)
     both_BTF = torch.stack([heard_TF, noise_TF]).to(weight.device, weight.dtype)
-    encoded = model.encode(both_BTF, torch.full((2,), len(heard_TF), device=weight.device))
-    heard, noise = (
-        model.decoder(tokens_KU[:, :-1], memory_TD.expand(K, -1, -1), mask_T.expand(K, -1)).float().log_softmax(-1)
-        for memory_TD, mask_T in zip(encoded.memory_BTD, encoded.mask_BT, strict=True)
-    )
-    more_KU = (heard - noise).gather(-1, tokens_KU[:, 1:, None])[..., 0]
-    return ((more_KU * mask_KU).sum(1) / mask_KU.sum(1)).tolist()
+    lengths_B = torch.full((2,), len(heard_TF), device=weight.device)
+    found_BUV = model(both_BTF, lengths_B, said_U[:-1].expand(2, -1)).float().log_softmax(-1)
+    found_BU = found_BUV.gather(-1, said_U[1:].expand(2, -1)[..., None])[..., 0]
+    return float((found_BU[0] - found_BU[1]).mean())
 
 
 def load(folder: Path, place: Place) -> Textless:
@@ -214,7 +204,6 @@ def load(folder: Path, place: Place) -> Textless:
         config["encoder_layer"],
         voice,
         config["least_evidence"],
-        config["evidence_weight"],
     )
     check_parts(found, folder)
     translator.float()

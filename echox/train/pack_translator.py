@@ -34,14 +34,12 @@ class Recipe(Settings):
     length_penalty: float = Field(default=1.0, ge=0, le=1000)
     no_repeat_ngram: NonNegativeInt = 0
     least_evidence: float = Field(default=0.0, ge=0, le=1000)
-    evidence_weight: float = Field(default=0.0, ge=0, le=1000)
     about: str = ""
     int8: bool = False  # large matrices as int8 with a scale a row
 
 
 MEASURING = ("config.json", CENTROIDS_FILE)  # of the units, where there: by them reference speech becomes units
-SAID = "source target shares encoder_layer longest_seconds beams length_penalty no_repeat_ngram".split()
-SAID += ["least_evidence", "evidence_weight", "about"]
+SAID = "source target shares encoder_layer longest_seconds beams length_penalty no_repeat_ngram least_evidence about".split()
 
 
 def run(recipe: Recipe) -> Path:

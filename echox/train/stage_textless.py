@@ -242,7 +242,7 @@ def translated(translator: SpeechToUnits, dev: Tasks, recipe: Recipe, language: 
     def translate(items: list[int]) -> list[list[int]]:
         features = [dev.pairs[i].features(dev.mels) for i in items]
         limits = [2 * len(dev.tokens[MAIN][i]) + 10 for i in items]
-        return [language.decode(one[0].tokens) for one in translate_features(translator, features, search, limits)]
+        return [language.decode(one.tokens) for one in translate_features(translator, features, search, limits)]
 
     with still(translator):
         return in_runs(dev.costs[: recipe.data.dev_pairs], recipe.data.max_cost, translate)

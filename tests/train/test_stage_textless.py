@@ -138,7 +138,7 @@ def test_dev_translations_may_be_as_long_as_targets(world, monkeypatch):
 
     def say(model, features, search, limits):
         seen.append(search.max_tokens)
-        return [[Hypothesis([], 0.0)] for _ in features]
+        return [Hypothesis([], 0.0) for _ in features]
 
     monkeypatch.setattr(stage_textless, "translate_features", say)
     build(load_recipe(RECIPES / "textless.yaml", ["data.max_tokens=2500", "out=out/debug/long"])).evaluate()
