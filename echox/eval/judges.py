@@ -47,8 +47,20 @@ class Judge(ABC):
     name: str
 
     def transcribe(self, waves: list[np.ndarray]) -> list[str]:
-        """Return the words of each wave (float32 at 16 kHz); an empty or silent wave gives an empty string."""
-        return _in_pieces(waves, self._decode)
+        """Return the words of each wave (float32 at 16 kHz); an empty or silent wave gives an empty string.
+
+        Waves are decoded in batches of pieces of like length, of at most 30 s each, cut at pauses.
+        """
+        split = [cut_at_pauses(np.asarray(wave, np.float32), FULL_WINDOW * SAMPLE_RATE) for wave in waves]
+        pieces = [
+            (row, place, one) for row, some in enumerate(split) for place, one in enumerate(some) if _audible(one)
+        ]
+        pieces.sort(key=lambda piece: len(piece[2]))
+        words: dict[tuple[int, int], str] = {}
+        for batch in groups(pieces, BATCH):
+            texts = self._decode([piece for _, _, piece in batch])
+            words |= {(row, place): text.strip() for (row, place, _), text in zip(batch, texts, strict=True)}
+        return [" ".join(words[key] for key in sorted(words) if key[0] == row).strip() for row in range(len(waves))]
 
     @abstractmethod
     def _decode(self, waves: list[np.ndarray]) -> list[str]:
@@ -183,20 +195,8 @@ def window_samples(samples: int, window: int) -> int:
     return min(seconds, FULL_WINDOW) * SAMPLE_RATE
 
 
-def _in_pieces(waves: list[np.ndarray], decode: Callable[[list[np.ndarray]], list[str]]) -> list[str]:
-    """Return the words of each wave, decoded in batches of pieces of like length, of at most 30 s each, cut at pauses."""
-
-    def audible(wave: np.ndarray) -> bool:
-        return len(wave) >= SAMPLE_RATE // 20 and float(np.abs(wave).max()) > 1e-4
-
-    split = [cut_at_pauses(np.asarray(wave, np.float32), FULL_WINDOW * SAMPLE_RATE) for wave in waves]
-    pieces = [(row, place, one) for row, some in enumerate(split) for place, one in enumerate(some) if audible(one)]
-    pieces.sort(key=lambda piece: len(piece[2]))
-    words: dict[tuple[int, int], str] = {}
-    for batch in groups(pieces, BATCH):
-        texts = decode([piece for _, _, piece in batch])
-        words |= {(row, place): text.strip() for (row, place, _), text in zip(batch, texts, strict=True)}
-    return [" ".join(words[key] for key in sorted(words) if key[0] == row).strip() for row in range(len(waves))]
+def _audible(wave: np.ndarray) -> bool:
+    return len(wave) >= SAMPLE_RATE // 20 and float(np.abs(wave).max()) > 1e-4
 
 
 def whisper_size(folder: Path) -> str:

@@ -105,8 +105,8 @@ def timed_on(subject: Any) -> dict[str, str]:
     The machine's own name is private; eight digits of its hash tell it from another.
     """
     holders = (getattr(subject, "parts", None), subject, getattr(subject, "model", None))
-    device = next((found for found in (getattr(holder, "device", None) for holder in holders) if found), None)
-    where = str(device) if device else "server" if hasattr(subject, "base_url") else "cpu"
+    device = next(filter(None, (getattr(holder, "device", None) for holder in holders)), None)
+    where = str(device or ("server" if hasattr(subject, "base_url") else "cpu"))
     if where.startswith("cuda"):
         import torch
 
@@ -132,18 +132,22 @@ def ask_all(subject: Any, questions: Sequence[Question], text_only: bool = False
     return [ask(one) for one in questions]
 
 
-def say_all(speaker: Any, texts: Sequence[str], max_seconds: float | None = None) -> list[Any]:
-    """Return one spoken answer or Failure for each text, an empty one giving SILENCE."""
-    limit = {} if max_seconds is None else {"max_seconds": max_seconds}
-    said = (
-        attempt(lambda text=text: speaker.say(text, **limit), text=text) if text.strip() else SILENCE for text in texts
-    )
-    return list(said)
-
-
 def at_16k(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     """Return audio resampled to 16 kHz, float32 [samples]."""
     return resample(audio, sample_rate, SAMPLE_RATE)
+
+
+def through(found: Sequence[Any], call: Callable[[list[Any]], Sequence[Any]]) -> list[Any]:
+    """Return what `call` makes of all that did not fail, each in its place; a Failure stays where it is."""
+    whole = [one for one in found if not isinstance(one, Failure)]
+    made = iter(call(whole) if whole else ())
+    return [one if isinstance(one, Failure) else next(made) for one in found]
+
+
+def recorded(call: Callable[[], dict[str, Any]], **otherwise: Any) -> dict[str, Any]:
+    """Return the record that `call` makes, with an empty `error`; where it fails, `otherwise` with the reason."""
+    found = attempt(call)
+    return otherwise | {"error": found.reason} if isinstance(found, Failure) else found | {"error": ""}
 
 
 def sounds_of(found: Sequence[Any]) -> list[np.ndarray]:
@@ -152,7 +156,7 @@ def sounds_of(found: Sequence[Any]) -> list[np.ndarray]:
 
 
 def attempt(call: Callable[[], Any], what: str = "", text: str = "") -> Any:
-    """Return the result of `call`, or a Failure that names the error after `what`."""
+    """Return the result of `call`, or a Failure that names the error after `what` and bears `text`."""
     try:
         return call()
     except RECORDED as error:

@@ -19,7 +19,6 @@ from echox.eval import stats
 from echox.eval.report.plots import draw_accuracy, draw_gap, draw_gaps
 from echox.eval.results import Run, qa_runs, read_beside, titles_of
 from echox.eval.tables import Items, Table, arms_of, by_arm, percent, shared
-from echox.eval.tasks.gap import gap_tables
 from echox.eval.tasks.hearing import hearing_tables
 from echox.eval.tasks.ladder import ladder_tables
 from echox.eval.tasks.latency import latency_tables
@@ -45,7 +44,7 @@ TABLES: dict[str, Callable[[dict[str, Any], Items], list[Table]]] = {
     "latency": latency_tables,
     "load": load_tables,
     "ladder": ladder_tables,
-    "gap": gap_tables,
+    "gap": lambda settings, _: [Table(**table) for table in settings.get("tables", [])],
     "translation": translation_tables,
     "tasks": tasks_tables,
 }
@@ -127,25 +126,19 @@ def _worst_by_arm(items: Items) -> list[dict[str, Any]]:
 
 def embedded_audio(path: Path) -> Markup:
     """Return a player with the file inside, long ones as FLAC, or a note when it is missing or not audio."""
-    kind = "wav"
+    import soundfile
+
+    buffer, kind = io.BytesIO(), "wav"
     try:
         content = path.read_bytes()
         if len(content) > LARGEST_WAV:
-            content, kind = _as_flac(path), "flac"
+            samples, rate = soundfile.read(path, dtype="int16")
+            soundfile.write(buffer, samples, rate, format="FLAC", subtype="PCM_16")
+            content, kind = buffer.getvalue(), "flac"
     except (OSError, RuntimeError):
         return Markup('<span class="note">{}: audio missing or broken</span>').format(path.name)
     data = base64.b64encode(content).decode()
     return Markup('<audio controls preload="none" src="data:audio/{};base64,{}"></audio>').format(kind, data)
-
-
-def _as_flac(path: Path) -> bytes:
-    """Return an audio file as FLAC, without loss; raise RuntimeError when it cannot be read."""
-    import soundfile
-
-    samples, rate = soundfile.read(path, dtype="int16")
-    buffer = io.BytesIO()
-    soundfile.write(buffer, samples, rate, format="FLAC", subtype="PCM_16")
-    return buffer.getvalue()
 
 
 def _figures(draw: Callable[[], list[str]], tell: Callable[[str], None]) -> Markup:

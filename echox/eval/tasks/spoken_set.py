@@ -13,10 +13,12 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from echox.audio import PCM16_SCALE, SAMPLE_RATE, load_audio
@@ -129,21 +131,25 @@ def make_set(
     pool = Counter(item.kind for item in typed)
     made = {"seed": seed, "voices": list(ASKING_VOICES), "pool": {kind: pool[kind] for kind in KINDS}}
     refuse_others(folder, ["questions.tsv"], "set.json", b'{\n "seed": ')
-    _write_settings(folder, made)
+    earlier = _read_settings(folder) or made
+    for name in ("seed", "voices"):
+        if (there := earlier.get(name)) != made[name]:
+            raise ConfigError(f"{folder} was made with {name} {there}, not {made[name]}: choose another --out.")
+    write_text(folder / "set.json", json.dumps(made, indent=1))
+    corpus = Corpus(texts="", role="user", split="heldout", field="question", seed=seed, voices=(HELD_OUT,))
+    speaker = cache(lambda: Speaker(corpus, lambda choice: voice(), SAMPLE_RATE))  # made when something is to be said
+
+    def sound(condition: str, item: Item) -> np.ndarray:
+        if condition == "clean":
+            return speaker().say({"id": item.id, "question": item.question}, ())[0] / PCM16_SCALE
+        rng = generator(seed, condition, item.id)
+        return perturb(load_audio(_place(folder, "clean", item)), SPOILT[condition], (), rng)[0]
+
     own = take(found, None, shard)
-    if not all(_place(folder, "clean", item).is_file() for item in own):
-        corpus = Corpus(texts="", role="user", split="heldout", field="question", seed=seed, voices=(HELD_OUT,))
-        speaker = Speaker(corpus, lambda choice: voice(), SAMPLE_RATE)
-        for item in tqdm(own, "spoken", unit=" questions", disable=None):
-            if not _place(folder, "clean", item).is_file():
-                pcm, _ = speaker.say({"id": item.id, "question": item.question}, ())
-                save_sound(folder / "clean", item.id, pcm / PCM16_SCALE, SAMPLE_RATE)
-    for condition in conditions[1:]:
-        for item in own:
+    for condition in conditions:
+        for item in tqdm(own, condition, unit=" questions", disable=None):
             if not _place(folder, condition, item).is_file():
-                clean = load_audio(_place(folder, "clean", item))
-                spoilt, _ = perturb(clean, SPOILT[condition], (), generator(seed, condition, item.id))
-                save_sound(folder / condition, item.id, spoilt, SAMPLE_RATE)
+                save_sound(folder / condition, item.id, sound(condition, item), SAMPLE_RATE)
     if all(_place(folder, condition, item).is_file() for condition in conditions for item in found):
         write_questions(folder / "questions.tsv", found)
     return found
@@ -162,19 +168,6 @@ def read_set(folder: Path, condition: str = "clean") -> tuple[list[Item], str, d
         raise InputError(f"{folder} has no condition {condition!r}: it has {there}.")
     questions = read_questions(folder / "questions.tsv", folder / condition, need_audio=True)
     return questions, f"{folder.resolve().name}, {condition}", settings["pool"]
-
-
-def load_retention(
-    folder: Path, condition: str, questions: Path | None, suite: str
-) -> tuple[list[Item], str, dict[str, Any]]:
-    """Return the questions of a spoken set, its printed name and what a run notes about it.
-
-    Raises ConfigError when other questions are given too, InputError when the set is not whole.
-    """
-    if questions is not None or suite:
-        raise ConfigError("--retention brings its own questions: leave --questions and --suite out.")
-    items, name, pool = read_set(folder, condition)
-    return items, name, {"pool": pool}
 
 
 def held_out_voice(kokoro: Path | None) -> Voice:
@@ -199,12 +192,3 @@ def _read_settings(folder: Path) -> dict[str, Any] | None:
     if found is not None and not isinstance(found, dict):
         raise InputError(f"{path} holds no settings: make the set again in another folder.")
     return found
-
-
-def _write_settings(folder: Path, made: dict[str, Any]) -> None:
-    earlier = _read_settings(folder) or made
-    for name in ("seed", "voices"):
-        if earlier.get(name) != made[name]:
-            there = earlier.get(name)
-            raise ConfigError(f"{folder} was made with {name} {there}, not {made[name]}: choose another --out.")
-    write_text(folder / "set.json", json.dumps(made, indent=1))

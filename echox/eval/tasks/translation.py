@@ -11,7 +11,7 @@ bootstrap. With `--tasks` models write instead, and no judge hears them: written
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from echox.errors import ConfigError, require
 from echox.eval.judges import Judge
 from echox.eval.model_under_test import NO_SOUND, RECORDED, Failure, at_16k, attempt
 from echox.eval.questions import Item, fingerprint, save_sound, take
-from echox.eval.results import run_items
+from echox.eval.results import Results
 from echox.eval.scorers.texts import NORMALISER, bleu, bleu_interval, chrf, compare, errors_between, normaliser_of
 from echox.eval.tables import Items, Table, arm_table, by_arm, failures, pooled_rate, shared
 from echox.eval.tasks.latency import peak_memory
@@ -140,11 +140,11 @@ def run_translation(
         made = [_said(pair, name, arms[name], options.out) for pair in some]
         texts, memory = judge.transcribe([wave for wave, _ in made]), peak_memory()
         for pair, (_, facts), text in zip(some, made, texts, strict=True):
-            record = {"reference": pair.target_text, "transcript": text, **facts, **memory}
-            yield record | asdict(errors_between(pair.target_text, text, settings["wer_normaliser"]))
+            record = {"id": pair.id, "reference": pair.target_text, "transcript": text, **facts, **memory}
+            yield record | errors_between(pair.target_text, text, settings["wer_normaliser"])
 
-    path, asked = options.out / "translation.jsonl", dict.fromkeys(arms, wanted)
-    return translation_tables(*run_items(path, settings, pairs_mark(pairs), asked, BATCH, answer))
+    results = Results(options.out / "translation.jsonl", settings | {"questions_mark": pairs_mark(pairs)})
+    return translation_tables(*results.fill(dict.fromkeys(arms, wanted), BATCH, answer))
 
 
 def _said(pair: SpokenPair, name: str, arm: Arm, out: Path) -> tuple[np.ndarray, dict[str, Any]]:

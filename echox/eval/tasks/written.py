@@ -9,7 +9,6 @@ text only takes part in `mt`, and translates the words of the others in `cascade
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -19,9 +18,9 @@ from echox.audio import load_audio
 from echox.data.batching import groups
 from echox.data.pairs import SpokenPair
 from echox.errors import ConfigError, InputError, require
-from echox.eval.model_under_test import NO_SOUND, Failure, attempt
+from echox.eval.model_under_test import Failure, attempt, through
 from echox.eval.questions import take
-from echox.eval.results import OURS, run_items
+from echox.eval.results import OURS, Results
 from echox.eval.scorers.states import Spaces, length_probe, modality_probe, retrieval
 from echox.eval.scorers.texts import NORMALISER, bleu, chrf, errors_between, normaliser_of
 from echox.eval.tables import Items, Table, by_arm, failures, over_seeds, percent, pooled_rate
@@ -76,18 +75,16 @@ def run_tasks(
 
     def answer(arm: str, some: Sequence[SpokenPair]) -> Iterator[dict[str, Any]]:
         task, model = arms[arm]
-        loaded = [NO_SOUND if task == "mt" else attempt(partial(load_audio, pair.audio)) for pair in some]
-        heard = [both for both in zip(some, loaded, strict=True) if not isinstance(both[1], Failure)]
-        texts = iter(_written(task, model, first, wanted, heard) if heard else ())
-        for pair, wave in zip(some, loaded, strict=True):
-            fault = getattr(wave, "reason", "")
+        loaded = [pair.source_text if task == "mt" else attempt(partial(load_audio, pair.audio)) for pair in some]
+        texts = through(loaded, partial(_written, task, model, first, wanted))
+        for pair, found in zip(some, texts, strict=True):
+            text, fault = ("", found.reason) if isinstance(found, Failure) else (found, "")
             reference = pair.source_text if task == "asr" else pair.target_text
-            text = "" if fault else next(texts)
-            errors = errors_between(reference, text, normaliser)
-            yield {"reference": reference, "text": text, "error": fault} | asdict(errors)
+            record = {"id": pair.id, "reference": reference, "text": text, "error": fault}
+            yield record | errors_between(reference, text, normaliser)
 
-    path, todo = options.out / "tasks.jsonl", dict.fromkeys(arms, asked)
-    done, items = run_items(path, settings, pairs_mark(pairs), todo, BATCH, answer)
+    results = Results(options.out / "tasks.jsonl", settings | {"questions_mark": pairs_mark(pairs)})
+    done, items = results.fill(dict.fromkeys(arms, asked), BATCH, answer)
     tables = tasks_tables(done, [item for item in items if item["arm"].rpartition(" ")[2] in names])
     hearing = [(name, one) for name, one in models.items() if one.model.speech is not None and "spaces" in names]
     spaces = [(name, read_spaces(asked, one)) for name, one in hearing]
@@ -95,19 +92,13 @@ def run_tasks(
 
 
 def _written(
-    task: str,
-    model: JointTranslator,
-    first: JointTranslator,
-    wanted: Wanted,
-    heard: Sequence[tuple[SpokenPair, np.ndarray]],
+    task: str, model: JointTranslator, first: JointTranslator, wanted: Wanted, given: Sequence[Any]
 ) -> list[str]:
-    """Return the texts that a model makes of pairs and their recordings' waves in one task."""
-    if task == "mt":
-        return [one.text for one in model.translate_texts([pair.source_text for pair, _ in heard], wanted)]
-    waves = [wave for _, wave in heard]
-    if task == "st":
-        return [one.text for one in model.translate(waves, wanted)]
-    words = model.transcribe(waves)
+    """Return what a model writes in one task of waves, or of texts in `mt`."""
+    if task in ("st", "mt"):
+        translate = model.translate if task == "st" else model.translate_texts
+        return [one.text for one in translate(given, wanted)]
+    words = model.transcribe(given)
     if task == "asr":
         return words
     said = iter(first.translate_texts([text for text in words if text], wanted) if any(words) else [])
