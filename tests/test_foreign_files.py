@@ -13,7 +13,7 @@ from echox.eval.tasks.load import Load, run_load
 from echox.eval.tasks.qa import run_qa
 from echox.eval.tasks.spoken_set import make_set
 from echox.eval.tasks.translation import TranslationOptions
-from echox.eval.tasks.written import run_tasks
+from echox.eval.tasks.translation import run_tasks
 from echox.files import refuse_others
 from echox.prepare import answers, text_pairs, triples, vocabulary
 from echox.prepare.filters import transcribe_real

@@ -184,7 +184,7 @@ def translation(
     if tasks:
         from echox.eval.questions import chosen
         from echox.eval.report.plots import draw_spaces, write_figure
-        from echox.eval.tasks.written import TASKS, load_writers, run_tasks
+        from echox.eval.tasks.translation import TASKS, load_writers, run_tasks
 
         names, options = chosen(tasks, TASKS, "--tasks"), TranslationOptions(out, pairs.name, how, limit)
         tables, spaces = run_tasks(found, load_writers(models, device, dtype), names, options, beam)

@@ -25,8 +25,7 @@ from echox.eval.tasks.latency import latency_tables
 from echox.eval.tasks.load import load_tables
 from echox.eval.tasks.qa_tables import qa_tables, worst_first
 from echox.eval.tasks.speech import joins_tables, speech_tables
-from echox.eval.tasks.translation import translation_tables
-from echox.eval.tasks.written import tasks_tables
+from echox.eval.tasks.translation import tasks_tables, translation_tables
 from echox.files import JSON_BYTES, read_text, write_text
 
 WORST = 60  # items listed in full
