@@ -48,12 +48,11 @@ def run_latency(subject: Any, name: str, questions: Sequence[Item], out: Path, l
     """
     refuse_others(out, ["latency.md"], "latency.jsonl", OURS)
     subject = Live(subject) if live else subject
-    asked = [(item, load_question(item) if item.audio is not None else item.question) for item in questions]
-    parts = _part_tables(subject, [q for _, q in asked[:WARM_UP] if not isinstance(q, Failure)])
+    sounds = {item.id: load_question(item) if item.audio is not None else item.question for item in questions}
+    parts = _part_tables(subject, list(sounds.values())[:WARM_UP])
     settings = {"task": "latency", "model": name, **timed_on(subject)}
     settings |= {"live": True} if live else {}
     settings |= {"system": subject.system} if getattr(subject, "system", "") else {}
-    sounds = {item.id: question for item, question in asked}
 
     def answer(arm: str, some: Sequence[Item]) -> list[dict[str, Any]]:
         return [{"id": item.id} | _timed(subject, sounds[item.id]) for item in some]

@@ -108,7 +108,7 @@ async def _everybody(load: Load, sounds: Any) -> list[dict[str, Any]]:
             bar.update()
 
         if load.rate:
-            talkers = [_visitor(load, place / load.rate, next(sounds), note) for place in range(load.answers)]
+            talkers = [_visitor(load, place / load.rate, sounds, note) for place in range(load.answers)]
         else:
             left = iter(range(load.answers))  # one count for all talkers
             talkers = [_talker(load, left, sounds, note) for _ in range(load.talkers)]
@@ -116,28 +116,23 @@ async def _everybody(load: Load, sounds: Any) -> list[dict[str, Any]]:
     return answers
 
 
-async def _visitor(load: Load, after: float, sound: bytes, note: Callable[[dict[str, Any]], None]) -> None:
+async def _visitor(load: Load, after: float, sounds: Any, note: Callable[[dict[str, Any]], None]) -> None:
     await asyncio.sleep(after)
-    try:
-        async with conversation(load.address, load.key, UNTIMED) as socket:
-            note(await _answer(socket, sound, load.live))
-    except (OSError, EndpointError) as error:
-        note(_failed(str(error)))
+    await _talker(load, iter([1]), sounds, note)
 
 
 async def _talker(load: Load, left: Any, sounds: Any, note: Callable[[dict[str, Any]], None]) -> None:
-    """Ask again and again on one connection, which is opened anew where it breaks."""
+    """Ask again and again on one connection, which is opened anew where it breaks; whoever asks once leaves at once."""
     asking = next(left, None) is not None
     while asking:
         try:
             async with conversation(load.address, load.key, UNTIMED) as socket:
-                while asking:
+                while asking and socket.close_code is None:  # its time is over: the next question opens another
                     one = await _answer(socket, next(sounds), load.live)
                     note(one)
-                    await asyncio.sleep(max(0.0, one["ended"] - one["total"]) + load.think_seconds)
+                    if not load.rate:
+                        await asyncio.sleep(max(0.0, one["ended"] - one["total"]) + load.think_seconds)
                     asking = next(left, None) is not None
-                    if socket.close_code is not None:
-                        break  # the conversation's time was over: the next question opens another
         except (OSError, EndpointError) as error:
             note(_failed(str(error)))
             asking = next(left, None) is not None
