@@ -334,8 +334,7 @@ def report(
     out: Annotated[Path, typer.Option("-o", "--out", help="The HTML file.")] = Path("report.html"),
 ) -> None:
     """Set runs side by side in one HTML file with plots and players, with what lies beside their files."""
-    from echox.eval.report.page import write_html
-    from echox.eval.results import read_beside
+    from echox.eval.report.page import read_beside, write_html
 
     _show(write_html(out, read_beside(results), typer.echo))
     typer.echo(f"report: {out}")

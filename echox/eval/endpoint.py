@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from copy import copy
 from typing import Any
 
 import numpy as np
@@ -59,9 +58,8 @@ class EndpointAssistant:
 
         Nothing is tried again. A server without `/models` (404, 405) has only to answer.
         """
-        probe = copy(self)
-        probe._timeout = min(self._timeout, PROBE_SECONDS)
-        probe._client = self._client.with_options(timeout=probe._timeout, max_retries=0)
+        seconds = min(self._timeout, PROBE_SECONDS)
+        probe = EndpointAssistant(self.base_url, self.model, seconds, retries=0, system=self.system)
         try:
             listed = probe._json(probe._client.models.with_raw_response.list).get("data") or []
         except EndpointError as error:

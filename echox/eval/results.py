@@ -27,8 +27,6 @@ Answer = Callable[[str, Sequence[Any]], Iterable[dict[str, Any]]]
 """The records, each with its `id`, of some items of an arm; one that names another arm is of that."""
 OURS = b'{"type": "settings"'  # how a results file begins
 REPORT = ("report.html", "table.md")
-BESIDE = ("speech", "joins", "latency", "load", "ladder", "hearing", "translation")
-"""Tasks whose results stand beside a given file."""
 
 
 class Results:
@@ -108,25 +106,6 @@ def read_results(path: str | Path) -> Run:
             raise InputError(f"{path} line {number} is not a result item; remove it or start a new file.")
         items[line["arm"], line["id"]] = line
     return lines[0], list(items.values())
-
-
-def read_beside(paths: Iterable[str | Path]) -> list[Run]:
-    """Return the runs of `read_all` and those of the tasks in `BESIDE` and of gap that lie beside a given file.
-
-    What lies beside and cannot be read is left out; a file that was given must be whole.
-    """
-    given = [Path(path) for path in paths]
-    known = {path.resolve() for path in given}
-    folders = list(dict.fromkeys(path.resolve().parent for path in given))
-    names = (*(f"{task}.jsonl" for task in BESIDE), "gap.json")
-    runs = read_all(given)
-    for path in (folder / name for folder in folders for name in names):
-        if path.is_file() and path not in known:
-            try:
-                runs += read_all([path])
-            except InputError:
-                continue  # an old or half-written file that nobody asked for
-    return runs
 
 
 def read_all(paths: Iterable[str | Path]) -> list[Run]:

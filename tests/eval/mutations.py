@@ -217,7 +217,7 @@ MUTATIONS = (
         "self._timeout",
         "endpoint",
     ),
-    Mutation("servers", "the probe tries again", "eval/endpoint.py", "max_retries=0", "max_retries=2", "endpoint"),
+    Mutation("servers", "the probe tries again", "eval/endpoint.py", "retries=0,", "retries=2,", "endpoint"),
     Mutation(
         "servers",
         "a server must have a list of models",
@@ -283,7 +283,12 @@ MUTATIONS = (
         "report",
     ),
     Mutation(
-        "tables", "what lies beside is not shown", "eval/results.py", "and path not in known:", "and False:", "report"
+        "tables",
+        "what lies beside is not shown",
+        "eval/report/page.py",
+        "and path not in known:",
+        "and False:",
+        "report",
     ),
     Mutation(
         "tables",

@@ -14,10 +14,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-from echox.errors import MissingDependency, require
+from echox.errors import InputError, MissingDependency, require
 from echox.eval import stats
 from echox.eval.report.plots import draw_accuracy, draw_gap, draw_gaps
-from echox.eval.results import Run, qa_runs, read_beside, titles_of
+from echox.eval.results import Run, qa_runs, read_all, titles_of
 from echox.eval.tables import Items, Table, arms_of, by_arm, percent, shared
 from echox.eval.tasks.hearing import hearing_tables
 from echox.eval.tasks.ladder import ladder_tables
@@ -37,16 +37,33 @@ HIDDEN = ("type", "folder", "tables", "views")
 
 TABLES: dict[str, Callable[[dict[str, Any], Items], list[Table]]] = {
     "qa": qa_tables,
-    "hearing": hearing_tables,
     "speech": speech_tables,
     "joins": joins_tables,
     "latency": latency_tables,
     "load": load_tables,
     "ladder": ladder_tables,
-    "gap": lambda settings, _: [Table(**table) for table in settings.get("tables", [])],
+    "hearing": hearing_tables,
     "translation": translation_tables,
     "tasks": tasks_tables,
+    "gap": lambda settings, _: [Table(**table) for table in settings.get("tables", [])],
 }
+"""What makes the tables of each task, in the order in which its file is shown where it lies beside another."""
+
+
+def read_beside(paths: Sequence[Path]) -> list[Run]:
+    """Return the runs of `read_all` and those of every task that lie beside a given file.
+
+    What lies beside and cannot be read is left out; a file that was given must be whole.
+    """
+    runs, known = read_all(paths), {path.resolve() for path in paths}
+    folders = dict.fromkeys(path.resolve().parent for path in paths)
+    for path in (folder / f"{task}{ending}" for folder in folders for task in TABLES for ending in (".jsonl", ".json")):
+        if path.is_file() and path not in known:
+            try:
+                runs += read_all([path])
+            except InputError:
+                continue  # an old or half-written file that nobody asked for
+    return runs
 
 
 def tables_of(settings: dict[str, Any], items: Items) -> list[Table]:
