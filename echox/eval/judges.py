@@ -32,8 +32,6 @@ WINDOW_MARGIN = 1  # seconds of silence kept after the speech
 MAX_TOKENS = 448  # Whisper's own limit: its decoder positions
 MULTILINGUAL = 51_865  # tokens of the Whisper models that know more than English
 BATCH = 8
-RECOGNISERS = frozenset({"whisper", "moonshine", "speech_to_text", "speech-encoder-decoder", "granite_speech"})
-"""Kinds of transformers models that write speech down without a CTC head."""
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 SIZES = {(384, 4): "tiny", (512, 6): "base", (768, 12): "small", (1024, 24): "medium", (1280, 32): "large"}
 """Whisper's encoders by width and layers; the English-only ones have the same."""
@@ -168,13 +166,14 @@ class PipelineJudge(Judge):
 
     def __init__(self, folder: Path, device: str, language: str, beam: int = 1) -> None:
         from transformers import WhisperTokenizer, pipeline
+        from transformers.models.auto.modeling_auto import MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES
 
         config, words = _config(folder), None
-        if beam > 1 and config.get("model_type") not in RECOGNISERS:
-            raise ConfigError(f"{folder} decodes greedily: give another judge for a beam of {beam}.")
         self._options: dict[str, Any] = {}
-        if config.get("model_type") in RECOGNISERS:
+        if config.get("model_type") in MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES:
             self._options = {"generate_kwargs": {"num_beams": beam, "do_sample": False}}
+        elif beam > 1:
+            raise ConfigError(f"{folder} decodes greedily: give another judge for a beam of {beam}.")
         if config.get("model_type") == "whisper":
             words = WhisperTokenizer.from_pretrained(folder)  # also where the folder does not name its kind
             if config.get("vocab_size", 0) >= MULTILINGUAL:
@@ -223,18 +222,20 @@ def warn_if_own_ear(model: Path | None, judge: Path | None, tell: Callable[[str]
 
 
 def _recogniser_folder(folder: Path) -> Path:
+    """Return the folder of the weights; InputError where there are none, or of what transformers knows as no recogniser."""
     for place in (folder, folder / "ct2"):
         if (place / "model.bin").is_file() and (place / "tokenizer.json").is_file():
             return place
     if not (folder / "config.json").is_file() or not _weights(folder).is_file():
         needs = "model.bin and tokenizer.json (CTranslate2) or config.json and model.safetensors (transformers)"
         raise InputError(f"{folder} is not a judge: it needs {needs}.")
-    made_for = [str(name) for name in _config(folder).get("architectures") or []]
-    kind = str(_config(folder).get("model_type", ""))
-    named = any(name.endswith(("ForCTC", "ForSpeechSeq2Seq", "ForSpeechToText")) for name in made_for)
-    whole = not any(name.endswith(("Encoder", "Model")) for name in made_for)
-    if not named and not (kind in RECOGNISERS and whole):
-        what = ", ".join(made_for) or kind or "an unnamed model"
+    from transformers.models.auto import modeling_auto as auto
+
+    kind, named = str(_config(folder).get("model_type", "")), list(map(str, _config(folder).get("architectures") or []))
+    made_for = named or [auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES.get(kind, "")]
+    known = {*auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES.values(), *auto.MODEL_FOR_CTC_MAPPING_NAMES.values()}
+    if not known & set(made_for):
+        what = ", ".join(named) or kind or "an unnamed model"
         raise InputError(f"{folder} holds {what}, which is no speech recogniser: give a Whisper or CTC folder.")
     return folder
 

@@ -246,8 +246,8 @@ MUTATIONS = (
         "judges",
         "a language model may judge",
         "eval/judges.py",
-        "if not named and not (",
-        "if False and not (",
+        "if not known & set(made_for):",
+        "if False:",
         "judges",
     ),
     Mutation(

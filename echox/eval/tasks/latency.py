@@ -9,11 +9,11 @@ in real time to a model that listens meanwhile; either way the clock starts at i
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -166,46 +166,33 @@ def modules_of(subject: Any) -> dict[str, Any]:
     return {name: module for name, module in found.items() if hasattr(module, "modules")}
 
 
-class PartClock:
-    """Counts `seconds` by part while it is entered; a module in several parts counts for the first."""
+@contextmanager
+def part_seconds(parts: dict[str, Any], clock: Callable[[], float] = time.perf_counter) -> Iterator[dict[str, float]]:
+    """Yield the seconds by part, which grow while it is entered; a module in several parts counts for the first."""
+    import torch
 
-    def __init__(self, parts: dict[str, Any], clock: Callable[[], float] = time.perf_counter) -> None:
-        self.seconds = dict.fromkeys(parts, 0.0)
-        self._parts, self._clock = parts, clock
-        self._running: list[str] = []
-        self._since = 0.0
-        self._hooks = ExitStack()
+    seconds, running, since = dict.fromkeys(parts, 0.0), list[str](), 0.0
 
-    def __enter__(self) -> Self:
-        owners = {module: name for name, part in reversed(self._parts.items()) for module in part.modules()}
-        for module, name in owners.items():
-            enter = self._hooks.enter_context
-            enter(module.register_forward_pre_hook(lambda *_, name=name: self._enter(name)))
-            enter(module.register_forward_hook(lambda *_: self._leave(), always_call=True))
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._hooks.close()
-
-    def _enter(self, name: str) -> None:
-        self._count()
-        self._running.append(name)
-
-    def _leave(self) -> None:
-        self._count()
-        if self._running:
-            self._running.pop()
-
-    def _count(self) -> None:
-        """Add the time since the last event to the running part, after synchronising the accelerator."""
-        import torch
-
+    def switch(name: str | None) -> None:
+        """Give the time since the last event to the running part, after synchronising the accelerator; begin another or end it."""
+        nonlocal since
         if torch.cuda.is_available() and torch.cuda.is_initialized():
             torch.cuda.synchronize()
-        now = self._clock()
-        if self._running:
-            self.seconds[self._running[-1]] += now - self._since
-        self._since = now
+        now = clock()
+        if running:
+            seconds[running[-1]] += now - since
+        since = now
+        if name is not None:
+            running.append(name)
+        elif running:
+            running.pop()
+
+    owners = {module: name for name, part in reversed(parts.items()) for module in part.modules()}
+    with ExitStack() as hooks:
+        for module, name in owners.items():
+            hooks.enter_context(module.register_forward_pre_hook(lambda *_, name=name: switch(name)))
+            hooks.enter_context(module.register_forward_hook(lambda *_: switch(None), always_call=True))
+        yield seconds
 
 
 def part_table(seconds: dict[str, float], total: float, answers: int) -> Table:
@@ -227,7 +214,7 @@ def _part_tables(subject: Any, questions: Sequence[Any]) -> list[Table]:
     parts = modules_of(subject)
     if not parts or not answered:
         return []
-    with PartClock(parts) as clock:
+    with part_seconds(parts) as seconds:
         found = [_timed(subject, question) for question in answered]
     whole = [each["total"] for each in found if not each["error"]]
-    return [part_table(clock.seconds, sum(whole), len(whole))] if len(whole) == len(found) else []
+    return [part_table(seconds, sum(whole), len(whole))] if len(whole) == len(found) else []
