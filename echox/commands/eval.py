@@ -117,10 +117,11 @@ def spoken_set(
 ) -> None:
     """Choose questions by their typed answers and speak them in held-out voices, clean and spoilt."""
     from echox.eval.scorers.answers import find_scorer
-    from echox.eval.tasks.spoken_set import KINDS, held_out_voice, make_set, read_typed
+    from echox.eval.tasks.spoken_set import HELD_OUT, KINDS, make_set, read_typed
+    from echox.prepare.voices import make_voice
 
     found = read_typed(typed, find_scorer(scorer))
-    chosen = make_set(out, found, (right, wrong), lambda: held_out_voice(kokoro), conditions, shard, seed)
+    chosen = make_set(out, found, (right, wrong), lambda: make_voice(HELD_OUT, kokoro), conditions, shard, seed)
     counts = {kind: sum(item.kind == kind for item in chosen) for kind in KINDS}
     pool = {kind: sum(item.kind == kind for item in found) for kind in KINDS}
     typer.echo(f"{out}  " + ", ".join(f"{counts[kind]} of {pool[kind]} {kind}" for kind in KINDS))

@@ -353,7 +353,7 @@ MUTATIONS = (
         "key=lambda item: 0",
     ),
     kept("another level of noise", "snr_db=(10, 10)", "snr_db=(20, 20)"),
-    kept("a set is whole before it is spoken", "    if all(_place(", "    if any(_place("),
+    kept("a set is whole before it is spoken", "    if all((folder /", "    if any((folder /"),
     ears("the ratio turned round", "stats.ratio(own, other)", "stats.ratio(other, own)", "eval/tasks/hearing.py"),
     ears("the recogniser labels the clips", "texts = labeller.transcribe", "texts = reference.transcribe"),
     ears("--only is not asked", "wanted is None or path.stem in wanted", "True"),

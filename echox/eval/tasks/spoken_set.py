@@ -43,7 +43,6 @@ from echox.prepare.perturb import perturb
 from echox.prepare.recipe import ASKING_VOICES, Corpus, Perturbation, VoiceChoice
 from echox.prepare.speak import Speaker, generator
 from echox.prepare.texts import fraction
-from echox.prepare.voices import Voice, make_voice
 from echox.text.normalize import squad_normalize
 
 RIGHT, WRONG = "typed-right", "typed-wrong"
@@ -127,7 +126,15 @@ def make_set(
     or when the folder was made by other voices or with another seed.
     """
     conditions = ["clean", *(name for name in chosen(wanted, CONDITIONS, "--conditions") if name != "clean")]
-    found = [_spoken_name(item) for item in choose(typed, *counts, seed)]
+    found = [
+        replace(  # without the separators of a questions file
+            item,
+            question=one_line(item.question),
+            answers=tuple(map(one_line, item.answers)),
+            audio=Path(f"{safe_name(item.id)}.wav"),
+        )
+        for item in choose(typed, *counts, seed)
+    ]
     pool = Counter(item.kind for item in typed)
     made = {"seed": seed, "voices": list(ASKING_VOICES), "pool": {kind: pool[kind] for kind in KINDS}}
     refuse_others(folder, ["questions.tsv"], "set.json", b'{\n "seed": ')
@@ -143,14 +150,14 @@ def make_set(
         if condition == "clean":
             return speaker().say({"id": item.id, "question": item.question}, ())[0] / PCM16_SCALE
         rng = generator(seed, condition, item.id)
-        return perturb(load_audio(_place(folder, "clean", item)), SPOILT[condition], (), rng)[0]
+        return perturb(load_audio(folder / "clean" / str(item.audio)), SPOILT[condition], (), rng)[0]
 
     own = take(found, None, shard)
     for condition in conditions:
         for item in tqdm(own, condition, unit=" questions", disable=None):
-            if not _place(folder, condition, item).is_file():
+            if not (folder / condition / str(item.audio)).is_file():
                 save_sound(folder / condition, item.id, sound(condition, item), SAMPLE_RATE)
-    if all(_place(folder, condition, item).is_file() for condition in conditions for item in found):
+    if all((folder / condition / str(item.audio)).is_file() for condition in conditions for item in found):
         write_questions(folder / "questions.tsv", found)
     return found
 
@@ -168,21 +175,6 @@ def read_set(folder: Path, condition: str = "clean") -> tuple[list[Item], str, d
         raise InputError(f"{folder} has no condition {condition!r}: it has {there}.")
     questions = read_questions(folder / "questions.tsv", folder / condition, need_audio=True)
     return questions, f"{folder.resolve().name}, {condition}", settings["pool"]
-
-
-def held_out_voice(kokoro: Path | None) -> Voice:
-    """Return Kokoro, from the folder of its weights, for the voices that never train."""
-    return make_voice(HELD_OUT, kokoro)
-
-
-def _spoken_name(item: Item) -> Item:
-    """Return a question with its file name, and without the separators of a questions file."""
-    answers, name = tuple(map(one_line, item.answers)), Path(f"{safe_name(item.id)}.wav")
-    return replace(item, question=one_line(item.question), answers=answers, audio=name)
-
-
-def _place(folder: Path, condition: str, item: Item) -> Path:
-    return folder / condition / str(item.audio)
 
 
 def _read_settings(folder: Path) -> dict[str, Any] | None:
