@@ -51,6 +51,7 @@ from echox.generate.types import Question
 ARMS = ("t2t", FORM, "t2t-off", "s2s", "s2t", "teacher", "cascade")
 """Every arm, in the order in which they run: s2s before s2t and teacher, which take its texts."""
 TYPED = frozenset({"t2t", FORM, "t2t-off"})
+ADAPTERS_OFF = frozenset({"t2t-off", "cascade"})
 SPOKEN_QUESTION = frozenset({"s2s", "s2t", "teacher", "cascade"})
 SPOKEN_ANSWER = frozenset({"s2s", "teacher", "cascade"})
 CUT = frozenset({"length", "max_tokens", "max_seconds"})
@@ -188,7 +189,8 @@ def run_arms(run: QaRun, questions: Sequence[Item], arms: Sequence[str], results
     Raises EndpointError when a dozen questions in a row fail, or a server's first three: it is gone, and resuming is
     cheaper than waiting.
     """
-    results.fill(dict.fromkeys(arms, questions), run.batch, partial(_records, run, results))
+    order = sorted(arms, key=ADAPTERS_OFF.__contains__)  # a second LLM is loaded last
+    results.fill(dict.fromkeys(order, questions), run.batch, partial(_records, run, results))
 
 
 def _records(run: QaRun, results: Results, arm: str, some: Sequence[Item]) -> Iterator[dict[str, Any]]:
