@@ -157,9 +157,12 @@ def one_line(text: str) -> str:
 
 
 def write_questions(path: str | Path, questions: Sequence[Item]) -> None:
-    """Write a questions file atomically; tabs and line breaks become blanks."""
+    """Write a questions file atomically, its texts without the separators of one."""
     kinds = any(item.kind for item in questions)
-    rows = [vars(item) | {"answers": ANSWER_MARK.join(item.answers), "audio": item.audio or ""} for item in questions]
+    rows = []
+    for item in questions:
+        answers = ANSWER_MARK.join(map(one_line, item.answers))
+        rows.append(vars(item) | {"question": one_line(item.question), "answers": answers, "audio": item.audio or ""})
     write_rows(path, (*COLUMNS, "kind") if kinds else COLUMNS, rows)
 
 

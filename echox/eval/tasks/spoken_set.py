@@ -126,15 +126,7 @@ def make_set(
     or when the folder was made by other voices or with another seed.
     """
     conditions = ["clean", *(name for name in chosen(wanted, CONDITIONS, "--conditions") if name != "clean")]
-    found = [
-        replace(  # without the separators of a questions file
-            item,
-            question=one_line(item.question),
-            answers=tuple(map(one_line, item.answers)),
-            audio=Path(f"{safe_name(item.id)}.wav"),
-        )
-        for item in choose(typed, *counts, seed)
-    ]
+    found = [replace(item, audio=Path(f"{safe_name(item.id)}.wav")) for item in choose(typed, *counts, seed)]
     pool = Counter(item.kind for item in typed)
     made = {"seed": seed, "voices": list(ASKING_VOICES), "pool": {kind: pool[kind] for kind in KINDS}}
     refuse_others(folder, ["questions.tsv"], "set.json", b'{\n "seed": ')
@@ -148,7 +140,7 @@ def make_set(
 
     def sound(condition: str, item: Item) -> np.ndarray:
         if condition == "clean":
-            return speaker().say({"id": item.id, "question": item.question}, ())[0] / PCM16_SCALE
+            return speaker().say({"id": item.id, "question": one_line(item.question)}, ())[0] / PCM16_SCALE
         rng = generator(seed, condition, item.id)
         return perturb(load_audio(folder / "clean" / str(item.audio)), SPOILT[condition], (), rng)[0]
 
