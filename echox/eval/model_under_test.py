@@ -10,6 +10,7 @@ import os
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -119,17 +120,13 @@ def ask_all(subject: Any, questions: Sequence[Question], text_only: bool = False
 
     One call of `subject.ask_many` when it has that; when the call fails, and for other subjects, one `ask` each.
     """
-    together: Callable[..., list[Any]] | None = getattr(subject, "ask_many", None)
-    if together is not None and len(questions) > 1:
+    if hasattr(subject, "ask_many") and len(questions) > 1:
         try:
-            return list(together(questions, text_only=text_only, **options))
+            return list(subject.ask_many(questions, text_only=text_only, **options))
         except RECORDED:
             pass  # one of them cannot be answered: ask each alone to find which
-
-    def ask(one: Question) -> Any:
-        return attempt(lambda: subject.ask(question=one.sound, typed=one.typed, text_only=text_only, **options))
-
-    return [ask(one) for one in questions]
+    ask = partial(subject.ask, text_only=text_only, **options)
+    return [attempt(partial(ask, question=one.sound, typed=one.typed)) for one in questions]
 
 
 def at_16k(audio: np.ndarray, sample_rate: int) -> np.ndarray:

@@ -195,9 +195,8 @@ def run_arms(run: QaRun, questions: Sequence[Item], arms: Sequence[str], results
 
 def _records(run: QaRun, results: Results, arm: str, some: Sequence[Item]) -> Iterator[dict[str, Any]]:
     """Give the records of one arm's questions; a server that has answered nothing yet is asked a few at a time."""
-    alone = getattr(run.subject, "ask_many", None) is None
     while some:
-        few = FAILURES_AT_THE_START if alone and not run.answered else len(some)
+        few = len(some) if run.answered or hasattr(run.subject, "ask_many") else FAILURES_AT_THE_START
         batch, some = some[:few], some[few:]
         heard, answers = _answers(run, results, arm, batch)
         transcripts = [None] * len(batch)
