@@ -232,9 +232,9 @@ def _recogniser_folder(folder: Path) -> Path:
     from transformers.models.auto import modeling_auto as auto
 
     kind, named = str(_config(folder).get("model_type", "")), list(map(str, _config(folder).get("architectures") or []))
-    made_for = named or [auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES.get(kind, "")]
-    known = {*auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES.values(), *auto.MODEL_FOR_CTC_MAPPING_NAMES.values()}
-    if not known & set(made_for):
+    writing: dict[Any, str] = {**auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES}
+    made_for = named or [writing.get(kind, "")]
+    if not {*writing.values(), *auto.MODEL_FOR_CTC_MAPPING_NAMES.values()} & set(made_for):
         what = ", ".join(named) or kind or "an unnamed model"
         raise InputError(f"{folder} holds {what}, which is no speech recogniser: give a Whisper or CTC folder.")
     return folder

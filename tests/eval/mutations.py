@@ -246,7 +246,7 @@ MUTATIONS = (
         "judges",
         "a language model may judge",
         "eval/judges.py",
-        "if not known & set(made_for):",
+        "if not {*writing.values(), *auto.MODEL_FOR_CTC_MAPPING_NAMES.values()} & set(made_for):",
         "if False:",
         "judges",
     ),
