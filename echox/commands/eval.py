@@ -41,13 +41,9 @@ def qa(
     audio_dir: AudioDir = None,
     suite: Suite = "",
     data: Data = None,
-    retention: Annotated[
-        Path | None, typer.Option(help="A spoken set: what is kept of what the text model knows.")
-    ] = None,
+    retention: Annotated[Path | None, typer.Option(help="A spoken set: what is kept of the typed answers.")] = None,
     condition: Annotated[str, typer.Option(help="Its recordings: clean, noise, telephone or room.")] = "clean",
-    typed_from: Annotated[
-        Path | None, typer.Option(help="results.jsonl of another condition, for its typed answers.")
-    ] = None,
+    typed_from: Annotated[Path | None, typer.Option(help="results.jsonl with typed answers to take over.")] = None,
     model: Model = "mini",
     endpoint: Endpoint = "",
     arms: Annotated[str, typer.Option(help="t2t, t2t-form, t2t-off, s2t, s2s, teacher, cascade.")] = "t2t,s2t,s2s",
@@ -64,9 +60,7 @@ def qa(
     shard: Shard = "0/1",
     batch: Annotated[int, typer.Option(min=1, help="Questions answered at once.")] = 8,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of every answer.")] = 0,
-    max_seconds: Annotated[
-        float | None, typer.Option(callback=positive, help="Longest answer; a server is not told.")
-    ] = None,
+    max_seconds: Annotated[float | None, typer.Option(callback=positive, help="Longest; no server is told.")] = None,
     device: Device = "auto",
     llm: Llm = None,
     system: Annotated[str, typer.Option(help="Instruction sent to an endpoint with every question.")] = "",
