@@ -12,8 +12,7 @@ from echox.eval.tasks.latency import run_latency
 from echox.eval.tasks.load import Load, run_load
 from echox.eval.tasks.qa import run_qa
 from echox.eval.tasks.spoken_set import make_set
-from echox.eval.tasks.translation import TranslationOptions
-from echox.eval.tasks.written import run_tasks
+from echox.eval.tasks.translation import TranslationOptions, run_tasks
 from echox.files import refuse_others
 from echox.prepare import answers, text_pairs, triples, vocabulary
 from echox.prepare.filters import transcribe_real
@@ -41,7 +40,7 @@ def pair_table(out):
 VERBS = {
     "report.html": lambda out: run_qa([], "", None, [], SimpleNamespace(out=out), print),
     "table.md": lambda out: run_qa([], "", None, [], SimpleNamespace(out=out), print),
-    "latency.md": lambda out: run_latency(None, "m", [], out, 0),
+    "latency.md": lambda out: run_latency(None, "m", [], out),
     "gap.json": lambda out: run_gap(object(), "m", [], None, out),
     "gap.md": lambda out: run_gap(object(), "m", [], None, out),
     "gap.svg": lambda out: run_gap(object(), "m", [], None, out),

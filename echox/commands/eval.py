@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from echox.commands import eval_options as shared
-from echox.commands.options import LARGEST_SEED, Device, Llm, finite
+from echox.commands.options import LARGEST_SEED, Device, Llm, checked_shard, finite, positive
+from echox.errors import ConfigError
 
 if TYPE_CHECKING:
     from echox.eval.tables import Table
@@ -21,40 +21,50 @@ Model = Annotated[str, typer.Option("--model", help="A released name, a model fo
 Endpoint = Annotated[str, typer.Option("--endpoint", help="An OpenAI-compatible server, http://host/v1, instead.")]
 JudgeName = Annotated[str, typer.Option("--judge", help="Recogniser that hears the answers: folder or name.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder for results, audio and report.")]
+Questions = Annotated[Path | None, typer.Option(help="TSV file: id, question, answers, audio.")]
+AudioDir = Annotated[Path | None, typer.Option(help="Folder of the spoken questions (<id>.wav).")]
+Suite = Annotated[str, typer.Option(help="A named set instead: llama-questions, web-questions, trivia-qa, ...")]
+Data = Annotated[Path | None, typer.Option(help="The suite's local copy; without it the hub is asked.")]
+Format = Annotated[
+    str, typer.Option("--format", help="voicebench, ultraeval, uro, openaudiobench, nq-open, webquestions or texts.")
+]
+Shard = Annotated[str, typer.Option(callback=checked_shard, help="I/N: only every N-th question, from the I-th.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N questions.")]
+Window = Annotated[int, typer.Option(min=1, max=30, help="Seconds of audio a Whisper judge pads to; 30 is its own.")]
+Timeout = Annotated[float, typer.Option(callback=positive, help="Seconds an endpoint may take for one answer.")]
+Live = Annotated[bool, typer.Option("--live", help="Say the questions in real time: they are heard meanwhile.")]
 
 
 @app.command()
 def qa(
-    questions: shared.Questions = None,
-    audio_dir: shared.AudioDir = None,
-    suite: shared.Suite = "",
-    data: shared.Data = None,
-    retention: shared.Retention = None,
+    questions: Questions = None,
+    audio_dir: AudioDir = None,
+    suite: Suite = "",
+    data: Data = None,
+    retention: Annotated[Path | None, typer.Option(help="A spoken set: what is kept of the typed answers.")] = None,
     condition: Annotated[str, typer.Option(help="Its recordings: clean, noise, telephone or room.")] = "clean",
-    typed_from: shared.TypedFrom = None,
+    typed_from: Annotated[Path | None, typer.Option(help="results.jsonl with typed answers to take over.")] = None,
     model: Model = "mini",
     endpoint: Endpoint = "",
     arms: Annotated[str, typer.Option(help="t2t, t2t-form, t2t-off, s2t, s2s, teacher, cascade.")] = "t2t,s2t,s2s",
     judge: JudgeName = "",
-    judge_window: shared.Window = 15,
+    judge_window: Window = 15,
     recogniser: Annotated[str, typer.Option(help="Recogniser of the cascade; the judge if not given.")] = "",
-    form: shared.Format = "",
-    scorer: Annotated[
-        str | None, typer.Option(help="Comma-separated; tables use the first; by default the suite's own rule.")
-    ] = None,
+    form: Format = "",
+    scorer: Annotated[str | None, typer.Option(help="Comma-separated, the first in tables; else the suite's.")] = None,
     scorer_endpoint: Annotated[str, typer.Option(help="Server of the scorers that ask a language model.")] = "",
     scorer_model: Annotated[str, typer.Option(help="Its model.")] = "",
     scorer_prompt: Annotated[Path | None, typer.Option(help="A board's own prompt for such a scorer.")] = None,
     out: Out = Path("report"),
-    limit: shared.Limit = None,
-    shard: shared.Shard = "0/1",
+    limit: Limit = None,
+    shard: Shard = "0/1",
     batch: Annotated[int, typer.Option(min=1, help="Questions answered at once.")] = 8,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of every answer.")] = 0,
-    max_seconds: shared.MaxSeconds = None,
+    max_seconds: Annotated[float | None, typer.Option(callback=positive, help="Longest; no server is told.")] = None,
     device: Device = "auto",
     llm: Llm = None,
     system: Annotated[str, typer.Option(help="Instruction sent to an endpoint with every question.")] = "",
-    timeout: shared.Timeout = 120.0,
+    timeout: Timeout = 120.0,
     retries: Annotated[int, typer.Option(min=0, help="How often a passing fault of an endpoint is tried again.")] = 3,
     retry_failed: Annotated[bool, typer.Option(help="Do the failed items of an earlier run again.")] = False,
 ) -> None:
@@ -64,19 +74,21 @@ def qa(
     from echox.eval.report.page import write_report
     from echox.eval.scorers.answers import choose_scorers
     from echox.eval.tasks.qa import SPOKEN_QUESTION, QaOptions, refuse_all_failed, run_qa
-    from echox.eval.tasks.spoken_set import load_retention
+    from echox.eval.tasks.spoken_set import read_set
 
-    spoken = bool(SPOKEN_QUESTION & {name.strip() for name in arms.split(",")})
-    items, source, marks = (
-        (*load_questions(questions, audio_dir, suite, data, spoken, form), None)
-        if retention is None
-        else load_retention(retention, condition, questions, suite)
-    )
+    pool = None
+    if retention is None:
+        spoken = bool(SPOKEN_QUESTION & {name.strip() for name in arms.split(",")})
+        items, source = load_questions(questions, audio_dir, suite, data, spoken, form)
+    elif questions is None and not suite:
+        items, source, pool = read_set(retention, condition)
+    else:
+        raise ConfigError("--retention brings its own questions: leave --questions and --suite out.")
     rules = default_scorer(suite) if scorer is None else scorer
     scorers = choose_scorers(rules, scorer_endpoint, scorer_model, scorer_prompt)
     choice = ModelChoice(model, endpoint, device, llm, timeout, retries, system)
     hearing = (judge, judge_window, recogniser)
-    options = QaOptions(arms, *hearing, out, limit, shard, batch, seed, max_seconds, retry_failed, marks, typed_from)
+    options = QaOptions(arms, *hearing, out, limit, shard, batch, seed, max_seconds, retry_failed, pool, typed_from)
     path = run_qa(items, source, choice, scorers, options, typer.echo)
     _show(write_report([path], out, typer.echo))
     typer.echo(f"report: {out / 'report.html'}")
@@ -92,15 +104,18 @@ def spoken_set(
     conditions: Annotated[str, typer.Option(help="Comma-separated.")] = "clean,noise,telephone,room",
     kokoro: Annotated[Path | None, typer.Option(help="Folder of Kokoro's model, vocab.json and voices.")] = None,
     scorer: Annotated[str, typer.Option(help="What makes a typed answer right.")] = "qa-exist-match",
-    shard: shared.Shard = "0/1",
-    seed: shared.Seed = 0,
+    shard: Shard = "0/1",
+    seed: Annotated[
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the choice, the voices and the noise.")
+    ] = 0,
 ) -> None:
     """Choose questions by their typed answers and speak them in held-out voices, clean and spoilt."""
     from echox.eval.scorers.answers import find_scorer
-    from echox.eval.tasks.spoken_set import KINDS, held_out_voice, make_set, read_typed
+    from echox.eval.tasks.spoken_set import HELD_OUT, KINDS, make_set, read_typed
+    from echox.prepare.voices import make_voice
 
     found = read_typed(typed, find_scorer(scorer))
-    chosen = make_set(out, found, (right, wrong), lambda: held_out_voice(kokoro), conditions, shard, seed)
+    chosen = make_set(out, found, (right, wrong), lambda: make_voice(HELD_OUT, kokoro), conditions, shard, seed)
     counts = {kind: sum(item.kind == kind for item in chosen) for kind in KINDS}
     pool = {kind: sum(item.kind == kind for item in found) for kind in KINDS}
     typer.echo(f"{out}  " + ", ".join(f"{counts[kind]} of {pool[kind]} {kind}" for kind in KINDS))
@@ -110,26 +125,17 @@ def spoken_set(
 def hearing(
     spoken: Annotated[Path | None, typer.Option("--set", help="A set made by `echox eval spoken-set`.")] = None,
     conditions: Annotated[str, typer.Option(help="Its recordings, comma-separated.")] = "clean,noise,telephone,room",
-    manifest: Annotated[
-        list[Path] | None, typer.Option(help="A corpus whose words are known (`echox prepare recordings`); repeat it.")
-    ] = None,
-    clips: Annotated[
-        list[Path] | None, typer.Option(help="A folder of recordings without transcripts; repeat it.")
-    ] = None,
+    manifest: Annotated[list[Path] | None, typer.Option(help="A corpus whose words are known; repeat it.")] = None,
+    clips: Annotated[list[Path] | None, typer.Option(help="A folder without transcripts; repeat it.")] = None,
     only: Annotated[Path | None, typer.Option(help="File names without endings, one a line: no other clips.")] = None,
-    nothing: Annotated[
-        int, typer.Option(min=0, help="So many clips each of silence, noise, hum, chords, clicks.")
-    ] = 20,
+    nothing: Annotated[int, typer.Option(min=0, help="So many clips of each kind in which nobody speaks.")] = 20,
     model: Model = "mini",
     reference: Annotated[str, typer.Option(help="Recogniser to stand beside, in its 30 s window.")] = "whisper-tiny.en",
-    reference_beam: shared.Beam = 1,
+    reference_beam: Annotated[int, typer.Option(min=1, max=100, help="How many texts it keeps in view.")] = 1,
     judge: Annotated[str, typer.Option(help="Recogniser that writes down the clips.")] = "whisper-base",
-    judge_beam: shared.Beam = 5,
     out: Out = Path("report"),
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Only the first N recordings of a condition or folder.")
-    ] = None,
-    shard: shared.Shard = "0/1",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N of a condition or folder.")] = None,
+    shard: Shard = "0/1",
     device: Device = "auto",
     llm: Llm = None,
 ) -> None:
@@ -139,7 +145,7 @@ def hearing(
     from echox.eval.tasks.hearing import gather, load_recognisers, run_hearing
 
     arms = gather(spoken, names_in(conditions), manifest or [], clips or [], only, nothing)
-    recognisers = load_recognisers(reference, reference_beam, judge if clips else "", judge_beam, device)
+    recognisers = load_recognisers(reference, reference_beam, judge if clips else "", device)
     subject, name = load_subject(ModelChoice(model, "", device, llm))
     _show(run_hearing(subject, name, arms, recognisers, out, typer.echo, limit, shard))
 
@@ -148,23 +154,17 @@ def hearing(
 def translation(
     pairs: Annotated[Path, typer.Option(help="TSV file: id, audio, target_audio, source_text, target_text.")],
     audio_dir: Annotated[Path | None, typer.Option(help="Folder of the recordings (<id>.wav).")] = None,
-    model: Annotated[
-        list[str] | None, typer.Option("--model", help="A translator; repeat it, and each is compared with the first.")
-    ] = None,
+    model: Annotated[list[str] | None, typer.Option(help="A translator; repeat it to compare with the first.")] = None,
     judge: JudgeName = "whisper-base",
-    judge_window: shared.Window = 15,
+    judge_window: Window = 15,
     language: Annotated[str, typer.Option(help="Language that is spoken, for the judge.")] = "en",
     cascade: Annotated[str, typer.Option(help="A Whisper that translates into English; mini says its text.")] = "",
     source_language: Annotated[str, typer.Option(help="Language of the recordings, for the cascade.")] = "es",
-    unit_encoder: Annotated[
-        str, typer.Option(help="Encoder of the models' units, where they do not share a shipped voice: for unit BLEU.")
-    ] = "",
-    tasks: Annotated[
-        str, typer.Option(help="st, mt, asr, cascade, spaces: what models that write do, in place of a judge.")
-    ] = "",
+    unit_encoder: Annotated[str, typer.Option(help="Encoder of units of no shipped voice, for unit BLEU.")] = "",
+    tasks: Annotated[str, typer.Option(help="Of models that write, without judge: st, mt, asr, cascade, spaces.")] = "",
     beam: Annotated[int | None, typer.Option(min=1, max=100, help="Hypotheses in view; default: the model's.")] = None,
     out: Out = Path("report"),
-    limit: shared.Limit = None,
+    limit: Limit = None,
     device: Device = "cpu",
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
 ) -> None:
@@ -179,7 +179,7 @@ def translation(
     if tasks:
         from echox.eval.questions import chosen
         from echox.eval.report.plots import draw_spaces, write_figure
-        from echox.eval.tasks.written import TASKS, load_writers, run_tasks
+        from echox.eval.tasks.translation import TASKS, load_writers, run_tasks
 
         names, options = chosen(tasks, TASKS, "--tasks"), TranslationOptions(out, pairs.name, how, limit)
         tables, spaces = run_tasks(found, load_writers(models, device, dtype), names, options, beam)
@@ -202,7 +202,7 @@ def speech(
     voice: Annotated[Path | None, typer.Option(help="Recording of the voice that answers should have.")] = None,
     reference: Annotated[str, typer.Option(help="Voice that says the same texts: hibari, flite or piper.")] = "",
     judge: JudgeName = "",
-    judge_window: shared.Window = 15,
+    judge_window: Window = 15,
     joins: Annotated[int, typer.Option(min=0, help="Stream so many answers and look where their pieces meet.")] = 0,
     model: Model = "mini",
     out: Out = Path("report"),
@@ -228,7 +228,7 @@ def ladder(
     field: Annotated[str, typer.Option(help="The field that is said.")] = "text",
     reference: Annotated[str, typer.Option(help="The voice that the model learned from.")] = "hibari",
     judge: JudgeName = "",
-    judge_window: shared.Window = 15,
+    judge_window: Window = 15,
     model: Model = "mini",
     out: Out = Path("report"),
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N texts.")] = None,
@@ -249,21 +249,20 @@ def ladder(
 
 @app.command()
 def latency(
-    questions: shared.Questions = None,
-    audio_dir: shared.AudioDir = None,
-    suite: shared.Suite = "",
-    data: shared.Data = None,
-    form: shared.Format = "",
+    questions: Questions = None,
+    audio_dir: AudioDir = None,
+    suite: Suite = "",
+    data: Data = None,
+    form: Format = "",
     model: Model = "mini",
     endpoint: Endpoint = "",
     out: Out = Path("report"),
-    limit: shared.Limit = 30,
-    warmup: Annotated[int, typer.Option(min=0, help="Questions asked once without measuring.")] = 2,
-    live: shared.Live = False,
+    limit: Limit = 30,
+    live: Live = False,
     device: Device = "auto",
     llm: Llm = None,
     system: Annotated[str, typer.Option(help="Instruction sent to an endpoint with every question.")] = "",
-    timeout: shared.Timeout = 120.0,
+    timeout: Timeout = 120.0,
 ) -> None:
     """Print first-audio times, real-time factor and underruns of streamed answers."""
     from echox.eval.boards.sets import load_questions
@@ -273,7 +272,7 @@ def latency(
 
     items, _ = load_questions(questions, audio_dir, suite, data, True, form)
     subject, name = load_subject(ModelChoice(model, endpoint, device, llm, timeout, system=system))
-    _show(run_latency(subject, name, take(items, limit), out, warmup, live))
+    _show(run_latency(subject, name, take(items, limit), out, live))
 
 
 @app.command()
@@ -285,13 +284,10 @@ def load(
     sessions: Annotated[int, typer.Option(min=1, help="Talkers at once.")] = 1,
     answers: Annotated[int, typer.Option(min=1, help="Answers in all.")] = 30,
     rate: Annotated[
-        float,
-        typer.Option(min=0, callback=finite, help="Instead, so many new talkers a second, each with one question."),
+        float, typer.Option(min=0, callback=finite, help="Instead, new talkers a second, each asking once.")
     ] = 0,
-    think: Annotated[
-        float, typer.Option(min=0, callback=finite, help="Seconds between an answer's end and the next question.")
-    ] = 1.0,
-    live: shared.Live = False,
+    think: Annotated[float, typer.Option(min=0, callback=finite, help="Seconds from answer to next question.")] = 1.0,
+    live: Live = False,
     limit: Annotated[int, typer.Option(min=1, help="Only the first N recordings.")] = 100,
     out: Out = Path("report"),
 ) -> None:
@@ -309,9 +305,7 @@ def load(
 @app.command()
 def gap(
     model: Model = "mini",
-    wavs: Annotated[
-        Path | None, typer.Option(help="Folder of <word>.wav; the model says them itself if not given.")
-    ] = None,
+    wavs: Annotated[Path | None, typer.Option(help="Folder of <word>.wav; else the model says the words.")] = None,
     out: Out = Path("report"),
     device: Device = "auto",
     llm: Llm = None,
@@ -335,8 +329,7 @@ def report(
     out: Annotated[Path, typer.Option("-o", "--out", help="The HTML file.")] = Path("report.html"),
 ) -> None:
     """Set runs side by side in one HTML file with plots and players, with what lies beside their files."""
-    from echox.eval.report.page import write_html
-    from echox.eval.results import read_beside
+    from echox.eval.report.page import read_beside, write_html
 
     _show(write_html(out, read_beside(results), typer.echo))
     typer.echo(f"report: {out}")

@@ -12,12 +12,11 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from copy import copy
 from typing import Any
 
 import numpy as np
 
-from echox.audio import SAMPLE_RATE, from_pcm16
+from echox.audio import SAMPLE_RATE, from_pcm16, to_pcm16, wav_header
 from echox.errors import ConfigError, EndpointError, InputError, require
 from echox.generate.types import Piece, Question, Reply
 
@@ -59,23 +58,18 @@ class EndpointAssistant:
 
         Nothing is tried again. A server without `/models` (404, 405) has only to answer.
         """
-        probe = copy(self)
-        probe._timeout = min(self._timeout, PROBE_SECONDS)
-        probe._client = self._client.with_options(timeout=probe._timeout, max_retries=0)
-        known = probe._offered()
+        seconds = min(self._timeout, PROBE_SECONDS)
+        probe = EndpointAssistant(self.base_url, self.model, seconds, retries=0, system=self.system)
+        try:
+            listed = probe._json(probe._client.models.with_raw_response.list).get("data") or []
+        except EndpointError as error:
+            if getattr(error.__cause__, "status_code", None) not in NO_LIST:
+                raise
+            listed = []
+        known = [str(entry.get("id")) for entry in listed if isinstance(entry, dict)]
         if known and self.model not in known:
             raise EndpointError(f"{self.base_url} does not serve {self.model!r}: it offers {', '.join(known[:8])}.")
         probe.ask(typed="Answer with the one word yes.", text_only=True)
-
-    def _offered(self) -> list[str]:
-        """Return the names of the server's models, none when it has no list of them."""
-        try:
-            answer = self._json(self._client.models.with_raw_response.list)
-        except EndpointError as error:
-            if getattr(error.__cause__, "status_code", None) in NO_LIST:
-                return []
-            raise
-        return [str(entry.get("id")) for entry in answer.get("data") or [] if isinstance(entry, dict)]
 
     def ask(
         self,
@@ -131,8 +125,9 @@ class EndpointAssistant:
     def _body(self, question: Question, text_only: bool, seed: int) -> dict[str, Any]:
         content: Any = question.typed
         if question.typed is None:
-            wav = {"data": _encode_wav(np.asarray(question.sound, dtype=np.float32)), "format": "wav"}
-            content = [{"type": "input_audio", "input_audio": wav}]
+            pcm = to_pcm16(np.asarray(question.sound))
+            wav = base64.b64encode(wav_header(SAMPLE_RATE, len(pcm)) + pcm).decode()
+            content = [{"type": "input_audio", "input_audio": {"data": wav, "format": "wav"}}]
         messages = [{"role": "system", "content": self.system}] if self.system else []
         messages.append({"role": "user", "content": content})
         body = {"model": self.model, "messages": messages, "seed": seed, "temperature": self.temperature}
@@ -196,14 +191,6 @@ def _pieces(data: str, url: str) -> Iterator[Piece]:
             yield Piece(text)
         if len(wave):
             yield Piece(audio=wave)
-
-
-def _encode_wav(samples: np.ndarray) -> str:
-    import soundfile
-
-    buffer = io.BytesIO()
-    soundfile.write(buffer, np.clip(samples, -1, 1), SAMPLE_RATE, format="WAV", subtype="PCM_16")
-    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _decode_wav(content: bytes) -> tuple[np.ndarray, int]:

@@ -32,8 +32,6 @@ WINDOW_MARGIN = 1  # seconds of silence kept after the speech
 MAX_TOKENS = 448  # Whisper's own limit: its decoder positions
 MULTILINGUAL = 51_865  # tokens of the Whisper models that know more than English
 BATCH = 8
-RECOGNISERS = frozenset({"whisper", "moonshine", "speech_to_text", "speech-encoder-decoder", "granite_speech"})
-"""Kinds of transformers models that write speech down without a CTC head."""
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 SIZES = {(384, 4): "tiny", (512, 6): "base", (768, 12): "small", (1024, 24): "medium", (1280, 32): "large"}
 """Whisper's encoders by width and layers; the English-only ones have the same."""
@@ -47,8 +45,20 @@ class Judge(ABC):
     name: str
 
     def transcribe(self, waves: list[np.ndarray]) -> list[str]:
-        """Return the words of each wave (float32 at 16 kHz); an empty or silent wave gives an empty string."""
-        return _in_pieces(waves, self._decode)
+        """Return the words of each wave (float32 at 16 kHz); an empty or silent wave gives an empty string.
+
+        Waves are decoded in batches of pieces of like length, of at most 30 s each, cut at pauses.
+        """
+        split = [cut_at_pauses(np.asarray(wave, np.float32), FULL_WINDOW * SAMPLE_RATE) for wave in waves]
+        pieces = [
+            (row, place, one) for row, some in enumerate(split) for place, one in enumerate(some) if _audible(one)
+        ]
+        pieces.sort(key=lambda piece: len(piece[2]))
+        words: dict[tuple[int, int], str] = {}
+        for batch in groups(pieces, BATCH):
+            texts = self._decode([piece for _, _, piece in batch])
+            words |= {(row, place): text.strip() for (row, place, _), text in zip(batch, texts, strict=True)}
+        return [" ".join(words[key] for key in sorted(words) if key[0] == row).strip() for row in range(len(waves))]
 
     @abstractmethod
     def _decode(self, waves: list[np.ndarray]) -> list[str]:
@@ -156,13 +166,14 @@ class PipelineJudge(Judge):
 
     def __init__(self, folder: Path, device: str, language: str, beam: int = 1) -> None:
         from transformers import WhisperTokenizer, pipeline
+        from transformers.models.auto.modeling_auto import MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES
 
         config, words = _config(folder), None
-        if beam > 1 and config.get("model_type") not in RECOGNISERS:
-            raise ConfigError(f"{folder} decodes greedily: give another judge for a beam of {beam}.")
         self._options: dict[str, Any] = {}
-        if config.get("model_type") in RECOGNISERS:
+        if config.get("model_type") in MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES:
             self._options = {"generate_kwargs": {"num_beams": beam, "do_sample": False}}
+        elif beam > 1:
+            raise ConfigError(f"{folder} decodes greedily: give another judge for a beam of {beam}.")
         if config.get("model_type") == "whisper":
             words = WhisperTokenizer.from_pretrained(folder)  # also where the folder does not name its kind
             if config.get("vocab_size", 0) >= MULTILINGUAL:
@@ -183,20 +194,8 @@ def window_samples(samples: int, window: int) -> int:
     return min(seconds, FULL_WINDOW) * SAMPLE_RATE
 
 
-def _in_pieces(waves: list[np.ndarray], decode: Callable[[list[np.ndarray]], list[str]]) -> list[str]:
-    """Return the words of each wave, decoded in batches of pieces of like length, of at most 30 s each, cut at pauses."""
-
-    def audible(wave: np.ndarray) -> bool:
-        return len(wave) >= SAMPLE_RATE // 20 and float(np.abs(wave).max()) > 1e-4
-
-    split = [cut_at_pauses(np.asarray(wave, np.float32), FULL_WINDOW * SAMPLE_RATE) for wave in waves]
-    pieces = [(row, place, one) for row, some in enumerate(split) for place, one in enumerate(some) if audible(one)]
-    pieces.sort(key=lambda piece: len(piece[2]))
-    words: dict[tuple[int, int], str] = {}
-    for batch in groups(pieces, BATCH):
-        texts = decode([piece for _, _, piece in batch])
-        words |= {(row, place): text.strip() for (row, place, _), text in zip(batch, texts, strict=True)}
-    return [" ".join(words[key] for key in sorted(words) if key[0] == row).strip() for row in range(len(waves))]
+def _audible(wave: np.ndarray) -> bool:
+    return len(wave) >= SAMPLE_RATE // 20 and float(np.abs(wave).max()) > 1e-4
 
 
 def whisper_size(folder: Path) -> str:
@@ -223,18 +222,20 @@ def warn_if_own_ear(model: Path | None, judge: Path | None, tell: Callable[[str]
 
 
 def _recogniser_folder(folder: Path) -> Path:
+    """Return the folder of the weights; InputError where there are none, or of what transformers knows as no recogniser."""
     for place in (folder, folder / "ct2"):
         if (place / "model.bin").is_file() and (place / "tokenizer.json").is_file():
             return place
     if not (folder / "config.json").is_file() or not _weights(folder).is_file():
         needs = "model.bin and tokenizer.json (CTranslate2) or config.json and model.safetensors (transformers)"
         raise InputError(f"{folder} is not a judge: it needs {needs}.")
-    made_for = [str(name) for name in _config(folder).get("architectures") or []]
-    kind = str(_config(folder).get("model_type", ""))
-    named = any(name.endswith(("ForCTC", "ForSpeechSeq2Seq", "ForSpeechToText")) for name in made_for)
-    whole = not any(name.endswith(("Encoder", "Model")) for name in made_for)
-    if not named and not (kind in RECOGNISERS and whole):
-        what = ", ".join(made_for) or kind or "an unnamed model"
+    from transformers.models.auto import modeling_auto as auto
+
+    kind, named = str(_config(folder).get("model_type", "")), list(map(str, _config(folder).get("architectures") or []))
+    writing: dict[Any, str] = {**auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES}
+    made_for = named or [writing.get(kind, "")]
+    if not {*writing.values(), *auto.MODEL_FOR_CTC_MAPPING_NAMES.values()} & set(made_for):
+        what = ", ".join(named) or kind or "an unnamed model"
         raise InputError(f"{folder} holds {what}, which is no speech recogniser: give a Whisper or CTC folder.")
     return folder
 

@@ -10,6 +10,7 @@ import os
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -105,8 +106,8 @@ def timed_on(subject: Any) -> dict[str, str]:
     The machine's own name is private; eight digits of its hash tell it from another.
     """
     holders = (getattr(subject, "parts", None), subject, getattr(subject, "model", None))
-    device = next((found for found in (getattr(holder, "device", None) for holder in holders) if found), None)
-    where = str(device) if device else "server" if hasattr(subject, "base_url") else "cpu"
+    device = next(filter(None, (getattr(holder, "device", None) for holder in holders)), None)
+    where = str(device or ("server" if hasattr(subject, "base_url") else "cpu"))
     if where.startswith("cuda"):
         import torch
 
@@ -119,31 +120,31 @@ def ask_all(subject: Any, questions: Sequence[Question], text_only: bool = False
 
     One call of `subject.ask_many` when it has that; when the call fails, and for other subjects, one `ask` each.
     """
-    together: Callable[..., list[Any]] | None = getattr(subject, "ask_many", None)
-    if together is not None and len(questions) > 1:
+    if hasattr(subject, "ask_many") and len(questions) > 1:
         try:
-            return list(together(questions, text_only=text_only, **options))
+            return list(subject.ask_many(questions, text_only=text_only, **options))
         except RECORDED:
             pass  # one of them cannot be answered: ask each alone to find which
-
-    def ask(one: Question) -> Any:
-        return attempt(lambda: subject.ask(question=one.sound, typed=one.typed, text_only=text_only, **options))
-
-    return [ask(one) for one in questions]
-
-
-def say_all(speaker: Any, texts: Sequence[str], max_seconds: float | None = None) -> list[Any]:
-    """Return one spoken answer or Failure for each text, an empty one giving SILENCE."""
-    limit = {} if max_seconds is None else {"max_seconds": max_seconds}
-    said = (
-        attempt(lambda text=text: speaker.say(text, **limit), text=text) if text.strip() else SILENCE for text in texts
-    )
-    return list(said)
+    ask = partial(subject.ask, text_only=text_only, **options)
+    return [attempt(partial(ask, question=one.sound, typed=one.typed)) for one in questions]
 
 
 def at_16k(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     """Return audio resampled to 16 kHz, float32 [samples]."""
     return resample(audio, sample_rate, SAMPLE_RATE)
+
+
+def through(found: Sequence[Any], call: Callable[[list[Any]], Sequence[Any]]) -> list[Any]:
+    """Return what `call` makes of all that did not fail, each in its place; a Failure stays where it is."""
+    whole = [one for one in found if not isinstance(one, Failure)]
+    made = iter(call(whole) if whole else ())
+    return [one if isinstance(one, Failure) else next(made) for one in found]
+
+
+def recorded(call: Callable[[], dict[str, Any]], **otherwise: Any) -> dict[str, Any]:
+    """Return the record that `call` makes, with an empty `error`; where it fails, `otherwise` with the reason."""
+    found = attempt(call)
+    return otherwise | {"error": found.reason} if isinstance(found, Failure) else found | {"error": ""}
 
 
 def sounds_of(found: Sequence[Any]) -> list[np.ndarray]:
@@ -152,7 +153,7 @@ def sounds_of(found: Sequence[Any]) -> list[np.ndarray]:
 
 
 def attempt(call: Callable[[], Any], what: str = "", text: str = "") -> Any:
-    """Return the result of `call`, or a Failure that names the error after `what`."""
+    """Return the result of `call`, or a Failure that names the error after `what` and bears `text`."""
     try:
         return call()
     except RECORDED as error:

@@ -19,10 +19,10 @@ import numpy as np
 from echox.audio import load_audio, save_wav
 from echox.config.shard import shard_of
 from echox.data.manifest import read_audio, read_manifest
-from echox.data.tables import ANSWER_MARK, answers_in, table_rows
+from echox.data.tables import ANSWER_MARK, answers_in, table_rows, write_rows
 from echox.errors import ConfigError, InputError
 from echox.eval.model_under_test import Failure, at_16k, attempt
-from echox.files import sha256_of, write_text
+from echox.files import sha256_of
 
 COLUMNS = ("id", "question", "answers", "audio")
 FAULTS_SHOWN = 8
@@ -157,16 +157,13 @@ def one_line(text: str) -> str:
 
 
 def write_questions(path: str | Path, questions: Sequence[Item]) -> None:
-    """Write a questions file atomically; raise InputError for text that holds a tab or a line break."""
+    """Write a questions file atomically, its texts without the separators of one."""
     kinds = any(item.kind for item in questions)
-    lines = ["\t".join((*COLUMNS, "kind") if kinds else COLUMNS)]
+    rows = []
     for item in questions:
-        fields = (item.id, item.question, ANSWER_MARK.join(item.answers), str(item.audio or ""))
-        fields += (item.kind,) if kinds else ()
-        if any(mark in field for field in fields for mark in "\t\r\n"):
-            raise InputError(f"question {item.id!r} holds a tab or a line break; replace it with a space.")
-        lines.append("\t".join(fields))
-    write_text(path, "\n".join(lines) + "\n")
+        answers = ANSWER_MARK.join(map(one_line, item.answers))
+        rows.append(vars(item) | {"question": one_line(item.question), "answers": answers, "audio": item.audio or ""})
+    write_rows(path, (*COLUMNS, "kind") if kinds else COLUMNS, rows)
 
 
 def fingerprint(questions: Sequence[Item]) -> str:

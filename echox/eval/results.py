@@ -23,10 +23,10 @@ FREE = frozenset({"arms", "limit", "shard", "started", "machine", "load_seconds"
 """Settings that may differ between runs of one file: they choose which lines are written, not what they say."""
 Run = tuple[dict[str, Any], list[dict[str, Any]]]
 """The settings and the items of one run."""
+Answer = Callable[[str, Sequence[Any]], Iterable[dict[str, Any]]]
+"""The records, each with its `id`, of some items of an arm; one that names another arm is of that."""
 OURS = b'{"type": "settings"'  # how a results file begins
 REPORT = ("report.html", "table.md")
-BESIDE = ("speech", "joins", "latency", "load", "ladder", "hearing", "translation")
-"""Tasks whose results stand beside a given file."""
 
 
 class Results:
@@ -38,7 +38,7 @@ class Results:
 
     def __init__(self, path: str | Path, settings: dict[str, Any], retry_failed: bool = False) -> None:
         self.path = Path(path)
-        self.settings = json.loads(json.dumps(settings, allow_nan=False))
+        self.settings = {"shard": "0/1"} | json.loads(json.dumps(settings, allow_nan=False))
         self.items: dict[tuple[str, str], dict[str, Any]] = {}
         if self.path.is_file():
             drop_partial_line(self.path, OURS)
@@ -60,14 +60,14 @@ class Results:
         self.items[item["arm"], item["id"]] = item
         self.done.add((item["arm"], item["id"]))
 
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        """Every item, in the order of the file."""
-        return list(self.items.values())
-
-    def batches(self, arm: str, items: Iterable[Any], size: int) -> list[Sequence[Any]]:
-        """Return the items of an arm, which have an `id`, that are not done yet, in groups of `size`."""
-        return groups([item for item in items if (arm, item.id) not in self.done], size)
+    def fill(self, arms: Mapping[str, Sequence[Any]], size: int, answer: Answer) -> Run:
+        """Write what `answer` says of the items of each arm that are not done yet, `size` at a time; return the whole run."""
+        for arm, items in arms.items():
+            batches = groups([item for item in items if (arm, item.id) not in self.done], size)
+            for some in tqdm(batches, arm, disable=None if batches else True):
+                for record in answer(arm, some):
+                    self.append({"arm": arm, **record})
+        return self.settings, list(self.items.values())
 
     def _write(self, record: dict[str, Any]) -> None:
         try:
@@ -79,27 +79,6 @@ class Results:
         except OSError as error:
             reason = f"{self.path} cannot be written ({error.strerror})"
             raise OutputError(f"{reason}: free some space and resume, or choose another --out.") from error
-
-
-def run_items(
-    path: Path,
-    settings: dict[str, Any],
-    mark: str,
-    arms: Mapping[str, Sequence[Any]],
-    size: int,
-    answer: Callable[[str, Sequence[Any]], Iterable[dict[str, Any]]],
-) -> Run:
-    """Return a run's settings and items, after `answer(arm, items)` has given records of what its file does not hold yet.
-
-    Items have an `id` and are answered `size` at a time; `mark`, a fingerprint of what is asked, is one of the settings.
-    """
-    results = Results(path, settings | {"questions_mark": mark})
-    for arm, items in arms.items():
-        batches = results.batches(arm, items, size)
-        for some in tqdm(batches, arm, disable=None if batches else True):
-            for item, record in zip(some, answer(arm, some), strict=True):
-                results.append({"arm": arm, "id": item.id} | record)
-    return results.settings, results.rows
 
 
 def results_path(out: Path, shard: str, stem: str = "results") -> Path:
@@ -127,25 +106,6 @@ def read_results(path: str | Path) -> Run:
             raise InputError(f"{path} line {number} is not a result item; remove it or start a new file.")
         items[line["arm"], line["id"]] = line
     return lines[0], list(items.values())
-
-
-def read_beside(paths: Iterable[str | Path]) -> list[Run]:
-    """Return the runs of `read_all` and those of the tasks in `BESIDE` and of gap that lie beside a given file.
-
-    What lies beside and cannot be read is left out; a file that was given must be whole.
-    """
-    given = [Path(path) for path in paths]
-    known = {path.resolve() for path in given}
-    folders = list(dict.fromkeys(path.resolve().parent for path in given))
-    names = (*(f"{task}.jsonl" for task in BESIDE), "gap.json")
-    runs = read_all(given)
-    for path in (folder / name for folder in folders for name in names):
-        if path.is_file() and path not in known:
-            try:
-                runs += read_all([path])
-            except InputError:
-                continue  # an old or half-written file that nobody asked for
-    return runs
 
 
 def read_all(paths: Iterable[str | Path]) -> list[Run]:

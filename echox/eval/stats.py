@@ -28,6 +28,9 @@ class Interval:
     n: int
 
 
+NOTHING = Interval(np.nan, np.nan, np.nan, 0)
+
+
 @lru_cache(maxsize=8)
 def draw_counts(n: int, resamples: int, seed: int) -> np.ndarray:
     """Return uint16 [resamples, n]: how often each of n questions is drawn in each resample of n draws."""
@@ -60,7 +63,7 @@ def paired_bootstrap(scores_NA: np.ndarray, statistic: Callable[[np.ndarray], np
     scores_NA = np.asarray(scores_NA, dtype=np.float64)
     n = len(scores_NA)
     if n == 0:
-        return Interval(float("nan"), float("nan"), float("nan"), 0)
+        return NOTHING
     value = float(statistic(scores_NA.mean(axis=0)[None])[0])
     return _interval(value, statistic(resample_means(scores_NA)), n)
 
@@ -68,7 +71,7 @@ def paired_bootstrap(scores_NA: np.ndarray, statistic: Callable[[np.ndarray], np
 def _interval(value: float, values_R: np.ndarray, n: int) -> Interval:
     values_R = values_R[np.isfinite(values_R)]
     if not len(values_R):
-        return Interval(value, float("nan"), float("nan"), n)
+        return Interval(value, np.nan, np.nan, n)
     low, high = np.quantile(values_R, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(value, float(low), float(high), n)
 
@@ -97,7 +100,7 @@ def stratified_ratio(strata: Sequence[tuple[float, np.ndarray]]) -> Interval:
     A stratum is (its size in the population, float [n, 2] of its sample). NaN when the second total is zero.
     """
     if not strata:
-        return Interval(float("nan"), float("nan"), float("nan"), 0)
+        return NOTHING
     value_2 = np.sum([size * scores_N2.mean(axis=0) for size, scores_N2 in strata], axis=0)
     drawn = [size * resample_means(scores_N2, seed=SEED + place) for place, (size, scores_N2) in enumerate(strata)]
     totals_R2 = np.sum(drawn, axis=0)
@@ -109,10 +112,3 @@ def divided(values: np.ndarray, over: np.ndarray) -> np.ndarray:
     """Return quotients, NaN where there is nothing to divide by."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(over > 0, values / over, np.nan)
-
-
-def percentile(values: ArrayLike, q: float) -> float:
-    """Return the q-th percentile (0 to 100, linear between values) of the finite values, NaN without any."""
-    finite = np.asarray(values, dtype=np.float64)
-    finite = finite[np.isfinite(finite)]
-    return float(np.percentile(finite, q)) if len(finite) else float("nan")

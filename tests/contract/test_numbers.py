@@ -4,7 +4,7 @@ import pytest
 from command_line import commands, wrong_usage
 
 ZERO = {  # of these there may be none, or it is the first
-    *"--seed --mic --waiting --requests-a-minute --turns --nothing --joins --warmup --retries --rate --think".split(),
+    *"--seed --mic --waiting --requests-a-minute --turns --nothing --joins --retries --rate --think".split(),
     *"--held-out --layer --speaker --max-error --min-log-probability".split(),
 }
 NEGATIVE = {"--min-log-probability"}

@@ -94,8 +94,7 @@ def test_a_conversation_whose_time_is_over_is_no_error(start, tmp_path):
 
 
 def test_a_plan_and_recordings_must_be_some(tmp_path):
-    with pytest.raises(ConfigError, match="at least 1"):
-        Load("http://x", "m", 0, 1)
+    assert CliRunner().invoke(app, ["load", str(tmp_path), "--sessions", "0"]).exit_code == 2
     with pytest.raises(ConfigError, match="no recordings"):
         read_recordings([tmp_path], 3)
     with pytest.raises(InputError, match="nowhere does not exist"):

@@ -27,7 +27,7 @@ from typing import Any
 
 from echox.data.manifest import read_jsonl
 from echox.errors import ConfigError, InputError, require
-from echox.eval.questions import Item, check_questions, one_line, read_questions, write_questions
+from echox.eval.questions import Item, check_questions, read_questions, write_questions
 from echox.files import JSON_BYTES, read_json, read_text, write_bytes
 from echox.hub import cache_folder
 
@@ -178,8 +178,7 @@ def _store(record: Mapping[str, Any], suite: Suite, column: str, number: int, fo
     name = f"{number:05d}{ending}"
     write_bytes(folder / name, record[column]["bytes"])
     item = to_question({**record, column: name}, LAYOUTS[suite.form], folder, number, Path(suite.repository))
-    answers = tuple(map(one_line, item.answers)) or ("-",)
-    return Item(f"{number:05d}", one_line(item.question), answers, Path(name))
+    return Item(f"{number:05d}", item.question, item.answers or ("-",), Path(name))
 
 
 def _answers(value: Any, separator: str) -> tuple[str, ...]:

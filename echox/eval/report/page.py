@@ -14,20 +14,18 @@ from typing import Any
 
 from markupsafe import Markup
 
-from echox.errors import MissingDependency, require
+from echox.errors import InputError, MissingDependency, require
 from echox.eval import stats
 from echox.eval.report.plots import draw_accuracy, draw_gap, draw_gaps
-from echox.eval.results import Run, qa_runs, read_beside, titles_of
+from echox.eval.results import Run, qa_runs, read_all, titles_of
 from echox.eval.tables import Items, Table, arms_of, by_arm, percent, shared
-from echox.eval.tasks.gap import gap_tables
 from echox.eval.tasks.hearing import hearing_tables
 from echox.eval.tasks.ladder import ladder_tables
 from echox.eval.tasks.latency import latency_tables
 from echox.eval.tasks.load import load_tables
 from echox.eval.tasks.qa_tables import qa_tables, worst_first
 from echox.eval.tasks.speech import joins_tables, speech_tables
-from echox.eval.tasks.translation import translation_tables
-from echox.eval.tasks.written import tasks_tables
+from echox.eval.tasks.translation import tasks_tables, translation_tables
 from echox.files import JSON_BYTES, read_text, write_text
 
 WORST = 60  # items listed in full
@@ -39,16 +37,33 @@ HIDDEN = ("type", "folder", "tables", "views")
 
 TABLES: dict[str, Callable[[dict[str, Any], Items], list[Table]]] = {
     "qa": qa_tables,
-    "hearing": hearing_tables,
     "speech": speech_tables,
     "joins": joins_tables,
     "latency": latency_tables,
     "load": load_tables,
     "ladder": ladder_tables,
-    "gap": gap_tables,
+    "hearing": hearing_tables,
     "translation": translation_tables,
     "tasks": tasks_tables,
+    "gap": lambda settings, _: [Table(**table) for table in settings.get("tables", [])],
 }
+"""What makes the tables of each task, in the order in which its file is shown where it lies beside another."""
+
+
+def read_beside(paths: Sequence[Path]) -> list[Run]:
+    """Return the runs of `read_all` and those of every task that lie beside a given file.
+
+    What lies beside and cannot be read is left out; a file that was given must be whole.
+    """
+    runs, known = read_all(paths), {path.resolve() for path in paths}
+    folders = dict.fromkeys(path.resolve().parent for path in paths)
+    for path in (folder / f"{task}{ending}" for folder in folders for task in TABLES for ending in (".jsonl", ".json")):
+        if path.is_file() and path not in known:
+            try:
+                runs += read_all([path])
+            except InputError:
+                continue  # an old or half-written file that nobody asked for
+    return runs
 
 
 def tables_of(settings: dict[str, Any], items: Items) -> list[Table]:
@@ -127,25 +142,19 @@ def _worst_by_arm(items: Items) -> list[dict[str, Any]]:
 
 def embedded_audio(path: Path) -> Markup:
     """Return a player with the file inside, long ones as FLAC, or a note when it is missing or not audio."""
-    kind = "wav"
+    import soundfile
+
+    buffer, kind = io.BytesIO(), "wav"
     try:
         content = path.read_bytes()
         if len(content) > LARGEST_WAV:
-            content, kind = _as_flac(path), "flac"
+            samples, rate = soundfile.read(path, dtype="int16")
+            soundfile.write(buffer, samples, rate, format="FLAC", subtype="PCM_16")
+            content, kind = buffer.getvalue(), "flac"
     except (OSError, RuntimeError):
         return Markup('<span class="note">{}: audio missing or broken</span>').format(path.name)
     data = base64.b64encode(content).decode()
     return Markup('<audio controls preload="none" src="data:audio/{};base64,{}"></audio>').format(kind, data)
-
-
-def _as_flac(path: Path) -> bytes:
-    """Return an audio file as FLAC, without loss; raise RuntimeError when it cannot be read."""
-    import soundfile
-
-    samples, rate = soundfile.read(path, dtype="int16")
-    buffer = io.BytesIO()
-    soundfile.write(buffer, samples, rate, format="FLAC", subtype="PCM_16")
-    return buffer.getvalue()
 
 
 def _figures(draw: Callable[[], list[str]], tell: Callable[[str], None]) -> Markup:

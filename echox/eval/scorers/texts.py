@@ -17,23 +17,13 @@ BASIC = "whisper-basic, jiwer"
 """The name of what other languages are normalised by."""
 
 
-@dataclass(frozen=True)
-class Errors:
-    """Edits and lengths of one pair of texts, so that rates can be pooled over utterances."""
-
-    words: int
-    word_edits: int
-    characters: int
-    character_edits: int
-
-
 def normaliser_of(*languages: str) -> str:
     """Return the name of what texts in some languages are normalised by: English alone has a normaliser of its own."""
     return NORMALISER if set(languages) == {"en"} else BASIC
 
 
-def errors_between(reference: str, heard: str, normaliser: str = NORMALISER) -> Errors:
-    """Return word and character edits of `heard` against `reference`, both normalised, for English or by whisper-basic.
+def errors_between(reference: str, heard: str, normaliser: str = NORMALISER) -> dict[str, int]:
+    """Return words, word_edits, characters and character_edits of `heard` against `reference`, both normalised, to be pooled.
 
     Where nothing was heard all words are deleted; of a reference without words every word heard is an edit. Needs jiwer.
     """
@@ -41,10 +31,11 @@ def errors_between(reference: str, heard: str, normaliser: str = NORMALISER) -> 
     normalise = whisper_basic() if normaliser == BASIC else whisper_english()
     wanted, got = normalise(reference).strip(), normalise(heard).strip()
     if not wanted:
-        return Errors(0, len(got.split()), 0, len(got))
+        return {"words": 0, "word_edits": len(got.split()), "characters": 0, "character_edits": len(got)}
     found = jiwer.process_words(wanted, got), jiwer.process_characters(wanted, got)
     words, characters = (one.substitutions + one.deletions + one.insertions for one in found)
-    return Errors(len(wanted.split()), words, len(wanted), characters)
+    lengths = {"words": len(wanted.split()), "characters": len(wanted)}
+    return lengths | {"word_edits": words, "character_edits": characters}
 
 
 @dataclass(frozen=True)

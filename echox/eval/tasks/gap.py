@@ -22,7 +22,7 @@ from echox.errors import ConfigError, InputError
 from echox.eval.model_under_test import at_16k
 from echox.eval.probes import can_turn_off, states_of, untouched
 from echox.eval.scorers.states import COSINES, View, measure_view, word_states
-from echox.eval.tables import Items, Table, shown
+from echox.eval.tables import Table, shown
 from echox.files import refuse_others, write_text
 
 LENGTH_ONLY = "length alone (letters, syllables)"
@@ -79,20 +79,22 @@ def available(
     The text LLM is read with its adapters off, and once more with them on where there are any. `wave_of` gives a word's
     speech at 16 kHz; without it the S2T LLM is left out.
     """
-    reader, views, off = states_of(model), {}, can_turn_off(model)
+    off = can_turn_off(model)
+    views: list[
+        tuple[str, str, Any, bool]
+    ] = [  # what each is called, read by, given of a word, and whether adapters are on
+        ("text LLM", "typed_states", str, not off),
+        ("text LLM, adapters on", "typed_states", str if off else None, True),
+        ("S2T LLM", "spoken_states", wave_of, True),
+        ("echo decoder", "echo_states", str, True),
+        ("units", "unit_states", str, True),
+    ]
 
-    def add(view: str, method: str, adapters: bool = True, given: Callable[[str], Any] = str) -> None:
-        if hasattr(reader, method):
-            views[view] = (lambda reader, word: word_states(getattr(reader, method)(given(word))), adapters)
+    def read(method: str, given: Callable[[str], Any], reader: Any, word: str) -> np.ndarray:
+        return word_states(getattr(reader, method)(given(word)))
 
-    add("text LLM", "typed_states", adapters=not off)
-    if off:
-        add("text LLM, adapters on", "typed_states")
-    if wave_of is not None:
-        add("S2T LLM", "spoken_states", given=wave_of)
-    add("echo decoder", "echo_states")
-    add("units", "unit_states")
-    return views
+    found = (one for one in views if one[2] is not None and hasattr(states_of(model), one[1]))
+    return {name: (partial(read, method, given), adapters) for name, method, given, adapters in found}
 
 
 def word_speaker(
@@ -123,11 +125,6 @@ def length_states(word: str) -> np.ndarray:
     """Return float64 [1, 2]: a word's letters and syllables (runs of vowels, without a silent e), for the baseline."""
     spoken = re.sub(r"(?<=[^aeiouy])e$", "", word.lower()) if len(word) > 3 and not word.endswith("le") else word
     return np.array([[float(len(word)), float(max(len(re.findall(r"[aeiouy]+", spoken.lower())), 1))]])
-
-
-def gap_tables(settings: dict[str, Any], items: Items) -> list[Table]:
-    """Return the tables that a gap.json holds."""
-    return [Table(**table) for table in settings.get("tables", [])]
 
 
 def gap_table(views: Sequence[View], note: str) -> Table:

@@ -22,9 +22,9 @@ from echox.data.tables import lines_of
 from echox.errors import ConfigError, InputError
 from echox.eval import stats
 from echox.eval.judges import FULL_WINDOW, Judge, load_judge
-from echox.eval.model_under_test import RECORDED, Failure, ask_all, attempt, sounds_of
+from echox.eval.model_under_test import RECORDED, Failure, ask_all, attempt, sounds_of, through
 from echox.eval.questions import Item, check_questions, fingerprint, load_question, read_corpus, take
-from echox.eval.results import results_path, run_items
+from echox.eval.results import Results, results_path
 from echox.eval.scorers.texts import NORMALISER, errors_between
 from echox.eval.tables import Items, Table, arm_table, by_arm, decimals, failures, percent, pooled_rate
 from echox.eval.tasks.spoken_set import read_set
@@ -36,6 +36,7 @@ from echox.prepare.speak import generator
 from echox.text.normalize import whisper_english
 
 BATCH = 8
+LABELS_BEAM = 5
 UNKNOWN = ""
 """The words of a clip that nobody has written down yet."""
 NOTHING = "nothing said: "
@@ -50,14 +51,12 @@ Recognisers = tuple[Judge, Judge | None]
 """The recogniser that stands beside the model, and the one that writes down clips (None without clips)."""
 
 
-def load_recognisers(
-    reference: str, reference_beam: int, labeller: str, labeller_beam: int, device: str
-) -> Recognisers:
-    """Return both recognisers in Whisper's own window; raise ConfigError when they are one."""
+def load_recognisers(reference: str, beam: int, labeller: str, device: str) -> Recognisers:
+    """Return both recognisers in Whisper's own window, the second with a beam of its own; ConfigError when they are one."""
     if reference == labeller:
         raise ConfigError(f"{reference} cannot stand beside the model and write down its clips: give another --judge.")
-    found = load_judge(reference, device, FULL_WINDOW, beam=reference_beam)
-    return found, load_judge(labeller, device, FULL_WINDOW, beam=labeller_beam) if labeller else None
+    found = load_judge(reference, device, FULL_WINDOW, beam=beam)
+    return found, load_judge(labeller, device, FULL_WINDOW, beam=LABELS_BEAM) if labeller else None
 
 
 def gather(
@@ -186,7 +185,8 @@ def run_hearing(
     settings |= {"arms": [arm.removeprefix(NOTHING) for arm in arms], "shard": shard}
     asked = {arm: take(items, limit, shard) for arm, items in arms.items()}
     path, hear = results_path(out, shard, "hearing"), partial(_hear, subject, recognisers)
-    found = run_items(path, settings, fingerprint(spoken), asked, BATCH, hear)
+    settings |= {"questions_mark": fingerprint(spoken)}
+    found = Results(path, settings).fill(asked, BATCH, hear)
     if failed := failures(found[1]):
         tell(f"{failed} recordings were not heard; {path} says why")
     return hearing_tables(*found)
@@ -195,21 +195,18 @@ def run_hearing(
 def _hear(subject: Any, recognisers: Recognisers, arm: str, some: Sequence[Item]) -> Iterator[dict[str, Any]]:
     silent, texts = arm.startswith(NOTHING), [item.question for item in some]
     loaded = [no_speech(item.kind, int(item.id.rpartition("-")[2])) if silent else load_question(item) for item in some]
-    waves = sounds_of(loaded)
-    whole = [index for index, wave in enumerate(loaded) if not isinstance(wave, Failure)]
-    heard = dict(zip(whole, hear_all(subject, [waves[index] for index in whole]) if whole else (), strict=True))
+    heard, waves = through(loaded, partial(hear_all, subject)), sounds_of(loaded)
     reference, labeller = recognisers
     recognised = reference.transcribe(waves)
     if labeller is not None and UNKNOWN in texts and not silent:
         texts = labeller.transcribe(waves)
-    for index, text in enumerate(texts):
-        found = heard.get(index, loaded[index])
+    for item, text, found, other in zip(some, texts, heard, recognised, strict=True):
         error, said = (found.reason, "") if isinstance(found, Failure) else ("", found)
-        own, other = errors_between(text, said), errors_between(text, recognised[index])
-        counts = [len(whisper_english()(words).split()) for words in (said, recognised[index])]
-        record = {"text": text, "heard": said, "recognised": recognised[index], "words": own.words}
-        record |= {"word_edits": own.word_edits, "recognised_edits": other.word_edits}
-        yield record | {"heard_words": counts[0], "recognised_words": counts[1], "error": error}
+        own, beside = errors_between(text, said), errors_between(text, other)
+        record = {"id": item.id, "text": text, "heard": said, "recognised": other, "words": own["words"]}
+        record |= {"word_edits": own["word_edits"], "recognised_edits": beside["word_edits"]}
+        words, others = (len(whisper_english()(each).split()) for each in (said, other))
+        yield record | {"heard_words": words, "recognised_words": others, "error": error}
 
 
 def hearing_tables(settings: dict[str, Any], items: Items) -> list[Table]:

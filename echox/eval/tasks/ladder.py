@@ -11,14 +11,13 @@ Every arm says the same texts, and each stands one step further from the voice t
 So the difference between two neighbours is what the step between them costs.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from echox.data.manifest import read_fields
 from echox.errors import ConfigError
@@ -115,20 +114,21 @@ def run_ladder(
 ) -> list[Table]:
     """Return the word errors of every arm over the first texts, writing ladder.jsonl; `names` are those of model and texts."""
     settings = {"task": "ladder", **names, "voice": beside.kind, "judge": beside.judge.name}
-    settings |= {"wer_normaliser": NORMALISER, "shard": "0/1", "questions_mark": fingerprint(texts)}
-    results = Results(out / "ladder.jsonl", settings)
-    last = list(ARMS)[-1]  # whoever has it has all of them
-    for some in tqdm(results.batches(last, take(texts, limit), BATCH), "ladder", disable=None):
+    settings |= {"wer_normaliser": NORMALISER, "questions_mark": fingerprint(texts)}
+
+    def answer(_: str, some: Sequence[Item]) -> Iterator[dict[str, Any]]:
         waves = [attempt(partial(ladder.say, one.question)) for one in some]
         for arm in ARMS:
             sounds = [found if isinstance(found, Failure) else found[arm] for found in waves]
             heard = beside.judge.transcribe(sounds_of(sounds))
             for one, sound, words in zip(some, sounds, heard, strict=True):
-                found = {"transcript": words} | asdict(errors_between(one.question, words)) | {"error": ""}
+                found = {"transcript": words} | errors_between(one.question, words) | {"error": ""}
                 if isinstance(sound, Failure):  # it has no words in any arm
                     found = {"words": 0, "word_edits": 0, "error": sound.reason}
-                results.append({"arm": arm, "id": one.id, "text": one.question} | found)
-    return ladder_tables(settings, results.rows)
+                yield {"arm": arm, "id": one.id, "text": one.question} | found
+
+    last = list(ARMS)[-1]  # whoever has it has all of them
+    return ladder_tables(*Results(out / "ladder.jsonl", settings).fill({last: take(texts, limit)}, BATCH, answer))
 
 
 def ladder_tables(settings: dict[str, Any], items: Items) -> list[Table]:

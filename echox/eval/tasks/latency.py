@@ -9,24 +9,24 @@ in real time to a model that listens meanwhile; either way the clock starts at i
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from echox.audio import SAMPLE_RATE
 from echox.errors import ConfigError
-from echox.eval import stats
-from echox.eval.model_under_test import Failure, attempt, timed_on
+from echox.eval.model_under_test import Failure, recorded, timed_on
 from echox.eval.questions import Item, fingerprint, load_question
-from echox.eval.results import OURS, run_items, title_of
+from echox.eval.results import OURS, Results, title_of
 from echox.eval.scorers.playback import Chunk, play
 from echox.eval.tables import Items, Table
 from echox.files import refuse_others, write_text
 
+WARM_UP = 2  # questions
 ROWS = (
     ("first text, s", "first_text", "{:.3f}"),
     ("first audio, s", "first_audio", "{:.3f}"),
@@ -40,27 +40,25 @@ ROWS = (
 """The rows of the table: what is printed, its key in a record, its format."""
 
 
-def run_latency(
-    subject: Any, name: str, questions: Sequence[Item], out: Path, warmup: int, live: bool = False
-) -> list[Table]:
+def run_latency(subject: Any, name: str, questions: Sequence[Item], out: Path, live: bool = False) -> list[Table]:
     """Return the latency table of a model over questions (spoken where they have audio), writing latency.jsonl.
 
-    The first `warmup` questions are asked beforehand, for a second table of the time in each part. Failures are recorded and left
+    The first questions are asked beforehand, for a second table of the time in each part. Failures are recorded and left
     out of the percentiles. Raises ConfigError when the file was timed on another machine or device.
     """
     refuse_others(out, ["latency.md"], "latency.jsonl", OURS)
     subject = Live(subject) if live else subject
-    asked = [(item, load_question(item) if item.audio is not None else item.question) for item in questions]
-    parts = _part_tables(subject, [q for _, q in asked[:warmup] if not isinstance(q, Failure)])
-    settings = {"task": "latency", "model": name, "shard": "0/1", **timed_on(subject)}
+    sounds = {item.id: load_question(item) if item.audio is not None else item.question for item in questions}
+    parts = _part_tables(subject, list(sounds.values())[:WARM_UP])
+    settings = {"task": "latency", "model": name, **timed_on(subject)}
     settings |= {"live": True} if live else {}
     settings |= {"system": subject.system} if getattr(subject, "system", "") else {}
-    sounds = {item.id: question for item, question in asked}
 
     def answer(arm: str, some: Sequence[Item]) -> list[dict[str, Any]]:
-        return [_timed(subject, sounds[item.id]) for item in some]
+        return [{"id": item.id} | _timed(subject, sounds[item.id]) for item in some]
 
-    found = run_items(out / "latency.jsonl", settings, fingerprint(questions), {"latency": questions}, 1, answer)
+    results = Results(out / "latency.jsonl", settings | {"questions_mark": fingerprint(questions)})
+    found = results.fill({"latency": questions}, 1, answer)
     load = getattr(subject, "load_seconds", None)
     memory = peak_memory() | ({"load_seconds": float(load)} if load else {})
     tables = [*latency_tables(*found, memory), *parts]
@@ -81,7 +79,8 @@ def measure(subject: Any, question: Any, clock: Callable[[], float] = time.perf_
         pieces, started = subject.answer(question)
     else:
         asked = {"typed": question} if isinstance(question, str) else {"question": question}
-        pieces, started = _pieces(subject, asked), clock()
+        started = clock()
+        pieces = subject.stream(**asked) if hasattr(subject, "stream") else [subject.ask(**asked)]
     rate, chunks = SAMPLE_RATE, list[Chunk]()
     said, said_before, first_text = "", "", None
     for piece in pieces:
@@ -96,9 +95,7 @@ def measure(subject: Any, question: Any, clock: Callable[[], float] = time.perf_
     found: dict[str, Any] = {"first_text": first_text, "first_audio": None, "total": total, "audio_seconds": 0.0}
     found |= {"tokens_before_audio": count_tokens(subject, said_before) if chunks else None, "text": said}
     if heard is not None:
-        kept = ("first_audio", "underruns", "stalled", "delay_needed", "audio_seconds")
-        found |= {name: value for name, value in asdict(heard).items() if name in kept}
-        found["real_time_factor"] = total / heard.audio_seconds
+        found |= asdict(heard) | {"real_time_factor": total / heard.audio_seconds}
     return found | {"chunks": len(chunks), "arrivals": [[c.arrival, c.samples] for c in chunks]}
 
 
@@ -148,7 +145,7 @@ def latency_tables(settings: dict[str, Any], items: Items, memory: dict[str, flo
     for name, key, form in ROWS:
         found = [float(record[key]) for record in done if record.get(key) is not None]
         if found:
-            rows.append((name, *(form.format(stats.percentile(found, q)) for q in (50, 95))))
+            rows.append((name, *(form.format(np.percentile(found, q)) for q in (50, 95))))
     spoken = [record["underruns"] for record in done if record.get("audio_seconds")]
     if spoken:
         stalling = f"{sum(map(bool, spoken))} of {len(spoken)}"
@@ -169,46 +166,33 @@ def modules_of(subject: Any) -> dict[str, Any]:
     return {name: module for name, module in found.items() if hasattr(module, "modules")}
 
 
-class PartClock:
-    """Counts `seconds` by part while it is entered; a module in several parts counts for the first."""
+@contextmanager
+def part_seconds(parts: dict[str, Any], clock: Callable[[], float] = time.perf_counter) -> Iterator[dict[str, float]]:
+    """Yield the seconds by part, which grow while it is entered; a module in several parts counts for the first."""
+    import torch
 
-    def __init__(self, parts: dict[str, Any], clock: Callable[[], float] = time.perf_counter) -> None:
-        self.seconds = dict.fromkeys(parts, 0.0)
-        self._parts, self._clock = parts, clock
-        self._running: list[str] = []
-        self._since = 0.0
-        self._hooks = ExitStack()
+    seconds, running, since = dict.fromkeys(parts, 0.0), list[str](), 0.0
 
-    def __enter__(self) -> Self:
-        owners = {module: name for name, part in reversed(self._parts.items()) for module in part.modules()}
-        for module, name in owners.items():
-            enter = self._hooks.enter_context
-            enter(module.register_forward_pre_hook(lambda *_, name=name: self._enter(name)))
-            enter(module.register_forward_hook(lambda *_: self._leave(), always_call=True))
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._hooks.close()
-
-    def _enter(self, name: str) -> None:
-        self._count()
-        self._running.append(name)
-
-    def _leave(self) -> None:
-        self._count()
-        if self._running:
-            self._running.pop()
-
-    def _count(self) -> None:
-        """Add the time since the last event to the running part, after synchronising the accelerator."""
-        import torch
-
+    def switch(name: str | None) -> None:
+        """Give the time since the last event to the running part, after synchronising the accelerator; begin another or end it."""
+        nonlocal since
         if torch.cuda.is_available() and torch.cuda.is_initialized():
             torch.cuda.synchronize()
-        now = self._clock()
-        if self._running:
-            self.seconds[self._running[-1]] += now - self._since
-        self._since = now
+        now = clock()
+        if running:
+            seconds[running[-1]] += now - since
+        since = now
+        if name is not None:
+            running.append(name)
+        elif running:
+            running.pop()
+
+    owners = {module: name for name, part in reversed(parts.items()) for module in part.modules()}
+    with ExitStack() as hooks:
+        for module, name in owners.items():
+            hooks.enter_context(module.register_forward_pre_hook(lambda *_, name=name: switch(name)))
+            hooks.enter_context(module.register_forward_hook(lambda *_: switch(None), always_call=True))
+        yield seconds
 
 
 def part_table(seconds: dict[str, float], total: float, answers: int) -> Table:
@@ -221,8 +205,7 @@ def part_table(seconds: dict[str, float], total: float, answers: int) -> Table:
 
 
 def _timed(subject: Any, question: Any) -> dict[str, Any]:
-    found = question if isinstance(question, Failure) else attempt(lambda: measure(subject, question))
-    return {"error": found.reason} if isinstance(found, Failure) else found | {"error": ""}
+    return {"error": question.reason} if isinstance(question, Failure) else recorded(lambda: measure(subject, question))
 
 
 def _part_tables(subject: Any, questions: Sequence[Any]) -> list[Table]:
@@ -231,14 +214,7 @@ def _part_tables(subject: Any, questions: Sequence[Any]) -> list[Table]:
     parts = modules_of(subject)
     if not parts or not answered:
         return []
-    with PartClock(parts) as clock:
+    with part_seconds(parts) as seconds:
         found = [_timed(subject, question) for question in answered]
     whole = [each["total"] for each in found if not each["error"]]
-    return [part_table(clock.seconds, sum(whole), len(whole))] if len(whole) == len(found) else []
-
-
-def _pieces(subject: Any, asked: dict[str, Any]) -> Iterable[Any]:
-    if hasattr(subject, "stream"):
-        yield from subject.stream(**asked)
-    else:
-        yield subject.ask(**asked)
+    return [part_table(seconds, sum(whole), len(whole))] if len(whole) == len(found) else []

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from echox.audio import load_audio, to_pcm16
@@ -24,7 +25,6 @@ from echox.data.manifest import write_jsonl
 from echox.errors import ConfigError, EndpointError
 from echox.eval.results import OURS
 from echox.eval.scorers.playback import Chunk, play
-from echox.eval.stats import percentile
 from echox.eval.tables import Items, Table
 from echox.files import refuse_others, write_text
 from echox.prepare.filters import recordings_below
@@ -50,10 +50,6 @@ class Load:
     rate: float = 0.0  # arrivals a second; 0: the talkers stay and go on asking
     think_seconds: float = 0.0
     live: bool = False  # questions are said in real time
-
-    def __post_init__(self) -> None:
-        if self.talkers < 1 or self.answers < 1 or self.rate < 0 or self.think_seconds < 0:
-            raise ConfigError("talkers and answers are at least 1, the rate and the time to think not negative.")
 
     @property
     def address(self) -> str:
@@ -91,7 +87,7 @@ def load_tables(settings: dict[str, Any], items: Items) -> list[Table]:
     """Return first audio, underruns and errors of a run's answers."""
     good, seconds = [one for one in items if not one["error"]], settings["seconds"]
     first = [one["first_audio"] for one in good if one["first_audio"] is not None]
-    times = [f"{percentile(first, share):.3f}" if first else "-" for share in SHARES]
+    times = [f"{np.percentile(first, share):.3f}" if first else "-" for share in SHARES]
     broken, stalled = sum(one["underruns"] > 0 for one in good), sum(one["stalled"] for one in good)
     counts = (str(broken), f"{stalled:.2f}", str(len(items) - len(good)))
     who = f"{settings['rate']:g} a second" if settings["rate"] else f"{settings['talkers']} at once"
@@ -112,7 +108,7 @@ async def _everybody(load: Load, sounds: Any) -> list[dict[str, Any]]:
             bar.update()
 
         if load.rate:
-            talkers = [_visitor(load, place / load.rate, next(sounds), note) for place in range(load.answers)]
+            talkers = [_visitor(load, place / load.rate, sounds, note) for place in range(load.answers)]
         else:
             left = iter(range(load.answers))  # one count for all talkers
             talkers = [_talker(load, left, sounds, note) for _ in range(load.talkers)]
@@ -120,28 +116,23 @@ async def _everybody(load: Load, sounds: Any) -> list[dict[str, Any]]:
     return answers
 
 
-async def _visitor(load: Load, after: float, sound: bytes, note: Callable[[dict[str, Any]], None]) -> None:
+async def _visitor(load: Load, after: float, sounds: Any, note: Callable[[dict[str, Any]], None]) -> None:
     await asyncio.sleep(after)
-    try:
-        async with conversation(load.address, load.key, UNTIMED) as socket:
-            note(await _answer(socket, sound, load.live))
-    except (OSError, EndpointError) as error:
-        note(_failed(str(error)))
+    await _talker(load, iter([1]), sounds, note)
 
 
 async def _talker(load: Load, left: Any, sounds: Any, note: Callable[[dict[str, Any]], None]) -> None:
-    """Ask again and again on one connection, which is opened anew where it breaks."""
+    """Ask again and again on one connection, which is opened anew where it breaks; whoever asks once leaves at once."""
     asking = next(left, None) is not None
     while asking:
         try:
             async with conversation(load.address, load.key, UNTIMED) as socket:
-                while asking:
+                while asking and socket.close_code is None:  # its time is over: the next question opens another
                     one = await _answer(socket, next(sounds), load.live)
                     note(one)
-                    await asyncio.sleep(max(0.0, one["ended"] - one["total"]) + load.think_seconds)
+                    if not load.rate:
+                        await asyncio.sleep(max(0.0, one["ended"] - one["total"]) + load.think_seconds)
                     asking = next(left, None) is not None
-                    if socket.close_code is not None:
-                        break  # the conversation's time was over: the next question opens another
         except (OSError, EndpointError) as error:
             note(_failed(str(error)))
             asking = next(left, None) is not None
@@ -180,8 +171,7 @@ def _met(response: dict[str, Any], chunks: list[Chunk], total: float, text: str)
     if response["status"] == "failed":
         return _failed((details.get("error") or {}).get("message") or "failed")
     heard = play(chunks, RATE)
-    kept = ("first_audio", "ended", "audio_seconds", "underruns", "stalled") if heard else ()
-    return NOTHING | {name: getattr(heard, name) for name in kept} | {"total": total, "text": text, "error": None}
+    return NOTHING | (asdict(heard) if heard else {}) | {"total": total, "text": text, "error": None}
 
 
 def _failed(error: str) -> dict[str, Any]:

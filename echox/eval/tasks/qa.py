@@ -14,13 +14,13 @@ s2t asks again for text alone. Everything written down is in `item_record`; what
 
 import datetime
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from echox.errors import ConfigError, EndpointError, InputError
 from echox.eval.judges import choose_judges, find_judge, warn_if_own_ear
@@ -31,10 +31,11 @@ from echox.eval.model_under_test import (
     ModelChoice,
     ask_all,
     at_16k,
+    attempt,
     load_subject,
     machine,
-    say_all,
     sounds_of,
+    through,
 )
 from echox.eval.probes import can_turn_off, untouched
 from echox.eval.questions import Item, chosen, fingerprint, load_question, take
@@ -48,11 +49,11 @@ from echox.files import refuse_others
 from echox.generate.types import Question
 
 ARMS = ("t2t", FORM, "t2t-off", "s2s", "s2t", "teacher", "cascade")
-"""Every arm, in the order in which they run: s2s before s2t and teacher, which use its text."""
+"""Every arm, in the order in which they run: s2s before s2t and teacher, which take its texts."""
+TYPED = frozenset({"t2t", FORM, "t2t-off"})
+ADAPTERS_OFF = frozenset({"t2t-off", "cascade"})
 SPOKEN_QUESTION = frozenset({"s2s", "s2t", "teacher", "cascade"})
 SPOKEN_ANSWER = frozenset({"s2s", "teacher", "cascade"})
-ADAPTERS_OFF = frozenset({"t2t-off", "cascade"})
-"""Arms of the language model as it was before it learned to hear; they run in a pass of their own."""
 CUT = frozenset({"length", "max_tokens", "max_seconds"})
 NOT_ON_A_SERVER = ("teacher", "t2t-off")
 NO_SUCH_ARMS = "a server has neither a teacher nor adapters to turn off"
@@ -76,7 +77,7 @@ class QaOptions:
     seed: int
     max_seconds: float | None
     retry_failed: bool
-    retention: dict[str, Any] | None
+    pool: dict[str, int] | None  # of a spoken set: how many questions each kind was chosen from
     typed_from: Path | None
 
 
@@ -109,13 +110,13 @@ def run_qa(
     settings |= {"started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
     settings |= {"system": choice.system} if choice.system else {}
     settings |= {"arms": list(arms), "machine": machine(), "load_seconds": round(time.perf_counter() - started, 2)}
-    settings |= {"retention": options.retention} if options.retention else {}
+    settings |= {"retention": {"pool": options.pool}} if options.pool else {}
     asked = {"seed": options.seed} | ({"max_seconds": options.max_seconds} if options.max_seconds is not None else {})
     results = Results(results_path(options.out, options.shard), settings, options.retry_failed)
-    run = QaRun(subject, judge, scorers, options.out, recogniser, subject, asked, options.batch)
-    run.places = {item.id: place for place, item in enumerate(questions)}
+    places = {item.id: place for place, item in enumerate(questions)}
     if options.typed_from is not None:
         copy_typed(options.typed_from, todo, results)
+    run = QaRun(subject, judge, scorers, options.out, recogniser, asked, options.batch, places)
     run_arms(run, todo, arms, results)
     return results.path
 
@@ -127,8 +128,8 @@ def copy_typed(path: Path, questions: Sequence[Item], results: Results) -> None:
     """
     settings, items = read_results(path)
     for name in ("model", "scorers", "seed", "batch", "system"):
-        if settings.get(name) != results.settings.get(name):
-            here, there = results.settings.get(name), settings.get(name)
+        here, there = results.settings.get(name), settings.get(name)
+        if here != there:
             raise ConfigError(f"--typed-from {path} was made with {name} {there!r}, not {here!r}: leave it out.")
     wanted = {item.id: (item.question, list(item.answers)) for item in questions}
     for item in items:
@@ -146,7 +147,7 @@ def refuse_all_failed(path: Path) -> None:
 
 @dataclass
 class QaRun:
-    """Everything one run needs; `speaker` says the texts of teacher and cascade, `options` go to every `ask`.
+    """Everything one run needs; `options` go to every `ask`.
 
     `places` are the questions' places in their file, which are written down for `echox eval export`.
     """
@@ -156,12 +157,16 @@ class QaRun:
     scorers: Sequence[Scorer]
     folder: Path
     recogniser: Any = None
-    speaker: Any = None
     options: dict[str, Any] = field(default_factory=dict)
     batch: int = 8
     places: dict[str, int] = field(default_factory=dict)
-    failures: int = 0
+    failures: int = 0  # in a row
     answered: bool = False
+
+    @cached_property
+    def untouched(self) -> Any:
+        """The model before it learned to hear, loaded when an arm asks for it."""
+        return untouched(self.subject)
 
 
 def choose_arms(names: str, adapters: bool = True, on_a_server: bool = False) -> tuple[str, ...]:
@@ -184,51 +189,65 @@ def run_arms(run: QaRun, questions: Sequence[Item], arms: Sequence[str], results
     Raises EndpointError when a dozen questions in a row fail, or a server's first three: it is gone, and resuming is
     cheaper than waiting.
     """
-    off = [arm for arm in arms if arm in ADAPTERS_OFF and (arm == "t2t-off" or can_turn_off(run.subject))]
-    for some in ([arm for arm in arms if arm not in off], off):
-        if all((arm, item.id) in results.done for arm in some for item in questions):
-            continue
-        one, start = replace(run, subject=untouched(run.subject)) if some is off else run, 0
-        alone = getattr(one.subject, "ask_many", None) is None
-        with tqdm(desc=", ".join(some), total=len(questions) * len(some), disable=None) as bar:
-            while start < len(questions):
-                few = alone and not one.answered  # a server that has answered nothing yet
-                end = start + (min(one.batch, FAILURES_AT_THE_START) if few else one.batch)
-                replies: dict[str, Any] = {}
-                for arm in some:
-                    for batch in results.batches(arm, questions[start:end], one.batch):
-                        _run_batch(one, arm, batch, results, replies)
-                    bar.update(len(questions[start:end]))
-                start = end
+    order = sorted(arms, key=ADAPTERS_OFF.__contains__)  # a second LLM is loaded last
+    results.fill(dict.fromkeys(order, questions), run.batch, partial(_records, run, results))
 
 
-def _run_batch(run: QaRun, arm: str, batch: Sequence[Item], results: Results, replies: dict[str, Any]) -> None:
-    """Run one arm on one batch and append its items; `replies` carries s2s's answers to the arms after it."""
-    heard: list[str | None] = [None] * len(batch)
-    transcripts = list(heard)
-    if arm in ("t2t", FORM, "t2t-off"):
-        form = in_form if arm == FORM else str
-        answers = ask_all(run.subject, [Question(typed=form(item.question)) for item in batch], True, **run.options)
-    elif arm == "teacher":
-        answers = _teacher(run, batch, results, replies)
-    elif arm == "cascade":
-        heard, answers = _cascade(run, batch)
-    else:
-        answers = _spoken(run, batch, arm == "s2t", replies)
-        heard = [getattr(answer, "heard", None) or None for answer in answers]
-    if arm in SPOKEN_ANSWER:
-        answers = [_whole(answer) for answer in answers]
-        sounds = [NO_SOUND if _audio(one) is None else at_16k(one.audio, one.sample_rate) for one in answers]
-        transcripts = run.judge.transcribe(sounds)
-    for item, answer, words, transcript in zip(batch, answers, heard, transcripts, strict=True):
-        record = item_record(run, arm, item, answer, transcript) | {"heard": words}
-        results.append(record)
-        error = str(record["error"])
-        run.failures, run.answered = run.failures + 1 if error else 0, run.answered or not error
-        dead = error.startswith("endpoint:") and not run.answered
-        if run.failures >= (FAILURES_AT_THE_START if dead else FAILURES_IN_A_ROW):
-            which = f"{'the first ' if dead else ''}{run.failures} questions in a row"
-            raise EndpointError(f"{which} failed, the last with: {error}; mend it and resume.")
+def _records(run: QaRun, results: Results, arm: str, some: Sequence[Item]) -> Iterator[dict[str, Any]]:
+    """Give the records of one arm's questions; a server that has answered nothing yet is asked a few at a time."""
+    while some:
+        few = len(some) if run.answered or hasattr(run.subject, "ask_many") else FAILURES_AT_THE_START
+        batch, some = some[:few], some[few:]
+        heard, answers = _answers(run, results, arm, batch)
+        transcripts = [None] * len(batch)
+        if arm in SPOKEN_ANSWER:
+            answers = [_whole(answer) for answer in answers]
+            sounds = through(answers, lambda said: [at_16k(_audio(one), one.sample_rate) for one in said])
+            transcripts = run.judge.transcribe(sounds_of(sounds))
+        for item, answer, words, transcript in zip(batch, answers, heard, transcripts, strict=True):
+            record = item_record(run, arm, item, answer, transcript) | {"heard": words}
+            yield record
+            _check_alive(run, str(record["error"]))
+
+
+def _check_alive(run: QaRun, error: str) -> None:
+    """Count failures in a row, of which this one's `error` is empty if it is none; EndpointError for too many."""
+    run.failures, run.answered = run.failures + 1 if error else 0, run.answered or not error
+    dead = error.startswith("endpoint:") and not run.answered
+    if run.failures >= (FAILURES_AT_THE_START if dead else FAILURES_IN_A_ROW):
+        which = f"{'the first ' if dead else ''}{run.failures} questions in a row"
+        raise EndpointError(f"{which} failed, the last with: {error}; mend it and resume.")
+
+
+def _answers(run: QaRun, results: Results, arm: str, batch: Sequence[Item]) -> tuple[list[str | None], list[Any]]:
+    """Return what was heard of the questions of an arm, None where nothing was said, and the answers or Failures."""
+    if arm in TYPED:
+        form, subject = in_form if arm == FORM else str, run.untouched if arm == "t2t-off" else run.subject
+        typed = [Question(typed=form(item.question)) for item in batch]
+        return [None] * len(batch), ask_all(subject, typed, True, **run.options)
+    if arm == "cascade":
+        return _cascade(run, batch)
+    found = {item.id: None if arm == "s2s" else _on_file(results, item.id, arm == "teacher") for item in batch}
+    waves = [load_question(item) for item in batch if found[item.id] is None]
+    asked = through(waves, lambda some: ask_all(run.subject, list(map(Question, some)), arm != "s2s", **run.options))
+    new = iter(asked)
+    answers = [next(new) if one is None else one for one in found.values()]
+    if arm == "teacher":
+        return [None] * len(batch), _say(run, answers)
+    return [getattr(answer, "heard", None) or None for answer in answers], answers
+
+
+def _on_file(results: Results, name: str, failures: bool) -> Any:
+    """Return the model's own text of a question as s2s or s2t wrote it down, None where it has to be asked for.
+
+    With `failures`, one that s2t did not give either is a Failure.
+    """
+    said, written = (results.items.get((arm, name)) for arm in ("s2s", "s2t"))
+    for item in (said, written if failures else None):
+        if item and item["finish"] != "error":
+            kept = ("text", "heard", "finish", "wall_seconds", "first_audio_seconds")
+            return replace(SILENCE, **{key: item[key] for key in kept if item.get(key) is not None})
+    return Failure(written["error"]) if failures and written else None
 
 
 def in_form(question: str) -> str:
@@ -237,84 +256,55 @@ def in_form(question: str) -> str:
     return question[:1].upper() + question[1:] + ("" if question.endswith((".", "?", "!")) else "?")
 
 
-def _spoken(run: QaRun, batch: Sequence[Item], text_only: bool, replies: dict[str, Any]) -> list[Any]:
-    """Return answers to the spoken questions, those in `replies` again; a failed one is asked again for text alone."""
-    missing = [q for q in batch if q.id not in replies or (text_only and isinstance(replies[q.id], Failure))]
-    waves: dict[str, Any] = {item.id: load_question(item) for item in missing}
-    usable = [item for item in missing if not isinstance(waves[item.id], Failure)]
-    if usable:
-        answers = ask_all(run.subject, [Question(waves[item.id]) for item in usable], text_only, **run.options)
-        waves |= dict(zip((item.id for item in usable), answers, strict=True))
-    replies |= waves
-    return [replies[item.id] for item in batch]
-
-
 def _cascade(run: QaRun, batch: Sequence[Item]) -> tuple[list[str | None], list[Any]]:
     """Return what the recogniser heard and the spoken answers to it; times add up recogniser, LLM and voice."""
     loaded = [load_question(item) for item in batch]
     started = time.perf_counter()
     heard = run.recogniser.transcribe(sounds_of(loaded))
     hearing = time.perf_counter() - started
-    typed = ask_all(run.subject, [Question(typed=words or "...") for words in heard], True, **run.options)
+    subject = run.untouched if can_turn_off(run.subject) else run.subject
+    typed = ask_all(subject, [Question(typed=words or "...") for words in heard], True, **run.options)
     own = [wave if isinstance(wave, Failure) else answer for wave, answer in zip(loaded, typed, strict=True)]
     return list(heard), _say(run, own, hearing)
 
 
-def _teacher(run: QaRun, batch: Sequence[Item], results: Results, replies: dict[str, Any]) -> list[Any]:
-    """Return the model's own texts spoken: those on file, of this run or an earlier one, and others asked for now."""
-    own: dict[str, Any] = {}
-    for arm in ("s2t", "s2s"):
-        for item in (results.items[arm, q.id] for q in batch if (arm, q.id) in results.items):
-            if item["finish"] != "error":
-                seconds = float(item.get("wall_seconds") or 0.0)
-                own[item["id"]] = replace(SILENCE, text=item["text"], finish=item["finish"], wall_seconds=seconds)
-            elif arm == "s2t":
-                own[item["id"]] = Failure(item["error"])
-    missing = [q for q in batch if q.id not in own]
-    own |= dict(zip((q.id for q in missing), _spoken(run, missing, True, replies), strict=True))
-    return _say(run, [own[q.id] for q in batch])
-
-
 def _say(run: QaRun, own: Sequence[Any], seconds: float = 0.0) -> list[Any]:
-    """Return texts spoken, each with its finish reason, and with the seconds spent before added."""
-    spoken = say_all(run.speaker, [text.text for text in own], run.options.get("max_seconds"))
-    return [_after(text, said, seconds) for text, said in zip(own, spoken, strict=True)]
+    """Return texts spoken, each with its finish reason, and with the seconds spent before added; no text is said as SILENCE."""
+    limit = {name: value for name, value in run.options.items() if name == "max_seconds"}
 
+    def say(one: Any) -> Any:
+        said = attempt(lambda: run.subject.say(one.text, **limit), text=one.text) if one.text.strip() else SILENCE
+        if isinstance(said, Failure):
+            return said
+        before = seconds + float(one.wall_seconds or 0.0)
+        first = None if said.first_audio_seconds is None else before + said.first_audio_seconds
+        finish = one.finish if one.finish in CUT else said.finish
+        return replace(said, finish=finish, wall_seconds=before + said.wall_seconds, first_audio_seconds=first)
 
-def _after(own: Any, said: Any, seconds: float) -> Any:
-    """Return the speech of an answer with the answer's finish reason and added times; the first Failure where there is one."""
-    if isinstance(own, Failure):
-        return own
-    if isinstance(said, Failure):
-        return said
-    before = seconds + float(own.wall_seconds or 0.0)
-    first = None if said.first_audio_seconds is None else before + said.first_audio_seconds
-    finish = own.finish if own.finish in CUT else said.finish
-    return replace(said, finish=finish, wall_seconds=before + said.wall_seconds, first_audio_seconds=first)
+    return through(own, lambda texts: list(map(say, texts)))
 
 
 def item_record(run: QaRun, arm: str, item: Item, answer: Any, transcript: str | None) -> dict[str, Any]:
     """Return the record of one question in one arm; a failed one scores 0 and says why in `error`."""
-    failed = isinstance(answer, Failure)
-    text = str(answer.text)
+    failed, text = isinstance(answer, Failure), str(answer.text)
     prediction = text if transcript is None else transcript
-    record: dict[str, Any] = {"arm": arm, "id": item.id, "kind": item.kind, "question": item.question}
-    record |= {"place": run.places.get(item.id), "question_audio": None if item.audio is None else str(item.audio)}
-    record |= {"answers": list(item.answers), "heard": None, "text": text, "transcript": transcript}
-    error = answer.reason if failed else ""
     scores, fault = _score(run.scorers, "" if failed else prediction, item)
     again = () if failed or text == prediction else run.scorers[:1]  # the own text, where something else was heard
     own, own_fault = _score(again, text, item)
-    record |= {"score": scores[run.scorers[0].name], "scores": scores, "error": error or fault or own_fault}
-    record["text_score"] = own.get(run.scorers[0].name, record["score"])
+    first = run.scorers[0].name
+    finish = "error" if failed else str(getattr(answer, "finish", "stop"))
+    record: dict[str, Any] = {"arm": arm, "id": item.id, "kind": item.kind, "question": item.question}
+    record |= {"place": run.places.get(item.id), "question_audio": None if item.audio is None else str(item.audio)}
+    record |= {"answers": list(item.answers), "heard": None, "text": text, "transcript": transcript}
+    record |= {"score": scores[first], "scores": scores, "text_score": own.get(first, scores[first])}
+    record |= {"error": (answer.reason if failed else "") or fault or own_fault, "finish": finish, "cut": finish in CUT}
     record["empty"] = not failed and not prediction.strip()
-    record["finish"] = "error" if failed else str(getattr(answer, "finish", "stop"))
-    record["cut"] = not failed and record["finish"] in CUT
-    if not failed:
-        for name in ("wall_seconds", "first_audio_seconds"):
-            seconds = getattr(answer, name)
-            record[name] = None if seconds is None else float(seconds)
-    if transcript is not None and not failed:
+    if failed:
+        return record
+    for name in ("wall_seconds", "first_audio_seconds"):
+        seconds = getattr(answer, name)
+        record[name] = None if seconds is None else float(seconds)
+    if transcript is not None:
         record |= spoken_record(record, _audio(answer), answer.sample_rate, run.folder, arm)
     return record
 
@@ -331,13 +321,11 @@ def _score(scorers: Sequence[Scorer], prediction: str, item: Item) -> tuple[dict
     return scores, fault
 
 
-def _audio(answer: Any) -> np.ndarray | None:
-    audio = None if isinstance(answer, Failure) else answer.audio
-    return None if audio is None or not len(audio) else audio
+def _audio(answer: Any) -> np.ndarray:
+    return NO_SOUND if answer.audio is None else answer.audio
 
 
 def _whole(answer: Any) -> Any:
-    audio = _audio(answer)
-    if audio is not None and not np.isfinite(audio).all():
-        return Failure("the answer's audio holds samples that are not finite numbers", str(answer.text))
-    return answer
+    if isinstance(answer, Failure) or np.isfinite(_audio(answer)).all():
+        return answer
+    return Failure("the answer's audio holds samples that are not finite numbers", str(answer.text))

@@ -128,6 +128,5 @@ def _kept_row(items: Items, arm: str, base: str, pool: dict[str, int]) -> tuple[
     strata = [(float(count), scores_N2[kinds == kind]) for kind, count in pool.items() if (kinds == kind).any()]
     shares = [stats.mean(scores_N2[right, 0]), stats.mean(scores_N2[~right, 0]), stats.mean(np.array(same, float))]
     kept, gained, alike = map(percent, shares)
-    counts = (str(len(both)), str(int(right.sum())), str(int((~right).sum())))
     net = percent(stats.stratified_ratio(strata)) if sum(count > 0 for count in pool.values()) == len(strata) else "-"
-    return (name, counts[0], counts[1], kept, counts[2], gained, alike, net)
+    return (name, str(len(both)), str(right.sum()), kept, str((~right).sum()), gained, alike, net)

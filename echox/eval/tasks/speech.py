@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -26,9 +26,9 @@ from echox.audio import load_audio
 from echox.errors import ConfigError, InputError
 from echox.eval import stats
 from echox.eval.judges import Judge, load_judge
-from echox.eval.model_under_test import NO_SOUND, Failure, at_16k, attempt, sounds_of
+from echox.eval.model_under_test import NO_SOUND, at_16k, attempt, recorded, sounds_of
 from echox.eval.questions import Item, chosen, safe_name
-from echox.eval.results import qa_runs, read_all, run_items, runs_mark, titles_of
+from echox.eval.results import Results, qa_runs, read_all, runs_mark, titles_of
 from echox.eval.scorers.sounds import Measure, distillmos, dnsmos, speaker_similarity
 from echox.eval.scorers.texts import NORMALISER
 from echox.eval.tables import (
@@ -82,13 +82,6 @@ class ReferenceVoice:
         return record | spoken_record(record, wave, rate, folder, safe_name(arm))
 
 
-class Answer(NamedTuple):
-    """An answer of a qa run, to be measured."""
-
-    id: str
-    record: dict[str, Any]
-
-
 def run_speech(
     paths: Sequence[Path],
     wanted: str,
@@ -108,11 +101,11 @@ def run_speech(
         raise ConfigError("speaker similarity needs a recording of the voice to compare with: give --voice FILE.")
     runs = qa_runs(read_all(paths))
     arms = {
-        f"{title} {arm}": [Answer(item["id"], item) for item in own[:limit]]
+        f"{title} {arm}": [Item(item["id"], "", (), record=item) for item in own[:limit]]
         for title, (_, items) in zip(titles_of(runs), runs, strict=True)
         for arm, own in by_arm(heard_answers(items)).items()
     }
-    if not any(one.record.get("audio") for own in arms.values() for one in own):
+    if not any(item.get("audio") for _, items in runs for item in items):
         raise InputError(f"{paths[0]} holds no spoken answers: run `echox eval qa` with the arm s2s first.")
     makers: dict[str, Callable[[], Measure]] = {"dnsmos": dnsmos, "distillmos": distillmos}
     if voice is not None:
@@ -120,7 +113,7 @@ def run_speech(
     measures = [makers[name]() for name in networks]
     judges = " and ".join(dict.fromkeys(str(run[0].get("judge")) for run in runs))
     settings = {"task": "speech", "networks": list(networks), "voice": str(voice or ""), "judge": judges}
-    settings |= {"wer_normaliser": NORMALISER, "shard": "0/1"}
+    settings |= {"wer_normaliser": NORMALISER}
     if reference is not None:
         if judges != reference.judge.name:
             given = reference.judge.name
@@ -128,11 +121,11 @@ def run_speech(
         settings |= {"reference": reference.kind}
         arms |= {f"{arm}{SAYS}{reference.kind}": own for arm, own in arms.items()}
 
-    def answer(arm: str, some: Sequence[Answer]) -> list[dict[str, Any]]:
+    def answer(arm: str, some: Sequence[Any]) -> list[dict[str, Any]]:
         said = [reference.say(one.record, out, arm) if reference and SAYS in arm else one.record for one in some]
         return [_measured(record, measures) for record in said]
 
-    found = run_items(out / "speech.jsonl", settings, runs_mark(runs), arms, 1, answer)
+    found = Results(out / "speech.jsonl", settings | {"questions_mark": runs_mark(runs)}).fill(arms, 1, answer)
     if failed := failures(found[1]):
         tell(f"{failed} answers were not measured; {out / 'speech.jsonl'} says why")
     return speech_tables(*found)
@@ -140,19 +133,27 @@ def run_speech(
 
 def _measured(item: dict[str, Any], measures: Sequence[Measure]) -> dict[str, Any]:
     """Return what is written about the sound of one answer, with its word errors and signal checks of the qa run."""
-    names = ("text", "transcript", "words", "word_edits", "characters", "character_edits", "audio_seconds", "signal")
+    names = (
+        "id",
+        "text",
+        "transcript",
+        "words",
+        "word_edits",
+        "characters",
+        "character_edits",
+        "audio_seconds",
+        "signal",
+    )
     record = {name: item[name] for name in names if name in item}
     if not item.get("audio"):
         return record | {"measures": {}, "error": item.get("error") or "the answer is silent"}
     path = Path(item["folder"]) / item["audio"]
 
-    def measured() -> dict[str, float]:
+    def measured() -> dict[str, Any]:
         wave = load_audio(path)
-        return {name: value for measure in measures for name, value in measure(wave).items()}
+        return {"measures": {name: value for measure in measures for name, value in measure(wave).items()}}
 
-    found = attempt(measured)
-    failed = isinstance(found, Failure)
-    return record | {"audio": str(path), "measures": {} if failed else found, "error": found.reason if failed else ""}
+    return record | {"audio": str(path)} | recorded(measured, measures={})
 
 
 def speech_tables(settings: dict[str, Any], items: Items) -> list[Table]:
@@ -190,30 +191,26 @@ def reference_table(items: Items) -> Table:
 
 
 def _compared(arm: str, kind: str, both: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = []
-
-    def add(name: str, n: int, means: Iterable[float], change: str) -> None:
-        ours, theirs = means
-        rows.append((arm, name, str(n), f"{ours:.2f}", f"{theirs:.2f} ({kind})", change))
-
     def values(key: str, name: str) -> np.ndarray:
         found = [[one[key][name] for one in two] for two in both if all(name in (one.get(key) or {}) for one in two)]
         return np.array(found, float).reshape(-1, 2).T
 
+    rows: list[tuple[str, int, Iterable[float], str]] = []  # measure, answers, both means, ours against theirs
     for name in dict.fromkeys(name for side in zip(*both, strict=True) for item in side for name in item["measures"]):
         measured_2N = values("measures", name)
         if measured_2N.size:
             change = decimals(stats.difference(*measured_2N), signed=True)
-            add(name, measured_2N.shape[1], measured_2N.mean(axis=1), change)
+            rows.append((name, measured_2N.shape[1], measured_2N.mean(axis=1), change))
     words = sum(other["words"] for _, other in both)
     if words:
-        rates = (100 * sum(two[side]["word_edits"] for two in both) / words for side in (0, 1))
-        add("WER %", len(both), rates, decimals(rates_between(both), signed=True))
+        rates = [100 * sum(two[side]["word_edits"] for two in both) / words for side in (0, 1)]
+        rows.append(("WER %", len(both), rates, decimals(rates_between(both), signed=True)))
     ours, theirs = values("signal", "speech_seconds")
     if len(ours):
         rates = values("signal", "words_per_second").mean(axis=1)
-        add("speaking rate", len(ours), rates, f"{percent(stats.ratio(theirs, ours))} %")
-    return rows
+        rows.append(("speaking rate", len(ours), rates, f"{percent(stats.ratio(theirs, ours))} %"))
+    cells = ((name, str(n), *(f"{mean:.2f}" for mean in means), change) for name, n, means, change in rows)
+    return [(arm, name, n, ours, f"{theirs} ({kind})", change) for name, n, ours, theirs, change in cells]
 
 
 def changes(wave: np.ndarray, place: int, rate: int) -> dict[str, float]:
@@ -269,10 +266,9 @@ def streamed(subject: Any, question: str) -> dict[str, Any]:
     def measured() -> dict[str, Any]:
         sounds = [piece.audio for piece in subject.stream(typed=question)]
         pieces = [sound for sound in sounds if sound is not None and len(sound)]
-        return measure_joins(pieces, subject.sample_rate) | {"error": ""}
+        return measure_joins(pieces, subject.sample_rate)
 
-    found = attempt(measured)
-    return {"at": {}, "elsewhere": {}, "error": found.reason} if isinstance(found, Failure) else found
+    return recorded(measured, at={}, elsewhere={})
 
 
 def run_joins(subject: Any, name: str, paths: Sequence[Path], count: int, out: Path) -> list[Table]:
@@ -280,14 +276,15 @@ def run_joins(subject: Any, name: str, paths: Sequence[Path], count: int, out: P
 
     The first `count` questions of results files are put to the model once more, typed.
     """
-    runs, settings = qa_runs(read_all(paths)), {"task": "joins", "model": name, "shard": "0/1"}
+    runs = qa_runs(read_all(paths))
+    settings = {"task": "joins", "model": name, "questions_mark": runs_mark(runs)}
     asked = {item["id"]: Item(item["id"], item["question"], ()) for _, items in runs for item in items}
 
     def answer(arm: str, some: Sequence[Item]) -> list[dict[str, Any]]:
-        return [{"question": item.question} | streamed(subject, item.question) for item in some]
+        return [{"id": item.id, "question": item.question} | streamed(subject, item.question) for item in some]
 
     first = {"joins": list(asked.values())[:count]}
-    return joins_tables(*run_items(out / "joins.jsonl", settings, runs_mark(runs), first, 1, answer))
+    return joins_tables(*Results(out / "joins.jsonl", settings).fill(first, 1, answer))
 
 
 def joins_tables(settings: dict[str, Any], items: Items) -> list[Table]:

@@ -3,7 +3,6 @@
 Used for a model's answers, a teacher's, a cascade's, and for the same texts in a reference voice.
 """
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,10 @@ from echox.eval.scorers.texts import errors_between
 from echox.eval.tables import Items, Table, arm_table, arms_of, pooled_rate
 
 
-def spoken_record(item: dict[str, Any], audio: np.ndarray | None, rate: int, folder: Path, kind: str) -> dict[str, Any]:
+def spoken_record(item: dict[str, Any], audio: np.ndarray, rate: int, folder: Path, kind: str) -> dict[str, Any]:
     """Return word errors of `item` (id, text, transcript), and of its sound the seconds, checks and path below `folder`."""
-    found: dict[str, Any] = asdict(errors_between(item["text"], item["transcript"])) | {"audio_seconds": 0.0}
-    if audio is None or not len(audio):
+    found: dict[str, Any] = errors_between(item["text"], item["transcript"]) | {"audio_seconds": 0.0}
+    if not len(audio):
         return found
     path = save_sound(folder / "audio" / kind, item["id"], audio, rate)
     found |= {"audio": str(path.relative_to(folder)), "audio_seconds": len(audio) / rate}
@@ -61,6 +60,6 @@ def heard_answers(items: Items) -> list[dict[str, Any]]:
     for item in items:
         if item.get("transcript") is not None and "words" not in item:
             text = item["text"] or (said.get(item["id"], "") if item["arm"] == "s2s" else "")
-            item = item | {"text": text} | asdict(errors_between(text, ""))
+            item = item | {"text": text} | errors_between(text, "")
         found += [item] if item.get("transcript") is not None else []
     return found

@@ -13,10 +13,12 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from echox.audio import PCM16_SCALE, SAMPLE_RATE, load_audio
@@ -41,7 +43,6 @@ from echox.prepare.perturb import perturb
 from echox.prepare.recipe import ASKING_VOICES, Corpus, Perturbation, VoiceChoice
 from echox.prepare.speak import Speaker, generator
 from echox.prepare.texts import fraction
-from echox.prepare.voices import Voice, make_voice
 from echox.text.normalize import squad_normalize
 
 RIGHT, WRONG = "typed-right", "typed-wrong"
@@ -125,26 +126,30 @@ def make_set(
     or when the folder was made by other voices or with another seed.
     """
     conditions = ["clean", *(name for name in chosen(wanted, CONDITIONS, "--conditions") if name != "clean")]
-    found = [_spoken_name(item) for item in choose(typed, *counts, seed)]
+    found = [replace(item, audio=Path(f"{safe_name(item.id)}.wav")) for item in choose(typed, *counts, seed)]
     pool = Counter(item.kind for item in typed)
     made = {"seed": seed, "voices": list(ASKING_VOICES), "pool": {kind: pool[kind] for kind in KINDS}}
     refuse_others(folder, ["questions.tsv"], "set.json", b'{\n "seed": ')
-    _write_settings(folder, made)
+    earlier = _read_settings(folder) or made
+    for name in ("seed", "voices"):
+        if (there := earlier.get(name)) != made[name]:
+            raise ConfigError(f"{folder} was made with {name} {there}, not {made[name]}: choose another --out.")
+    write_text(folder / "set.json", json.dumps(made, indent=1))
+    corpus = Corpus(texts="", role="user", split="heldout", field="question", seed=seed, voices=(HELD_OUT,))
+    speaker = cache(lambda: Speaker(corpus, lambda choice: voice(), SAMPLE_RATE))  # made when something is to be said
+
+    def sound(condition: str, item: Item) -> np.ndarray:
+        if condition == "clean":
+            return speaker().say({"id": item.id, "question": one_line(item.question)}, ())[0] / PCM16_SCALE
+        rng = generator(seed, condition, item.id)
+        return perturb(load_audio(folder / "clean" / str(item.audio)), SPOILT[condition], (), rng)[0]
+
     own = take(found, None, shard)
-    if not all(_place(folder, "clean", item).is_file() for item in own):
-        corpus = Corpus(texts="", role="user", split="heldout", field="question", seed=seed, voices=(HELD_OUT,))
-        speaker = Speaker(corpus, lambda choice: voice(), SAMPLE_RATE)
-        for item in tqdm(own, "spoken", unit=" questions", disable=None):
-            if not _place(folder, "clean", item).is_file():
-                pcm, _ = speaker.say({"id": item.id, "question": item.question}, ())
-                save_sound(folder / "clean", item.id, pcm / PCM16_SCALE, SAMPLE_RATE)
-    for condition in conditions[1:]:
-        for item in own:
-            if not _place(folder, condition, item).is_file():
-                clean = load_audio(_place(folder, "clean", item))
-                spoilt, _ = perturb(clean, SPOILT[condition], (), generator(seed, condition, item.id))
-                save_sound(folder / condition, item.id, spoilt, SAMPLE_RATE)
-    if all(_place(folder, condition, item).is_file() for condition in conditions for item in found):
+    for condition in conditions:
+        for item in tqdm(own, condition, unit=" questions", disable=None):
+            if not (folder / condition / str(item.audio)).is_file():
+                save_sound(folder / condition, item.id, sound(condition, item), SAMPLE_RATE)
+    if all((folder / condition / str(item.audio)).is_file() for condition in conditions for item in found):
         write_questions(folder / "questions.tsv", found)
     return found
 
@@ -164,34 +169,6 @@ def read_set(folder: Path, condition: str = "clean") -> tuple[list[Item], str, d
     return questions, f"{folder.resolve().name}, {condition}", settings["pool"]
 
 
-def load_retention(
-    folder: Path, condition: str, questions: Path | None, suite: str
-) -> tuple[list[Item], str, dict[str, Any]]:
-    """Return the questions of a spoken set, its printed name and what a run notes about it.
-
-    Raises ConfigError when other questions are given too, InputError when the set is not whole.
-    """
-    if questions is not None or suite:
-        raise ConfigError("--retention brings its own questions: leave --questions and --suite out.")
-    items, name, pool = read_set(folder, condition)
-    return items, name, {"pool": pool}
-
-
-def held_out_voice(kokoro: Path | None) -> Voice:
-    """Return Kokoro, from the folder of its weights, for the voices that never train."""
-    return make_voice(HELD_OUT, kokoro)
-
-
-def _spoken_name(item: Item) -> Item:
-    """Return a question with its file name, and without the separators of a questions file."""
-    answers, name = tuple(map(one_line, item.answers)), Path(f"{safe_name(item.id)}.wav")
-    return replace(item, question=one_line(item.question), answers=answers, audio=name)
-
-
-def _place(folder: Path, condition: str, item: Item) -> Path:
-    return folder / condition / str(item.audio)
-
-
 def _read_settings(folder: Path) -> dict[str, Any] | None:
     """Return how a set was made, None for a folder that is not one yet."""
     path = folder / "set.json"
@@ -199,12 +176,3 @@ def _read_settings(folder: Path) -> dict[str, Any] | None:
     if found is not None and not isinstance(found, dict):
         raise InputError(f"{path} holds no settings: make the set again in another folder.")
     return found
-
-
-def _write_settings(folder: Path, made: dict[str, Any]) -> None:
-    earlier = _read_settings(folder) or made
-    for name in ("seed", "voices"):
-        if earlier.get(name) != made[name]:
-            there = earlier.get(name)
-            raise ConfigError(f"{folder} was made with {name} {there}, not {made[name]}: choose another --out.")
-    write_text(folder / "set.json", json.dumps(made, indent=1))

@@ -11,9 +11,9 @@ import soundfile
 
 from echox.audio import save_wav
 from echox.errors import InputError
-from echox.eval.report.page import embedded_audio, side_by_side, tables_of, write_html
+from echox.eval.report.page import embedded_audio, read_beside, side_by_side, tables_of, write_html
 from echox.eval.report.plots import draw_accuracy, draw_gaps
-from echox.eval.results import Results, read_all, read_beside, titles_of
+from echox.eval.results import Results, read_all, titles_of
 from echox.eval.scorers.sounds import DC_LIMIT
 from echox.eval.tasks.qa_tables import qa_tables
 from echox.eval.tasks.spoken_answers import speech_table

@@ -25,15 +25,16 @@ def silence(seconds: float) -> np.ndarray:
 
 def test_edits_are_counted_after_normalising():
     same = errors_between("It's twenty-five dollars!", "it is $25")
-    assert (same.word_edits, same.character_edits) == (0, 0)
+    assert (same["word_edits"], same["character_edits"]) == (0, 0)
     found = errors_between("the cat sat", "the bat sat down")
-    assert (found.words, found.word_edits, found.characters) == (3, 2, 11)  # one exchanged, one added
-    assert errors_between("red blue", "").word_edits == errors_between("red blue", "").words == 2
+    assert (found["words"], found["word_edits"], found["characters"]) == (3, 2, 11)  # one exchanged, one added
+    nothing = errors_between("red blue", "")
+    assert nothing["word_edits"] == nothing["words"] == 2
 
 
 def test_a_reference_without_words_makes_every_heard_word_an_edit():
     found = errors_between("!?", "thank you")
-    assert (found.words, found.word_edits) == (0, 2)
+    assert (found["words"], found["word_edits"]) == (0, 2)
 
 
 def test_pauses_rate_and_edges():

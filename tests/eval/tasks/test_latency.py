@@ -206,13 +206,13 @@ def test_the_table_has_percentiles_and_underruns():
 def test_times_of_two_machines_or_devices_never_share_a_file(tmp_path, monkeypatch):
     questions = [Item("q", "Capital?", ("Paris",))]
     model = streaming(Clock(), [(0.0, "a", None), (0.0, "", 10)])
-    (table,) = run_latency(model, "m", questions, tmp_path, 1)
+    (table,) = run_latency(model, "m", questions, tmp_path)
     assert "device cpu" in table.note
-    run_latency(model, "m", questions, tmp_path, 1)  # the same machine resumes
+    run_latency(model, "m", questions, tmp_path)  # the same machine resumes
     model.device = "meta"
     with pytest.raises(ConfigError, match="device was 'cpu' and is 'meta'"):
-        run_latency(model, "m", questions, tmp_path, 1)
+        run_latency(model, "m", questions, tmp_path)
     del model.device
     monkeypatch.setattr(platform, "node", lambda: "elsewhere")
     with pytest.raises(ConfigError, match="host was"):
-        run_latency(model, "m", questions, tmp_path, 1)
+        run_latency(model, "m", questions, tmp_path)

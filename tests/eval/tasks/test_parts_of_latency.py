@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import torch
 
-from echox.eval.tasks.latency import PartClock, modules_of, part_table
+from echox.eval.tasks.latency import modules_of, part_seconds, part_table
 
 
 class Part(torch.nn.Module):
@@ -34,15 +34,15 @@ def test_time_goes_to_the_innermost_part_and_hooks_are_taken_off():
     subject = SimpleNamespace(parts=SimpleNamespace(s2t=s2t, encoder=Part(clock, 0.25), tokenizer=None))
     stages = modules_of(subject)
     assert list(stages) == ["llm", "encoder", "s2t"]
-    with PartClock(stages, clock) as found:
+    with part_seconds(stages, clock) as found:
         subject.parts.encoder()
         clock.now += 5  # nobody's
         s2t()
         s2t()
-    assert found.seconds == {"llm": 40.0, "encoder": 0.5, "s2t": 4.0}
+    assert found == {"llm": 40.0, "encoder": 0.5, "s2t": 4.0}
     s2t()
-    assert found.seconds["llm"] == 40.0
-    rows = {row[0]: row[1:] for row in part_table(found.seconds, 49.5, 2).rows}
+    assert found["llm"] == 40.0
+    rows = {row[0]: row[1:] for row in part_table(found, 49.5, 2).rows}
     assert rows["llm"] == ("20.000", "81") and rows["other"] == ("2.500", "10")
 
 
@@ -52,13 +52,13 @@ def test_a_part_that_fails_does_not_keep_the_clock():
             raise RuntimeError
 
     clock, broken = Clock(), Broken()
-    with PartClock({"echo": broken}, clock) as found:
+    with part_seconds({"echo": broken}, clock) as found:
         try:
             broken()
         except RuntimeError:
             clock.now += 9
         clock.now += 9
-    assert found.seconds == {"echo": 0.0}
+    assert found == {"echo": 0.0}
 
 
 def test_models_without_parts_have_no_stages():

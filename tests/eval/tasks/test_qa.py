@@ -49,7 +49,7 @@ def subject() -> FakeSubject:
 def run(subject, judge, folder: Path, questions, arms, retry=False, settings=SETTINGS, **options):
     """Runs arms into folder/results.jsonl and returns the items by (arm, id)."""
     results = Results(folder / "results.jsonl", settings, retry)
-    case = QaRun(subject, judge, [find_scorer("qa-exist-match")], folder, judge, subject, **options)
+    case = QaRun(subject, judge, [find_scorer("qa-exist-match")], folder, judge, **options)
     run_arms(case, questions, arms, results)
     return dict(results.items)
 
@@ -101,12 +101,14 @@ def test_one_reply_serves_s2s_s2t_and_teacher(tmp_path, questions, subject):
     assert len(subject.asked) == len(questions)
 
 
-def test_s2t_after_a_kill_asks_for_text_only(tmp_path, questions, subject):
-    run(subject, FakeJudge(), tmp_path, questions, ("s2s",))
+def test_s2t_after_a_kill_is_what_it_is_without_one(tmp_path, questions, subject):
     asked, real = [], subject.ask
     subject.ask = lambda **options: (asked.append(options["text_only"]), real(**options))[1]
-    run(subject, FakeJudge(), tmp_path, questions, ("s2s", "s2t"))
-    assert asked == [True] * len(questions)
+    run(subject, FakeJudge(), tmp_path / "killed", questions, ("s2s",))
+    later = run(subject, FakeJudge(), tmp_path / "killed", questions, ("s2s", "s2t"))
+    assert asked == [False] * len(questions)  # the text is that of the reply on file
+    whole = run(subject, FakeJudge(), tmp_path / "whole", questions, ("s2s", "s2t"))
+    assert [later["s2t", q.id] for q in questions] == [whole["s2t", q.id] for q in questions]
 
 
 def test_the_teacher_of_a_resumed_run_says_the_text_on_file(tmp_path, questions, subject):

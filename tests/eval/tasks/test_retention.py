@@ -189,7 +189,7 @@ def test_the_commands_from_typed_answers_to_the_table(tmp_path, typed, monkeypat
     def call(*arguments):
         return CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False).stdout
 
-    monkeypatch.setattr(spoken_set, "make_voice", lambda choice, folder: ToneVoice())
+    monkeypatch.setattr("echox.prepare.voices.make_voice", lambda choice, folder: ToneVoice())
     monkeypatch.setattr("echox.eval.tasks.qa.choose_judges", lambda *a: (FakeJudge(), None))
     assert "3 of 3 typed-right, 5 of 5 typed-wrong" in call("spoken-set", typed, "--out", tmp_path / "set")
     here = ("qa", "--retention", tmp_path / "set", "--model", "fake", "--arms", "t2t,s2t", "--limit", 6)

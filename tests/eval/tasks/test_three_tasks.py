@@ -25,8 +25,7 @@ from echox.eval.results import read_results
 from echox.eval.scorers.states import Spaces, length_probe, modality_probe, plane, retrieval, umap_plane
 from echox.eval.scorers.texts import BASIC, NORMALISER
 from echox.eval.tables import over_seeds
-from echox.eval.tasks.translation import TranslationOptions
-from echox.eval.tasks.written import TASKS, read_spaces, run_tasks
+from echox.eval.tasks.translation import TASKS, TranslationOptions, read_spaces, run_tasks
 from echox.generate.joint import JointTranslator
 from echox.models.hearing import Hearing
 from echox.models.speech_translator import SpeechTranslatorModel, TranslatorConfig
