@@ -41,6 +41,7 @@ from echox.train.evaluate import mean_loss, still
 from echox.train.loop import Player, Stage, TrainingRecipe
 from echox.train.stage_s2t import asked, save_trained, trained_names
 from echox.train.stage_t2c import spoken_units
+from echox.units.extractor import check_belong
 from echox.units.tokenizer import UnitTokenizer
 
 
@@ -177,6 +178,7 @@ def voiced_words(data: VoicedData, t2c: TextToCodec) -> dict[str, list[int]]:
     tokenizer = UnitTokenizer.load(data.units)
     if tokenizer.vocab_size != t2c.config.unit_vocab_size:
         raise ConfigError(f"T2C was trained with another unit language than {data.units}: give that one.")
+    check_belong(data.units, tokenizer.units, data.frames)
     texts, sequences = zip(*spoken_units(data.corpora, data.frames), strict=True)
     words = tokenizer.encode_batch(list(sequences))
     return {text.strip(): t2c.framed(row.tolist()) for text, row in zip(texts, words, strict=True)}

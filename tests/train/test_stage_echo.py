@@ -15,6 +15,7 @@ from echox.train import stage_align, stage_echo, stage_s2t
 from echox.train.checkpoint import trained_state
 from echox.train.loop import Run, train
 from echox.train.stages import load_recipe, run_recipe
+from echox.units.tokenizer import UnitTokenizer
 from tests.toy_model import RECIPES, toy_model  # noqa: F401 - a fixture
 
 
@@ -272,10 +273,20 @@ def test_states_of_another_layer_are_refused(stage_of, toy_model):  # noqa: F811
 
 def test_units_of_another_size_are_refused(stage_of):
     run_recipe(RECIPES / "units.yaml", ["out=out/debug/few", "k=8", "language.units=8", "language.vocabulary_size=20"])
-    with pytest.raises(
-        ConfigError, match=r"data.units out/debug/few is not of data.frames \S+/frames/assistant: unit \d+"
+    for place, frames, words in (
+        ("few", "units", r"holds 16 units of out/debug/units, out/debug/few is a language of 8 others: give"),
+        ("units", "few", r"holds 8 units of out/debug/few, out/debug/units is a language of 16 others: give"),
     ):
-        run_recipe(RECIPES / "t2c.yaml", ["data.units=out/debug/few", "out=out/debug/of_few"])
+        data = [f"data.units=out/debug/{place}", f"data.frames=[out/debug/{frames}/frames/assistant]"]
+        with pytest.raises(ConfigError, match=rf"^out/debug/{frames}/frames/assistant {words}"):
+            run_recipe(RECIPES / "t2c.yaml", [*data, "out=out/debug/of_few"])
+        alone = Path(f"out/debug/{place}_alone")  # a language without centroids, as of `echox units words`
+        UnitTokenizer.load(f"out/debug/{place}").save(alone)
+        words = (
+            r"data.units \S+ is not of data.frames \S+/frames/assistant: unit \d+" if place == "few" else "of 16 others"
+        )
+        with pytest.raises(ConfigError, match=words):
+            run_recipe(RECIPES / "t2c.yaml", [f"data.units={alone}", data[1], "out=out/debug/of_few"])
     with pytest.raises(ConfigError, match="T2C was trained with another unit language than out/debug/few"):
         stage_of(SAID_BY_THE_VOICE.replace("units: out/debug/units", "units: out/debug/few"))
     with pytest.raises(ConfigError, match=r"units/frames/assistant holds unit \d+: raise vocoder.model.num_units"):

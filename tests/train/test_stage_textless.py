@@ -118,6 +118,8 @@ def test_unequal_sides_are_refused(world, tmp_path):
 def test_a_unit_outside_the_codebook_and_a_missing_language_are_refused(world):
     with pytest.raises(ConfigError, match="name the unit language"):
         build(load_recipe(RECIPES / "textless.yaml", ["tasks.source_words.language=null"]))
+    with pytest.raises(ConfigError, match="of out/debug/units, out/debug/units_foreign is a language of 16 others"):
+        build(load_recipe(RECIPES / "textless.yaml", ["data.language=out/debug/units_foreign"]))
     with pytest.raises(ConfigError, match="uses names the task nonsense"):
         build(load_recipe(RECIPES / "textless.yaml", ["uses=[nonsense]"]))
     with pytest.raises(ConfigError, match=r"give data\.train\.source_frames"):
