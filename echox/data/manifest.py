@@ -121,8 +121,12 @@ def question_id(record: dict[str, Any]) -> str:
 
 
 def texts_of(path: Path) -> list[str]:
-    """Return the `text`, or else the `question`, of every line of a JSONL file."""
-    return [record.get("text") or record.get("question") or "" for record in read_jsonl(path)]
+    """Return the `text`, or else the `question`, of every line of a JSONL file; InputError for one that is no text."""
+    texts = [record.get("text") or record.get("question") or "" for record in read_jsonl(path)]
+    for number, text in enumerate(texts, start=1):
+        if not isinstance(text, str):
+            raise InputError(f"{path} line {number} has a `text` or `question` that is no text: make it one.")
+    return texts
 
 
 def save_shard(folder: Path, number: int, said: Sequence[tuple[np.ndarray, dict[str, Any]]], files: bool) -> None:

@@ -1,7 +1,7 @@
 """A speech encoder up to one of its layers as a part of a model: waves in, states out, frozen or learning; it knows no task.
 
 Whisper hears windows as long as the sound (models/encoder.py), any other encoder of Hugging Face hears by its own rule
-(features/ssl.py): the same states as stage `encode` caches. Its dropout and masks stay off, also while it learns.
+(ssl.py): the same states as stage `encode` caches. Its dropout and masks stay off, also while it learns.
 
 Legend: D encoder width, T frames.
 """
@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from echox.features.ssl import HiddenStates
 from echox.models.encoder import FRAME_SAMPLES, SpeechEncoder
 from echox.models.io import CONFIG, read_config
+from echox.models.ssl import HiddenStates
 
 
 class Hearing(nn.Module):

@@ -92,7 +92,7 @@ def layer_of(
     `short`: Whisper without padding to 30 s; other encoders have their own rule, and float32. ModelError for no such layer.
     """
     if not short:
-        from echox.features.ssl import HiddenStates
+        from echox.models.ssl import HiddenStates
 
         states = HiddenStates.from_pretrained(encoder, layer).to(pick_device(device))
         return states, states.hop

@@ -5,6 +5,7 @@ split, resumed or repeated. A shard is written whole or not at all. Knows voices
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from echox.audio import SAMPLE_RATE, as_int16, resample
-from echox.config.record import Record, check_same, write_run
+from echox.config.record import Record, check_same, read_run, write_run
 from echox.config.shard import Shard
 from echox.data.batching import groups
 from echox.data.manifest import gold_answers, join_shards, read_fields, read_jsonl, refuse_other_corpora, save_shard
@@ -24,6 +25,7 @@ from echox.prepare.recipe import Corpus, VoiceChoice
 from echox.prepare.voices import Voice
 
 TALKERS = 24
+FILE_NAME = re.compile(r"[^/\\\0\ud800-\udfff.][^/\\\0\ud800-\udfff]{0,199}")  # no path, and no hidden one
 Progress = Callable[[int, int], None]
 
 
@@ -92,13 +94,15 @@ def speak_corpus(
     """Speak the shards of `part` that are not there yet; write `manifest.jsonl` once all are. Returns lines made.
 
     `texts` is JSONL with `id` and the corpus's field. Raises InputError when a row lacks them, ConfigError where `folder` holds
-    shards of other voices or another seed, OutputError.
+    shards of other voices or another seed, OutputError where files would be replaced that are somebody else's.
     """
     corpus = speaker.corpus
     refuse_other_corpora(folder, *(["questions.tsv"] if corpus.files else []))
     rows = list(islice(read_fields(texts, corpus.field), corpus.take))
     for row in rows:
         gold_answers(row, texts)
+    if corpus.files:
+        check_files(folder, rows, texts)
     folder.mkdir(parents=True, exist_ok=True)
     made, parts = 0, groups(rows, size)
     check_same_texts(folder, parts, corpus.field)
@@ -114,6 +118,15 @@ def speak_corpus(
     if join_shards(folder, len(parts)) and corpus.files:
         write_table(folder)
     return made
+
+
+def check_files(folder: Path, rows: Sequence[Mapping[str, Any]], texts: Path) -> None:
+    """Raise InputError for an id that is no file name, OutputError where a file of that name stands that no run here made."""
+    for row in rows:
+        if not FILE_NAME.fullmatch(row["id"]):
+            raise InputError(f"{texts}: the id {row['id']!r} is no file name: use letters, digits, dots, - and _.")
+    if read_run(folder) is None:  # a run that was killed leaves recordings, and says before them whose they are
+        refuse_other_corpora(folder, *(f"{row['id']}.wav" for row in rows))
 
 
 def check_same_texts(folder: Path, parts: Sequence[Sequence[Mapping[str, Any]]], field: str) -> None:

@@ -40,9 +40,12 @@ def run(recipe: Recipe) -> Path:
 
 
 def _lines(recipe: Recipe) -> Iterator[str]:
-    """Yield every side of every pair, cleaned, pauses left out."""
+    """Yield every side of every pair, cleaned, pauses left out; InputError for one that is no text."""
     for path in recipe.texts:
-        for record in read_jsonl(path):
+        for number, record in enumerate(read_jsonl(path), start=1):
             for name, rule in (("text", recipe.source), ("translation", recipe.target)):
-                if record.get(name):
-                    yield " ".join(clean(record[name], rule).replace(BLANK_MARK, " ").split())
+                value = record.get(name) or ""
+                if not isinstance(value, str):
+                    raise InputError(f"{path} line {number} has a `{name}` that is no text: make it one.")
+                if value:
+                    yield " ".join(clean(value, rule).replace(BLANK_MARK, " ").split())

@@ -27,7 +27,7 @@ from echox.models.t2c import T2CConfig
 from echox.models.weights import SHARD_BYTES, WeightFiles, write_shards
 from echox.released.config import KINDS, ReleasedConfig
 from echox.released.keymap import TOWER, check_layout, echo_config, ours, s2t_config, t2c_values
-from echox.released.locate import check_width, find_encoder, find_vocoder, whisper_settings
+from echox.released.locate import check_width, find_encoder, find_vocoder, newest_generator, whisper_settings
 from echox.released.open import TRIGGER, check_tied, tokens_of
 from echox.text.echox_dialect import BEGIN, STOP_NAMES, EchoXTokens
 
@@ -171,13 +171,13 @@ def _bring_vocoder(folder: Path, dest: Path) -> None:
         for file in sorted((folder / "vocoder").iterdir()):
             copy_file(file, dest / "vocoder" / file.name)
         return
-    generators = sorted(folder.glob("g_*"))
-    if not generators:
-        find_vocoder(folder)
+    if (newest := newest_generator(folder)) is None:
+        find_vocoder(folder)  # says what is missing
+        return
     from echox.released.fairseq_vocoder import convert_vocoder
 
-    convert_vocoder(generators[0], folder / "vocoder_config.json", dest / "vocoder")
-    copy_file(generators[0], dest / ORIGINAL / generators[0].name)
+    convert_vocoder(newest, folder / "vocoder_config.json", dest / "vocoder")
+    copy_file(newest, dest / ORIGINAL / newest.name)
 
 
 def kind_of(source: str | Path, config: Path | None = None) -> str:

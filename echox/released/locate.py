@@ -57,14 +57,23 @@ def find_vocoder(folder: Path, given: str | Path | None = None) -> UnitVocoder |
     if (place / "model.safetensors").is_file():
         return load_vocoder(place)
     root = place if given is not None else folder
-    generators = sorted(root.glob("g_*")) if root.is_dir() else [root] if root.is_file() else []
-    if generators:
-        home = generators[0].parent
+    newest = root if root.is_file() else newest_generator(root)
+    if newest is not None:
         for name in ("vocoder_config.json", "config.json"):
-            if (home / name).is_file() and (name != "config.json" or given is not None):
-                return load_fairseq_vocoder(generators[0], home / name)
-        raise ModelError(f"{generators[0]} has no vocoder_config.json beside it: copy it there.")
+            if (newest.parent / name).is_file() and (name != "config.json" or given is not None):
+                return load_fairseq_vocoder(newest, newest.parent / name)
+        raise ModelError(f"{newest} has no vocoder_config.json beside it: copy it there.")
     raise ModelError(f"no vocoder in {root}: expected vocoder/ or g_00500000 with vocoder_config.json; name one.")
+
+
+def newest_generator(folder: Path) -> Path | None:
+    """Return fairseq's vocoder of most steps in a folder: of g_00090000 and g_100000 the second."""
+
+    def steps(path: Path) -> int:
+        number = path.name.removeprefix("g_")
+        return int(number) if number.isdecimal() else -1
+
+    return max(sorted(folder.glob("g_*")), key=steps, default=None)
 
 
 def whisper_settings(shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:

@@ -5,12 +5,14 @@ Each rule names a way of writing, not an example; what a rule must leave as it i
 
 import re
 import unicodedata
-from collections.abc import Callable
 
+from echox.text.notation import NOTATION, Rule, spelt
 from echox.text.segmenter import FUNCTION_WORDS
 from echox.text.signs import CODES, COMPARED, DAYS, DECADES, GROWN, LARGE, MONTHS, PER, SIGNED, SIGNS, STREETS, TAGS
 
-POWER = re.compile(r"(?:(?<=\d)|(?<=\b[a-z]))[⁰¹²³⁴-⁹⁻]+|(?<=[\w)])[²³]")  # other small numbers are those of footnotes
+POWER = re.compile(
+    r"(?:(?<=\d)|(?<=\b[a-z])|(?<=\d[spdf]))[⁰¹²³⁴-⁹⁻]+|(?<=[\w)])[²³]"
+)  # other small numbers are those of footnotes
 DAY = "|".join(DAYS)
 NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?"
 PRICE = r"\d[\d,]*(?:\.\d\d(?![\d ]*[mb]illion)|\.\d+(?= [mbt]))?(?: [mbt]r?illion)?"
@@ -32,11 +34,6 @@ K_ALONE = r"(?:run|race|walk|TV|monitor|video|resolution)s?\b"  # of a distance,
 HOST = r"localhost|[a-z][\w-]*(?:\.[\w-]+)+|\d+(?:\.\d+){3}|[a-z][\w-]*(?=:\d{2,5}/)"
 CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z\d])")  # or number, where words of a hashtag begin
 NO_NAME = r"(?!(?:An?|The|This|My|Your|His|Her|Our|Their|If|With|Start|Give)\b)"
-
-
-def spelt(code: str) -> str:
-    """Return a code digit by digit, what hyphens part as parts; its letters stay together."""
-    return ", ".join(" ".join(re.findall(r"[A-Z]+|\d", part)) for part in code.split("-"))
 
 
 def _large(found: re.Match[str]) -> str:
@@ -78,14 +75,9 @@ def _port(found: re.Match[str]) -> str:
     return f"{found[1]} colon {spelt(found[2])}{' slash ' if found[3] else ''}"
 
 
-Words = str | Callable[[re.Match[str]], str]
-RULES: list[tuple[re.Pattern[str], Words]] = [
+RULES: list[Rule] = NOTATION + [
     (re.compile(pattern), words)
     for pattern, words in (
-        (
-            r"(\d?)([¼-¾⅐-⅞])",
-            lambda found: f"{found[1]} {unicodedata.normalize('NFKC', found[2])}".strip().replace("⁄", "/"),
-        ),
         (r"\b([A-Za-z]):\\+\s?", r"\1 colon backslash "),
         (r"\\(?=[^\w\s\\])", ""),  # of Markdown
         (r"\s?(?<!\\)\\+(?=\w)", " backslash "),
@@ -99,7 +91,7 @@ RULES: list[tuple[re.Pattern[str], Words]] = [
         (r"(\d)(\s?(?:ft|[cm]?m|[\"']))\s?[x×]\s?(?=\d)", r"\1\2 by "),
         (r"(\b[Aa]n? \d[\d.,]*|(?<!\d)\d/\d\d?)\"(?=\s)", r"\1 inch"),
         (r"(\b[Aa]n? \d[\d.,]*)(?:\s?ft\b\.?|')(?=\s[a-z])", r"\1 foot"),
-        (r"(\d\s?[a-z]{1,4})\.(?=,|\s+[a-z])", r"\1"),  # 3 tbsp. of
+        (r"(\d\s?[a-z]{1,4})\.(?=[,)]|\s+[a-z])", r"\1"),  # 3 tbsp. of
         (r"!?\[([^\]]*)\]\([^)]*\)", r"\1"),  # what Markdown marks is not said
         (r"\[\^[\w-]+\]:?", ""),
         (r"^\s*(\d{1,2})\)(?=\s)", r"\1."),
@@ -161,7 +153,7 @@ RULES: list[tuple[re.Pattern[str], Words]] = [
         (r"(?<=\d) / (?=\d)", " divided by "),
         (r"(?<=[\w)\"']) / (?=\w)", ", "),
         (r"(?<=[,;:.?!]) / (?=\w)", " "),
-        (r"(?<=[a-zA-Z])/(?=100 ?(?:km|g|m[lL])\b)", " per "),
+        (r"(?<=[a-zA-Z])/(?=(?:100 ?(?:km|g|m[lL])|\d+ ?(?:h|hrs?|hours|days?|weeks?))\b)", " per "),
         (rf"((?:{DAY}|{'|'.join(dict.fromkeys(DAYS.values()))})\.?,? )(\d\d?)/(\d\d?)(?![\d/])", _date),
         (rf"({BY_DAY})(\d\d?)/(1[3-57-9]|2\d|3[01])(?![\d/])", _date),
         (r"()(?<![\w/])(\d\d?)/(\d\d?)(?= at \d)", _date),
@@ -205,7 +197,7 @@ RULES: list[tuple[re.Pattern[str], Words]] = [
         (r"(?<![\w)])-(?=[$£€]\d)", "minus "),
         (r"([$£€])(\d+(?:[.,]\d+)*)\s?[-–]\s?[$£€]?(?=\d)", r"\2 to \1"),
         (r"([$£€])([\d.,]{1,16}[kKmMB])\s?[-–]\s?[$£€]?(?=\d)", r"\1\2 to \1"),
-        (r"(\.\d\d)K\b", r"\1 kelvin"),
+        (r"(\.\d\d)K\b|(?<!\$)\b(\d{3}) K(?=[.,;:)]| and\b| to\b|\s*$)", r"\1\2 kelvin"),
         (r"(?<![\w.,/-])(?<![A-Z]{2} )([1-9]\d{1,2})(\d00)(?!\w|[.,/-]\d)", r"\1,\2"),  # of five digits is a postcode
         (rf"([$£€¥])({NUMBER})([kKmMbB]|[bmt]n)\b", _large),
         (
@@ -219,7 +211,10 @@ RULES: list[tuple[re.Pattern[str], Words]] = [
         (r"(?<=\s)−(?=\s)", "minus"),
         (r"−", "-"),
         (r"(?<=\d)(st|nd|rd|th|x(?! ))\s?[-–]\s?(?=\d)", r"\1 to "),
-        (r"(?<=\d)(?:x(?=\s[a-z])|\s?×(?!\s?\d)|\s?[x×]\s?(?=[\d.]+\s?=))", " times "),
+        (
+            r"(?<=\d)(?:x(?=\s(?!(?:minus|plus|equals|over)\b)[A-Za-z])|\s?×(?!\s?\d)|\s?[x×]\s?(?=[\d.]+\s?=))",
+            " times ",
+        ),
         (r"(?<=[x-z)]) [-–] (?=\d)", " minus "),
         (r"(?<=\d)\s?[x×]\s?(?=10\^)", " times "),
         (r"(?<=\d)(?<![^\d.]0)(?<!^0)\s?[x×]\s?(?=\d)", " by "),
@@ -231,8 +226,10 @@ RULES: list[tuple[re.Pattern[str], Words]] = [
             r"(?<![\d ])(?<!\d )( ?)°([CF])\b",
             lambda found: f"{found[1]}degrees {'Celsius' if found[2] == 'C' else 'Fahrenheit'}",
         ),
-        (r"(?<=\d) < | < (?=\d)|(?<=\w)<(?=\d)", " is less than "),
-        (r"(?<=\d) > | > (?=\d)|(?<=\w)>(?=\d)", " is more than "),
+        (r"\s?×\s?(?=[\w(])", " times "),
+        (r"(?<=\d) < | < (?=\d)|(?<=\w)<(?=\d)|(?<=\b[a-z]) < (?=[a-z]\b)", " is less than "),
+        (r"(?<=\d) > | > (?=\d)|(?<=\w)>(?=\d)|(?<=\b[a-z]) > (?=[a-z]\b)", " is more than "),
+        (r"(?<=\()-(?=[a-z]\b)", "minus "),
         (r"(?<!\S)([<>])(?=[$£€]?\d)", lambda found: "less than " if found[1] == "<" else "more than "),
         (r"(?<=\d)!(?=\s?[=+*/-])", " factorial"),
         (r"\s?([<>!=])=\s?(?=[\w(-])", lambda found: SIGNS.get(COMPARED[found[1]], " equals ")),

@@ -17,7 +17,8 @@ from html import unescape
 from echox.errors import InputError, require
 from echox.text.acronyms import name_letters
 from echox.text.latex import FORMULA, without_latex
-from echox.text.rules import ADJUNCT, NO_NAME, OWNED, RULES, spelt
+from echox.text.notation import nth, spelt
+from echox.text.rules import ADJUNCT, NO_NAME, OWNED, RULES
 from echox.text.segmenter import split_sentences
 from echox.text.signs import COUNTED, KINGS, LETTERS, MARKS, MONEY, PER, ROMANS, SHORT, UNITS
 
@@ -61,7 +62,7 @@ GREEK = re.compile(r"(?<![^\W\d]{2})(?<![Α-ω])[Α-ΡΣ-Ωα-ω](?![^\Wa-zA-Z])
 NEVER_SAID = ("\u200d", "\ufe0e", "\ufe0f")  # joiners and variants of emoji: left out with what they belong to
 IN_A_SUM = re.compile(r"^( )([-+]) (?=\d)")  # where a part begins: "12 | + 5"
 SIGN_NAMES = {"-": "minus", "+": "plus"}
-NOT_PLAIN = re.compile(r"[\d$%&@#+=<>^*_`~|/\\]|[^\x00-\x7f]")  # numbers, signs, and what is no ASCII
+NOT_PLAIN = re.compile(r"[\d$%&@#+=<>^*_`~|/\\]|[^\x00-\x7f]|\b[IVX]{2}")  # numbers, signs, and what is no ASCII
 BREATH = re.compile(
     r"(?<=[^\d,],) (?=\D)|(?<=,) (?=and |or )|(?<=\d,) (?=\d+,)"
 )  # between items; not in "July 20, 1969"
@@ -178,8 +179,7 @@ def _ruler(found: re.Match[str]) -> str:
         number = 5 if counted or name in KINGS else None
     if number is None:
         return found[0]
-    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10 if number // 10 != 1 else 0, "th")
-    return f"{name} {number}" if counted else f"{name} the {number}{ending}"
+    return f"{name} {number}" if counted else f"{name} the {nth(number)}"
 
 
 def sentences(text: str, longest: int = LONGEST) -> Iterator[str]:

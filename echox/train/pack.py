@@ -11,7 +11,6 @@ from safetensors.torch import load_file, save_file
 from echox.config.load import Settings, known
 from echox.config.record import check_finished, read_run
 from echox.errors import ModelError
-from echox.features.ssl import HiddenStates
 from echox.files import copy_file, inside, read_header, read_json, write_folder, write_json
 from echox.generate.ears import TOKENIZER
 from echox.generate.model_config import MODEL_TYPE
@@ -20,6 +19,7 @@ from echox.models.echo import EchoDecoder
 from echox.models.encoder import SpeechEncoder
 from echox.models.io import WEIGHTS
 from echox.models.s2t import PLAIN, S2TConfig, SpeechToText
+from echox.models.ssl import HiddenStates
 from echox.models.t2c import TextToCodec
 from echox.models.weights import is_scale, quantize
 from echox.text.segmenter import PhraseSettings

@@ -2,7 +2,8 @@
 
 Every block of a ModuleList is gathered for its call and released afterwards; all other parameters belong to the whole model, whose
 call is the stage's forward pass. Scalars cannot be sharded and stay on every process. Checkpoints are those of
-torch.distributed.checkpoint: saved by any number of processes, loaded by any other number.
+torch.distributed.checkpoint: saved by any number of processes, loaded by any other number. It looks at no checksum, so those of
+its files lie beside them, and are looked at before anything is loaded.
 """
 
 from pathlib import Path
@@ -18,9 +19,11 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from echox.errors import ConfigError
+from echox.errors import ConfigError, InputError
+from echox.files import read_json, sha256_of, write_json
 
 METADATA = ".metadata"  # the file that torch.distributed.checkpoint writes last
+SUMS = "sums.json"  # sha256 of each file by its name
 State = dict[str, Any]
 
 
@@ -66,10 +69,43 @@ def save_pieces(folder: Path | None, state: State) -> None:
     place = [str(folder)]
     distributed.broadcast_object_list(place)
     save(dict(_flat(state)), checkpoint_id=place[0])
+    own = [path.name for path in Path(place[0]).glob(f"__{distributed.get_rank()}_*.distcp")]
+    sums = _sums(Path(place[0]), own if folder is None else [*own, METADATA])
+    if folder is not None:
+        write_json(folder / SUMS, sums)
+
+
+def check_pieces(folder: Path) -> None:
+    """Raise ConfigError in every process unless a sharded checkpoint is as it was written; one of old, without sums, passes."""
+    if not (folder / SUMS).is_file():
+        return
+    wanted = read_json(folder / SUMS, error=ConfigError)
+    if not isinstance(wanted, dict):
+        raise ConfigError(f"{folder / SUMS} holds no sums.")
+    names, many = sorted(wanted), distributed.is_initialized()
+    found = _sums(folder, names[distributed.get_rank() :: distributed.get_world_size()] if many else names)
+    if changed := [name for name in names if found[name] != wanted[name]]:
+        raise ConfigError(f"{folder} is no whole checkpoint of echox (a byte of {changed[0]} has changed).")
+
+
+def _sums(folder: Path, own: list[str]) -> dict[str, str]:
+    """Return the sha256 of this process's `own` files and of those of all others, '' for one that cannot be read."""
+    sums = {}
+    for name in own:
+        try:
+            sums[name] = sha256_of(folder / name)
+        except (InputError, OSError):
+            sums[name] = ""
+    parts = [sums]
+    if distributed.is_initialized():
+        parts *= distributed.get_world_size()
+        distributed.all_gather_object(parts, sums)
+    return {name: value for part in parts for name, value in part.items()}
 
 
 def load_pieces(folder: Path, parameters: dict[str, nn.Parameter]) -> State:
     """Return the state that `save_pieces` wrote, sharded as the parameters are; ConfigError when it is broken."""
+    check_pieces(folder)
     try:
         held = FileSystemReader(str(folder)).read_metadata().state_dict_metadata
         flat = {}

@@ -22,7 +22,7 @@ from torch import nn
 from echox.config.load import Settings, Share, known
 from echox.data.batching import BucketedBatches, groups, some_at_a_time
 from echox.data.example import Example, QuestionData, padded_states, read_examples
-from echox.data.states import layer_of
+from echox.data.states import Heard, heard_of
 from echox.errors import ConfigError
 from echox.models.decoding import at_most
 from echox.models.echo import EchoDecoder
@@ -42,6 +42,7 @@ from echox.train.evaluate import mean_loss, still
 from echox.train.loop import Player, Stage, TrainingRecipe
 from echox.train.stage_s2t import asked, save_trained, trained_names
 from echox.train.stage_t2c import spoken_units
+from echox.units.extractor import check_belong
 from echox.units.tokenizer import UnitTokenizer
 
 
@@ -174,6 +175,7 @@ def voiced_words(data: VoicedData, t2c: TextToCodec) -> dict[str, list[int]]:
     tokenizer = UnitTokenizer.load(data.units)
     if tokenizer.vocab_size != t2c.config.unit_vocab_size:
         raise ConfigError(f"T2C was trained with another unit language than {data.units}: give that one.")
+    check_belong(data.units, tokenizer.units, data.frames)
     texts, sequences = zip(*spoken_units(data.corpora, data.frames), strict=True)
     words = tokenizer.encode_batch(list(sequences))
     return {text.strip(): t2c.framed(row.tolist()) for text, row in zip(texts, words, strict=True)}
@@ -265,7 +267,7 @@ def build(recipe: Recipe) -> Stage:
     s2t, t2c = SpeechToText.load(recipe.s2t, llm), TextToCodec.load(recipe.t2c).eval().requires_grad_(False)
     if not s2t.config.hears and (recipe.data.corpora or recipe.train_lora):
         raise ConfigError(f"{recipe.s2t} has no adapter: give `typed` alone, without corpora or train_lora.")
-    layer_of(recipe.data.states, s2t.config.encoder_layer, recipe.s2t)
+    heard_of(recipe.data.states, Heard(s2t.config.encoder_layer, s2t.config.encoder_digest), recipe.s2t)
     settings = LoraSettings(**(s2t.config.lora or {}))
     if recipe.train_lora:
         attach_lora(llm, settings)

@@ -28,6 +28,7 @@ from echox.text.prompt import encode
 from echox.train.checkpoint import blend
 from echox.train.evaluate import mean_loss
 from echox.train.loop import Player, Stage, TrainingRecipe
+from echox.units.extractor import check_belong
 from echox.units.sequence import deduplicate
 from echox.units.spelled import CODEBOOK, SpelledUnits
 from echox.units.tokenizer import UnitTokenizer
@@ -72,6 +73,8 @@ class SpokenText:
         spelling = start.config.spelling if start else bool(recipe.model.get("spelling", False))
         self.tokenizer, self.embeddings_VH = load_tokenizer(recipe.llm), embeddings_VH
         self.unit_tokenizer = _unit_tokenizer(recipe, start, self.tokenizer)
+        if data.units is not None:
+            check_belong(data.units, self.unit_tokenizer.units, data.frames)
         spoken = list(spoken_units(data.corpora, data.frames))
         texts, sequences = [text for text, _ in spoken], [units for _, units in spoken]
         marks = start.config if start else self.unit_tokenizer

@@ -14,6 +14,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from echox.config.load import Rate, Settings, known
 from echox.data.batching import BucketedBatches, in_runs, some_at_a_time
+from echox.data.states import heard_of
 from echox.data.textless import Encode, Pair, Sides, Tasks, read_sides
 from echox.errors import ConfigError
 from echox.generate.beam import Search
@@ -28,6 +29,7 @@ from echox.train.evaluate import mean_loss, still
 from echox.train.loop import Player, Stage, TrainingRecipe
 from echox.units.arms import RandomWords
 from echox.units.estimate import LexiconConfig
+from echox.units.extractor import check_belong
 from echox.units.tokenizer import SPECIAL_TOKENS, UnitTokenizer
 
 PROMPTS = "prompts_PD"  # of a translator: they may be new where its other weights go on
@@ -96,6 +98,8 @@ def build(recipe: Recipe) -> Stage:
     """Return the stage; units of all pairs are read once into memory, sound when it is used."""
     torch.manual_seed(recipe.seed)
     language = UnitTokenizer.load(recipe.data.language)
+    check_belong(recipe.data.language, language.units, [recipe.data.train.frames, recipe.data.dev.frames])
+    heard_of([*recipe.data.train.states, *recipe.data.dev.states])
     sides = read_sides(recipe.data.train), read_sides(recipe.data.dev)
     tasks = chosen_tasks(recipe)
     writers = {name: writer_of(task, name, sides[0]) for name, task in tasks.items()}

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from echox.errors import ModelError
+from echox.errors import ConfigError, ModelError
 from echox.files import refuse_others, sha256_of, write_json
 from echox.units.files import read_arrays, read_json, write_arrays
 from echox.units.kmeans import assign
@@ -90,3 +90,19 @@ def load_centroids(folder: str | Path) -> tuple[np.ndarray, UnitsMeta]:
     if not np.isfinite(centroids_KD).all():
         raise ModelError(f"{path} holds NaN or infinite values: fit the centroids again.")
     return centroids_KD, meta
+
+
+def check_belong(language: str | Path, units: int, frames: Sequence[Path]) -> None:
+    """Raise ConfigError for `frames` that other centroids gave than those of a unit language's folder, as far as both are there.
+
+    Stage `units` leaves frames in OUT/frames/CORPUS. Without centroids beside it, a language has at most as many units as theirs.
+    """
+    for folder in frames:
+        made = Path(folder).parent.parent
+        if not (made / CENTROIDS_FILE).is_file():
+            continue
+        theirs, _ = load_centroids(made)
+        own = load_centroids(language)[0] if (Path(language) / CENTROIDS_FILE).is_file() else None
+        if len(theirs) < units if own is None else not np.array_equal(theirs, own):
+            has = f"{folder} holds {len(theirs)} units of {made}"
+            raise ConfigError(f"{has}, {language} is a language of {units} others: give those that belong together.")

@@ -5,10 +5,10 @@ import shutil
 import numpy as np
 import pytest
 
-from echox.audio import resample
+from echox.audio import resample, save_wav
 from echox.config.shard import shard_of
 from echox.data.manifest import read_audio, read_manifest, save_shard, write_jsonl
-from echox.errors import ConfigError, InputError, MissingDependency
+from echox.errors import ConfigError, InputError, MissingDependency, OutputError
 from echox.prepare.recipe import VoiceChoice
 from echox.prepare.speak import Speaker, speak_corpus
 from echox.prepare.texts import write_texts
@@ -76,6 +76,46 @@ def test_single_files_come_with_a_table(recipe, texts, tmp_path):
     assert [row.split("\t")[3] for row in rows] == [record["audio"] for record in records]
     assert len(rows) == 4 and all((tmp_path / "files" / row.split("\t")[3]).is_file() for row in rows)
     assert len(read_audio(records[0], tmp_path / "files")) == records[0]["samples"]
+
+
+def test_single_files_of_somebody_else_stay_and_those_of_a_killed_run_are_made_again(recipe, tmp_path):
+    corpus, out, texts = (
+        recipe.corpus("plain").model_copy(update={"files": True}),
+        tmp_path / "out",
+        tmp_path / "t.jsonl",
+    )
+    write_jsonl(texts, [{"id": str(number), "question": f"Is it {number}?"} for number in range(4)])
+    whole = tmp_path / "whole"
+    speak_corpus(texts, whole, Speaker(corpus, make_voice), 2)
+    out.mkdir()
+    (out / "3.wav").write_bytes(b"my only recording")
+    with pytest.raises(OutputError, match=r"out holds a 3\.wav of something else"):
+        speak_corpus(texts, out, Speaker(corpus, make_voice), 2)
+    assert contents(out) == {"3.wav": b"my only recording"}
+    (out / "3.wav").unlink()
+    killed, said = Speaker(corpus, make_voice), []
+
+    def dies(path, *arguments):
+        said.append(path)
+        if len(said) == 2:
+            raise KeyboardInterrupt
+        save_wav(path, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("echox.data.manifest.save_wav", dies)
+        speak_corpus(texts, out, killed, 2)
+    assert set(contents(out)) == {"0.wav", "run.json"}
+    speak_corpus(texts, out, Speaker(corpus, make_voice), 2)
+    assert contents(out) == contents(whole)
+
+
+@pytest.mark.parametrize("name", ["../a", "a/b", "..", ".hidden", "", "a\\b", "a" * 300])
+def test_an_id_that_is_no_file_name_is_refused(recipe, tmp_path, name):
+    corpus, texts = recipe.corpus("plain").model_copy(update={"files": True}), tmp_path / "t.jsonl"
+    write_jsonl(texts, [{"id": name, "question": "Is it?"}])
+    with pytest.raises(InputError, match="is no file name"):
+        speak_corpus(texts, tmp_path / "deep" / "out", Speaker(corpus, make_voice), 2)
+    assert not (tmp_path / "deep").exists() and not list(tmp_path.rglob("*.wav"))
 
 
 def test_shards_of_other_texts_are_refused(recipe, tmp_path):

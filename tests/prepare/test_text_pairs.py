@@ -4,8 +4,9 @@ import gzip
 
 import pytest
 
-from echox.data.manifest import read_jsonl
+from echox.data.manifest import read_jsonl, texts_of, write_jsonl
 from echox.errors import ConfigError, InputError
+from echox.prepare import vocabulary
 from echox.prepare.text_pairs import PairSource, Recipe, keys, run, split, usable
 
 PAIRS = [
@@ -76,3 +77,17 @@ def test_what_cannot_be_read_is_said(tmp_path):
     with pytest.raises(ConfigError, match="one of tatoeba and lines"):
         Recipe.parse(recipe | {"sources": [{"url": "x"}]}, "here")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_line_whose_text_is_no_text_is_named(tmp_path):
+    texts = tmp_path / "pairs.jsonl"
+    recipe = vocabulary.Recipe.parse({"stage": "vocabulary", "out": tmp_path / "out", "texts": [texts]}, "here")
+    for name in ("text", "translation"):
+        write_jsonl(texts, [{"text": "one", "translation": "uno"}, {"text": "two", "translation": "dos"} | {name: 7}])
+        with pytest.raises(InputError, match=rf"pairs\.jsonl line 2 has a `{name}` that is no text"):
+            vocabulary.run(recipe)
+    write_jsonl(texts, [{"text": "One"}, {"question": "Two?"}, {}])
+    assert texts_of(texts) == ["One", "Two?", ""]
+    write_jsonl(texts, [{"text": "One"}, {"question": ["Two?"]}])
+    with pytest.raises(InputError, match=r"pairs\.jsonl line 2 has a `text` or `question` that is no text"):
+        texts_of(texts)

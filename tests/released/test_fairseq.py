@@ -12,6 +12,7 @@ from echox.errors import InputError, ModelError
 from echox.generate.parts import load_vocoder
 from echox.released.fairseq_hubert import convert_hubert, hubert_config, rename
 from echox.released.fairseq_vocoder import convert_vocoder, load_fairseq_vocoder
+from echox.released.locate import find_vocoder, newest_generator
 from tests.released.reference import ReferenceCodeHifigan
 
 VOCODER = {
@@ -53,6 +54,15 @@ def test_vocoder_equals_fairseq_generator(tmp_path):
     np.testing.assert_allclose(ours.speak(UNITS), expected, atol=1e-5)
     convert_vocoder(path, config, tmp_path / "vocoder")
     np.testing.assert_array_equal(load_vocoder(tmp_path / "vocoder").eval().speak(UNITS), ours.speak(UNITS))
+
+
+def test_of_several_vocoders_that_of_most_steps_speaks(tmp_path):
+    write_vocoder(tmp_path)
+    (tmp_path / "g_00500000").rename(tmp_path / "g_1000000")
+    for name in ("g_00090000", "g_best"):
+        (tmp_path / name).write_bytes(b"an older one")
+    assert newest_generator(tmp_path) == tmp_path / "g_1000000" and newest_generator(tmp_path / "none") is None
+    assert find_vocoder(tmp_path, tmp_path).config.num_units == 50
 
 
 def test_each_speaker_of_a_many_speaker_vocoder(tmp_path):

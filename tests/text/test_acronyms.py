@@ -17,6 +17,7 @@ from echox.text.acronyms import NAMES, name_letters
         ("PhD, iOS, McDonald", "PhD, iOS, McDonald"),
         ("BREAKING NEWS TODAY from CNN", "BREAKING NEWS TODAY from CNN"),
         ("I SAID NO!", "I SAID NO!"),
+        ("You must NOT do it. NOTE: SELECT a FROM b", "You must NOT do it. NOTE: SELECT a FROM b"),
         ('"FBI", "CIA", USA', '"eff-bee-eye", "see-eye-ay", you-ess-ay'),
         ("", ""),
     ],

@@ -123,7 +123,7 @@ READ = {
     "The Book I was reading, Part I of 2": "The Book I was reading, Part one of two",
     "The class I took on World War I, part I of 2": "The class I took on World War one, part I of two",
     "He said -she laughed- no": "He said -she laughed- no",
-    "step 120/500 with --verbose -m": "step one hundred and twenty out of five hundred with dash dash verbose dash m",
+    "step 120/500 with --verbose -m": "step one hundred and twenty of five hundred with dash dash verbose dash m",
     "A/B tests, N/A": "AB tests, NA",
     "3 pts of cream, 20m people, 10,000s, 100s of fans, the $45 bill, a $5.50 fee, two $20 notes and $1.2345k": "three pints of"
     " cream, twenty million people, tens of thousands, hundreds of fans, the forty five dollar bill, a five dollar fifty"
@@ -168,7 +168,50 @@ READ = {
     "2) two": "two. two",
     "8 fl. oz of ink, 10/14 at 2:00, go, / and stay, valid 03/27": "eight fluid ounces of ink, october fourteenth at two"
     " o'clock, go, and stay, valid zero three twenty seven",
-    "$10^{-3}$, $f(x)\\,dx$, $a_1/b$": "ten to the power of minus three, f(x) DX, a one over b",
+    "$10^{-3}$, $f(x)\\,dx$, $a_1/b$": "ten to the power of minus three, f of x DX, a one over b",
+    "A 45m video, 15m ago, run time: 90m, a 45 m wall, 15m to go and 20m people": "A forty five minute video, fifteen minutes"
+    " ago, run time: ninety minutes, a forty five meter wall, fifteen meters to go and twenty million people",
+    "Add 2 c. sugar, 1 c. milk, ½ c. oil and 2 T. butter to 1 (15 oz.) can at 425 F for 8 min.": "Add two cups sugar, one cup"
+    " milk, one half cup oil and two tablespoons butter to one (fifteen ounces) can at four hundred and twenty five"
+    " degrees Fahrenheit for eight minutes.",
+    "SELECT * FROM a; COUNT(*), *one* of 2 and 5 * 4": "SELECT star FROM a; COUNT(star), one of two and five times four",
+    "He scored (Saka 23', 67'; Palmer 90+4') in the 45+1' minute, in the 67', and is 6' tall": "He scored (Saka twenty third"
+    " minute, sixty seventh minute; Palmer ninety plus four minutes) in the forty five plus one minute, in the sixty"
+    " seventh minute, and is six feet tall",
+    "12W–3L–2D, 32/8/11": "twelve wins, three losses, two draws, thirty two, eight, eleven",
+    "The XXI century, the XIX–XX centuries, Louis XIV": "The twenty first century, the nineteenth to twentieth centuries,"
+    " Louis the fourteenth",
+    "|x - 3| = 5, P(A|B) = 1 or | a | 3 |": "the absolute value of x minus three equals five, P of A given B equals one or,"
+    " a, three,",
+    "Dial *67, *#06# or #31#, but #3": "Dial star sixty seven, star hash zero six hash or hash thirty one hash, but number"
+    " three",
+    "*67 is italic*": "sixty seven is italic",
+    "ID 550e8400-e29b-41d4-a716-446655440000, commit 3f2a9bc, #ff5733, 1e10, facade, 20th": "ID five five zero E eight four"
+    " zero zero, E two nine B, four one D four, A seven one six, four four six six five five four four zero zero zero"
+    " zero, commit three F two A nine BC, hash FF five seven three three, one times ten to the power of ten, facade,"
+    " twentieth",
+    "O(n log n), f(x), f''(x), log₂(8), log(s), for x(5), 7-6(5)": "O of n log n, f of x, f double prime of x, log base two"
+    " of eight, log(s), for x(five), seven to six (five)",
+    "4x100m relay, a 3x MVP, 6x − 2, lap 57/58, page 3/4, set 1/2 aside, 3 sets x 12 reps": "four by one hundred meter relay,"
+    " a three times MVP, six x minus two, lap fifty seven of fifty eight, page three of four, set one half aside, three"
+    " sets times twelve reps",
+    "i < n, a * 2, n-1, k-12, 0..9, dy/dx, (n+1)/2, π/2, e^(−x), 25% × 80, a·b, p ⇒ q, x ∈ A": "i is less than n, a times"
+    " two, n minus one, k-twelve, zero to nine, d y over d x, (n plus one) over two, pi over two, e to the power of"
+    " (minus x), twenty five percent times eighty, a times b, p implies q, x in A",
+    "Open Settings > Privacy, x > 5, ./run.sh, ~/a, a@5.4, HTTP/1.1, UTC-4": "Open Settings, Privacy, x is more than five,"
+    " dot slash run dot sh, tilde slash a, a at five point four, HTTP one point one, UTC minus four",
+    "NaCl, KMnO4, NaN, McCoy, −237 kJ/mol at 298 K and 1 atm, 450hp, 500 lb-ft, 5 N·m, 2p⁶": "NACL, KMNO four, NaN, McCoy,"
+    " minus two hundred and thirty seven kilojoules per mole at two hundred and ninety eight kelvin and one atmosphere,"
+    " four hundred and fifty horsepower, five hundred pound-feet, five newton meters, two p to the power of six",
+    "Rev. 3:20, Rev. Jones, Art. 5(1)(b), § 3.1, vol. II, fig. 2, a fig., eq. (5)": "Revelation three twenty, Reverend Jones,"
+    " Article five (one) (b), section three point one, volume two, figure two, a fig., equation (five)",
+    "pop. 8M, 3% p.a., 18 y/o": "population eight million, three percent per annum, eighteen year old",
+    "A max. of 4 g/24 h q6h, min. 3, 5 min., 40 yrs, 30s rest, the 90s movie, 16GB/512GB, 4.5★ <3": "A maximum of four grams"
+    " per twenty four hours every six hours, minimum three, five minutes, forty years, thirty seconds rest, the nineties"
+    " movie, sixteen gigabytes, five hundred and twelve gigabytes, four point five stars",
+    "40°42'46\"N, 74.0° W, 45 W. 34th St., $950mm, (–40%), 5–10%": "forty degrees forty two minutes forty six seconds north,"
+    " seventy four point zero degrees west, forty five west thirty fourth Street, nine hundred fifty million dollars,"
+    " (minus forty percent), five to ten percent",
     "5/5/2024, 9/11/2001, 555-1234": "may fifth twenty twenty four, september eleventh two thousand one, five five five,"
     " one two three four",
 }
@@ -211,6 +254,8 @@ def test_what_no_english_voice_says_is_left_out_and_named_once():
         (" It’s the naïve", " It's the naive"),
         (" Dr. Smith's  dog,", " Dr. Smith's  dog,"),  # without numbers and signs: as it is
         (" 12 + 5", " twelve plus five"),
+        (" in the XXI century", " in the twenty first century"),
+        (" Henry VIII ", " Henry the eighth "),
         (" + 5, which", " plus five, which"),  # cut in a sum
         ("+ 5 apples", "five apples"),  # a bullet
         (" 10 * 4", " ten times four"),

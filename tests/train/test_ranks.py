@@ -1,6 +1,7 @@
 """Two processes train what one would: replicated or cut, saved on two and resumed on one."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -95,6 +96,8 @@ def process(rank: int, folder: str) -> None:
     train(stage(), settings(), Path(folder) / "replicate")
     train(stage(), settings(parallel="shard"), Path(folder) / "shard")
     train(stage(), settings(parallel="shard", steps=3), Path(folder) / "half")
+    for steps in (3, 6):
+        train(stage(), settings(parallel="shard", steps=steps), Path(folder) / "again")
     gaps = stage()
     gaps.batches = Gaps()
     train(gaps, settings(parallel="shard"), Path(folder) / "gaps")
@@ -118,7 +121,7 @@ def losses(folder: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in lines]
 
 
-@pytest.mark.parametrize("how", ["replicate", "shard", "half"])
+@pytest.mark.parametrize("how", ["replicate", "shard", "half", "again"])
 def test_two_processes_learn_what_one_learns_from_twice_the_batch(runs, how):
     assert losses(runs / how) == pytest.approx(losses(runs / "one"), rel=1e-4)
     made, expected = (torch.load(runs / name / "final" / "model.pt") for name in (how, "one"))
@@ -142,13 +145,26 @@ def test_what_a_batch_moves_beside_parameters_is_the_same_in_every_process(runs)
 def test_what_was_cut_was_saved_in_pieces(runs):
     assert (runs / "half" / "step-3" / ".metadata").is_file() and (runs / "half" / "step-6" / "state.pt").is_file()
     assert len(list((runs / "shard" / "step-6").glob("*.distcp"))) == 2
+    assert len(json.loads((runs / "shard" / "step-6" / "sums.json").read_text())) == 3
 
 
-def test_broken_pieces_are_passed_over(runs, caplog):
-    piece = next((runs / "shard" / "step-6").glob("__1*.distcp"))
-    piece.write_bytes(piece.read_bytes()[:50])
-    train(stage(), settings(accumulate=2), runs / "shard")
-    assert "step-6" in caplog.text and losses(runs / "shard") == pytest.approx(losses(runs / "one"), rel=1e-4)
+@pytest.mark.parametrize("damage", ["a flipped bit", "cut", "missing", "no sums and cut", "sums that are none"])
+def test_broken_pieces_are_passed_over(runs, tmp_path, caplog, damage):
+    out = tmp_path / "shard"
+    shutil.copytree(runs / "shard", out)
+    piece, sums = next((out / "step-6").glob("__1*.distcp")), out / "step-6" / "sums.json"
+    content = piece.read_bytes()
+    at = len(content) // 2  # inside of a tensor
+    if damage == "a flipped bit":
+        piece.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+    elif "cut" in damage:
+        piece.write_bytes(content[:50])
+    elif damage == "sums that are none":
+        sums.write_text("[]")
+    for path in {"missing": [piece], "no sums and cut": [sums]}.get(damage, []):
+        path.unlink()
+    train(stage(), settings(accumulate=2), out)
+    assert "step-6" in caplog.text and losses(out) == pytest.approx(losses(runs / "one"), rel=1e-4)
 
 
 def test_what_cannot_be_cut_or_split_is_refused_by_name(monkeypatch):

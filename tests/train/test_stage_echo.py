@@ -1,5 +1,6 @@
 """Echo training's settings, on the toy world: what is kept, what is made anew, who learns."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from echox.train import stage_align, stage_echo, stage_s2t
 from echox.train.checkpoint import trained_state
 from echox.train.loop import Run, train
 from echox.train.stages import load_recipe, run_recipe
+from echox.units.tokenizer import UnitTokenizer
 from tests.toy_model import RECIPES, toy_model  # noqa: F401 - a fixture
 
 
@@ -278,12 +280,41 @@ def test_states_of_another_layer_are_refused(stage_of, toy_model):  # noqa: F811
             build(load_recipe(RECIPES / f"{name}.yaml", two))
 
 
+def test_states_of_another_encoder_are_refused(stage_of):
+    shutil.copytree("out/debug/encoder", "out/debug/other_encoder")
+    with Path("out/debug/other_encoder/model.safetensors").open("r+b") as weights:
+        weights.seek(-1, 2)
+        last = weights.read(1)[0]
+        weights.seek(-1, 2)
+        weights.write(bytes([last ^ 1]))
+    run_recipe(RECIPES / "encode.yaml", ["encoder=out/debug/other_encoder", "out=out/debug/other_ear"])
+    other = "data.states=[out/debug/other_ear/user]"
+    with pytest.raises(ConfigError, match=r"other_ear/user holds states of another encoder than that of \S+s2t/final"):
+        stage_of(other)
+    with pytest.raises(ConfigError, match=r"another encoder than that of \S+align/final: take one"):
+        stage_s2t.build(load_recipe(RECIPES / "s2t.yaml", [other]))
+    two = ["data.corpora=[out/debug/data/user,out/debug/data/user]"]
+    two += ["data.states=[out/debug/states/user,out/debug/other_ear/user]"]
+    with pytest.raises(ConfigError, match=r"another encoder than that of out/debug/states/user: take one"):
+        stage_align.build(load_recipe(RECIPES / "align.yaml", two))
+
+
 def test_units_of_another_size_are_refused(stage_of):
     run_recipe(RECIPES / "units.yaml", ["out=out/debug/few", "k=8", "language.units=8", "language.vocabulary_size=20"])
-    with pytest.raises(
-        ConfigError, match=r"data.units out/debug/few is not of data.frames \S+/frames/assistant: unit \d+"
+    for place, frames, words in (
+        ("few", "units", r"holds 16 units of out/debug/units, out/debug/few is a language of 8 others: give"),
+        ("units", "few", r"holds 8 units of out/debug/few, out/debug/units is a language of 16 others: give"),
     ):
-        run_recipe(RECIPES / "t2c.yaml", ["data.units=out/debug/few", "out=out/debug/of_few"])
+        data = [f"data.units=out/debug/{place}", f"data.frames=[out/debug/{frames}/frames/assistant]"]
+        with pytest.raises(ConfigError, match=rf"^out/debug/{frames}/frames/assistant {words}"):
+            run_recipe(RECIPES / "t2c.yaml", [*data, "out=out/debug/of_few"])
+        alone = Path(f"out/debug/{place}_alone")  # a language without centroids, as of `echox units words`
+        UnitTokenizer.load(f"out/debug/{place}").save(alone)
+        words = (
+            r"data.units \S+ is not of data.frames \S+/frames/assistant: unit \d+" if place == "few" else "of 16 others"
+        )
+        with pytest.raises(ConfigError, match=words):
+            run_recipe(RECIPES / "t2c.yaml", [f"data.units={alone}", data[1], "out=out/debug/of_few"])
     with pytest.raises(ConfigError, match="T2C was trained with another unit language than out/debug/few"):
         stage_of(SAID_BY_THE_VOICE.replace("units: out/debug/units", "units: out/debug/few"))
     with pytest.raises(ConfigError, match=r"units/frames/assistant holds unit \d+: raise vocoder.model.num_units"):

@@ -40,7 +40,8 @@ def test_the_recipe_takes_a_step(published):
         assert write_corpora(read_voxpopuli(published / "vp", "es", "en"), published / ROOT / part, part) == 8
         for side in ("source", "target"):
             places = [f"corpus={ROOT}/{part}/{side}", f"out={ROOT}/{kind}_{side}"]
-            run_recipe(RECIPES / "debug" / "units.yaml", [*units, *places])
+            given = [f"given={ROOT}/units_{side}"] if part == "dev" else []
+            run_recipe(RECIPES / "debug" / "units.yaml", [*units, *places, *given])
     stage = build(load_recipe(RECIPES / "textless" / "voxpopuli.yaml", SIZES))
     assert len(stage.model.translator.layers) == 12 and stage.model.reads == {
         "source_units": 6,

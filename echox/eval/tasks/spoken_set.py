@@ -165,8 +165,13 @@ def read_set(folder: Path, condition: str = "clean") -> tuple[list[Item], str, d
     if not (folder / condition).is_dir():
         there = ", ".join(sorted(path.name for path in folder.iterdir() if path.is_dir()))
         raise InputError(f"{folder} has no condition {condition!r}: it has {there}.")
+    pool = settings.get("pool")
+    if not (isinstance(pool, dict) and pool and all(type(count) is int and count >= 0 for count in pool.values())):
+        raise InputError(
+            f"{folder / 'set.json'} lacks `pool`: run `echox eval spoken-set` again with the same options."
+        )
     questions = read_questions(folder / "questions.tsv", folder / condition, need_audio=True)
-    return questions, f"{folder.resolve().name}, {condition}", settings["pool"]
+    return questions, f"{folder.resolve().name}, {condition}", pool
 
 
 def _read_settings(folder: Path) -> dict[str, Any] | None:

@@ -89,6 +89,13 @@ def test_mistakes_about_sets_are_told(tmp_path, typed):
         made(folder, typed, conditions="rain")
     with pytest.raises(InputError, match="no condition 'rain': it has clean, noise, room, telephone"):
         read_set(folder, "rain")
+    written = json.loads((folder / "set.json").read_text())
+    for pool in ([3, 5], {RIGHT: "3"}, {}, None):
+        (folder / "set.json").write_text(json.dumps(written | {"pool": pool}, indent=1))
+        with pytest.raises(InputError, match=r"set\.json lacks `pool`: run"):
+            read_set(folder)
+    made(folder, typed)
+    assert read_set(folder)[2] == {RIGHT: 3, WRONG: 5}
 
 
 def test_typed_answers_may_be_a_results_file_and_must_be_whole(tmp_path, typed):

@@ -3,7 +3,7 @@
 A wave gets the same frames alone and in any batch.  Encoders whose first norm runs over time (`feat_extract_norm` =
 "group", the Base sizes) see padding even under a mask, so only waves of equal length share their batches; the others
 take padding and an attention mask; Whisper takes 30-second windows, as it was trained (short windows without that
-padding are `models/encoder.py`).  It knows nothing about units.
+padding are `encoder.py`).  It knows nothing about units.
 
     samples  |--------- hop ---------|--------- hop ---------|     one frame per hop, hop = product of the strides
     frame    |           0           |           1           |
@@ -12,19 +12,53 @@ Legend: B batch, D encoder width, S samples, T frames.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import nn
-from transformers import AutoFeatureExtractor, AutoModel, PreTrainedModel
+from transformers import AutoFeatureExtractor, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from echox.audio import SAMPLE_RATE
 from echox.errors import InputError, ModelError, reason_of
 from echox.features.logmel import HOP, log_mel
 from echox.hub import on_hub
+from echox.models.bounds import Classes, Few, Heads, Layers, Positions, Positive, Small, Wide, Width, check_values
+from echox.models.encoder import FRAME_SAMPLES
 
-WHISPER_HOP = 2 * HOP  # samples per Whisper frame: its second convolution has stride 2
+
+class EncoderSizes:
+    """What is held to bounds in the config.json of a speech encoder, under the names of all kinds."""
+
+    hidden_size: Width
+    d_model: Width
+    num_hidden_layers: Layers
+    encoder_layers: Layers
+    decoder_layers: Layers
+    num_attention_heads: Heads
+    encoder_attention_heads: Heads
+    decoder_attention_heads: Heads
+    intermediate_size: Wide
+    encoder_ffn_dim: Wide
+    decoder_ffn_dim: Wide
+    conv_dim: Annotated[list[Width], Few]
+    conv_kernel: Annotated[list[Positive], Few]
+    conv_stride: Annotated[list[Positive], Few]
+    num_feat_extract_layers: Small
+    num_conv_pos_embeddings: Positions
+    num_conv_pos_embedding_groups: Positions
+    conv_pos_kernel_size: Positions
+    conv_depthwise_kernel_size: Positions
+    num_adapter_layers: Layers
+    adapter_kernel_size: Positive
+    output_hidden_size: Width
+    num_buckets: Positions
+    max_source_positions: Positions
+    max_target_positions: Positions
+    num_mel_bins: Annotated[int, Field(strict=True, ge=1, le=512)]
+    vocab_size: Classes
+    num_labels: Classes
 
 
 class HiddenStates:
@@ -48,14 +82,19 @@ class HiddenStates:
         self.normalize, self.extractor = normalize, extractor
         self.config = model.config
         self.width: int = model.config.hidden_size
-        self.hop = WHISPER_HOP if self.is_whisper else int(np.prod(model.config.conv_stride))
+        self.hop = FRAME_SAMPLES if self.is_whisper else int(np.prod(model.config.conv_stride))
 
     @classmethod
     def from_pretrained(cls, name: str | Path, layer: int) -> "HiddenStates":
         """Load a hub name or folder at `layer`, with its feature extractor's normalisation; raises ModelError."""
         try:
+            values = PreTrainedConfig.get_config_dict(name)[0]
+            sizes = {key: values[key] for key in EncoderSizes.__annotations__ if values.get(key) is not None}
+            check_values(EncoderSizes, sizes, f"{name}: its config.json")
             model = AutoModel.from_pretrained(name, dtype=torch.float32, trust_remote_code=False)
             extractor = AutoFeatureExtractor.from_pretrained(name, trust_remote_code=False)
+        except ModelError:
+            raise
         except Exception as error:  # transformers builds what settings say, and raises whatever that comes to
             reason = reason_of(error) if Path(name).is_dir() or on_hub(str(name)) else "there is no such folder"
             raise ModelError(
@@ -119,14 +158,14 @@ class HiddenStates:
 
     def _encode_whisper(self, wave: np.ndarray) -> torch.Tensor:
         """Encode one wave in windows of 30 s, each padded with silence, and cut the frames of the padding."""
-        window = self.config.max_source_positions * WHISPER_HOP
+        window = self.config.max_source_positions * FRAME_SAMPLES
         pieces = [wave[start : start + window] for start in range(0, len(wave), window)]
         frames = []
         for piece in pieces:
             silence = np.zeros(window - len(piece), np.float32)
             mel_BFT, _ = log_mel([np.concatenate([piece.astype(np.float32), silence])], self.config.num_mel_bins)
             hidden_BTD = self._run(mel_BFT[..., : window // HOP].to(self.model.device))
-            frames.append(hidden_BTD[0, : len(piece) // WHISPER_HOP])
+            frames.append(hidden_BTD[0, : len(piece) // FRAME_SAMPLES])
         return torch.cat(frames)
 
     def _run(self, inputs: torch.Tensor, **kwargs: torch.Tensor | None) -> torch.Tensor:
@@ -148,7 +187,7 @@ class HiddenStates:
     def _frame_count(self, samples: int) -> int:
         """Return the frames of a wave of `samples`: the convolutions' own arithmetic, samples // hop for Whisper."""
         if self.is_whisper:
-            return samples // WHISPER_HOP
+            return samples // FRAME_SAMPLES
         for kernel, stride in zip(self.config.conv_kernel, self.config.conv_stride, strict=True):
             samples = (samples - kernel) // stride + 1
         return max(samples, 0)

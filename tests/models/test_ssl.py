@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from echox.errors import InputError, ModelError
-from echox.features.ssl import HiddenStates
+from echox.models.ssl import HiddenStates
 
 TINY = {
     "hidden_size": 16,
@@ -115,9 +115,24 @@ def test_unusable_input_is_refused(tmp_path, monkeypatch) -> None:
         HiddenStates.from_pretrained(tmp_path, layer=1)
     encode.model.save_pretrained(tmp_path / "broken")
     settings = tmp_path / "broken" / "config.json"
-    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"num_attention_heads": 0}))
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"num_attention_heads": 3}))
     with pytest.raises(ModelError, match="is not a speech encoder"):
         HiddenStates.from_pretrained(tmp_path / "broken", layer=1)
+    whole = json.loads(settings.read_text()) | {"num_attention_heads": 2}
+    for change in (
+        {"num_hidden_layers": 1_000_000},
+        {"hidden_size": 10**9},
+        {"conv_dim": [8, 8, 10**9]},
+        {"conv_stride": [5, 8, 0]},
+        {"conv_kernel": [4] * 100_000},
+        {"num_conv_pos_embeddings": -1},
+        {"num_labels": 10**12},
+        {"intermediate_size": "24"},
+    ):
+        settings.write_text(json.dumps(whole | change))
+        (name,) = change
+        with pytest.raises(ModelError, match=rf"broken: its config\.json has {name}.*, which cannot be"):
+            HiddenStates.from_pretrained(tmp_path / "broken", layer=1)
     settings.write_text(json.dumps({"model_type": "mine", "auto_map": {"AutoConfig": "a.A", "AutoModel": "a.B"}}))
     (tmp_path / "broken" / "a.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     monkeypatch.setattr("builtins.input", lambda *_: "y")
