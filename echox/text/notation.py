@@ -80,7 +80,7 @@ NOTATION: list[Rule] = [
         ),
         (
             r"(?<![\w*#])(?:\*#?|#(?=\d+#))\d{2,3}#?(?![\w*]|[^*]*[^\s*]\*)",
-            lambda found: " ".join(STARRED.get(part, part) for part in re.findall(r"[*#]|\d+", found[0])),
+            lambda found: " ".join(STARRED.get(part) or part for part in re.findall(r"[*#]|\d+", found[0])),
         ),  # a code that is dialled; with a star behind it, it is Markdown
         (r"\b((?i:select|import)\s|(?i:count)\()\*(?=[\s,;)]|$)", r"\1star"),
         (r"\bP\(([^()|]{1,30})\|([^()|]{1,30})\)", r"P of \1 given \2 "),
