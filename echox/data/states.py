@@ -17,7 +17,7 @@ from zipfile import ZIP_STORED, BadZipFile, ZipInfo
 
 import numpy as np
 
-from echox.config.record import Record, read_run
+from echox.config.record import read_run
 from echox.data.manifest import read_manifest
 from echox.errors import ConfigError, InputError
 from echox.files import write_file
@@ -47,35 +47,21 @@ def paired(corpora: Sequence[Path], folders: Sequence[Path], name: str) -> list[
     return list(zip(corpora, folders, strict=True))
 
 
-@dataclass(frozen=True)
-class Heard:
-    """Whose states something is made of: an encoder's layer, and the digest of its folder (config/record.py), as far as known."""
+def layer_of(folders: Sequence[Path], layer: int | None = None, part: Path | None = None) -> int | None:
+    """Return the encoder layer whose states lie in folders of stage encode, `layer` where no run tells it.
 
-    layer: int | None = None
-    encoder: str = ""
-
-
-def heard_of(folders: Sequence[Path], known: Heard = Heard(), part: Path | str = "") -> Heard:
-    """Return whose states lie in folders of stage encode, as `known` where no run tells it.
-
-    ConfigError for two layers or two encoders, and for others than those that are known of `part`.
+    ConfigError for two layers, and for another one than that from which `part` learnt.
     """
     other = part
     for folder in folders:
         run = read_run(Path(folder).parent)
-        made = known if run is None else _heard(run[1], known)
-        if known.layer is not None and made.layer != known.layer:
-            has = f"{folder} holds states of layer {made.layer} of the encoder"
-            raise ConfigError(f"{has}, {other} is of layer {known.layer}: take one.")
-        if known.encoder and made.encoder != known.encoder:
-            raise ConfigError(f"{folder} holds states of another encoder than that of {other}: take one.")
-        known, other = made, folder
-    return known
-
-
-def _heard(made: Record, known: Heard) -> Heard:
-    """Return whose states a run of stage encode wrote, as `known` where its record does not say."""
-    return Heard(made.settings.get("layer", known.layer), made.inputs.get("encoder", known.encoder))
+        own = layer if run is None else run[1].settings.get("layer", layer)
+        if layer is not None and own != layer:
+            raise ConfigError(
+                f"{folder} holds states of layer {own} of the encoder, {other} is of layer {layer}: take one."
+            )
+        layer, other = own, folder
+    return layer
 
 
 def write_ragged(path: Path, ids: Sequence[str], rows: Sequence[np.ndarray], skipped: Sequence[str] = ()) -> None:

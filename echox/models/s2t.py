@@ -57,7 +57,6 @@ class S2TConfig(PreTrainedConfig):
     system: Text = ""  # system text of every prompt
     hears: Flag = True  # False: no CTC adapter, since a listener hears for it (generate/ears.py)
     encoder_layer: Layers | None = None  # whose states it learnt from; none: not known
-    encoder_digest: Text = ""  # of that encoder's folder (data/states.py); '': not known
     ctc_classes: Classes = 0  # LLM tokens that CTC tells apart; the blank comes on top
     enough_tokens: Positions | None = 48  # an answer of so many tokens ends with its sentence; none: the LLM ends it
     max_new_tokens: Tokens = 80

@@ -14,7 +14,7 @@ from torch import nn
 from echox.config.load import known
 from echox.data.batching import BucketedBatches, some_at_a_time
 from echox.data.example import Example, QuestionData, padded_states, read_examples
-from echox.data.states import heard_of
+from echox.data.states import layer_of
 from echox.models.adapter import AdapterConfig
 from echox.models.io import settings_from
 from echox.models.llm import load_llm, load_tokenizer
@@ -52,14 +52,12 @@ def build(recipe: Recipe) -> Stage:
     tokens = sorted(seen) if recipe.classes == "seen" else list(range(embeddings.num_embeddings))
     sizes = {"encoder_width": data.width, "width": embeddings.embedding_dim}
     settings = settings_from(AdapterConfig, sizes | recipe.adapter, "adapter")
-    heard = heard_of(recipe.data.states)
     config = S2TConfig(
         adapter=asdict(settings),
         lora=asdict(settings_from(LoraSettings, recipe.lora, "lora")),
         llm=recipe.llm_source,
         system=recipe.system,
-        encoder_layer=heard.layer,
-        encoder_digest=heard.encoder,
+        encoder_layer=layer_of(recipe.data.states),
         ctc_classes=len(tokens),
     )
     model = SpeechToText(config, llm)

@@ -22,7 +22,7 @@ from torch import nn
 from echox.config.load import Settings, Share, known
 from echox.data.batching import BucketedBatches, groups, some_at_a_time
 from echox.data.example import Example, QuestionData, padded_states, read_examples
-from echox.data.states import Heard, heard_of
+from echox.data.states import layer_of
 from echox.errors import ConfigError
 from echox.models.decoding import at_most
 from echox.models.echo import EchoDecoder
@@ -267,7 +267,7 @@ def build(recipe: Recipe) -> Stage:
     s2t, t2c = SpeechToText.load(recipe.s2t, llm), TextToCodec.load(recipe.t2c).eval().requires_grad_(False)
     if not s2t.config.hears and (recipe.data.corpora or recipe.train_lora):
         raise ConfigError(f"{recipe.s2t} has no adapter: give `typed` alone, without corpora or train_lora.")
-    heard_of(recipe.data.states, Heard(s2t.config.encoder_layer, s2t.config.encoder_digest), recipe.s2t)
+    layer_of(recipe.data.states, s2t.config.encoder_layer, recipe.s2t)
     settings = LoraSettings(**(s2t.config.lora or {}))
     if recipe.train_lora:
         attach_lora(llm, settings)

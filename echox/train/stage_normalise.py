@@ -14,7 +14,6 @@ from torch import nn
 
 from echox.config.load import Settings, known
 from echox.data.batching import BucketedBatches, some_at_a_time
-from echox.data.states import Heard, heard_of
 from echox.data.textless import Pair, Sides, read_sides
 from echox.errors import ConfigError
 from echox.models.io import settings_from
@@ -86,9 +85,6 @@ def build(recipe: Recipe) -> Stage:
         raise ConfigError("a normaliser reads a frozen encoder's states: give data.train.states and data.dev.states.")
     first = train[0].states_TD
     sizes = {"encoder_width": 0 if first is None else first.shape[1]}
-    states = [*recipe.data.train.states, *recipe.data.dev.states]
-    heard = heard_of(states, Heard(recipe.model.get("encoder_layer")), "model.encoder_layer")
-    sizes |= {} if heard.layer is None else {"encoder_layer": heard.layer}
     sizes |= {"units": 1 + int(max(pair.target_units.max(initial=0) for pair in train))}
     model = Normaliser(settings_from(NormaliserConfig, sizes | recipe.model, "model"))
 

@@ -12,7 +12,7 @@ from torch import nn
 from echox.config.load import Share, known
 from echox.data.batching import BucketedBatches, some_at_a_time
 from echox.data.example import Example, QuestionData, padded_states, read_examples
-from echox.data.states import Heard, heard_of
+from echox.data.states import layer_of
 from echox.errors import ConfigError
 from echox.models.io import settings_from
 from echox.models.llm import Place, empty_llm, load_llm, load_tokenizer
@@ -52,8 +52,7 @@ def build(recipe: Recipe) -> Stage:
         raise ConfigError("data.answers is missing: name the JSONL of the answers to learn.")
     tokenizer, llm = load_tokenizer(recipe.llm), load_llm(recipe.llm, Place(dtype=getattr(torch, recipe.llm_dtype)))
     model = SpeechToText.load(recipe.start, llm)
-    heard = heard_of(recipe.data.states, Heard(model.config.encoder_layer, model.config.encoder_digest), recipe.start)
-    model.config.encoder_layer, model.config.encoder_digest = heard.layer, heard.encoder
+    model.config.encoder_layer = layer_of(recipe.data.states, model.config.encoder_layer, recipe.start)
     if recipe.system is not None:
         model.config.system = recipe.system
     dialect, stop = model.config.dialect_of(tokenizer), tokenizer.eos_token_id

@@ -14,7 +14,6 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from echox.config.load import Rate, Settings, known
 from echox.data.batching import BucketedBatches, in_runs, some_at_a_time
-from echox.data.states import heard_of
 from echox.data.textless import Encode, Pair, Sides, Tasks, read_sides
 from echox.errors import ConfigError
 from echox.generate.beam import Search
@@ -99,7 +98,6 @@ def build(recipe: Recipe) -> Stage:
     torch.manual_seed(recipe.seed)
     language = UnitTokenizer.load(recipe.data.language)
     check_belong(recipe.data.language, language.units, [recipe.data.train.frames, recipe.data.dev.frames])
-    heard_of([*recipe.data.train.states, *recipe.data.dev.states])
     sides = read_sides(recipe.data.train), read_sides(recipe.data.dev)
     tasks = chosen_tasks(recipe)
     writers = {name: writer_of(task, name, sides[0]) for name, task in tasks.items()}

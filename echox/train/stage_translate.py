@@ -13,7 +13,6 @@ from torch import nn
 
 from echox.config.load import Settings, known
 from echox.data.batching import in_runs, some_at_a_time
-from echox.data.states import heard_of
 from echox.data.translation import Triple, TripleBatch, TripleBatches, TripleData, read_pairs, read_triples
 from echox.errors import ConfigError
 from echox.generate.ctc import greedy
@@ -89,7 +88,6 @@ def build(recipe: Recipe) -> Stage:
     """Return the stage; encoder states stay on disk."""
     torch.manual_seed(recipe.seed)
     pieces, data = load_pieces(recipe), recipe.data
-    heard_of([*data.states, *data.held_out_states])
     hears = Hearing.from_pretrained(recipe.encoder.folder, recipe.encoder.layer) if recipe.encoder else None
     spoken = read_triples(data.corpora, None if hears else data.states, data, pieces)
     typed = read_pairs(data.pairs, data, pieces)

@@ -1,6 +1,5 @@
 """Echo training's settings, on the toy world: what is kept, what is made anew, who learns."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -278,25 +277,6 @@ def test_states_of_another_layer_are_refused(stage_of, toy_model):  # noqa: F811
         two = ["data.corpora=[out/debug/data/user,out/debug/data/user]", states] if name == "align" else [other]
         with pytest.raises(ConfigError, match=words):
             build(load_recipe(RECIPES / f"{name}.yaml", two))
-
-
-def test_states_of_another_encoder_are_refused(stage_of):
-    shutil.copytree("out/debug/encoder", "out/debug/other_encoder")
-    with Path("out/debug/other_encoder/model.safetensors").open("r+b") as weights:
-        weights.seek(-1, 2)
-        last = weights.read(1)[0]
-        weights.seek(-1, 2)
-        weights.write(bytes([last ^ 1]))
-    run_recipe(RECIPES / "encode.yaml", ["encoder=out/debug/other_encoder", "out=out/debug/other_ear"])
-    other = "data.states=[out/debug/other_ear/user]"
-    with pytest.raises(ConfigError, match=r"other_ear/user holds states of another encoder than that of \S+s2t/final"):
-        stage_of(other)
-    with pytest.raises(ConfigError, match=r"another encoder than that of \S+align/final: take one"):
-        stage_s2t.build(load_recipe(RECIPES / "s2t.yaml", [other]))
-    two = ["data.corpora=[out/debug/data/user,out/debug/data/user]"]
-    two += ["data.states=[out/debug/states/user,out/debug/other_ear/user]"]
-    with pytest.raises(ConfigError, match=r"another encoder than that of out/debug/states/user: take one"):
-        stage_align.build(load_recipe(RECIPES / "align.yaml", two))
 
 
 def test_units_of_another_size_are_refused(stage_of):

@@ -10,7 +10,7 @@ from echox.audio import save_wav
 from echox.cli import app
 from echox.errors import ConfigError
 from echox.train.stage_normalise import build, distances
-from echox.train.stages import load_recipe, run_recipe
+from echox.train.stages import load_recipe
 from echox.train.toy import sound_of
 from tests.toy_model import RECIPES, run_stages
 
@@ -55,18 +55,6 @@ def test_the_distance_before_is_that_of_the_other_voice(world):
 def test_without_states_it_says_what_is_missing(world):
     with pytest.raises(ConfigError, match=r"give data\.train\.states"):
         build(load_recipe(RECIPES / "normalise.yaml", ["data.train.states=[]", "data.dev.states=[]"]))
-
-
-def test_states_of_another_layer_are_refused_and_theirs_is_written_down(world):
-    with pytest.raises(
-        ConfigError, match=r"holds states of layer 1 of the encoder, model\.encoder_layer is of layer 2"
-    ):
-        build(load_recipe(RECIPES / "normalise.yaml", ["model.encoder_layer=2"]))
-    sizes = "model={width: 16, heads: 2, ffn: 32, layers: 1}"
-    run_recipe(RECIPES / "encode_assistant.yaml", ["out=out/debug/deep", "layer=2"])
-    states = [f"data.{part}.states=[out/debug/deep/assistant]" for part in ("train", "dev")]
-    model = build(load_recipe(RECIPES / "normalise.yaml", [sizes, *states])).model.normaliser
-    assert model.config.encoder_layer == 2
 
 
 def test_the_command_writes_units(world, tmp_path):

@@ -153,17 +153,11 @@ def test_a_random_discriminator_takes_no_step(world):
         (HEARS[1:], "leave data.states and data.held_out_states out"),
         (["data.held_out_pairs=[]"], "best is measured on held-out rows"),
         (["vocabulary=out/debug/other"], "another vocabulary"),
-        (
-            ["data.held_out=[out/debug/data/user]", "data.held_out_states=[out/debug/layer_1/user]"],
-            "states of layer 1 of",
-        ),
     ],
 )
 def test_what_does_not_fit_is_refused(world, overrides, message):
     if "vocabulary" in message:
         run_recipe(RECIPES / "vocabulary.yaml", ["out=out/debug/other", "size=50"])
-    if "layer" in message:
-        run_recipe(RECIPES / "encode.yaml", ["out=out/debug/layer_1", "layer=1"])
     with pytest.raises(ConfigError, match=message):
         build(load_recipe(RECIPES / "translate.yaml", overrides))
 
