@@ -21,8 +21,8 @@ Step = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 class Search:
     """How to search: beams, the power of the length that scores are divided by, the longest output, and what is never said.
 
-    No run of `no_repeat_ngram` tokens is said twice by one hypothesis (0: any may be). One whose log-probability falls below
-    `floor` is given up, and time is saved where others have to be.
+    No run of `no_repeat_ngram` tokens is said twice by one hypothesis (0: any may be). A hypothesis whose log-probability
+    falls below `floor` is given up.
     """
 
     bos: int
@@ -53,7 +53,7 @@ def beam_search(step: Step, rows: int, search: Search, limits: Sequence[int] | N
 def n_best(step: Step, rows: int, search: Search, limits: Sequence[int] | None = None) -> list[list[Hypothesis]]:
     """Return the hypotheses of each of `rows` sentences that came to an end, best first; else the best one that was cut.
 
-    None if all were given up.
+    The list of a sentence is empty if all of its hypotheses were given up.
     """
     caps = [min(search.max_tokens, n) for n in limits] if limits is not None else [search.max_tokens] * rows
     ended: list[list[Hypothesis]] = [[] for _ in range(rows)]

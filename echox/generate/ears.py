@@ -13,7 +13,6 @@ Legend: H LLM width, N positions, S samples.
 import hashlib
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -164,7 +163,7 @@ class AttentionEar:
 
     def __post_init__(self) -> None:
         self.begin, self.end = special_ids(self.listener_tokenizer, self.listener.config)
-        self.prior = lru_cache(KNOWN)(self._prior)  # a sound that grows is heard again and again
+        self.known: dict[tuple[str, ...], list[float]] = {}  # a sound that grows is heard again and again
 
     @torch.inference_mode()
     def hear(self, waves: list[np.ndarray], drafts: Drafts | None = None) -> list[Heard]:
@@ -227,14 +226,18 @@ class AttentionEar:
         texts.pop("", None)
         if len(texts) < 2:
             return next((begin + one.tokens for one in texts.values()), greedy.tokens)
-        prior = self.prior(tuple(texts))
+        prior = self._prior(tuple(texts))
         both = [one.score + config.rescoring * more for one, more in zip(texts.values(), prior, strict=True)]
         return begin + list(texts.values())[both.index(max(both))].tokens
 
     def _prior(self, texts: tuple[str, ...]) -> list[float]:
-        """Return by how much (nats) each text is likelier by itself, to the text model, than what all begin with."""
-        ids = [encode(self.tokenizer, text) for text in texts]
-        return self.s2t.log_likelihoods([first_token(self.tokenizer)], ids)
+        """Return log-probabilities of texts by themselves, by the text model, all less that of what they begin with alike."""
+        if texts not in self.known:
+            if len(self.known) == KNOWN:
+                self.known.clear()
+            ids = [encode(self.tokenizer, text) for text in texts]
+            self.known[texts] = self.s2t.log_likelihoods([first_token(self.tokenizer)], ids)
+        return self.known[texts]
 
 
 def first_token(tokenizer: Any) -> int:

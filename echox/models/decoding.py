@@ -52,7 +52,7 @@ class Line:
     is_over: Callable[[list[int]], bool]
     sampling: Sampling = GREEDY
     number: int = 0  # its reader's own
-    opening: Opening | None = None  # of its row, which others have read
+    opening: Opening | None = None  # with which its row may begin, as others do
     recurs: bool = False  # others may begin as it did: what is read of it is worth keeping
     draft: bool = False  # the same row may come again and go on from what was said: nobody reads it yet
     said: list[int] = field(default_factory=list)

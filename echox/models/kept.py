@@ -92,7 +92,7 @@ class Kept:
 
 
 class Opening:
-    """What every prompt begins with, read when the first one does."""
+    """What every prompt begins with; it is read when the first row asks for it."""
 
     def __init__(self, body: Any, inputs_NW: torch.Tensor) -> None:
         """Take the decoder `body` that reads the first inputs (N, W)."""
@@ -106,5 +106,5 @@ class Opening:
     def find(self, row: Row) -> Slots | None:
         """Return slots of the opening if the row begins with it and goes on; None for a short one, which is not worth a pass."""
         count = len(self.inputs_NW)
-        begins = row.plain and LEAST <= count < len(row.inputs_NW) and self.read.shared(row.inputs_NW) == count
-        return self.read.slots.first(count) if begins else None
+        fits = row.plain and LEAST <= count < len(row.inputs_NW)
+        return self.read.slots.first(count) if fits and torch.equal(row.inputs_NW[:count], self.inputs_NW) else None

@@ -47,9 +47,7 @@ class ListenerConfig(PreTrainedConfig):
     end: Text = "<|endoftext|>"
     tokens_per_second: Factor = 8.0  # a text that grows faster than speech does is cut: the decoder is looping
     beams: Annotated[int, Field(strict=True, ge=1, le=64)] = 4  # of the search for other texts where there is doubt
-    doubt: Factor = (
-        1.0  # nats: so far behind the first a second token is in the running, and behind the likeliest a text
-    )
+    doubt: Factor = 1.0  # nats by which a second token, and another text, may be less likely and still count
     rescoring: Share = 0.3  # weight of the text model's log-probability beside the listener's
 
 
@@ -105,10 +103,12 @@ class ListenerState:
 
 @dataclass
 class Greedy:
-    """What a sound was taken for: tokens, the log-probabilities of each and the next, and of the second best, and if it ended."""
+    """What a sound was taken for, by the likeliest token at every step."""
 
     tokens: list[int] = field(default_factory=list)
-    odds: list[list[float]] = field(default_factory=list)
+    odds: list[list[float]] = field(
+        default_factory=list
+    )  # of each token and the next: its log-probability, and the second's
     ended: bool = False  # by itself: it was not cut
 
     def sure(self, doubt: float) -> int:

@@ -19,7 +19,7 @@ from torch import nn
 from echox.errors import OutputError
 from echox.files import write_file
 from echox.hub import cache_folder
-from echox.models import packed
+from echox.models import llama, packed
 from echox.models.packed import Bytes, Multiply, Nibbles, Rows, TwoNibbles, hand_out, matrices, pack
 from echox.models.weights import SINGLE
 
@@ -55,7 +55,7 @@ def place_of(folder: Path) -> Path | None:
 def key_of(weights: Path) -> str:
     """Return a text that is another where what would be packed may be."""
     made = weights.stat()
-    code = sha256(b"".join(Path(file).read_bytes() for file in (packed.__file__, __file__))).hexdigest()
+    code = sha256(b"".join(Path(file).read_bytes() for file in (packed.__file__, llama.__file__, __file__))).hexdigest()
     return f"{made.st_size} {made.st_mtime_ns} {torch.__version__} {torch.backends.cpu.get_cpu_capability()} {code}"
 
 
@@ -67,11 +67,11 @@ def read(path: Path, key: str) -> list[list[Multiply]]:
             for name in file.keys() if (file.metadata() or {}).get(KEY) == key else ():
                 group, place, rest = name.split(".", 2)
                 found.setdefault((int(group), int(place)), {})[rest] = file.get_tensor(name).clone()
-    except (OSError, SafetensorError):
+        ways: dict[int, list[Multiply]] = {}
+        for group, place in sorted(found):
+            ways.setdefault(group, []).append(way_of(found[group, place]))
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError):
         return []
-    ways: dict[int, list[Multiply]] = {}
-    for group, place in sorted(found):
-        ways.setdefault(group, []).append(way_of(found[group, place]))
     return list(ways.values())
 
 

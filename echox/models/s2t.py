@@ -229,9 +229,9 @@ class SpeechToText(Part[S2TConfig]):
 
     @torch.inference_mode()
     def log_likelihoods(self, before: list[int], texts: Sequence[list[int]]) -> list[float]:
-        """Return the log-probability (nats) of each text of token ids behind the tokens `before`, one at least.
+        """Return log-probabilities (nats) of texts of token ids behind the tokens `before`, one at least, to be compared.
 
-        What all texts begin with is not counted.
+        All are less by that of the tokens that all texts begin with, so that one text alone has 0.
         """
         shared = len(commonprefix(texts))
         texts, stem = [text[shared:] for text in texts], Row(self.embed([*before, *texts[0][:shared]]))

@@ -41,7 +41,9 @@ class VocoderLossSettings(Settings):
     def _check(self) -> "VocoderLossSettings":
         for n_fft, hop, _ in self.resolutions:
             if n_fft % hop:
-                raise ValueError(f"resolutions have a hop of {hop}, which does not divide its n_fft of {n_fft}")
+                raise ValueError(
+                    f"resolutions have a hop of {hop}, which does not divide its n_fft of {n_fft}: give one that does"
+                )
         return self
 
 

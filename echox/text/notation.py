@@ -71,7 +71,7 @@ NOTATION: list[Rule] = [
         ),
         (
             r"\b[\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12}\b"  # a UUID; a hash, in which letters and digits are mixed
-            r"|\b(?!\d+e\d+\b)(?=[a-f]*\d+[a-f]+\d|\d+[a-f]+\d)[\da-f]{7,64}\b",
+            r"|\b(?!\d+e\d+\b|\d{1,2}(?:dec|feb)\d)(?=[a-f]*\d+[a-f]+\d|\d+[a-f]+\d)[\da-f]{7,64}\b",
             lambda found: spelt(found[0].upper()),
         ),
         (
@@ -79,23 +79,29 @@ NOTATION: list[Rule] = [
             lambda found: f"hash {spelt(found[1].upper())}",
         ),
         (
-            r"(?<![\w*#])(?:\*#?|#(?=\d+#))\d{2,3}#?(?![\w*]|[^*]*[^\s*]\*)",
+            r"(?<![\w*#])[*#]{1,2}\d{2,3}#(?!\w)|(?:(?<=[Dd]ial )|(?<=[Pp]ress ))\*\d{2,3}(?![\w*#])",  # a code that is dialled
             lambda found: " ".join(STARRED.get(part) or part for part in re.findall(r"[*#]|\d+", found[0])),
-        ),  # a code that is dialled; with a star behind it, it is Markdown
+        ),
         (r"\b((?i:select|import)\s|(?i:count)\()\*(?=[\s,;)]|$)", r"\1star"),
         (r"\bP\(([^()|]{1,30})\|([^()|]{1,30})\)", r"P of \1 given \2 "),
         (
-            r"(?<![\w|])\|(?=[^|]*\w)(?![^|]*[A-Za-z]{3})([^|\s](?:[^|]{0,30}[^|\s])?)\|(?![\w|])",
+            r"(?<![\w|])\|(?=[^|]*\w)(?![^|]*[A-Za-z]{3})([^|\s](?:[^|]{0,30}[^|\s])?)\|(?=[\s,.;:!?)]|$)",
             r"the absolute value of \1",
         ),
-        (r"(?<![\w.])([fgh]|[OΘΩ]|log(?:2|10)?|ln|exp|sin|cos|tan)('{0,2})\((?!s\))([^()]{1,30})\)", _function),
+        (
+            r"(?<![\w.])([fgh]|[OΘΩ]|log(?:2|10)?|ln|exp|sin|cos|tan)('{0,2})\((?!s\)|(?!pi\b)[a-z]{2,}\))([^()]{1,30})\)",
+            _function,
+        ),
         (r"\b([IVX]{1,6})(?:st|nd|rd|th)?(?=(?:\s?[-–]\s?[IVX]+)?[\s-][Cc]entur(?:y|ies)\b)", _century),
         (r"(?<=\d)\s?\+\s?(\d{1,2})'(?!\w)(?: minute\b)?", r" plus \1 min"),
-        (r"\((?=(?:[A-Z][\w.-]+ )?\d{2,3}(?:'| plus \d+ min))[^()\"]*\)", _goals),
-        (r"\b([IiAa][nt] the \d{1,3})'(?!\w)(?: minute\b)?", lambda found: f"{found[1]}th minute"),
-        (rf"(?<=\d)\s?m(?=\s(?:{'|'.join(TIMED)})s?\b)|(?<=\d)m(?=-long\b)", " min"),
+        (r"\((?=[A-Z][\w.-]+ \d{2,3}(?:'| plus \d+ min))(?![^()]*(?:[x×]|wide|long|tall|high|deep))[^()\"]*\)", _goals),
+        (r"\b([Ii]n the \d{1,3})'(?: minute\b|(?=[,.;:!?]|\s*$))", lambda found: f"{found[1]}th minute"),
+        (rf"(?<![$£€\d.,])(\d{{1,3}})\s?m(?=\s(?:{'|'.join(TIMED)})\b)", r"\1 min"),
         (rf"(\b(?i:{TIMES})(?: is| of|:)? \d+)\s?m\b", r"\1 min"),
-        (r"((?<![\w.])\d+(?:/\d)?\s?)([ctT])\.(?=\s[a-z])", lambda found: found[1] + COOKED[found[2]]),
+        (
+            r"((?<![\w.])\d{1,2}(?:/\d)?\s?)([cT])\.(?=\s(?!(?:per|each|in|an?)\b)[a-z])",
+            lambda found: found[1] + COOKED[found[2]],
+        ),
         (r"(\d{1,3}(?:\.\d+)?)°\s?(?:(\d{1,2}(?:\.\d+)?)'\s?)?(?:(\d{1,2}(?:\.\d+)?)\"\s?)?([NSEW])\b", _place),
         (r"(?<=\dx)(\d+)\s?m(?=\s[a-z])", r"\1 meter"),  # 4x100m relay
         (r"(?<![\d/])(3[2-9]|[4-9]\d|\d{3})/(\d{1,3})/(\d{1,3})(?![\d/])", r"\1, \2, \3"),  # no date
@@ -111,7 +117,6 @@ NOTATION: list[Rule] = [
         (r"(?<=[\d)])\((?=\w{1,3}\))", " ("),
         (r"\b(UTC|GMT)\s?[-−–]\s?(?=\d)", r"\1 minus "),
         (r"\bp\.a\.(?!\s*$)|\bp\.a(?=\.\s*$)", "per annum"),
-        (r"(?<!\S)<3+(?=\s*(?:$|[!.:;]))", ""),  # a heart
         (r"\bq(\d{1,2})h\b", r"every \1 hours"),
         (r"(?<!\d)(?<!\d )\bmin\.(?=\s\d)", "minimum"),
         (r"(?<![\w.])(\.{1,2})/(?=\w)", lambda found: "dot " * len(found[1]) + "slash "),
@@ -126,20 +131,25 @@ NOTATION: list[Rule] = [
                 f"{n} {PLAYED[kind]}" for n, kind in zip(found.groups()[:3], "WLD", strict=True) if n
             ),
         ),
-        (r"(?<=\b[A-Za-z]) \* (?=\w)|(?<=\d) \* (?=[a-z]\b)|(?<=\b[a-z\d)])\s?[·⋅]\s?(?=[\w(])", " times "),
+        (
+            r"(?<=\b[A-Za-z]) \* (?=\w)|(?<=\d) \* (?=[a-z]\b)|(?<=\b[a-z\d)])[·⋅](?=[\w(])|(?<=\b[a-z)]) [·⋅] (?=[a-z]\b|\()",
+            " times ",
+        ),
         (r"(?<!\S)~/", "tilde slash "),
         (r"\bd([a-z])/d([a-z])\b", r"d \1 over d \2"),
         (r"(?<=\))/(?=(?:\d+|[a-z])\b)", " over "),
-        (r"((?:(?<=\d)|\b)[ijmnxyz])[-−](?=\d(?!\w))", r"\1 minus "),
+        (r"((?:(?<=\d)|\b)[ijmnxyz])[-−](?=\d(?!\w|\s[a-z]))", r"\1 minus "),
         (r"(?<=\b[a-z\d])\.\.(?=[a-z\d]\b)", " to "),  # a range of a program
         (r"(?<=\d )([NSEW])\. (?=\d+(?:st|nd|rd|th)\b)", lambda found: f"{COMPASS[found[1]]} "),
         (r"([$£€][\d.,]+)\s?(?:mm|MM)\b", r"\1 million"),
-        (r"(?<![\w)%°])[-–](?=\d+(?:\.\d+)?%)", "minus "),
+        (r"(?<![\w)%°])(?<!\d )[-–](?=\d+(?:\.\d+)?%)", "minus "),
         (r"(?<=[a-z]s) x (?=\d)", " times "),  # sets x 12
-        (r"\b(\d+)s(?=\s(?:ago|break|countdown|delay|interval|later|pause|rest|timeout|timer)s?\b)", r"\1 seconds"),
+        (r"(?<!the )\b(\d{1,3})s(?=\s(?:countdown|delay|interval|pause|rest|timeout|timer)\b)", r"\1 seconds"),
         (r"§§?\s?(?=\d)", "section "),
         (r"\b([A-Z]{3,5})/(?=\d\.\d)", r"\1 "),  # HTTP/1.1
         (r"(?<=\d)[ -]?y/o\b", " year old"),
-        (rf"\b({'|'.join(FIGURES)})\.(?=\s\(?[\dIVX])", lambda found: FIGURES[found[1]]),
+        (rf"\b({'|'.join(FIGURES)})\.(?=\s\(?(?:\d|[IVX]+\b(?!\s[a-z])))", lambda found: FIGURES[found[1]]),
+        (r"\b(?:pop|elev)\.(?=\s\d)", lambda found: {"p": "population", "e": "elevation"}[found[0][0]]),
+        (r"\b(?:max|avg)\.(?=\s(?:\d|of\b))", lambda found: {"m": "maximum", "a": "average"}[found[0][0]]),
     )
 ]

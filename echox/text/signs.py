@@ -61,7 +61,7 @@ SHORT = {
     "Rev": "Reverend", "Sr": "Senior", "Jr": "Junior", "Ave": "Avenue", "Blvd": "Boulevard", "Rd": "Road",
     "Rte": "Route", "Dept": "Department", "incl": "including", "pp": "pages", "Nos": "numbers", "Fig": "Figure",
     "Vol": "Volume", "fl": "floor", "Hwy": "Highway", "Apt": "Apartment", "Ste": "Suite",
-    "Ext": "Extension", "ext": "extension", "Ch": "Chapter", "max": "maximum", "avg": "average",
+    "Ext": "Extension", "ext": "extension", "Ch": "Chapter",
 }  # fmt: skip
 COUNTED = frozenset(  # have numbers behind them; what else does is a ruler or a pope
     "Act Annex Apollo Appendix Article Book Bowl Canto Category Chapter Class Civilization Division Episode Exhibit Factor Fantasy"
@@ -71,25 +71,18 @@ COUNTED = frozenset(  # have numbers behind them; what else does is a ruler or a
 TENS, ONES = ",X,XX,XXX,XL,L,LX,LXX,LXXX".split(","), ",I,II,III,IV,V,VI,VII,VIII,IX".split(",")
 ROMANS = {TENS[number // 10] + ONES[number % 10]: number for number in range(2, 90)}
 TAGS = "a|b|blockquote|br|code|div|em|h[1-6]|hr|i|img|li|ol|p|pre|s|span|strong|su[bp]|t[dhr]|table|u|ul"  # of HTML
-COOKED = {"c": "cups", "t": "tsp", "T": "tbsp"}  # with a full stop, behind a number
+COOKED = {"c": "cups", "T": "tbsp"}  # with a full stop, behind a number
 COMPASS = {"N": "north", "S": "south", "E": "east", "W": "west"}
 TIMED = (  # behind a number of m these are minutes; elsewhere they are meters
-    "ago break call clip commute delay drive earlier episode flight later lesson meeting movie nap podcast runtime session"
-    " song talk timer video wait workout"
+    "ago call clip commute delay episode lesson meeting movie nap podcast runtime session song talk timer video workout"
 ).split()
-TIMES = "Cook|Cooking time|Cook time|Duration|ETA|Prep|Prep time|Run ?time|Timer|Total time|Wait"  # in front of it
-OF_MANY = "chapter game lap page part phase question slide stage step week".split()  # 3/5 of them
+TIMES = "Cook|Cooking time|Cook time|Duration|ETA|Prep|Prep time|Run ?time|Timer|Total time"  # in front of it
+OF_MANY = "chapter game lap page part question slide step week".split()  # 3/5 of them
 ELEMENTS = (  # in a formula with two kinds of letters: NaCl, KMnO4
     "Ag|Al|Ba|Br|Ca|Cl|Co|Cr|Cu|Fe|Hg|Li|Mg|Mn|Na|Ni|Pb|Si|Sn|Ti|Zn|B|C|F|H|I|K|N|O|P|S"
 )
 PLAYED = {"W": "wins", "L": "losses", "D": "draws"}
-FIGURES = {
-    "fig": "figure",
-    "vol": "volume",
-    "eq": "equation",
-    "pop": "population",
-    "elev": "elevation",
-}  # with a number
+FIGURES = {"fig": "figure", "vol": "volume", "eq": "equation"}  # with a number
 STARRED = {"*": "star", "#": "hash"}  # on a telephone
 SIGNS = {
     "№": "No.", "÷": " divided by ", "±": " plus or minus ", "≈": " about ", "≠": " is not ", "≤": " at most ",

@@ -175,8 +175,8 @@ def _ruler(found: re.Match[str]) -> str:
     counted = bool({name.capitalize(), name.capitalize().removesuffix("s")} & COUNTED)
     if found[2] == "I":
         number = 1 if counted else None
-    elif found[2] == "V":
-        number = 5 if counted or name in KINGS else None
+    elif found[2] in ("IV", "V"):  # a vein, and a letter
+        number = number if counted or name in KINGS else None
     if number is None:
         return found[0]
     return f"{name} {number}" if counted else f"{name} the {nth(number)}"

@@ -81,11 +81,11 @@ def check_pieces(folder: Path) -> None:
         return
     wanted = read_json(folder / SUMS, error=ConfigError)
     if not isinstance(wanted, dict):
-        raise ConfigError(f"{folder / SUMS} holds no sums.")
+        raise ConfigError(f"{folder} is no whole checkpoint of echox ({SUMS} holds no sums).")
     names, many = sorted(wanted), distributed.is_initialized()
     found = _sums(folder, names[distributed.get_rank() :: distributed.get_world_size()] if many else names)
     if changed := [name for name in names if found[name] != wanted[name]]:
-        raise ConfigError(f"{folder} is no whole checkpoint of echox (a byte of {changed[0]} has changed).")
+        raise ConfigError(f"{folder} is no whole checkpoint of echox ({changed[0]} is not as it was written).")
 
 
 def _sums(folder: Path, own: list[str]) -> dict[str, str]:

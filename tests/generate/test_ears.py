@@ -107,7 +107,7 @@ def test_in_doubt_the_text_model_chooses_between_the_likeliest_texts(ear, monkey
     assert 1 < len(near) < len(found)
     for text in near:
         monkeypatch.setattr(ear.s2t, "likes", text)
-        ear.prior.cache_clear()
+        ear.known.clear()
         assert ear.transcribe([wave]) == [text]
     monkeypatch.setattr(ear.listener.config, "rescoring", 0.0)
     assert found[ear.transcribe([wave])[0]].score == max(one.score for text, one in found.items() if text)
@@ -115,11 +115,14 @@ def test_in_doubt_the_text_model_chooses_between_the_likeliest_texts(ear, monkey
 
 def test_the_text_model_is_asked_once(ear, monkeypatch):
     asked, likelihoods = [], Letters.log_likelihoods
-    ear.prior.cache_clear()
+    ear.known.clear()
     monkeypatch.setattr(Letters, "log_likelihoods", lambda *given: asked.append(given[2]) or likelihoods(*given))
     hypotheses(ear, monkeypatch)
     [first], [again] = ear.transcribe(waves(1.2)), ear.transcribe(waves(1.2))
     assert first == again and len(asked) == 1 and len(asked[0]) > 2
+    monkeypatch.setattr(ears, "KNOWN", 1)
+    ear._prior(("new", "newer"))
+    assert len(asked) == 2 and list(ear.known) == [("new", "newer")]
 
 
 def test_scores_of_texts_are_those_of_reading_each_by_itself(ear, monkeypatch):

@@ -245,6 +245,7 @@ def test_what_all_rows_begin_with_is_read_once():
 
     model.body.forward = counted
     for inputs_NW, wanted in (
+        (fresh[2], [20]),
         (torch.cat([begin_NW, fresh[1]]), [LEAST, 20]),
         (torch.cat([begin_NW, fresh[2]]), [20]),
         (fresh[1], [20]),

@@ -206,7 +206,7 @@ READ = {
     "Rev. 3:20, Rev. Jones, Art. 5(1)(b), § 3.1, vol. II, fig. 2, a fig., eq. (5)": "Revelation three twenty, Reverend Jones,"
     " Article five (one) (b), section three point one, volume two, figure two, a fig., equation (five)",
     "pop. 8M, 3% p.a., 18 y/o": "population eight million, three percent per annum, eighteen year old",
-    "A max. of 4 g/24 h q6h, min. 3, 5 min., 40 yrs, 30s rest, the 90s movie, 16GB/512GB, 4.5★ <3": "A maximum of four grams"
+    "A max. of 4 g/24 h q6h, min. 3, 5 min., 40 yrs, 30s rest, the 90s movie, 16GB/512GB, 4.5★": "A maximum of four grams"
     " per twenty four hours every six hours, minimum three, five minutes, forty years, thirty seconds rest, the nineties"
     " movie, sixteen gigabytes, five hundred and twelve gigabytes, four point five stars",
     "40°42'46\"N, 74.0° W, 45 W. 34th St., $950mm, (–40%), 5–10%": "forty degrees forty two minutes forty six seconds north,"
@@ -298,3 +298,32 @@ def test_long_texts_come_in_whole_sentences():
     assert list(sentences('He said "Go." Then he left.', 15)) == ['He said "Go."', "Then he left."]
     assert list(sentences("She is at home. Dr. No is not.", 20)) == ["She is at home.", "Dr. No is not."]
     assert list(sentences("")) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            "Potassium is <3.5 mmol/L, or <3.",
+            "Potassium is less than three point five millimoles per liter, or less than three.",
+        ),
+        (
+            "The $200m movie, 200 m later, a 10m-long rope.",
+            "The two hundred million dollar movie, two hundred meters later, a ten meter-long rope.",
+        ),
+        ("My favourite genre is pop. It makes me happy.", "My favourite genre is pop. It makes me happy."),
+        (
+            "I ate a fig. It was ripe. Turn it to the max. Then wait.",
+            "I ate a fig. It was ripe. Turn it to the max. Then wait.",
+        ),
+        ("Administer IV antibiotics.", "Administer IV antibiotics."),
+        ("In the 1990s later versions came.", "In the nineteen nineties later versions came."),
+        ("A phase 2/3 trial.", "A phase two thirds trial."),
+        ("*20 years ago, prices rose.", "twenty years ago, prices rose."),
+        ("|-5|-3|", ", minus five, minus three,"),
+        ("Season 2 · Episode 3", "Season two Episode three"),
+        ("n-3 fatty acids, 3 –5%", "n-three fatty acids, three to five percent"),
+    ],
+)
+def test_ordinary_writing_is_no_notation(line, said):
+    assert speakable(line).text == said
