@@ -99,12 +99,12 @@ class Opening:
         self.body, self.inputs_NW = body, inputs_NW
 
     @cached_property
-    def read(self) -> Read:
+    def slots(self) -> Slots:
         """The opening as it was read."""
-        return Read(self.inputs_NW, prefill(self.body, [Row(self.inputs_NW)])[0])
+        return prefill(self.body, [Row(self.inputs_NW)])[0]
 
     def find(self, row: Row) -> Slots | None:
         """Return slots of the opening if the row begins with it and goes on; None for a short one, which is not worth a pass."""
         count = len(self.inputs_NW)
         fits = row.plain and LEAST <= count < len(row.inputs_NW)
-        return self.read.slots.first(count) if fits and torch.equal(row.inputs_NW[:count], self.inputs_NW) else None
+        return self.slots.first(count) if fits and torch.equal(row.inputs_NW[:count], self.inputs_NW) else None

@@ -149,7 +149,9 @@ NOTATION: list[Rule] = [
         (r"\b([A-Z]{3,5})/(?=\d\.\d)", r"\1 "),  # HTTP/1.1
         (r"(?<=\d)[ -]?y/o\b", " year old"),
         (rf"\b({'|'.join(FIGURES)})\.(?=\s\(?(?:\d|[IVX]+\b(?!\s[a-z])))", lambda found: FIGURES[found[1]]),
-        (r"\b(?:pop|elev)\.(?=\s\d)", lambda found: {"p": "population", "e": "elevation"}[found[0][0]]),
-        (r"\b(?:max|avg)\.(?=\s(?:\d|of\b))", lambda found: {"m": "maximum", "a": "average"}[found[0][0]]),
+        (r"\bpop\.(?=\s\d)", "population"),
+        (r"\belev\.(?=\s\d)", "elevation"),
+        (r"\bmax\.(?=\s(?:\d|of\b))", "maximum"),
+        (r"\bavg\.(?=\s(?:\d|of\b))", "average"),
     )
 ]
