@@ -6,7 +6,9 @@
 A batch is a function of (seed, step), so a killed run resumes exactly. Near a cut inside an utterance the network lacks the
 context that it has in use: those rows are not `judged`.
 
-Legend: B batch, J decoder frames, L latents, T frames, U units.
+Where the utterances have them, the states in which a codec decoder writes their unit words lie beside the frames (stage_teacher.py).
+
+Legend: B batch, J decoder frames, L latents, N words, T frames, U units, W the codec decoder's width.
 """
 
 import math
@@ -29,6 +31,7 @@ class LatentBatch:
 
     frames_BT: torch.Tensor  # long, one unit id per frame
     mask_BT: torch.Tensor  # bool, real frames
+    states_BTW: torch.Tensor  # float32, zeros where a frame has none; W is 0 where no utterance has any
     latents_BJL: torch.Tensor  # float32
     f0_BJ: torch.Tensor  # Hz, 0 where unvoiced
     energy_BJ: torch.Tensor
@@ -50,6 +53,7 @@ class Utterances:
         if not shards:
             raise InputError(f"{folder} holds no shard-*.npz: run stage teacher first.")
         self.latents, self.scales, self.prosody, self.units = [], [], [], []
+        self.states, self.state_of = [], []
         self.places: list[tuple[int, int, int, int, int]] = []  # shard, latents from and to, units from and to
         for number, path in enumerate(shards):
             with np.load(path) as data:
@@ -57,8 +61,17 @@ class Utterances:
                 self.scales.append(data["scale"])
                 self.prosody.append(data["prosody"])
                 self.units.append(data["units"])
+                self.states.append(data["states"] if "states" in data else np.zeros((0, 0), np.float16))
+                self.state_of.append(data["state_of"] if "states" in data else np.full(len(data["units"]), -1))
                 spans = [np.stack([o[:-1], o[1:]], axis=1) for o in (data["latent_offsets"], data["unit_offsets"])]
             self.places += [(number, int(a), int(b), int(c), int(d)) for (a, b), (c, d) in zip(*spans, strict=True)]
+        if len(widths := {states.shape[1] for states in self.states}) > 1:
+            raise InputError(f"{folder} holds states of several widths, {sorted(widths)}: make it anew in one run.")
+
+    @property
+    def state_width(self) -> int:
+        """W, 0 where the utterances have no states."""
+        return self.states[0].shape[1]
 
     def __len__(self) -> int:
         return len(self.places)
@@ -80,6 +93,14 @@ class Utterances:
         """Return the units (T,) of an utterance."""
         shard, _, _, start, end = self.places[index]
         return self.units[shard][start:end].astype(np.int64)
+
+    def state_rows(self, index: int) -> np.ndarray:
+        """Return the state (T, W) beside every frame of an utterance, float32; zeros where there is none."""
+        shard, _, _, start, end = self.places[index]
+        of_T = self.state_of[shard][start:end]
+        states_TW = np.zeros((end - start, self.state_width), np.float32)
+        states_TW[of_T >= 0] = self.states[shard][of_T[of_T >= 0]]
+        return states_TW
 
     def statistics(self) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and spread (L + 2,) of latents, log pitch where voiced, and energy, over some utterances."""
@@ -110,12 +131,13 @@ class LatentSegments:
         first: int = 0,
         seed: int = 0,
         margin: int = 8,
+        stateless: float = 0.0,
     ) -> None:
         step = hops[1] // math.gcd(*hops)
         if segment_frames % step:
             raise InputError(f"segment_frames {segment_frames} is no multiple of {step}: change it.")
         self.utterances, self.length, self.size = utterances, segment_frames, batch_size
-        self.seed, self.margin = seed, margin
+        self.seed, self.margin, self.stateless = seed, margin, stateless
         self.step, self.rows_per_step = step, hops[0] // math.gcd(*hops)
         self.chosen = np.arange(first, len(utterances))
         if not len(self.chosen):
@@ -136,7 +158,10 @@ class LatentSegments:
             else:
                 at = 0 if edge < 1 / 6 else math.ceil(spare / self.step)
             places.append((int(index), self.step * at))
-        return self.collate(places)
+        batch = self.collate(places)
+        if self.stateless:
+            batch.states_BTW[torch.from_numpy(random.random(self.size) < self.stateless)] = 0.0
+        return batch
 
     def collate(self, places: list[tuple[int, int]]) -> LatentBatch:
         """Return the segments (utterance, first frame); a first frame is a multiple of the step."""
@@ -145,13 +170,13 @@ class LatentSegments:
         opens, closes = ([one[i] for one in found] for i in (5, 6))
         table = unit_table([row[:count] for row, count, *_ in found], opens, closes)
         mask_BT = torch.arange(self.length) < torch.tensor([count for _, count, *_ in found])[:, None]
-        frames_BT, latents, prosody, judged = (
-            torch.from_numpy(np.stack([one[i] for one in found])) for i in (0, 2, 3, 4)
+        frames_BT, latents, prosody, judged, states = (
+            torch.from_numpy(np.stack([one[i] for one in found])) for i in (0, 2, 3, 4, 7)
         )
-        return LatentBatch(frames_BT, mask_BT, latents, prosody[..., 0], prosody[..., 1], judged, *table)
+        return LatentBatch(frames_BT, mask_BT, states, latents, prosody[..., 0], prosody[..., 1], judged, *table)
 
     def _segment(self, index: int, start: int, J: int) -> tuple:
-        """Return frames, how many are real, latents, prosody, judged rows, and whether the utterance begins and ends here."""
+        """Return frames, how many are real, latents, prosody, judged rows, whether the utterance begins and ends here, states."""
         units = self.utterances.unit_rows(index)
         cut = units[start : start + self.length]
         opens, closes = start == 0, start + self.length >= len(units)
@@ -161,4 +186,6 @@ class LatentSegments:
         judged[0 if opens else margin : len(latents_JL) if closes else len(latents_JL) - margin] = True
         row = np.pad(cut, (0, self.length - len(cut)))
         latents, prosody = (np.pad(part, ((0, J - len(part)), (0, 0))) for part in (latents_JL, prosody_J2))
-        return row, len(cut), latents, prosody, judged, opens, closes
+        states_TW = self.utterances.state_rows(index)[start : start + self.length]
+        states = np.pad(states_TW, ((0, self.length - len(cut)), (0, 0)))
+        return row, len(cut), latents, prosody, judged, opens, closes, states

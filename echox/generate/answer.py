@@ -25,7 +25,7 @@ from echox.generate.parts import Parts
 from echox.generate.pauses import TrimmedSpeech, tail_of, trimmed, within
 from echox.generate.text_stream import TextStream
 from echox.generate.types import WAIT, Call, Piece
-from echox.models.decoding import Decoding, IsOver, Line, Said, alone, at_most
+from echox.models.decoding import Decoding, Generated, IsOver, Line, Said, alone, at_most
 from echox.models.llm import text_of_pieces, token_pieces
 from echox.models.slots import Row
 from echox.models.spelling import TextLayout
@@ -246,22 +246,32 @@ def _tokens(parts: Parts, text: str) -> tuple[list[int], list[str]]:
 def voice(parts: Parts, words: Iterator[Said | None], text: str) -> Iterator[Piece]:
     """Yield the speech of a text while its unit words are written."""
     units_of, speech, trimmer = parts.unit_tokenizer, parts.vocoder.stream(), _trimmer(parts, text)
-    said: list[int] = []
+    said = Generated([], [])
     sizes = chain(CHUNKS, repeat(CHUNKS[-1]))
     sent, size = 0, next(sizes)
     for made in words:
         if made is None:
             yield WAIT
             continue
-        if units_of.wordwise and len(said) - sent == size:  # others spell a segment as a whole
-            units = units_of.decode(said[sent:])
-            yield Piece(audio=trimmer.push(speech.push(units)), units=tuple(units))
-            sent, size = len(said), next(sizes)
-        said.append(made[0])
-    units = units_of.decode(said[sent:])
-    first = speech.push(units) if units else np.zeros(0, np.float32)
+        if units_of.wordwise and len(said.ids) - sent == size:  # others spell a segment as a whole
+            units, states_UW = units_said(parts, said, sent)
+            yield Piece(audio=trimmer.push(speech.push(units, states_UW)), units=tuple(units))
+            sent, size = len(said.ids), next(sizes)
+        said.add(*made)
+    units, states_UW = units_said(parts, said, sent)
+    first = speech.push(units, states_UW) if units else np.zeros(0, np.float32)
     last = [trimmer.push(first), trimmer.push(speech.flush()), trimmer.flush()]
     yield Piece(audio=np.concatenate(last), units=tuple(units))
+
+
+def units_said(parts: Parts, words: Generated, first: int = 0) -> tuple[list[int], torch.Tensor | None]:
+    """Return the units of the words from `first` on, and the state in which each was written, (U, W), for a vocoder that reads any."""
+    units_of, ids = parts.unit_tokenizer, words.ids[first:]
+    units = units_of.decode(ids)
+    if not parts.vocoder.state_width or not units:
+        return units, None
+    lengths = torch.tensor([len(units_of.word(word)) for word in ids])
+    return units, torch.stack(words.states[first:]).repeat_interleave(lengths.to(parts.device), dim=0)
 
 
 def _trimmer(parts: Parts, text: str) -> TrimmedSpeech:
@@ -346,13 +356,13 @@ def speak_batch(parts: Parts, answers: list[Answer], said: list[_Said], samples:
         answer.audio = np.concatenate(wave)
 
 
-def _voiced(parts: Parts, words: list[int], text: str, budget: Budget) -> Iterator[Piece]:
+def _voiced(parts: Parts, words: Generated, text: str, budget: Budget) -> Iterator[Piece]:
     """Yield the speech of a text's unit words: whole, or under a limit in the pieces of `voice`."""
     if budget.samples is not None:
-        yield from budget.take(voice(parts, ((word, torch.empty(0)) for word in words), text))
+        yield from budget.take(voice(parts, zip(words.ids, words.states, strict=True), text))
         return
-    units = parts.unit_tokenizer.decode(words)
-    wave_S = parts.vocoder.speak(units) if units else np.zeros(0, np.float32)
+    units, states_UW = units_said(parts, words)
+    wave_S = parts.vocoder.speak(units, states_UW=states_UW) if units else np.zeros(0, np.float32)
     yield Piece(audio=trimmed(wave_S, budget.sample_rate, text) if parts.trims else wave_S, units=tuple(units))
 
 

@@ -22,6 +22,7 @@ def _odd(value: int) -> int:
 Layers = Annotated[int, Field(strict=True, ge=0, le=128)]
 Heads = Annotated[int, Field(strict=True, ge=1, le=256)]
 Width = Annotated[int, Field(strict=True, ge=1, le=16_384)]
+SideWidth = Annotated[int, Field(strict=True, ge=0, le=16_384)]  # 0: nothing is read beside the main input
 Wide = Annotated[int, Field(strict=True, ge=1, le=65_536)]  # inner width of a feed-forward block
 Classes = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]  # unit words, CTC classes, tokens
 TokenId = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]

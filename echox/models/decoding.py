@@ -255,6 +255,28 @@ def decode(
             yield made
 
 
+@dataclass
+class Generated:
+    """What one row says: token ids and the state (W,) that predicts each of them."""
+
+    ids: list[int]
+    states: list[torch.Tensor]
+
+    def add(self, token: int, state_W: torch.Tensor) -> None:
+        """Say one token more."""
+        self.ids.append(token)
+        self.states.append(state_W)
+
+
+def gathered(steps: Iterator[Step], rows: int) -> list[Generated]:
+    """Return what each of so many rows says in all steps."""
+    found = [Generated([], []) for _ in range(rows)]
+    for step in steps:
+        for row, token, state_W in zip(step.rows, step.tokens, step.states_BW, strict=True):
+            found[row].add(token, state_W)
+    return found
+
+
 IsOver = Callable[[list[int]], bool]  # whether a row that has said these tokens ends here
 
 

@@ -6,7 +6,10 @@
 Every layer sees a stated number of frames ahead (`look_ahead`) and is fed piece by piece, nothing is computed twice. `speak` is
 the stream with everything in one piece.
 
-Legend: B batch, C width, D durations, J decoder frames, L latents, O outputs (L and three more), S samples, T frames, U units.
+Units do not hold all that is said: beside each it may read the state in which a codec decoder wrote it (`state_width`), or zeros.
+
+Legend: B batch, C width, D durations, J decoder frames, L latents, O outputs (L and three more), S samples, T frames, U units,
+W the codec decoder's width.
 """
 
 from collections.abc import Sequence
@@ -18,7 +21,7 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 from echox.errors import ConfigError, InputError
-from echox.models.bounds import Classes, Few, Odd, Positive, Rate, Samples, Share, Small, Width
+from echox.models.bounds import Classes, Few, Odd, Positive, Rate, Samples, Share, SideWidth, Small, Width
 from echox.models.convnext import AheadStack, start_small
 from echox.models.io import Part
 from echox.models.ragged import units_tensor
@@ -37,6 +40,7 @@ class LatentVocoderConfig(PreTrainedConfig):
     model_type = "echox_latent_vocoder"
 
     num_units: Classes = 256
+    state_width: SideWidth = 0  # W: of the codec decoder whose states it reads beside its units; 0: it reads units alone
     width: Width = 256
     kernel: Odd = 7
     expansion: Positive = 3
@@ -64,13 +68,26 @@ def check_config(config: LatentVocoderConfig, decoder: SpectralConfig) -> None:
             raise ConfigError(f"a block cannot see {ahead} frames ahead with a kernel of {config.kernel} x {dilation}.")
 
 
+class UnitEmbedding(nn.Embedding):
+    """Embeddings of units, and of the states in which they were written where it reads any."""
+
+    def __init__(self, units: int, width: int, state_width: int) -> None:
+        super().__init__(units, width)
+        self.states = nn.Linear(state_width, width, bias=False) if state_width else None
+
+    def forward(self, units_BU: torch.Tensor, states_BUW: torch.Tensor | None = None) -> torch.Tensor:
+        """Return (B, U, C) of units; without states they count as zeros."""
+        found_BUC = super().forward(units_BU)
+        return found_BUC if self.states is None or states_BUW is None else found_BUC + self.states(states_BUW)
+
+
 class DurationNetwork(nn.Module):
     """Units to logits of their durations, 1 to `max_duration` frames."""
 
     def __init__(self, config: LatentVocoderConfig) -> None:
         super().__init__()
         width, count = config.duration_width, len(config.duration_aheads)
-        self.embedding = nn.Embedding(config.num_units, width)
+        self.embedding = UnitEmbedding(config.num_units, width, config.state_width)
         self.blocks = AheadStack(width, config.duration_aheads, [1] * count, config.kernel, config.expansion)
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, config.max_duration)
@@ -78,13 +95,14 @@ class DurationNetwork(nn.Module):
     def forward(
         self,
         units_BU: torch.Tensor,
+        states_BUW: torch.Tensor | None = None,
         tails: list | None = None,
         last: bool = True,
         mask_BU: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the logits that are ready, (B, U, D); units outside the mask count as zeros."""
         mask_BU1 = None if mask_BU is None else mask_BU[..., None]
-        return self.head(self.norm(self.blocks.run(self.embedding(units_BU), tails, last, mask_BU1)))
+        return self.head(self.norm(self.blocks.run(self.embedding(units_BU, states_BUW), tails, last, mask_BU1)))
 
 
 class Stretch:
@@ -126,7 +144,7 @@ class LatentVocoder(Part[LatentVocoderConfig]):
         check_config(config, sizes)
         count = len(config.latent_aheads)
         blocks = (config.kernel, config.expansion)
-        self.embedding = nn.Embedding(config.num_units, config.width)
+        self.embedding = UnitEmbedding(config.num_units, config.width, config.state_width)
         self.frame_blocks = AheadStack(config.width, config.frame_aheads, config.frame_dilations, *blocks)
         self.latent_blocks = AheadStack(config.width, config.latent_aheads, [1] * count, *blocks)
         self.norm = nn.LayerNorm(config.width)
@@ -138,17 +156,24 @@ class LatentVocoder(Part[LatentVocoderConfig]):
         self.apply(start_small)
 
     @property
+    def state_width(self) -> int:
+        """How wide the states are that it reads beside units; 0: it reads none."""
+        return int(self.config.state_width)
+
+    @property
     def look_ahead(self) -> tuple[int, int]:
         """Units after a unit that its duration depends on, and frames after a frame that its samples depend on."""
         later = self.latent_blocks.ahead + self.decoder.ahead + sound_ahead(self.decoder.config)
         frames = -(-later * self.decoder.config.hop // self.config.hop)
         return self.durations.blocks.ahead, self.frame_blocks.ahead + 1 + frames
 
-    def predict(self, frames_BT: torch.Tensor, mask_BT: torch.Tensor | None = None) -> torch.Tensor:
-        """Return standardised outputs (B, J, L + 3) for one unit id per frame; rows end where the mask does."""
+    def predict(
+        self, frames_BT: torch.Tensor, mask_BT: torch.Tensor | None = None, states_BTW: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return standardised outputs (B, J, L + 3) for one unit id, and perhaps a state, per frame; rows end where the mask does."""
         hop, decoder_hop = self.config.hop, self.decoder.config.hop
         mask = None if mask_BT is None else mask_BT[..., None]
-        states = self.frame_blocks.run(self.embedding(frames_BT), mask_BT1=mask)
+        states = self.frame_blocks.run(self.embedding(frames_BT, states_BTW), mask_BT1=mask)
         if mask is not None:  # the last frame of every row repeats itself, not only that of the longest
             ends_B11 = mask.sum(1, keepdim=True) - 1
             states = torch.where(mask, states, states.gather(1, ends_B11.expand(-1, 1, states.shape[2])))
@@ -168,14 +193,19 @@ class LatentVocoder(Part[LatentVocoderConfig]):
         below = logits_BUD.softmax(dim=-1).cumsum(dim=-1) < self.config.duration_quantile
         return (below.sum(dim=-1) + 1).clamp(max=self.config.max_duration)
 
-    def predict_durations(self, units_BU: torch.Tensor) -> torch.Tensor:
+    def predict_durations(self, units_BU: torch.Tensor, states_BUW: torch.Tensor | None = None) -> torch.Tensor:
         """Return whole frames per unit, long (B, U)."""
-        return self.pick_durations(self.durations(units_BU))
+        return self.pick_durations(self.durations(units_BU, states_BUW))
 
-    def speak(self, unit_ids: Sequence[int], durations: Sequence[int] | None = None) -> np.ndarray:
+    def speak(
+        self,
+        unit_ids: Sequence[int],
+        durations: Sequence[int] | None = None,
+        states_UW: torch.Tensor | None = None,
+    ) -> np.ndarray:
         """Return the speech of one unit sequence, float32 [S] at `config.sample_rate`; InputError for an unknown unit."""
         speech = self.stream(durations)
-        return np.concatenate([speech.push(unit_ids), speech.flush()])
+        return np.concatenate([speech.push(unit_ids, states_UW), speech.flush()])
 
     def stream(self, durations: Sequence[int] | None = None) -> "LatentStream":
         """Return a fresh stream; with `durations`, one is taken for each unit pushed."""
@@ -184,6 +214,15 @@ class LatentVocoder(Part[LatentVocoderConfig]):
     def as_units(self, unit_ids: Sequence[int]) -> torch.Tensor:
         """Return ids as a (1, U) tensor on the model's device; InputError when one is outside the vocabulary."""
         return units_tensor(unit_ids, self.config.num_units, self.device)
+
+    def as_states(self, states_UW: torch.Tensor | None, units: int) -> torch.Tensor:
+        """Return what is read beside so many units, (1, U, W): zeros for None; InputError when the states do not fit."""
+        W = self.config.state_width
+        if states_UW is None or not W:
+            return self.mean_O.new_zeros(1, units, W)
+        if tuple(states_UW.shape) != (units, W):
+            raise InputError(f"states {tuple(states_UW.shape)} came with {units} units: this vocoder reads ({units}, {W}).")
+        return states_UW.to(self.mean_O)[None]
 
 
 class LatentStream:
@@ -201,6 +240,7 @@ class LatentStream:
     def _begin(self) -> None:
         model = self.vocoder
         self.waiting: list[int] = []  # units without a duration
+        self.waiting_UW = model.as_states(None, 0)[0]  # and their states
         self.unit_tails, self.decoder_tails = model.durations.blocks.tails(), model.decoder.tails()
         self.frame_tails, self.latent_tails = model.frame_blocks.tails(), model.latent_blocks.tails()
         self.stretch = Stretch(model.config.hop, model.decoder.config.hop)
@@ -208,46 +248,54 @@ class LatentStream:
         self.frames = self.spoken = self.faded = 0  # frames pushed, samples made, samples faded in
         self.held_S = torch.zeros(0, device=model.device)  # perhaps the last samples, which fade out
 
-    def push(self, unit_ids: Sequence[int]) -> np.ndarray:
-        """Add units and return the samples that no later unit can change, float32, perhaps none."""
-        return self._push(self.vocoder.as_units(unit_ids), last=False)
+    def push(self, unit_ids: Sequence[int], states_UW: torch.Tensor | None = None) -> np.ndarray:
+        """Add units, with the states in which they were written, and return the samples that no later unit can change.
+
+        Samples are float32, perhaps none.
+        """
+        return self._push(self.vocoder.as_units(unit_ids), self.vocoder.as_states(states_UW, len(unit_ids)), last=False)
 
     def flush(self) -> np.ndarray:
         """Return the rest of the speech and begin a new sequence; InputError when given durations do not fit."""
-        wave_S = self._push(self.vocoder.as_units([]), last=True)
+        wave_S = self._push(self.vocoder.as_units([]), self.vocoder.as_states(None, 0), last=True)
         if self.given:
             raise InputError(f"{len(self.given)} durations are left over: give one to each unit.")
         self._begin()
         return wave_S
 
     @torch.inference_mode()
-    def _push(self, units_BU: torch.Tensor, last: bool) -> np.ndarray:
+    def _push(self, units_BU: torch.Tensor, states_BUW: torch.Tensor, last: bool) -> np.ndarray:
         self.waiting += units_BU[0].tolist()
-        frames_BT = self._time(units_BU, last)
+        self.waiting_UW = torch.cat([self.waiting_UW, states_BUW[0]])
+        frames_BT, states_BTW = self._time(units_BU, states_BUW, last)
         self.frames += frames_BT.shape[1]
         if not self.frames or not (frames_BT.numel() or last):
             return np.zeros(0, np.float32)
         model = self.vocoder
-        states = model.frame_blocks.run(model.embedding(frames_BT), self.frame_tails, last)
+        states = model.frame_blocks.run(model.embedding(frames_BT, states_BTW), self.frame_tails, last)
         states = model.latent_blocks.run(self.stretch.push(states, last), self.latent_tails, last)
         inputs_BJI, f0_BJ = model.decoder_inputs(model.head(model.norm(states)).float())
         spectra_BJX = model.decoder(inputs_BJI, self.decoder_tails, last)
         wave_S = self.sound.push(spectra_BJX[0].float(), f0_BJ[0], last)
         return self._smooth(wave_S, last).cpu().numpy()
 
-    def _time(self, units_BU: torch.Tensor, last: bool) -> torch.Tensor:
-        """Return the frames (1, T) of the units whose duration is settled."""
+    def _time(
+        self, units_BU: torch.Tensor, states_BUW: torch.Tensor, last: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the frames (1, T) of the units whose duration is settled, and the states (1, T, W) beside them."""
         if self.given is not None:
             count = len(self.waiting)
             if count > len(self.given):
                 raise InputError(f"{count} units came with {len(self.given)} durations: give one to each unit.")
             durations, self.given = self.given[:count], self.given[count:]
         else:
-            logits = self.vocoder.durations(units_BU, self.unit_tails, last)
+            logits = self.vocoder.durations(units_BU, states_BUW, self.unit_tails, last)
             durations = self.vocoder.pick_durations(logits)[0].tolist()
-        settled, self.waiting = self.waiting[: len(durations)], self.waiting[len(durations) :]
-        repeats = torch.tensor(durations, dtype=torch.long, device=units_BU.device)
-        return torch.tensor(settled, dtype=torch.long, device=units_BU.device).repeat_interleave(repeats)[None]
+        count, device = len(durations), units_BU.device
+        settled, self.waiting = torch.tensor(self.waiting[:count], dtype=torch.long, device=device), self.waiting[count:]
+        settled_UW, self.waiting_UW = self.waiting_UW.split([count, len(self.waiting)])
+        repeats = torch.tensor(durations, dtype=torch.long, device=device)
+        return settled.repeat_interleave(repeats)[None], settled_UW.repeat_interleave(repeats, dim=0)[None]
 
     def _smooth(self, wave_S: torch.Tensor, last: bool) -> torch.Tensor:
         """Fade the utterance in and out, and cut it to a whole number of frames."""

@@ -33,7 +33,7 @@ from echox.models.bounds import (
     Tokens,
     check_values,
 )
-from echox.models.decoding import IsOver, decode
+from echox.models.decoding import Generated, IsOver, decode, gathered
 from echox.models.io import CONFIG, Part, load_config, load_module, save_part, settings_from
 from echox.models.lora import LoraSettings, LoraWeights
 from echox.models.ragged import pad_right, unpad
@@ -96,18 +96,6 @@ class S2TOutput:
     answers_BL: torch.Tensor
     mask_BL: torch.Tensor
     heard: AdapterOutput
-
-
-@dataclass
-class Generated:
-    """One answer: its tokens and the states (H,) that predict them."""
-
-    ids: list[int]
-    states: list[torch.Tensor]
-
-    def states_NH(self, width: int) -> torch.Tensor:
-        """Return the states as one tensor (N, H), float32."""
-        return torch.stack(self.states).float() if self.states else torch.zeros(0, width)
 
 
 class SpeechToText(Part[S2TConfig]):
@@ -246,9 +234,5 @@ class SpeechToText(Part[S2TConfig]):
         self, prompts: Sequence[Row], stops: Collection[int], is_over: IsOver, sampling: Sampling | None = None
     ) -> list[Generated]:
         """Return the answers to prompts in LLM width, without their stop tokens; each ends at the latest when it `is_over`."""
-        answers = [Generated([], []) for _ in prompts]
-        for step in decode(self, prompts, stops, lambda _, said: is_over(said), sampling or self.sampling):
-            for row, token, state_H in zip(step.rows, step.tokens, step.states_BW, strict=True):
-                answers[row].ids.append(token)
-                answers[row].states.append(state_H)
-        return answers
+        steps = decode(self, prompts, stops, lambda _, said: is_over(said), sampling or self.sampling)
+        return gathered(steps, len(prompts))

@@ -49,7 +49,7 @@ from echox.models.bounds import (
     check_heads,
     check_values,
 )
-from echox.models.decoding import Line, decode
+from echox.models.decoding import Generated, Line, decode, gathered
 from echox.models.io import WholePart
 from echox.models.llama import Llama, LlamaConfig
 from echox.models.ragged import pad_right, unpad
@@ -203,6 +203,11 @@ class TextToCodec(WholePart[T2CConfig]):
 
     def forward(self, batch: T2CBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return logits (B, U-1, vocabulary), the unit words they predict (B, U-1) and their mask (B, U-1)."""
+        states_BUW, targets_BU, mask_BU = self.states(batch)
+        return self.head(states_BUW), targets_BU, mask_BU
+
+    def states(self, batch: T2CBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the states (B, U-1, W) that predict each unit word, the words and their mask as in `forward`."""
         device = self.head.weight.device
         given = self._given
         counts = [len(row) - 1 for row in batch.words]
@@ -219,9 +224,9 @@ class TextToCodec(WholePart[T2CConfig]):
         output = self.decoder(inputs_embeds=embeds_BNW, attention_mask=seen_BN, position_ids=places_BN, use_cache=False)
         starts_B = torch.tensor([len(layout) - 1 + given for layout in batch.layouts], device=device)
         predicts_BN = mask_BN & (torch.arange(mask_BN.shape[1], device=device) >= starts_B[:, None])
-        hidden_BUW, mask_BU = pad_right(unpad(output.last_hidden_state, predicts_BN))
+        states_BUW, mask_BU = pad_right(unpad(output.last_hidden_state, predicts_BN))
         targets_BU = pad_right([torch.tensor(row[given:]) for row in batch.words])[0].to(device)
-        return self.head(hidden_BUW), targets_BU, mask_BU
+        return states_BUW, targets_BU, mask_BU
 
     @property
     def _given(self) -> int:
@@ -278,19 +283,15 @@ class TextToCodec(WholePart[T2CConfig]):
     @torch.inference_mode()
     def generate(
         self, text: list[torch.Tensor], layouts: list[TextLayout], limit: int | None = None
-    ) -> list[list[int]]:
+    ) -> list[Generated]:
         """Return greedy unit words for every row, without EOS and a BOS that was given; at most `limit` words.
 
         The default limit grows with the text: three times the words that its characters suggest. A row that says one run
         `loops` times over ends there.
         """
         limits = [limit or self.limit(layout) for layout in layouts]
-        said: list[list[int]] = [[] for _ in text]
-        rows = self._rows(text, layouts)
-        for step in decode(self, rows, {self.config.eos_token_id}, lambda row, words: self.is_over(words, limits[row])):
-            for row, word in zip(step.rows, step.tokens, strict=True):
-                said[row].append(word)
-        return said
+        stops, rows = {self.config.eos_token_id}, self._rows(text, layouts)
+        return gathered(decode(self, rows, stops, lambda row, words: self.is_over(words, limits[row])), len(rows))
 
     def framed(self, words: list[int], whole: bool = True) -> list[int]:
         """Return generated unit words as a training row: BOS in front, and EOS at the end of a whole one."""

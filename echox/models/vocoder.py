@@ -61,6 +61,8 @@ class DurationPredictor(nn.Module):
 class UnitVocoder(Part[VocoderConfig]):
     """Unit HiFi-GAN or its inverse-STFT sibling, with a duration predictor (spec section 5)."""
 
+    state_width = 0  # it reads units alone
+
     def __init__(self, config: VocoderConfig) -> None:
         super().__init__(config)
         check_config(config)
@@ -104,8 +106,16 @@ class UnitVocoder(Part[VocoderConfig]):
         return self.synthesize(frames_BT, None if bool(mask_BT.all()) else mask_BT)
 
     @torch.inference_mode()
-    def speak(self, unit_ids: Sequence[int], durations: Sequence[int] | None = None) -> np.ndarray:
-        """Return the speech of one unit sequence, float32 [S] at `config.sample_rate`; InputError for an unknown unit."""
+    def speak(
+        self,
+        unit_ids: Sequence[int],
+        durations: Sequence[int] | None = None,
+        states_UW: torch.Tensor | None = None,
+    ) -> np.ndarray:
+        """Return the speech of one unit sequence, float32 [S] at `config.sample_rate`; it reads no states.
+
+        InputError for an unknown unit.
+        """
         if not len(unit_ids):
             return np.zeros(0, np.float32)
         units_BU = self.as_units(unit_ids)
@@ -167,8 +177,8 @@ class VocoderStream:
         self.timed = 0  # units whose frames are in `frames`
         self.spoken = 0  # frames already returned
 
-    def push(self, unit_ids: Sequence[int]) -> np.ndarray:
-        """Add units and return the samples that no later unit can change, float32, perhaps none."""
+    def push(self, unit_ids: Sequence[int], states_UW: torch.Tensor | None = None) -> np.ndarray:
+        """Add units and return the samples that no later unit can change, float32, perhaps none; it reads no states."""
         self.vocoder.as_units(unit_ids)
         self.units += [int(unit) for unit in unit_ids]
         units, frames = self.vocoder.look_ahead

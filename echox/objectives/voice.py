@@ -1,6 +1,6 @@
 """Stage `voice`: regression on what the teacher's decoder was given, and durations; it knows no data format.
 
-Legend: B batch, D durations, J decoder frames, L latents, N judged frames, O outputs, U units.
+Legend: B batch, D durations, J decoder frames, L latents, N judged frames, O outputs, T frames, U units, W width of the states.
 """
 
 from dataclasses import dataclass
@@ -37,11 +37,13 @@ class VoicePass(nn.Module):
         model = self.vocoder
         batch = batch.to(model.mean_O.device)
         rows = batch.judged_BJ
-        outputs_NO = model.predict(batch.frames_BT, batch.mask_BT)[rows].float()
+        outputs_NO = model.predict(batch.frames_BT, batch.mask_BT, batch.states_BTW)[rows].float()
         f0_N = batch.f0_BJ[rows]
         pitch_N = f0_N.clamp(min=1.0).log()
         wanted = torch.cat([batch.latents_BJL[rows], pitch_N[:, None], batch.energy_BJ[rows][:, None]], dim=1)
-        logits_ND = model.durations(batch.units_BU, mask_BU=batch.lengths_BU > 0)[batch.whole_BU].float()
+        starts_BU1 = (batch.lengths_BU.cumsum(1) - batch.lengths_BU)[..., None].clamp(max=batch.states_BTW.shape[1] - 1)
+        states_BUW = batch.states_BTW.gather(1, starts_BU1.expand(-1, -1, batch.states_BTW.shape[2]))
+        logits_ND = model.durations(batch.units_BU, states_BUW, mask_BU=batch.lengths_BU > 0)[batch.whole_BU].float()
         lengths_N = (batch.lengths_BU[batch.whole_BU] - 1).clamp(max=model.config.max_duration - 1)
         return Regression(outputs_NO, (wanted - model.mean_O) / model.spread_O, f0_N > 0, logits_ND, lengths_N)
 

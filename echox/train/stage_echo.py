@@ -24,12 +24,12 @@ from echox.data.batching import BucketedBatches, groups, some_at_a_time
 from echox.data.example import Example, QuestionData, padded_states, read_examples
 from echox.data.states import layer_of
 from echox.errors import ConfigError
-from echox.models.decoding import at_most
 from echox.models.echo import EchoDecoder
 from echox.models.llm import Place, load_llm, load_tokenizer, settle_llm, text_of_pieces, token_pieces
 from echox.models.lora import LoraSettings, attach_lora, buffer_name, lora_state
 from echox.models.ragged import unpad
-from echox.models.s2t import Generated, SpeechToText
+from echox.models.decoding import Generated, at_most
+from echox.models.s2t import SpeechToText
 from echox.models.slots import Row
 from echox.models.spelling import TextLayout
 from echox.models.t2c import T2CBatch, TextToCodec
@@ -165,8 +165,9 @@ class EchoTargets:
             tokens = [self.read(pair) for pair in unsaid]
             read, layouts = [self.embed(ids) for ids, _ in tokens], [self.t2c.layout(pieces) for _, pieces in tokens]
             most = self.recipe.max_unit_words or None
-            for pair, layout, words in zip(unsaid, layouts, self.t2c.generate(read, layouts, most), strict=True):
-                pair.words = self.t2c.framed(words, whole=not self.t2c.is_over(words, most or self.t2c.limit(layout)))
+            for pair, layout, said in zip(unsaid, layouts, self.t2c.generate(read, layouts, most), strict=True):
+                over = self.t2c.is_over(said.ids, most or self.t2c.limit(layout))
+                pair.words = self.t2c.framed(said.ids, whole=not over)
         return [[pair for owner, pair in segments if owner == number] for number in range(len(made))]
 
 

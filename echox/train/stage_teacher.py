@@ -5,16 +5,20 @@ Stage `teacher` writes `decoder/` (the TTS's own decoder, rebuilt) and shards of
     latents  int8   [F, L]  x scale, 80 a second          exact inputs of the decoder: regression on them is all that training needs
     prosody  half   [F, 2]  pitch in Hz, energy
     units    int16  [T]     50 a second                   of the spoken audio, by given centroids
+    states   half   [N, W]  one a unit word               in which a given T2C writes those units (`writer`)
+    state_of int32  [T]                                   its row for every unit frame, -1 where there is none
 
-Legend: F latent frames, L latents, T unit frames.
+Legend: F latent frames, L latents, N unit words, T unit frames, W the T2C's width.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from echox.audio import SAMPLE_RATE, resample
@@ -23,13 +27,19 @@ from echox.config.record import Record, check_same, write_run
 from echox.config.shard import Shard
 from echox.data.batching import groups
 from echox.data.manifest import read_fields
-from echox.errors import InputError
+from echox.errors import ConfigError, InputError
 from echox.files import write_file, write_folder
 from echox.models.io import save_part
+from echox.models.llm import load_embeddings, load_tokenizer, token_pieces
+from echox.models.ragged import unpad
+from echox.models.t2c import T2CBatch, TextToCodec
 from echox.prepare.encode import Encode, EncoderSettings, load_encode
 from echox.prepare.teachers import HibariTeacher, Said, ToyTeacher
+from echox.text.prompt import encode
 from echox.units.extractor import load_centroids
 from echox.units.kmeans import assign
+from echox.units.sequence import deduplicate
+from echox.units.tokenizer import UnitTokenizer
 
 
 class Texts(Settings):
@@ -38,6 +48,13 @@ class Texts(Settings):
     path: Path
     field: str = "text"
     take: NonNegativeInt = 0  # rows, in the order of a hash of their id; 0 means all
+
+
+class Writer(Settings):
+    """A trained T2C whose states the voice may read beside units: what writes them in use; its unit language lies in `units`."""
+
+    t2c: Path
+    llm: Path  # whose embeddings it reads
 
 
 class Recipe(Settings):
@@ -50,13 +67,15 @@ class Recipe(Settings):
     texts: list[Texts]
     longest: PositiveFloat = 8.0  # seconds: sentences of a text are joined up to about so much
     units: Path  # centroids
+    writer: Writer | None = None  # none: a voice of these utterances reads units alone
     encoder: Path
     precision: Literal["float32", "bfloat16"] = "bfloat16"  # of the encoder
     shard_size: PositiveInt = 500  # texts
     shard: Shard = (0, 1)
 
 
-MADE_OF = ("stage", "seed", "teacher", "texts", "longest", "units", "encoder", "precision", "shard_size")
+MADE_OF = ("stage", "seed", "teacher", "texts", "longest", "units", "writer", "encoder", "precision", "shard_size")
+WRITTEN_TOGETHER = 16  # texts of about one length
 
 
 def run(recipe: Recipe) -> Path:
@@ -66,17 +85,22 @@ def run(recipe: Recipe) -> Path:
     record = Record.of(recipe)
     check_same(recipe.out, record, only=MADE_OF)
     settings = {"encoder": recipe.encoder, "layer": meta.layer, "window": meta.window, "precision": recipe.precision}
-    encode, _ = load_encode(EncoderSettings.parse(settings, str(recipe.units)))
+    encode_waves, _ = load_encode(EncoderSettings.parse(settings, str(recipe.units)))
     if not (recipe.out / "decoder").exists():
         recipe.out.mkdir(parents=True, exist_ok=True)
         write_folder(recipe.out / "decoder", lambda folder: save_part(folder, teacher.decoder))
     write_run(recipe.out, record, "done")  # what stands in the folder is whole, shard by shard
     (part, parts), rate = recipe.shard, teacher.decoder.config.sample_rate
+    states_of = None if recipe.writer is None else WrittenStates(recipe.writer, recipe.units)
     for number, texts in enumerate(groups(chosen_texts(recipe.texts), recipe.shard_size)):
         path = recipe.out / f"shard-{number:05d}.npz"
         if number % parts == part and not path.exists():
-            said = [one for text in texts for one in join(teacher.say(text, recipe.seed), recipe.longest, rate)]
-            write_shard(path, said, rate, encode, centroids_KD)
+            said: list[tuple[Said, str | None]] = []
+            for text in texts:
+                found = list(join(teacher.say(text, recipe.seed), recipe.longest, rate))
+                said += [(one, text if len(found) == 1 else None) for one in found]  # which part of a text, nobody knows
+            of_these = states_of and partial(states_of, [text for _, text in said])
+            write_shard(path, [one for one, _ in said], rate, encode_waves, centroids_KD, of_these)
     return recipe.out
 
 
@@ -105,8 +129,47 @@ def join(said: list[Said], longest: float, rate: int) -> Iterator[Said]:
         yield Said(*(np.concatenate([getattr(one, part) for one in group]) for part in parts))
 
 
-def write_shard(path: Path, said: list[Said], rate: int, encode: Encode, centroids_KD: np.ndarray) -> None:
-    """Write utterances with their units, atomically."""
+class WrittenStates:
+    """The states in which a T2C writes the units of texts, read from disk once."""
+
+    def __init__(self, writer: Writer, units: Path) -> None:
+        self.t2c, self.language = TextToCodec.load(writer.t2c).float().eval(), UnitTokenizer.load(units)
+        self.tokenizer, self.embeddings_VH = load_tokenizer(writer.llm), load_embeddings(writer.llm)
+        if self.t2c.config.unit_vocab_size != self.language.vocab_size:
+            raise ConfigError(f"{writer.t2c} writes other unit words than {units} holds: give the units that it learnt.")
+
+    @torch.inference_mode()
+    def __call__(self, texts: Sequence[str | None], units: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """Return `states` and `state_of` of utterances from their texts, where they are known, and frames of units."""
+        runs = [deduplicate(row.astype(np.int64)) for row in units]
+        words = [row.tolist() for row in self.language.encode_batch([run.ids for run in runs])]
+        known = sorted((i for i, text in enumerate(texts) if text), key=lambda i: len(words[i]))
+        states = [np.zeros((0, self.t2c.config.width), np.float16)] * len(texts)
+        for some in groups(known, WRITTEN_TOGETHER):
+            ids = [encode(self.tokenizer, " " * (i % 3 == 0) + self.t2c.said(str(texts[i]))) for i in some]
+            read = [self.t2c.embed_text(row, self.embeddings_VH) for row in ids]
+            layouts = [self.t2c.layout(token_pieces(self.tokenizer, row)) for row in ids]
+            made_BUW, _, mask_BU = self.t2c.states(T2CBatch(read, layouts, [self.t2c.framed(words[i]) for i in some]))
+            for i, made_UW in zip(some, unpad(made_BUW, mask_BU), strict=True):
+                states[i] = made_UW[:-1].half().numpy()  # the last one predicts the end
+        first, state_of = 0, []
+        for run, row, made in zip(runs, words, states, strict=True):
+            lengths = [len(self.language.word(word)) for word in row]
+            of_unit = first + np.repeat(np.arange(len(row)), lengths) if len(made) else np.full(len(run), -1)
+            state_of.append(np.repeat(of_unit, run.durations).astype(np.int32))
+            first += len(made)
+        return {"states": np.concatenate(states), "state_of": np.concatenate(state_of)}
+
+
+def write_shard(
+    path: Path,
+    said: list[Said],
+    rate: int,
+    encode: Encode,
+    centroids_KD: np.ndarray,
+    states_of: Callable[[list[np.ndarray]], dict[str, np.ndarray]] | None = None,
+) -> None:
+    """Write utterances with their units, and perhaps the states in which these are written, atomically."""
     if not said:
         raise InputError(f"none of the texts of {path.name} could be said: check the texts of the recipe.")
     heard = encode([resample(one.wave_S, rate, SAMPLE_RATE) for one in said])
@@ -121,5 +184,6 @@ def write_shard(path: Path, said: list[Said], rate: int, encode: Encode, centroi
         "latent_offsets": np.cumsum([0, *(len(one.latents_FL) for one in said)]),
         "unit_offsets": np.cumsum([0, *map(len, units)]),
     }
-    with write_file(path) as partial, partial.open("wb") as file:
+    arrays |= states_of(units) if states_of else {}
+    with write_file(path) as unfinished, unfinished.open("wb") as file:
         np.savez(file, **arrays)

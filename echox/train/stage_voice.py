@@ -6,13 +6,14 @@ Legend: U units.
 """
 
 from collections.abc import Iterator
+from copy import copy
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from echox.config.load import Settings, known
+from echox.config.load import Settings, Share, known
 from echox.data.batching import groups
 from echox.data.latents import LatentBatch, LatentSegments, Utterances
 from echox.errors import ConfigError
@@ -33,6 +34,7 @@ class VoiceSettings(Settings):
     held_out: NonNegativeInt = 50  # the first so many utterances are never trained on
     segment_frames: PositiveInt = 100  # 50 a second
     batch_size: PositiveInt = 12
+    stateless: Share = 0.25  # of the segments are learnt without states, where the teacher's utterances have any: units alone
     model: Annotated[dict[str, Any], known(LatentVocoderConfig)] = {}
     prosody: NonNegativeFloat = 0.3  # weight of voicing, pitch and energy
     durations: NonNegativeFloat = 0.1  # weight of the duration network's loss
@@ -55,7 +57,7 @@ def build(recipe: Recipe) -> Stage:
     vocoder = network(recipe, utterances)
     hops = (vocoder.config.hop, vocoder.decoder.config.hop)  # 480 and 300 samples: 5 frames are 8 decoder frames
     sizes = (settings.segment_frames, settings.batch_size, hops)
-    segments = LatentSegments(utterances, *sizes, settings.held_out, recipe.seed)
+    segments = LatentSegments(utterances, *sizes, settings.held_out, recipe.seed, stateless=settings.stateless)
     model, objective = VoicePass(vocoder), VoiceObjective(settings.prosody, settings.durations)
     moved = tuple(name for name, _ in model.named_parameters() if not name.startswith("vocoder.decoder."))
 
@@ -82,8 +84,11 @@ def network(recipe: Recipe, utterances: Utterances) -> LatentVocoder:
         if config.decoder != settings_of(sizes):
             raise ConfigError(f"{recipe.start} speaks through another decoder than {decoder}: train from nothing.")
         vocoder = load_module(recipe.start, lambda: LatentVocoder(config)).float()
+        if utterances.state_width != config.state_width:
+            vocoder = reading_states(vocoder, utterances.state_width, recipe.start)
     else:
-        config = LatentVocoderConfig(**recipe.voice.model, decoder=settings_of(sizes), sample_rate=sizes.sample_rate)
+        given = recipe.voice.model | {"decoder": settings_of(sizes), "sample_rate": sizes.sample_rate}
+        config = LatentVocoderConfig(**given | {"state_width": utterances.state_width})
         vocoder = LatentVocoder(config)
         for buffer, values in zip((vocoder.mean_O, vocoder.spread_O), utterances.statistics(), strict=True):
             buffer.copy_(torch.from_numpy(values))
@@ -92,6 +97,19 @@ def network(recipe: Recipe, utterances: Utterances) -> LatentVocoder:
     if largest >= config.num_units:
         raise ConfigError(f"{recipe.voice.teacher} holds unit {largest}: raise voice.model.num_units.")
     return vocoder
+
+
+def reading_states(vocoder: LatentVocoder, width: int, start: Path) -> LatentVocoder:
+    """Return a voice that speaks as `vocoder`, of units alone, and can learn to read states so wide; ConfigError if it reads any."""
+    if vocoder.state_width:
+        found = f"states {width} wide" if width else "no states"
+        raise ConfigError(f"{start} reads states {vocoder.state_width} wide and voice.teacher holds {found}: they do not fit.")
+    config = copy(vocoder.config)
+    config.state_width = width
+    wider = LatentVocoder(config)
+    fresh = {name: torch.zeros_like(value) for name, value in wider.state_dict().items() if name.endswith("states.weight")}
+    wider.load_state_dict(vocoder.state_dict() | fresh)
+    return wider
 
 
 def settings_of(sizes: SpectralConfig) -> dict[str, int]:
@@ -111,7 +129,9 @@ def fitting_quantile(vocoder: LatentVocoder, utterances: Utterances, held_out: i
     below, true = torch.zeros(len(QUANTILES)), 0
     for index in range(min(held_out, len(utterances))):
         units, lengths = torch.unique_consecutive(torch.from_numpy(utterances.unit_rows(index)), return_counts=True)
-        sums_UD = vocoder.durations(units[None].to(vocoder.device))[0].float().softmax(-1).cumsum(-1).cpu()
+        states_UW = torch.from_numpy(utterances.state_rows(index))[lengths.cumsum(0) - lengths]
+        logits_UD = vocoder.durations(units[None].to(vocoder.device), states_UW[None].to(vocoder.device))[0]
+        sums_UD = logits_UD.float().softmax(-1).cumsum(-1).cpu()
         below += (sums_UD[None] < QUANTILES[:, None, None]).sum(-1).add(1).sum(-1)
         true += int(lengths.clamp(max=vocoder.config.max_duration).sum())
     return round(float(QUANTILES[(below - true).abs().argmin()]), 3) if true else 0.5

@@ -54,6 +54,41 @@ def test_a_segment_in_the_middle_is_aligned_and_judged_inside(folder):
     assert not batch.whole_BU[0, 0] and not batch.whole_BU[0, count - 1] and batch.whole_BU[0, 1 : count - 1].all()
 
 
+def test_a_state_lies_beside_every_frame_of_its_word(folder):
+    with np.load(folder / "shard-00000.npz") as data:
+        arrays = dict(data)
+    states = np.random.default_rng(1).standard_normal((30, 3)).astype(np.float16)
+    state_of = np.concatenate([np.arange(70) // 5, np.full(23, -1), 14 + np.arange(45) // 5]).astype(np.int32)
+    np.savez(folder / "shard-00000.npz", **arrays, states=states, state_of=state_of)
+    utterances = Utterances(folder)
+    batch = LatentSegments(utterances, 30, 2, hops=(480, 300)).collate([(0, 20), (1, 0)])
+    assert utterances.state_width == 3 and batch.states_BTW.shape == (2, 30, 3)
+    np.testing.assert_array_equal(batch.states_BTW[0].numpy(), states[np.arange(20, 50) // 5])
+    assert not batch.states_BTW[1].any()  # of that text nobody knows the words
+    np.testing.assert_array_equal(utterances.state_rows(2), states[14 + np.arange(45) // 5])
+
+
+def test_a_share_of_the_segments_is_read_without_states(folder):
+    with np.load(folder / "shard-00000.npz") as data:
+        arrays = dict(data)
+    rows = {"states": np.ones((1, 3), np.float16), "state_of": np.zeros(sum(LENGTHS), np.int32)}
+    np.savez(folder / "shard-00000.npz", **arrays, **rows)
+    segments = LatentSegments(Utterances(folder), 30, 4, (480, 300), stateless=0.25)
+    read = [bool(row.any()) for step in range(100) for row in segments[step].states_BTW]
+    assert 0.65 < sum(read) / len(read) < 0.85
+    plain = LatentSegments(Utterances(folder), 30, 4, (480, 300))
+    assert segments[3].frames_BT.equal(plain[3].frames_BT) and plain[3].states_BTW.any(dim=(1, 2)).all()
+
+
+def test_states_of_one_width(folder):
+    with np.load(folder / "shard-00000.npz") as data:
+        arrays = dict(data)
+    rows = {"states": np.ones((1, 3), np.float16), "state_of": np.zeros(sum(LENGTHS), np.int32)}
+    np.savez(folder / "shard-00001.npz", **arrays, **rows)
+    with pytest.raises(InputError, match="states of several widths"):
+        Utterances(folder)
+
+
 def test_batches_are_functions_of_seed_and_step(folder):
     utterances = Utterances(folder)
     one, same, other = (LatentSegments(utterances, 30, 4, (480, 300), 0, seed) for seed in (1, 1, 2))

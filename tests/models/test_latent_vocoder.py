@@ -36,9 +36,15 @@ def vocoder() -> LatentVocoder:
     return tiny()
 
 
-def pieces(vocoder: LatentVocoder, units: list[int], chunk: int) -> list[np.ndarray]:
-    voice = vocoder.stream()
-    return [*(voice.push(units[i : i + chunk]) for i in range(0, len(units), chunk)), voice.flush()]
+STATES_UW = torch.from_numpy(np.random.default_rng(4).standard_normal((len(UNITS), 5)).astype(np.float32))
+
+
+def pieces(
+    vocoder: LatentVocoder, units: list[int], chunk: int, states_UW: torch.Tensor | None = None
+) -> list[np.ndarray]:
+    voice, states_UW = vocoder.stream(), torch.zeros(len(units), vocoder.state_width) if states_UW is None else states_UW
+    cuts = range(0, len(units), chunk)
+    return [*(voice.push(units[i : i + chunk], states_UW[i : i + chunk]) for i in cuts), voice.flush()]
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 40])
@@ -48,6 +54,35 @@ def test_stream_equals_offline(vocoder, chunk):
     made = np.concatenate(made)
     assert made.shape == expected.shape and expected.std() > 1e-3
     np.testing.assert_allclose(made, expected, atol=1e-3 * np.abs(expected).max())  # CPUs differ: 3e-4 seen on one
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 40])
+def test_stream_with_states_equals_offline_and_the_network_on_everything(chunk):
+    from echox.models.spectral import Sound
+
+    vocoder = tiny(state_width=5)
+    expected = vocoder.speak(UNITS, states_UW=STATES_UW)
+    made = np.concatenate(pieces(vocoder, UNITS, chunk, STATES_UW))
+    np.testing.assert_allclose(made, expected, atol=1e-3 * np.abs(expected).max())
+    durations = vocoder.predict_durations(torch.tensor([UNITS]), STATES_UW[None])[0]
+    frames_BT = torch.tensor(UNITS).repeat_interleave(durations)[None]
+    with torch.no_grad():
+        outputs = vocoder.predict(frames_BT, states_BTW=STATES_UW.repeat_interleave(durations, dim=0)[None])
+        inputs_BJI, f0_BJ = vocoder.decoder_inputs(outputs)
+        wave_S = Sound(vocoder.decoder.config).push(vocoder.decoder(inputs_BJI)[0], f0_BJ[0], last=True).numpy()
+    inner = slice(200, len(expected) - 300)  # the ends fade
+    np.testing.assert_allclose(expected[inner], wave_S[: len(expected)][inner], atol=1e-4 * np.abs(wave_S).max())
+
+
+def test_states_change_sounds_and_lengths_and_may_be_left_out():
+    vocoder = tiny(state_width=5)
+    without, zeros, given = (vocoder.speak(UNITS, states_UW=s) for s in (None, torch.zeros(90, 5), STATES_UW))
+    np.testing.assert_array_equal(without, zeros)
+    assert len(given) != len(without)
+    timed = [vocoder.speak(UNITS, [3] * len(UNITS), states_UW) for states_UW in (None, STATES_UW)]
+    assert np.abs(timed[0] - timed[1]).max() > 1e-3
+    with pytest.raises(InputError, match=r"states \(89, 5\) came with 90 units: this vocoder reads \(90, 5\)"):
+        vocoder.speak(UNITS, states_UW=STATES_UW[1:])
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3])

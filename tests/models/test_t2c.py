@@ -30,14 +30,17 @@ def texts(model: TextToCodec) -> tuple[list[torch.Tensor], list[TextLayout]]:
 def test_batched_generation_equals_single_and_forced(aligned, spelling):
     model = decoder(aligned_positions=aligned, spelling=spelling)
     text, layouts = texts(model)
-    together = model.generate(text, layouts, limit=20)
-    assert together == [model.generate([t], [p], limit=20)[0] for t, p in zip(text, layouts, strict=True)]
+    made = model.generate(text, layouts, limit=20)
+    together = [one.ids for one in made]
+    assert together == [model.generate([t], [p], limit=20)[0].ids for t, p in zip(text, layouts, strict=True)]
     bos, eos, pad = (getattr(model.config, f"{name}_token_id") for name in ("bos", "eos", "pad"))
-    logits, targets, mask = model(T2CBatch(text, layouts, [[bos, *words, eos] for words in together]))
+    batch = T2CBatch(text, layouts, [[bos, *words, eos] for words in together])
+    (logits, targets, mask), (states_BUW, *_) = model(batch), model.states(batch)
     logits[..., [bos, pad]] = -torch.inf
     for row, words in enumerate(together):
         assert len(words) > 3
         assert logits[row, : len(words)].argmax(-1).tolist() == words
+        torch.testing.assert_close(states_BUW[row, : len(words)], torch.stack(made[row].states), atol=1e-4, rtol=1e-3)
         assert targets[row][mask[row]].tolist() == [*words, eos]
 
 
@@ -86,7 +89,8 @@ def test_round_trip_and_strict_loading(tmp_path):
     model.save(tmp_path / "t2c")
     again = TextToCodec.load(tmp_path / "t2c").eval()
     text, layouts = texts(model)
-    assert again.generate(text, layouts, limit=9) == model.generate(text, layouts, limit=9)
+    said, expected = ([one.ids for one in part.generate(text, layouts, limit=9)] for part in (again, model))
+    assert said == expected
     config = json.loads((tmp_path / "t2c" / "config.json").read_text())
     for change, message in (
         ({"layers": 3}, "lacks tensor"),

@@ -41,7 +41,7 @@ def heard(parts, frames_BTD):
 
 def greedy(parts, tokens, rows: list[Row], limit=60):
     made = parts.s2t.generate(rows, {tokens.eot}, at_most(limit), GREEDY)
-    return [one.ids for one in made], [one.states_NH(64) for one in made]
+    return [one.ids for one in made], [torch.stack(one.states) for one in made]
 
 
 def test_speech_embeddings(parts, reference, frames):
@@ -120,7 +120,7 @@ def test_t2c_tokens(parts, reference, tokens, full):
         torch.testing.assert_close(ours, theirs, **CLOSE)
         hidden = t2c.body(inputs_embeds=ours[None]).last_hidden_state[0]
         torch.testing.assert_close(t2c.head(hidden), reference.t2c_logits(theirs), **CLOSE)
-    batch = t2c.generate(positions, layouts)
+    batch = [one.ids for one in t2c.generate(positions, layouts)]
     assert batch == [reference.units(e, tokens.eot, 30, allowed) for e in expected]
     assert any(batch)
     for one, position_NH, layout in zip(batch, positions, layouts, strict=True):
@@ -136,7 +136,7 @@ def test_training_rows_predict_what_generation_says(parts):
     t2c = with_config(parts.t2c, {"says_text": True, "longest": 12})
     text = torch.randn(7, 64, generator=torch.Generator().manual_seed(3))
     layout = t2c.layout([""] * 7)
-    words = t2c.generate([text], [layout])[0]
+    words = t2c.generate([text], [layout])[0].ids
     logits, targets, mask = t2c(T2CBatch([text], [layout], [t2c.framed(words)]))
     assert len(words) > 3 and targets[0][mask[0]].tolist() == t2c.framed(words)
     assert logits[0, : len(words)].argmax(-1).tolist() == words

@@ -11,11 +11,17 @@ from safetensors.torch import load_file
 from echox.data.latents import Utterances
 from echox.errors import ConfigError, InputError
 from echox.generate.parts import load_vocoder
+from echox.models.io import save_part
 from echox.models.latent_vocoder import LatentVocoder
+from echox.models.llm import load_embeddings, load_tokenizer, token_pieces
+from echox.models.t2c import T2CBatch, T2CConfig, TextToCodec
 from echox.prepare.teachers import Said
+from echox.text.prompt import encode
 from echox.train.stage_teacher import Texts, chosen_texts, join
 from echox.train.stage_voice import build, fitting_quantile
 from echox.train.stages import load_recipe, run_recipe
+from echox.units.sequence import deduplicate
+from echox.units.tokenizer import UnitTokenizer
 from tests.toy_model import RECIPES, run_stages
 
 
@@ -120,6 +126,65 @@ def test_a_voice_goes_on_from_a_trained_one(world, tmp_path):
     (tmp_path / "other" / "config.json").write_text(json.dumps(config))
     with pytest.raises(ConfigError, match="another decoder"):
         build(load_recipe(RECIPES / "voice.yaml", [f"start={tmp_path / 'other'}"]))
+
+
+WRITTEN = ["writer={t2c: out/debug/t2c/final, llm: out/debug/llm}", "out=out/debug/written"]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A world with a T2C, and the teacher's utterances under its states."""
+    root = run_stages(tmp_path_factory.mktemp("written"), ("units", "teacher", "voice", "t2c"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root.parents[1])
+        run_recipe(RECIPES / "teacher.yaml", WRITTEN)
+    return root
+
+
+def test_states_are_those_in_which_the_t2c_writes_the_units(written, monkeypatch):
+    """The slow twin: one text, one unit word after the other."""
+    monkeypatch.chdir(written.parents[1])
+    utterances, recipe = Utterances(written / "written"), load_recipe(RECIPES / "teacher.yaml", WRITTEN)
+    t2c, language = TextToCodec.load(written / "t2c" / "final").float().eval(), UnitTokenizer.load(written / "units")
+    tokenizer, embeddings_VH = load_tokenizer(recipe.writer.llm), load_embeddings(recipe.writer.llm)
+    assert len(utterances) == len(texts := chosen_texts(recipe.texts)) and utterances.state_width == t2c.config.width
+    for index in (0, 4, 21):
+        run = deduplicate(utterances.unit_rows(index))
+        ids = encode(tokenizer, " " * (index % 20 % 3 == 0) + t2c.said(texts[index]))
+        text, layout = t2c.embed_text(ids, embeddings_VH), t2c.layout(token_pieces(tokenizer, ids))
+        words, expected = language.encode(run.ids), []
+        for count, word in enumerate(words):
+            states_BUW, *_ = t2c.states(T2CBatch([text], [layout], [t2c.framed(words[: count + 1])]))
+            expected += [states_BUW[0, count].detach()] * len(language.word(word))
+        expected_TW = np.repeat(torch.stack(expected).numpy(), run.durations, axis=0)
+        np.testing.assert_allclose(utterances.state_rows(index), expected_TW, atol=2e-3)
+
+
+def test_a_voice_that_reads_units_alone_learns_to_read_states(written, monkeypatch):
+    monkeypatch.chdir(written.parents[1])
+    start = written / "voice" / "final"
+    options = ["voice.teacher=out/debug/written", f"start={start}"]
+    stage, before = build(load_recipe(RECIPES / "voice.yaml", options)), load_vocoder(start).eval()
+    vocoder, states_UW = stage.model.vocoder.eval(), torch.randn(5, 32)
+    units = [1, 2, 3, 4, 5]
+    np.testing.assert_allclose(vocoder.speak(units, states_UW=states_UW), before.speak(units), atol=1e-6)
+    vocoder.train()
+    (player,) = stage.players
+    player.loss(stage.model(stage.batches[0]), 0).total.backward()
+    for embedding in (vocoder.embedding, vocoder.durations.embedding):
+        assert embedding.states.weight.grad.abs().max() > 0
+    save_part(written / "reads", vocoder)
+    with pytest.raises(ConfigError, match="holds no states: they do not fit"):
+        build(load_recipe(RECIPES / "voice.yaml", [f"start={written / 'reads'}"]))
+
+
+def test_states_need_the_units_that_their_writer_learnt(written, monkeypatch, tmp_path):
+    monkeypatch.chdir(written.parents[1])
+    part = shutil.copytree(written / "t2c" / "final", tmp_path / "t2c")
+    other = TextToCodec(T2CConfig(**json.loads((part / "config.json").read_text()) | {"unit_vocab_size": 9}))
+    save_part(part, other)
+    with pytest.raises(ConfigError, match="writes other unit words than"):
+        run_recipe(RECIPES / "teacher.yaml", [f"writer={{t2c: {part}, llm: out/debug/llm}}", f"out={tmp_path / 'teacher'}"])
 
 
 def test_sentences_are_joined_up_to_a_length():

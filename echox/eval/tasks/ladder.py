@@ -28,6 +28,7 @@ from echox.eval.results import Results
 from echox.eval.scorers.texts import NORMALISER, errors_between
 from echox.eval.tables import Items, Table, by_arm, decimals, pooled_rate, rates_between, shared
 from echox.eval.tasks.speech import ReferenceVoice
+from echox.generate.answer import units_said
 from echox.generate.pauses import trimmed
 from echox.models.llm import text_of_pieces, token_pieces
 from echox.prepare.voices import Voice
@@ -78,11 +79,12 @@ class Ladder:
         copied = self.units_of([at_16k(wave, self.voice.sample_rate) for wave in said])
         positions = [t2c.embed_text(ids[first:end], reader.embeddings_VH).float() for first, end in cut]
         words = t2c.generate(positions, [t2c.layout(pieces[first:end]) for first, end in cut])
+        spelt = [units_said(self.parts, row) for row in words]
         waves = {
             "segments": said,
             "timed": [vocoder.speak(units.ids, units.durations) for units in copied],
             "copy": [vocoder.speak(units.ids) for units in copied],
-            "t2c": [vocoder.speak(self.parts.unit_tokenizer.decode(row)) for row in words],
+            "t2c": [vocoder.speak(units, states_UW=states_UW) for units, states_UW in spelt],
         }
         rates = dict.fromkeys(waves, vocoder.config.sample_rate) | {"segments": self.voice.sample_rate}
         joined = {arm: _joined(found, texts, rates[arm]) for arm, found in waves.items()}
