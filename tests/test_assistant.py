@@ -4,6 +4,7 @@ import inspect
 import json
 import random
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,8 +17,11 @@ from echox.audio import save_wav
 from echox.errors import OutputError
 from echox.generate import answer
 from echox.generate.ears import Heard
+from echox.generate.parts import check_voice
 from echox.generate.pauses import within
+from echox.models.latent_vocoder import LatentVocoder, LatentVocoderConfig
 from echox.models.llm import load_tokenizer, token_pieces
+from echox.prepare.teachers import TINY
 from echox.text.prompt import Turn, encode
 from echox.text.segmenter import PhraseSegmenter, ends_sentence
 from echox.train.stages import run_recipe
@@ -42,6 +46,29 @@ def test_a_packed_model_may_speak_with_a_teachers_decoder(toy_model, monkeypatch
     assert model.sample_rate == reply.sample_rate == 24_000 and reply.audio.dtype == np.float32
     assert np.isfinite(reply.audio).all()
     assert (model.parts.segmenter.first_phrase, model.parts.segmenter.early) == (3, 3)
+
+
+def test_a_vocoder_may_read_the_state_of_every_word(toy_model):  # noqa: F811
+    model = SpeechAssistant.load(str(toy_model), device="cpu", dtype="float32")
+    parts, wave = model.parts, sound_of(QUESTIONS[0])
+    torch.manual_seed(1)
+    sizes = {"num_units": parts.unit_tokenizer.units, "width": 16, "duration_width": 16}
+    config = LatentVocoderConfig(**sizes, state_width=parts.t2c.config.width, decoder=TINY)
+    parts.voice = replace(parts.voice, vocoder=LatentVocoder(config).eval())
+    together, limited, alone = model.ask_many([wave])[0], model.ask_many([wave], max_seconds=100)[0], model.ask(wave)
+    assert len(together.audio) and alone.units == together.units
+    for one in (limited, alone):
+        np.testing.assert_allclose(one.audio, together.audio, atol=1e-5)
+    said = model.say("The answer is Paris.")
+    torch.nn.init.zeros_(parts.vocoder.embedding.states.weight)
+    assert np.abs(model.say("The answer is Paris.").audio - said.audio).max() > 1e-6
+    np.testing.assert_allclose(model.say("The answer is Paris.").units, said.units)
+    for wrong, message in (({"state_width": 7}, "reads states 7 wide"), ({}, "reads the state of each word")):
+        voice = replace(parts.voice, vocoder=LatentVocoder(LatentVocoderConfig(**config.to_dict() | wrong)))
+        if not wrong:
+            voice = replace(voice, unit_tokenizer=SimpleNamespace(vocab_size=parts.unit_tokenizer.vocab_size, units=9, wordwise=False))
+        with pytest.raises(ModelError, match=message):
+            check_voice(toy_model, voice, parts.reader.embeddings_VH.shape[1])
 
 
 def test_spoken_question_to_spoken_answer(assistant, tmp_path):
