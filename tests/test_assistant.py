@@ -63,12 +63,14 @@ def test_a_vocoder_may_read_the_state_of_every_word(toy_model):  # noqa: F811
     torch.nn.init.zeros_(parts.vocoder.embedding.states.weight)
     assert np.abs(model.say("The answer is Paris.").audio - said.audio).max() > 1e-6
     np.testing.assert_allclose(model.say("The answer is Paris.").units, said.units)
-    for wrong, message in (({"state_width": 7}, "reads states 7 wide"), ({}, "reads the state of each word")):
-        voice = replace(parts.voice, vocoder=LatentVocoder(LatentVocoderConfig(**config.to_dict() | wrong)))
-        if not wrong:
-            voice = replace(voice, unit_tokenizer=SimpleNamespace(vocab_size=parts.unit_tokenizer.vocab_size, units=9, wordwise=False))
-        with pytest.raises(ModelError, match=message):
-            check_voice(toy_model, voice, parts.reader.embeddings_VH.shape[1])
+    spelling = SimpleNamespace(vocab_size=parts.unit_tokenizer.vocab_size, units=9, wordwise=False)
+    other = LatentVocoder(LatentVocoderConfig(**config.to_dict() | {"state_width": 7}))
+    for change, gives in (
+        ({"vocoder": other}, r"7 wide, t2c/ has 32"),
+        ({"unit_tokenizer": spelling}, "t2c/ has none"),
+    ):
+        with pytest.raises(ModelError, match=gives):
+            check_voice(toy_model, replace(parts.voice, **change), parts.reader.embeddings_VH.shape[1])
 
 
 def test_spoken_question_to_spoken_answer(assistant, tmp_path):

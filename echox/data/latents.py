@@ -6,7 +6,7 @@
 A batch is a function of (seed, step), so a killed run resumes exactly. Near a cut inside an utterance the network lacks the
 context that it has in use: those rows are not `judged`.
 
-Where the utterances have them, the states in which a codec decoder writes their unit words lie beside the frames (stage_teacher.py).
+Beside the frames lie the states in which a codec decoder writes their unit words, where the utterances have any (stage_teacher.py).
 
 Legend: B batch, J decoder frames, L latents, N words, T frames, U units, W the codec decoder's width.
 """

@@ -265,7 +265,7 @@ def voice(parts: Parts, words: Iterator[Said | None], text: str) -> Iterator[Pie
 
 
 def units_said(parts: Parts, words: Generated, first: int = 0) -> tuple[list[int], torch.Tensor | None]:
-    """Return the units of the words from `first` on, and the state in which each was written, (U, W), for a vocoder that reads any."""
+    """Return the units of the words from `first` on, and for a vocoder that reads any the state behind each, (U, W)."""
     units_of, ids = parts.unit_tokenizer, words.ids[first:]
     units = units_of.decode(ids)
     if not parts.vocoder.state_width or not units:

@@ -394,8 +394,6 @@ def check_voice(folder: Path, voice: Voice, width: int) -> None:
     found, known = voice.unit_tokenizer.units, voice.vocoder.config.num_units
     if found > known:
         raise ModelError(f"{folder / 'units'} uses {found} units, the vocoder knows {known}: they do not fit.")
-    if (reads := voice.vocoder.state_width) and not voice.unit_tokenizer.wordwise:
-        raise ModelError(f"{folder / 'vocoder'} reads the state of each word, and units/ spells none by itself: they do not fit.")
-    if reads not in (0, voice.t2c.config.width):
-        width = voice.t2c.config.width
-        raise ModelError(f"{folder / 'vocoder'} reads states {reads} wide, those of t2c/ are {width}: they do not fit.")
+    made = voice.t2c.config.width if voice.unit_tokenizer.wordwise else 0  # others spell a segment as a whole
+    if (reads := voice.vocoder.state_width) not in (0, made):
+        raise ModelError(f"{folder / 'vocoder'} reads states {reads} wide, t2c/ has {made or 'none'}: they do not fit.")

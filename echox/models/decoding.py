@@ -271,8 +271,8 @@ class Generated:
 def gathered(steps: Iterator[Step], rows: int) -> list[Generated]:
     """Return what each of so many rows says in all steps."""
     found = [Generated([], []) for _ in range(rows)]
-    for step in steps:
-        for row, token, state_W in zip(step.rows, step.tokens, step.states_BW, strict=True):
+    for made in steps:
+        for row, token, state_W in zip(made.rows, made.tokens, made.states_BW, strict=True):
             found[row].add(token, state_W)
     return found
 

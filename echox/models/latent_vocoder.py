@@ -40,7 +40,9 @@ class LatentVocoderConfig(PreTrainedConfig):
     model_type = "echox_latent_vocoder"
 
     num_units: Classes = 256
-    state_width: SideWidth = 0  # W: of the codec decoder whose states it reads beside its units; 0: it reads units alone
+    state_width: SideWidth = (
+        0  # W: of the codec decoder whose states it reads beside its units; 0: it reads units alone
+    )
     width: Width = 256
     kernel: Odd = 7
     expansion: Positive = 3
@@ -170,7 +172,7 @@ class LatentVocoder(Part[LatentVocoderConfig]):
     def predict(
         self, frames_BT: torch.Tensor, mask_BT: torch.Tensor | None = None, states_BTW: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Return standardised outputs (B, J, L + 3) for one unit id, and perhaps a state, per frame; rows end where the mask does."""
+        """Return standardised outputs (B, J, L + 3) for a unit id, and perhaps a state, per frame; rows end with the mask."""
         hop, decoder_hop = self.config.hop, self.decoder.config.hop
         mask = None if mask_BT is None else mask_BT[..., None]
         states = self.frame_blocks.run(self.embedding(frames_BT, states_BTW), mask_BT1=mask)
@@ -221,7 +223,9 @@ class LatentVocoder(Part[LatentVocoderConfig]):
         if states_UW is None or not W:
             return self.mean_O.new_zeros(1, units, W)
         if tuple(states_UW.shape) != (units, W):
-            raise InputError(f"states {tuple(states_UW.shape)} came with {units} units: this vocoder reads ({units}, {W}).")
+            raise InputError(
+                f"states {tuple(states_UW.shape)} came with {units} units: this vocoder reads ({units}, {W})."
+            )
         return states_UW.to(self.mean_O)[None]
 
 
@@ -279,9 +283,7 @@ class LatentStream:
         wave_S = self.sound.push(spectra_BJX[0].float(), f0_BJ[0], last)
         return self._smooth(wave_S, last).cpu().numpy()
 
-    def _time(
-        self, units_BU: torch.Tensor, states_BUW: torch.Tensor, last: bool
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _time(self, units_BU: torch.Tensor, states_BUW: torch.Tensor, last: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the frames (1, T) of the units whose duration is settled, and the states (1, T, W) beside them."""
         if self.given is not None:
             count = len(self.waiting)
@@ -292,7 +294,10 @@ class LatentStream:
             logits = self.vocoder.durations(units_BU, states_BUW, self.unit_tails, last)
             durations = self.vocoder.pick_durations(logits)[0].tolist()
         count, device = len(durations), units_BU.device
-        settled, self.waiting = torch.tensor(self.waiting[:count], dtype=torch.long, device=device), self.waiting[count:]
+        settled, self.waiting = (
+            torch.tensor(self.waiting[:count], dtype=torch.long, device=device),
+            self.waiting[count:],
+        )
         settled_UW, self.waiting_UW = self.waiting_UW.split([count, len(self.waiting)])
         repeats = torch.tensor(durations, dtype=torch.long, device=device)
         return settled.repeat_interleave(repeats)[None], settled_UW.repeat_interleave(repeats, dim=0)[None]

@@ -24,11 +24,11 @@ from echox.data.batching import BucketedBatches, groups, some_at_a_time
 from echox.data.example import Example, QuestionData, padded_states, read_examples
 from echox.data.states import layer_of
 from echox.errors import ConfigError
+from echox.models.decoding import Generated, at_most
 from echox.models.echo import EchoDecoder
 from echox.models.llm import Place, load_llm, load_tokenizer, settle_llm, text_of_pieces, token_pieces
 from echox.models.lora import LoraSettings, attach_lora, buffer_name, lora_state
 from echox.models.ragged import unpad
-from echox.models.decoding import Generated, at_most
 from echox.models.s2t import SpeechToText
 from echox.models.slots import Row
 from echox.models.spelling import TextLayout

@@ -98,8 +98,10 @@ def run(recipe: Recipe) -> Path:
             said: list[tuple[Said, str | None]] = []
             for text in texts:
                 found = list(join(teacher.say(text, recipe.seed), recipe.longest, rate))
-                said += [(one, text if len(found) == 1 else None) for one in found]  # which part of a text, nobody knows
-            of_these = states_of and partial(states_of, [text for _, text in said])
+                said += [
+                    (one, text if len(found) == 1 else None) for one in found
+                ]  # which part of a text, nobody knows
+            of_these = None if states_of is None else partial(states_of, [text for _, text in said])
             write_shard(path, [one for one, _ in said], rate, encode_waves, centroids_KD, of_these)
     return recipe.out
 
@@ -136,7 +138,9 @@ class WrittenStates:
         self.t2c, self.language = TextToCodec.load(writer.t2c).float().eval(), UnitTokenizer.load(units)
         self.tokenizer, self.embeddings_VH = load_tokenizer(writer.llm), load_embeddings(writer.llm)
         if self.t2c.config.unit_vocab_size != self.language.vocab_size:
-            raise ConfigError(f"{writer.t2c} writes other unit words than {units} holds: give the units that it learnt.")
+            raise ConfigError(
+                f"{writer.t2c} writes other unit words than {units} holds: give the units that it learnt."
+            )
 
     @torch.inference_mode()
     def __call__(self, texts: Sequence[str | None], units: Sequence[np.ndarray]) -> dict[str, np.ndarray]:

@@ -34,7 +34,9 @@ class VoiceSettings(Settings):
     held_out: NonNegativeInt = 50  # the first so many utterances are never trained on
     segment_frames: PositiveInt = 100  # 50 a second
     batch_size: PositiveInt = 12
-    stateless: Share = 0.25  # of the segments are learnt without states, where the teacher's utterances have any: units alone
+    stateless: Share = (
+        0.25  # of the segments are learnt without states, where the teacher's utterances have any: units alone
+    )
     model: Annotated[dict[str, Any], known(LatentVocoderConfig)] = {}
     prosody: NonNegativeFloat = 0.3  # weight of voicing, pitch and energy
     durations: NonNegativeFloat = 0.1  # weight of the duration network's loss
@@ -100,14 +102,18 @@ def network(recipe: Recipe, utterances: Utterances) -> LatentVocoder:
 
 
 def reading_states(vocoder: LatentVocoder, width: int, start: Path) -> LatentVocoder:
-    """Return a voice that speaks as `vocoder`, of units alone, and can learn to read states so wide; ConfigError if it reads any."""
+    """Return a voice that speaks as `vocoder` and can learn to read states so wide; ConfigError if it reads others."""
     if vocoder.state_width:
         found = f"states {width} wide" if width else "no states"
-        raise ConfigError(f"{start} reads states {vocoder.state_width} wide and voice.teacher holds {found}: they do not fit.")
+        raise ConfigError(
+            f"{start} reads states {vocoder.state_width} wide and voice.teacher holds {found}: they do not fit."
+        )
     config = copy(vocoder.config)
     config.state_width = width
     wider = LatentVocoder(config)
-    fresh = {name: torch.zeros_like(value) for name, value in wider.state_dict().items() if name.endswith("states.weight")}
+    fresh = {
+        name: torch.zeros_like(value) for name, value in wider.state_dict().items() if name.endswith("states.weight")
+    }
     wider.load_state_dict(vocoder.state_dict() | fresh)
     return wider
 

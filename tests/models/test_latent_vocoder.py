@@ -42,7 +42,10 @@ STATES_UW = torch.from_numpy(np.random.default_rng(4).standard_normal((len(UNITS
 def pieces(
     vocoder: LatentVocoder, units: list[int], chunk: int, states_UW: torch.Tensor | None = None
 ) -> list[np.ndarray]:
-    voice, states_UW = vocoder.stream(), torch.zeros(len(units), vocoder.state_width) if states_UW is None else states_UW
+    voice, states_UW = (
+        vocoder.stream(),
+        torch.zeros(len(units), vocoder.state_width) if states_UW is None else states_UW,
+    )
     cuts = range(0, len(units), chunk)
     return [*(voice.push(units[i : i + chunk], states_UW[i : i + chunk]) for i in cuts), voice.flush()]
 

@@ -184,7 +184,9 @@ def test_states_need_the_units_that_their_writer_learnt(written, monkeypatch, tm
     other = TextToCodec(T2CConfig(**json.loads((part / "config.json").read_text()) | {"unit_vocab_size": 9}))
     save_part(part, other)
     with pytest.raises(ConfigError, match="writes other unit words than"):
-        run_recipe(RECIPES / "teacher.yaml", [f"writer={{t2c: {part}, llm: out/debug/llm}}", f"out={tmp_path / 'teacher'}"])
+        run_recipe(
+            RECIPES / "teacher.yaml", [f"writer={{t2c: {part}, llm: out/debug/llm}}", f"out={tmp_path / 'teacher'}"]
+        )
 
 
 def test_sentences_are_joined_up_to_a_length():
