@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python}
 rm -rf out/debug
 "$PYTHON" -m echox.train.toy out/debug
-for stage in encode units answers vocoder teacher voice align listen s2t t2c echo pack; do
+for stage in encode units answers vocoder t2c teacher voice align listen s2t echo pack; do
   echo "== $stage"
   "$PYTHON" -m echox train "recipes/debug/$stage.yaml"
 done

@@ -27,7 +27,7 @@ from tests.toy_model import RECIPES, run_stages
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    return run_stages(tmp_path_factory.mktemp("voice"), ("units", "teacher", "voice"))
+    return run_stages(tmp_path_factory.mktemp("voice"), ("units", "t2c", "teacher", "voice"))
 
 
 @pytest.fixture
@@ -128,24 +128,10 @@ def test_a_voice_goes_on_from_a_trained_one(world, tmp_path):
         build(load_recipe(RECIPES / "voice.yaml", [f"start={tmp_path / 'other'}"]))
 
 
-WRITTEN = ["writer={t2c: out/debug/t2c/final, llm: out/debug/llm}", "out=out/debug/written"]
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    """A world with a T2C, and the teacher's utterances under its states."""
-    root = run_stages(tmp_path_factory.mktemp("written"), ("units", "teacher", "voice", "t2c"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root.parents[1])
-        run_recipe(RECIPES / "teacher.yaml", WRITTEN)
-    return root
-
-
-def test_states_are_those_in_which_the_t2c_writes_the_units(written, monkeypatch):
+def test_states_are_those_in_which_the_t2c_writes_the_units(world):
     """The slow twin: one text, one unit word after the other."""
-    monkeypatch.chdir(written.parents[1])
-    utterances, recipe = Utterances(written / "written"), load_recipe(RECIPES / "teacher.yaml", WRITTEN)
-    t2c, language = TextToCodec.load(written / "t2c" / "final").float().eval(), UnitTokenizer.load(written / "units")
+    utterances, recipe = Utterances(world / "teacher"), load_recipe(RECIPES / "teacher.yaml")
+    t2c, language = TextToCodec.load(world / "t2c" / "final").float().eval(), UnitTokenizer.load(world / "units")
     tokenizer, embeddings_VH = load_tokenizer(recipe.writer.llm), load_embeddings(recipe.writer.llm)
     assert len(utterances) == len(texts := chosen_texts(recipe.texts)) and utterances.state_width == t2c.config.width
     for index in (0, 4, 21):
@@ -160,11 +146,12 @@ def test_states_are_those_in_which_the_t2c_writes_the_units(written, monkeypatch
         np.testing.assert_allclose(utterances.state_rows(index), expected_TW, atol=2e-3)
 
 
-def test_a_voice_that_reads_units_alone_learns_to_read_states(written, monkeypatch):
-    monkeypatch.chdir(written.parents[1])
-    start = written / "voice" / "final"
-    options = ["voice.teacher=out/debug/written", f"start={start}"]
-    stage, before = build(load_recipe(RECIPES / "voice.yaml", options)), load_vocoder(start).eval()
+def test_a_voice_that_reads_units_alone_learns_to_read_states(world):
+    run_recipe(RECIPES / "teacher.yaml", ["writer=null", "out=out/debug/plain"])
+    run_recipe(RECIPES / "voice.yaml", ["voice.teacher=out/debug/plain", "out=out/debug/plain_voice"])
+    start = world / "plain_voice" / "final"
+    stage, before = build(load_recipe(RECIPES / "voice.yaml", [f"start={start}"])), load_vocoder(start).eval()
+    assert before.state_width == 0
     vocoder, states_UW = stage.model.vocoder.eval(), torch.randn(5, 32)
     units = [1, 2, 3, 4, 5]
     np.testing.assert_allclose(vocoder.speak(units, states_UW=states_UW), before.speak(units), atol=1e-6)
@@ -173,14 +160,13 @@ def test_a_voice_that_reads_units_alone_learns_to_read_states(written, monkeypat
     player.loss(stage.model(stage.batches[0]), 0).total.backward()
     for embedding in (vocoder.embedding, vocoder.durations.embedding):
         assert embedding.states.weight.grad.abs().max() > 0
-    save_part(written / "reads", vocoder)
+    options = [f"start={world / 'voice' / 'final'}", "voice.teacher=out/debug/plain"]
     with pytest.raises(ConfigError, match="holds no states: they do not fit"):
-        build(load_recipe(RECIPES / "voice.yaml", [f"start={written / 'reads'}"]))
+        build(load_recipe(RECIPES / "voice.yaml", options))
 
 
-def test_states_need_the_units_that_their_writer_learnt(written, monkeypatch, tmp_path):
-    monkeypatch.chdir(written.parents[1])
-    part = shutil.copytree(written / "t2c" / "final", tmp_path / "t2c")
+def test_states_need_the_units_that_their_writer_learnt(world, tmp_path):
+    part = shutil.copytree(world / "t2c" / "final", tmp_path / "t2c")
     other = TextToCodec(T2CConfig(**json.loads((part / "config.json").read_text()) | {"unit_vocab_size": 9}))
     save_part(part, other)
     with pytest.raises(ConfigError, match="writes other unit words than"):
