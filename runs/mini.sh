@@ -32,11 +32,11 @@ PY
 train answers        # what the text model answers to typed questions
 "$PYTHON" -m echox prepare speak recipes/mini/data.yaml answers --texts "$OUT/answers" --out "$OUT/data"
 train units          # k-means on encoder states, units of the assistant's speech, the unit language
-(train teacher && train voice) & voice=$!  # what the voice's own decoder reads, then units to it; nothing waits for it
-train listen & listen=$!
+train listen & listen=$!  # nothing waits for it
 train t2c
 train t2c_answers    # on what the model will really say
-wait "$voice"
+train teacher        # what the voice's own decoder reads, and the states in which T2C writes the units of that
+train voice          # units and states to it
 wait "$listen"
 train pack
 

@@ -12,6 +12,7 @@ Legend: B batch, C width, D durations, J decoder frames, L latents, O outputs (L
 W the codec decoder's width.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -21,14 +22,17 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 from echox.errors import ConfigError, InputError
-from echox.models.bounds import Classes, Few, Odd, Positive, Rate, Samples, Share, SideWidth, Small, Width
+from echox.models.bounds import Classes, Factor, Few, Odd, Positive, Rate, Samples, SideWidth, Small, Width
 from echox.models.convnext import AheadStack, start_small
 from echox.models.io import Part
 from echox.models.ragged import units_tensor
 from echox.models.spectral import Sound, SpectralConfig, SpectralDecoder, as_inputs, sound_ahead
 
 FADE_SECONDS = 0.005  # at both ends of an utterance, so that utterances can be joined anywhere
-
+PULL = (
+    0.15  # of the quantile of a duration, for every frame that speech lags behind what is predicted, or is ahead of it
+)
+QUANTILES = 0.2, 0.8  # between which it is pulled: no duration is unlikely
 
 Aheads = Annotated[list[Small] | tuple[Small, ...], Few]
 Dilations = Annotated[list[Positive] | tuple[Positive, ...], Few]
@@ -52,7 +56,7 @@ class LatentVocoderConfig(PreTrainedConfig):
     duration_width: Width = 192
     duration_aheads: Aheads = (2, 1, 1)
     max_duration: Positive = 32  # frames
-    duration_quantile: Share = 0.5  # of the predicted distribution: above a half is slower speech
+    duration_stretch: Factor = 1.0  # of the predicted durations: above 1 is slower speech
     hop: Samples = 480  # samples per frame
     sample_rate: Rate = 24_000
     decoder: dict[str, int] | None = None  # the settings of SpectralConfig that are not its defaults
@@ -105,6 +109,27 @@ class DurationNetwork(nn.Module):
         """Return the logits that are ready, (B, U, D); units outside the mask count as zeros."""
         mask_BU1 = None if mask_BU is None else mask_BU[..., None]
         return self.head(self.norm(self.blocks.run(self.embedding(units_BU, states_BUW), tails, last, mask_BU1)))
+
+
+class Pace:
+    """Whole durations out of predicted distributions, so that neither each of them nor their sum goes astray.
+
+    A median rounds every short unit down. So what is owed to the sum of the predicted means pulls the next quantile up or down.
+    """
+
+    def __init__(self, stretch: float) -> None:
+        self.stretch, self.owed = stretch, 0.0  # frames
+
+    def pick(self, logits_UD: torch.Tensor) -> list[int]:
+        """Return the frames of the next units, each at least 1."""
+        shares_UD = logits_UD.float().softmax(-1).cpu()
+        means = shares_UD @ torch.arange(1.0, shares_UD.shape[1] + 1) * self.stretch
+        picked, (lowest, highest) = [], QUANTILES
+        for mean, below in zip(means.tolist(), shares_UD.cumsum(-1).tolist(), strict=True):
+            quantile = min(highest, max(lowest, 0.5 + PULL * self.owed))
+            picked.append(min(bisect_left(below, quantile) + 1, len(below)))
+            self.owed += mean - picked[-1]
+        return picked
 
 
 class Stretch:
@@ -190,14 +215,10 @@ class LatentVocoder(Part[LatentVocoderConfig]):
         f0_BJ = plain_BJO[..., -2].exp() * (outputs_BJO[..., -1] > 0)
         return as_inputs(plain_BJO[..., :-2], f0_BJ, plain_BJO[..., -1]), f0_BJ
 
-    def pick_durations(self, logits_BUD: torch.Tensor) -> torch.Tensor:
-        """Return frames per unit, long (B, U): the configured quantile of the predicted distribution, at least 1."""
-        below = logits_BUD.softmax(dim=-1).cumsum(dim=-1) < self.config.duration_quantile
-        return (below.sum(dim=-1) + 1).clamp(max=self.config.max_duration)
-
     def predict_durations(self, units_BU: torch.Tensor, states_BUW: torch.Tensor | None = None) -> torch.Tensor:
         """Return whole frames per unit, long (B, U)."""
-        return self.pick_durations(self.durations(units_BU, states_BUW))
+        rows = [Pace(self.config.duration_stretch).pick(row) for row in self.durations(units_BU, states_BUW)]
+        return torch.tensor(rows, dtype=torch.long, device=units_BU.device)
 
     def speak(
         self,
@@ -248,7 +269,7 @@ class LatentStream:
         self.unit_tails, self.decoder_tails = model.durations.blocks.tails(), model.decoder.tails()
         self.frame_tails, self.latent_tails = model.frame_blocks.tails(), model.latent_blocks.tails()
         self.stretch = Stretch(model.config.hop, model.decoder.config.hop)
-        self.sound = Sound(model.decoder.config, model.device)
+        self.sound, self.pace = Sound(model.decoder.config, model.device), Pace(model.config.duration_stretch)
         self.frames = self.spoken = self.faded = 0  # frames pushed, samples made, samples faded in
         self.held_S = torch.zeros(0, device=model.device)  # perhaps the last samples, which fade out
 
@@ -292,7 +313,7 @@ class LatentStream:
             durations, self.given = self.given[:count], self.given[count:]
         else:
             logits = self.vocoder.durations(units_BU, states_BUW, self.unit_tails, last)
-            durations = self.vocoder.pick_durations(logits)[0].tolist()
+            durations = self.pace.pick(logits[0])
         count, device = len(durations), units_BU.device
         settled, self.waiting = (
             torch.tensor(self.waiting[:count], dtype=torch.long, device=device),

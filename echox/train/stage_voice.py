@@ -24,8 +24,6 @@ from echox.objectives.voice import VoiceObjective, VoicePass
 from echox.train.evaluate import mean_loss
 from echox.train.loop import Player, Stage, TrainingRecipe
 
-QUANTILES = torch.linspace(0.3, 0.8, 51)
-
 
 class VoiceSettings(Settings):
     """Data, sizes and losses of one run."""
@@ -64,7 +62,7 @@ def build(recipe: Recipe) -> Stage:
     moved = tuple(name for name, _ in model.named_parameters() if not name.startswith("vocoder.decoder."))
 
     def save(folder: Path) -> None:
-        vocoder.config.duration_quantile = fitting_quantile(vocoder, utterances, settings.held_out)
+        vocoder.config.duration_stretch = fitting_stretch(vocoder, utterances, settings.held_out)
         save_part(folder, vocoder)
 
     return Stage(
@@ -130,14 +128,14 @@ def measured(segments: LatentSegments, settings: VoiceSettings) -> Iterator[Late
 
 
 @torch.no_grad()
-def fitting_quantile(vocoder: LatentVocoder, utterances: Utterances, held_out: int) -> float:
-    """Return the quantile of predicted durations that best matches the length of held-out speech; 0.5 without any."""
-    below, true = torch.zeros(len(QUANTILES)), 0
+def fitting_stretch(vocoder: LatentVocoder, utterances: Utterances, held_out: int) -> float:
+    """Return the true length of held-out speech over the sum of its predicted durations; 1 without any."""
+    true = predicted = 0.0
+    steps_D = torch.arange(1.0, vocoder.config.max_duration + 1)
     for index in range(min(held_out, len(utterances))):
         units, lengths = torch.unique_consecutive(torch.from_numpy(utterances.unit_rows(index)), return_counts=True)
         states_UW = torch.from_numpy(utterances.state_rows(index))[lengths.cumsum(0) - lengths]
         logits_UD = vocoder.durations(units[None].to(vocoder.device), states_UW[None].to(vocoder.device))[0]
-        sums_UD = logits_UD.float().softmax(-1).cumsum(-1).cpu()
-        below += (sums_UD[None] < QUANTILES[:, None, None]).sum(-1).add(1).sum(-1)
+        predicted += float((logits_UD.float().softmax(-1).cpu() @ steps_D).sum())
         true += int(lengths.clamp(max=vocoder.config.max_duration).sum())
-    return round(float(QUANTILES[(below - true).abs().argmin()]), 3) if true else 0.5
+    return round(true / predicted, 3) if predicted else 1.0

@@ -9,7 +9,7 @@ import torch
 from echox.errors import ConfigError, InputError, ModelError
 from echox.generate.parts import load_vocoder
 from echox.models.io import save_part
-from echox.models.latent_vocoder import LatentVocoder, LatentVocoderConfig, Stretch
+from echox.models.latent_vocoder import LatentVocoder, LatentVocoderConfig, Pace, Stretch
 from echox.models.ragged import pad_right
 
 UNITS = np.random.default_rng(3).integers(0, 20, 90).tolist()
@@ -150,9 +150,20 @@ def test_given_durations_are_kept_and_must_fit(vocoder):
             vocoder.speak(UNITS, wrong)
 
 
-def test_a_larger_quantile_speaks_slower(vocoder):
-    fast, slow = (tiny(duration_quantile=q).predict_durations(torch.tensor([UNITS])) for q in (0.2, 0.8))
-    assert bool((slow >= fast).all()) and int(slow.sum()) > int(fast.sum()) and int(fast.min()) >= 1
+def test_speech_keeps_pace_with_the_means_of_its_durations():
+    """Medians of three frames in four at 1 and one at 3 lose half a frame a unit; the pace loses nothing, and stays likely."""
+    shares_D = torch.tensor([0.6, 0.1, 0.2, 0.1])
+    picked = Pace(1.0).pick(shares_D.log().expand(200, 4))
+    sums, means = np.cumsum(picked), 1.8 * np.arange(1, 201)
+    assert np.abs(sums - means).max() < 5 and set(picked) <= {1, 2, 3}
+    sure = torch.tensor([0.0, 1.0, 0.0, 0.0])
+    assert Pace(1.5).pick((sure + 1e-9).log().expand(50, 4)) == [2] * 50  # what is owed makes no duration up
+    assert sum(Pace(1.2).pick(shares_D.log().expand(200, 4))) == pytest.approx(1.2 * 360, abs=6)
+
+
+def test_a_larger_stretch_speaks_slower():
+    fast, slow = (tiny(duration_stretch=s).predict_durations(torch.tensor([UNITS])) for s in (0.9, 1.2))
+    assert int(slow.sum()) > int(fast.sum()) and int(fast.min()) >= 1
 
 
 def test_utterances_begin_and_end_in_silence_so_that_joins_do_not_click(vocoder):
