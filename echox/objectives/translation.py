@@ -16,7 +16,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt
 from torch import nn
 
 from echox.config.load import Rate, Settings
-from echox.data.translation import Triple, TripleBatch
+from echox.data.translation import Triple
 from echox.models.discriminators import ModalityDiscriminator
 from echox.models.hearing import Hearing
 from echox.models.ragged import pad_right
@@ -35,6 +35,7 @@ from echox.objectives.modality import (
 )
 from echox.objectives.s2t import HIDDEN_FRAMES, HIDDEN_SPANS, ctc_loss, hide_spans
 
+AFTER_ALL = 1 << 40  # a step after every beginning in the schedule
 LEAST_RECOGNITION = 0.1  # recognition that is weighed down below this stops (spec B2.5)
 
 
@@ -110,13 +111,13 @@ class JointPass(nn.Module):
             )
         self.register_buffer("recognition", torch.tensor(weights.recognition))
 
-    def forward(self, batch: TripleBatch) -> Joint:
-        """Return the pass of one batch at its step."""
-        found = Joint(batch.step)
-        typed = [row for row in batch.rows if row.translation]
+    def forward(self, rows: Sequence[Triple], step: int = AFTER_ALL) -> Joint:
+        """Return the pass of some rows as the schedule has it at `step`."""
+        found = Joint(step)
+        typed = [row for row in rows if row.translation]
         if typed and self.weights.mt:
             found.mt = self.write(self.model.read(*self.padded([row.transcript for row in typed])), typed)
-        spoken = [row for row in batch.rows if row.spoken]
+        spoken = [row for row in rows if row.spoken]
         if spoken:
             self._hear(found, spoken)
         return found
