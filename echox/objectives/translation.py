@@ -215,9 +215,12 @@ class TranslatorObjective:
         terms |= self.alignment(found)
         total = sum((weight * value for weight, value in terms.values()), torch.zeros(()))
         parts = {name: value.detach() for name, (_, value) in terms.items()}
-        parts |= {f"{name}_accuracy": one.accuracy() for name, one in (("mt", found.mt), ("st", found.st)) if one}
-        tokens = sum(int((one.targets_BL != PAD).sum()) for one in (found.mt, found.st) if one)
-        return Loss(total, parts, tokens or sum(map(len, found.said)))  # of speech without a translation, what is said
+        written = {name: one for name, one in (("mt", found.mt), ("st", found.st)) if one}
+        parts |= {f"{name}_accuracy": one.accuracy() for name, one in written.items()}
+        over = {name: int((one.targets_BL != PAD).sum()) for name, one in written.items()}
+        tokens = sum(over.values()) or sum(map(len, found.said))  # of speech without a translation, what is said
+        over |= {f"{name}_accuracy": count for name, count in over.items()} | {"ctc": len(found.said)}
+        return Loss(total, parts, tokens, over=over)
 
     def alignment(self, found: Joint) -> dict[str, tuple[float, torch.Tensor]]:
         """Return the terms that bring the sides together, with their weights."""

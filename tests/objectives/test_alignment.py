@@ -213,6 +213,14 @@ def test_what_is_written_is_a_mean_over_real_tokens():
     assert float(written.loss(0.0)) == pytest.approx((0 + math.log(44) + 100) / 3, rel=1e-5)
 
 
+def test_each_part_says_how_many_things_it_is_a_mean_over():
+    rows, step = batch()
+    found = joint_pass(AlignmentSettings())([*rows, Triple("t", [4, 5], [6, 7])], step)
+    loss = TranslatorObjective(joint_pass(AlignmentSettings()))(found)
+    counts = {"mt": 12, "mt_accuracy": 12, "st": 9, "st_accuracy": 9, "ctc": 3}
+    assert loss.over == counts and loss.count == 12 + 9 and loss.parts.keys() == counts.keys()
+
+
 def test_weights_of_zero_leave_the_other_losses_as_they_are():
     plain, game = (
         TranslatorObjective(joint)(joint(*batch())).total
