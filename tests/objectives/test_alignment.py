@@ -277,7 +277,9 @@ def test_shuffled_sides_hold_speech_against_the_next_transcript():
 @pytest.mark.parametrize("settings", [{"target": "half"}, {"contrast": "sentence"}])
 def test_an_utterance_alone_is_never_shuffled_onto_its_own_transcript(settings):
     alone = batch()[0][:1]
-    straight, moved = (joint_pass(AlignmentSettings(**settings, shuffled=one)).eval()(alone, 5) for one in (False, True))
+    straight, moved = (
+        joint_pass(AlignmentSettings(**settings, shuffled=one)).eval()(alone, 5) for one in (False, True)
+    )
     assert straight.sides or straight.pair
     assert not moved.sides and moved.pair is None
 
