@@ -63,8 +63,8 @@ def ask(
 
     Exit status 1 when a question got no answer, also where nothing was understood in a recording.
     """
-    if text_only and max_seconds is not None:
-        raise typer.BadParameter("--text-only makes no speech to limit: leave out --max-seconds.")
+    if text_only and (play_it or max_seconds is not None):
+        raise typer.BadParameter("--text-only makes no speech to play or limit: leave out --play and --max-seconds.")
     shared.check_standard(as_json, output)
     answer, show_error = (_answer_json, answers.json_error) if as_json else (_answer_plain, answers.plain_error)
     with answers.refused(show_error):

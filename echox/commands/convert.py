@@ -11,7 +11,7 @@ import typer
 
 def convert(
     source: Annotated[str, typer.Argument(help="Checkpoint folder or hub name, g_*, HuBERT .pt or k-means .bin.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
+    output: Annotated[Path, typer.Option("--output", "--out", "-o", help="Folder to write.")],
     config: Annotated[Path | None, typer.Option(help="The vocoder's config.json.")] = None,
     speaker: Annotated[int | None, typer.Option(min=0, help="Which speaker of a many-speaker vocoder.")] = None,
     encoder: Annotated[str, typer.Option(help="Whisper folder or hub name; for k-means: the converted HuBERT.")] = "",

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Measure a model of ours, or anybody's server.", no_args_is_help=True, add_completion=False)
 
 Model = Annotated[str, typer.Option("--model", help="A released name, a model folder, or a server's model name.")]
-Endpoint = Annotated[str, typer.Option("--endpoint", help="An OpenAI-compatible server, http://host/v1, instead.")]
+Endpoint = Annotated[
+    str, typer.Option("--endpoint", help="An OpenAI-compatible server, http://host/v1; its key is in OPENAI_API_KEY.")
+]
 JudgeName = Annotated[str, typer.Option("--judge", help="Recogniser that hears the answers: folder or name.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder for results, audio and report.")]
 Questions = Annotated[Path | None, typer.Option(help="TSV file: id, question, answers, audio.")]
@@ -26,7 +28,10 @@ AudioDir = Annotated[Path | None, typer.Option(help="Folder of the spoken questi
 Suite = Annotated[str, typer.Option(help="A named set instead: llama-questions, web-questions, trivia-qa, ...")]
 Data = Annotated[Path | None, typer.Option(help="The suite's local copy; without it the hub is asked.")]
 Format = Annotated[
-    str, typer.Option("--format", help="voicebench, ultraeval, uro, openaudiobench, nq-open, webquestions or texts.")
+    str,
+    typer.Option(
+        "--format", help="Of --questions: voicebench, ultraeval, uro, openaudiobench, nq-open, webquestions or texts."
+    ),
 ]
 Shard = Annotated[str, typer.Option(callback=checked_shard, help="I/N: only every N-th question, from the I-th.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N questions.")]
@@ -60,7 +65,9 @@ def qa(
     shard: Shard = "0/1",
     batch: Annotated[int, typer.Option(min=1, help="Questions answered at once.")] = 8,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of every answer.")] = 0,
-    max_seconds: Annotated[float | None, typer.Option(callback=positive, help="Longest; no server is told.")] = None,
+    max_seconds: Annotated[
+        float | None, typer.Option(callback=positive, help="Longest answer, in seconds; no server is told.")
+    ] = None,
     device: Device = "auto",
     llm: Llm = None,
     system: Annotated[str, typer.Option(help="Instruction sent to an endpoint with every question.")] = "",
@@ -97,7 +104,9 @@ def qa(
 
 @app.command("spoken-set")
 def spoken_set(
-    typed: Annotated[list[Path], typer.Argument(help="results.jsonl of `echox eval qa --arms t2t-off`.")],
+    typed: Annotated[
+        list[Path], typer.Argument(help="results.jsonl of `echox eval qa --arms t2t-off`, or JSONL of answers.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the set.")] = Path("spoken-set"),
     right: Annotated[int, typer.Option(min=1, help="So many questions that were answered right.")] = 480,
     wrong: Annotated[int, typer.Option(min=1, help="So many that were answered wrong.")] = 480,
@@ -197,7 +206,7 @@ def translation(
 
 @app.command()
 def speech(
-    results: Annotated[list[Path], typer.Argument(help="results.jsonl of `echox eval qa` with spoken arms.")],
+    results: Annotated[list[Path], typer.Argument(help="Folder or results.jsonl of `echox eval qa` with spoken arms.")],
     networks: Annotated[str, typer.Option(help="dnsmos, distillmos, speaker_similarity.")] = "dnsmos,distillmos",
     voice: Annotated[Path | None, typer.Option(help="Recording of the voice that answers should have.")] = None,
     reference: Annotated[str, typer.Option(help="Voice that says the same texts: hibari, flite or piper.")] = "",
@@ -325,7 +334,9 @@ def gap(
 
 @app.command()
 def report(
-    results: Annotated[list[Path], typer.Argument(help="Any .jsonl or gap.json of `echox eval`; shards are joined.")],
+    results: Annotated[
+        list[Path], typer.Argument(help="Folders that `echox eval` wrote, or files in them; shards are joined.")
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="The HTML file.")] = Path("report.html"),
 ) -> None:
     """Set runs side by side in one HTML file with plots and players, with what lies beside their files."""
@@ -337,7 +348,9 @@ def report(
 
 @app.command()
 def export(
-    results: Annotated[list[Path], typer.Argument(help="results.jsonl of `echox eval qa`; all shards of one run.")],
+    results: Annotated[
+        list[Path], typer.Argument(help="Folder or results.jsonl of `echox eval qa`; all shards of one run.")
+    ],
     form: Annotated[str, typer.Option("--format", help="voicebench, ultraeval or uro.")],
     arm: Annotated[str, typer.Option(help="Which arm's answers.")] = "s2s",
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the files.")] = Path("predictions"),

@@ -31,7 +31,7 @@ def _local(pairs: list[str]) -> dict[str, Path]:
 @app.command()
 def texts(
     recipe: RecipeFile,
-    out: Annotated[Path, typer.Option(help="Folder for the four text files.")] = Path("data/texts"),
+    out: Annotated[Path, typer.Option(help="Folder for the five text files.")] = Path("data/texts"),
     source: Annotated[list[str] | None, typer.Option(help="NAME=PATH, a local copy of a source; repeat it.")] = None,
 ) -> None:
     """Choose questions and sentences, and hold out what will be measured."""
@@ -112,6 +112,10 @@ def pairs(
         raise typer.BadParameter(f"{corpus!r} is unknown: choose voxpopuli or cvss.", param_hint="CORPUS")
     if corpus == "cvss" and common_voice is None:
         raise typer.BadParameter("CVSS names clips of Common Voice 4: give its folder.", param_hint="--common-voice")
+    if corpus == "voxpopuli" and (common_voice is not None or split != "train"):
+        raise typer.BadParameter(
+            "VoxPopuli is train alone and of no Common Voice: leave --split and --common-voice out."
+        )
     found = read_voxpopuli(root, source, target) if common_voice is None else read_cvss(root, common_voice, split)
     typer.echo(f"{out}  {write_corpora(found, out, split, Limits(longest=longest, ratio=ratio))} pairs")
 

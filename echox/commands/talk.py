@@ -35,6 +35,8 @@ def talk(
     dtype: Dtype = None,
 ) -> None:
     """Talk with a model: it listens, answers aloud, and listens again."""
+    if endpoint and (llm or dtype or device_name != "auto"):
+        raise typer.BadParameter("the server at --endpoint has its own: leave out --llm, --device and --dtype.")
     for package in ("fastapi", "websockets"):
         require(package, extra="serve")
     microphone, loudspeaker = device("input", InputError), device("output", OutputError)

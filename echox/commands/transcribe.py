@@ -11,10 +11,11 @@ import typer
 
 from echox.audio import RECORDING_SECONDS, load_audio
 from echox.commands import answers
-from echox.commands.options import SOUNDS, Device, Json, Llm, Model
+from echox.commands.options import SOUNDS, Device, Dtype, Json, Llm, Model
 from echox.commands.recordings import expanded, shown, sound_of
+from echox.errors import ConfigError
 
-Beam = Annotated[int, typer.Option("--beam", min=1, max=100, help="Texts in view, for models that hear by CTC.")]
+Beam = Annotated[int, typer.Option("--beam", min=1, max=100, help="Texts in view, for translators, which hear by CTC.")]
 
 
 def transcribe(
@@ -22,8 +23,9 @@ def transcribe(
     model: Model = "mini",
     as_json: Json = False,
     beam: Beam = 1,
-    device: Device = "auto",
     llm: Llm = None,
+    device: Device = "auto",
+    dtype: Dtype = None,
 ) -> None:
     """Write down what is said; exit status 1 when a recording cannot be heard, also where nothing was understood in it."""
     show_error = answers.json_fault("recording", "text") if as_json else answers.plain_error
@@ -34,23 +36,27 @@ def transcribe(
     answers.answer_each(
         names,
         [answers.attempt(partial(load_audio, sound, max_seconds=RECORDING_SECONDS)) for sound in sounds],
-        lambda: load_hearing(model, device, llm, beam),
+        lambda: load_hearing(model, device, dtype, llm, beam),
         lambda hear, number: _answer(hear, names[number], sounds[number], as_json),
         show_error,
     )
 
 
-def load_hearing(model: str, device: str, llm: Any, beam: int) -> Any:
-    """Return what writes down a recording: a translator's or an assistant's `transcribe`."""
+def load_hearing(model: str, device: str, dtype: str | None, llm: str | None, beam: int) -> Any:
+    """Return what writes down a recording: a translator's or an assistant's `transcribe`; ConfigError for what it has not."""
     with answers.loading(model):
         from echox.assistant import SpeechAssistant
         from echox.hub import resolve_model
         from echox.translator import SpeechTranslator, is_translator
 
         if is_translator(resolve_model(model)):
-            translator = SpeechTranslator.load(model, device=device)
+            if llm is not None:
+                raise ConfigError(f"{model} translates, without a chat model: leave --llm out.")
+            translator = SpeechTranslator.load(model, device=device, dtype=dtype)
             return lambda sound: translator.transcribe(sound, beam=beam)
-        return SpeechAssistant.load(model, device=device, llm=llm).transcribe
+        if beam > 1:
+            raise ConfigError(f"{model} answers questions and hears with one text in view: leave --beam out.")
+        return SpeechAssistant.load(model, device=device, dtype=dtype, llm=llm).transcribe
 
 
 def _answer(hear: Any, name: str, sound: str | bytes, as_json: bool) -> None:

@@ -51,8 +51,8 @@ def translate(
     if typed and to != "text":
         raise typer.BadParameter("typed text becomes text: add --to text.")
     check_standard(as_json, output)
-    if to == "text" and (output or out_dir):
-        raise typer.BadParameter("--to text prints: leave -o and --out-dir out.")
+    if to == "text" and (output or out_dir or max_seconds is not None):
+        raise typer.BadParameter("--to text prints: leave -o, --out-dir and --max-seconds out.")
     source = ("typed",) if typed else ("recording", "heard")
     keys = (*source, "text", "finish") if to == "text" else ("question", *answers.FACTS, "unit_words")
     show_error = answers.json_fault(*keys) if as_json else answers.plain_error

@@ -26,8 +26,9 @@ DIGEST = re.compile("[0-9a-f]{32}")  # what stands for a file or a folder
 EDGE = 1 << 16  # bytes at both ends of a file
 OF_RUNS = {RUN, MARKER, "metrics.jsonl", "tensorboard"}  # written while a run goes on
 FREE = (  # change no number
-    "out train.allow train.save_every train.log_every train.keep train.threads train.parallel train.peak_tflops"
+    "out train.allow train.log_every train.keep train.threads train.parallel train.peak_tflops"
 ).split()
+SAVE_EVERY = "train.save_every"  # changes one where the result is made of more than the last weights
 
 
 @dataclass
@@ -43,7 +44,10 @@ class Record:
         """Return the record of a recipe as its files are now."""
         from echox import __version__
 
-        leaves = {name: value for name, value in flat(recipe) if not under(name, FREE)}
+        leaves = dict(flat(recipe))
+        chosen = leaves.get("best.keep") is not None and leaves.get("evaluate_every") is None
+        free = FREE if chosen or leaves.get("train.average", 1) > 1 else [*FREE, SAVE_EVERY]
+        leaves = {name: value for name, value in leaves.items() if not under(name, free)}
         inputs = {name: fingerprint(value) or str(value) for name, value in leaves.items() if isinstance(value, Path)}
         settings = {name: value for name, value in leaves.items() if name not in inputs}
         return cls(json.loads(json.dumps(settings, default=str)), inputs, __version__)

@@ -81,18 +81,10 @@ class Triple:
         return read_audio(self.record, self.corpus, SAMPLE_RATE)
 
 
-@dataclass
-class TripleBatch:
-    """Some rows, and the step that they are for: what a schedule decides is decided by it."""
-
-    rows: Sequence[Triple]
-    step: int = 0
-
-
 class TripleBatches:
     """Batches that each hold a batch of every kind of rows: of those with speech, and of those without when there are any."""
 
-    def __init__(self, kinds: Sequence[Sequence[Triple]], max_cost: int, seed: int, batches_a_step: int = 1) -> None:
+    def __init__(self, kinds: Sequence[Sequence[Triple]], max_cost: int, seed: int) -> None:
         self.kinds = [
             BucketedBatches(
                 [row.cost for row in rows], max_cost, lambda numbers, rng, rows=rows: [rows[n] for n in numbers], seed
@@ -102,11 +94,9 @@ class TripleBatches:
         ]
         if not self.kinds:
             raise InputError("there is nothing to train on: the data holds no usable row.")
-        self.batches_a_step = batches_a_step
 
-    def __getitem__(self, number: int) -> TripleBatch:
-        rows = [row for kind in self.kinds for row in kind[number]]
-        return TripleBatch(rows, number // self.batches_a_step)
+    def __getitem__(self, number: int) -> list[Triple]:
+        return [row for kind in self.kinds for row in kind[number]]
 
 
 def read_triples(

@@ -59,12 +59,14 @@ class ModelChoice:
 def load_subject(choice: ModelChoice) -> tuple[Any, str]:
     """Return the model under test and its printed name, which changes when its weights do.
 
-    Raises EndpointError when a server is away, ConfigError for a system prompt without a server, ModelError or InputError when a
-    local model is not whole.
+    Raises EndpointError when a server is away, ConfigError for a system prompt without a server or an `llm` with one, ModelError or
+    InputError when a local model is not whole.
     """
     from echox.assistant import SpeechAssistant
 
     if choice.endpoint:
+        if choice.llm is not None:
+            raise ConfigError("--llm is for a model on this machine: leave it out, or --endpoint.")
         known = EndpointAssistant(choice.endpoint, choice.model, choice.timeout, choice.retries, system=choice.system)
         known.check()
         return known, known.name

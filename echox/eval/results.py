@@ -108,13 +108,33 @@ def read_results(path: str | Path) -> Run:
     return lines[0], list(items.values())
 
 
+def files_of(paths: Iterable[str | Path]) -> list[Path]:
+    """Return paths with the results files in it, question answering first, for every folder; InputError where it holds none."""
+    found: list[Path] = []
+    for path in map(Path, paths):
+        held = [path] if not path.is_dir() else [one for one in sorted(path.iterdir()) if _is_ours(one)]
+        if not held:
+            raise InputError(
+                f"{path} holds no results of `echox eval`: give the folder that its --out named, or a file."
+            )
+        found += sorted(held, key=lambda one: not one.name.startswith("results"))
+    return found
+
+
+def _is_ours(path: Path) -> bool:
+    if path.suffix != ".jsonl" or not path.is_file():
+        return path.name == "gap.json"
+    with path.open("rb") as file:
+        return file.read(len(OURS)) == OURS
+
+
 def read_all(paths: Iterable[str | Path]) -> list[Run]:
     """Return (settings, items) per run, files of one run's shards joined, an item that is there twice counted once.
 
-    Raises InputError when two files of a run hold different results for one arm and id.
+    A folder stands for the results in it. Raises InputError when two files of a run hold different results for one arm and id.
     """
     runs: list[Run] = []
-    for path in paths:
+    for path in files_of(paths):
         settings, items = read_results(path)
         for record in (settings, *items):
             record["folder"] = str(Path(path).resolve().parent)

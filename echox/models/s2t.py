@@ -163,13 +163,12 @@ class SpeechToText(Part[S2TConfig]):
     def forward(self, inputs: S2TInputs) -> S2TOutput:
         """Return the states that predict each answer token, teacher-forced on the given answers."""
         heard = self.hear(inputs.frames_BTD, inputs.lengths_B)
-        prompt, prompts = Prompt((inputs.before, inputs.after), (None,), inputs.unseen), []
-        for row in range(len(inputs.answers)):
-            if inputs.typed is not None and inputs.transcripts is not None and inputs.typed[row]:
-                heard_NH = self.embed(inputs.transcripts[row])
-            else:
-                heard_NH = heard.kept_BNH[row][heard.mask_BN[row]]
-            prompts.append(self.row(prompt, [heard_NH]))
+        asked = unpad(heard.kept_BNH, heard.mask_BN)
+        for row, typed in enumerate(inputs.typed or ()):
+            if typed and inputs.transcripts is not None:
+                asked[row] = self.embed(inputs.transcripts[row])
+        prompt = Prompt((inputs.before, inputs.after), (None,), inputs.unseen)
+        prompts = [self.row(prompt, [positions_NH]) for positions_NH in asked]
         hidden_BLH, mask_BL = pad_right(self.states_under(prompts, inputs.answers))
         answers_BL, _ = pad_right([torch.tensor(answer, device=hidden_BLH.device) for answer in inputs.answers])
         return S2TOutput(hidden_BLH, answers_BL, mask_BL, heard)

@@ -107,11 +107,13 @@ class EchoObjective:
             share = min(1.0, cap / max(float(noise.detach()), 1e-8))
         spoken = echo + share * noise
         parts = {"echo": echo.detach(), "denoising": noise.detach()} | said.parts
+        over = {"denoising": sum(map(len, found.goals))}
         if self.s2t is None or found.answered is None:
-            return Loss(spoken, parts, said.tokens)
+            return Loss(spoken, parts, said.tokens, over=over)
         heard = self.s2t(found.answered, step)
         parts |= {f"s2t/{name}": value for name, value in heard.parts.items()}
+        over |= {f"s2t/{name}": heard.over.get(name, heard.tokens) for name in heard.parts}
         if weights.s2t_rule == "released" and float(heard.total.detach()) < 1.0:
-            return Loss(0.2 * heard.total + 2.0 * spoken, parts, said.tokens)
+            return Loss(0.2 * heard.total + 2.0 * spoken, parts, said.tokens, over=over)
         weight = 1.0 if weights.s2t_rule == "released" else weights.s2t
-        return Loss(spoken + weight * heard.total, parts, said.tokens)
+        return Loss(spoken + weight * heard.total, parts, said.tokens, over=over)

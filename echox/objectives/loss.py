@@ -11,13 +11,14 @@ class Loss:
     """A scalar to minimise, the named scalars worth logging, and how many tokens they stand for.
 
     `total` is a mean over `weight` things, which are the tokens unless said otherwise: micro-batches and ranks are added up by it,
-    so that many small batches count as one large one.
+    so that many small batches count as one large one. A part is a mean over as many, unless `over` says how many.
     """
 
     total: torch.Tensor
     parts: dict[str, torch.Tensor] = field(default_factory=dict)
     tokens: int = 1
     weight: int | None = None
+    over: dict[str, int] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -33,8 +34,8 @@ class Loss:
     def add_to(self, sums: dict[str, tuple[float, float]]) -> None:
         """Add the numbers, times what they are means over, to sums by name; each stands beside its count."""
         for name, value in self.numbers().items():
-            total, count = sums.get(name, (0.0, 0.0))
-            sums[name] = total + value * self.count, count + self.count
+            (total, count), own = sums.get(name, (0.0, 0.0)), self.over.get(name, self.count)
+            sums[name] = total + value * own, count + own
 
 
 def token_loss(logits_NV: torch.Tensor, targets_N: torch.Tensor, smoothing: float = 0.0) -> Loss:

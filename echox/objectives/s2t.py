@@ -144,7 +144,8 @@ class S2TObjective:
         if not self.ctc_weight or found.heard is None:
             return Loss(answer.total, parts, answer.tokens)
         ctc = align_loss(found.heard).total
-        return Loss(answer.total + self.ctc_weight * ctc, parts | {"ctc": ctc.detach()}, answer.tokens)
+        parts["ctc"] = ctc.detach()
+        return Loss(answer.total + self.ctc_weight * ctc, parts, answer.tokens, over={"ctc": len(found.heard.targets)})
 
 
 def hide_spans(frames_BTD: torch.Tensor, lengths_B: torch.Tensor, spans: int, longest: int) -> torch.Tensor:

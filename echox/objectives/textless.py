@@ -54,10 +54,11 @@ class TextlessObjective:
         """Return the loss of one batch, a mean over the main task's tokens; parts are each task's mean over its own."""
         weights, main = self.weights, int(outputs[MAIN].mask_BU.sum())
         sums = {name: smoothed_sum(one, weights.smoothing.get(name, 0.0)) for name, one in outputs.items()}
-        counts = {name: max(1, int(one.mask_BU.sum())) for name, one in outputs.items()}
-        losses = {name: total / (main if weights.per == "main" else counts[name]) for name, total in sums.items()}
+        counts = {name: int(one.mask_BU.sum()) for name, one in outputs.items()}
+        own = {name: total / max(1, counts[name]) for name, total in sums.items()}
+        losses = own if weights.per == "own" else {name: total / main for name, total in sums.items()}
         total = torch.stack([weights.tasks.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
-        parts = {name: (sums[name] / counts[name]).detach() for name in sums}
+        parts = {name: loss.detach() for name, loss in own.items()}
         parts["accuracy"] = accuracy(outputs[MAIN])
         prompts_PD = getattr(self.model.translator, "prompts_PD", None)
         if weights.diversity and prompts_PD is not None and len(prompts_PD) > 1:
@@ -70,7 +71,7 @@ class TextlessObjective:
             parts["gradient_cosine"] = gradient_cosine(
                 one, other, [self.model.translator.layers[layer - 1] for layer in asked.layers]
             )
-        return Loss(total, parts, tokens=main)
+        return Loss(total, parts, tokens=main, over=counts)
 
 
 def smoothed_sum(found: Predicted, smoothing: float) -> torch.Tensor:

@@ -16,7 +16,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt
 from torch import nn
 
 from echox.config.load import Rate, Settings
-from echox.data.translation import Triple, TripleBatch
+from echox.data.translation import Triple
 from echox.models.discriminators import ModalityDiscriminator
 from echox.models.hearing import Hearing
 from echox.models.ragged import pad_right
@@ -35,6 +35,7 @@ from echox.objectives.modality import (
 )
 from echox.objectives.s2t import HIDDEN_FRAMES, HIDDEN_SPANS, ctc_loss, hide_spans
 
+AFTER_ALL = 1 << 40  # a step after every beginning in the schedule
 LEAST_RECOGNITION = 0.1  # recognition that is weighed down below this stops (spec B2.5)
 
 
@@ -110,13 +111,13 @@ class JointPass(nn.Module):
             )
         self.register_buffer("recognition", torch.tensor(weights.recognition))
 
-    def forward(self, batch: TripleBatch) -> Joint:
-        """Return the pass of one batch at its step."""
-        found = Joint(batch.step)
-        typed = [row for row in batch.rows if row.translation]
+    def forward(self, rows: Sequence[Triple], step: int = AFTER_ALL) -> Joint:
+        """Return the pass of some rows as the schedule has it at `step`."""
+        found = Joint(step)
+        typed = [row for row in rows if row.translation]
         if typed and self.weights.mt:
             found.mt = self.write(self.model.read(*self.padded([row.transcript for row in typed])), typed)
-        spoken = [row for row in batch.rows if row.spoken]
+        spoken = [row for row in rows if row.spoken]
         if spoken:
             self._hear(found, spoken)
         return found
@@ -214,9 +215,12 @@ class TranslatorObjective:
         terms |= self.alignment(found)
         total = sum((weight * value for weight, value in terms.values()), torch.zeros(()))
         parts = {name: value.detach() for name, (_, value) in terms.items()}
-        parts |= {f"{name}_accuracy": one.accuracy() for name, one in (("mt", found.mt), ("st", found.st)) if one}
-        tokens = sum(int((one.targets_BL != PAD).sum()) for one in (found.mt, found.st) if one)
-        return Loss(total, parts, tokens or sum(map(len, found.said)))  # of speech without a translation, what is said
+        written = {name: one for name, one in (("mt", found.mt), ("st", found.st)) if one}
+        parts |= {f"{name}_accuracy": one.accuracy() for name, one in written.items()}
+        over = {name: int((one.targets_BL != PAD).sum()) for name, one in written.items()}
+        tokens = sum(over.values()) or sum(map(len, found.said))  # of speech without a translation, what is said
+        over |= {f"{name}_accuracy": count for name, count in over.items()} | {"ctc": len(found.said)}
+        return Loss(total, parts, tokens, over=over)
 
     def alignment(self, found: Joint) -> dict[str, tuple[float, torch.Tensor]]:
         """Return the terms that bring the sides together, with their weights."""

@@ -168,10 +168,6 @@ class Conversation:
         """Return an item; Refusal when there is none of that id."""
         return self.items[self._place(item_id)]
 
-    def find(self, item_id: object) -> Item | None:
-        """Return an item, None when there is none of that id."""
-        return next((item for item in self.items if item.id == item_id), None)
-
     def remove(self, item_id: object) -> None:
         """Take an item out; Refusal when there is none of that id."""
         del self.items[self._place(item_id)]

@@ -6,6 +6,7 @@ Everything opened is closed: a cancelled answer sends the same `done` events as 
 after the text.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +33,7 @@ class Response:
     text_only: bool
     most_words: int | None = None
     asked: Item | None = None  # the user's item that is answered
+    earlier: Sequence[Item] = ()  # recordings before it that nobody had written down
     conversation: Conversation | None = None
     conversation_id: str | None = None
     metadata: dict[str, str] | None = None

@@ -38,7 +38,7 @@ class Session:
         self.sound = SoundBuffer()
         self.turn_id: str | None = None  # of the item to come, while somebody speaks
         self.responses: dict[str, Response] = {}  # under way
-        self.hearing: set[str] = set()  # items being written down, or that could not be
+        self.hearing: dict[str, Item] = {}  # what is being written down, or could not be
         self.answer_next = False  # a turn ended while an answer was under way that may not be interrupted
         self.count = 0
         self.out: list[Out] = []
@@ -47,7 +47,7 @@ class Session:
 
     def start(self) -> list[Out]:
         """Return the first events of a connection."""
-        self._send("session.created", session=self._session())
+        self._send("session.created", session=shown(self.config, f"sess_{self.key}", self.expires_at))
         return self._taken(self._listen)
 
     def client(self, event: Event) -> list[Out]:
@@ -163,11 +163,11 @@ class Session:
 
     def transcribed(self, item_id: str, text: str) -> list[Out]:
         """Take the transcript that `Hear` asked for."""
-        return self._taken(lambda: self._transcribed(self.conversation.find(item_id), text))
+        return self._taken(lambda: self._transcribed(self.hearing.get(item_id), text))
 
     def not_transcribed(self, item_id: str, refusal: Refusal) -> list[Out]:
         """Take the failure of a transcript."""
-        return self._taken(lambda: self._not_written(self.conversation.find(item_id), refusal))
+        return self._taken(lambda: self._not_written(self.hearing.get(item_id), refusal))
 
     # the client's events, one by one
 
@@ -180,7 +180,7 @@ class Session:
         if after.format != before.format or after.turn_detection != before.turn_detection:
             self.turn_id = None
             self._listen()
-        self._send("session.updated", session=self._session())
+        self._send("session.updated", session=shown(self.config, f"sess_{self.key}", self.expires_at))
 
     def _client_commit(self, event: Event) -> None:
         self._commit(self.turn_id or self._id("item"), len(self.sound.data))
@@ -248,7 +248,8 @@ class Session:
         metadata = metadata_of(asked) | ({"dropped_turns": str(question.dropped)} if question.dropped else {})
         most, form, voice = config.most_tokens, config.audio.output.format.form, config.audio.output.voice
         item = Item(self._id("item"), "assistant", spoken=not config.text_only, status="in_progress")
-        response = Response(self._id("resp"), item, form, voice, config.text_only, most, question.item)
+        earlier = [one for one in question.earlier if one.sound is not None and one.heard is None]
+        response = Response(self._id("resp"), item, form, voice, config.text_only, most, question.item, earlier)
         response.metadata = metadata or None
         if not aside:
             response.conversation, response.conversation_id = self.conversation, f"conv_{self.key}"
@@ -256,6 +257,7 @@ class Session:
         response.read_words, response.heard_frames = size_of(ask)
         self.responses[response.id] = response
         self._unhear(question.item)
+        self._hear(*earlier)
         self._send("response.created", response=response.shown())
         self.out.append(Answer(response.id, ask, form, question.earlier))
 
@@ -266,8 +268,10 @@ class Session:
         return [self._item(one, refers=True) for one in given]
 
     def _item(self, given: Any, refers: bool = False) -> Item:
-        if refers and isinstance(given, dict) and given.get("type") == "item_reference":
-            return self.conversation.get(given.get("id"))
+        if refers and isinstance(given, dict):
+            if given.get("type") == "item_reference":
+                return self.conversation.get(given.get("id"))
+            given = given | {"id": None}  # nobody sees it again, and one in the conversation may have it
         return item_of(given, self._id("item"), self.sound.form, self.calls, self.limits.question_seconds)
 
     def _commit(self, item_id: str, size: int) -> None:
@@ -288,8 +292,7 @@ class Session:
         self.conversation.check_room()
         before = self.conversation.add(item, after)
         if item.sound is not None:
-            for one in self.conversation.items:
-                self._hear(one)
+            self._hear(*self.conversation.items)
             self.conversation.forget_sounds()
         return before
 
@@ -297,12 +300,13 @@ class Session:
         for kind in ("added", "done"):
             self._send(f"conversation.item.{kind}", previous_item_id=before, item=item.shown())
 
-    def _hear(self, item: Item) -> None:
-        """Order a transcript once, for the history; an answer to the item, which brings one, cancels the order."""
-        if item.sound is not None and item.heard is None and item.id not in self.hearing:
-            self.hearing.add(item.id)
-            ask = Ask(samples_of(item.sound, item.form), rate_of(item.form), hear_only=True)
-            self.out.append(Hear(item.id, ask))
+    def _hear(self, *items: Item) -> None:
+        """Order a transcript of each once, for the history; an answer to the item, which brings one, cancels the order."""
+        for item in items:
+            if item.sound is not None and item.heard is None and item.id not in self.hearing:
+                self.hearing[item.id] = item
+                ask = Ask(samples_of(item.sound, item.form), rate_of(item.form), hear_only=True)
+                self.out.append(Hear(item.id, ask))
 
     def _overhear(self) -> None:
         """Order that the unfinished turn is processed ahead, once enough of it is new."""
@@ -315,8 +319,7 @@ class Session:
 
     def _unhear(self, item: Item | None) -> None:
         """Cancel the order for a transcript: the answer brings one."""
-        if item is not None and item.id in self.hearing:
-            self.hearing.discard(item.id)
+        if item is not None and self.hearing.pop(item.id, None):
             self.out.append(Stop(item.id))
 
     def _transcribed(self, item: Item | None, text: str) -> None:
@@ -324,7 +327,7 @@ class Session:
         if item is None or not item.spoken or item.heard is not None:
             return
         item.heard = text.strip()
-        self.hearing.discard(item.id)
+        self.hearing.pop(item.id, None)
         if self.config.audio.input.transcription is not None and item in self.conversation.items:
             usage = {"type": "duration", "seconds": round(item.seconds, 3)}
             name = "conversation.item.input_audio_transcription.completed"
@@ -333,7 +336,7 @@ class Session:
     def _not_written(self, item: Item | None, refusal: Refusal) -> None:
         if item is None or item not in self.conversation.items:
             return
-        self.hearing.add(item.id)
+        self.hearing[item.id] = item
         if self.config.audio.input.transcription is not None:
             name = "conversation.item.input_audio_transcription.failed"
             self._send(name, item_id=item.id, content_index=0, error=refusal.told())
@@ -350,8 +353,8 @@ class Session:
     def _end(self, response: Response, status: str, details: dict[str, Any] | None) -> None:
         del self.responses[response.id]
         self._forward(response.done(status, details))
-        if response.asked is not None and response.asked in self.conversation.items:
-            self._hear(response.asked)
+        for one in (*response.earlier, *filter(None, [response.asked])):
+            (self._hear if one in self.conversation.items else self._unhear)(one)
         if self.answer_next and self._active() is None:
             self._respond({})
 
@@ -361,9 +364,6 @@ class Session:
 
     def _listen(self) -> None:
         self.out.append(Listen(self.config.audio.input.turn_detection, self.sound.form, self.sound.end_ms))
-
-    def _session(self) -> dict[str, Any]:
-        return shown(self.config, f"sess_{self.key}", self.expires_at)
 
     def _id(self, kind: str) -> str:
         self.count += 1

@@ -126,8 +126,9 @@ class Run:
     def forward(self, batch: Any, parts: list["PlayerStep"]) -> Any:
         """Return what the model makes of a batch, with gradients for the parameters of all `parts`."""
         self.let_move([name for part in parts for name in part.names])
+        step = [parts[0].step] if self.stage.by_step else []
         with self.autocast():
-            return self.stage.model(batch)
+            return self.stage.model(batch, *step)
 
     def state(self, step: int) -> State:
         """Return all that a resumed run needs."""

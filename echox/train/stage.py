@@ -73,6 +73,7 @@ class Stage:
     frozen: tuple[nn.Module, ...] = ()  # what else must stand on the training device
     evaluates_parts: bool = False  # `evaluate` calls parts of the module, which one that is cut among processes cannot
     buffers: tuple[str, ...] = ()  # of the module, which a loss moves: the first process's are everyone's
+    by_step: bool = False  # the forward pass is another one from some step on: it is told the step beside the batch
 
     def names(self) -> list[list[str]]:
         """Return the parameter names of every player; ConfigError for a pattern without a match, or a name of two players."""

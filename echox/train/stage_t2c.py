@@ -92,6 +92,9 @@ class SpokenText:
         self.texts, self.words = [texts[i] for i in fits], [words[i] for i in fits]
         self.costs = [costs[i] for i in fits]
         characters = sum(len(text) for text in self.texts)
+        if not characters:
+            where = ", ".join(map(str, data.corpora))
+            raise InputError(f"no utterance in data.corpora ({where}) has a text: give their records one.")
         self.words_per_character = sum(len(row) - 2 for row in self.words) / characters
         self.space_probability = data.space_probability
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from echox.config.load import Settings, known
 from echox.data.batching import in_runs, some_at_a_time
-from echox.data.translation import Triple, TripleBatch, TripleBatches, TripleData, read_pairs, read_triples
+from echox.data.translation import Triple, TripleBatches, TripleData, read_pairs, read_triples
 from echox.errors import ConfigError
 from echox.generate.ctc import greedy
 from echox.generate.written import write_best
@@ -27,7 +27,6 @@ from echox.text.pieces import VOCABULARY, Pieces
 from echox.train.best import Best, Selection
 from echox.train.evaluate import mean_loss, still
 from echox.train.loop import OptimSettings, Player, Stage, TrainingRecipe
-from echox.train.ranks import Ranks
 from echox.units.distance import error_rate
 
 ENCODER = "encoder"  # folder of an encoder that learnt, beside the model's own files
@@ -96,8 +95,7 @@ def build(recipe: Recipe) -> Stage:
     width = spoken[0].states_TD.shape[1] if spoken and spoken[0].states_TD is not None else 0
     model = build_model(recipe, pieces, hears.width if hears else width)
     joint = JointPass(model, pieces.starts_word, recipe.weights, recipe.alignment, recipe.schedule, hears)
-    a_step = recipe.train.accumulate * Ranks.here().world
-    batches = TripleBatches([spoken, typed], data.max_cost, recipe.seed, a_step)
+    batches = TripleBatches([spoken, typed], data.max_cost, recipe.seed)
 
     learning = hears if recipe.encoder and recipe.encoder.trainable else None
     learns = nn.ModuleDict({"model": model} | ({"encoder": learning} if learning else {}))
@@ -122,7 +120,8 @@ def build(recipe: Recipe) -> Stage:
 
     check, every = evaluate if held_out else None, recipe.evaluate_every or recipe.train.save_every
     players, parts = players_of(recipe, joint), check is not None
-    return Stage(joint, players, batches, save, check, every, evaluates_parts=parts, buffers=("recognition",))
+    moved = ("recognition",)
+    return Stage(joint, players, batches, save, check, every, evaluates_parts=parts, buffers=moved, by_step=True)
 
 
 def players_of(recipe: Recipe, joint: JointPass) -> list[Player]:
@@ -173,12 +172,11 @@ def build_model(recipe: Recipe, pieces: Pieces, encoder_width: int) -> SpeechTra
 
 def measure(joint: JointPass, rows: list[Triple], max_cost: int) -> dict[str, float]:
     """Return the losses of held-out rows as after the whole schedule, and the token error of greedy CTC."""
-    late = 1 << 40  # after every beginning in the schedule
-    batches = [TripleBatch(some, late) for some in some_at_a_time(rows, [row.cost for row in rows], max_cost)]
+    batches = some_at_a_time(rows, [row.cost for row in rows], max_cost)
     numbers = mean_loss(joint, batches, TranslatorObjective(joint))
     heard: list[tuple[list[int], list[int]]] = []
     with still(joint):
-        for spoken in ([row for row in batch.rows if row.spoken] for batch in batches):
+        for spoken in ([row for row in batch if row.spoken] for batch in batches):
             if spoken:
                 found = joint.model.hear(*joint.frames(spoken))
                 tokens = greedy(found.logits_BTV, found.frames_B, BLANK)

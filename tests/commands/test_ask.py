@@ -113,7 +113,10 @@ def test_what_can_be_refused_is_refused_before_the_model_is_loaded(run, tmp_path
         ["ask", "a.wav", "-o", "answer.wav", "--out-dir", "answers"],
         ["ask", "a.wav", "-o", "a.wav"],
         ["ask", "a.wav", "--text-only", "-o", "answer.wav"],
+        ["ask", "a.wav", "--text-only", "--play"],
         ["ask", "a.wav", "--max-seconds", "0"],
+        ["translate", "a.wav", "--to", "text", "--max-seconds", "2"],
+        ["talk", "--endpoint", "http://127.0.0.1:1/v1", "--llm", "other"],
         ["ask", "a.wav", "--nonsense"],
         ["nonsense"],
     ],
@@ -375,6 +378,16 @@ def test_a_process_that_is_told_to_end_leaves_nothing_half_written(tmp_path, num
 def test_the_help_of_say_names_its_own_default(run):
     _, out, _ = run("say", "--help")
     assert "speech.wav" in out and "answer.wav" not in out
+
+
+@pytest.mark.parametrize(
+    ("model", "option", "why"),
+    [("mini", ["--beam", "4"], "hears with one text in view"), ("mini-st", ["--llm", "x"], "without a chat model")],
+)
+def test_an_option_that_a_hearing_model_has_not_is_refused(run, tmp_path, model, option, why):
+    record(tmp_path / "a.wav")
+    status, out, err = run("transcribe", "a.wav", "--model", model, *option)
+    assert status == 1 and out == "" and f"echox: {model} " in err and why in err and option[0] in err
 
 
 def test_what_is_not_understood_is_no_transcript(run, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from echox.audio import save_wav
 from echox.commands.eval import app
 from echox.errors import ConfigError, InputError
 from echox.eval import judges as judge_module
-from echox.eval.model_under_test import ModelChoice
+from echox.eval.model_under_test import ModelChoice, load_subject
 from echox.eval.tasks import hearing as hearing_module
 from echox.generate.fake import FakeAssistant
 
@@ -72,6 +72,24 @@ def test_what_is_sent_to_a_file_or_a_pipe_begins_with_a_table(folder):
     assert qa(folder, "--arms", "t2t").startswith("### fake: Accuracy")
     here = ("--questions", folder / "q.tsv", "--audio-dir", folder, "--out", folder / "out")
     assert call(folder, "latency", *here, "--model", "fake").startswith("### Latency")
+
+
+def test_the_folder_that_a_verb_wrote_stands_for_its_results(folder):
+    qa(folder, "--arms", "t2t")
+    here = ("--questions", folder / "q.tsv", "--audio-dir", folder, "--out", folder / "out")
+    call(folder, "latency", *here, "--model", "fake")
+    shown = call(folder, "report", folder / "out", "-o", folder / "r.html")
+    assert shown == call(folder, "report", folder / "out" / "results.jsonl", "-o", folder / "r.html")
+    assert shown.startswith("### fake: Accuracy") and "### fake: Latency" in shown
+    exported = call(folder, "export", folder / "out", "--format", "ultraeval", "--arm", "t2t", "-o", folder / "of")
+    assert "ultraeval.jsonl" in exported
+    with pytest.raises(InputError, match=r"ears holds no results of `echox eval`: give the folder"):
+        call(folder, "report", folder / "ears", "-o", folder / "r.html")
+
+
+def test_a_server_takes_no_chat_model_of_ours():
+    with pytest.raises(ConfigError, match="--llm is for a model on this machine"):
+        load_subject(ModelChoice("any", "http://127.0.0.1:1/v1", llm="other"))
 
 
 def test_shards_are_joined_in_a_report(folder):

@@ -96,6 +96,22 @@ def test_typed_rows_are_read_not_heard(folder):
     torch.testing.assert_close(*outputs)
 
 
+def test_rows_of_a_batch_are_read_as_one_by_one(folder):
+    """The slow twin takes each row's positions by itself."""
+    model, tokenizer = part(folder), load_tokenizer(folder)
+    prompt, ids = question_prompt(ChatDialect(tokenizer, "Answer.")), encode(tokenizer, "Who?")
+    frames, lengths = torch.randn(3, 30, 8), torch.tensor([30, 20, 17])
+    answers, typed = [encode(tokenizer, text) for text in ("Red", "No, it is not", "Yes")], [False, True, False]
+    heard, rows = model.hear(frames, lengths), []
+    for row in range(3):
+        read = model.embed(ids) if typed[row] else heard.kept_BNH[row][heard.mask_BN[row]]
+        rows.append(model.row(prompt, [read]))
+    assert len({len(row.inputs_NW) for row in rows}) > 1
+    output = model(S2TInputs(frames, lengths, prompt.before, prompt.after, answers, [ids] * 3, typed))
+    for row, states_LH in enumerate(model.states_under(rows, answers)):
+        assert torch.equal(output.hidden_BLH[row, : len(states_LH)], states_LH)
+
+
 def test_merged_lora_equals_peft(folder):
     settings = LoraSettings(rank=2, alpha=4, dropout=0.0)
     trained = attach_lora(load_llm(folder), settings).eval()

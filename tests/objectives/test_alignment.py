@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from echox.data.translation import Triple, TripleBatch
+from echox.data.translation import Triple
 from echox.models.discriminators import ModalityDiscriminator
 from echox.models.speech_translator import BLANK, PAD, Positioned, SpeechTranslatorModel, TranslatorConfig
 from echox.objectives.modality import (
@@ -61,13 +61,8 @@ def joint_pass(alignment=None, weights=None, schedule=EARLY, seed=0):
 def batch(step=1, rows=3, seed=0):
     torch.manual_seed(seed)
     frames = [20 + 9 * number for number in range(rows)]
-    return TripleBatch(
-        [
-            Triple(f"r{n}", [4 + n, 5, 6 + n], [7, 8 + n], torch.randn(T, 8).half().numpy())
-            for n, T in enumerate(frames)
-        ],
-        step,
-    )
+    drawn = [torch.randn(T, 8).half().numpy() for T in frames]
+    return [Triple(f"r{n}", [4 + n, 5, 6 + n], [7, 8 + n], states) for n, states in enumerate(drawn)], step
 
 
 def gradients(module):
@@ -76,14 +71,14 @@ def gradients(module):
 
 def test_the_discriminators_step_leaves_the_encoders_alone():
     joint = joint_pass()
-    DiscriminatorObjective(joint)(joint(batch()), 1).total.backward()
+    DiscriminatorObjective(joint)(joint(*batch()), 1).total.backward()
     assert all(grad is None or not grad.any() for grad in gradients(joint.model).values())
     assert any(grad is not None and grad.any() for grad in gradients(joint.discriminator).values())
 
 
 def test_the_encoders_step_leaves_the_discriminator_alone():
     joint = joint_pass(weights=TranslationWeights(st=0, ctc=0, mt=0, recognition=0, masks=0))
-    found = joint(batch())
+    found = joint(*batch())
     joint.discriminator.requires_grad_(False)  # as the loop does in the encoders' turn
     before = {name: value.clone() for name, value in joint.discriminator.state_dict().items()}
     TranslatorObjective(joint)(found, 1).total.backward()
@@ -156,13 +151,13 @@ def test_the_schedule_is_the_papers():
 @pytest.mark.parametrize(("step", "there"), [(999, False), (1000, True)])
 def test_the_encoders_play_from_their_step_on(step, there):
     joint = joint_pass(schedule=Schedule())
-    assert ("adversarial" in TranslatorObjective(joint)(joint(batch(step))).parts) is there
+    assert ("adversarial" in TranslatorObjective(joint)(joint(*batch(step))).parts) is there
 
 
 @pytest.mark.parametrize("step", [2999, 3000])
 def test_speech_is_translated_and_shrunk_from_its_step_on(step):
     joint = joint_pass(schedule=Schedule())
-    found = joint(batch(step))
+    found = joint(*batch(step))
     assert (found.st is not None) is (step == 3000) is (found.runs.tokens_BN is not None)
     assert found.mt is not None and found.heard is not None and found.sides
 
@@ -198,7 +193,7 @@ def test_the_adversarial_gradient_is_the_same_in_every_precision(kind):
 )
 def test_every_term_has_its_weight_at_every_step(step, shares):
     joint = joint_pass(schedule=Schedule())
-    found = joint(batch(step))
+    found = joint(*batch(step))
     loss = TranslatorObjective(joint)(found)
     parts = {name: float(value) for name, value in loss.parts.items() if not name.endswith("_accuracy")}
     assert parts.keys() == shares.keys()
@@ -218,9 +213,17 @@ def test_what_is_written_is_a_mean_over_real_tokens():
     assert float(written.loss(0.0)) == pytest.approx((0 + math.log(44) + 100) / 3, rel=1e-5)
 
 
+def test_each_part_says_how_many_things_it_is_a_mean_over():
+    rows, step = batch()
+    found = joint_pass(AlignmentSettings())([*rows, Triple("t", [4, 5], [6, 7])], step)
+    loss = TranslatorObjective(joint_pass(AlignmentSettings()))(found)
+    counts = {"mt": 12, "mt_accuracy": 12, "st": 9, "st_accuracy": 9, "ctc": 3}
+    assert loss.over == counts and loss.count == 12 + 9 and loss.parts.keys() == counts.keys()
+
+
 def test_weights_of_zero_leave_the_other_losses_as_they_are():
     plain, game = (
-        TranslatorObjective(joint)(joint(batch())).total
+        TranslatorObjective(joint)(joint(*batch())).total
         for joint in (joint_pass(AlignmentSettings()), joint_pass(AlignmentSettings(target="half", weight=0.0)))
     )
     assert float(plain) == float(game)
@@ -233,9 +236,9 @@ def test_mixing_replaces_the_share_that_the_label_says():
         replaced = (mixed.states_BNW[row, :length] == 0).all(-1).float().mean()
         assert float(replaced) == pytest.approx(float(share_B[row]), abs=0.15)
     joint = joint_pass(AlignmentSettings(target="half", mixing=1.0))
-    labels = joint(batch()).sides[0].label_B
+    labels = joint(*batch()).sides[0].label_B
     assert ((labels > 0) & (labels < 1)).all()
-    assert not joint.eval()(batch()).sides[0].label_B.any()
+    assert not joint.eval()(*batch()).sides[0].label_B.any()
 
 
 def test_blanks_stand_before_words_only_and_lower_the_label():
@@ -267,14 +270,16 @@ def test_contrast_wants_each_utterance_with_its_own_transcript():
 def test_shuffled_sides_hold_speech_against_the_next_transcript():
     joint = joint_pass(AlignmentSettings(target="half", shuffled=True)).eval()
     straight = joint_pass(AlignmentSettings(target="half")).eval()
-    text, moved = (one(batch()).sides[1].states for one in (straight, joint))
+    text, moved = (one(*batch()).sides[1].states for one in (straight, joint))
     torch.testing.assert_close(text.states_BNW.roll(-1, 0), moved.states_BNW)
 
 
 @pytest.mark.parametrize("settings", [{"target": "half"}, {"contrast": "sentence"}])
 def test_an_utterance_alone_is_never_shuffled_onto_its_own_transcript(settings):
-    alone = TripleBatch(batch().rows[:1], 5)
-    straight, moved = (joint_pass(AlignmentSettings(**settings, shuffled=one)).eval()(alone) for one in (False, True))
+    alone = batch()[0][:1]
+    straight, moved = (
+        joint_pass(AlignmentSettings(**settings, shuffled=one)).eval()(alone, 5) for one in (False, True)
+    )
     assert straight.sides or straight.pair
     assert not moved.sides and moved.pair is None
 
@@ -282,26 +287,26 @@ def test_an_utterance_alone_is_never_shuffled_onto_its_own_transcript(settings):
 def test_recognition_is_weighed_by_gradients_and_stops_when_small():
     joint = joint_pass(AlignmentSettings(), TranslationWeights(task_norm_every=10, recognition=1.0, masks=0))
     objective = TranslatorObjective(joint)
-    objective(joint(batch(step=9)))
+    objective(joint(*batch(step=9)))
     assert float(joint.recognition) == 1.0
-    objective(joint(batch(step=10)))
+    objective(joint(*batch(step=10)))
     once = float(joint.recognition)
-    objective(joint(batch(step=10)))  # a second micro-batch of the step
+    objective(joint(*batch(step=10)))  # a second micro-batch of the step
     assert once != 1.0 and float(joint.recognition) == once
     joint.recognition.fill_(1e-3)
-    found = joint(batch(step=20))
+    found = joint(*batch(step=20))
     objective.weigh_recognition(found, found.heard.states_BTW.pow(2).sum() * 1e-9, found.heard.states_BTW.abs().sum())
     assert float(joint.recognition) == 0.0
 
 
 def test_rows_take_part_in_what_they_have():
-    rows = batch().rows
-    only_text = TripleBatch([Triple("t", [4, 5], [6, 7])], 5)
+    rows = batch()[0]
+    only_text = [Triple("t", [4, 5], [6, 7])]
     joint = joint_pass(AlignmentSettings())
-    found = joint(only_text)
+    found = joint(only_text, 5)
     assert found.mt is not None and found.st is None and found.heard is None
-    heard_only = TripleBatch([Triple("s", rows[0].transcript, [], rows[0].states_TD)], 5)
-    found = joint(heard_only)
+    heard_only = [Triple("s", rows[0].transcript, [], rows[0].states_TD)]
+    found = joint(heard_only, 5)
     assert found.mt is None and found.st is None and found.heard is not None
     loss = TranslatorObjective(joint)(found)
     assert torch.isfinite(loss.total) and loss.count == len(rows[0].transcript)  # beside batches that are translated
@@ -309,5 +314,5 @@ def test_rows_take_part_in_what_they_have():
 
 def test_a_batch_without_both_sides_counts_nothing_for_the_discriminator():
     joint = joint_pass()
-    assert DiscriminatorObjective(joint)(joint(TripleBatch([Triple("t", [4, 5], [6, 7])], 5))).count == 0
-    assert DiscriminatorObjective(joint)(joint(batch())).count == 6
+    assert DiscriminatorObjective(joint)(joint([Triple("t", [4, 5], [6, 7])], 5)).count == 0
+    assert DiscriminatorObjective(joint)(joint(*batch())).count == 6

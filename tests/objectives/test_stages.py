@@ -121,6 +121,8 @@ def test_the_answers_loss_is_added_by_its_rule(weights, sure, spoken_by, heard_b
     assert float(loss.parts["s2t/ce"]) == pytest.approx(heard)
     assert float(loss.total.detach()) == pytest.approx(spoken_by * spoken + heard_by * heard, rel=1e-5)
     assert loss.tokens == int(found.mask_BU.sum())
+    counts = {"denoising": sum(map(len, found.goals)), "s2t/ce": 2, "s2t/accuracy": 2}
+    assert loss.over == counts and counts["denoising"] != loss.count  # parts are means over their own
 
 
 def test_what_was_heard_counts_by_its_weight_and_is_a_mean_over_utterances():

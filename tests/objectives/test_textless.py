@@ -6,6 +6,7 @@ import torch
 from echox.models.ragged import pad_right
 from echox.models.speech_to_units import MAIN, Guide, Guided, PairBatch
 from echox.objectives.textless import Conflict, TextlessObjective, Weights, alikeness, gradient_cosine, smoothed_sum
+from echox.train.evaluate import mean_loss
 from tests.tiny_translator import tiny_model
 
 TASKS = ("source_words", "target_words")
@@ -59,6 +60,15 @@ def test_what_is_logged_of_a_task_is_a_mean_over_its_own_tokens(guided, batch):
     assert float(TextlessObjective(guided, weights(1.0))(outputs).parts["accuracy"]) == 1
     main.targets_BU = torch.where(main.mask_BU, main.targets_BU, main.targets_BU + 1)  # padding is no token
     assert float(TextlessObjective(guided, weights(1.0))(outputs).parts["accuracy"]) == 1
+
+
+def test_held_out_parts_are_means_over_their_own_tokens(guided, batch):
+    """Two batches whose guides have other shares of the tokens than the main task: their means are weighed by their own."""
+    long = pad_right([torch.tensor([1, *[5] * 11, 2]), torch.tensor([1, 4, 2])])
+    other = PairBatch(batch.features_BTF, batch.lengths_B, batch.tokens | {"source_words": long})
+    found = mean_loss(guided, [batch, other], TextlessObjective(guided, weights(8.0)))
+    sums = [float(smoothed_sum(guided(one)["source_words"], 0.0)) for one in (batch, other)]
+    assert found["source_words"] == pytest.approx(sum(sums) / (3 + 14), rel=1e-5)
 
 
 def test_the_prompt_term_is_bounded_and_the_published_one_is_not():

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import soundfile
+from typer.testing import CliRunner
 
+from echox.commands.prepare import app
 from echox.data.manifest import read_audio, read_manifest
 from echox.data.pairs import read_pairs
 from echox.errors import InputError
@@ -46,6 +48,12 @@ def test_voxpopuli_as_published(voxpopuli, tmp_path, caplog):
         "1 with a recording missing",
     ):
         assert why in caplog.text
+
+
+@pytest.mark.parametrize("option", [("--split", "dev"), ("--common-voice", "cv")])
+def test_options_of_cvss_are_not_voxpopulis(voxpopuli, tmp_path, option):
+    done = CliRunner().invoke(app, ["pairs", "voxpopuli", str(voxpopuli), "--out", str(tmp_path / "out"), *option])
+    assert done.exit_code == 2 and "VoxPopuli is train" in done.output and not (tmp_path / "out").exists()
 
 
 def test_voxpopuli_without_its_table_says_what_to_run(tmp_path):

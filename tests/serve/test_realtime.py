@@ -270,6 +270,18 @@ def test_an_answer_waits_for_the_words_of_earlier_recordings(start):
     run(story, start(Remembering()))
 
 
+def test_an_answer_to_an_input_waits_for_the_words_of_its_earlier_recordings(start):
+    async def story(server):
+        async with talking(server) as talk:
+            await talk.manual()
+            part = {"type": "input_audio", "audio": b64(tone())}
+            item = {"type": "message", "role": "user", "content": [part]}
+            await talk.ws.response.create(response={"conversation": "none", "input": [item, item]})
+            assert text_of(await talk.until("response.done")) == "|user: 24000 samples"
+
+    run(story, start(Remembering()))
+
+
 def test_old_turns_are_dropped_whole_and_it_is_said(start):
     async def story(server):
         async with talking(server) as talk:

@@ -179,7 +179,7 @@ def test_any_interleaving_keeps_the_order_of_events(script, fork):
         appended += op[1] if op[0] == "append" else 500 if op[0] == "turn" else 0
         assert watched.items == [item.id for item in session.conversation.items]
         assert set(watched.under_way) == set(session.responses) <= answers
-        assert session.hearing <= set(watched.items)
+        assert set(session.hearing) <= set(watched.items)
         assert session.out == [] and session.sound.end_ms <= appended * 6 + 1
         held = session.sound.end_ms - session.sound.start_ms
         assert held <= 2000 * (6 if session.sound.form == "pcmu" else 1) + 1
@@ -257,9 +257,9 @@ def test_a_question_whose_answer_breaks_off_before_it_was_heard_is_heard():
 def test_what_is_committed_twice_before_an_answer_is_heard():
     session, _ = session_with(("turns", None), ("append", 500), ("commit",), ("append", 400), ("commit",))
     first, second = session.conversation.items
-    assert session.hearing == {first.id, second.id} and first.sound is None
+    assert set(session.hearing) == {first.id, second.id} and first.sound is None
     outs = apply(session, ("create",))
-    assert session.hearing == {first.id} and any(isinstance(out, Answer) for out in outs)
+    assert set(session.hearing) == {first.id} and any(isinstance(out, Answer) for out in outs)
     for op in (("append", 400), ("commit",)):
         apply(session, op)  # orders the second again, whose answer is under way
     outs = session.heard(next(iter(session.responses)), "Why?")
@@ -298,6 +298,21 @@ def test_no_failed_transcript_is_told_of_what_is_not_in_the_conversation():
     outs = session.client({"type": "response.create", "response": aside}) + apply(session, ("ended", 0, "stop"))
     assert outs[-1]["type"] == "response.done"
     assert not [out for out in outs if isinstance(out, dict) and "transcription" in out["type"]]
+
+
+@pytest.mark.parametrize("end", [("ended", 0, "stop"), ("cancel",)])
+def test_recordings_before_the_question_of_an_input_are_heard_while_it_is_answered(end):
+    session, _ = session_with(("turns", None), ("transcripts", True))
+    session.client(recording(1, id="mine"))
+    given = [recording(1, id="mine")["item"], recording(0.5)["item"], recording(2)["item"]]
+    outs = session.client({"type": "response.create", "response": {"input": given}})
+    answer = next(out for out in outs if isinstance(out, Answer))
+    first, second = heard_by(outs)
+    assert {first, second} == {one.id for one in answer.earlier} and "mine" not in (first, second)
+    assert session.transcribed(first, "before") == [] and session.conversation.items[0].heard is None
+    assert [one.words() for one in answer.earlier if one.id == first] == ["before"]
+    outs = apply(session, end)
+    assert second in {out.id for out in outs if isinstance(out, Stop)} and set(session.hearing) == {"mine"}
 
 
 def test_an_input_that_is_null_is_none():

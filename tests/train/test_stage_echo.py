@@ -1,12 +1,14 @@
 """Echo training's settings, on the toy world: what is kept, what is made anew, who learns."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from echox.errors import ConfigError, ModelError
+from echox.data.manifest import read_jsonl, write_manifest
+from echox.errors import ConfigError, InputError, ModelError
 from echox.generate.parts import load_parts
 from echox.models.echo import EchoDecoder
 from echox.models.llm import Place, load_llm, token_pieces
@@ -277,6 +279,16 @@ def test_states_of_another_layer_are_refused(stage_of, toy_model):  # noqa: F811
         two = ["data.corpora=[out/debug/data/user,out/debug/data/user]", states] if name == "align" else [other]
         with pytest.raises(ConfigError, match=words):
             build(load_recipe(RECIPES / f"{name}.yaml", two))
+
+
+def test_utterances_that_say_nothing_teach_no_t2c(stage_of, tmp_path):
+    assert stage_of  # where the toy was made
+    silent = tmp_path / "silent"
+    shutil.copytree("out/debug/data/assistant", silent)
+    for path in silent.glob("*.jsonl"):
+        write_manifest(path, [row | {"text": ""} for row in read_jsonl(path)])
+    with pytest.raises(InputError, match=r"no utterance in data.corpora \(\S+silent\) has a text"):
+        run_recipe(RECIPES / "t2c.yaml", [f"data.corpora=[{silent}]", f"out={tmp_path / 'none'}"])
 
 
 def test_units_of_another_size_are_refused(stage_of):

@@ -5,12 +5,12 @@ import torch
 from safetensors.torch import load_file
 
 from echox.data.manifest import read_jsonl, write_manifest
-from echox.data.translation import TripleBatch
 from echox.errors import ConfigError, InputError
 from echox.models.hearing import Hearing
 from echox.models.speech_translator import SpeechTranslatorModel
 from echox.text.pieces import Pieces
 from echox.train.checkpoint import mean_of
+from echox.train.loop import Run, TrainSettings, train_step
 from echox.train.stage_translate import TextSelection, build, measure_bleu
 from echox.train.stages import load_recipe, run_recipe
 from echox.train.toy import sound_of
@@ -61,13 +61,23 @@ def test_the_joint_stage_learns_its_three_tasks(world):
     optimizer = torch.optim.AdamW(stage.model.parameters(), lr=5e-3)
     first, last = {}, {}
     for step in range(50):
-        loss = stage.players[-1].loss(stage.model(stage.batches[step]), step)
+        loss = stage.players[-1].loss(stage.model(stage.batches[step], step), step)
         optimizer.zero_grad()
         loss.total.backward()
         optimizer.step()
         last = loss.numbers()
         first = first or last
     assert all(last[name] < 0.8 * first[name] for name in ("mt", "st", "ctc"))
+
+
+def test_the_schedule_goes_by_steps_however_many_batches_one_takes(world):
+    """A run that goes on in another number of processes has taken other batches than its steps would."""
+    stage = build(load_recipe(RECIPES / "translate.yaml", ["schedule.translate_from=7"]))
+    run = Run(stage, TrainSettings(steps=9, precision="fp32"))
+    run.batches = 100
+    assert "model/st" not in train_step(run, 6)
+    run.batches = 0
+    assert "model/st" in train_step(run, 7)
 
 
 def test_weights_are_chosen_by_bleu_of_held_out_text_and_speech(world):
@@ -91,10 +101,10 @@ def test_what_is_written_is_the_mean_of_the_best(world):
 def test_text_that_is_known_by_heart_scores_100(world):
     stage = build(load_recipe(RECIPES / "translate_text.yaml", ["model.dropout=0", "out=out/debug/heart"]))
     joint, pieces = stage.model, Pieces.load(world / "vocabulary")
-    row = stage.batches[0].rows[0]
+    row = stage.batches[0][0]
     optimizer = torch.optim.AdamW(joint.parameters(), lr=5e-3)
     for step in range(60):
-        loss = stage.players[-1].loss(joint(TripleBatch([row], step)), step)
+        loss = stage.players[-1].loss(joint([row], step), step)
         optimizer.zero_grad()
         loss.total.backward()
         optimizer.step()
@@ -108,8 +118,8 @@ def test_a_frozen_encoder_of_the_model_is_as_its_cached_states(world):
     cached = build(load_recipe(RECIPES / "translate.yaml"))
     heard = build(load_recipe(RECIPES / "translate.yaml", [*HEARS, "encoder.trainable=false"]))
     assert not [name for names in heard.names() for name in names if name.startswith("encoder.")]
-    first = [row for row in cached.batches[0].rows if row.spoken][:3]
-    ids = {row.id: row for number in range(4) for row in heard.batches[number].rows if row.spoken}
+    first = [row for row in cached.batches[0] if row.spoken][:3]
+    ids = {row.id: row for number in range(4) for row in heard.batches[number] if row.spoken}
     other = [ids.get(row.id) for row in first if row.id in ids]
     first = [row for row in first if row.id in ids]
     assert first and [row.cost for row in first] == [row.cost for row in other]

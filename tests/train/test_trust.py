@@ -19,6 +19,7 @@ from echox.files import only_one
 from echox.models.io import save_part
 from echox.models.t2c import T2CConfig, TextToCodec
 from echox.objectives.loss import Loss
+from echox.train import stage_translate as translate
 from echox.train.checkpoint import Checkpoints
 from echox.train.loop import TrainSettings, train
 from echox.train.stages import STAGES
@@ -226,6 +227,21 @@ def test_a_run_goes_on_with_the_recipe_it_began_with(tmp_path):
     free = longer.model_copy(update={"allow": ("train.steps", "data"), "save_every": 50, "threads": 1})
     final = resumed(out, data=data, train=free)
     assert read_run(out)[0] == "done" and read_run(final)[1].settings["train.steps"] == 14
+
+
+def test_when_checkpoints_are_written_is_free_until_the_result_is_made_of_them(tmp_path):
+    averaged = SETTINGS.model_copy(update={"average": 2})
+    data, out = tmp_path / "data", tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        train(stage(stop_at=6)[0], averaged, out, recipe=Recipe(data=data, train=averaged))
+    with pytest.raises(ConfigError, match=r"train.save_every \(5 before, 4 now\)"):
+        resumed(out, data=data, train=averaged.model_copy(update={"save_every": 4}))
+    assert "train.save_every" not in Record.of(Recipe(data=data)).settings
+    text = {"out": tmp_path, "vocabulary": tmp_path, "data": {"pairs": [tmp_path], "held_out_pairs": [tmp_path]}}
+    best = text | {"stage": "translate", "train": {"steps": 1}, "best": 2}
+    for pace, counts in ((None, True), (50, False)):  # none: measured, and kept if best, whenever one is written
+        recipe = translate.Recipe(**best, evaluate_every=pace)
+        assert ("train.save_every" in Record.of(recipe).settings) is counts
 
 
 def test_no_step_is_logged_twice_after_a_kill(tmp_path):

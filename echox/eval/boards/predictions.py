@@ -11,7 +11,7 @@ from typing import Any
 
 from echox.data.manifest import write_jsonl
 from echox.errors import ConfigError, InputError
-from echox.eval.results import read_all
+from echox.eval.results import qa_runs, read_all
 from echox.eval.tasks.qa import SPOKEN_ANSWER
 from echox.files import copy_file, refuse_others
 
@@ -23,9 +23,11 @@ def in_question_order(paths: Sequence[Path], arm: str) -> tuple[dict[str, Any], 
 
     Raises InputError when the files are of several runs, the arm is not there, or a question has no answer.
     """
-    runs = read_all(paths)
-    if len(runs) > 1:
-        raise InputError(f"{', '.join(map(str, paths))} are of {len(runs)} runs: export one run at a time.")
+    runs = qa_runs(read_all(paths))
+    if len(runs) != 1:
+        raise InputError(
+            f"{', '.join(map(str, paths))} hold {len(runs)} runs of `echox eval qa`: export one at a time."
+        )
     settings, items = runs[0]
     chosen = [item for item in items if item["arm"] == arm]
     if not chosen:

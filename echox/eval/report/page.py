@@ -17,7 +17,7 @@ from markupsafe import Markup
 from echox.errors import InputError, MissingDependency, require
 from echox.eval import stats
 from echox.eval.report.plots import draw_accuracy, draw_gap, draw_gaps
-from echox.eval.results import Run, qa_runs, read_all, titles_of
+from echox.eval.results import Run, files_of, qa_runs, read_all, titles_of
 from echox.eval.tables import Items, Table, arms_of, by_arm, percent, shared
 from echox.eval.tasks.hearing import hearing_tables
 from echox.eval.tasks.ladder import ladder_tables
@@ -55,6 +55,7 @@ def read_beside(paths: Sequence[Path]) -> list[Run]:
 
     What lies beside and cannot be read is left out; a file that was given must be whole.
     """
+    paths = files_of(paths)
     runs, known = read_all(paths), {path.resolve() for path in paths}
     folders = dict.fromkeys(path.resolve().parent for path in paths)
     for path in (folder / f"{task}{ending}" for folder in folders for task in TABLES for ending in (".jsonl", ".json")):
