@@ -33,10 +33,11 @@ class Still(nn.Module):
         self.mean_O, self.spread_O = torch.tensor([1.0, 0.0, 3.0, 2.0]), torch.tensor([1.0, 2.0, 0.5, 4.0])
         self.config = SimpleNamespace(max_duration=3)
 
-    def predict(self, frames_BT, mask_BT):
+    def predict(self, frames_BT, mask_BT, states_BTW):
         return torch.zeros(*frames_BT.shape, 5)
 
-    def durations(self, units_BU, mask_BU):
+    def durations(self, units_BU, states_BUW, mask_BU):
+        self.read = states_BUW
         return torch.zeros(*units_BU.shape, 3)
 
 
@@ -44,6 +45,7 @@ def test_targets_are_standardised_and_only_what_is_judged_or_whole_counts():
     batch = LatentBatch(
         frames_BT=torch.tensor([[4, 5, 5]]),
         mask_BT=torch.ones(1, 3, dtype=torch.bool),
+        states_BTW=torch.tensor([[[1.0, 2.0], [3.0, 4.0], [3.0, 4.0]]]),
         latents_BJL=torch.tensor([[[3.0, 4.0], [9.0, 9.0], [1.0, 2.0]]]),
         f0_BJ=torch.tensor([[math.e**4, 99.0, 0.0]]),
         energy_BJ=torch.tensor([[6.0, 99.0, 2.0]]),
@@ -52,7 +54,9 @@ def test_targets_are_standardised_and_only_what_is_judged_or_whole_counts():
         lengths_BU=torch.tensor([[1, 2, 9]]),
         whole_BU=torch.tensor([[True, False, True]]),
     )
-    found = VoicePass(Still())(batch)
+    still = Still()
+    found = VoicePass(still)(batch)
+    assert still.read[0, :2].tolist() == [[1.0, 2.0], [3.0, 4.0]]  # a unit's state is that of its first frame
     torch.testing.assert_close(found.wanted_NO, torch.tensor([[2.0, 2.0, 2.0, 1.0], [0.0, 1.0, -6.0, 0.0]]))
     assert found.voiced_N.tolist() == [True, False] and found.outputs_NO.shape == (2, 5)
     assert found.lengths_N.tolist() == [0, 2] and found.logits_ND.shape == (2, 3)  # nothing is longer than the longest

@@ -10,6 +10,7 @@ import torch
 from echox.data.manifest import read_jsonl, write_manifest
 from echox.errors import ConfigError, InputError, ModelError
 from echox.generate.parts import load_parts
+from echox.models.decoding import Generated
 from echox.models.echo import EchoDecoder
 from echox.models.llm import Place, load_llm, token_pieces
 from echox.models.s2t import SpeechToText
@@ -168,7 +169,7 @@ def test_states_of_the_second_pass_are_those_of_the_answer(stage_of):
 def test_speech_that_was_cut_off_has_no_end(stage_of, monkeypatch):
     _, stage = stage_of()
     targets, eos = stage.batches.targets, stage.batches.targets.t2c.config.eos_token_id
-    monkeypatch.setattr(targets.t2c, "generate", lambda texts, layouts, most: [[3, 4]] * len(texts))
+    monkeypatch.setattr(targets.t2c, "generate", lambda texts, layouts, most: [Generated([3, 4], [])] * len(texts))
     assert all(
         pair.words == [targets.t2c.config.bos_token_id, 3, 4, eos] for pair in targets.pairs(stage.batches.rows[:1])[0]
     )
