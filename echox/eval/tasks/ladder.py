@@ -8,7 +8,8 @@ Every arm says the same texts, and each stands one step further from the voice t
     copy       the same units, as long as the vocoder makes them
     t2c        the units that T2C writes for the segments
 
-So the difference between two neighbours is what the step between them costs.
+So the difference between two neighbours is what the step between them costs. A vocoder that reads the states of words is given
+them in the last arm alone: there they win back some of what T2C loses.
 """
 
 from collections.abc import Callable, Iterator, Sequence
