@@ -34,6 +34,7 @@ TAIL = SAMPLE_RATE // 2  # samples of silence after the last word: where a liste
 WINDOW = SAMPLE_RATE  # windows are whole seconds: few shapes, which CPUs' kernels are prepared for once
 LONGEST = 28 * SAMPLE_RATE  # samples heard at once
 MORE_TOKENS = 4  # by which another text may be longer than the greedy one
+FEWER_WORDS = 3  # by which it may be shorter: one that breaks off in the middle is likelier by what it does not say
 KNOWN = 64  # choices between texts that stay known
 EDGE = SAMPLE_RATE // 10  # samples at the end of a sound that change when more of it comes
 
@@ -203,8 +204,8 @@ class AttentionEar:
     def likeliest(self, greedy: Greedy, states_1TW: torch.Tensor, frames_1: torch.Tensor) -> list[int]:
         """Return the tokens of a sound that are likeliest to listener and text model together; those before any doubt stay.
 
-        Of the texts that a beam search finds within `doubt` of the likeliest, the one with the greatest
-        log P(text | sound) + `rescoring` log P(text) is taken, the second by the text model.
+        Of the texts that a beam search finds within `doubt` of the likeliest, but for those that leave out what the greedy one
+        says, the one with the greatest log P(text | sound) + `rescoring` log P(text) is taken, the second by the text model.
         """
         config, state = self.listener.config, self.listener.start(states_1TW, frames_1)
         sure = greedy.sure(config.doubt)
@@ -220,10 +221,12 @@ class AttentionEar:
         search = Search(self.begin[-1], self.end, config.beams, length_penalty=0.0, floor=floor)
         room = min(len(greedy.tokens) + MORE_TOKENS, config.max_positions - len(self.begin)) - sure
         [found] = n_best(step, 1, search, [room])
-        near = [one for one in reversed(found) if one.score >= found[0].score - config.doubt]
         decode = self.listener_tokenizer.decode
-        texts = {decode(begin + one.tokens, skip_special_tokens=True).strip(): one for one in near}
-        texts.pop("", None)
+        told = {decode(begin + one.tokens, skip_special_tokens=True).strip(): one for one in reversed(found)}
+        least = len(decode(greedy.tokens, skip_special_tokens=True).split()) - FEWER_WORDS if greedy.ended else 0
+        whole = {text: one for text, one in told.items() if text and len(text.split()) >= least}
+        best = max((one.score for one in whole.values()), default=0.0)
+        texts = {text: one for text, one in whole.items() if one.score >= best - config.doubt}
         if len(texts) < 2:
             return next((begin + one.tokens for one in texts.values()), greedy.tokens)
         prior = self._prior(tuple(texts))

@@ -7,7 +7,8 @@ import torch
 from echox.errors import ModelError
 from echox.features.cuts import cut_at_pauses
 from echox.generate import ears
-from echox.generate.ears import LONGEST, AttentionEar, fill_window, special_ids
+from echox.generate.beam import Hypothesis
+from echox.generate.ears import FEWER_WORDS, LONGEST, AttentionEar, fill_window, special_ids
 from echox.models.encoder import SpeechEncoder
 from echox.models.listener import Greedy, Listener, ListenerConfig
 from echox.models.llm import load_text_tokenizer
@@ -151,6 +152,26 @@ def test_tokens_before_the_first_doubt_stay(ear, monkeypatch):
         with torch.no_grad():
             logits_V = ear.listener.logits(ear.listener(torch.tensor([tokens]), ear.listener.start(*sound)))[0, -1]
         assert {one.tokens[0] for one in found.values() if one.tokens} <= set(logits_V.topk(5).indices.tolist())
+
+
+@pytest.mark.parametrize(
+    ("left_out", "ended"), [(FEWER_WORDS, True), (FEWER_WORDS + 1, True), (FEWER_WORDS + 1, False)]
+)
+def test_a_text_that_breaks_off_is_not_chosen_for_being_likelier(ear, monkeypatch, left_out, ended):
+    words = "we sat in the shade of the tall tree".split()
+    whole, short, other = (
+        ear.listener_tokenizer.encode(" ".join(some), add_special_tokens=False).ids
+        for some in (words, words[: len(words) - left_out], [*words[:-1], "trees"])
+    )
+    found = [Hypothesis(short, -2.5), Hypothesis(other, -5.4), Hypothesis(whole, -5.5)]
+    monkeypatch.setattr(ears, "n_best", lambda *_: [found])
+    monkeypatch.setattr(ear.s2t, "likes", " ".join(words))
+    ear.known.clear()
+    sound = torch.zeros(1, 50, ear.listener.config.width), torch.tensor([50])
+    greedy = Greedy(whole, [[-0.5, -0.9]] * (len(whole) + 1), ended)  # a text that never ended may be a loop
+    assert ear.likeliest(greedy, *sound) == (whole if ended and left_out > FEWER_WORDS else short)
+    monkeypatch.setattr(ears, "n_best", lambda *_: [found[:1]])
+    assert ear.likeliest(greedy, *sound) == (whole if ended and left_out > FEWER_WORDS else short)
 
 
 @pytest.mark.parametrize(("setting", "value"), [("doubt", 0.0), ("beams", 1)])
