@@ -53,7 +53,7 @@ class Utterances:
         if not shards:
             raise InputError(f"{folder} holds no shard-*.npz: run stage teacher first.")
         self.latents, self.scales, self.prosody, self.units = [], [], [], []
-        self.states, self.state_of = [], []
+        self.states, self.state_of, writers = [], [], []
         self.places: list[tuple[int, int, int, int, int]] = []  # shard, latents from and to, units from and to
         for number, path in enumerate(shards):
             with np.load(path) as data:
@@ -63,15 +63,19 @@ class Utterances:
                 self.units.append(data["units"])
                 self.states.append(data["states"] if "states" in data else np.zeros((0, 0), np.float16))
                 self.state_of.append(data["state_of"] if "states" in data else np.full(len(data["units"]), -1))
+                writers.append(data["writer"] if "states" in data else np.zeros(0, np.float32))
                 spans = [np.stack([o[:-1], o[1:]], axis=1) for o in (data["latent_offsets"], data["unit_offsets"])]
             self.places += [(number, int(a), int(b), int(c), int(d)) for (a, b), (c, d) in zip(*spans, strict=True)]
-        if len(widths := {states.shape[1] for states in self.states}) > 1:
-            raise InputError(f"{folder} holds states of several widths, {sorted(widths)}: make it anew in one run.")
+        self.writer_W = writers[0]  # the mark of the codec decoder, of no length where the utterances have no states
+        if not all(np.array_equal(writer, self.writer_W) for writer in writers):
+            raise InputError(
+                f"{folder} holds states of several T2Cs, or of some shards alone: make it anew in one run."
+            )
 
     @property
     def state_width(self) -> int:
         """W, 0 where the utterances have no states."""
-        return self.states[0].shape[1]
+        return len(self.writer_W)
 
     def __len__(self) -> int:
         return len(self.places)

@@ -394,6 +394,5 @@ def check_voice(folder: Path, voice: Voice, width: int) -> None:
     found, known = voice.unit_tokenizer.units, voice.vocoder.config.num_units
     if found > known:
         raise ModelError(f"{folder / 'units'} uses {found} units, the vocoder knows {known}: they do not fit.")
-    made = voice.t2c.config.width if voice.unit_tokenizer.wordwise else 0  # others spell a segment as a whole
-    if (reads := voice.vocoder.state_width) not in (0, made):
-        raise ModelError(f"{folder / 'vocoder'} reads states {reads} wide, t2c/ has {made or 'none'}: they do not fit.")
+    if isinstance(voice.vocoder, LatentVocoder) and not voice.vocoder.reads(voice.t2c.mark):
+        raise ModelError(f"{folder / 'vocoder'} learnt with another T2C than t2c/: train it with this one.")

@@ -32,6 +32,7 @@ FADE_SECONDS = 0.005  # at both ends of an utterance, so that utterances can be 
 PULL = (
     0.15  # of the quantile of a duration, for every frame that speech lags behind what is predicted, or is ahead of it
 )
+ALIKE = 2e-3  # marks of one codec decoder, before and after packing, differ by less, as a share of them
 QUANTILES = 0.2, 0.8  # between which it is pulled: no duration is unlikely
 
 Aheads = Annotated[list[Small] | tuple[Small, ...], Few]
@@ -161,6 +162,7 @@ class Stretch:
 class LatentVocoder(Part[LatentVocoderConfig]):
     """Units to latents to the teacher's decoder, with its own durations; the surface is `UnitVocoder`'s."""
 
+    writer_W: torch.Tensor | None  # the mark of the codec decoder whose states it learnt to read
     mean_O: torch.Tensor
     spread_O: torch.Tensor
 
@@ -178,6 +180,7 @@ class LatentVocoder(Part[LatentVocoderConfig]):
         self.head = nn.Linear(config.width, sizes.latents + 3)  # latents, log pitch, energy, voicing
         self.durations = DurationNetwork(config)
         self.decoder = SpectralDecoder(sizes)
+        self.register_buffer("writer_W", torch.zeros(config.state_width) if config.state_width else None)
         self.register_buffer("mean_O", torch.zeros(sizes.latents + 2))  # of latents, log pitch and energy
         self.register_buffer("spread_O", torch.ones(sizes.latents + 2))
         self.apply(start_small)
@@ -186,6 +189,13 @@ class LatentVocoder(Part[LatentVocoderConfig]):
     def state_width(self) -> int:
         """How wide the states are that it reads beside units; 0: it reads none."""
         return int(self.config.state_width)
+
+    def reads(self, mark_W: torch.Tensor) -> bool:
+        """Say whether these are the marks of the codec decoder that it learnt with, or whether it reads no states."""
+        if self.writer_W is None:
+            return True
+        known_W = self.writer_W.float()
+        return known_W.shape == mark_W.shape and bool((mark_W - known_W).norm() <= ALIKE * known_W.norm())
 
     @property
     def look_ahead(self) -> tuple[int, int]:

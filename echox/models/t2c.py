@@ -244,6 +244,11 @@ class TextToCodec(WholePart[T2CConfig]):
         return mask_BN
 
     @property
+    def mark(self) -> torch.Tensor:
+        """What a part that learnt with the states of this decoder knows it by, (W,): in int8 nearly the same."""
+        return self.head.weight.detach().float().mean(0)
+
+    @property
     def body(self) -> Any:
         """The decoder without its head."""
         return self.decoder

@@ -7,6 +7,7 @@ Stage `teacher` writes `decoder/` (the TTS's own decoder, rebuilt) and shards of
     units    int16  [T]     50 a second                   of the spoken audio, by given centroids
     states   half   [N, W]  one a unit word               in which a given T2C writes those units (`writer`)
     state_of int32  [T]                                   its row for every unit frame, -1 where there is none
+    writer   float  [W]                                   the mark of that T2C
 
 Legend: F latent frames, L latents, N unit words, T unit frames, W the T2C's width.
 """
@@ -162,7 +163,8 @@ class WrittenStates:
             of_unit = first + np.repeat(np.arange(len(row)), lengths) if len(made) else np.full(len(run), -1)
             state_of.append(np.repeat(of_unit, run.durations).astype(np.int32))
             first += len(made)
-        return {"states": np.concatenate(states), "state_of": np.concatenate(state_of)}
+        rows = {"states": np.concatenate(states), "state_of": np.concatenate(state_of)}
+        return rows | {"writer": self.t2c.mark.numpy()}
 
 
 def write_shard(

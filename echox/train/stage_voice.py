@@ -93,6 +93,8 @@ def network(recipe: Recipe, utterances: Utterances) -> LatentVocoder:
         for buffer, values in zip((vocoder.mean_O, vocoder.spread_O), utterances.statistics(), strict=True):
             buffer.copy_(torch.from_numpy(values))
     vocoder.decoder = load_module(decoder, lambda: SpectralDecoder(sizes)).float()
+    if vocoder.writer_W is not None:
+        vocoder.writer_W.copy_(torch.from_numpy(utterances.writer_W))
     largest = max(int(units.max()) for units in utterances.units)
     if largest >= config.num_units:
         raise ConfigError(f"{recipe.voice.teacher} holds unit {largest}: raise voice.model.num_units.")
@@ -109,10 +111,8 @@ def reading_states(vocoder: LatentVocoder, width: int, start: Path) -> LatentVoc
     config = copy(vocoder.config)
     config.state_width = width
     wider = LatentVocoder(config)
-    fresh = {
-        name: torch.zeros_like(value) for name, value in wider.state_dict().items() if name.endswith("states.weight")
-    }
-    wider.load_state_dict(vocoder.state_dict() | fresh)
+    known = vocoder.state_dict()
+    wider.load_state_dict({name: known.get(name, torch.zeros_like(new)) for name, new in wider.state_dict().items()})
     return wider
 
 

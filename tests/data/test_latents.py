@@ -59,7 +59,7 @@ def test_a_state_lies_beside_every_frame_of_its_word(folder):
         arrays = dict(data)
     states = np.random.default_rng(1).standard_normal((30, 3)).astype(np.float16)
     state_of = np.concatenate([np.arange(70) // 5, np.full(23, -1), 14 + np.arange(45) // 5]).astype(np.int32)
-    np.savez(folder / "shard-00000.npz", **arrays, states=states, state_of=state_of)
+    np.savez(folder / "shard-00000.npz", **arrays, states=states, state_of=state_of, writer=np.ones(3))
     utterances = Utterances(folder)
     batch = LatentSegments(utterances, 30, 2, hops=(480, 300)).collate([(0, 20), (1, 0)])
     assert utterances.state_width == 3 and batch.states_BTW.shape == (2, 30, 3)
@@ -71,7 +71,7 @@ def test_a_state_lies_beside_every_frame_of_its_word(folder):
 def test_a_share_of_the_segments_is_read_without_states(folder):
     with np.load(folder / "shard-00000.npz") as data:
         arrays = dict(data)
-    rows = {"states": np.ones((1, 3), np.float16), "state_of": np.zeros(sum(LENGTHS), np.int32)}
+    rows = {"states": np.ones((1, 3), np.float16), "state_of": np.zeros(sum(LENGTHS), np.int32), "writer": np.ones(3)}
     np.savez(folder / "shard-00000.npz", **arrays, **rows)
     segments = LatentSegments(Utterances(folder), 30, 4, (480, 300), stateless=0.25)
     read = [bool(row.any()) for step in range(100) for row in segments[step].states_BTW]
@@ -80,13 +80,16 @@ def test_a_share_of_the_segments_is_read_without_states(folder):
     assert segments[3].frames_BT.equal(plain[3].frames_BT) and plain[3].states_BTW.any(dim=(1, 2)).all()
 
 
-def test_states_of_one_width(folder):
+def test_states_are_those_of_one_decoder(folder):
     with np.load(folder / "shard-00000.npz") as data:
         arrays = dict(data)
     rows = {"states": np.ones((1, 3), np.float16), "state_of": np.zeros(sum(LENGTHS), np.int32)}
-    np.savez(folder / "shard-00001.npz", **arrays, **rows)
-    with pytest.raises(InputError, match="states of several widths"):
-        Utterances(folder)
+    for marks in ((None, np.ones(3)), (np.ones(3), np.zeros(3))):
+        for number, mark in enumerate(marks):
+            more = {} if mark is None else rows | {"writer": mark}
+            np.savez(folder / f"shard-0000{number}.npz", **arrays, **more)
+        with pytest.raises(InputError, match="states of several T2Cs"):
+            Utterances(folder)
 
 
 def test_batches_are_functions_of_seed_and_step(folder):

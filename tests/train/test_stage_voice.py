@@ -119,7 +119,8 @@ def test_a_voice_goes_on_from_a_trained_one(world, tmp_path):
     trained = load_vocoder(world / "voice" / "final")
     stage = build(load_recipe(RECIPES / "voice.yaml", [f"start={world / 'voice' / 'final'}"]))
     for name, value in trained.state_dict().items():
-        torch.testing.assert_close(stage.model.vocoder.state_dict()[name], value.float(), atol=0, rtol=0)
+        atol = 1e-4 if name == "writer_W" else 0  # read from the utterances, in float32
+        torch.testing.assert_close(stage.model.vocoder.state_dict()[name], value.float(), atol=atol, rtol=0)
     shutil.copytree(world / "voice" / "final", tmp_path / "other")
     config = json.loads((tmp_path / "other" / "config.json").read_text())
     config["decoder"]["layers"] += 1
