@@ -32,7 +32,7 @@ PY
 train answers        # what the text model answers to typed questions
 "$PYTHON" -m echox prepare speak recipes/mini/data.yaml answers --texts "$OUT/answers" --out "$OUT/data"
 train units          # k-means on encoder states, units of the assistant's speech, the unit language
-train listen & listen=$!  # nothing waits for it
+train listen & listen=$!  # beside all that follows
 train t2c
 train t2c_answers    # on what the model will really say
 train teacher        # what the voice's own decoder reads, and the states in which T2C writes the units of that

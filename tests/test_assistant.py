@@ -57,7 +57,7 @@ def test_a_vocoder_may_read_the_state_of_every_word(toy_model):  # noqa: F811
     parts.voice = replace(parts.voice, vocoder=LatentVocoder(config).eval())
     with pytest.raises(ModelError, match="learnt with another T2C than t2c/"):
         check_voice(toy_model, parts.voice, parts.reader.embeddings_VH.shape[1])
-    parts.vocoder.writer_W.copy_(parts.t2c.mark + 1e-3 * parts.t2c.mark.norm() * torch.eye(len(parts.t2c.mark))[0])
+    parts.vocoder.writer_W.copy_(parts.t2c.mark)
     check_voice(toy_model, parts.voice, parts.reader.embeddings_VH.shape[1])
     together, limited, alone = model.ask_many([wave])[0], model.ask_many([wave], max_seconds=100)[0], model.ask(wave)
     assert len(together.audio) and alone.units == together.units

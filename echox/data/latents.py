@@ -61,9 +61,9 @@ class Utterances:
                 self.scales.append(data["scale"])
                 self.prosody.append(data["prosody"])
                 self.units.append(data["units"])
-                self.states.append(data["states"] if "states" in data else np.zeros((0, 0), np.float16))
-                self.state_of.append(data["state_of"] if "states" in data else np.full(len(data["units"]), -1))
-                writers.append(data["writer"] if "states" in data else np.zeros(0, np.float32))
+                self.states.append(data["states"] if "writer" in data else np.zeros((0, 0), np.float16))
+                self.state_of.append(data["state_of"] if "writer" in data else np.full(len(data["units"]), -1))
+                writers.append(data["writer"] if "writer" in data else np.zeros(0, np.float16))
                 spans = [np.stack([o[:-1], o[1:]], axis=1) for o in (data["latent_offsets"], data["unit_offsets"])]
             self.places += [(number, int(a), int(b), int(c), int(d)) for (a, b), (c, d) in zip(*spans, strict=True)]
         self.writer_W = writers[0]  # the mark of the codec decoder, of no length where the utterances have no states

@@ -350,7 +350,11 @@ def load_ear(folder: Path, encoder: SpeechEncoder, layer: int, s2t: SpeechToText
 def load_vocoder(folder: Path) -> UnitVocoder | LatentVocoder:
     """Load a vocoder part strictly, in float32; its config.json names the kind. ModelError names what does not fit."""
     try:
-        if read_config(Path(folder)).get("model_type") == LatentVocoderConfig.model_type:
+        if (found := read_config(Path(folder))).get("model_type") == LatentVocoderConfig.model_type:
+            if "duration_quantile" in found:
+                raise ConfigError(
+                    'a voice trained before: put "duration_stretch": 1.0 in place of "duration_quantile".'
+                )
             latent = load_config(folder, LatentVocoderConfig)
             sizes = {name: value for name, value in (latent.decoder or {}).items() if name not in NOT_OURS}
             check_values(SpectralConfig, sizes, f"{Path(folder) / 'config.json'}, decoder,")
@@ -385,11 +389,9 @@ def check_voice(folder: Path, voice: Voice, width: int) -> None:
     """Raise ModelError when the parts of a voice disagree about units, or about the width of the LLM."""
     words = voice.unit_tokenizer.vocab_size
     for name, decoder in (("t2c", voice.t2c), ("echo", voice.echo)):
-        found = decoder.config.llm_width
-        if found != width:
+        if (found := decoder.config.llm_width) != width:
             raise ModelError(f"{folder / name} reads states {found} wide, the LLM's are {width}: they do not fit.")
-        found = decoder.config.unit_vocab_size
-        if found != words:
+        if (found := decoder.config.unit_vocab_size) != words:
             raise ModelError(f"{folder / name} writes {found} unit words, units/ knows {words}: they do not fit.")
     found, known = voice.unit_tokenizer.units, voice.vocoder.config.num_units
     if found > known:

@@ -29,11 +29,8 @@ from echox.models.ragged import units_tensor
 from echox.models.spectral import Sound, SpectralConfig, SpectralDecoder, as_inputs, sound_ahead
 
 FADE_SECONDS = 0.005  # at both ends of an utterance, so that utterances can be joined anywhere
-PULL = (
-    0.15  # of the quantile of a duration, for every frame that speech lags behind what is predicted, or is ahead of it
-)
-ALIKE = 2e-3  # marks of one codec decoder, before and after packing, differ by less, as a share of them
-QUANTILES = 0.2, 0.8  # between which it is pulled: no duration is unlikely
+PULL = 0.15  # how far the quantile that a duration is moves from the median for every frame that is owed
+MOST_OWED = 2.0  # frames: at the most the quantile is 0.2 or 0.8, so that no duration is an unlikely one
 
 Aheads = Annotated[list[Small] | tuple[Small, ...], Few]
 Dilations = Annotated[list[Positive] | tuple[Positive, ...], Few]
@@ -45,9 +42,7 @@ class LatentVocoderConfig(PreTrainedConfig):
     model_type = "echox_latent_vocoder"
 
     num_units: Classes = 256
-    state_width: SideWidth = (
-        0  # W: of the codec decoder whose states it reads beside its units; 0: it reads units alone
-    )
+    state_width: SideWidth = 0  # W: of the codec decoder whose states it reads beside units; 0: units alone
     width: Width = 256
     kernel: Odd = 7
     expansion: Positive = 3
@@ -113,7 +108,7 @@ class DurationNetwork(nn.Module):
 
 
 class Pace:
-    """Whole durations out of predicted distributions, so that neither each of them nor their sum goes astray.
+    """Whole durations out of predicted distributions, so that neither each of them nor their sum goes far astray.
 
     A median rounds every short unit down. So what is owed to the sum of the predicted means pulls the next quantile up or down.
     """
@@ -125,11 +120,10 @@ class Pace:
         """Return the frames of the next units, each at least 1."""
         shares_UD = logits_UD.float().softmax(-1).cpu()
         means = shares_UD @ torch.arange(1.0, shares_UD.shape[1] + 1) * self.stretch
-        picked, (lowest, highest) = [], QUANTILES
+        picked = []
         for mean, below in zip(means.tolist(), shares_UD.cumsum(-1).tolist(), strict=True):
-            quantile = min(highest, max(lowest, 0.5 + PULL * self.owed))
-            picked.append(min(bisect_left(below, quantile) + 1, len(below)))
-            self.owed += mean - picked[-1]
+            picked.append(min(bisect_left(below, 0.5 + PULL * self.owed) + 1, len(below)))
+            self.owed = min(MOST_OWED, max(-MOST_OWED, self.owed + mean - picked[-1]))
         return picked
 
 
@@ -191,11 +185,8 @@ class LatentVocoder(Part[LatentVocoderConfig]):
         return int(self.config.state_width)
 
     def reads(self, mark_W: torch.Tensor) -> bool:
-        """Say whether these are the marks of the codec decoder that it learnt with, or whether it reads no states."""
-        if self.writer_W is None:
-            return True
-        known_W = self.writer_W.float()
-        return known_W.shape == mark_W.shape and bool((mark_W - known_W).norm() <= ALIKE * known_W.norm())
+        """Say whether it learnt with the codec decoder of this mark, or reads no states."""
+        return self.writer_W is None or torch.equal(self.writer_W.half(), mark_W.to(self.device).half())
 
     @property
     def look_ahead(self) -> tuple[int, int]:
@@ -325,13 +316,11 @@ class LatentStream:
             logits = self.vocoder.durations(units_BU, states_BUW, self.unit_tails, last)
             durations = self.pace.pick(logits[0])
         count, device = len(durations), units_BU.device
-        settled, self.waiting = (
-            torch.tensor(self.waiting[:count], dtype=torch.long, device=device),
-            self.waiting[count:],
-        )
-        settled_UW, self.waiting_UW = self.waiting_UW.split([count, len(self.waiting)])
         repeats = torch.tensor(durations, dtype=torch.long, device=device)
-        return settled.repeat_interleave(repeats)[None], settled_UW.repeat_interleave(repeats, dim=0)[None]
+        frames_T = torch.tensor(self.waiting[:count], dtype=torch.long, device=device).repeat_interleave(repeats)
+        states_TW = self.waiting_UW[:count].repeat_interleave(repeats, dim=0)
+        self.waiting, self.waiting_UW = self.waiting[count:], self.waiting_UW[count:]
+        return frames_T[None], states_TW[None]
 
     def _smooth(self, wave_S: torch.Tensor, last: bool) -> torch.Tensor:
         """Fade the utterance in and out, and cut it to a whole number of frames."""

@@ -7,7 +7,7 @@ Stage `teacher` writes `decoder/` (the TTS's own decoder, rebuilt) and shards of
     units    int16  [T]     50 a second                   of the spoken audio, by given centroids
     states   half   [N, W]  one a unit word               in which a given T2C writes those units (`writer`)
     state_of int32  [T]                                   its row for every unit frame, -1 where there is none
-    writer   float  [W]                                   the mark of that T2C
+    writer   half   [W]                                   the mark of that T2C
 
 Legend: F latent frames, L latents, N unit words, T unit frames, W the T2C's width.
 """
@@ -77,6 +77,7 @@ class Recipe(Settings):
 
 MADE_OF = ("stage", "seed", "teacher", "texts", "longest", "units", "writer", "encoder", "precision", "shard_size")
 WRITTEN_TOGETHER = 16  # texts of about one length
+SPACED = 3  # every third text is read with a space in front, as the segments of an answer are that follow others
 
 
 def run(recipe: Recipe) -> Path:
@@ -138,7 +139,7 @@ class WrittenStates:
     def __init__(self, writer: Writer, units: Path) -> None:
         self.t2c, self.language = TextToCodec.load(writer.t2c).float().eval(), UnitTokenizer.load(units)
         self.tokenizer, self.embeddings_VH = load_tokenizer(writer.llm), load_embeddings(writer.llm)
-        if self.t2c.config.unit_vocab_size != self.language.vocab_size:
+        if self.t2c.config.text_vocab_size or self.t2c.config.unit_vocab_size != self.language.vocab_size:
             raise ConfigError(
                 f"{writer.t2c} writes other unit words than {units} holds: give the units that it learnt."
             )
@@ -151,7 +152,7 @@ class WrittenStates:
         known = sorted((i for i, text in enumerate(texts) if text), key=lambda i: len(words[i]))
         states = [np.zeros((0, self.t2c.config.width), np.float16)] * len(texts)
         for some in groups(known, WRITTEN_TOGETHER):
-            ids = [encode(self.tokenizer, " " * (i % 3 == 0) + self.t2c.said(str(texts[i]))) for i in some]
+            ids = [encode(self.tokenizer, " " * (i % SPACED == 0) + self.t2c.said(str(texts[i]))) for i in some]
             read = [self.t2c.embed_text(row, self.embeddings_VH) for row in ids]
             layouts = [self.t2c.layout(token_pieces(self.tokenizer, row)) for row in ids]
             made_BUW, _, mask_BU = self.t2c.states(T2CBatch(read, layouts, [self.t2c.framed(words[i]) for i in some]))
@@ -171,14 +172,14 @@ def write_shard(
     path: Path,
     said: list[Said],
     rate: int,
-    encode: Encode,
+    encode_waves: Encode,
     centroids_KD: np.ndarray,
     states_of: Callable[[list[np.ndarray]], dict[str, np.ndarray]] | None = None,
 ) -> None:
     """Write utterances with their units, and perhaps the states in which these are written, atomically."""
     if not said:
         raise InputError(f"none of the texts of {path.name} could be said: check the texts of the recipe.")
-    heard = encode([resample(one.wave_S, rate, SAMPLE_RATE) for one in said])
+    heard = encode_waves([resample(one.wave_S, rate, SAMPLE_RATE) for one in said])
     units = [assign(states.astype(np.float32), centroids_KD).astype(np.int16) for states in heard]
     latents_NL = np.concatenate([one.latents_FL for one in said])
     scale_L = np.maximum(np.abs(latents_NL).max(axis=0), 1e-6) / 127

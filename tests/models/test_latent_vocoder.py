@@ -9,7 +9,7 @@ import torch
 from echox.errors import ConfigError, InputError, ModelError
 from echox.generate.parts import load_vocoder
 from echox.models.io import save_part
-from echox.models.latent_vocoder import LatentVocoder, LatentVocoderConfig, Pace, Stretch
+from echox.models.latent_vocoder import MOST_OWED, LatentVocoder, LatentVocoderConfig, Pace, Stretch
 from echox.models.ragged import pad_right
 
 UNITS = np.random.default_rng(3).integers(0, 20, 90).tolist()
@@ -151,13 +151,17 @@ def test_given_durations_are_kept_and_must_fit(vocoder):
 
 
 def test_speech_keeps_pace_with_the_means_of_its_durations():
-    """Medians of three frames in four at 1 and one at 3 lose half a frame a unit; the pace loses nothing, and stays likely."""
+    """Medians of a distribution whose mean is 1.8 frames are 1 and lose the rest; the pace loses nothing, and stays likely."""
     shares_D = torch.tensor([0.6, 0.1, 0.2, 0.1])
     picked = Pace(1.0).pick(shares_D.log().expand(200, 4))
     sums, means = np.cumsum(picked), 1.8 * np.arange(1, 201)
     assert np.abs(sums - means).max() < 5 and set(picked) <= {1, 2, 3}
     sure = torch.tensor([0.0, 1.0, 0.0, 0.0])
     assert Pace(1.5).pick((sure + 1e-9).log().expand(50, 4)) == [2] * 50  # what is owed makes no duration up
+    pace = Pace(1.5)
+    assert (
+        pace.pick((sure + 1e-9).log().expand(50, 4)) == [2] * 50 and pace.owed == MOST_OWED
+    )  # or it would never catch up
     assert sum(Pace(1.2).pick(shares_D.log().expand(200, 4))) == pytest.approx(1.2 * 360, abs=6)
 
 
