@@ -19,6 +19,7 @@ from echox.generate import answer
 from echox.generate.ears import Heard
 from echox.generate.parts import check_voice
 from echox.generate.pauses import within
+from echox.models.decoding import Generated
 from echox.models.latent_vocoder import LatentVocoder, LatentVocoderConfig
 from echox.models.llm import load_tokenizer, token_pieces
 from echox.prepare.teachers import TINY
@@ -63,6 +64,16 @@ def test_a_vocoder_may_read_the_state_of_every_word(toy_model):  # noqa: F811
     assert len(together.audio) and alone.units == together.units
     for one in (limited, alone):
         np.testing.assert_allclose(one.audio, together.audio, atol=1e-5)
+    language = parts.unit_tokenizer
+    words = sorted(range(3, language.vocab_size), key=lambda word: len(language.word(word)))[
+        :: language.vocab_size // 5
+    ]
+    states, by_hand = list(torch.randn(len(words), parts.t2c.config.width)), []
+    for word, state_W in list(zip(words, states, strict=True))[1:]:
+        by_hand += [state_W] * len(language.word(word))
+    units, states_UW = answer.units_said(parts, Generated(words, states), first=1)
+    assert len({len(language.word(word)) for word in words}) > 1 and units == language.decode(words[1:])
+    torch.testing.assert_close(states_UW, torch.stack(by_hand))
     said = model.say("The answer is Paris.")
     torch.nn.init.zeros_(parts.vocoder.embedding.states.weight)
     assert np.abs(model.say("The answer is Paris.").audio - said.audio).max() > 1e-6
