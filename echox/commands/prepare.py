@@ -99,7 +99,7 @@ def pairs(
     source: Annotated[str, typer.Option(help="VoxPopuli: language that is spoken.")] = "es",
     target: Annotated[str, typer.Option(help="VoxPopuli: language of the interpreters.")] = "en",
     common_voice: Annotated[Path | None, typer.Option(help="CVSS: the Common Voice 4 folder of the source.")] = None,
-    split: Annotated[str, typer.Option(help="CVSS: train, dev or test; VoxPopuli has train alone.")] = "train",
+    split: Annotated[str, typer.Option(help="CVSS: train, dev or test; VoxPopuli has only train.")] = "train",
     longest: Annotated[float, typer.Option(min=0.5, callback=finite, help="Seconds of a side.")] = 20.0,
     ratio: Annotated[
         float, typer.Option(min=1, callback=finite, help="How many times as long as the other a side may be.")
@@ -114,7 +114,7 @@ def pairs(
         raise typer.BadParameter("CVSS names clips of Common Voice 4: give its folder.", param_hint="--common-voice")
     if corpus == "voxpopuli" and (common_voice is not None or split != "train"):
         raise typer.BadParameter(
-            "VoxPopuli is train alone and of no Common Voice: leave --split and --common-voice out."
+            "VoxPopuli has only the split train and needs no Common Voice: leave --split and --common-voice out."
         )
     found = read_voxpopuli(root, source, target) if common_voice is None else read_cvss(root, common_voice, split)
     typer.echo(f"{out}  {write_corpora(found, out, split, Limits(longest=longest, ratio=ratio))} pairs")

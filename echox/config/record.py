@@ -56,10 +56,12 @@ class Record:
         """Return the names in which two records differ; those under `only`, if any are given.
 
         A setting that is none is as one that was not known yet, so that runs outlive settings that are new and not used.
+        How often a run saves counts where both know it.
         """
         found = ["code"] if self.code != other.code else []
         for own, theirs in ((self.settings, other.settings), (self.inputs, other.inputs)):
-            found += [name for name in {**own, **theirs} if own.get(name) != theirs.get(name)]
+            names = [name for name in {**own, **theirs} if name != SAVE_EVERY or (name in own and name in theirs)]
+            found += [name for name in names if own.get(name) != theirs.get(name)]
         return [name for name in found if not only or under(name, only)]
 
 

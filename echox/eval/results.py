@@ -109,7 +109,10 @@ def read_results(path: str | Path) -> Run:
 
 
 def files_of(paths: Iterable[str | Path]) -> list[Path]:
-    """Return paths with the results files in it, question answering first, for every folder; InputError where it holds none."""
+    """Return paths with the results files in it, question answering first, for every folder; InputError where it holds none.
+
+    Other files of a folder that cannot be read are left out, unless it holds nothing else.
+    """
     found: list[Path] = []
     for path in map(Path, paths):
         held = [path] if not path.is_dir() else [one for one in sorted(path.iterdir()) if _is_ours(one)]
@@ -117,8 +120,18 @@ def files_of(paths: Iterable[str | Path]) -> list[Path]:
             raise InputError(
                 f"{path} holds no results of `echox eval`: give the folder that its --out named, or a file."
             )
-        found += sorted(held, key=lambda one: not one.name.startswith("results"))
+        asked = [one for one in held if one.name.startswith("results")]
+        beside = [one for one in held if one not in asked]
+        found += (asked + [one for one in beside if one == path or _is_whole(one)]) or beside
     return found
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        read_results(path)
+    except InputError:
+        return False
+    return True
 
 
 def _is_ours(path: Path) -> bool:

@@ -35,7 +35,6 @@ from echox.objectives.modality import (
 )
 from echox.objectives.s2t import HIDDEN_FRAMES, HIDDEN_SPANS, ctc_loss, hide_spans
 
-AFTER_ALL = 1 << 40  # a step after every beginning in the schedule
 LEAST_RECOGNITION = 0.1  # recognition that is weighed down below this stops (spec B2.5)
 
 
@@ -111,7 +110,7 @@ class JointPass(nn.Module):
             )
         self.register_buffer("recognition", torch.tensor(weights.recognition))
 
-    def forward(self, rows: Sequence[Triple], step: int = AFTER_ALL) -> Joint:
+    def forward(self, rows: Sequence[Triple], step: int) -> Joint:
         """Return the pass of some rows as the schedule has it at `step`."""
         found = Joint(step)
         typed = [row for row in rows if row.translation]
@@ -220,6 +219,10 @@ class TranslatorObjective:
         over = {name: int((one.targets_BL != PAD).sum()) for name, one in written.items()}
         tokens = sum(over.values()) or sum(map(len, found.said))  # of speech without a translation, what is said
         over |= {f"{name}_accuracy": count for name, count in over.items()} | {"ctc": len(found.said)}
+        if "contrast" in terms:
+            over["contrast"] = len(found.said)
+        if "token_contrast" in terms and found.runs is not None:
+            over["token_contrast"] = int((found.runs.mask_BN & (found.runs.tokens_BN != BLANK)).sum())
         return Loss(total, parts, tokens, over=over)
 
     def alignment(self, found: Joint) -> dict[str, tuple[float, torch.Tensor]]:

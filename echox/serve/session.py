@@ -167,7 +167,7 @@ class Session:
 
     def not_transcribed(self, item_id: str, refusal: Refusal) -> list[Out]:
         """Take the failure of a transcript."""
-        return self._taken(lambda: self._not_written(self.hearing.get(item_id), refusal))
+        return self._taken(lambda: self._not_written(self.hearing.pop(item_id, None), refusal))
 
     # the client's events, one by one
 

@@ -21,10 +21,15 @@ def still(model: nn.Module) -> Iterator[None]:
     model.train(training)
 
 
-def mean_loss(model: nn.Module, batches: Iterable[Any], objective: Callable[[Any], Loss]) -> dict[str, float]:
-    """Return the weighted means of the numbers of `objective`, of what `model` makes of each batch in evaluation mode."""
+def mean_loss(
+    model: nn.Module, batches: Iterable[Any], objective: Callable[[Any], Loss], *step: int
+) -> dict[str, float]:
+    """Return the weighted means of the numbers of `objective`, of what `model` makes of each batch in evaluation mode.
+
+    A model that goes by steps is given one.
+    """
     sums: dict[str, tuple[float, float]] = {}
     with still(model):
         for batch in batches:
-            objective(model(batch)).add_to(sums)
+            objective(model(batch, *step)).add_to(sums)
     return Ranks().merge(sums)

@@ -4,6 +4,8 @@
                                                                             │
                     the player's own parameters, declared by name  ◄────────┘
 
+The call is `stage.model(batch, step)` where the stage goes `by_step`; the module then has no step of its own to fall back on.
+
 Which parameters train is a list of name patterns, never read from `requires_grad`: the loop sets that from the names at every
 step, so that a recipe can freeze a part for some steps (`train.schedule`) and a resumed run knows its parameters at once.
 """

@@ -29,6 +29,7 @@ from echox.train.evaluate import mean_loss, still
 from echox.train.loop import OptimSettings, Player, Stage, TrainingRecipe
 from echox.units.distance import error_rate
 
+AFTER_ALL = 1 << 40  # a step after every beginning in the schedule
 ENCODER = "encoder"  # folder of an encoder that learnt, beside the model's own files
 
 
@@ -173,7 +174,7 @@ def build_model(recipe: Recipe, pieces: Pieces, encoder_width: int) -> SpeechTra
 def measure(joint: JointPass, rows: list[Triple], max_cost: int) -> dict[str, float]:
     """Return the losses of held-out rows as after the whole schedule, and the token error of greedy CTC."""
     batches = some_at_a_time(rows, [row.cost for row in rows], max_cost)
-    numbers = mean_loss(joint, batches, TranslatorObjective(joint))
+    numbers = mean_loss(joint, batches, TranslatorObjective(joint), AFTER_ALL)
     heard: list[tuple[list[int], list[int]]] = []
     with still(joint):
         for spoken in ([row for row in batch if row.spoken] for batch in batches):

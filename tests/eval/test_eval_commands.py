@@ -115,6 +115,10 @@ def test_export_puts_shards_in_question_order_and_refuses_gaps(folder):
     even.write_text("\n".join(kept) + "\n")
     with pytest.raises(InputError, match="1 questions of the arm 't2t' have no answer, the first at place 4"):
         call(folder, "export", even, odd, "--format", "ultraeval", "--arm", "t2t")
+    other = folder / "speech.jsonl"
+    other.write_text('{"type": "settings", "task": "speech"}\n')
+    with pytest.raises(InputError, match="no run of `echox eval qa` is in .*speech.jsonl"):
+        call(folder, "export", other, "--format", "ultraeval", "--arm", "t2t")
 
 
 def test_a_server_runs_the_arms_it_can_have(folder, monkeypatch):

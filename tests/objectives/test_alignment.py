@@ -203,6 +203,20 @@ def test_every_term_has_its_weight_at_every_step(step, shares):
     assert float(judged.total.detach()) == pytest.approx(weight * float(judged.parts.get("bce", 0)), rel=1e-5)
 
 
+def test_a_pass_that_goes_by_steps_is_told_one():
+    with pytest.raises(TypeError, match="step"):
+        joint_pass()(batch()[0])
+
+
+def test_contrasts_are_weighed_by_utterances_and_by_what_was_said():
+    joint = joint_pass(AlignmentSettings(contrast="both"))
+    found = joint(*batch(rows=2))
+    loss = TranslatorObjective(joint)(found)
+    said = found.runs.tokens_BN[found.runs.mask_BN].ne(BLANK).sum()
+    assert {"contrast", "token_contrast"} <= set(loss.parts)
+    assert (loss.over["contrast"], loss.over["token_contrast"]) == (2, int(said)) != (loss.tokens, loss.tokens)
+
+
 def test_what_is_written_is_a_mean_over_real_tokens():
     targets = torch.tensor([[7, 8, PAD], [9, PAD, PAD]])
     logits = torch.zeros(2, 3, 44)

@@ -315,6 +315,15 @@ def test_recordings_before_the_question_of_an_input_are_heard_while_it_is_answer
     assert second in {out.id for out in outs if isinstance(out, Stop)} and set(session.hearing) == {"mine"}
 
 
+def test_a_recording_of_an_input_that_could_not_be_written_down_needs_no_stop():
+    session, _ = session_with(("turns", None))
+    given = [recording(0.5)["item"], recording(1)["item"]]
+    outs = session.client({"type": "response.create", "response": {"input": given}})
+    (first,) = heard_by(outs)
+    assert session.not_transcribed(first, Refusal(400, "no.", "x")) == [] and not session.hearing
+    assert not [out for out in apply(session, ("ended", 0, "stop")) if isinstance(out, Stop)]
+
+
 def test_an_input_that_is_null_is_none():
     session, _ = session_with(("say", 1))
     outs = session.client({"type": "response.create", "response": {"input": None}})

@@ -236,6 +236,11 @@ def test_when_checkpoints_are_written_is_free_until_the_result_is_made_of_them(t
         train(stage(stop_at=6)[0], averaged, out, recipe=Recipe(data=data, train=averaged))
     with pytest.raises(ConfigError, match=r"train.save_every \(5 before, 4 now\)"):
         resumed(out, data=data, train=averaged.model_copy(update={"save_every": 4}))
+    begun = json.loads((out / "run.json").read_text())
+    del begun["settings"]["train.save_every"]  # as records were that knew it as free
+    (out / "run.json").write_text(json.dumps(begun))
+    assert resumed(out, data=data, train=averaged).is_dir()
+    assert read_run(out)[1].settings["train.save_every"] == 5
     assert "train.save_every" not in Record.of(Recipe(data=data)).settings
     text = {"out": tmp_path, "vocabulary": tmp_path, "data": {"pairs": [tmp_path], "held_out_pairs": [tmp_path]}}
     best = text | {"stage": "translate", "train": {"steps": 1}, "best": 2}

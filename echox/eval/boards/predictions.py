@@ -21,13 +21,13 @@ EXPORTS = ("voicebench", "ultraeval", "uro")
 def in_question_order(paths: Sequence[Path], arm: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the settings of one run and an arm's items in the order of its questions file, shards joined.
 
-    Raises InputError when the files are of several runs, the arm is not there, or a question has no answer.
+    Raises InputError when the files are of no or several runs, the arm is not there, or a question has no answer.
     """
-    runs = qa_runs(read_all(paths))
-    if len(runs) != 1:
-        raise InputError(
-            f"{', '.join(map(str, paths))} hold {len(runs)} runs of `echox eval qa`: export one at a time."
-        )
+    runs, named = qa_runs(read_all(paths)), ", ".join(map(str, paths))
+    if not runs:
+        raise InputError(f"no run of `echox eval qa` is in {named}: give the folder that its --out named.")
+    if len(runs) > 1:
+        raise InputError(f"{named} hold {len(runs)} runs of `echox eval qa`: export one at a time.")
     settings, items = runs[0]
     chosen = [item for item in items if item["arm"] == arm]
     if not chosen:

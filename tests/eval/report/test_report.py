@@ -134,6 +134,26 @@ def test_what_lies_beside_a_results_file_is_shown_with_it(tmp_path):
         read_all([tmp_path / "gap.json"])
 
 
+def test_a_folder_is_shown_without_what_cannot_be_read_beside_its_results(tmp_path):
+    path = runs_of_every_task(tmp_path)
+    held = [run[0]["task"] for run in read_beside([tmp_path])]
+    assert sorted(held) == ["gap", "hearing", "latency", "qa", "speech"]
+    (tmp_path / "gap.json").write_text('{"model": "old"}')
+    with (tmp_path / "latency.jsonl").open("a") as file:
+        file.write('{"type": "it\n')
+    assert [run[0]["task"] for run in read_beside([tmp_path])] == ["qa", "hearing", "speech"]
+    assert len(read_all([tmp_path])) == 3
+    (tmp_path / "hearing.jsonl").unlink()
+    (tmp_path / "speech.jsonl").unlink()
+    with path.open("a") as file:
+        file.write('{"type": "it\n')
+    with pytest.raises(InputError, match=r"results\.jsonl"):
+        read_beside([tmp_path])
+    path.unlink()
+    with pytest.raises(InputError, match="gap.json"):  # nothing else is there to show
+        read_beside([tmp_path])
+
+
 def test_runs_stand_side_by_side_with_paired_differences():
     first = (SETTINGS, [item("t2t", name, score) for name, score in (("c", 1), ("a", 1), ("b", 0))])
     other = (SETTINGS | {"model": "n"}, [item("t2t", name, score) for name, score in (("b", 1), ("a", 1), ("z", 1))])
