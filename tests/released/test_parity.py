@@ -154,7 +154,7 @@ def test_masked_text_input_of_the_t2c(parts, reference, tokens):
     )
     layout = t2c.layout([""] * len(ids))
     first = t2c.generate([t2c.embed_text(ids, parts.s2t.embeddings_VH)], [layout], limit=1)
-    assert first[0] == [int(reference.t2c_logits(inputs, mask)[-1].argmax())]
+    assert first[0].ids == [int(reference.t2c_logits(inputs, mask)[-1].argmax())]
     assert int(mask.sum()) == len(whole) - 1 and torch.equal(layout.seen_C, mask)
 
 

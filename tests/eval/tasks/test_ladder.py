@@ -37,7 +37,7 @@ def test_every_rung_is_what_it_says(ladder):
 def test_copies_differ_by_their_durations_alone(ladder, monkeypatch):
     spoken = []
 
-    def speak(self, ids, durations=None):
+    def speak(self, ids, durations=None, states_UW=None):
         spoken.append((list(ids), durations))
         return np.ones(480, np.float32)
 
