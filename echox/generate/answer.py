@@ -31,6 +31,7 @@ from echox.models.slots import Row
 from echox.models.spelling import TextLayout
 from echox.text.prompt import Prompt, Turn, encode
 from echox.text.segmenter import cut_text, cuts, ends_sentence
+from echox.units.tokenizer import UnitTokenizer
 
 CHUNKS = (12, 12, 40)  # unit words to the next piece of audio, the last for all after it
 LAST_WORD = 8  # tokens at the end of an answer that tell a full stop from the dot of a number or an abbreviation
@@ -268,7 +269,7 @@ def units_said(parts: Parts, words: Generated, first: int = 0) -> tuple[list[int
     """Return the units of the words from `first` on, and for a vocoder that reads any the state behind each, (U, W)."""
     units_of, ids = parts.unit_tokenizer, words.ids[first:]
     units = units_of.decode(ids)
-    if not parts.vocoder.state_width or not units:
+    if not (parts.vocoder.state_width and units and isinstance(units_of, UnitTokenizer)):
         return units, None
     lengths = torch.tensor([len(units_of.word(word)) for word in ids])
     return units, torch.stack(words.states[first:]).repeat_interleave(lengths.to(parts.device), dim=0)

@@ -87,8 +87,10 @@ def network(recipe: Recipe, utterances: Utterances) -> LatentVocoder:
         if utterances.state_width != config.state_width:
             vocoder = reading_states(vocoder, utterances.state_width, recipe.start)
     else:
-        given = recipe.voice.model | {"decoder": settings_of(sizes), "sample_rate": sizes.sample_rate}
-        config = LatentVocoderConfig(**given | {"state_width": utterances.state_width})
+        given = {"decoder": settings_of(sizes), "sample_rate": sizes.sample_rate, "state_width": utterances.state_width}
+        if settled := given.keys() & recipe.voice.model.keys():
+            raise ConfigError(f"voice.model.{min(settled)} follows from {recipe.voice.teacher}: leave it out.")
+        config = LatentVocoderConfig(**recipe.voice.model, **given)
         vocoder = LatentVocoder(config)
         for buffer, values in zip((vocoder.mean_O, vocoder.spread_O), utterances.statistics(), strict=True):
             buffer.copy_(torch.from_numpy(values))

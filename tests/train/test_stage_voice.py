@@ -102,6 +102,8 @@ def test_what_is_held_out_is_measured_a_batch_at_a_time(world, monkeypatch):
 def test_settings_that_do_not_fit_are_named(world, tmp_path):
     with pytest.raises(ConfigError, match="num_units"):
         build(load_recipe(RECIPES / "voice.yaml", ["voice.model.num_units=1"]))
+    with pytest.raises(ConfigError, match=r"voice.model.state_width follows from out/debug/teacher: leave it out"):
+        build(load_recipe(RECIPES / "voice.yaml", ["voice.model.state_width=4"]))
     for wrong in ('{"id": "b"}', '{"id": 7, "text": "No."}'):
         (tmp_path / "texts.jsonl").write_text('{"id": "a", "text": "Yes."}\n' + wrong + "\n")
         with pytest.raises(InputError, match="line 2 has no `id` or no `text`"):
