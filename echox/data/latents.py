@@ -8,7 +8,7 @@ context that it has in use: those rows are not `judged`.
 
 Beside the frames lie the states in which a codec decoder writes their unit words, where the utterances have any (stage_teacher.py).
 
-Legend: B batch, J decoder frames, L latents, N words, T frames, U units, W the codec decoder's width.
+Legend: B batch, J decoder frames, L latents, T frames, U units, W the codec decoder's width.
 """
 
 import math
@@ -61,9 +61,10 @@ class Utterances:
                 self.scales.append(data["scale"])
                 self.prosody.append(data["prosody"])
                 self.units.append(data["units"])
-                self.states.append(data["states"] if "writer" in data else np.zeros((0, 0), np.float16))
-                self.state_of.append(data["state_of"] if "writer" in data else np.full(len(data["units"]), -1))
-                writers.append(data["writer"] if "writer" in data else np.zeros(0, np.float16))
+                none = np.zeros((0, 0), np.float16), np.full(len(data["units"]), -1), np.zeros(0, np.float16)
+                found = [data[name] for name in ("states", "state_of", "writer")] if "writer" in data else none
+                for kept, part in zip((self.states, self.state_of, writers), found, strict=True):
+                    kept.append(part)
                 spans = [np.stack([o[:-1], o[1:]], axis=1) for o in (data["latent_offsets"], data["unit_offsets"])]
             self.places += [(number, int(a), int(b), int(c), int(d)) for (a, b), (c, d) in zip(*spans, strict=True)]
         self.writer_W = writers[0]  # the mark of the codec decoder, of no length where the utterances have no states
@@ -98,11 +99,11 @@ class Utterances:
         shard, _, _, start, end = self.places[index]
         return self.units[shard][start:end].astype(np.int64)
 
-    def state_rows(self, index: int) -> np.ndarray:
-        """Return the state (T, W) beside every frame of an utterance, float32; zeros where there is none."""
+    def state_rows(self, index: int, first: int = 0, count: int | None = None) -> np.ndarray:
+        """Return the state (T, W) beside frames of an utterance from `first` on, float32; zeros where there is none."""
         shard, _, _, start, end = self.places[index]
-        of_T = self.state_of[shard][start:end]
-        states_TW = np.zeros((end - start, self.state_width), np.float32)
+        of_T = self.state_of[shard][start:end][first:][:count]
+        states_TW = np.zeros((len(of_T), self.state_width), np.float32)
         states_TW[of_T >= 0] = self.states[shard][of_T[of_T >= 0]]
         return states_TW
 
@@ -190,6 +191,6 @@ class LatentSegments:
         judged[0 if opens else margin : len(latents_JL) if closes else len(latents_JL) - margin] = True
         row = np.pad(cut, (0, self.length - len(cut)))
         latents, prosody = (np.pad(part, ((0, J - len(part)), (0, 0))) for part in (latents_JL, prosody_J2))
-        states_TW = self.utterances.state_rows(index)[start : start + self.length]
+        states_TW = self.utterances.state_rows(index, start, self.length)
         states = np.pad(states_TW, ((0, self.length - len(cut)), (0, 0)))
         return row, len(cut), latents, prosody, judged, opens, closes, states

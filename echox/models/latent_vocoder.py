@@ -107,6 +107,11 @@ class DurationNetwork(nn.Module):
         return self.head(self.norm(self.blocks.run(self.embedding(units_BU, states_BUW), tails, last, mask_BU1)))
 
 
+def mean_durations(shares_UD: torch.Tensor) -> torch.Tensor:
+    """Return the mean frames (U,) of distributions of durations, whose first share is that of one frame."""
+    return shares_UD @ torch.arange(1.0, shares_UD.shape[1] + 1, device=shares_UD.device)
+
+
 class Pace:
     """Whole durations out of predicted distributions, so that neither each of them nor their sum goes far astray.
 
@@ -119,8 +124,7 @@ class Pace:
     def pick(self, logits_UD: torch.Tensor) -> list[int]:
         """Return the frames of the next units, each at least 1."""
         shares_UD = logits_UD.float().softmax(-1).cpu()
-        means = shares_UD @ torch.arange(1.0, shares_UD.shape[1] + 1) * self.stretch
-        picked = []
+        means, picked = mean_durations(shares_UD) * self.stretch, []
         for mean, below in zip(means.tolist(), shares_UD.cumsum(-1).tolist(), strict=True):
             picked.append(min(bisect_left(below, 0.5 + PULL * self.owed) + 1, len(below)))
             self.owed = min(MOST_OWED, max(-MOST_OWED, self.owed + mean - picked[-1]))
@@ -241,7 +245,7 @@ class LatentVocoder(Part[LatentVocoderConfig]):
 
     def as_states(self, states_UW: torch.Tensor | None, units: int) -> torch.Tensor:
         """Return what is read beside so many units, (1, U, W): zeros for None; InputError when the states do not fit."""
-        W = self.config.state_width
+        W = self.state_width
         if states_UW is None or not W:
             return self.mean_O.new_zeros(1, units, W)
         if tuple(states_UW.shape) != (units, W):

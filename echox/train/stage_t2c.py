@@ -101,10 +101,17 @@ class SpokenText:
     def batch(self, model: TextToCodec, items: list[int], rng: np.random.Generator) -> T2CBatch:
         """Return a batch of the numbered utterances."""
         spaced = rng.random(len(items)) < self.space_probability
-        ids = [encode(self.tokenizer, (" " if s else "") + self.texts[i]) for i, s in zip(items, spaced, strict=True)]
-        text = [model.embed_text(row, self.embeddings_VH).detach() for row in ids]
-        layouts = [model.layout(token_pieces(self.tokenizer, row)) for row in ids]
-        return T2CBatch(text, layouts, [self.words[i] for i in items])
+        texts = [(" " if s else "") + self.texts[i] for i, s in zip(items, spaced, strict=True)]
+        return t2c_batch(model, self.tokenizer, self.embeddings_VH, texts, [self.words[i] for i in items])
+
+
+def t2c_batch(
+    model: TextToCodec, tokenizer: Any, embeddings_VH: torch.Tensor, texts: list[str], words: list[list[int]]
+) -> T2CBatch:
+    """Return a batch of texts, as the LLM's tokens and embeddings, with the framed unit words that say them."""
+    ids = [encode(tokenizer, text) for text in texts]
+    read = [model.embed_text(row, embeddings_VH).detach() for row in ids]
+    return T2CBatch(read, [model.layout(token_pieces(tokenizer, row)) for row in ids], words)
 
 
 def build(recipe: Recipe) -> Stage:

@@ -31,12 +31,12 @@ from echox.data.manifest import read_fields
 from echox.errors import ConfigError, InputError
 from echox.files import write_file, write_folder
 from echox.models.io import save_part
-from echox.models.llm import load_embeddings, load_tokenizer, token_pieces
+from echox.models.llm import load_embeddings, load_tokenizer
 from echox.models.ragged import unpad
-from echox.models.t2c import T2CBatch, TextToCodec
+from echox.models.t2c import TextToCodec
 from echox.prepare.encode import Encode, EncoderSettings, load_encode
 from echox.prepare.teachers import HibariTeacher, Said, ToyTeacher
-from echox.text.prompt import encode
+from echox.train.stage_t2c import t2c_batch
 from echox.units.extractor import load_centroids
 from echox.units.kmeans import assign
 from echox.units.sequence import deduplicate
@@ -100,9 +100,8 @@ def run(recipe: Recipe) -> Path:
             said: list[tuple[Said, str | None]] = []
             for text in texts:
                 found = list(join(teacher.say(text, recipe.seed), recipe.longest, rate))
-                said += [
-                    (one, text if len(found) == 1 else None) for one in found
-                ]  # which part of a text, nobody knows
+                known = text if len(found) == 1 else None  # which part of a text each says, nobody knows
+                said += [(one, known) for one in found]
             of_these = None if states_of is None else partial(states_of, [text for _, text in said])
             write_shard(path, [one for one, _ in said], rate, encode_waves, centroids_KD, of_these)
     return recipe.out
@@ -152,10 +151,10 @@ class WrittenStates:
         known = sorted((i for i, text in enumerate(texts) if text), key=lambda i: len(words[i]))
         states = [np.zeros((0, self.t2c.config.width), np.float16)] * len(texts)
         for some in groups(known, WRITTEN_TOGETHER):
-            ids = [encode(self.tokenizer, " " * (i % SPACED == 0) + self.t2c.said(str(texts[i]))) for i in some]
-            read = [self.t2c.embed_text(row, self.embeddings_VH) for row in ids]
-            layouts = [self.t2c.layout(token_pieces(self.tokenizer, row)) for row in ids]
-            made_BUW, _, mask_BU = self.t2c.states(T2CBatch(read, layouts, [self.t2c.framed(words[i]) for i in some]))
+            said = [" " * (i % SPACED == 0) + self.t2c.said(str(texts[i])) for i in some]
+            framed = [self.t2c.framed(words[i]) for i in some]
+            batch = t2c_batch(self.t2c, self.tokenizer, self.embeddings_VH, said, framed)
+            made_BUW, _, mask_BU = self.t2c.states(batch)
             for i, made_UW in zip(some, unpad(made_BUW, mask_BU), strict=True):
                 states[i] = made_UW[:-1].half().numpy()  # the last one predicts the end
         first, state_of = 0, []

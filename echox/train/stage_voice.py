@@ -18,7 +18,7 @@ from echox.data.batching import groups
 from echox.data.latents import LatentBatch, LatentSegments, Utterances
 from echox.errors import ConfigError
 from echox.models.io import load_config, load_module, save_part
-from echox.models.latent_vocoder import LatentVocoder, LatentVocoderConfig
+from echox.models.latent_vocoder import LatentVocoder, LatentVocoderConfig, mean_durations
 from echox.models.spectral import SpectralConfig, SpectralDecoder
 from echox.objectives.voice import VoiceObjective, VoicePass
 from echox.train.evaluate import mean_loss
@@ -32,9 +32,7 @@ class VoiceSettings(Settings):
     held_out: NonNegativeInt = 50  # the first so many utterances are never trained on
     segment_frames: PositiveInt = 100  # 50 a second
     batch_size: PositiveInt = 12
-    stateless: Share = (
-        0.25  # of the segments are learnt without states, where the teacher's utterances have any: units alone
-    )
+    stateless: Share = 0.25  # of the segments are learnt from units alone, where the utterances have states
     model: Annotated[dict[str, Any], known(LatentVocoderConfig)] = {}
     prosody: NonNegativeFloat = 0.3  # weight of voicing, pitch and energy
     durations: NonNegativeFloat = 0.1  # weight of the duration network's loss
@@ -133,11 +131,10 @@ def measured(segments: LatentSegments, settings: VoiceSettings) -> Iterator[Late
 def fitting_stretch(vocoder: LatentVocoder, utterances: Utterances, held_out: int) -> float:
     """Return the true length of held-out speech over the sum of its predicted durations; 1 without any."""
     true = predicted = 0.0
-    steps_D = torch.arange(1.0, vocoder.config.max_duration + 1)
     for index in range(min(held_out, len(utterances))):
         units, lengths = torch.unique_consecutive(torch.from_numpy(utterances.unit_rows(index)), return_counts=True)
         states_UW = torch.from_numpy(utterances.state_rows(index))[lengths.cumsum(0) - lengths]
         logits_UD = vocoder.durations(units[None].to(vocoder.device), states_UW[None].to(vocoder.device))[0]
-        predicted += float((logits_UD.float().softmax(-1).cpu() @ steps_D).sum())
+        predicted += float(mean_durations(logits_UD.float().softmax(-1)).sum())
         true += int(lengths.clamp(max=vocoder.config.max_duration).sum())
     return round(true / predicted, 3) if predicted else 1.0
