@@ -25,42 +25,43 @@ RUN = "run.json"
 DIGEST = re.compile("[0-9a-f]{32}")  # what stands for a file or a folder
 EDGE = 1 << 16  # bytes at both ends of a file
 OF_RUNS = {RUN, MARKER, "metrics.jsonl", "tensorboard"}  # written while a run goes on
-FREE = (  # change no number
-    "out train.allow train.log_every train.keep train.threads train.parallel train.peak_tflops"
-).split()
-SAVE_EVERY = "train.save_every"  # changes one where the result is made of more than the last weights
+FREE = ("out",)  # of recipes that declare no `free`
+FREE_BEFORE = ["train.save_every"]  # of records that did not say what they left out
 
 
 @dataclass
 class Record:
-    """Settings by dotted name, fingerprints by the dotted name of the path (hub names as they are), and the code's version."""
+    """Settings by dotted name, fingerprints by the dotted name of the path (hub names as they are), and the code's version.
+
+    `free` names what was left out since it changes no number, as the recipe declares.
+    """
 
     settings: dict[str, Any] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
     code: str = ""
+    free: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, recipe: BaseModel) -> "Record":
         """Return the record of a recipe as its files are now."""
         from echox import __version__
 
-        leaves = dict(flat(recipe))
-        chosen = leaves.get("best.keep") is not None and leaves.get("evaluate_every") is None
-        free = FREE if chosen or leaves.get("train.average", 1) > 1 else [*FREE, SAVE_EVERY]
-        leaves = {name: value for name, value in leaves.items() if not under(name, free)}
+        free = list(getattr(recipe, "free", FREE))
+        leaves = {name: value for name, value in flat(recipe) if not under(name, free)}
         inputs = {name: fingerprint(value) or str(value) for name, value in leaves.items() if isinstance(value, Path)}
         settings = {name: value for name, value in leaves.items() if name not in inputs}
-        return cls(json.loads(json.dumps(settings, default=str)), inputs, __version__)
+        return cls(json.loads(json.dumps(settings, default=str)), inputs, __version__, free)
 
     def differences(self, other: "Record", only: Sequence[str] = ()) -> list[str]:
         """Return the names in which two records differ; those under `only`, if any are given.
 
         A setting that is none is as one that was not known yet, so that runs outlive settings that are new and not used.
-        How often a run saves counts where both know it.
+        One that is free in either counts where both know it.
         """
+        free = [*self.free, *other.free]
         found = ["code"] if self.code != other.code else []
         for own, theirs in ((self.settings, other.settings), (self.inputs, other.inputs)):
-            names = [name for name in {**own, **theirs} if name != SAVE_EVERY or (name in own and name in theirs)]
+            names = [name for name in {**own, **theirs} if not under(name, free) or (name in own and name in theirs)]
             found += [name for name in names if own.get(name) != theirs.get(name)]
         return [name for name in found if not only or under(name, only)]
 
@@ -119,7 +120,8 @@ def read_run(out: Path) -> tuple[str, Record] | None:
         return None
     try:
         values = read_json(path, error=ConfigError)
-        return str(values["at"]), Record(dict(values["settings"]), dict(values["inputs"]), str(values["code"]))
+        free = list(values.get("free", FREE_BEFORE))
+        return str(values["at"]), Record(dict(values["settings"]), dict(values["inputs"]), str(values["code"]), free)
     except (TypeError, KeyError) as error:
         raise ConfigError(f"{path} is not a record of a run: choose another `out`.") from error
 

@@ -106,10 +106,7 @@ class EndpointAssistant:
         return Reply(text, text, audio, rate, wall_seconds=wall, first_audio_seconds=wall)
 
     def stream(self, question: Any = None, typed: str | None = None, seed: int = 0) -> Iterator[Piece]:
-        """Yield the pieces of a streamed answer as they arrive (server-sent events, raw pcm16 at 24 kHz).
-
-        Raises EndpointError when the stream breaks off or ends without its [DONE].
-        """
+        """Yield the pieces of a streamed answer (pcm16 at 24 kHz); EndpointError when it breaks off or ends without [DONE]."""
         body = self._body(Question.of(question, typed), False, seed)
         body |= {"stream": True, "audio": {"voice": VOICE, "format": "pcm16"}}
         opened = self._client.chat.completions.with_streaming_response.create

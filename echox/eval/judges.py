@@ -66,10 +66,7 @@ class Judge(ABC):
 
 
 def find_judge(name: str) -> Path:
-    """Return the folder of a judge: `name` itself, or a folder of that name in $ECHOX_WEIGHTS, or a download.
-
-    Raises InputError for a folder that holds no recogniser, ModelError when a name can be found nowhere.
-    """
+    """Return the folder of a judge: `name`, or one of that name in $ECHOX_WEIGHTS, or a download; InputError or ModelError."""
     weights = os.environ.get("ECHOX_WEIGHTS")
     for place in (Path(name), *([Path(weights) / name] if weights else [])):
         if place.is_dir():
@@ -199,10 +196,7 @@ def _audible(wave: np.ndarray) -> bool:
 
 
 def whisper_size(folder: Path) -> str:
-    """Return which of Whisper's encoders a model or judge folder listens with (`tiny` to `large`), "" for others.
-
-    Read from the sizes in `encoder/config.json` or `config.json`, else from the names that they or the folder bear.
-    """
+    """Return which of Whisper's encoders a folder holds (`tiny` to `large`), by its config's sizes, else by a name; else ""."""
     configs = [_config(place) for place in (folder / "encoder", folder)]
     for config in configs:
         sizes = [name for size, name in SIZES.items() if size == (config.get("d_model"), config.get("encoder_layers"))]

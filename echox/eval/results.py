@@ -30,10 +30,9 @@ REPORT = ("report.html", "table.md")
 
 
 class Results:
-    """An append-only results file. `items` holds what is already there by (arm, id).
+    """An append-only results file, whose `items` are by (arm, id); with `retry_failed` those that failed are done again.
 
-    With `retry_failed` items that failed are done again, and their new line counts. Raises ConfigError when the file
-    was written under other settings, InputError when it is not a results file, OutputError when it cannot be written.
+    Raises ConfigError for a file of other settings, InputError for no results file, OutputError where it cannot be written.
     """
 
     def __init__(self, path: str | Path, settings: dict[str, Any], retry_failed: bool = False) -> None:
@@ -55,7 +54,7 @@ class Results:
         """The (arm, id) pairs that need no more work."""
 
     def append(self, item: dict[str, Any]) -> None:
-        """Write one finished item, through to the disk; raise OutputError when the disk is full or gone."""
+        """Write one finished item, through to the disk."""
         self._write({"type": "item", **item})
         self.items[item["arm"], item["id"]] = item
         self.done.add((item["arm"], item["id"]))
@@ -88,10 +87,7 @@ def results_path(out: Path, shard: str, stem: str = "results") -> Path:
 
 
 def read_results(path: str | Path) -> Run:
-    """Return the settings and the items of a results file, a later line for the same arm and id replacing an earlier.
-
-    Raises InputError when the file is missing, empty, not ours or torn in the middle.
-    """
+    """Return the settings and the items of a results file, of each arm and id the last line; InputError when it is not whole."""
     if Path(path).suffix == ".json":
         content = read_json(path)
         if not isinstance(content, dict) or content.get("task") != "gap":
@@ -108,30 +104,33 @@ def read_results(path: str | Path) -> Run:
     return lines[0], list(items.values())
 
 
-def files_of(paths: Iterable[str | Path]) -> list[Path]:
-    """Return paths with the results files in it, question answering first, for every folder; InputError where it holds none.
+def read_files(paths: Iterable[str | Path]) -> dict[Path, Run]:
+    """Return what files hold, and what the results files in folders do, each read once.
 
-    Other files of a folder that cannot be read are left out, unless it holds nothing else.
+    What a folder holds besides answers to questions is left out where it cannot be read, unless it holds nothing else. Raises
+    InputError for a folder without results and for a file that is not whole.
     """
-    found: list[Path] = []
+    found: dict[Path, Run] = {}
     for path in map(Path, paths):
-        held = [path] if not path.is_dir() else [one for one in sorted(path.iterdir()) if _is_ours(one)]
-        if not held:
-            raise InputError(
-                f"{path} holds no results of `echox eval`: give the folder that its --out named, or a file."
-            )
-        asked = [one for one in held if one.name.startswith("results")]
-        beside = [one for one in held if one not in asked]
-        found += (asked + [one for one in beside if one == path or _is_whole(one)]) or beside
+        found |= _read_folder(path) if path.is_dir() else {path: read_results(path)}
     return found
 
 
-def _is_whole(path: Path) -> bool:
-    try:
-        read_results(path)
-    except InputError:
-        return False
-    return True
+def _read_folder(folder: Path) -> dict[Path, Run]:
+    found: dict[Path, Run] = {}
+    fault = None
+    ours = sorted(filter(_is_ours, folder.iterdir()))
+    for path in sorted(ours, key=lambda path: not path.name.startswith("results")):
+        try:
+            found[path] = read_results(path)
+        except InputError as error:
+            if path.name.startswith("results"):
+                raise
+            fault = fault or error
+    if not found:
+        what = "holds no results of `echox eval`: give the folder that its --out named, or a file"
+        raise fault or InputError(f"{folder} {what}.")
+    return found
 
 
 def _is_ours(path: Path) -> bool:
@@ -142,15 +141,19 @@ def _is_ours(path: Path) -> bool:
 
 
 def read_all(paths: Iterable[str | Path]) -> list[Run]:
+    """Return the runs of files and of the folders that they are in, as `joined` does."""
+    return joined(read_files(paths))
+
+
+def joined(found: Mapping[Path, Run]) -> list[Run]:
     """Return (settings, items) per run, files of one run's shards joined, an item that is there twice counted once.
 
-    A folder stands for the results in it. Raises InputError when two files of a run hold different results for one arm and id.
+    Raises InputError when two files of a run hold different results for one arm and id.
     """
     runs: list[Run] = []
-    for path in files_of(paths):
-        settings, items = read_results(path)
+    for path, (settings, items) in found.items():
         for record in (settings, *items):
-            record["folder"] = str(Path(path).resolve().parent)
+            record["folder"] = str(path.resolve().parent)
         same = next((run for run in runs if "shard" in settings and not _changes(run[0], settings)), None)
         if same is None:
             runs.append((settings, items))

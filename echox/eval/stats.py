@@ -87,18 +87,12 @@ def difference(scores_N: ArrayLike, minus_N: ArrayLike) -> Interval:
 
 
 def ratio(scores_N: ArrayLike, over_N: ArrayLike) -> Interval:
-    """Return mean(scores) / mean(over) over the same questions, with its interval; NaN when `over` is all zero.
-
-    Of errors and lengths it is sum(errors) / sum(lengths), as a word error rate is formed.
-    """
+    """Return mean(scores) / mean(over) over the same questions, as word error rates are formed; NaN when `over` is all zero."""
     return paired_bootstrap(np.stack([scores_N, over_N], axis=1), lambda m: divided(m[..., 0], m[..., 1]))
 
 
 def stratified_ratio(strata: Sequence[tuple[float, np.ndarray]]) -> Interval:
-    """Return the ratio of two totals over a population sampled by strata, each resampled by itself.
-
-    A stratum is (its size in the population, float [n, 2] of its sample). NaN when the second total is zero.
-    """
+    """Return the ratio of two totals of a population of strata: (size, float [n, 2] of its sample), each resampled by itself."""
     if not strata:
         return NOTHING
     value_2 = np.sum([size * scores_N2.mean(axis=0) for size, scores_N2 in strata], axis=0)

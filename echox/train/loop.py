@@ -68,6 +68,17 @@ class TrainingRecipe(Settings):
     seed: Seed = 0
     train: TrainSettings
 
+    @property
+    def of_checkpoints(self) -> bool:
+        """Whether the result is made of more than the last weights, so that it matters when checkpoints are written."""
+        return self.train.average > 1
+
+    @property
+    def free(self) -> list[str]:
+        """The settings that change no number of the result."""
+        names = ["allow", "log_every", "keep", "threads", "parallel", "peak_tflops"]
+        return ["out", *(f"train.{name}" for name in (names if self.of_checkpoints else [*names, "save_every"]))]
+
 
 @dataclass
 class Run:

@@ -65,6 +65,11 @@ class Recipe(TrainingRecipe):
     best: TextSelection | None = None  # instead of the last `train.average` checkpoints
     evaluate_every: int | None = Field(default=None, ge=1)  # steps; none: train.save_every
 
+    @property
+    def of_checkpoints(self) -> bool:
+        """As before, and where the best is chosen whenever one is written."""
+        return super().of_checkpoints or (self.best is not None and self.evaluate_every is None)
+
     @model_validator(mode="after")
     def _check(self) -> "Recipe":
         if self.vocabulary is None and self.start is None:

@@ -159,12 +159,7 @@ MUTATIONS = (
         "questions",
     ),
     Mutation(
-        "files",
-        "times of two machines share a file",
-        "eval/tasks/latency.py",
-        ", **timed_on(subject)}",
-        "",
-        "latency",
+        "files", "times of two machines share a file", "eval/tasks/latency.py", ", **timed_on(subject)}", "", "latency"
     ),
     Mutation(
         "files", "times of two devices share a file", "eval/model_under_test.py", ', "device": where}', "}", "latency"

@@ -281,10 +281,7 @@ def test_a_run_goes_on_past_a_500_and_counts_it_wrong(server, tmp_path):
     questions = [Item(f"q{i}", "Capital?", ("Paris",)) for i in range(3)]
     results = Results(tmp_path / "results.jsonl", {"model": "m"})
     run_arms(
-        QaRun(client(server, retries=0), None, [find_scorer("qa-exist-match")], tmp_path),
-        questions,
-        ("t2t",),
-        results,
+        QaRun(client(server, retries=0), None, [find_scorer("qa-exist-match")], tmp_path), questions, ("t2t",), results
     )
     scores = [results.items["t2t", f"q{i}"] for i in range(3)]
     assert [item["score"] for item in scores] == [1, 0, 1] and "out of memory" in scores[1]["error"]

@@ -9,15 +9,7 @@ import pytest
 from echox.audio import save_wav
 from echox.errors import ConfigError, InputError
 from echox.eval.boards.sets import default_scorer, find_local, load_questions
-from echox.eval.questions import (
-    Item,
-    fingerprint,
-    load_question,
-    read_corpus,
-    read_questions,
-    take,
-    write_questions,
-)
+from echox.eval.questions import Item, fingerprint, load_question, read_corpus, read_questions, take, write_questions
 
 HEAD = "id\tquestion\tanswers\taudio\n"
 

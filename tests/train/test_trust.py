@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from echox import cli
-from echox.config.load import Settings
 from echox.config.record import Record, check_finished, read_run
 from echox.errors import ConfigError, ModelError, OutputError, Stopped
 from echox.files import only_one
@@ -21,7 +20,7 @@ from echox.models.t2c import T2CConfig, TextToCodec
 from echox.objectives.loss import Loss
 from echox.train import stage_translate as translate
 from echox.train.checkpoint import Checkpoints
-from echox.train.loop import TrainSettings, train
+from echox.train.loop import TrainingRecipe, TrainSettings, train
 from echox.train.stages import STAGES
 from tests.train.test_loop import SETTINGS, moved, stage, values
 
@@ -159,7 +158,7 @@ def test_two_runs_do_not_share_a_folder(tmp_path):
     train(stage()[0], SETTINGS, tmp_path)
 
 
-class Recipe(Settings):
+class Recipe(TrainingRecipe):
     stage: Literal["toy", "other"] = "toy"
     data: Path
     out: Path = Path("anywhere")
@@ -237,7 +236,7 @@ def test_when_checkpoints_are_written_is_free_until_the_result_is_made_of_them(t
     with pytest.raises(ConfigError, match=r"train.save_every \(5 before, 4 now\)"):
         resumed(out, data=data, train=averaged.model_copy(update={"save_every": 4}))
     begun = json.loads((out / "run.json").read_text())
-    del begun["settings"]["train.save_every"]  # as records were that knew it as free
+    del begun["settings"]["train.save_every"], begun["free"]  # as records were that knew it as free
     (out / "run.json").write_text(json.dumps(begun))
     assert resumed(out, data=data, train=averaged).is_dir()
     assert read_run(out)[1].settings["train.save_every"] == 5

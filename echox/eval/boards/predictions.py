@@ -19,10 +19,7 @@ EXPORTS = ("voicebench", "ultraeval", "uro")
 
 
 def in_question_order(paths: Sequence[Path], arm: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return the settings of one run and an arm's items in the order of its questions file, shards joined.
-
-    Raises InputError when the files are of no or several runs, the arm is not there, or a question has no answer.
-    """
+    """Return the settings of one run, and an arm's items in the order of its questions file; InputError where any is missing."""
     runs, named = qa_runs(read_all(paths)), ", ".join(map(str, paths))
     if not runs:
         raise InputError(f"no run of `echox eval qa` is in {named}: give the folder that its --out named.")
@@ -46,10 +43,7 @@ def in_question_order(paths: Sequence[Path], arm: str) -> tuple[dict[str, Any], 
 
 
 def export_items(results: Sequence[Path], form: str, arm: str, out: Path, name: str) -> Path:
-    """Write one arm of a run's results files for another harness, in question order, and return where.
-
-    Raises ConfigError for an unknown format or a name without a split, InputError when answers are missing.
-    """
+    """Write one arm of a run for another harness, in question order, and return where; ConfigError for an unknown format."""
     if form not in EXPORTS:
         raise ConfigError(f"there is no prediction format {form!r}: choose from {', '.join(EXPORTS)}.")
     data, dash, split = name.rpartition("-")

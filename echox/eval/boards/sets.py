@@ -143,10 +143,7 @@ def to_question(record: Mapping[str, Any], layout: Layout, folder: Path, number:
 
 
 def find_local(folder: Path, suite: str) -> Path:
-    """Return the file of a suite in a local folder: questions.tsv, or <suite>.tsv, .jsonl or .csv in or below it.
-
-    Raises InputError naming what was looked for.
-    """
+    """Return a suite's file in or below a local folder, by the suite's name or `questions`; InputError tells what was sought."""
     plain = suite.replace("-", "_")
     names = [f"{stem}.{ending}" for ending in ("tsv", "jsonl", "csv") for stem in (suite, plain, "questions", "test")]
     places = [folder, folder / suite, folder / plain, folder / "eval_datas" / plain]

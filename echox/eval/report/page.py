@@ -8,6 +8,7 @@ their place, when it is absent. Knows nothing about models.
 import base64
 import io
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from markupsafe import Markup
 from echox.errors import InputError, MissingDependency, require
 from echox.eval import stats
 from echox.eval.report.plots import draw_accuracy, draw_gap, draw_gaps
-from echox.eval.results import Run, files_of, qa_runs, read_all, titles_of
+from echox.eval.results import Run, joined, qa_runs, read_all, read_files, titles_of
 from echox.eval.tables import Items, Table, arms_of, by_arm, percent, shared
 from echox.eval.tasks.hearing import hearing_tables
 from echox.eval.tasks.ladder import ladder_tables
@@ -51,19 +52,14 @@ TABLES: dict[str, Callable[[dict[str, Any], Items], list[Table]]] = {
 
 
 def read_beside(paths: Sequence[Path]) -> list[Run]:
-    """Return the runs of `read_all` and those of every task that lie beside a given file.
-
-    What lies beside and cannot be read is left out; a file that was given must be whole.
-    """
-    paths = files_of(paths)
-    runs, known = read_all(paths), {path.resolve() for path in paths}
-    folders = dict.fromkeys(path.resolve().parent for path in paths)
+    """Return the runs of `read_all` and, where they can be read, those of every task that lie beside a given file."""
+    found = read_files(paths)
+    runs, known = joined(found), {path.resolve() for path in found}
+    folders = dict.fromkeys(path.parent for path in known)
     for path in (folder / f"{task}{ending}" for folder in folders for task in TABLES for ending in (".jsonl", ".json")):
         if path.is_file() and path not in known:
-            try:
+            with suppress(InputError):  # an old or half-written file that nobody asked for
                 runs += read_all([path])
-            except InputError:
-                continue  # an old or half-written file that nobody asked for
     return runs
 
 

@@ -72,10 +72,7 @@ def draw_gaps(runs: Sequence[Run]) -> str:
 
 
 def draw_gap(views: Mapping[str, dict[str, Any]]) -> str:
-    """Return an SVG of a gap.json's views: cosines over depth (other anchors' dashed), the probes below.
-
-    The probes of length alone are dotted. Needs matplotlib.
-    """
+    """Return a gap.json's views as SVG: cosines by layer (other anchors' dashed), below them the probes, length alone's dotted."""
     baseline, views = views.get(LENGTH_ONLY), {name: view for name, view in views.items() if name != LENGTH_ONLY}
     figure, axes = new_figure(2.9 * len(views) + 0.8, 4.8, rows=2, columns=len(views))
     for (upper, lower), (title, view) in zip(zip(*axes, strict=True), views.items(), strict=True):
@@ -99,10 +96,7 @@ def draw_gap(views: Mapping[str, dict[str, Any]]) -> str:
 
 
 def draw_load(answers: Sequence[Mapping[str, Any]]) -> str:
-    """Return an SVG of answers in the order in which they ended: first audio of each, and the share that began by then.
-
-    Needs matplotlib.
-    """
+    """Return answers in the order in which they ended as SVG: first audio of each, and the share that had begun by then."""
     figure, [[left, right]] = new_figure(8.2, 3.2, columns=2)
     places = np.arange(1, len(answers) + 1)
     broken = np.array([one["underruns"] > 0 for one in answers])
@@ -127,7 +121,7 @@ def draw_load(answers: Sequence[Mapping[str, Any]]) -> str:
 
 
 def draw_spaces(models: Sequence[tuple[str, Spaces]], tell: Callable[[str], None]) -> str:
-    """Return an SVG: a row of panels by PCA and, where it is installed, one by UMAP; one colour a modality. Needs matplotlib."""
+    """Return a row of panels by PCA and, where it is installed, one by UMAP, as SVG; one colour a modality."""
     ways: dict[str, Place] = {"PCA": plane}
     try:
         ways["UMAP"] = umap_plane()

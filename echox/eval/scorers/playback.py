@@ -26,10 +26,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Playback:
-    """What a listener heard: when sound began, how often and how long the buffer was dry, and when sound ended.
-
-    `delay_needed` is how many seconds after the first chunk a player must start so that nothing stalls.
-    """
+    """What a listener heard; with `delay_needed` seconds between the first chunk and the start of playing nothing stalls."""
 
     first_audio: float
     underruns: int

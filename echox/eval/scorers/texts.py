@@ -5,16 +5,14 @@ Errors are of both sides normalised; corpus scores come with their signatures, a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from echox.errors import InputError, require
 from echox.text.normalize import whisper_basic, whisper_english
 
 RESAMPLES = 1_000  # sacrebleu's own default; each draw rescores the corpus
 NORMALISER = "Whisper's English normaliser without its spelling table, jiwer"
-"""The name that tables print."""
 BASIC = "whisper-basic, jiwer"
-"""The name of what other languages are normalised by."""
+"""The names that tables print, the second of what other languages are normalised by."""
 
 
 def normaliser_of(*languages: str) -> str:
@@ -47,18 +45,18 @@ class CorpusScore:
 
 
 def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> CorpusScore:
-    """Return corpus BLEU against one reference a sentence; raise InputError on unequal lengths."""
+    """Return corpus BLEU against one reference a sentence; InputError on unequal lengths."""
     return _corpus("BLEU", hypotheses, references)
 
 
 def chrf(hypotheses: Sequence[str], references: Sequence[str]) -> CorpusScore:
-    """Return corpus chrF against one reference a sentence; raise InputError on unequal lengths."""
+    """Return corpus chrF against one reference a sentence; InputError on unequal lengths."""
     return _corpus("CHRF", hypotheses, references)
 
 
 def bleu_interval(hypotheses: Sequence[str], references: Sequence[str]) -> tuple[float, float]:
     """Return the 95 % interval of BLEU: corpus scores of sentences drawn with replacement, seeded."""
-    found = _scorer("BLEU").corpus_score(list(hypotheses), [list(references)], n_bootstrap=RESAMPLES)
+    found = require("sacrebleu", "eval").BLEU().corpus_score(hypotheses, [references], n_bootstrap=RESAMPLES)
     mean, half = getattr(found, "_mean", found.score), getattr(found, "_ci", 0.0)
     return mean - half, mean + half
 
@@ -68,27 +66,21 @@ def compare(baseline: Sequence[str], system: Sequence[str], references: Sequence
 
     Raises InputError on unequal lengths.
     """
-    significance = require("sacrebleu.significance", "eval")
+    significance, metric = require("sacrebleu.significance", "eval"), require("sacrebleu", "eval").BLEU
     _check(baseline, references)
     _check(system, references)
     systems = [("baseline", list(baseline)), ("system", list(system))]
-    test = significance.PairedTest(systems, {"BLEU": _scorer("BLEU", references)}, None, "bs", RESAMPLES)
+    test = significance.PairedTest(systems, {"BLEU": metric(references=[list(references)])}, None, "bs", RESAMPLES)
     first, second = test()[1]["BLEU"]
     scores = {"baseline": first.score, "system": second.score, "p": second.p_value}
     scores |= {"baseline_half_width": first.ci, "system_half_width": second.ci}
     return {name: float(value) for name, value in scores.items()}
 
 
-def _scorer(metric: str, references: Sequence[str] | None = None) -> Any:
-    given = {} if references is None else {"references": [list(references)]}
-    return getattr(require("sacrebleu", "eval"), metric)(**given)
-
-
 def _corpus(metric: str, hypotheses: Sequence[str], references: Sequence[str]) -> CorpusScore:
     _check(hypotheses, references)
-    scorer = _scorer(metric)
-    found = scorer.corpus_score(list(hypotheses), [list(references)])
-    return CorpusScore(float(found.score), str(scorer.get_signature()))
+    scorer = getattr(require("sacrebleu", "eval"), metric)()
+    return CorpusScore(scorer.corpus_score(hypotheses, [references]).score, str(scorer.get_signature()))
 
 
 def _check(hypotheses: Sequence[str], references: Sequence[str]) -> None:

@@ -100,10 +100,7 @@ def available(
 def word_speaker(
     folder: Path | None, sets: Sequence[Any]
 ) -> tuple[Callable[[Any], Callable[[str], np.ndarray] | None], str]:
-    """Return a function from a model to what speaks its words, `<word>.wav` of a folder or the model's own voice, and its name.
-
-    Raises InputError when the folder lacks a word.
-    """
+    """Return what gives a model's speaker of words (recordings of a folder, or its own voice), and its name; InputError."""
     if folder is None:
         return lambda model: partial(_said_by, model) if hasattr(model, "say") else None, "the model's own voice"
     words = {word for item in sets for word in item}

@@ -91,10 +91,7 @@ def gather(
 
 
 def read_clips(folder: Path, only: Path | None = None) -> list[Item]:
-    """Return the recordings below a folder in the order of their names, those listed in `only` where it is given.
-
-    A recording's id is its path below the folder without the ending. Raises InputError when there are none, or two of one id.
-    """
+    """Return recordings below a folder as items by path, those in `only` if given; InputError for none, or two of one path."""
     wanted = None if only is None else {line.strip() for line in lines_of(read_text(only, JSON_BYTES))}
     paths = [path for path in recordings_below(folder) if wanted is None or path.stem in wanted]
     if not paths:
@@ -153,10 +150,7 @@ def no_speech(kind: str, number: int) -> np.ndarray:
 
 
 def hear_all(subject: Any, waves: Sequence[np.ndarray]) -> list[Any]:
-    """Return the words that each wave (float32 at 16 kHz) was taken for, or a Failure.
-
-    A model with parts is asked for its hearing alone; another has to answer in text, and says what it heard with that.
-    """
+    """Return what each wave (float32 at 16 kHz) was taken for, or a Failure; a model without our parts answers in text."""
     ear: Any = getattr(getattr(subject, "parts", None), "ear", None)
     if ear is None:
         answers = ask_all(subject, [Question(wave) for wave in waves], text_only=True)

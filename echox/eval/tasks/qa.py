@@ -122,10 +122,7 @@ def run_qa(
 
 
 def copy_typed(path: Path, questions: Sequence[Item], results: Results) -> None:
-    """Put the typed answers of another run of the same model into `results`, since they do not depend on recordings.
-
-    Raises ConfigError when that run differs in what typed answers depend on.
-    """
+    """Put another run's typed answers, which no recording changes, into `results`; ConfigError where it was made otherwise."""
     settings, items = read_results(path)
     for name in ("model", "scorers", "seed", "batch", "system"):
         here, there = results.settings.get(name), settings.get(name)
@@ -147,10 +144,7 @@ def refuse_all_failed(path: Path) -> None:
 
 @dataclass
 class QaRun:
-    """Everything one run needs; `options` go to every `ask`.
-
-    `places` are the questions' places in their file, which are written down for `echox eval export`.
-    """
+    """Everything one run needs: `options` go to every `ask`, `places` (in the file of questions) into the records."""
 
     subject: Any
     judge: Any  # a Judge, and so is the recogniser, where arms are spoken

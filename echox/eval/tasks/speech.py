@@ -272,10 +272,7 @@ def streamed(subject: Any, question: str) -> dict[str, Any]:
 
 
 def run_joins(subject: Any, name: str, paths: Sequence[Path], count: int, out: Path) -> list[Table]:
-    """Return what happens where pieces of streamed answers meet, writing joins.jsonl.
-
-    The first `count` questions of results files are put to the model once more, typed.
-    """
+    """Return what happens where pieces of streamed answers to the first `count` questions of results meet, writing joins.jsonl."""
     runs = qa_runs(read_all(paths))
     settings = {"task": "joins", "model": name, "questions_mark": runs_mark(runs)}
     asked = {item["id"]: Item(item["id"], item["question"], ()) for _, items in runs for item in items}

@@ -104,10 +104,7 @@ def load_models(models: Sequence[str], device: str, dtype: str | None) -> dict[s
 def load_arms(
     models: Sequence[str], cascade: Judge | None, device: str, dtype: str | None, beams: int | None, encoder: str = ""
 ) -> dict[str, Arm]:
-    """Return an arm of every model and of the cascade; ConfigError for none at all, or as in `load_models`.
-
-    `encoder` is that of the models' units, where they do not bring it.
-    """
+    """Return an arm of every model (`encoder`: of units that do not bring it) and of the cascade; ConfigError for none at all."""
     if not models and cascade is None:
         raise ConfigError("there is nothing to measure: give --model or --cascade.")
     arms = {

@@ -13,15 +13,7 @@ from echox.errors import ConfigError, InputError
 from echox.eval.report.plots import draw_gap
 from echox.eval.scorers.states import measure_view, probe, rotated, word_states
 from echox.eval.scorers.texts import bleu, chrf, compare
-from echox.eval.tasks.gap import (
-    LENGTH_ONLY,
-    available,
-    gap_table,
-    length_states,
-    read_sets,
-    run_gap,
-    word_speaker,
-)
+from echox.eval.tasks.gap import LENGTH_ONLY, available, gap_table, length_states, read_sets, run_gap, word_speaker
 
 H = 24
 

@@ -15,15 +15,7 @@ from echox.errors import ConfigError, InputError
 from echox.eval.questions import Item, write_questions
 from echox.eval.scorers.texts import NORMALISER
 from echox.eval.tasks import hearing as module
-from echox.eval.tasks.hearing import (
-    KINDS,
-    gather,
-    hear_all,
-    hearing_tables,
-    no_speech,
-    read_clips,
-    run_hearing,
-)
+from echox.eval.tasks.hearing import KINDS, gather, hear_all, hearing_tables, no_speech, read_clips, run_hearing
 from echox.eval.tasks.spoken_set import RIGHT
 from echox.generate.fake import FakeAssistant
 
