@@ -41,7 +41,7 @@ VERBS = {
     "report.html": lambda out: run_qa([], "", None, [], SimpleNamespace(out=out), print),
     "table.md": lambda out: run_qa([], "", None, [], SimpleNamespace(out=out), print),
     "latency.md": lambda out: run_latency(None, "m", [], out),
-    "gap.json": lambda out: run_gap(object(), "m", [], None, out),
+    "gap.jsonl": lambda out: run_gap(object(), "m", [], None, out),
     "gap.md": lambda out: run_gap(object(), "m", [], None, out),
     "gap.svg": lambda out: run_gap(object(), "m", [], None, out),
     "load.jsonl": lambda out: run_load(LOAD, [], out),

@@ -174,7 +174,7 @@ def translation(
     beam: Annotated[int | None, typer.Option(min=1, max=100, help="Hypotheses in view; default: the model's.")] = None,
     out: Out = Path("report"),
     limit: Limit = None,
-    device: Device = "cpu",
+    device: Device = "auto",
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
 ) -> None:
     """Print ASR-BLEU of spoken translations beside a ceiling and a cascade, or what `--tasks` names of models that write."""
@@ -182,9 +182,11 @@ def translation(
     from echox.eval.judges import FULL_WINDOW, load_judge
     from echox.eval.model_under_test import marks_of
     from echox.eval.tasks.translation import TranslationOptions, load_arms, run_translation
+    from echox.models.device import pick_device
 
     found, models = read_pairs(pairs, audio_dir), model or []
-    how = {"weights": marks_of(models), "beams": beam or "own", "dtype": dtype or "own", "device": device}
+    how = {"weights": marks_of(models), "beams": beam or "own", "dtype": dtype or "own"}
+    how["device"] = str(pick_device(device))
     if tasks:
         from echox.eval.questions import chosen
         from echox.eval.report.plots import draw_spaces, write_figure
@@ -329,7 +331,7 @@ def gap(
     speaker, voice = word_speaker(wavs, sets)
     subject, name = load_subject(ModelChoice(model, "", device, llm))
     _show(run_gap(subject, name, sets, speaker(subject), out, voice))
-    write_figure(out / "gap.svg", lambda: draw_gap(read_results(out / "gap.json")[0]["views"]), typer.echo)
+    write_figure(out / "gap.svg", lambda: draw_gap(read_results(out / "gap.jsonl")[1]), typer.echo)
 
 
 @app.command()

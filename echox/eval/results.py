@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from echox.config.shard import shard_of
 from echox.data.batching import groups
-from echox.data.manifest import read_jsonl
+from echox.data.manifest import read_jsonl, write_jsonl
 from echox.errors import ConfigError, InputError, OutputError
 from echox.eval.questions import digest
-from echox.files import drop_partial_line, read_json
+from echox.files import drop_partial_line
 
 FREE = frozenset({"arms", "limit", "shard", "started", "machine", "load_seconds"})
 """Settings that may differ between runs of one file: they choose which lines are written, not what they say."""
@@ -80,6 +80,11 @@ class Results:
             raise OutputError(f"{reason}: free some space and resume, or choose another --out.") from error
 
 
+def write_results(path: Path, settings: dict[str, Any], items: Sequence[dict[str, Any]]) -> None:
+    """Write a whole run at once, in place of an earlier one."""
+    write_jsonl(path, [{"type": "settings", **settings}, *({"type": "item", **item} for item in items)])
+
+
 def results_path(out: Path, shard: str, stem: str = "results") -> Path:
     """Return the results file of a shard: results.jsonl when there is only one."""
     index, count = shard_of(shard)
@@ -88,11 +93,6 @@ def results_path(out: Path, shard: str, stem: str = "results") -> Path:
 
 def read_results(path: str | Path) -> Run:
     """Return the settings and the items of a results file, of each arm and id the last line; InputError when it is not whole."""
-    if Path(path).suffix == ".json":
-        content = read_json(path)
-        if not isinstance(content, dict) or content.get("task") != "gap":
-            raise InputError(f"{path} is not a gap.json of this version of `echox eval gap`: run it again.")
-        return content, []
     lines = read_jsonl(path)
     if not lines or lines[0].get("type") != "settings":
         raise InputError(f"{path} is not a results file of `echox eval`: its first line holds no settings.")
@@ -135,7 +135,7 @@ def _read_folder(folder: Path) -> dict[Path, Run]:
 
 def _is_ours(path: Path) -> bool:
     if path.suffix != ".jsonl" or not path.is_file():
-        return path.name == "gap.json"
+        return False
     with path.open("rb") as file:
         return file.read(len(OURS)) == OURS
 

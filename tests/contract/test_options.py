@@ -38,6 +38,13 @@ def test_every_option_says_something_and_none_is_typers_own():
             assert one.help and "completion" not in one.name, f"{name} {one.name}"
 
 
+def test_every_verb_finds_its_device_unless_it_is_named():
+    found = {
+        name: one.default for name, command in commands().items() for one in command.params if "--device" in one.opts
+    }
+    assert "eval translation" in found and {default for name, default in found.items()} == {"auto"}
+
+
 def every_option() -> set[str]:
     scripts = {name for path in SCRIPTS for name in re.findall(r'add_argument\(\s*"(--[\w-]+)"', path.read_text())}
     return set.union(*options_of_verbs().values()) | scripts | OF_OTHERS

@@ -20,6 +20,7 @@ from echox.eval import stats
 from echox.eval.report.plots import draw_accuracy, draw_gap, draw_gaps
 from echox.eval.results import Run, joined, qa_runs, read_all, read_files, titles_of
 from echox.eval.tables import Items, Table, arms_of, by_arm, percent, shared
+from echox.eval.tasks.gap import gap_tables
 from echox.eval.tasks.hearing import hearing_tables
 from echox.eval.tasks.ladder import ladder_tables
 from echox.eval.tasks.latency import latency_tables
@@ -33,9 +34,6 @@ WORST = 60  # items listed in full
 PLAYERS = 16  # of those, answers with audio inside
 LARGEST_WAV = 600_000  # bytes of a file that is embedded as it is; longer ones go in as FLAC
 
-HIDDEN = ("type", "folder", "tables", "views")
-"""Settings that are shown elsewhere or nowhere."""
-
 TABLES: dict[str, Callable[[dict[str, Any], Items], list[Table]]] = {
     "qa": qa_tables,
     "speech": speech_tables,
@@ -46,7 +44,7 @@ TABLES: dict[str, Callable[[dict[str, Any], Items], list[Table]]] = {
     "hearing": hearing_tables,
     "translation": translation_tables,
     "tasks": tasks_tables,
-    "gap": lambda settings, _: [Table(**table) for table in settings.get("tables", [])],
+    "gap": gap_tables,
 }
 """What makes the tables of each task, in the order in which its file is shown where it lies beside another."""
 
@@ -56,7 +54,7 @@ def read_beside(paths: Sequence[Path]) -> list[Run]:
     found = read_files(paths)
     runs, known = joined(found), {path.resolve() for path in found}
     folders = dict.fromkeys(path.parent for path in known)
-    for path in (folder / f"{task}{ending}" for folder in folders for task in TABLES for ending in (".jsonl", ".json")):
+    for path in (folder / f"{task}.jsonl" for folder in folders for task in TABLES):
         if path.is_file() and path not in known:
             with suppress(InputError):  # an old or half-written file that nobody asked for
                 runs += read_all([path])
@@ -111,9 +109,9 @@ def write_html(path: Path, runs: Sequence[Run], tell: Callable[[str], None]) -> 
     figures = _figures(lambda: [draw_accuracy(asked), draw_gaps(asked)] if asked else [], tell)
     for title, (settings, items) in zip(titles, runs, strict=True):
         run = {"title": title, "tables": tables_of(settings, items)}
-        run["settings"] = [(name, value) for name, value in settings.items() if name not in HIDDEN]
+        run["settings"] = [(name, value) for name, value in settings.items() if name not in ("type", "folder")]
         run["arms"] = _worst_by_arm(items) if settings.get("task", "qa") == "qa" else []
-        views = settings.get("views") if settings.get("task") == "gap" else None
+        views = items if settings.get("task") == "gap" else []
         run["figures"] = _figures(lambda views=views: [draw_gap(views)] if views else [], tell)
         shown.append(run)
     text = read_text(Path(__file__).with_name("page.html"), JSON_BYTES)

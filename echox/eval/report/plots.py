@@ -11,7 +11,7 @@ from echox.errors import MissingDependency, require
 from echox.eval import stats
 from echox.eval.results import Run, titles_of
 from echox.eval.scorers.states import COSINES, RELATIONS, Place, Spaces, plane, umap_plane
-from echox.eval.tables import arms_of, by_arm, pair
+from echox.eval.tables import Items, arms_of, by_arm, pair
 from echox.eval.tasks.gap import LENGTH_ONLY
 from echox.files import write_text
 
@@ -71,9 +71,10 @@ def draw_gaps(runs: Sequence[Run]) -> str:
     return to_svg(figure) if drawn else ""
 
 
-def draw_gap(views: Mapping[str, dict[str, Any]]) -> str:
-    """Return a gap.json's views as SVG: cosines by layer (other anchors' dashed), below them the probes, length alone's dotted."""
-    baseline, views = views.get(LENGTH_ONLY), {name: view for name, view in views.items() if name != LENGTH_ONLY}
+def draw_gap(items: Items) -> str:
+    """Return a gap's views as SVG: cosines by layer (other anchors' dashed), below them the probes, length alone's dotted."""
+    views = {view["id"]: view for view in items}
+    baseline = views.pop(LENGTH_ONLY, None)
     figure, axes = new_figure(2.9 * len(views) + 0.8, 4.8, rows=2, columns=len(views))
     for (upper, lower), (title, view) in zip(zip(*axes, strict=True), views.items(), strict=True):
         cosines_LR = np.array(view["cosines"])

@@ -35,30 +35,13 @@ FOLDS, SENTENCE_FOLDS = 6, 5
 RIDGE = 10.0
 
 
-@dataclass(frozen=True)
-class View:
-    """The result of one view over `sets` sets: cosines [L, 5] as in COSINES, the choice of each layer, probes [L]."""
+def measure_view(
+    name: str, read: Callable[[str], np.ndarray], sets: Sequence[tuple[str, str, str, str]]
+) -> dict[str, Any]:
+    """Return one view by layer: cosines as in COSINES, how often sound is nearer with its interval, held-out probes.
 
-    name: str
-    cosines_LR: np.ndarray
-    choices: tuple[Interval, ...]
-    sound_probe_L: np.ndarray
-    meaning_probe_L: np.ndarray
-    sets: int = 0
-
-    def numbers(self) -> dict[str, Any]:
-        """Return what gap.json holds of it, from which it is drawn."""
-        probes = {"sound": self.sound_probe_L.tolist(), "meaning": self.meaning_probe_L.tolist()}
-        choices = [[choice.value, choice.low, choice.high] for choice in self.choices]
-        return {"sets": self.sets, "cosines": self.cosines_LR.tolist(), "sound_nearer": choices, "probes": probes}
-
-
-def measure_view(name: str, read: Callable[[str], np.ndarray], sets: Sequence[tuple[str, str, str, str]]) -> View:
-    """Return one view's numbers; `read` maps a word to its states [L, H] and is called once a word.
-
-    A set is an anchor, a word alike in sound, one alike in meaning and one alike in neither. Sets with a word whose states
-    have another shape (no units, so no embeddings) are left out; `sets` of the result says how many remain. Raises
-    InputError when there are fewer than two for every fold.
+    `read` maps a word to its states [L, H] and is called once a word. Sets with a word whose states have another shape (no units,
+    so no embeddings) are left out; `sets` says how many remain. Raises InputError when there are fewer than two for every fold.
     """
     found = {word: read(word) for word in dict.fromkeys(word for item in sets for word in item)}
     shape = Counter(states.shape for states in found.values()).most_common(1)[0][0]
@@ -73,15 +56,13 @@ def measure_view(name: str, read: Callable[[str], np.ndarray], sets: Sequence[tu
     others = [*index_N4[:, 1:].T, rotated(index_N4, 1), rotated(index_N4, 2)]
     cosines_NLR = np.stack([_cosine(centred_WLH[index_N4[:, 0]], centred_WLH[other]) for other in others], axis=-1)
     nearer_NL = cosines_NLR[..., 0] > cosines_NLR[..., 1]
-    layers = range(states_WLH.shape[1])
-    return View(
-        name,
-        cosines_NLR.mean(axis=0),
-        tuple(stats.mean(nearer_NL[:, layer].astype(float)) for layer in layers),
-        np.array([probe(centred_WLH[:, layer], index_N4, 1) for layer in layers]),
-        np.array([probe(centred_WLH[:, layer], index_N4, 2) for layer in layers]),
-        len(whole),
-    )
+    choices = [stats.mean(nearer_N.astype(float)) for nearer_N in nearer_NL.T]
+    probes = {
+        name: [probe(states_WH, index_N4, relation) for states_WH in centred_WLH.swapaxes(0, 1)]
+        for relation, name in enumerate(RELATIONS[:2], start=1)
+    }
+    nearer = [[choice.value, choice.low, choice.high] for choice in choices]
+    return {"sets": len(whole), "cosines": cosines_NLR.mean(axis=0).tolist(), "sound_nearer": nearer, "probes": probes}
 
 
 def rotated(index_N4: np.ndarray, relation: int, folds: int = FOLDS) -> np.ndarray:

@@ -5,10 +5,8 @@ Hello. Here 72 such sets (`gap_words.tsv`, our own) are measured in every layer 
 One more row is made from letters and syllables alone: what a view must beat before it shows sound or meaning.
 """
 
-import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,8 +19,10 @@ from echox.data.tables import table_rows
 from echox.errors import ConfigError, InputError
 from echox.eval.model_under_test import at_16k
 from echox.eval.probes import can_turn_off, states_of, untouched
-from echox.eval.scorers.states import COSINES, View, measure_view, word_states
-from echox.eval.tables import Table, shown
+from echox.eval.results import OURS, write_results
+from echox.eval.scorers.states import COSINES, measure_view, word_states
+from echox.eval.stats import Interval
+from echox.eval.tables import Items, Table, shown
 from echox.files import refuse_others, write_text
 
 LENGTH_ONLY = "length alone (letters, syllables)"
@@ -40,29 +40,24 @@ class WordSet(NamedTuple):
 def run_gap(
     model: Any, name: str, sets: Sequence[WordSet], wave_of: Any, out: Path, voice: str = "no voice"
 ) -> list[Table]:
-    """Return the tables of the gap benchmark and write gap.json and gap.md into `out`.
+    """Return the tables of the gap benchmark and write gap.jsonl and gap.md into `out`.
 
     `wave_of` speaks a word (or is None) in what `voice` names. Raises ConfigError when the model shows no states.
     """
-    refuse_others(out, ["gap.json", "gap.md", "gap.svg"], "gap.json", b'{\n "task": "gap"')
+    refuse_others(out, ["gap.jsonl", "gap.md", "gap.svg"], "gap.jsonl", OURS)
     sources, views = available(model, wave_of), []
     if not sources:
         needs = "typed_states, spoken_states, echo_states or unit_states"
         raise ConfigError(f"{name} shows no hidden states: it needs {needs}.")
     for view, (read, adapters) in tqdm(sources.items(), "views", disable=None):
         reader = states_of(model if adapters else untouched(model))
-        views.append(measure_view(view, partial(read, reader), sets))
-    views.append(measure_view(LENGTH_ONLY, length_states, sets))
-    said = f"words spoken by {voice if wave_of else 'nobody'}"
-    note = f"{name}; {len(sets)} sets, a view's own number beside it; {said}; text LLM: adapters off where there are any; cosines "
-    note += "centred over all words; probes: ridge on |a-b| and a*b, against the same relation's word of another set, held-out "
-    note += "sets, chance 50. A view shows sound or meaning only where it beats length alone. No scorer, no judge."
-    table = gap_table(views, note)
-    content: dict[str, Any] = {"task": "gap", "model": name, "sets": len(sets), "voice": voice}
-    content |= {"views": {view.name: view.numbers() for view in views}, "tables": [asdict(table)]}
-    write_text(out / "gap.json", json.dumps(content, indent=1))
-    write_text(out / "gap.md", table.markdown())
-    return [table]
+        views.append({"arm": "gap", "id": view} | measure_view(view, partial(read, reader), sets))
+    views.append({"arm": "gap", "id": LENGTH_ONLY} | measure_view(LENGTH_ONLY, length_states, sets))
+    settings = {"task": "gap", "model": name, "sets": len(sets), "voice": voice if wave_of else "nobody"}
+    write_results(out / "gap.jsonl", settings, views)
+    tables = gap_tables(settings, views)
+    write_text(out / "gap.md", tables[0].markdown())
+    return tables
 
 
 def read_sets() -> list[WordSet]:
@@ -79,22 +74,22 @@ def available(
     The text LLM is read with its adapters off, and once more with them on where there are any. `wave_of` gives a word's
     speech at 16 kHz; without it the S2T LLM is left out.
     """
-    off = can_turn_off(model)
-    views: list[
-        tuple[str, str, Any, bool]
-    ] = [  # what each is called, read by, given of a word, and whether adapters are on
-        ("text LLM", "typed_states", str, not off),
-        ("text LLM, adapters on", "typed_states", str if off else None, True),
-        ("S2T LLM", "spoken_states", wave_of, True),
-        ("echo decoder", "echo_states", str, True),
-        ("units", "unit_states", str, True),
-    ]
+    off, found = can_turn_off(model), {}
+    views: dict[str, tuple[str, Any, bool]] = {  # what reads it, what of a word it is given, whether adapters are on
+        "text LLM": ("typed_states", str, not off),
+        "text LLM, adapters on": ("typed_states", str if off else None, True),
+        "S2T LLM": ("spoken_states", wave_of, True),
+        "echo decoder": ("echo_states", str, True),
+        "units": ("unit_states", str, True),
+    }
+    for name, (method, given, adapters) in views.items():
+        if given is not None and hasattr(states_of(model), method):
+            found[name] = (partial(_read, method, given), adapters)
+    return found
 
-    def read(method: str, given: Callable[[str], Any], reader: Any, word: str) -> np.ndarray:
-        return word_states(getattr(reader, method)(given(word)))
 
-    found = (one for one in views if one[2] is not None and hasattr(states_of(model), one[1]))
-    return {name: (partial(read, method, given), adapters) for name, method, given, adapters in found}
+def _read(method: str, given: Callable[[str], Any], reader: Any, word: str) -> np.ndarray:
+    return word_states(getattr(reader, method)(given(word)))
 
 
 def word_speaker(
@@ -124,16 +119,20 @@ def length_states(word: str) -> np.ndarray:
     return np.array([[float(len(word)), float(max(len(re.findall(r"[aeiouy]+", spoken.lower())), 1))]])
 
 
-def gap_table(views: Sequence[View], note: str) -> Table:
+def gap_tables(settings: dict[str, Any], items: Items) -> list[Table]:
     """Return cosines, choice and probes at the first, middle and last layer of each view."""
     rows = []
-    for view in views:
-        last = len(view.cosines_LR) - 1
+    for view in items:
+        last, probes = len(view["cosines"]) - 1, view["probes"]
         for layer in sorted({0, last // 2, last}):
-            cosines = (f"{value:+.3f}" for value in view.cosines_LR[layer])
-            share = shown(view.choices[layer], ".0f", 100)
-            probes = (f"{100 * view.sound_probe_L[layer]:.0f}", f"{100 * view.meaning_probe_L[layer]:.0f}")
-            rows.append((view.name, str(view.sets), f"{layer} of {last}", *cosines, share, *probes))
+            cosines = (f"{value:+.3f}" for value in view["cosines"][layer])
+            share = shown(Interval(*view["sound_nearer"][layer], view["sets"]), ".0f", 100)
+            right = (f"{100 * probes[name][layer]:.0f}" for name in ("sound", "meaning"))
+            rows.append((view["id"], str(view["sets"]), f"{layer} of {last}", *cosines, share, *right))
+    note = f"{settings['model']}; {settings['sets']} sets, a view's own number beside it; words spoken by {settings['voice']}; "
+    note += "text LLM: adapters off where there are any; cosines centred over all words; probes: ridge on |a-b| and a*b, against "
+    note += "the same relation's word of another set, held-out sets, chance 50. A view shows sound or meaning only where it beats "
+    note += "length alone. No scorer, no judge."
     cosines = (f"cos {name}" for name in COSINES)
     head = ("view", "sets", "layer", *cosines, "sound nearer than meaning %", "probe sound %", "probe meaning %")
-    return Table("Acoustic-semantic gap", head, tuple(rows), note)
+    return [Table("Acoustic-semantic gap", head, tuple(rows), note)]

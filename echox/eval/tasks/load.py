@@ -21,9 +21,8 @@ import numpy as np
 from tqdm import tqdm
 
 from echox.audio import load_audio, to_pcm16
-from echox.data.manifest import write_jsonl
 from echox.errors import ConfigError, EndpointError
-from echox.eval.results import OURS
+from echox.eval.results import OURS, write_results
 from echox.eval.scorers.playback import Chunk, play
 from echox.eval.tables import Items, Table
 from echox.files import refuse_others, write_text
@@ -74,8 +73,8 @@ def run_load(load: Load, recordings: Sequence[bytes], out: Path) -> list[Table]:
     seconds = time.perf_counter() - started
     settings = {"task": "load", **asdict(load), "seconds": seconds}
     del settings["key"]
-    items = [{"type": "item", "arm": "load", "id": str(number), **one} for number, one in enumerate(answers)]
-    write_jsonl(out / "load.jsonl", [{"type": "settings", **settings}, *items])
+    items = [{"arm": "load", "id": str(number), **one} for number, one in enumerate(answers)]
+    write_results(out / "load.jsonl", settings, items)
     if all(one["error"] for one in answers):
         raise EndpointError(f"{load.address} gave no answer: {answers[0]['error'].rstrip('.')}.")
     tables = load_tables(settings, items)
@@ -108,7 +107,7 @@ async def _everybody(load: Load, sounds: Any) -> list[dict[str, Any]]:
             bar.update()
 
         if load.rate:
-            talkers = [_visitor(load, place / load.rate, sounds, note) for place in range(load.answers)]
+            talkers = [_talker(load, iter([1]), sounds, note, place / load.rate) for place in range(load.answers)]
         else:
             left = iter(range(load.answers))  # one count for all talkers
             talkers = [_talker(load, left, sounds, note) for _ in range(load.talkers)]
@@ -116,13 +115,9 @@ async def _everybody(load: Load, sounds: Any) -> list[dict[str, Any]]:
     return answers
 
 
-async def _visitor(load: Load, after: float, sounds: Any, note: Callable[[dict[str, Any]], None]) -> None:
-    await asyncio.sleep(after)
-    await _talker(load, iter([1]), sounds, note)
-
-
-async def _talker(load: Load, left: Any, sounds: Any, note: Callable[[dict[str, Any]], None]) -> None:
+async def _talker(load: Load, left: Any, sounds: Any, note: Callable[[dict[str, Any]], None], after: float = 0) -> None:
     """Ask again and again on one connection, which is opened anew where it breaks; whoever asks once leaves at once."""
+    await asyncio.sleep(after)
     asking = next(left, None) is not None
     while asking:
         try:

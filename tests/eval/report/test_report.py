@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 import re
 
 import numpy as np
@@ -100,10 +99,9 @@ def runs_of_every_task(folder):
     write(folder, {"task": "speech", "networks": ["dnsmos"], "judge": "ears"}, [sound])
     times = {"arm": "latency", "id": "a", "error": "", "first_audio": 1.5, "audio_seconds": 2.0, "underruns": 0}
     write(folder, {"task": "latency", "model": "m", "timed_on": "a box", "device": "cpu"}, [times])
-    table = {"title": "Acoustic-semantic gap", "head": ["view"], "rows": [["units"]], "note": "spoken by Ann"}
     view = {"sets": 12, "cosines": [[0.1, 0.2, 0.0, 0.0, 0.1]], "probes": {"sound": [0.5], "meaning": [0.7]}}
-    gap = {"task": "gap", "model": "m", "tables": [table], "views": {"units": view}}
-    (folder / "gap.json").write_text(json.dumps(gap))
+    view |= {"arm": "gap", "id": "units", "sound_nearer": [[0.5, 0.4, 0.6]]}
+    write(folder, {"task": "gap", "model": "m", "sets": 12, "voice": "Ann"}, [view])
     return path
 
 
@@ -112,7 +110,7 @@ TITLES = ("Accuracy", "Speech quality", "Hearing", "Latency", "Acoustic-semantic
 
 def test_a_report_takes_the_files_of_every_verb(tmp_path):
     runs_of_every_task(tmp_path)
-    runs = read_all([*sorted(tmp_path.glob("*.jsonl")), tmp_path / "gap.json"])
+    runs = read_all(sorted(tmp_path.glob("*.jsonl")))
     tables = write_html(tmp_path / "r.html", runs, lambda line: None)
     shown = "\n".join(table.markdown() for table in tables)
     assert all(title in shown for title in TITLES) and "3.25" in shown and "a box" in shown
@@ -129,16 +127,14 @@ def test_what_lies_beside_a_results_file_is_shown_with_it(tmp_path):
     assert len(read_beside([path])) == 4
     with pytest.raises(InputError):
         read_beside([path, tmp_path / "latency.jsonl"])
-    (tmp_path / "gap.json").write_text('{"model": "old"}')
-    with pytest.raises(InputError, match="run it again"):
-        read_all([tmp_path / "gap.json"])
 
 
 def test_a_folder_is_shown_without_what_cannot_be_read_beside_its_results(tmp_path):
     path = runs_of_every_task(tmp_path)
     held = [run[0]["task"] for run in read_beside([tmp_path])]
     assert sorted(held) == ["gap", "hearing", "latency", "qa", "speech"]
-    (tmp_path / "gap.json").write_text('{"model": "old"}')
+    with (tmp_path / "gap.jsonl").open("a") as file:
+        file.write('{"type": "it\n')
     with (tmp_path / "latency.jsonl").open("a") as file:
         file.write('{"type": "it\n')
     assert [run[0]["task"] for run in read_beside([tmp_path])] == ["qa", "hearing", "speech"]
@@ -150,7 +146,7 @@ def test_a_folder_is_shown_without_what_cannot_be_read_beside_its_results(tmp_pa
     with pytest.raises(InputError, match=r"results\.jsonl"):
         read_beside([tmp_path])
     path.unlink()
-    with pytest.raises(InputError, match="gap.json"):  # nothing else is there to show
+    with pytest.raises(InputError, match="gap.jsonl"):  # nothing else is there to show
         read_beside([tmp_path])
 
 

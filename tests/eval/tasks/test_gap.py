@@ -1,6 +1,5 @@
 """The gap benchmark on made-up states whose answer is known, its own word sets, and translation scores."""
 
-import json
 from functools import partial
 
 import numpy as np
@@ -11,11 +10,13 @@ from echox.audio import save_wav
 from echox.commands.eval import app
 from echox.errors import ConfigError, InputError
 from echox.eval.report.plots import draw_gap
+from echox.eval.results import read_results
 from echox.eval.scorers.states import measure_view, probe, rotated, word_states
 from echox.eval.scorers.texts import bleu, chrf, compare
-from echox.eval.tasks.gap import LENGTH_ONLY, available, gap_table, length_states, read_sets, run_gap, word_speaker
+from echox.eval.tasks.gap import LENGTH_ONLY, available, gap_tables, length_states, read_sets, run_gap, word_speaker
 
 H = 24
+SETTINGS = {"model": "m", "sets": 72, "voice": "Ann"}
 
 
 class Reader:
@@ -67,14 +68,14 @@ def test_views_see_what_was_put_into_the_states(sets, reader):
     sources = available(reader, lambda word: word)
     views = {name: measure_view(name, partial(read, reader), sets) for name, (read, _) in sources.items()}
     typed, spoken, units = views["text LLM"], views["S2T LLM"], views["units"]
-    sound, meaning, neither, *others = typed.cosines_LR[1]
+    sound, meaning, neither, *others = typed["cosines"][1]
     assert meaning > 0.7 > 0.35 > sound and abs(neither) < 0.25 and max(map(abs, others)) < 0.25
-    assert spoken.cosines_LR[0, 0] > 0.7 > spoken.cosines_LR[0, 1]
-    assert typed.choices[1].high < 0.3 and spoken.choices[0].low > 0.7
-    assert abs(units.cosines_LR[0]).max() < 0.3  # raw cosines would be about 1
-    assert typed.meaning_probe_L[1] > 0.85 and spoken.sound_probe_L[0] > 0.85
-    assert 0.3 < units.sound_probe_L[0] < 0.7 and 0.3 < typed.meaning_probe_L[0] < 0.7  # chance, not memory
-    table = gap_table([typed], "")
+    assert spoken["cosines"][0][0] > 0.7 > spoken["cosines"][0][1]
+    assert typed["sound_nearer"][1][2] < 0.3 and spoken["sound_nearer"][0][1] > 0.7
+    assert max(map(abs, units["cosines"][0])) < 0.3  # raw cosines would be about 1
+    assert typed["probes"]["meaning"][1] > 0.85 and spoken["probes"]["sound"][0] > 0.85
+    assert 0.3 < units["probes"]["sound"][0] < 0.7 and 0.3 < typed["probes"]["meaning"][0] < 0.7  # chance, not memory
+    (table,) = gap_tables(SETTINGS, [typed | {"id": "text LLM"}])
     assert [row[2] for row in table.rows] == ["0 of 1", "1 of 1"]
 
 
@@ -112,7 +113,7 @@ def test_length_alone_is_measured_beside_the_views(tmp_path, sets, reader):
     (table,) = run_gap(reader, "made up", sets, lambda word: word, tmp_path, "Ann's voice")
     assert table.rows[-1][0].startswith("length alone") and "Ann's voice" in table.note
     assert "cos another's meaning" in table.head
-    assert 0.35 < measure_view("", length_states, sets).meaning_probe_L[0] < 0.65
+    assert 0.35 < measure_view("", length_states, sets)["probes"]["meaning"][0] < 0.65
 
 
 def test_the_text_llm_is_read_with_its_adapters_off(tmp_path, sets, reader):
@@ -140,7 +141,8 @@ def test_sets_with_a_word_that_has_no_states_are_left_out(sets, reader):
         return np.zeros((1, 1)) if word in ("high", "sea") else word_states(reader.typed_states(word))
 
     view = measure_view("units", read, sets)
-    assert view.sets == len(sets) - 2 and gap_table([view], "").rows[0][1] == str(view.sets)
+    (table,) = gap_tables(SETTINGS, [view | {"id": "units"}])
+    assert view["sets"] == len(sets) - 2 and table.rows[0][1] == str(view["sets"])
     with pytest.raises(InputError, match="word sets only"):
         measure_view("units", read, sets[:5])
 
@@ -153,9 +155,9 @@ def test_the_program_writes_table_figure_and_numbers(tmp_path, sets, reader):
     for _ in range(2):  # its own files are written again
         tables = run_gap(reader, "made up", sets, lambda word: word, tmp_path)
     assert len(tables[0].rows) == 2 + 1 + 1 + 1 + 1
-    content = json.loads((tmp_path / "gap.json").read_text())
-    assert set(content["views"]) == {"text LLM", "S2T LLM", "echo decoder", "units", LENGTH_ONLY}
-    assert draw_gap(content["views"]).startswith("<svg") and "made up" in (tmp_path / "gap.md").read_text()
+    _, views = read_results(tmp_path / "gap.jsonl")
+    assert {view["id"] for view in views} == {"text LLM", "S2T LLM", "echo decoder", "units", LENGTH_ONLY}
+    assert draw_gap(views).startswith("<svg") and "made up" in (tmp_path / "gap.md").read_text()
     with pytest.raises(ConfigError, match="no hidden states"):
         run_gap(object(), "mute", sets, None, tmp_path)
 
