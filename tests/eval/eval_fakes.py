@@ -7,7 +7,9 @@ from copy import copy
 from dataclasses import dataclass, field
 
 import numpy as np
+from typer.testing import CliRunner
 
+from echox.commands.eval import app
 from echox.errors import EndpointError
 
 RATE = 16_000
@@ -66,6 +68,20 @@ class FakeSubject:
         other = copy(self)
         other.adapters = False
         return other
+
+
+class Clock:
+    """A clock that fakes move."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def call(*arguments):
+    """Runs `echox eval` and returns what it printed; errors come through as they are."""
+    return CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False).stdout
 
 
 @dataclass

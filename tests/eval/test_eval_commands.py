@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from eval_fakes import call
 from typer.testing import CliRunner
 
 from echox.audio import save_wav
@@ -13,8 +14,6 @@ from echox.eval import judges as judge_module
 from echox.eval.model_under_test import ModelChoice, load_subject
 from echox.eval.tasks import hearing as hearing_module
 from echox.generate.fake import FakeAssistant
-
-runner = CliRunner()
 
 
 class Judge:
@@ -42,15 +41,10 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def call(folder, *arguments):
-    """Runs `echox eval` and returns what it printed; errors come through as they are."""
-    return runner.invoke(app, list(map(str, arguments)), catch_exceptions=False).stdout
-
-
 def qa(folder, *more):
     """Runs the qa verb on the folder's questions with the fake assistant."""
     here = ("--questions", folder / "q.tsv", "--audio-dir", folder, "--model", "fake", "--out", folder / "out")
-    return call(folder, "qa", *here, *more)
+    return call("qa", *here, *more)
 
 
 def test_one_command_gives_the_table_and_the_report(folder):
@@ -63,7 +57,7 @@ def test_one_command_gives_the_table_and_the_report(folder):
     before = (folder / "out" / "results.jsonl").read_bytes()
     qa(folder, "--arms", "t2t,s2t,s2s,teacher,cascade", "--judge", folder / "ears")
     assert (folder / "out" / "results.jsonl").read_bytes() == before  # resumed: nothing left to do
-    shown = call(folder, "report", folder / "out" / "results.jsonl", "-o", folder / "both.html")
+    shown = call("report", folder / "out" / "results.jsonl", "-o", folder / "both.html")
     assert "Accuracy" in shown and (folder / "both.html").stat().st_size > 2000
 
 
@@ -71,20 +65,20 @@ def test_what_is_sent_to_a_file_or_a_pipe_begins_with_a_table(folder):
     """Bars are for a terminal, and stand on standard error."""
     assert qa(folder, "--arms", "t2t").startswith("### fake: Accuracy")
     here = ("--questions", folder / "q.tsv", "--audio-dir", folder, "--out", folder / "out")
-    assert call(folder, "latency", *here, "--model", "fake").startswith("### Latency")
+    assert call("latency", *here, "--model", "fake").startswith("### Latency")
 
 
 def test_the_folder_that_a_verb_wrote_stands_for_its_results(folder):
     qa(folder, "--arms", "t2t")
     here = ("--questions", folder / "q.tsv", "--audio-dir", folder, "--out", folder / "out")
-    call(folder, "latency", *here, "--model", "fake")
-    shown = call(folder, "report", folder / "out", "-o", folder / "r.html")
-    assert shown == call(folder, "report", folder / "out" / "results.jsonl", "-o", folder / "r.html")
+    call("latency", *here, "--model", "fake")
+    shown = call("report", folder / "out", "-o", folder / "r.html")
+    assert shown == call("report", folder / "out" / "results.jsonl", "-o", folder / "r.html")
     assert shown.startswith("### fake: Accuracy") and "### fake: Latency" in shown
-    exported = call(folder, "export", folder / "out", "--format", "ultraeval", "--arm", "t2t", "-o", folder / "of")
+    exported = call("export", folder / "out", "--format", "ultraeval", "--arm", "t2t", "-o", folder / "of")
     assert "ultraeval.jsonl" in exported
     with pytest.raises(InputError, match=r"ears holds no results of `echox eval`: give the folder"):
-        call(folder, "report", folder / "ears", "-o", folder / "r.html")
+        call("report", folder / "ears", "-o", folder / "r.html")
 
 
 def test_a_server_takes_no_chat_model_of_ours():
@@ -96,7 +90,7 @@ def test_shards_are_joined_in_a_report(folder):
     for shard in ("0/2", "1/2"):
         qa(folder, "--arms", "t2t", "--shard", shard)
     paths = sorted((folder / "out").glob("results.*of2.jsonl"))
-    shown = call(folder, "report", *paths, "-o", folder / "r.html")
+    shown = call("report", *paths, "-o", folder / "r.html")
     assert "| t2t | all | 2 |" in shown
 
 
@@ -106,19 +100,19 @@ def test_export_puts_shards_in_question_order_and_refuses_gaps(folder):
     for shard in ("0/2", "1/2"):
         qa(folder, "--arms", "t2t", "--shard", shard)
     odd, even = folder / "out" / "results.1of2.jsonl", folder / "out" / "results.0of2.jsonl"
-    call(folder, "export", odd, even, "--format", "ultraeval", "--arm", "t2t", "-o", folder / "u")
+    call("export", odd, even, "--format", "ultraeval", "--arm", "t2t", "-o", folder / "u")
     lines = [json.loads(line) for line in (folder / "u" / "ultraeval.jsonl").read_text().splitlines()]
     assert [line["data"]["content"] for line in lines] == [f"You asked about What is number {i}." for i in range(5)]
     with pytest.raises(InputError, match="2 questions of the arm 't2t' have no answer, the first at place 1"):
-        call(folder, "export", even, "--format", "ultraeval", "--arm", "t2t")
+        call("export", even, "--format", "ultraeval", "--arm", "t2t")
     kept = even.read_text().splitlines()[:3]  # q0 and q2 are there, q4 is not
     even.write_text("\n".join(kept) + "\n")
     with pytest.raises(InputError, match="1 questions of the arm 't2t' have no answer, the first at place 4"):
-        call(folder, "export", even, odd, "--format", "ultraeval", "--arm", "t2t")
+        call("export", even, odd, "--format", "ultraeval", "--arm", "t2t")
     other = folder / "speech.jsonl"
     other.write_text('{"type": "settings", "task": "speech"}\n')
     with pytest.raises(InputError, match="no run of `echox eval qa` is in .*speech.jsonl"):
-        call(folder, "export", other, "--format", "ultraeval", "--arm", "t2t")
+        call("export", other, "--format", "ultraeval", "--arm", "t2t")
 
 
 def test_a_server_runs_the_arms_it_can_have(folder, monkeypatch):
@@ -151,9 +145,9 @@ def test_a_judge_with_the_models_ear_is_told(folder, monkeypatch):
 def test_speech_prints_word_errors_and_checks_with_the_scores(folder, monkeypatch):
     qa(folder, "--arms", "s2s", "--judge", folder / "ears")
     monkeypatch.setattr("echox.eval.tasks.speech.dnsmos", lambda: lambda wave: {"dnsmos": 3.5})
-    shown = call(folder, "speech", folder / "out" / "results.jsonl", "--networks", "dnsmos", "--out", folder / "out")
+    shown = call("speech", folder / "out" / "results.jsonl", "--networks", "dnsmos", "--out", folder / "out")
     assert "3.50 [3.50, 3.50]" in shown and "WER %" in shown and "DC over 0.01 %" in shown and "ears (fake)" in shown
-    shown = call(folder, "report", folder / "out" / "results.jsonl", "-o", folder / "r.html")
+    shown = call("report", folder / "out" / "results.jsonl", "-o", folder / "r.html")
     assert "Speech quality" in shown and "3.50 [3.50" in (folder / "r.html").read_text()
 
 
@@ -161,7 +155,7 @@ def test_items_of_other_harnesses_are_asked_from_the_command_line(folder):
     record = {"prompt": "Capital?", "reference": "asked", "audio": "web-0.wav"}
     (folder / "v.jsonl").write_text(json.dumps(record) + "\n")
     here = ("--questions", folder / "v.jsonl", "--format", "voicebench", "--model", "fake", "--out", folder / "v")
-    assert "| s2t | all | 1 | 100.0" in call(folder, "qa", *here, "--arms", "s2t")
+    assert "| s2t | all | 1 | 100.0" in call("qa", *here, "--arms", "s2t")
 
 
 def test_mistakes_are_told_before_a_model_is_loaded(folder, monkeypatch):
@@ -195,21 +189,21 @@ def test_hearing_latency_and_export(folder):
     manifest.write_text("".join(json.dumps(record | {"text": "asked twice"}) + "\n" for record in records))
     heard = ("hearing", "--manifest", manifest, "--nothing", 0, "--reference", folder / "ears", "--model", "fake")
     heard += ("--out", folder / "out")
-    assert f"| {folder.name} | 2 | 4 |" in call(folder, *heard)
+    assert f"| {folder.name} | 2 | 4 |" in call(*heard)
     for shard in ("0/2", "1/2"):
-        call(folder, *heard, "--shard", shard)
-    joined = call(folder, "report", *sorted((folder / "out").glob("hearing.*of2.jsonl")), "-o", folder / "r.html")
+        call(*heard, "--shard", shard)
+    joined = call("report", *sorted((folder / "out").glob("hearing.*of2.jsonl")), "-o", folder / "r.html")
     assert f"| {folder.name} | 2 | 4 |" in joined
     manifest.write_text(manifest.read_text().replace("asked twice", "asked once"))
     with pytest.raises(ConfigError, match="questions_mark was"):  # another file of the same name
-        call(folder, *heard)
+        call(*heard)
     here = ("--questions", folder / "q.tsv", "--audio-dir", folder, "--out", folder / "out")
-    shown = call(folder, "latency", *here, "--model", "fake")
+    shown = call("latency", *here, "--model", "fake")
     assert "first audio, s" in shown and "answers with underruns" in shown
     qa(folder, "--arms", "s2s", "--judge", folder / "ears")
     for form in ("voicebench", "ultraeval", "uro"):
         for _ in range(2):  # its own files are written again
-            call(folder, "export", folder / "out" / "results.jsonl", "--format", form, "-o", folder / form)
+            call("export", folder / "out" / "results.jsonl", "--format", form, "-o", folder / form)
     (line, _) = (folder / "voicebench" / "fake-sd-qa-usa-audio.jsonl").read_text().splitlines()
     assert json.loads(line)["response"] == "asked asked asked asked asked" and json.loads(line)["prompt"]
     record = json.loads((folder / "ultraeval" / "ultraeval.jsonl").read_text().splitlines()[1])
@@ -223,7 +217,7 @@ def test_a_run_whose_every_item_failed_does_not_succeed(folder):
     for place in range(2):
         (folder / f"web-{place}.wav").write_bytes(b"no sound")
     here = ("--questions", folder / "q.tsv", "--audio-dir", folder, "--model", "fake", "--out", folder / "out")
-    done = runner.invoke(app, list(map(str, ("qa", *here, "--arms", "s2t"))))
+    done = CliRunner().invoke(app, list(map(str, ("qa", *here, "--arms", "s2t"))))
     assert done.exit_code and isinstance(done.exception, InputError)
     assert "all 2 items" in str(done.exception) and "web-1.wav" in str(done.exception)
     assert "s2t" in done.stdout and (folder / "out" / "report.html").exists()  # what there is is told first

@@ -101,9 +101,7 @@ def load_questions(
         raise ConfigError("give either --questions FILE or --suite NAME.")
     if suite and suite not in SUITES:
         raise ConfigError(f"there is no suite {suite!r}: choose from {', '.join(SUITES)}.")
-    if suite and data is None:
-        return read_questions(_fetch(suite, SUITES[suite]), None, spoken), suite
-    found = questions if questions is not None else find_local(data or Path(), suite)
+    found = questions or (_fetch(suite, SUITES[suite]) if data is None else find_local(data, suite))
     if not form and (questions is not None or found.suffix == ".tsv"):
         return read_questions(found, audio_dir, spoken), suite or found.name
     form = form or ("openaudiobench" if found.suffix == ".csv" else SUITES[suite].form)

@@ -73,9 +73,8 @@ def gather(
     without clips.
     """
     found: dict[str, list[Item]] = {}
-    for condition in conditions if spoken is not None else ():
-        items, name, _ = read_set(spoken or Path(), condition)
-        found[name] = items
+    if spoken is not None:
+        found = {name: items for items, name, _ in (read_set(spoken, condition) for condition in conditions)}
     corpora = [(path.resolve(), partial(read_corpus, path)) for path in manifests]
     recorded = [(path.parent if path.stem == "manifest" else path.with_suffix(""), read) for path, read in corpora]
     recorded += [(path.resolve(), partial(read_clips, path, only)) for path in clips]
@@ -176,11 +175,13 @@ def run_hearing(
     reference, labeller = recognisers
     settings: dict[str, Any] = {"task": "hearing", "model": name, "reference": reference.name}
     settings |= {"labels": labeller.name if labeller else "", "wer_normaliser": NORMALISER}
-    settings |= {"arms": [arm.removeprefix(NOTHING) for arm in arms], "shard": shard}
-    asked = {arm: take(items, limit, shard) for arm, items in arms.items()}
-    path, hear = results_path(out, shard, "hearing"), partial(_hear, subject, recognisers)
-    settings |= {"questions_mark": fingerprint(spoken)}
-    found = Results(path, settings).fill(asked, BATCH, hear)
+    settings |= {
+        "arms": [arm.removeprefix(NOTHING) for arm in arms],
+        "shard": shard,
+        "questions_mark": fingerprint(spoken),
+    }
+    asked, path = {arm: take(items, limit, shard) for arm, items in arms.items()}, results_path(out, shard, "hearing")
+    found = Results(path, settings).fill(asked, BATCH, partial(_hear, subject, recognisers))
     if failed := failures(found[1]):
         tell(f"{failed} recordings were not heard; {path} says why")
     return hearing_tables(*found)

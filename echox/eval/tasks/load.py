@@ -129,7 +129,7 @@ async def _talker(load: Load, left: Any, sounds: Any, note: Callable[[dict[str, 
                         await asyncio.sleep(max(0.0, one["ended"] - one["total"]) + load.think_seconds)
                     asking = next(left, None) is not None
         except (OSError, EndpointError) as error:
-            note(_failed(str(error)))
+            note(NOTHING | {"error": str(error)})
             asking = next(left, None) is not None
 
 
@@ -164,10 +164,6 @@ async def _answer(socket: Any, sound: bytes, live: bool) -> dict[str, Any]:
 def _met(response: dict[str, Any], chunks: list[Chunk], total: float, text: str) -> dict[str, Any]:
     details = response.get("status_details") or {}
     if response["status"] == "failed":
-        return _failed((details.get("error") or {}).get("message") or "failed")
+        return NOTHING | {"error": (details.get("error") or {}).get("message") or "failed"}
     heard = play(chunks, RATE)
     return NOTHING | (asdict(heard) if heard else {}) | {"total": total, "text": text, "error": None}
-
-
-def _failed(error: str) -> dict[str, Any]:
-    return NOTHING | {"error": error}

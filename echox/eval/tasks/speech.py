@@ -133,17 +133,7 @@ def run_speech(
 
 def _measured(item: dict[str, Any], measures: Sequence[Measure]) -> dict[str, Any]:
     """Return what is written about the sound of one answer, with its word errors and signal checks of the qa run."""
-    names = (
-        "id",
-        "text",
-        "transcript",
-        "words",
-        "word_edits",
-        "characters",
-        "character_edits",
-        "audio_seconds",
-        "signal",
-    )
+    names = "id text transcript words word_edits characters character_edits audio_seconds signal".split()
     record = {name: item[name] for name in names if name in item}
     if not item.get("audio"):
         return record | {"measures": {}, "error": item.get("error") or "the answer is silent"}

@@ -4,10 +4,9 @@ from functools import partial
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from eval_fakes import call
 
 from echox.audio import save_wav
-from echox.commands.eval import app
 from echox.errors import ConfigError, InputError
 from echox.eval.report.plots import draw_gap
 from echox.eval.results import read_results
@@ -164,7 +163,7 @@ def test_the_program_writes_table_figure_and_numbers(tmp_path, sets, reader):
 
 def test_the_command_draws_what_it_measured(tmp_path, reader, monkeypatch):
     monkeypatch.setattr("echox.eval.model_under_test.load_subject", lambda choice: (reader, "made up"))
-    shown = CliRunner().invoke(app, ["gap", "--out", str(tmp_path)], catch_exceptions=False).stdout
+    shown = call("gap", "--out", tmp_path)
     assert "made up" in shown and "length alone" in shown
     assert (tmp_path / "gap.svg").read_text().startswith("<svg")
 

@@ -6,11 +6,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from eval_fakes import RATE, FakeJudge, voice
-from typer.testing import CliRunner
+from eval_fakes import RATE, FakeJudge, call, voice
 
 from echox.audio import save_wav
-from echox.commands.eval import app
 from echox.errors import ConfigError, InputError
 from echox.eval.questions import Item, write_questions
 from echox.eval.scorers.texts import NORMALISER
@@ -76,10 +74,8 @@ def test_shards_hear_each_recording_once(tmp_path, spoken):
     for shard in ("0/2", "1/2"):
         model = subject({length(id): text for id, text in TEXTS.items()})
         run_hearing(model, "m", arms, (FakeJudge(), None), tmp_path, print, shard=shard)
-    shown = CliRunner().invoke(
-        app, ["report", *map(str, sorted(tmp_path.glob("hearing.*of2.jsonl"))), "-o", str(tmp_path / "r.html")]
-    )
-    assert "| set, clean | 2 | 6 | 0.0 [0.0, 0.0] |" in shown.stdout
+    shown = call("report", *sorted(tmp_path.glob("hearing.*of2.jsonl")), "-o", tmp_path / "r.html")
+    assert "| set, clean | 2 | 6 | 0.0 [0.0, 0.0] |" in shown
 
 
 def test_clips_without_transcripts_are_written_down_by_the_judge(tmp_path):
@@ -144,15 +140,14 @@ def test_a_model_without_an_ear_says_what_it_heard_with_its_answer():
 
 
 def test_the_command_and_its_mistakes(tmp_path, spoken, monkeypatch):
-    def call(*arguments):
-        return CliRunner().invoke(app, ["hearing", *map(str, arguments)], catch_exceptions=False).stdout
-
     loaded = []
     monkeypatch.setattr(module, "load_judge", lambda *a, **options: (loaded.append((a, options)), FakeJudge())[1])
-    shown = call("--set", spoken, "--conditions", "clean", "--nothing", 1, "--model", "fake", "--out", tmp_path / "o")
+    shown = call(
+        "hearing", "--set", spoken, "--conditions", "clean", "--nothing", 1, "--model", "fake", "--out", tmp_path / "o"
+    )
     assert "### Hearing" in shown and "### Nothing said" in shown and "| all | 5 |" in shown
     assert loaded == [(("whisper-tiny.en", "auto", 30), {"beam": 1})]
     with pytest.raises(ConfigError, match="nothing to hear"):
-        call("--nothing", 0, "--model", "fake")
+        call("hearing", "--nothing", 0, "--model", "fake")
     with pytest.raises(ConfigError, match="cannot stand beside"):
-        call("--clips", spoken, "--reference", "x", "--judge", "x", "--model", "fake")
+        call("hearing", "--clips", spoken, "--reference", "x", "--judge", "x", "--model", "fake")

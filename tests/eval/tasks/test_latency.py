@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from eval_fakes import Clock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -114,15 +115,6 @@ def test_the_player_agrees_with_one_moved_a_sample_at_a_time(steps):
     if heard.delay_needed > 0.1:  # ... and a tenth of a second (one sample) less is not
         less = heard.first_audio + heard.delay_needed - 0.1
         assert play([Chunk(max(chunk.arrival, less), chunk.samples) for chunk in chunks], RATE).underruns > 0
-
-
-class Clock:
-    """A clock that the fake stream moves."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def streaming(clock: Clock, pieces):

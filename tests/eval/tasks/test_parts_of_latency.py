@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import torch
+from eval_fakes import Clock
 
 from echox.eval.tasks.latency import modules_of, part_seconds, part_table
 
@@ -19,13 +20,6 @@ class Part(torch.nn.Module):
         if self.llm is not None:
             self.llm()
         self.clock.now += self.seconds
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
 
 
 def test_time_goes_to_the_innermost_part_and_hooks_are_taken_off():

@@ -5,11 +5,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from eval_fakes import RATE, FakeJudge, voice
-from typer.testing import CliRunner
+from eval_fakes import RATE, FakeJudge, call, voice
 
 from echox.audio import save_wav
-from echox.commands.eval import app
 from echox.errors import ConfigError, InputError
 from echox.eval.results import read_results
 from echox.eval.tasks import speech
@@ -203,8 +201,7 @@ def test_the_interval_of_joins_beyond_is_over_answers():
 def test_joins_are_those_of_the_streamed_pieces(tmp_path, results):
     (table,) = run_joins(FakeAssistant(), "fake", [results], 2, tmp_path)
     assert table.rows[0][1] == str(2 * 5)  # six words, so five joins, in each of two answers
-    shown = CliRunner().invoke(app, ["report", str(tmp_path / "joins.jsonl"), "-o", str(tmp_path / "r.html")]).stdout
-    assert "fake: Joins" in shown
+    assert "fake: Joins" in call("report", tmp_path / "joins.jsonl", "-o", tmp_path / "r.html")
     broken = SimpleNamespace(stream=lambda typed: iter([Piece(audio=1 / 0)]), sample_rate=RATE)
     with pytest.raises(ZeroDivisionError):
         streamed(broken, "x")

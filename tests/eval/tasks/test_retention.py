@@ -4,11 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from eval_fakes import FakeJudge, FakeSubject
-from typer.testing import CliRunner
+from eval_fakes import FakeJudge, FakeSubject, call
 
 from echox.audio import load_audio
-from echox.commands.eval import app
 from echox.errors import ConfigError, InputError
 from echox.eval import stats
 from echox.eval.boards.sets import read_items
@@ -193,9 +191,6 @@ def test_typed_answers_of_another_condition_are_taken_over(tmp_path):
 
 
 def test_the_commands_from_typed_answers_to_the_table(tmp_path, typed, monkeypatch):
-    def call(*arguments):
-        return CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False).stdout
-
     monkeypatch.setattr("echox.prepare.voices.make_voice", lambda choice, folder: ToneVoice())
     monkeypatch.setattr("echox.eval.tasks.qa.choose_judges", lambda *a: (FakeJudge(), None))
     assert "3 of 3 typed-right, 5 of 5 typed-wrong" in call("spoken-set", typed, "--out", tmp_path / "set")
