@@ -96,10 +96,10 @@ def qa(
     choice = ModelChoice(model, endpoint, device, llm, timeout, retries, system)
     hearing = (judge, judge_window, recogniser)
     options = QaOptions(arms, *hearing, out, limit, shard, batch, seed, max_seconds, retry_failed, pool, typed_from)
-    path = run_qa(items, source, choice, scorers, options, typer.echo)
-    _show(write_report([path], out, typer.echo))
+    found = run_qa(items, source, choice, scorers, options, typer.echo)
+    _show(write_report([found.path], out, typer.echo))
     typer.echo(f"report: {out / 'report.html'}")
-    refuse_all_failed(path)
+    refuse_all_failed(found)
 
 
 @app.command("spoken-set")

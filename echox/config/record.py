@@ -46,7 +46,7 @@ class Record:
         """Return the record of a recipe as its files are now."""
         from echox import __version__
 
-        free = list(getattr(recipe, "free", FREE))
+        free: list[str] = list(getattr(recipe, "free", FREE))
         leaves = {name: value for name, value in flat(recipe) if not under(name, free)}
         inputs = {name: fingerprint(value) or str(value) for name, value in leaves.items() if isinstance(value, Path)}
         settings = {name: value for name, value in leaves.items() if name not in inputs}

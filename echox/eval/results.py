@@ -21,8 +21,7 @@ from echox.files import drop_partial_line
 
 FREE = frozenset({"arms", "limit", "shard", "started", "machine", "load_seconds"})
 """Settings that may differ between runs of one file: they choose which lines are written, not what they say."""
-Run = tuple[dict[str, Any], list[dict[str, Any]]]
-"""The settings and the items of one run."""
+Run = tuple[dict[str, Any], list[dict[str, Any]]]  # the settings and the items of one run
 Answer = Callable[[str, Sequence[Any]], Iterable[dict[str, Any]]]
 """The records, each with its `id`, of some items of an arm; one that names another arm is of that."""
 OURS = b'{"type": "settings"'  # how a results file begins

@@ -28,8 +28,7 @@ from echox.files import JSON_BYTES, read_text
 from echox.text.normalize import holds_answer, squad_normalize
 
 Score = Callable[[str, Sequence[str], str], float]
-Chat = Callable[[str, int], str]
-"""A language model's reply to a prompt, drawn with a seed."""
+Chat = Callable[[str, int], str]  # a language model's reply to a prompt, drawn with a seed
 
 VOTES = 3
 _VERDICT = re.compile(r"\[\s*(correct|incorrect)\s*\]", re.IGNORECASE)

@@ -25,8 +25,7 @@ PAUSE_FRAMES = 10  # 200 ms
 CLIP = 0.999
 CLIP_RUN = 3  # samples in a row at full scale: one alone may be a true peak
 DC_LIMIT = 0.01
-Measure = Callable[[np.ndarray], dict[str, float]]
-"""A wave at 16 kHz to scores by name; none for a wave that is too short."""
+Measure = Callable[[np.ndarray], dict[str, float]]  # a wave at 16 kHz to scores by name; none where it is too short
 
 
 def dnsmos() -> Measure:

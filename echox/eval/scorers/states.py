@@ -135,8 +135,7 @@ class Spaces:
         return np.split(place(np.concatenate([self.speech_NH, self.text_NH]).astype(float)), 2)
 
 
-Place = Callable[[Spaces], list[np.ndarray]]
-"""Both sides [N, 2] on a plane."""
+Place = Callable[[Spaces], list[np.ndarray]]  # both sides [N, 2] on a plane
 
 
 def modality_probe(found: Spaces) -> Interval:

@@ -126,7 +126,8 @@ def gap_tables(settings: dict[str, Any], items: Items) -> list[Table]:
         last, probes = len(view["cosines"]) - 1, view["probes"]
         for layer in sorted({0, last // 2, last}):
             cosines = (f"{value:+.3f}" for value in view["cosines"][layer])
-            share = shown(Interval(*view["sound_nearer"][layer], view["sets"]), ".0f", 100)
+            value, low, high = view["sound_nearer"][layer]
+            share = shown(Interval(value, low, high, view["sets"]), ".0f", 100)
             right = (f"{100 * probes[name][layer]:.0f}" for name in ("sound", "meaning"))
             rows.append((view["id"], str(view["sets"]), f"{layer} of {last}", *cosines, share, *right))
     note = f"{settings['model']}; {settings['sets']} sets, a view's own number beside it; words spoken by {settings['voice']}; "

@@ -37,16 +37,12 @@ from echox.text.normalize import whisper_english
 
 BATCH = 8
 LABELS_BEAM = 5
-UNKNOWN = ""
-"""The words of a clip that nobody has written down yet."""
-NOTHING = "nothing said: "
-"""Arms of sounds without speech begin with this."""
+UNKNOWN = ""  # the words of a clip that nobody has written down yet
+NOTHING = "nothing said: "  # arms of sounds without speech begin with this
 SECONDS = (1.0, 10.0)
 PEAK_DBFS = (-30.0, -3.0)
 FLOOR_DBFS = (-70.0, -50.0)
 TRIADS = ((0, 4, 7), (0, 3, 7), (0, 5, 9), (0, 4, 7, 10))
-
-
 Recognisers = tuple[Judge, Judge | None]
 """The recogniser that stands beside the model, and the one that writes down clips (None without clips)."""
 

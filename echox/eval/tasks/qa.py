@@ -57,9 +57,8 @@ SPOKEN_ANSWER = frozenset({"s2s", "teacher", "cascade"})
 CUT = frozenset({"length", "max_tokens", "max_seconds"})
 NOT_ON_A_SERVER = ("teacher", "t2t-off")
 NO_SUCH_ARMS = "a server has neither a teacher nor adapters to turn off"
-FAILURES_IN_A_ROW = 12
-FAILURES_AT_THE_START = 3
-"""So many failures in a row stop a run, at any time and while a server has answered nothing yet."""
+FAILURES_IN_A_ROW = 12  # stop a run
+FAILURES_AT_THE_START = 3  # stop it while a server has answered nothing yet
 
 
 @dataclass(frozen=True)
@@ -88,8 +87,8 @@ def run_qa(
     scorers: Sequence[Scorer],
     options: QaOptions,
     tell: Callable[[str], None],
-) -> Path:
-    """Run what is left of one evaluation and return its results file; errors of its inputs come before a model is loaded."""
+) -> Results:
+    """Run what is left of one evaluation and return its results; errors of its inputs come before a model is loaded."""
     refuse_others(options.out, REPORT, "*.jsonl", OURS)
     wanted, started = choose_arms(options.arms, False, bool(choice.endpoint)), time.perf_counter()
     without = [arm for arm in choose_arms(options.arms, False) if arm not in wanted]
@@ -118,7 +117,7 @@ def run_qa(
         copy_typed(options.typed_from, todo, results)
     run = QaRun(subject, judge, scorers, options.out, recogniser, asked, options.batch, places)
     run_arms(run, todo, arms, results)
-    return results.path
+    return results
 
 
 def copy_typed(path: Path, questions: Sequence[Item], results: Results) -> None:
@@ -135,11 +134,11 @@ def copy_typed(path: Path, questions: Sequence[Item], results: Results) -> None:
             results.append({name: value for name, value in item.items() if name != "type"})
 
 
-def refuse_all_failed(path: Path) -> None:
-    """Raise InputError when a results file holds no single answer: every item of it failed."""
-    _, items = read_results(path)
-    if items and all(item.get("error") for item in items):
-        raise InputError(f"all {len(items)} items of {path} failed, the last with: {items[-1]['error'].rstrip('.')}.")
+def refuse_all_failed(results: Results) -> None:
+    """Raise InputError when results hold no single answer: every item of them failed."""
+    errors = [str(item["error"]) for item in results.items.values()]
+    if errors and all(errors):
+        raise InputError(f"all {len(errors)} items of {results.path} failed, the last with: {errors[-1].rstrip('.')}.")
 
 
 @dataclass

@@ -2,16 +2,10 @@
 
 Nothing is dropped: a failed item counts as wrong, and the shares of failed, empty and cut answers stand beside the accuracy.
 
-Kept: what spoken questions keep of what the text model knows, the measure with power for small models. T2T is the text model with
-its adapters off, asked in writing. Of a spoken set (`spoken_set.py`), by arm:
-
-    kept        of the questions that T2T answers right, the share that is still right
-    gained      of those that T2T answers wrong, the share that is right by luck or repair
-    same text   the share of answers that are T2T's, letter by letter
-    net         accuracy / T2T's accuracy, both over the whole pool that the set was chosen from
-
-The set holds nearly all right questions of its pool but few of the wrong ones, so each question counts for as many of its kind as
-it stands for: net = (kept + gains of all wrong ones) / right ones. Resampling keeps the kinds apart.
+Kept: what spoken questions keep of what the text model knows (T2T: adapters off, asked in writing), the measure with power for
+small models; docs/evaluation.md says what its columns are. A spoken set holds nearly all right questions of its pool but few of
+the wrong ones, so each counts for as many of its kind as it stands for: net = (kept + gains of all wrong ones) / right ones.
+Resampling keeps the kinds apart.
 """
 
 import re
@@ -36,8 +30,7 @@ GAPS = (
     ("s2s / t2t", "s2s", "t2t", "what is kept of the typed answer"),
 )
 MOST_KINDS = 8
-TYPED_ARMS = ("t2t-off", "t2t")
-"""Arms that may be called T2T, the first one there is."""
+TYPED_ARMS = ("t2t-off", "t2t")  # the first one there is is called T2T
 
 
 def qa_tables(settings: dict[str, Any], items: Items) -> list[Table]:

@@ -16,7 +16,6 @@ percentile of elsewhere.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,6 @@ from echox.eval.tasks.spoken_answers import errors_note, heard_answers, speech_t
 from echox.prepare.recipe import VoiceChoice
 from echox.prepare.voices import Voice, make_voice
 
-NETWORKS = ("dnsmos", "distillmos", "speaker_similarity")
 SAYS = ", said by "
 MEASURES = ("step, times", "energy, dB", "pitch, st")
 LEVEL_SECONDS, PITCH_SECONDS, GRID_SECONDS = 0.01, 0.04, 0.05
@@ -96,7 +94,9 @@ def run_speech(
     With a `reference` voice also those of the same texts in that voice, and what is between them. `limit` takes the first answers
     of every arm. Raises ConfigError for an unknown network or similarity without a `voice`, InputError when no answer has audio.
     """
-    networks = chosen(wanted, NETWORKS, "--networks") if wanted else []
+    makers: dict[str, Callable[[], Measure]] = {"dnsmos": dnsmos, "distillmos": distillmos}
+    makers["speaker_similarity"] = lambda: speaker_similarity(load_audio(voice or Path()))
+    networks = chosen(wanted, makers, "--networks") if wanted else []
     if "speaker_similarity" in networks and voice is None:
         raise ConfigError("speaker similarity needs a recording of the voice to compare with: give --voice FILE.")
     runs = qa_runs(read_all(paths))
@@ -107,12 +107,9 @@ def run_speech(
     }
     if not any(item.get("audio") for _, items in runs for item in items):
         raise InputError(f"{paths[0]} holds no spoken answers: run `echox eval qa` with the arm s2s first.")
-    makers: dict[str, Callable[[], Measure]] = {"dnsmos": dnsmos, "distillmos": distillmos}
-    if voice is not None:
-        makers["speaker_similarity"] = partial(speaker_similarity, load_audio(voice))
     measures = [makers[name]() for name in networks]
     judges = " and ".join(dict.fromkeys(str(run[0].get("judge")) for run in runs))
-    settings = {"task": "speech", "networks": list(networks), "voice": str(voice or ""), "judge": judges}
+    settings = {"task": "speech", "networks": networks, "voice": str(voice or ""), "judge": judges}
     settings |= {"wer_normaliser": NORMALISER}
     if reference is not None:
         if judges != reference.judge.name:

@@ -56,8 +56,7 @@ MEANING = (
     "RTF: seconds of work a second of the source. Unit BLEU: against the reference speech as units of the model's own. "
     "Peak MiB: of the process so far, judge and all models included; measure a model alone for its own."
 )
-UnitsOf = Callable[[Sequence[np.ndarray]], list[list[int]]]
-"""Waves at 16 kHz to their de-duplicated units."""
+UnitsOf = Callable[[Sequence[np.ndarray]], list[list[int]]]  # waves at 16 kHz to their de-duplicated units
 LENGTHS = ((1, 5), (6, 9), (10, 10_000))  # words of a reference: rows of the table by length
 
 

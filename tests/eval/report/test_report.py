@@ -10,6 +10,7 @@ import soundfile
 
 from echox.audio import save_wav
 from echox.errors import InputError
+from echox.eval import results
 from echox.eval.report.page import embedded_audio, read_beside, side_by_side, tables_of, write_html
 from echox.eval.report.plots import draw_accuracy, draw_gaps
 from echox.eval.results import Results, read_all, titles_of
@@ -43,9 +44,9 @@ def spoken(name, edits, arm="s2s", **more):
 def write(folder, settings, items):
     """Writes a results file and returns its path."""
     path = folder / f"{settings['task'] if settings['task'] != 'qa' else 'results'}.jsonl"
-    results = Results(path, settings)
+    written = Results(path, settings)
     for each in items:
-        results.append(each)
+        written.append(each)
     return path
 
 
@@ -127,6 +128,16 @@ def test_what_lies_beside_a_results_file_is_shown_with_it(tmp_path):
     assert len(read_beside([path])) == 4
     with pytest.raises(InputError):
         read_beside([path, tmp_path / "latency.jsonl"])
+
+
+def test_each_file_is_read_once(tmp_path, monkeypatch):
+    path, seen = runs_of_every_task(tmp_path), []
+    monkeypatch.setattr(
+        results, "read_results", lambda path, real=results.read_results: (seen.append(path), real(path))[1]
+    )
+    for given in (tmp_path, path):
+        seen.clear()
+        assert len(read_beside([given])) == 5 and sorted(seen) == sorted(tmp_path.glob("*.jsonl"))
 
 
 def test_a_folder_is_shown_without_what_cannot_be_read_beside_its_results(tmp_path):
