@@ -117,7 +117,8 @@ async def _everybody(load: Load, sounds: Any) -> list[dict[str, Any]]:
 
 async def _talker(load: Load, left: Any, sounds: Any, note: Callable[[dict[str, Any]], None], after: float = 0) -> None:
     """Ask again and again on one connection, which is opened anew where it breaks; whoever asks once leaves at once."""
-    await asyncio.sleep(after)
+    if after:
+        await asyncio.sleep(after)
     asking = next(left, None) is not None
     while asking:
         try:
