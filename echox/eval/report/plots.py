@@ -131,7 +131,7 @@ def draw_spaces(models: Sequence[tuple[str, Spaces]], tell: Callable[[str], None
     figure, axes = new_figure(3.2 * len(models), 3.2 * len(ways), len(ways), len(models))
     for row, (way, place) in zip(axes, ways.items(), strict=True):
         for panel, (name, found) in zip(row, models, strict=True):
-            for colour, side, points in zip(COLOURS[:2], ("speech", "text"), place(found), strict=True):
+            for colour, side, points in zip(COLOURS[:2], ("speech", "text"), found.placed(place), strict=True):
                 panel.scatter(points[:, 0], points[:, 1], s=4, alpha=0.6, color=colour, label=side)
             panel.set(title=f"{name}, {way}", xticks=[], yticks=[])
     axes[0][0].legend(fontsize=7)

@@ -84,11 +84,9 @@ def _alone(module: str, packages: str) -> Any:
 
 @contextmanager
 def _torchaudio_in_name_only() -> Iterator[None]:
-    """Let distillmos and xls-r-sqa be imported without torchaudio.
+    """Let distillmos and xls-r-sqa be imported without torchaudio, which has to match torch's build exactly.
 
-    Both import it at the top and use it only to read files, which we do ourselves; torchaudio has to match torch's
-    build exactly and is the usual reason that a MOS package cannot be installed. If it is absent an empty module stands
-    in for it while they are imported, and is taken away again.
+    Both import it at the top and use it only to read files, which we do ourselves: an empty module stands in for it meanwhile.
     """
     absent = "torchaudio" not in sys.modules
     if absent:

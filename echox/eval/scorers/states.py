@@ -33,6 +33,7 @@ RELATIONS = ("sound", "meaning", "neither")
 COSINES = (*RELATIONS, "another's sound", "another's meaning")
 FOLDS, SENTENCE_FOLDS = 6, 5
 RIDGE = 10.0
+Place = Callable[[np.ndarray], np.ndarray]  # states [N, H] to points [N, 2]
 
 
 def measure_view(
@@ -130,12 +131,9 @@ class Spaces:
             counts = f"{len(self.speech_NH)} utterances and {len(self.text_NH)} transcripts"
             raise InputError(f"{counts}: give at least {2 * SENTENCE_FOLDS} pairs.")
 
-    def placed(self, place: Callable[[np.ndarray], np.ndarray]) -> list[np.ndarray]:
-        """Return speech and text [N, 2] on a plane on which `place` puts the states [2N, H] of both."""
+    def placed(self, place: Place) -> list[np.ndarray]:
+        """Return speech and text [N, 2] on the plane of both."""
         return np.split(place(np.concatenate([self.speech_NH, self.text_NH]).astype(float)), 2)
-
-
-Place = Callable[[Spaces], list[np.ndarray]]  # both sides [N, 2] on a plane
 
 
 def modality_probe(found: Spaces) -> Interval:
@@ -156,25 +154,21 @@ def retrieval(found: Spaces) -> Interval:
     return stats.mean(((speech @ text.T).argmax(axis=1) == np.arange(len(text))).astype(float))
 
 
-def plane(found: Spaces) -> list[np.ndarray]:
-    """Return both sides [N, 2] on the first two principal axes of all states together."""
-
-    def principal(both: np.ndarray) -> np.ndarray:
-        centred = both - both.mean(axis=0)
-        axes = np.linalg.svd(centred, full_matrices=False)[2][:2]
-        axes = axes * np.sign(axes[np.arange(2), np.abs(axes).argmax(axis=1)])[:, None]  # the same picture every time
-        return centred @ axes.T
-
-    return found.placed(principal)
+def plane(states_NH: np.ndarray) -> np.ndarray:
+    """Return states [N, 2] on their first two principal axes."""
+    centred = states_NH - states_NH.mean(axis=0)
+    axes = np.linalg.svd(centred, full_matrices=False)[2][:2]
+    axes = axes * np.sign(axes[np.arange(2), np.abs(axes).argmax(axis=1)])[:, None]  # the same picture every time
+    return centred @ axes.T
 
 
 def umap_plane() -> Place:
-    """Return what places both sides [N, 2] by UMAP of all states together; MissingDependency without umap-learn.
+    """Return what places states [N, H] by UMAP; MissingDependency without umap-learn.
 
     UMAP keeps neighbours and not distances (McInnes et al., arXiv 1802.03426): read the probes for how far the sides are apart.
     """
     umap = require("umap", install="pip install umap-learn")
-    return lambda found: found.placed(umap.UMAP(n_components=2, random_state=0).fit_transform)
+    return lambda states_NH: umap.UMAP(n_components=2, random_state=0).fit_transform(states_NH)
 
 
 def _probe(speech: np.ndarray, text: np.ndarray) -> Interval:

@@ -44,7 +44,8 @@ def run_gap(
 
     `wave_of` speaks a word (or is None) in what `voice` names. Raises ConfigError when the model shows no states.
     """
-    refuse_others(out, ["gap.jsonl", "gap.md", "gap.svg"], "gap.jsonl", OURS)
+    refuse_others(out, ["gap.jsonl"], "gap.jsonl", OURS)
+    refuse_others(out, ["gap.md", "gap.svg"], "gap.json*", b"{")  # older versions wrote gap.json
     sources, views = available(model, wave_of), []
     if not sources:
         needs = "typed_states, spoken_states, echo_states or unit_states"
@@ -95,7 +96,7 @@ def _read(method: str, given: Callable[[str], Any], reader: Any, word: str) -> n
 def word_speaker(
     folder: Path | None, sets: Sequence[Any]
 ) -> tuple[Callable[[Any], Callable[[str], np.ndarray] | None], str]:
-    """Return what gives a model's speaker of words (recordings of a folder, or its own voice), and its name; InputError."""
+    """Return a function from a model to what speaks its words (a folder's recordings, or its own voice), and the voice's name."""
     if folder is None:
         return lambda model: partial(_said_by, model) if hasattr(model, "say") else None, "the model's own voice"
     words = {word for item in sets for word in item}

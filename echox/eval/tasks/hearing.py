@@ -171,11 +171,8 @@ def run_hearing(
     reference, labeller = recognisers
     settings: dict[str, Any] = {"task": "hearing", "model": name, "reference": reference.name}
     settings |= {"labels": labeller.name if labeller else "", "wer_normaliser": NORMALISER}
-    settings |= {
-        "arms": [arm.removeprefix(NOTHING) for arm in arms],
-        "shard": shard,
-        "questions_mark": fingerprint(spoken),
-    }
+    settings |= {"arms": [arm.removeprefix(NOTHING) for arm in arms], "shard": shard}
+    settings |= {"questions_mark": fingerprint(spoken)}
     asked, path = {arm: take(items, limit, shard) for arm, items in arms.items()}, results_path(out, shard, "hearing")
     found = Results(path, settings).fill(asked, BATCH, partial(_hear, subject, recognisers))
     if failed := failures(found[1]):

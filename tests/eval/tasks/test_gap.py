@@ -151,6 +151,8 @@ def test_states_are_means_over_tokens():
 
 
 def test_the_program_writes_table_figure_and_numbers(tmp_path, sets, reader):
+    (tmp_path / "gap.json").write_text('{\n "task": "gap"}')  # an older version's
+    (tmp_path / "gap.md").write_text("### Acoustic-semantic gap")
     for _ in range(2):  # its own files are written again
         tables = run_gap(reader, "made up", sets, lambda word: word, tmp_path)
     assert len(tables[0].rows) == 2 + 1 + 1 + 1 + 1

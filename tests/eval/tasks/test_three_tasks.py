@@ -210,7 +210,7 @@ def test_retrieval_finds_points_and_not_spaces():
 
 
 def test_the_plane_shows_what_parts_them():
-    speech, text = plane(spaces(20.0))
+    speech, text = spaces(20.0).placed(plane)
     assert speech.shape == text.shape == (60, 2)
     assert abs(speech[:, 0].mean() - text[:, 0].mean()) > 15
 
@@ -227,7 +227,7 @@ def test_umap_is_drawn_beside_the_principal_axes_where_it_is_installed(monkeypat
 
     monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=Umap))
     found = spaces(20.0)
-    speech, text = umap_plane()(found)
+    speech, text = found.placed(umap_plane())
     assert np.array_equal(speech, found.speech_NH[:, 1:3]) and np.array_equal(text, found.text_NH[:, 1:3])
     both = draw_spaces([("a", found), ("b", found)], told.append)
     assert told == [] and asked == [{"n_components": 2, "random_state": 0}] * 3
