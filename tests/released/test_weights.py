@@ -269,9 +269,7 @@ def test_unknown_places_of_layers(checkpoint):
 def test_a_folder_of_the_llm_alone(tmp_path):
     tiny.write_checkpoint(tmp_path / "m")
     (tmp_path / "m" / "config.json").write_text(json.dumps({**tiny.settings(), "model_type": "llama"}))
-    with pytest.raises(
-        ModelError, match=r"config.json describes a 'llama' and no whole assistant: give a model that hears\.$"
-    ):
+    with pytest.raises(ModelError, match=r"config.json describes a 'llama': give a whole model, one that hears\.$"):
         SpeechAssistant.load(tmp_path / "m", device="cpu")
 
 
