@@ -221,7 +221,7 @@ def load_parts(
     if config.get("model_type") == TRANSLATOR:
         raise ModelError(f"{folder.name} translates and does not answer: use `echox translate --model {folder.name}`.")
     if config.get("model_type") != MODEL_TYPE:
-        raise ModelError(f"{path} describes a {config.get('model_type')!r}, not a {MODEL_TYPE!r}.")
+        raise ModelError(f"{path} describes a {config.get('model_type')!r}: give a whole model, one that hears.")
     check_values(ModelConfig, config, path)
     check_values(TriggerSettings, config.get("trigger") or {}, f"{path}, trigger,")
     check_values(PhraseSettings, config.get("phrases") or {}, f"{path}, phrases,")

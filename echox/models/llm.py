@@ -30,6 +30,7 @@ ROTARY = "rotary_emb."  # in names of tables that old files hold: they follow fr
 WORD_START = "\u2581"  # how SentencePiece writes the space in front of a word
 IN_BITS = {"int8": 8, "int4": 4}  # on a processor, by models/packed.py
 MOSTLY = 0.5  # of an LLM's weights: with fewer packed it is faster in a dtype of its own
+SPREADS = ("auto", "balanced", "balanced_low_0", "sequential")  # of accelerate
 BY_LIBRARY = ("int8", "nf4")  # by bitsandbytes
 PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]  # bytes that byte-level tokens write as themselves
 HIDDEN = sorted(set(range(256)) - set(PRINTABLE))
@@ -156,6 +157,7 @@ class Place:
         options: dict[str, Any] = {"dtype": "auto" if self.in_bits else self.dtype}
         if self.device_map is not None:
             require("accelerate", install="pip install openechox")
+            check_device_map(self.device_map)
             options["device_map"] = self.device_map
         if self.quantize is None or self.in_bits:
             return options
@@ -175,6 +177,19 @@ class Place:
 
 
 CPU = Place()
+
+
+def check_device_map(device_map: str | dict[str, Any]) -> None:
+    """Raise ConfigError for a name that is neither a device nor a way to spread layers over them."""
+    if not isinstance(device_map, str) or device_map in SPREADS:
+        return
+    try:
+        torch.device(device_map)
+    except RuntimeError as error:
+        known = ", ".join(SPREADS)
+        raise ConfigError(
+            f"device_map {device_map!r} is unknown: choose {known}, or a device such as cuda:0."
+        ) from error
 
 
 def load_llm(folder: str | Path, place: Place = CPU, kind: Any = None, config: Any = None) -> Any:

@@ -41,7 +41,10 @@ class WeightFiles:
         elif index.is_file():
             self._read_index(index)
         else:
-            raise ModelError(f"{self.folder} holds neither {INDEX} nor {SINGLE}: give a whole checkpoint folder.")
+            pickles = sorted(path.name for path in self.folder.glob("pytorch_model*.bin"))
+            what = "save those tensors as safetensors" if pickles else "give a whole checkpoint folder"
+            beside = f"; {pickles[0]} is a pickle, which is not read" if pickles else ""
+            raise ModelError(f"{self.folder} holds neither {INDEX} nor {SINGLE}{beside}: {what}.")
 
     def _read_index(self, index: Path) -> None:
         try:

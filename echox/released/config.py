@@ -13,7 +13,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import LlamaConfig
 
 from echox.errors import ModelError
-from echox.models.bounds import Classes, Text, TokenId, Width, check_values
+from echox.models.bounds import Classes, Text, TokenId, Width, check_heads, check_values
 from echox.models.io import CONFIG, read_config
 from echox.models.llm import LlmSizes
 from echox.models.t2c import RopeSettings
@@ -128,6 +128,7 @@ def _llama(settings: dict[str, Any], name: str) -> LlamaConfig:
             rope.setdefault("rope_type", rope.pop("type", "default"))
             plain["rope_parameters"] = {**rope, "rope_theta": float(theta or 10_000.0)}
         check_values(RopeSettings, plain["rope_parameters"], f"{name}, rope_parameters,")
+        check_heads(plain["hidden_size"], plain["num_attention_heads"], plain["num_key_value_heads"], name)
         return LlamaConfig(**plain, bos_token_id=None, eos_token_id=None, pad_token_id=None)
     except (TypeError, ValueError, KeyError, ArithmeticError, StrictDataclassError) as error:
         reason = " ".join(str(error).split()).rstrip(".")

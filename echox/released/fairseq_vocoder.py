@@ -116,14 +116,22 @@ def _fold_speaker(
 
 
 def check_shapes(state: dict[str, torch.Tensor], settings: VocoderConfig, path: str, config: str) -> None:
-    """Raise ModelError at the first weight whose shape is not what the configuration implies (spec section 10.4)."""
+    """Raise ModelError at the first tensor that is missing, unknown or of a shape that the configuration does not imply."""
     with torch.device("meta"):
         vocoder = UnitVocoder(settings)
         add_weight_norm(vocoder.generator)
     wanted = {name: tuple(tensor.shape) for name, tensor in vocoder.state_dict().items()}
-    for name, own in zip(state, from_released_names(state), strict=True):
+    names = dict(zip(from_released_names(state), state, strict=True))
+    if missing := wanted.keys() - names:
+        have = f"{len(wanted) - len(missing)} of {len(wanted)} tensors of the vocoder in {config}"
+        raise ModelError(f"{path} holds {have}; it lacks {min(missing)}, in our names: is it another vocoder?")
+    for own, name in names.items():
         found = tuple(state[name].shape)
-        if name.endswith(("weight", "weight_v")) and found != wanted.get(own, found):
+        if own not in wanted:
+            raise ModelError(
+                f"{path} holds {name}, which the vocoder in {config} does not have: is it another vocoder?"
+            )
+        if found != wanted[own]:
             raise ModelError(f"{path} has {name} of shape {found}; expected {wanted[own]} from {config}.")
 
 

@@ -108,9 +108,20 @@ def _open_voice(
     fill(t2c, "t2c", files)
     fill(echo, "echo", files)
     units = SpelledUnits(tokens.tokenizer, config.units, vocoder.config.num_units)
+    check_units(folder, config, units)
     voice = Voice(t2c, echo, vocoder, units)
     check_voice(folder, voice, config.llm.hidden_size)
     return voice
+
+
+def check_units(folder: Path, config: ReleasedConfig, units: SpelledUnits) -> None:
+    """Raise ModelError when the tokenizer spells no unit token of the T2C, as that of the bare LLM: it would speak in silence."""
+    rows = range(config.llm.vocab_size, config.llm.vocab_size + config.units)
+    if not any(number in rows for number in units.pieces.values()):
+        raise ModelError(
+            f"{folder / 'tokenizer.json'} has no <|unit_...|> with an id from {rows[0]} to {rows[-1]}: "
+            "copy the checkpoint's own tokenizer there."
+        )
 
 
 @contextmanager

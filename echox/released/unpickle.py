@@ -35,6 +35,7 @@ _JOBLIB_RECORDS = (
 _ARRAYS = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray")
 _NUMBERS = re.compile(r"^[<>|=]?[fiub](1|2|4|8)$")
 _FILE_LIMIT = 16 * 2**30  # bytes
+_POINTER = b"version https://git-lfs"
 
 
 def load_torch(path: str | Path) -> Any:
@@ -51,23 +52,26 @@ def load_torch(path: str | Path) -> Any:
     except pickle.UnpicklingError as error:
         raise InputError(_refusal(path, str(error))) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = str(error).strip().partition(".")[0].partition("\n")[0] or type(error).__name__
         raise InputError(f"{path} is not a torch checkpoint that can be read ({reason}): download it again.") from error
 
 
 def _refusal(path: Path, message: str) -> str:
     name = re.search(r"GLOBAL ([\w.]+)", message)
-    what = f"asks for {name.group(1)}" if name else "is not a plain checkpoint"
-    return f"{path} {what}, which a checkpoint does not need: it was refused and nothing in it was run."
+    what = f"asks for {name.group(1)}, which a checkpoint does not need" if name else "is not a torch checkpoint"
+    return f"{path} {what}: it was refused and nothing in it was run."
 
 
 def check_size(path: Path) -> None:
-    """Raise InputError when `path` is not a file, is empty, or is larger than any checkpoint of these kinds."""
+    """Raise InputError when `path` is not a file, is empty, larger than any checkpoint of these kinds, or a Git LFS pointer."""
     if not path.is_file():
         raise InputError(f"{path} is not a file: check the path.")
     size = path.stat().st_size
     if not 0 < size <= _FILE_LIMIT:
         raise InputError(f"{path} has {size} bytes; expected 1 to {_FILE_LIMIT}.")
+    with path.open("rb") as file:
+        if file.read(len(_POINTER)) == _POINTER:
+            raise InputError(f"{path} is a Git LFS pointer, not the weights: run git lfs pull.")
 
 
 def _check_zip(path: Path) -> None:

@@ -107,12 +107,24 @@ def test_zip_bombs_and_broken_torch_files(tmp_path):
         load_torch(bomb)
     whole = tmp_path / "whole.pt"
     torch.save({"model": {"w": torch.arange(5000.0)}}, whole)
-    for name, data in (("half.pt", whole.read_bytes()[:9000]), ("text.pt", b"hello, this is text"), ("empty.pt", b"")):
+    for name, data, message in (
+        (
+            "half.pt",
+            whole.read_bytes()[:9000],
+            r"half.pt is not a torch checkpoint that can be read \([^.]*\): download",
+        ),
+        ("text.pt", b"hello, this is text", "text.pt is not a torch checkpoint that can be read"),
+        (
+            "pointer.pt",
+            b"version https://git-lfs.github.com/spec/v1\noid",
+            "pointer.pt is a Git LFS pointer, .*: run git lfs",
+        ),
+        ("empty.pt", b"", "empty.pt has 0 bytes"),
+    ):
         path = tmp_path / name
         path.write_bytes(data)
-        with pytest.raises(InputError) as caught:
+        with pytest.raises(InputError, match=message):
             load_torch(path)
-        assert name in str(caught.value)
     with pytest.raises(InputError, match="not a file"):
         load_torch(tmp_path)
 

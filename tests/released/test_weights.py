@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import struct
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from benchmarks.memory import ECHOX_3B, ECHOX_8B, SIZES, count_memory, memory_table
+from echox.assistant import SpeechAssistant
 from echox.errors import ConfigError, ModelError, OutputError
 from echox.models import llm
 from echox.models.llm import CPU, Place
@@ -235,7 +237,8 @@ def test_broken_folders_are_named(tmp_path, kind):
         ({"hidden_size": None}, "hidden_size = None; expected a positive"),
         ({"num_hidden_layers": 10**9}, "num_hidden_layers 1000000000, which cannot be"),
         ({"unit_model": ["large"]}, "unit_model"),
-        ({"num_attention_heads": 3}, "does not describe a LLaMA"),
+        ({"num_attention_heads": 3}, r"^\S*config.json: 3 heads \(2 of keys\) do not divide the width 64\.$"),
+        ({"num_key_value_heads": 3}, r"^\S*config.json: 4 heads \(3 of keys\) do not divide the width 64\.$"),
         ({"rope_theta": "x"}, "does not describe a LLaMA"),
         ({"rope_scaling": 3}, "does not describe a LLaMA"),
         ({"rope_theta": 10**400}, "does not describe a LLaMA"),
@@ -254,6 +257,20 @@ def test_settings_that_disagree_with_tensors(tmp_path, changes, message):
     (folder / "config.json").write_text(json.dumps({**tiny.settings(), **changes}))
     with pytest.raises(ModelError, match=message):
         load_parts(folder)
+
+
+def test_unknown_places_of_layers(checkpoint):
+    with pytest.raises(
+        ConfigError, match=r"^device_map 'everywhere' is unknown: choose auto, .*, or a device such as cuda:0\.$"
+    ):
+        load_parts(checkpoint, Place(device_map="everywhere"))
+
+
+def test_a_folder_of_the_llm_alone(tmp_path):
+    tiny.write_checkpoint(tmp_path / "m")
+    (tmp_path / "m" / "config.json").write_text(json.dumps({**tiny.settings(), "model_type": "llama"}))
+    with pytest.raises(ModelError, match=r"config.json describes a 'llama': give a whole model, one that hears\.$"):
+        SpeechAssistant.load(tmp_path / "m", device="cpu")
 
 
 def test_unknown_quantization(checkpoint):
@@ -329,3 +346,25 @@ def test_shards_are_written_whole(tmp_path):
     ]  # fmt: skip
     files = WeightFiles(tmp_path)
     assert len(files.headers) == 5 and all(torch.equal(t, tensors[n]) for n, t in files.read(files.shapes))
+
+
+def test_a_tokenizer_of_the_bare_llm_cannot_speak(tmp_path, checkpoint):
+    """Without unit tokens it would answer in silence."""
+    folder = tmp_path / "m"
+    shutil.copytree(checkpoint, folder)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["added_tokens"] = [one for one in tokenizer["added_tokens"] if "unit_" not in one["content"]]
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(ModelError, match=r"tokenizer.json has no <\|unit_...\|> with an id from \d+ to \d+: copy"):
+        open_parts(folder, CPU, encoder=checkpoint.parent / "whisper-tiny-random")
+
+
+def test_pickled_weights_are_named(tmp_path):
+    folder = tmp_path / "m"
+    torch.save(tiny.write_checkpoint(folder), folder / "pytorch_model.bin")
+    for path in folder.glob("model*"):
+        path.unlink()
+    with pytest.raises(
+        ModelError, match=r"; pytorch_model.bin is a pickle, which is not read: save [^\n]* safetensors\.$"
+    ):
+        load_parts(folder)
