@@ -130,6 +130,11 @@ class Parts:
         return self.speaking().vocoder
 
     @property
+    def reads_states(self) -> bool:
+        """Whether the vocoder reads the states behind unit words too."""
+        return self.vocoder.state_width > 0
+
+    @property
     def unit_tokenizer(self) -> UnitTokenizer | SpelledUnits:
         """Unit words to units."""
         return self.speaking().unit_tokenizer
@@ -396,5 +401,6 @@ def check_voice(folder: Path, voice: Voice, width: int) -> None:
     found, known = voice.unit_tokenizer.units, voice.vocoder.config.num_units
     if found > known:
         raise ModelError(f"{folder / 'units'} uses {found} units, the vocoder knows {known}: they do not fit.")
-    if isinstance(voice.vocoder, LatentVocoder) and not voice.vocoder.reads(voice.t2c.mark):
-        raise ModelError(f"{folder / 'vocoder'} learnt with another T2C than t2c/: train it with this one.")
+    for decoder, advice in ((voice.t2c, "t2c/: train it with this one"), (voice.echo.t2c, "echo/: set its keep_decoder")):
+        if isinstance(voice.vocoder, LatentVocoder) and not voice.vocoder.reads(decoder.mark):
+            raise ModelError(f"{folder / 'vocoder'} learnt with another T2C than {advice}.")
