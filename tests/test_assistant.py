@@ -95,7 +95,9 @@ def test_a_vocoder_may_read_the_state_of_every_word(toy_model, monkeypatch):  # 
 
 def test_states_of_words_are_not_kept_for_a_vocoder_that_reads_none(assistant, monkeypatch):
     said, units_said = [], answer.units_said
-    monkeypatch.setattr(answer, "units_said", lambda parts, words, *a: said.append(words) or units_said(parts, words, *a))
+    monkeypatch.setattr(
+        answer, "units_said", lambda parts, words, *a: said.append(words) or units_said(parts, words, *a)
+    )
     assistant.say("The answer is Paris.")
     assistant.ask_many([sound_of(QUESTIONS[0])])
     assistant.ask_many([sound_of(QUESTIONS[0])], max_seconds=100)

@@ -12,7 +12,7 @@ Legend: B rows, H LLM width, N text positions, S samples.
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, islice, repeat
+from itertools import chain, islice, repeat, zip_longest
 from typing import Any
 
 import numpy as np
@@ -364,7 +364,7 @@ def speak_batch(parts: Parts, answers: list[Answer], said: list[_Said], samples:
 def _voiced(parts: Parts, words: Generated, text: str, budget: Budget) -> Iterator[Piece]:
     """Yield the speech of a text's unit words: whole, or under a limit in the pieces of `voice`."""
     if budget.samples is not None:
-        yield from budget.take(voice(parts, zip(words.ids, words.states or repeat(None)), text))
+        yield from budget.take(voice(parts, zip_longest(words.ids, words.states), text))
         return
     units, states_UW = units_said(parts, words)
     wave_S = parts.vocoder.speak(units, states_UW=states_UW) if units else np.zeros(0, np.float32)

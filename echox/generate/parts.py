@@ -401,6 +401,9 @@ def check_voice(folder: Path, voice: Voice, width: int) -> None:
     found, known = voice.unit_tokenizer.units, voice.vocoder.config.num_units
     if found > known:
         raise ModelError(f"{folder / 'units'} uses {found} units, the vocoder knows {known}: they do not fit.")
-    for decoder, advice in ((voice.t2c, "t2c/: train it with this one"), (voice.echo.t2c, "echo/: set its keep_decoder")):
+    for decoder, advice in (
+        (voice.t2c, "t2c/: train it with this one"),
+        (voice.echo.t2c, "echo/: set its keep_decoder"),
+    ):
         if isinstance(voice.vocoder, LatentVocoder) and not voice.vocoder.reads(decoder.mark):
             raise ModelError(f"{folder / 'vocoder'} learnt with another T2C than {advice}.")

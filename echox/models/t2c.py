@@ -292,7 +292,7 @@ class TextToCodec(WholePart[T2CConfig]):
     def generate(
         self, text: list[torch.Tensor], layouts: list[TextLayout], limit: int | None = None, states: bool = False
     ) -> list[Generated]:
-        """Return greedy unit words for every row, without EOS and a BOS that was given, and the `states` that predict them if asked.
+        """Return greedy unit words for every row, without EOS and a BOS that was given, and if asked the `states` behind them.
 
         They are at most `limit`, by default three times the words that the text's characters suggest. A row that says one run
         `loops` times over ends there.
