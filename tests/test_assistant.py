@@ -61,7 +61,7 @@ def test_a_vocoder_may_read_the_state_of_every_word(toy_model, monkeypatch):  # 
     with pytest.raises(ModelError, match="learnt with another T2C than t2c/"):
         check_voice(toy_model, parts.voice, parts.reader.embeddings_VH.shape[1])
     parts.vocoder.writer_W.copy_(parts.t2c.mark)
-    with pytest.raises(ModelError, match="learnt with another T2C than echo/: set its keep_decoder"):
+    with pytest.raises(ModelError, match="learnt with another T2C than echo/: give one T2C to both"):
         check_voice(toy_model, parts.voice, parts.reader.embeddings_VH.shape[1])
     shared = EchoDecoder.from_t2c(parts.t2c, tokens=True, shares_decoder=True).eval()
     parts.voice = replace(parts.voice, echo=shared)

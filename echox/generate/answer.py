@@ -261,7 +261,7 @@ def voice(parts: Parts, words: Iterator[Written | None], text: str) -> Iterator[
             sent, size = len(said.ids), next(sizes)
         word, state_W = made
         said.ids.append(word)
-        if parts.reads_states and state_W is not None:
+        if parts.vocoder.state_width and state_W is not None:
             said.states.append(state_W)
     units, states_UW = units_said(parts, said, sent)
     first = speech.push(units, states_UW) if units else np.zeros(0, np.float32)
@@ -272,7 +272,7 @@ def voice(parts: Parts, words: Iterator[Written | None], text: str) -> Iterator[
 def units_said(parts: Parts, words: Generated, first: int = 0) -> tuple[list[int], torch.Tensor | None]:
     """Return the units of the words from `first` on, and for a vocoder that reads any the state behind each, (U, W)."""
     units_of, ids = parts.unit_tokenizer, words.ids[first:]
-    if not (parts.reads_states and ids and isinstance(units_of, UnitTokenizer)):
+    if not (parts.vocoder.state_width and ids and isinstance(units_of, UnitTokenizer)):
         return units_of.decode(ids), None
     spelt = [units_of.word(word) for word in ids]
     lengths = torch.tensor([len(word) for word in spelt], device=parts.device)
@@ -349,7 +349,7 @@ def speak_batch(parts: Parts, answers: list[Answer], said: list[_Said], samples:
     while turn := [(n, cut) for n, one in enumerate(left) if not budgets[n].spent for cut in islice(one, most)]:
         segments = [said[n].cut(first, end) for n, (first, end, _) in turn]
         positions, layouts = map(list, zip(*(_read(parts, segment) for segment in segments), strict=True))
-        spoken = parts.echo.t2c.generate(positions, layouts, states=parts.reads_states)
+        spoken = parts.echo.t2c.generate(positions, layouts, states=parts.vocoder.state_width > 0)
         for (n, (_, _, known)), segment, words in zip(turn, segments, spoken, strict=True):
             for piece in _voiced(parts, words, text_of_pieces(segment.pieces), budgets[n]):
                 waves[n] += [] if piece.audio is None else [piece.audio]
