@@ -20,6 +20,7 @@ from echox.generate.ears import Heard
 from echox.generate.parts import check_voice
 from echox.generate.pauses import within
 from echox.models.decoding import Generated
+from echox.models.echo import EchoDecoder
 from echox.models.latent_vocoder import LatentVocoder, LatentVocoderConfig
 from echox.models.llm import load_tokenizer, token_pieces
 from echox.prepare.teachers import TINY
@@ -41,7 +42,8 @@ QUESTIONS = ["What is the capital of France?", "Who is the king?", "Is it?"]
 
 def test_a_packed_model_may_speak_with_a_teachers_decoder(toy_model, monkeypatch):  # noqa: F811
     monkeypatch.chdir(toy_model.parents[2])
-    changes = ["vocoder=out/debug/voice/final", "out=out/debug/model_voice", "phrases={first_phrase: 3, early: 3}"]
+    changes = ["vocoder=out/debug/voice/final", "echo=null", "out=out/debug/model_voice"]
+    changes += ["phrases={first_phrase: 3, early: 3}"]
     model = SpeechAssistant.load(str(run_recipe(RECIPES / "pack.yaml", changes)), device="cpu", dtype="float32")
     reply = model.say("The answer is Paris.")
     assert model.sample_rate == reply.sample_rate == 24_000 and reply.audio.dtype == np.float32
@@ -49,7 +51,7 @@ def test_a_packed_model_may_speak_with_a_teachers_decoder(toy_model, monkeypatch
     assert (model.parts.segmenter.first_phrase, model.parts.segmenter.early) == (3, 3)
 
 
-def test_a_vocoder_may_read_the_state_of_every_word(toy_model):  # noqa: F811
+def test_a_vocoder_may_read_the_state_of_every_word(toy_model, monkeypatch):  # noqa: F811
     model = SpeechAssistant.load(str(toy_model), device="cpu", dtype="float32")
     parts, wave = model.parts, sound_of(QUESTIONS[0])
     torch.manual_seed(1)
@@ -59,6 +61,10 @@ def test_a_vocoder_may_read_the_state_of_every_word(toy_model):  # noqa: F811
     with pytest.raises(ModelError, match="learnt with another T2C than t2c/"):
         check_voice(toy_model, parts.voice, parts.reader.embeddings_VH.shape[1])
     parts.vocoder.writer_W.copy_(parts.t2c.mark)
+    with pytest.raises(ModelError, match="learnt with another T2C than echo/: give one T2C to both"):
+        check_voice(toy_model, parts.voice, parts.reader.embeddings_VH.shape[1])
+    shared = EchoDecoder.from_t2c(parts.t2c, tokens=True, shares_decoder=True).eval()
+    parts.voice = replace(parts.voice, echo=shared)
     check_voice(toy_model, parts.voice, parts.reader.embeddings_VH.shape[1])
     together, limited, alone = model.ask_many([wave])[0], model.ask_many([wave], max_seconds=100)[0], model.ask(wave)
     assert len(together.audio) and alone.units == together.units
@@ -71,7 +77,11 @@ def test_a_vocoder_may_read_the_state_of_every_word(toy_model):  # noqa: F811
     states, by_hand = list(torch.randn(len(words), parts.t2c.config.width)), []
     for word, state_W in list(zip(words, states, strict=True))[1:]:
         by_hand += [state_W] * len(language.word(word))
-    units, states_UW = answer.units_said(parts, Generated(words, states), first=1)
+    looked_up, word = [], type(language).word
+    with monkeypatch.context() as patch:
+        patch.setattr(type(language), "word", lambda self, token: looked_up.append(token) or word(self, token))
+        units, states_UW = answer.units_said(parts, Generated(words, states), first=1)
+    assert looked_up == words[1:]
     assert len({len(language.word(word)) for word in words}) > 1 and units == language.decode(words[1:])
     torch.testing.assert_close(states_UW, torch.stack(by_hand))
     said = model.say("The answer is Paris.")
@@ -81,6 +91,17 @@ def test_a_vocoder_may_read_the_state_of_every_word(toy_model):  # noqa: F811
     parts.voice.vocoder = LatentVocoder(LatentVocoderConfig(**config.to_dict() | {"state_width": 7}))
     with pytest.raises(ModelError, match="learnt with another T2C than t2c/"):
         check_voice(toy_model, parts.voice, parts.reader.embeddings_VH.shape[1])
+
+
+def test_states_of_words_are_not_kept_for_a_vocoder_that_reads_none(assistant, monkeypatch):
+    said, units_said = [], answer.units_said
+    monkeypatch.setattr(
+        answer, "units_said", lambda parts, words, *a: said.append(words) or units_said(parts, words, *a)
+    )
+    assistant.say("The answer is Paris.")
+    assistant.ask_many([sound_of(QUESTIONS[0])])
+    assistant.ask_many([sound_of(QUESTIONS[0])], max_seconds=100)
+    assert len(said) >= 3 and any(words.ids for words in said) and not any(words.states for words in said)
 
 
 def test_spoken_question_to_spoken_answer(assistant, tmp_path):

@@ -146,10 +146,10 @@ def transcribe(
     ] = None,
 ) -> None:
     """Make a corpus of real recordings with the recogniser's own transcripts."""
-    from echox.prepare.filters import WhisperRecogniser, transcribe_real
+    from echox.prepare.filters import transcribe_real
+    from echox.prepare.recogniser import Whisper
 
-    hearer = WhisperRecogniser(recogniser, beam=5)
-    kept, seen = transcribe_real(folder, out, hearer, min_log_probability, held_out, spans)
+    kept, seen = transcribe_real(folder, out, Whisper(recogniser, beam=5), min_log_probability, held_out, spans)
     typer.echo(f"{out}  {kept} clips of {seen} recordings")
 
 
@@ -169,8 +169,9 @@ def filter_corpus(
     """Report word error by voice; drop clips, or with --sample whole voices, above a limit."""
     from echox.data.manifest import read_manifest
     from echox.prepare import filters
+    from echox.prepare.recogniser import Whisper
 
-    measured = filters.measure(manifest, filters.WhisperRecogniser(recogniser), sample)
+    measured = filters.measure(manifest, Whisper(recogniser), sample)
     rates = filters.error_by_voice(measured)
     for voice, (rate, count) in rates.items():
         typer.echo(f"{100 * rate:6.1f} %  {count:6d}  {voice}")

@@ -24,12 +24,12 @@ from echox.errors import ConfigError, InputError, ModelError, require
 from echox.features.cuts import cut_at_pauses
 from echox.files import sha256_of
 from echox.hub import fetch_snapshot
+from echox.prepare.recogniser import Whisper
 
 FULL_WINDOW = 30  # seconds, Whisper's training window
 WINDOW = 15  # seconds, the default
 WINDOW_STEP = 5  # seconds
 WINDOW_MARGIN = 1  # seconds of silence kept after the speech
-MAX_TOKENS = 448  # Whisper's own limit: its decoder positions
 MULTILINGUAL = 51_865  # tokens of the Whisper models that know more than English
 BATCH = 8
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
@@ -126,36 +126,17 @@ def choose_judges(
 
 
 class CTranslate2Judge(Judge):
-    """A Whisper model in CTranslate2's layout, int8 on the CPU."""
+    """A Whisper model in CTranslate2's layout."""
 
     def __init__(self, folder: Path, device: str, window: int, language: str, beam: int, translates: bool) -> None:
-        whisper, kind = require("faster_whisper", "eval"), "int8" if device == "cpu" else "float16"
-        try:
-            loaded = whisper.WhisperModel(str(folder), device=device, compute_type=kind)
-            words = whisper.tokenizer.Tokenizer(
-                loaded.hf_tokenizer, loaded.model.is_multilingual, "translate" if translates else "transcribe", language
-            )
-        except RuntimeError as error:
-            raise ModelError(f"{folder} cannot be loaded as a Whisper model ({error}): fetch it again.") from error
-        except ValueError as error:
-            raise ConfigError(f"the judge {folder} does not know the language {language!r} ({error}).") from error
-        self._model, self._tokenizer = loaded.model, loaded.hf_tokenizer
-        self._prompt = [*words.sot_sequence, words.no_timestamps]
-        self._window, self._beam = window, beam
+        require("faster_whisper", "eval")
+        self._whisper, self._window = Whisper(folder, device, language, beam, translates), window
         how = f", {window} s window" + _language(language, translates)
-        self.name = _printed(folder / "model.bin", f"ctranslate2 {kind}", beam, how)
+        self.name = _printed(folder / "model.bin", f"ctranslate2 {self._whisper.kind}", beam, how)
 
     def _decode(self, waves: list[np.ndarray]) -> list[str]:
-        from ctranslate2 import StorageView
-
-        from echox.features.logmel import log_mel
-
         samples = window_samples(max(len(wave) for wave in waves), self._window)
-        mel_BFT, _ = log_mel([np.pad(wave, (0, samples - len(wave))) for wave in waves], self._model.n_mels)
-        features = StorageView.from_array(np.ascontiguousarray(mel_BFT.numpy()))
-        prompts = [self._prompt] * len(waves)
-        found = self._model.generate(features, prompts, beam_size=self._beam, max_length=MAX_TOKENS)
-        return [self._tokenizer.decode(result.sequences_ids[0]) for result in found]
+        return self._whisper.read([np.pad(wave, (0, samples - len(wave))) for wave in waves])
 
 
 class PipelineJudge(Judge):

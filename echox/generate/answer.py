@@ -12,7 +12,7 @@ Legend: B rows, H LLM width, N text positions, S samples.
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, islice, repeat
+from itertools import chain, islice, repeat, zip_longest
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ from echox.units.tokenizer import UnitTokenizer
 CHUNKS = (12, 12, 40)  # unit words to the next piece of audio, the last for all after it
 LAST_WORD = 8  # tokens at the end of an answer that tell a full stop from the dot of a number or an abbreviation
 AHEAD = 8  # tokens of an answer that are made before the question has ended: about what its first segment takes
+Written = tuple[int, torch.Tensor | None]  # a unit word, and the state (W,) that predicts it where that is known
 
 
 @dataclass(frozen=True)
@@ -244,7 +245,7 @@ def _tokens(parts: Parts, text: str) -> tuple[list[int], list[str]]:
     return ids, token_pieces(reader.tokenizer, ids)
 
 
-def voice(parts: Parts, words: Iterator[Said | None], text: str) -> Iterator[Piece]:
+def voice(parts: Parts, words: Iterator[Written | None], text: str) -> Iterator[Piece]:
     """Yield the speech of a text while its unit words are written."""
     units_of, speech, trimmer = parts.unit_tokenizer, parts.vocoder.stream(), _trimmer(parts, text)
     said = Generated([], [])
@@ -258,7 +259,10 @@ def voice(parts: Parts, words: Iterator[Said | None], text: str) -> Iterator[Pie
             units, states_UW = units_said(parts, said, sent)
             yield Piece(audio=trimmer.push(speech.push(units, states_UW)), units=tuple(units))
             sent, size = len(said.ids), next(sizes)
-        said.add(*made)
+        word, state_W = made
+        said.ids.append(word)
+        if parts.vocoder.state_width and state_W is not None:
+            said.states.append(state_W)
     units, states_UW = units_said(parts, said, sent)
     first = speech.push(units, states_UW) if units else np.zeros(0, np.float32)
     last = [trimmer.push(first), trimmer.push(speech.flush()), trimmer.flush()]
@@ -268,11 +272,11 @@ def voice(parts: Parts, words: Iterator[Said | None], text: str) -> Iterator[Pie
 def units_said(parts: Parts, words: Generated, first: int = 0) -> tuple[list[int], torch.Tensor | None]:
     """Return the units of the words from `first` on, and for a vocoder that reads any the state behind each, (U, W)."""
     units_of, ids = parts.unit_tokenizer, words.ids[first:]
-    units = units_of.decode(ids)
-    if not (parts.vocoder.state_width and units and isinstance(units_of, UnitTokenizer)):
-        return units, None
-    lengths = torch.tensor([len(units_of.word(word)) for word in ids])
-    return units, torch.stack(words.states[first:]).repeat_interleave(lengths.to(parts.device), dim=0)
+    if not (parts.vocoder.state_width and ids and isinstance(units_of, UnitTokenizer)):
+        return units_of.decode(ids), None
+    spelt = [units_of.word(word) for word in ids]
+    lengths = torch.tensor([len(word) for word in spelt], device=parts.device)
+    return list(chain.from_iterable(spelt)), torch.stack(words.states[first:]).repeat_interleave(lengths, dim=0)
 
 
 def _trimmer(parts: Parts, text: str) -> TrimmedSpeech:
@@ -345,7 +349,7 @@ def speak_batch(parts: Parts, answers: list[Answer], said: list[_Said], samples:
     while turn := [(n, cut) for n, one in enumerate(left) if not budgets[n].spent for cut in islice(one, most)]:
         segments = [said[n].cut(first, end) for n, (first, end, _) in turn]
         positions, layouts = map(list, zip(*(_read(parts, segment) for segment in segments), strict=True))
-        spoken = parts.echo.t2c.generate(positions, layouts)
+        spoken = parts.echo.t2c.generate(positions, layouts, states=parts.vocoder.state_width > 0)
         for (n, (_, _, known)), segment, words in zip(turn, segments, spoken, strict=True):
             for piece in _voiced(parts, words, text_of_pieces(segment.pieces), budgets[n]):
                 waves[n] += [] if piece.audio is None else [piece.audio]
@@ -360,7 +364,7 @@ def speak_batch(parts: Parts, answers: list[Answer], said: list[_Said], samples:
 def _voiced(parts: Parts, words: Generated, text: str, budget: Budget) -> Iterator[Piece]:
     """Yield the speech of a text's unit words: whole, or under a limit in the pieces of `voice`."""
     if budget.samples is not None:
-        yield from budget.take(voice(parts, zip(words.ids, words.states, strict=True), text))
+        yield from budget.take(voice(parts, zip_longest(words.ids, words.states), text))
         return
     units, states_UW = units_said(parts, words)
     wave_S = parts.vocoder.speak(units, states_UW=states_UW) if units else np.zeros(0, np.float32)

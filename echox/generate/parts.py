@@ -2,8 +2,7 @@
 
 With listener/ the model hears by attention, without it by the CTC adapter of s2t/. The folder's config.json names the LLM, the
 layer that is heard, and the settings in which the released checkpoints differ from ours; every part has its own config. The folder
-is somebody else's: every setting is held to its type and bounds, and every tensor to the config, before anything is allocated
-(docs/safety.md).
+is somebody else's: every setting is held to type and bounds, every tensor to the config, before any is allocated (docs/safety.md).
 """
 
 from copy import copy
@@ -396,5 +395,6 @@ def check_voice(folder: Path, voice: Voice, width: int) -> None:
     found, known = voice.unit_tokenizer.units, voice.vocoder.config.num_units
     if found > known:
         raise ModelError(f"{folder / 'units'} uses {found} units, the vocoder knows {known}: they do not fit.")
-    if isinstance(voice.vocoder, LatentVocoder) and not voice.vocoder.reads(voice.t2c.mark):
-        raise ModelError(f"{folder / 'vocoder'} learnt with another T2C than t2c/: train it with this one.")
+    for name, writer in (("t2c", voice.t2c), ("echo", voice.echo.t2c)):
+        if isinstance(voice.vocoder, LatentVocoder) and not voice.vocoder.reads(writer.mark):
+            raise ModelError(f"{folder / 'vocoder'} learnt with another T2C than {name}/: give one T2C to both.")

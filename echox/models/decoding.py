@@ -257,23 +257,20 @@ def decode(
 
 @dataclass
 class Generated:
-    """What one row says: token ids and the state (W,) that predicts each of them."""
+    """What one row says: token ids and, where they are asked for, the state (W,) that predicts each of them."""
 
     ids: list[int]
     states: list[torch.Tensor]
 
-    def add(self, token: int, state_W: torch.Tensor) -> None:
-        """Say one token more."""
-        self.ids.append(token)
-        self.states.append(state_W)
 
-
-def gathered(steps: Iterator[Step], rows: int) -> list[Generated]:
-    """Return what each of so many rows says in all steps."""
+def gathered(steps: Iterator[Step], rows: int, states: bool) -> list[Generated]:
+    """Return what each of so many rows says in all steps, with its `states` or without."""
     found = [Generated([], []) for _ in range(rows)]
     for made in steps:
-        for row, token, state_W in zip(made.rows, made.tokens, made.states_BW, strict=True):
-            found[row].add(token, state_W)
+        for row, token in zip(made.rows, made.tokens, strict=True):
+            found[row].ids.append(token)
+        for row, state_W in zip(made.rows, made.states_BW, strict=True) if states else ():
+            found[row].states.append(state_W)
     return found
 
 

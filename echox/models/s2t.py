@@ -234,4 +234,4 @@ class SpeechToText(Part[S2TConfig]):
     ) -> list[Generated]:
         """Return the answers to prompts in LLM width, without their stop tokens; each ends at the latest when it `is_over`."""
         steps = decode(self, prompts, stops, lambda _, said: is_over(said), sampling or self.sampling)
-        return gathered(steps, len(prompts))
+        return gathered(steps, len(prompts), states=True)

@@ -290,16 +290,17 @@ class TextToCodec(WholePart[T2CConfig]):
 
     @torch.inference_mode()
     def generate(
-        self, text: list[torch.Tensor], layouts: list[TextLayout], limit: int | None = None
+        self, text: list[torch.Tensor], layouts: list[TextLayout], limit: int | None = None, states: bool = False
     ) -> list[Generated]:
-        """Return greedy unit words for every row, without EOS and a BOS that was given; at most `limit` words.
+        """Return greedy unit words for every row, without EOS and a BOS that was given, and if asked the `states` behind them.
 
-        The default limit grows with the text: three times the words that its characters suggest. A row that says one run
+        They are at most `limit`, by default three times the words that the text's characters suggest. A row that says one run
         `loops` times over ends there.
         """
         limits = [limit or self.limit(layout) for layout in layouts]
         stops, rows = {self.config.eos_token_id}, self._rows(text, layouts)
-        return gathered(decode(self, rows, stops, lambda row, words: self.is_over(words, limits[row])), len(rows))
+        steps = decode(self, rows, stops, lambda row, words: self.is_over(words, limits[row]))
+        return gathered(steps, len(rows), states)
 
     def framed(self, words: list[int], whole: bool = True) -> list[int]:
         """Return generated unit words as a training row: BOS in front, and EOS at the end of a whole one."""

@@ -11,7 +11,8 @@ class Loss:
     """A scalar to minimise, the named scalars worth logging, and how many tokens they stand for.
 
     `total` is a mean over `weight` things, which are the tokens unless said otherwise: micro-batches and ranks are added up by it,
-    so that many small batches count as one large one. So are the parts, or by what they are means over, where `over` says that.
+    so that many small batches count as one large one, nearly so where it sums means over several things. So are the parts, or by
+    what they are means over, where `over` says that.
     """
 
     total: torch.Tensor

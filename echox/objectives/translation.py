@@ -208,7 +208,7 @@ class TranslatorObjective:
             heard = found.heard
             ctc = ctc_loss(heard.logits_BTV.float().log_softmax(-1), heard.frames_B, found.said, BLANK)
             if "st" in terms:
-                self.weigh_recognition(found, terms["st"][1], ctc)
+                self.weigh_recognition(found.step, heard.states_BTW, terms["st"][1], ctc)
             ours = weights.ctc * (found.step >= joint.schedule.translate_from)
             terms["ctc"] = (ours + float(joint.recognition) * joint.schedule.recognises(found.step), ctc)
         terms |= self.alignment(found)
@@ -241,19 +241,18 @@ class TranslatorObjective:
             terms["token_contrast"] = (settings.contrast_weight, value)
         return terms
 
-    def weigh_recognition(self, found: Joint, st: torch.Tensor, ctc: torch.Tensor) -> None:
+    def weigh_recognition(self, step: int, states_BTW: torch.Tensor, st: torch.Tensor, ctc: torch.Tensor) -> None:
         """Every so many steps u multiply recognition's weight by (gradient of ST / of CTC)^(u / every), as IMTL does.
 
-        Gradients are taken where speech leaves the adapter.
+        Gradients are taken at `states_BTW`, where speech leaves the adapter; while that is still, there are none.
         """
         every = self.joint.weights.task_norm_every
-        if not every or found.step == self.weighed or found.step % every or found.heard is None or not st.requires_grad:
+        if not every or step == self.weighed or step % every or not states_BTW.requires_grad:
             return
-        self.weighed = found.step
-        states = found.heard.states_BTW
-        norms = [torch.autograd.grad(loss, states, retain_graph=True)[0].norm() for loss in (st, ctc)]
+        self.weighed = step
+        norms = [torch.autograd.grad(loss, states_BTW, retain_graph=True)[0].norm() for loss in (st, ctc)]
         ratio = float(norms[0] / norms[1].clamp(min=1e-9))
-        self.joint.recognition.mul_(ratio ** (found.step / every))
+        self.joint.recognition.mul_(ratio ** (step / every))
         if float(self.joint.recognition) < LEAST_RECOGNITION:
             self.joint.recognition.zero_()
 

@@ -57,11 +57,13 @@ class VoiceObjective:
     def __call__(self, found: Regression, step: int = 0) -> Loss:
         """Return the loss of one batch; judged frames are its tokens."""
         outputs_NO, wanted_NO, voiced_N = found.outputs_NO, found.wanted_NO, found.voiced_N
+        units, voiced = len(found.lengths_N), int(voiced_N.sum())
         latents = functional.smooth_l1_loss(outputs_NO[:, :-3], wanted_NO[:, :-2])
         voicing = functional.binary_cross_entropy_with_logits(outputs_NO[:, -1], voiced_N.float())
-        pitch = ((outputs_NO[:, -3] - wanted_NO[:, -2]).abs() * voiced_N).sum() / voiced_N.sum().clamp(min=1)
+        pitch = ((outputs_NO[:, -3] - wanted_NO[:, -2]).abs() * voiced_N).sum() / max(1, voiced)
         energy = (outputs_NO[:, -2] - wanted_NO[:, -1]).abs().mean()
-        duration = functional.cross_entropy(found.logits_ND, found.lengths_N)
+        duration = functional.cross_entropy(found.logits_ND, found.lengths_N, reduction="sum") / max(1, units)
         total = latents + self.prosody * (voicing + pitch + energy) + self.durations * duration
         parts = {"latents": latents, "voicing": voicing, "pitch": pitch, "energy": energy, "durations": duration}
-        return Loss(total, {name: value.detach() for name, value in parts.items()}, tokens=len(outputs_NO))
+        over = {"pitch": voiced, "durations": units}
+        return Loss(total, {name: value.detach() for name, value in parts.items()}, tokens=len(outputs_NO), over=over)

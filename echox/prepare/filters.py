@@ -5,10 +5,8 @@ training data.
 """
 
 import logging
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +22,11 @@ from echox.data.manifest import (
     text_of,
     write_manifest,
 )
-from echox.errors import ConfigError, InputError, require
+from echox.errors import ConfigError, InputError
 from echox.files import write_text
+from echox.prepare.recogniser import Whisper
 from echox.prepare.speak import generator
-from echox.prepare.stretches import Word, stretches
+from echox.prepare.stretches import stretches
 from echox.prepare.texts import fraction
 from echox.text.normalize import whisper_english
 from echox.units.distance import edit_distance
@@ -38,48 +37,13 @@ LEAST_LOG_PROBABILITY = -0.35  # of a whole recording, the mean over its tokens
 SOUND_FILES = (".flac", ".wav", ".ogg", ".mp3")
 
 
-@dataclass(frozen=True)
-class Heard:
-    """The transcript of a clip; `log_probability` is the mean over its tokens (0 is certain)."""
-
-    text: str
-    log_probability: float
-
-
-class WhisperRecogniser:
-    """A Whisper model in CTranslate2 form, on the CPU in int8."""
-
-    def __init__(self, folder: Path, beam: int = 1) -> None:
-        whisper = require("faster_whisper", extra="prepare")
-        if not (folder / "model.bin").is_file():
-            raise InputError(f"{folder} holds no model.bin: give the folder of a CTranslate2 Whisper model.")
-        self._model = whisper.WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=1)
-        self._options = {"language": "en", "beam_size": beam, "condition_on_previous_text": False}
-
-    def hear(self, wave: np.ndarray) -> Heard:
-        """Return the text of a mono float32 wave [samples] at 16 kHz; segments are weighted by their duration."""
-        segments = list(self._model.transcribe(wave, without_timestamps=True, **self._options)[0])
-        text = " ".join(segment.text.strip() for segment in segments)
-        spans = [max(segment.end - segment.start, 1e-3) for segment in segments]
-        total = sum(span * segment.avg_logprob for span, segment in zip(spans, segments, strict=True))
-        return Heard(text, total / sum(spans) if spans else -math.inf)
-
-    def words(self, wave: np.ndarray) -> list[Word]:
-        """Return the words of a mono float32 wave [samples] at 16 kHz, with their times."""
-        segments, _ = self._model.transcribe(wave, word_timestamps=True, **self._options)
-        found = [word for segment in segments for word in segment.words or ()]
-        return [Word(word.word, word.start, word.end, word.probability) for word in found]
-
-
 def word_errors(reference: str, heard: str) -> tuple[int, int]:
     """Return (edit distance in words, reference words) after Whisper's English normalisation."""
     expected, found = (whisper_english()(text).split() for text in (reference, heard))
     return edit_distance(found, expected), len(expected)
 
 
-def measure(
-    manifest: Path, recogniser: WhisperRecogniser, sample: int | None = None, seed: int = 0
-) -> list[dict[str, Any]]:
+def measure(manifest: Path, recogniser: Whisper, sample: int | None = None, seed: int = 0) -> list[dict[str, Any]]:
     """Return the records (all, or `sample` of them) with `heard`, `errors` and `words` added."""
     records = read_manifest(manifest)
     if sample is not None and sample < len(records):
@@ -122,7 +86,7 @@ def drop_voices(records: Iterable[Mapping[str, Any]], rates: Mapping[str, tuple[
 def transcribe_real(
     folder: Path,
     out: Path,
-    recogniser: WhisperRecogniser,
+    recogniser: Whisper,
     min_log_probability: float | None = None,
     held_out: int = 0,
     spans: int | None = None,

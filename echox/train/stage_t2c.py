@@ -86,16 +86,16 @@ class SpokenText:
             raise ConfigError(f"data.units {data.units} is not of data.frames {data.frames[0]}: {error}") from error
         ids = self.tokenizer(texts, add_special_tokens=False).input_ids
         costs = [len(t.encode() if spelling else i) + len(w) for t, i, w in zip(texts, ids, words, strict=True)]
-        fits = [i for i, cost in enumerate(costs) if cost <= data.max_positions]
-        long = {f"longer than {data.max_positions} positions": len(texts) - len(fits)} if len(fits) < len(texts) else {}
-        tell_dropped(Counter(long), len(fits), "utterances")
+        long = f"longer than {data.max_positions} positions"
+        faults = [
+            "without a text" if not text.strip() else long if cost > data.max_positions else ""
+            for text, cost in zip(texts, costs, strict=True)
+        ]
+        fits = [i for i, fault in enumerate(faults) if not fault]
+        tell_dropped(Counter(filter(None, faults)), len(fits), f"utterances of {', '.join(map(str, data.corpora))}")
         self.texts, self.words = [texts[i] for i in fits], [words[i] for i in fits]
         self.costs = [costs[i] for i in fits]
-        characters = sum(len(text) for text in self.texts)
-        if not characters:
-            where = ", ".join(map(str, data.corpora))
-            raise InputError(f"no utterance in data.corpora ({where}) has a text: give their records one.")
-        self.words_per_character = sum(len(row) - 2 for row in self.words) / characters
+        self.words_per_character = sum(len(row) - 2 for row in self.words) / sum(map(len, self.texts))
         self.space_probability = data.space_probability
 
     def batch(self, model: TextToCodec, items: list[int], rng: np.random.Generator) -> T2CBatch:

@@ -7,6 +7,7 @@ Legend: U units.
 
 from collections.abc import Iterator
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -68,7 +69,7 @@ def build(recipe: Recipe) -> Stage:
         players=[Player("voice", objective, moved, recipe.train.optim)],
         batches=segments,
         save=save,
-        evaluate=lambda: mean_loss(model, measured(segments, settings), objective),
+        evaluate=lambda: measure(model, segments, settings, objective),
         evaluate_every=settings.evaluate_every,
     )
 
@@ -119,6 +120,17 @@ def reading_states(vocoder: LatentVocoder, width: int, start: Path) -> LatentVoc
 def settings_of(sizes: SpectralConfig) -> dict[str, int]:
     """Return the settings of a decoder without those of Hugging Face."""
     return {name: getattr(sizes, name) for name in SpectralConfig.__annotations__ if name != "model_type"}
+
+
+def measure(
+    model: VoicePass, segments: LatentSegments, settings: VoiceSettings, objective: VoiceObjective
+) -> dict[str, float]:
+    """Return the losses of held-out utterances, and as `stateless/` those of their units alone where it learns from these too."""
+    numbers = mean_loss(model, measured(segments, settings), objective)
+    if not (settings.stateless and model.vocoder.state_width):
+        return numbers
+    alone = (replace(batch, states_BTW=batch.states_BTW * 0) for batch in measured(segments, settings))
+    return numbers | {f"stateless/{name}": value for name, value in mean_loss(model, alone, objective).items()}
 
 
 def measured(segments: LatentSegments, settings: VoiceSettings) -> Iterator[LatentBatch]:

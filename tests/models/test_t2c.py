@@ -30,9 +30,10 @@ def texts(model: TextToCodec) -> tuple[list[torch.Tensor], list[TextLayout]]:
 def test_batched_generation_equals_single_and_forced(aligned, spelling):
     model = decoder(aligned_positions=aligned, spelling=spelling)
     text, layouts = texts(model)
-    made = model.generate(text, layouts, limit=20)
+    made = model.generate(text, layouts, limit=20, states=True)
     together = [one.ids for one in made]
-    assert together == [model.generate([t], [p], limit=20)[0].ids for t, p in zip(text, layouts, strict=True)]
+    singly = [model.generate([t], [p], limit=20)[0] for t, p in zip(text, layouts, strict=True)]
+    assert together == [one.ids for one in singly] and not any(one.states for one in singly)
     bos, eos, pad = (getattr(model.config, f"{name}_token_id") for name in ("bos", "eos", "pad"))
     batch = T2CBatch(text, layouts, [[bos, *words, eos] for words in together])
     (logits, targets, mask), (states_BUW, *_) = model(batch), model.states(batch)

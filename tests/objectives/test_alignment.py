@@ -307,9 +307,12 @@ def test_recognition_is_weighed_by_gradients_and_stops_when_small():
     once = float(joint.recognition)
     objective(joint(*batch(step=10)))  # a second micro-batch of the step
     assert once != 1.0 and float(joint.recognition) == once
+    joint.model.speech.requires_grad_(False)  # while speech does not learn there is nothing to weigh
+    assert objective(joint(*batch(step=20))).total.requires_grad and float(joint.recognition) == once
+    joint.model.speech.requires_grad_(True)
     joint.recognition.fill_(1e-3)
-    found = joint(*batch(step=20))
-    objective.weigh_recognition(found, found.heard.states_BTW.pow(2).sum() * 1e-9, found.heard.states_BTW.abs().sum())
+    states_BTW = joint(*batch(step=20)).heard.states_BTW
+    objective.weigh_recognition(20, states_BTW, states_BTW.pow(2).sum() * 1e-9, states_BTW.abs().sum())
     assert float(joint.recognition) == 0.0
 
 

@@ -25,6 +25,19 @@ def test_every_term_by_hand():
     assert float(VoiceObjective()(found).parts["voicing"]) < 0.001
 
 
+def test_parts_are_means_over_what_they_are_of_and_a_batch_without_whole_units_has_no_durations():
+    outputs_NO, wanted_NO = torch.zeros(4, 5), torch.tensor([[0.0, 0.0, 3.0, 0.0]] * 4)
+    voiced = torch.tensor([True, False, False, False])
+    cut = Regression(outputs_NO, wanted_NO, voiced, torch.zeros(0, 4), torch.zeros(0, dtype=torch.long))
+    whole = Regression(outputs_NO[:1], wanted_NO[:1], voiced[1:2], torch.zeros(2, 4), torch.tensor([0, 3]))
+    sums: dict[str, tuple[float, float]] = {}
+    for found in (cut, whole):
+        VoiceObjective()(found).add_to(sums)
+    means = {name: total / count for name, (total, count) in sums.items()}
+    assert means["durations"] == pytest.approx(math.log(4)) and means["pitch"] == 3.0
+    assert math.isfinite(means["loss"])
+
+
 class Still(nn.Module):
     """A vocoder of two latents that predicts zeros, and lengths of up to three frames."""
 

@@ -7,10 +7,8 @@ import pytest
 
 from echox.audio import save_wav
 from echox.data.manifest import read_manifest, write_manifest
-from echox.errors import ConfigError, InputError
+from echox.errors import ConfigError, InputError, ModelError
 from echox.prepare.filters import (
-    Heard,
-    WhisperRecogniser,
     drop_voices,
     error_by_voice,
     keep_clear,
@@ -19,6 +17,7 @@ from echox.prepare.filters import (
     word_errors,
     write_filtered,
 )
+from echox.prepare.recogniser import Heard, Whisper
 from echox.prepare.stretches import Word
 
 
@@ -137,7 +136,15 @@ def test_missing_folders_are_named(tmp_path):
     with pytest.raises(InputError, match="holds no recording"):
         transcribe_real(tmp_path, tmp_path / "out", Script())
     with pytest.raises(InputError, match=r"no model\.bin"):
-        WhisperRecogniser(tmp_path)
+        Whisper(tmp_path)
     (tmp_path / "m.jsonl").write_text(json.dumps({"id": "a"}))
     with pytest.raises(InputError, match="no `audio`"):
         measure(tmp_path / "m.jsonl", Script())
+
+
+def test_a_recogniser_whose_weights_are_broken_is_named(tmp_path):
+    pytest.importorskip("faster_whisper")
+    (tmp_path / "model.bin").write_bytes(b"no weights")
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(ModelError, match=f"{tmp_path} cannot be loaded as a Whisper model .*: fetch it again"):
+        Whisper(tmp_path)

@@ -14,7 +14,8 @@ from echox.models.decoding import Generated
 from echox.models.echo import EchoDecoder
 from echox.models.llm import Place, load_llm, token_pieces
 from echox.models.s2t import SpeechToText
-from echox.train import stage_align, stage_echo, stage_s2t
+from echox.objectives.t2c import t2c_loss
+from echox.train import stage_align, stage_echo, stage_s2t, stage_t2c
 from echox.train.checkpoint import trained_state
 from echox.train.loop import Run, train
 from echox.train.stages import load_recipe, run_recipe
@@ -282,14 +283,22 @@ def test_states_of_another_layer_are_refused(stage_of, toy_model):  # noqa: F811
             build(load_recipe(RECIPES / f"{name}.yaml", two))
 
 
-def test_utterances_that_say_nothing_teach_no_t2c(stage_of, tmp_path):
+def test_utterances_that_say_nothing_teach_no_t2c(stage_of, tmp_path, caplog):
     assert stage_of  # where the toy was made
     silent = tmp_path / "silent"
     shutil.copytree("out/debug/data/assistant", silent)
-    for path in silent.glob("*.jsonl"):
-        write_manifest(path, [row | {"text": ""} for row in read_jsonl(path)])
-    with pytest.raises(InputError, match=r"no utterance in data.corpora \(\S+silent\) has a text"):
-        run_recipe(RECIPES / "t2c.yaml", [f"data.corpora=[{silent}]", f"out={tmp_path / 'none'}"])
+    recipe = RECIPES / "t2c.yaml", [f"data.corpora=[{silent}]", "data.max_cost=1"]  # every row is a batch
+    for spared in (2, 0):
+        for path in silent.glob("*.jsonl"):
+            rows = read_jsonl(path)
+            write_manifest(path, [row if n % 3 < spared else row | {"text": ""} for n, row in enumerate(rows)])
+        if spared:
+            stage = stage_t2c.build(load_recipe(*recipe))
+            for number in range(12):
+                assert torch.isfinite(t2c_loss(stage.model(stage.batches[number])).total)
+            assert " without a text" in caplog.text
+    with pytest.raises(InputError, match=r"none of the utterances of \S+silent can be used \(\d+ without a text\)"):
+        stage_t2c.build(load_recipe(*recipe))
 
 
 def test_units_of_another_size_are_refused(stage_of):

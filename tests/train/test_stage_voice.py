@@ -96,7 +96,22 @@ def test_what_is_held_out_is_measured_a_batch_at_a_time(world, monkeypatch):
             stage.batches, "collate", lambda places, to=collate: sizes.append(len(places)) or to(places)
         )
         found.append(stage.evaluate())
-    assert sizes == [1, 1, 1, 3] and found[0]["latents"] == pytest.approx(found[1]["latents"], rel=1e-4)
+    assert sizes == 2 * [1, 1, 1] + 2 * [3]  # with states and without
+    for name in set(found[0]) - {"loss", "stateless/loss"}:  # a sum of means over several things
+        assert found[0][name] == pytest.approx(found[1][name], rel=1e-4), name
+
+
+def test_the_voice_without_states_is_measured_where_it_learns(world):
+    stage = build(load_recipe(RECIPES / "voice.yaml"))
+    torch.nn.init.ones_(stage.model.vocoder.embedding.states.weight)
+    both = stage.evaluate()
+    torch.nn.init.zeros_(stage.model.vocoder.embedding.states.weight)
+    torch.nn.init.zeros_(stage.model.vocoder.durations.embedding.states.weight)
+    deaf = stage.evaluate()
+    assert both["stateless/loss"] == pytest.approx(deaf["loss"]) and both["loss"] != pytest.approx(deaf["loss"])
+    assert deaf["stateless/loss"] == pytest.approx(deaf["loss"])
+    without = build(load_recipe(RECIPES / "voice.yaml", ["voice.stateless=0"])).evaluate()
+    assert not any(name.startswith("stateless/") for name in without)
 
 
 def test_settings_that_do_not_fit_are_named(world, tmp_path):

@@ -79,7 +79,8 @@ class Ladder:
         said = [self._speak(one) for one in texts]
         copied = self.units_of([at_16k(wave, self.voice.sample_rate) for wave in said])
         positions = [t2c.embed_text(ids[first:end], reader.embeddings_VH).float() for first, end in cut]
-        words = t2c.generate(positions, [t2c.layout(pieces[first:end]) for first, end in cut])
+        layouts = [t2c.layout(pieces[first:end]) for first, end in cut]
+        words = t2c.generate(positions, layouts, states=vocoder.state_width > 0)
         spelt = [units_said(self.parts, row) for row in words]
         waves = {
             "segments": said,
