@@ -112,6 +112,7 @@ def read_line(line: str) -> Speakable:
     left_out = "".join(dict.fromkeys(c for c in line if not c.isascii() and c not in NEVER_SAID))
     line = " ".join("".join(c if c.isascii() and c.isprintable() else " " for c in line).split())
     line = re.sub(r" (?=[,.;:!?](?:\s|$))| [^\w\s.?!,\"']{2,}(?!\S)", "", line)
+    line = re.sub(r",(?:\s?,)+", ",", line)  # between what was left out
     return Speakable(line if any(c.isalnum() for c in line) else "", left_out)
 
 
