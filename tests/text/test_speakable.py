@@ -260,6 +260,7 @@ def test_what_no_english_voice_says_is_left_out_and_named_once():
         (" 100°F (38.7°C). ", " one hundred degrees Fahrenheit (thirty eight point seven degrees Celsius). "),
         ("1. **Paris**\n2. Rome", "one. Paris two. Rome"),
         (" It’s the naïve", " It's the naive"),
+        (" see example.org, e.g. notes.txt", " see example dot org, for example notes dot txt"),
         (" Dr. Smith's  dog,", " Dr. Smith's  dog,"),  # without numbers and signs: as it is
         (" 12 + 5", " twelve plus five"),
         (" in the XXI century", " in the twenty first century"),
