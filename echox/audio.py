@@ -147,10 +147,12 @@ def _decode(file: BinaryIO, name: str, max_seconds: float | None) -> tuple[np.nd
         if head[place : place + len(mark)] == mark:
             return _decode_container(file, name, container, max_seconds)
     file = _sized(file)
+    advice = "give WAV, FLAC, OGG, MP3, M4A or WebM"
     steady = cast(BinaryIO, _Steady(file))  # reading, seeking and telling are all that soundfile asks of it
     try:
         with soundfile.SoundFile(steady) as sound:
             rate, promised = sound.samplerate, sound.frames
+            advice = "it is damaged; copy it again"
             if not LOWEST_RATE <= rate <= HIGHEST_RATE:
                 raise InputError(f"{name} claims {rate} samples a second, which no recording has: export it again.")
             limit = None if max_seconds is None else int(max_seconds * rate)
@@ -160,9 +162,7 @@ def _decode(file: BinaryIO, name: str, max_seconds: float | None) -> tuple[np.nd
             share = _share_held(sound.extra_info, sound.format, len(samples), promised, file)
     except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: headerless .raw, whose layout nobody knows
         reason = getattr(error, "error_string", str(error)).strip().rstrip(".")
-        raise InputError(
-            f"{name} cannot be read as audio ({reason}): give WAV, FLAC, OGG, MP3, M4A or WebM."
-        ) from error
+        raise InputError(f"{name} cannot be read as audio ({reason}): {advice}.") from error
     if share < 1:
         raise InputError(f"{name} is damaged: it holds {100 * share:.0f} % of the sound it promises; copy it again.")
     return samples, rate

@@ -151,6 +151,7 @@ def test_a_file_that_was_cut_short_is_damaged(tmp_path, ending, kind, subtype, s
     assert len(load_audio(path)) == pytest.approx(64_000, abs=2_500)
     path.write_bytes(content[: int(share * len(content))])
     sentence = refused(path)
+    assert kind != "FLAC" or "copy it again" in sentence
     if kind in ("WAV", "AIFF", "MP3"):
         assert "damaged" in sentence and " % of the sound" in sentence
 

@@ -13,7 +13,9 @@ from echox.errors import InputError
 
 STANDARD = "-"  # standard input as a recording, standard output as the place of the speech
 PIPE_BYTES = 200 << 20
-SOUND_FILES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".mp4", ".aac", ".webm", ".aif", ".aiff")
+SOUND_FILES = (
+    ".wav .flac .ogg .oga .opus .mp3 .m4a .mp4 .aac .webm .weba .mkv .mka .3gp .amr .aif .aiff .au .caf .w64"
+).split()
 DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/\d+")  # what a shell makes of <(...): a pipe that is open already
 
 

@@ -1,13 +1,23 @@
-"""Acronyms by the names of their letters: "FBI" is said "eff-bee-eye", "NASA" as it stands; it knows no model.
+"""Acronyms by the names of their letters, "FBI" as "eff-bee-eye"; other capitals as small letters; it knows no model.
 
 A decoder that spells says "FBI" as it would "fib": capitals are no sign to it. On 30 sentences with acronyms the names more than
-halve the words that a judge mishears (LOG.md).
+halve the words that a judge mishears (LOG.md). Words in capitals it has hardly read, and says "OPEN" letter by letter, halfway.
 """
 
 import re
 
-ACRONYM = re.compile(r"(?<![\w.&-])[A-Z]{2,5}(?=\d?(?:'s|s)?(?![\w&]))")
-SHOUTED = re.compile(r"\b(?:I|[A-Z]{2,})(?:[ '\"!?.:-]+[A-Z]{2,}){2}\b")  # a headline, no list
+from echox.text.signs import UNITS
+
+CAPITALS = re.compile(r"(?<![\w.&-])[A-Z]{2,}(?:'[A-Z]{1,2}\b)?(?=\d?(?:'s|s)?(?![\w&]))")
+LONGEST = 5  # letters of an acronym; what is longer is a word
+SHOUTED = re.compile(
+    r"\b(?:I|[A-Z]{2,})(?:'[A-Z]{1,2})?(?:[ '\"!?.:-]+[A-Z]{2,}(?:'[A-Z]{1,2})?){2}\b"
+)  # a headline, no list
+LOUD = re.compile(r"(?<![\w.&])(?:(?<!-)[A-Z]|[A-Z]{2,})(?:'[A-Z]{1,2})?(?![\w&])")  # a word of it
+SMALL = re.compile(  # no vowel is in it, or it is a known one
+    r"(?<![\w.&-])(?<!\w')(?:[b-df-hj-np-tv-xz]{2,5}|(?:api|ceo|cpu|dna|faq|gpu|id|url|usb)s?|(?:Mrs?|Dr)(?= [A-Z]))"
+    r"(?=\d?(?:'s)?(?![\w&]))"
+)
 ROMAN = re.compile(r"[IVX]+")
 NAMES = dict(zip(
     "ABCDEFGHIJKLMNOPQRSTUVWXYZ",
@@ -31,11 +41,50 @@ STRESSED = frozenset(  # words that are written in capitals to stress them, or s
 )
 
 
+LETTERED = frozenset("AI ATM CEO CIA DNA EU FBI ID UK UN USA USB".split())  # even where everything is in capitals
+SOUNDS = frozenset("brr hm hmm jr mm mmm ms nd nth pfft psst pst rd sh shh sr st th tsk zzz".split())
+ENDING_IN_S = frozenset("css dns gps https rss sms tls vps".split())  # others are plurals
+WRITTEN = UNITS | {
+    "dr": "doctor", "ft": "feet", "lbs": "pounds", "mph": "miles per hour", "mr": "mister", "mrs": "missus", "vs": "versus",
+}  # fmt: skip
+
+
 def name_letters(text: str) -> str:
-    """Return `text` with the letters of every acronym as their names; where three words in a row are in capitals, as it is."""
-    return text if SHOUTED.search(text) else ACRONYM.sub(lambda match: _named(match[0]), text)
+    """Return `text` with the letters of every acronym as their names, and every other word in capitals in small letters."""
+    if SHOUTED.search(text):
+        text = LOUD.sub(_calmed, text)
+    return SMALL.sub(_small, CAPITALS.sub(_capitals, text))
+
+
+def _calmed(found: re.Match[str]) -> str:
+    """Return a word of a text that is all in capitals."""
+    word, mark, rest = found[0].partition("'")
+    kept = word == "I" or word in SAID_AS_WORDS | LETTERED or (len(word) > 1 and ROMAN.fullmatch(word))
+    return word + mark + rest.lower() if kept else _lowered(found)
+
+
+def _capitals(found: re.Match[str]) -> str:
+    word, mark, rest = found[0].partition("'")
+    if word in STRESSED or len(word) > LONGEST:
+        return _lowered(found)
+    return (word if word in SAID_AS_WORDS or ROMAN.fullmatch(word) else _named(word)) + mark + rest.lower()
+
+
+def _small(found: re.Match[str]) -> str:
+    """Return what is written in small letters without a vowel, "pdfs", as an acronym; a unit or a title in full."""
+    word = found[0]
+    if word[0].isupper():
+        return WRITTEN[word.lower()].capitalize()
+    if word in SOUNDS or word in WRITTEN:
+        return WRITTEN.get(word, word)
+    plural = len(word) > 2 and word.endswith("s") and word not in ENDING_IN_S
+    return f"{_named(word[:-1])}s" if plural else _named(word)
+
+
+def _lowered(found: re.Match[str]) -> str:
+    """Return a word in small letters, with a capital where the text begins."""
+    return found[0].lower() if found.string[: found.start()].strip(" \"'(") else found[0].capitalize()
 
 
 def _named(word: str) -> str:
-    kept = word in SAID_AS_WORDS or word in STRESSED or ROMAN.fullmatch(word)
-    return word if kept else "-".join(NAMES[letter] for letter in word)
+    return "-".join(NAMES[letter] for letter in word.upper())

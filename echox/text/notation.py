@@ -137,7 +137,7 @@ NOTATION: list[Rule] = [
         ),
         (r"(?<!\S)~/", "tilde slash "),
         (r"\bd([a-z])/d([a-z])\b", r"d \1 over d \2"),
-        (r"(?<=\))/(?=(?:\d+|[a-z])\b)", " over "),
+        (r"(?<=\)) ?/ ?(?=(?:\d+[a-z]?|[a-z])\b)", " over "),
         (r"((?:(?<=\d)|\b)[ijmnxyz])[-−](?=\d(?!\w|\s[a-z]))", r"\1 minus "),
         (r"(?<=\b[a-z\d])\.\.(?=[a-z\d]\b)", " to "),  # a range of a program
         (r"(?<=\d )([NSEW])\. (?=\d+(?:st|nd|rd|th)\b)", lambda found: f"{COMPASS[found[1]]} "),

@@ -14,6 +14,7 @@ POWER = re.compile(
     r"(?:(?<=\d)|(?<=\b[a-z])|(?<=\d[spdf]))[⁰¹²³⁴-⁹⁻]+|(?<=[\w)])[²³]"
 )  # other small numbers are those of footnotes
 DAY = "|".join(DAYS)
+DATED = rf"(?:\d{{1,2}}\s)?(?:{'|'.join(MONTHS)})\s\d"  # 4 July 1934, July 4, July 1934
 NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?"
 PRICE = r"\d[\d,]*(?:\.\d\d(?![\d ]*[mb]illion)|\.\d+(?= [mbt]))?(?: [mbt]r?illion)?"
 OWNED = r"\b(?:[Tt]he|[Tt]his|[Mm]y|[Yy]our|[Hh]is|[Oo]ur|[Tt]heir|[Ii]ts|[Ee]very|[Aa]nother) "
@@ -57,6 +58,11 @@ def _date(found: re.Match[str]) -> str:
     month, day, before = int(found[2]), int(found[3]), found[1].rstrip(" .,")
     before = f"{DAYS[before]}, " if before in DAYS else found[1]
     return f"{before}{MONTHS[month - 1]} {day}" if 0 < month <= 12 and 0 < day <= 31 else found[0]
+
+
+def _grouped(found: re.Match[str]) -> str:
+    """Return a long number with its thousands apart, which would be said digit by digit."""
+    return f"{int(found[0]):,}"
 
 
 def _many(found: re.Match[str]) -> str:
@@ -198,6 +204,10 @@ RULES: list[Rule] = NOTATION + [
         (r"([$£€])(\d+(?:[.,]\d+)*)\s?[-–]\s?[$£€]?(?=\d)", r"\2 to \1"),
         (r"([$£€])([\d.,]{1,16}[kKmMB])\s?[-–]\s?[$£€]?(?=\d)", r"\1\2 to \1"),
         (r"(\.\d\d)K\b|(?<![$£€¥,.])\b(\d{3}) K(?=[.,;:)]| and\b| to\b|\s*$)", r"\1\2 kelvin"),
+        (
+            r"(?<![\w.,/-])(?:[1-9]\d{5,11}(?= (?:people|men|women|children|[a-z]{3,}s)\b)|[1-9]\d{2,7}0000(?!\w|[.,/-]\d))",
+            _grouped,
+        ),
         (r"(?<![\w.,/-])(?<![A-Z]{2} )([1-9]\d{1,2})(\d00)(?!\w|[.,/-]\d)", r"\1,\2"),  # of five digits is a postcode
         (rf"([$£€¥])({NUMBER})([kKmMbB]|[bmt]n)\b", _large),
         (
@@ -215,7 +225,7 @@ RULES: list[Rule] = NOTATION + [
             r"(?<=\d)(?:x(?=\s(?!(?:minus|plus|equals|over)\b)[A-Za-z])|\s?×(?!\s?\d)|\s?[x×]\s?(?=[\d.]+\s?=))",
             " times ",
         ),
-        (r"(?<=[x-z)]) [-–] (?=\d)", " minus "),
+        (r"(?<=[x-z)]) [-–] (?=\d)|(?<=\^\d) [-–] (?=\w)", " minus "),
         (r"(?<=\d)\s?[x×]\s?(?=10\^)", " times "),
         (r"(?<=\d)(?<![^\d.]0)(?<!^0)\s?[x×]\s?(?=\d)", " by "),
         (r"(?<![\d/.^-])(\d{1,3}(?:\.\d+)?)\s?[-–]\s?(\d{1,4}(?:\.\d+)?)(?![\d/-]|\.\d)", r"\1 to \2"),
@@ -232,7 +242,7 @@ RULES: list[Rule] = NOTATION + [
         (r"(?<=\()-(?=[a-z]\b)", "minus "),
         (r"(?<!\S)([<>])(?=[$£€]?\d)", lambda found: "less than " if found[1] == "<" else "more than "),
         (r"(?<=\d)!(?=\s?[=+*/-])", " factorial"),
-        (r"\s?([<>!=])=\s?(?=[\w(-])", lambda found: SIGNS.get(COMPARED[found[1]], " equals ")),
+        (r"\s?([<>!=])==?\s?(?=[\w(\"'-])", lambda found: SIGNS.get(COMPARED[found[1]], " equals ")),
         (r"\s=\s|(?<=[\w)])=(?=[\w(-])", " equals "),
         (r"(\d\s?h \d{1,2})\s?m\b", r"\1 min"),
         (r"(\^[23])(?=[^\W\d_])", r"\1 "),
@@ -254,6 +264,7 @@ RULES: list[Rule] = NOTATION + [
         (r"\bWorld War I\b", "World War one"),
         (rf"\b({DAY})\.?\s?[-–]\s?({DAY})\b(?:\.(?!\s*$))?", lambda found: f"{DAYS[found[1]]} to {DAYS[found[2]]}"),
         (rf"\b({DAY})(?:\.(?=,|:|\s*[-–\da-z])|(?<!Sun)(?=,? \d|\)))", lambda found: DAYS[found[1]]),
+        (rf"(?<=\b[12]\d{{3}})\s[-–—]\s(?={DATED})|(?<=\b[12]\d{{3}})\s–\s(?=[12]\d{{3}}\b)", " to "),
         (rf"(\b[A-Z]\w*|\d(?:[ap]m)?)–(?={NO_NAME}[A-Z\d])", r"\1 to "),
         (r"[–—]|(?<=\s)--(?=\s)", ", "),
     )

@@ -82,7 +82,7 @@ ELEMENTS = (  # in a formula with two kinds of letters: NaCl, KMnO4
     "Ag|Al|Ba|Br|Ca|Cl|Co|Cr|Cu|Fe|Hg|Li|Mg|Mn|Na|Ni|Pb|Si|Sn|Ti|Zn|B|C|F|H|I|K|N|O|P|S"
 )
 PLAYED = {"W": "wins", "L": "losses", "D": "draws"}
-FIGURES = {"fig": "figure", "vol": "volume", "eq": "equation"}  # with a number
+FIGURES = {"fig": "figure", "vol": "volume", "eq": "equation", "Eq": "Equation"}  # with a number
 STARRED = {"*": "star", "#": "hash"}  # on a telephone
 SIGNS = {
     "№": "No.", "÷": " divided by ", "±": " plus or minus ", "≈": " about ", "≠": " is not ", "≤": " at most ",

@@ -62,7 +62,9 @@ GREEK = re.compile(r"(?<![^\W\d]{2})(?<![Α-ω])[Α-ΡΣ-Ωα-ω](?![^\Wa-zA-Z])
 NEVER_SAID = ("\u200d", "\ufe0e", "\ufe0f")  # joiners and variants of emoji: left out with what they belong to
 IN_A_SUM = re.compile(r"^( )([-+]) (?=\d)")  # where a part begins: "12 | + 5"
 SIGN_NAMES = {"-": "minus", "+": "plus"}
-NOT_PLAIN = re.compile(r"[\d$%&@#+=<>^*_`~|/\\]|[^\x00-\x7f]|\b[IVX]{2}")  # numbers, signs, and what is no ASCII
+NOT_PLAIN = re.compile(
+    r"[\d$%&@#+=<>^*_`~|/\\]|[^\x00-\x7f]|\b[IVX]{2}|[a-z]\.[a-z]"
+)  # numbers, signs, what is no ASCII, a.com
 BREATH = re.compile(
     r"(?<=[^\d,],) (?=\D)|(?<=,) (?=and |or )|(?<=\d,) (?=\d+,)"
 )  # between items; not in "July 20, 1969"
@@ -112,6 +114,7 @@ def read_line(line: str) -> Speakable:
     left_out = "".join(dict.fromkeys(c for c in line if not c.isascii() and c not in NEVER_SAID))
     line = " ".join("".join(c if c.isascii() and c.isprintable() else " " for c in line).split())
     line = re.sub(r" (?=[,.;:!?](?:\s|$))| [^\w\s.?!,\"']{2,}(?!\S)", "", line)
+    line = re.sub(r",(?:\s?,)+", ",", line)  # between what was left out
     return Speakable(line if any(c.isalnum() for c in line) else "", left_out)
 
 

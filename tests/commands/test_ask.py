@@ -195,11 +195,14 @@ def test_where_nothing_was_understood_that_is_said_and_nothing_written(run, tmp_
 
 
 def test_a_folder_stands_for_its_recordings(run, tmp_path):
-    for name in ("b.wav", "a.wav"):
-        record(tmp_path / "asked" / name)
+    names = ["a.wav", "b.WAV", "c.caf", "d.oga"]  # whatever can be read, and by its content
+    for name in reversed(names):
+        record(tmp_path / "asked" / "made.wav").rename(tmp_path / "asked" / name)
     (tmp_path / "asked" / "notes.txt").write_text("no sound")
     status, out, _ = run("ask", "asked", "--text-only", "--json")
-    assert status == 0 and [json.loads(line)["question"] for line in out.splitlines()] == ["asked/a.wav", "asked/b.wav"]
+    assert status == 0 and [json.loads(line)["question"] for line in out.splitlines()] == [
+        f"asked/{name}" for name in names
+    ]
     (tmp_path / "empty").mkdir()
     status, _, err = run("ask", "empty", "--text-only")
     assert status == 1 and "holds no recording" in err

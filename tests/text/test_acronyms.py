@@ -1,4 +1,4 @@
-"""Acronyms become the names of their letters; what is said as a word, counts kings or shouts stays."""
+"""Acronyms become the names of their letters, other capitals small ones; what counts kings stays."""
 
 import pytest
 
@@ -15,9 +15,21 @@ from echox.text.acronyms import NAMES, name_letters
         ("Henry VIII and I", "Henry VIII and I"),
         ("AT&T, R&B and U.S. law", "AT&T, R&B and U.S. law"),
         ("PhD, iOS, McDonald", "PhD, iOS, McDonald"),
-        ("BREAKING NEWS TODAY from CNN", "BREAKING NEWS TODAY from CNN"),
-        ("I SAID NO!", "I SAID NO!"),
-        ("You must NOT do it. NOTE: SELECT a FROM b", "You must NOT do it. NOTE: SELECT a FROM b"),
+        ("BREAKING NEWS TODAY from CNN", "Breaking news today from see-en-en"),
+        ("I SAID NO!", "I said no!"),
+        (
+            "NASA AND THE FBI DON'T SAY WHAT I'VE SEEN, A LOT",
+            "NASA and the eff-bee-eye don't say what I've seen, a lot",
+        ),
+        ("DON'T PARK HERE, EVEN NOW", "Don't park here, even now"),
+        ("You DON'T ask the FBI'S boss", "You don't ask the eff-bee-eye's boss"),
+        ("Mr Lee, Mrs Lee, Dr. Lee", "Mister Lee, Missus Lee, Dr. Lee"),
+        ("HENRY VIII WAS A WELL-KNOWN KING", "Henry VIII was a well-known king"),
+        ("It is IMPORTANT: DOWNLOAD it", "It is important: download it"),
+        ("You must NOT do it. NOTE: SELECT a FROM b", "You must not do it. note: select a from b"),
+        ("a pdf, two dvds, the cpu's css", "a pee-dee-eff, two dee-vee-dees, the see-pee-you's see-ess-ess"),
+        ("Hmm, shh, the nth, they'll, rhythm and mp3", "Hmm, shh, the nth, they'll, rhythm and em-pee3"),
+        ("cats vs dogs, a few km from mr Smith", "cats versus dogs, a few kilometers from mister Smith"),
         ('"FBI", "CIA", USA', '"eff-bee-eye", "see-eye-ay", you-ess-ay'),
         ("", ""),
     ],

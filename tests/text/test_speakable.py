@@ -9,6 +9,13 @@ from echox.text.speakable import PLAIN, QUICK, Speakable, sentences, speakable, 
 
 needs_library = pytest.mark.skipif(find_spec("kitten_text_processing") is None, reason="install the package again")
 READ = {
+    "Curie (7 November 1867 – 4 July 1934), 1867 – 1934, May 5, 1900 - June 6, 1980": "Curie (the seventh of november eighteen"
+    " sixty seven to the fourth of july nineteen thirty four), eighteen sixty seven to nineteen thirty four, may fifth, nineteen"
+    " hundred to june sixth, nineteen eighty",
+    "1500000 people, 123456 cars, and 2500000": "one million five hundred thousand people, one hundred twenty three thousand"
+    " four hundred and fifty six cars, and two million five hundred thousand",
+    "a != 'US' and b == \"x\"": "a is not 'US' and b equals \"x\"",
+    "Eq. (7): x = (b² - 4ac) / 2a": "Equation (seven): x equals (b squared minus four ac) over two a",
     "It costs $5.50 or £1,234.56.": "It costs five dollars fifty cents or one thousand two hundred and thirty four pounds"
     " fifty six pence.",
     "On 2024-03-05 at 14:30, Dr. Smith left.": "On march fifth twenty twenty four at fourteen thirty, doctor Smith left.",
@@ -238,6 +245,7 @@ def test_plain_sentences_are_what_the_library_makes_of_them():
 def test_what_no_english_voice_says_is_left_out_and_named_once():
     found = speakable("Hi 😀👍🏽 there 中文 and ❤️ 中.")
     assert (found.text, found.left_out) == ("Hi there and.", "😀👍🏽中文❤")
+    assert speakable("English, русский, 日本語, mixed").text == "English, mixed"
     assert speakable("See above.² More.") == Speakable("See above. More.", "²")  # a footnote, no power
     for text in ("😀", "中文。", "?!", "\n"):
         with pytest.raises(InputError, match="nothing that can be said"):
@@ -252,6 +260,7 @@ def test_what_no_english_voice_says_is_left_out_and_named_once():
         (" 100°F (38.7°C). ", " one hundred degrees Fahrenheit (thirty eight point seven degrees Celsius). "),
         ("1. **Paris**\n2. Rome", "one. Paris two. Rome"),
         (" It’s the naïve", " It's the naive"),
+        (" see example.org, e.g. notes.txt", " see example dot org, for example notes dot txt"),
         (" Dr. Smith's  dog,", " Dr. Smith's  dog,"),  # without numbers and signs: as it is
         (" 12 + 5", " twelve plus five"),
         (" in the XXI century", " in the twenty first century"),
