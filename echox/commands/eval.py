@@ -86,6 +86,7 @@ def qa(
     pool = None
     if retention is None:
         spoken = bool(SPOKEN_QUESTION & {name.strip() for name in arms.split(",")})
+        _check_one_set(questions, suite)
         items, source = load_questions(questions, audio_dir, suite, data, spoken, form)
     elif questions is None and not suite:
         items, source, pool = read_set(retention, condition)
@@ -281,6 +282,7 @@ def latency(
     from echox.eval.questions import take
     from echox.eval.tasks.latency import run_latency
 
+    _check_one_set(questions, suite)
     items, _ = load_questions(questions, audio_dir, suite, data, True, form)
     subject, name = load_subject(ModelChoice(model, endpoint, device, llm, timeout, system=system))
     _show(run_latency(subject, name, take(items, limit), out, live))
@@ -362,6 +364,12 @@ def export(
     from echox.eval.boards.predictions import export_items
 
     typer.echo(f"written: {export_items(results, form, arm, out, name)}")
+
+
+def _check_one_set(questions: Path | None, suite: str) -> None:
+    """Raise a usage error unless a file of questions or a suite is named, and not both."""
+    if (questions is None) == (not suite):
+        raise typer.BadParameter("give either --questions FILE or --suite NAME.")
 
 
 def _show(tables: "Sequence[Table]") -> None:

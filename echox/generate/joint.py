@@ -173,15 +173,17 @@ class JointTranslator:
         return [sentence for sentence in split_sentences(text) if self._ids(sentence)] or [text]
 
     def _ids(self, text: str) -> list[int]:
+        """Return the pieces of a text, none where the vocabulary has no letter of it."""
         config = self.model.config
         rule = Cleaning.parse({"lower": config.source_lower, "punctuation": config.source_punctuation}, "the model")
-        return self.pieces.encode(clean(text, rule))
+        ids = self.pieces.encode(clean(text, rule))
+        return ids if self.pieces.decode(ids) else []
 
     def _tokens(self, text: str) -> list[int]:
         check_text(text, "the text to translate")
         ids, most = self._ids(text), self.model.config.max_positions - 1
         if not ids:
-            raise InputError(f"{clipped(text, LONGEST_REASON)!r} holds no words to translate: write some.")
+            raise InputError(f"{clipped(text, LONGEST_REASON)!r} holds no words that the model can read: write some.")
         if len(ids) > most:
             raise InputError(f"the text has {len(ids)} tokens, more than the model's {most}: translate it in parts.")
         return ids

@@ -183,6 +183,13 @@ def test_mistakes_are_told_before_a_model_is_loaded(folder, monkeypatch):
         qa(folder, "--arms", "s2t")
 
 
+@pytest.mark.parametrize("verb", ["qa", "latency"])
+@pytest.mark.parametrize("given", [[], ["--questions", "q.tsv", "--suite", "web-questions"]])
+def test_no_set_of_questions_and_two_are_wrong_usage(verb, given):
+    found = CliRunner().invoke(app, [verb, *given])
+    assert found.exit_code == 2 and "give either --questions FILE or --suite NAME" in " ".join(found.stderr.split())
+
+
 def test_hearing_latency_and_export(folder):
     records = [{"id": f"web-{n}", "audio": f"web-{n}.wav", "samples": 16_000, "sample_rate": 16_000} for n in (0, 1)]
     manifest = folder / "manifest.jsonl"

@@ -154,6 +154,7 @@ def test_what_cannot_be_translated_is_said(translator, folder, tmp_path):
     refusals = [
         ({"typed": " "}, "is empty"),
         ({"typed": "?!"}, "holds no words"),
+        ({"typed": "日本語"}, "holds no words that the model can read"),  # a word of a translation was made up
         ({"typed": "?! " * 1000}, r"^.{,200} holds no words"),
         ({}, "give one thing"),
         ({"typed": "river " * 260}, "more than the model's"),
