@@ -30,7 +30,7 @@ from echox.errors import EchoxError
 from echox.serve import chat, realtime, speech
 from echox.serve.house import House
 from echox.serve.refusals import Refusal, invalid, refusal_of
-from echox.serve.settings import Settings
+from echox.serve.settings import MOST_VALUES, Settings
 from echox.serve.turns import Detectors
 from echox.serve.worker import Worker
 
@@ -141,7 +141,7 @@ def _models(house: House) -> APIRouter:
 
 
 class BodyLimit:
-    """Refuses a request body beyond the limit: by its Content-Length, or while it is read."""
+    """Refuses a request body beyond the limit: by its Content-Length, or while it is read; and JSON of too many values."""
 
     def __init__(self, app: ASGIApp, most: int) -> None:
         self.app, self.most = app, most
@@ -150,18 +150,20 @@ class BodyLimit:
         """Pass a request on, counting its bytes."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        long = f"the body is longer than {self.most >> 20} MiB: send less"
+        long = f"the body is longer than {self.most >> 20} MiB, or JSON of more than {MOST_VALUES} values: send less"
         refusal = Refusal(413, f"{long}.", CODES[413])
-        length = dict(scope["headers"]).get(b"content-length", b"0")
+        headers = dict(scope["headers"])
+        length, is_json = headers.get(b"content-length", b"0"), b"json" in headers.get(b"content-type", b"").lower()
         if not length.isdigit() or int(length) > self.most:
             return await JSONResponse(refusal.body(), refusal.status)(scope, receive, send)
-        left = self.most
+        left, values = self.most, 0
 
         async def counted() -> Message:
-            nonlocal left
+            nonlocal left, values
             message = await receive()
-            left -= len(message.get("body", b""))
-            if left < 0:
+            body = message.get("body", b"")
+            left, values = left - len(body), values + is_json * sum(map(body.count, (b"{", b"[", b",")))
+            if left < 0 or values > MOST_VALUES:
                 raise HTTPException(413, long)  # the one error that routes which read a body let through
             return message
 

@@ -199,6 +199,8 @@ def test_ids_of_replies_expire_and_are_not_forged(start):
         ({"logprobs": True}, "unsupported_value", "leave out logprobs"),
         ({"stop": "asked"}, "unsupported_value", "ask for text"),
         ({"stop": [""]}, "invalid_value", "stop"),
+        ({"stop": list("abcde"), "modalities": ["text"]}, "invalid_value", "more than 4"),
+        ({"messages": [{"role": "user", "content": "x"}] * 1001}, "invalid_value", "messages"),
         (
             {"functions": [{"name": "f", "parameters": {}}]},
             "unsupported_value",
@@ -233,6 +235,7 @@ def test_what_is_refused_of_a_chat(server, change, code, words):
             "missing_required_parameter",
         ),
         ({"n": "two"}, "n", "invalid_type"),
+        ({"stop": 5}, "stop", "invalid_type"),
     ],
 )
 def test_what_is_wrong_is_named_as_the_protocols_own_server_names_it(server, change, param, code):
@@ -428,6 +431,14 @@ def test_rates_and_sizes(start):
         server.client("b").chat.completions.create(messages=spoken(b"x" * (1 << 20)), **AUDIO)
     assert caught.value.status_code == 413 and caught.value.code == "request_too_large"
     assert server.client("b").models.list().data
+
+
+def test_a_body_of_very_many_values_is_not_read(server):
+    many = json.dumps({"model": "fake", "messages": [{"role": "user", "content": [{}] * 60_000}]}).encode()
+    request = urllib.request.Request(f"{server.url}/v1/chat/completions", many, {"Content-Type": "application/json"})
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request)
+    assert caught.value.code == 413 and "50000 values" in json.load(caught.value)["error"]["message"]
 
 
 @pytest.mark.parametrize("path", ["chat/completions", "audio/transcriptions"])
