@@ -37,7 +37,7 @@ class House:
         """Return the worker of a model; Refusal 404 that lists the models."""
         if model not in self.workers:
             known = ", ".join(self.workers)
-            raise Refusal(404, f"the model {model!r} is not here: choose {known}.", "model_not_found", "model")
+            raise Refusal(404, f"the model {model[:60]!r} is not here: choose {known}.", "model_not_found", "model")
         return self.workers[model]
 
     async def answer(self, model: str, ask: Ask) -> AsyncIterator[Piece]:

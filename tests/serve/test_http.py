@@ -2,6 +2,7 @@ import base64
 import io
 import json
 import re
+import socket
 import threading
 import time
 import urllib.error
@@ -418,6 +419,16 @@ def test_keys(start):
         assert urllib.request.urlopen(server.url + path).status == 200
     probe = urllib.request.Request(server.url + "/health", method="HEAD")  # as `wget --spider` and some balancers ask
     assert urllib.request.urlopen(probe).status == 200
+
+
+def test_nothing_is_read_of_who_has_no_key(start):
+    server = start(keys=("right",))
+    for path in ("chat/completions", "audio/speech", "audio/transcriptions"):
+        with socket.create_connection(("127.0.0.1", server.port), 5) as client:
+            head = f"POST /v1/{path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9999\r\n\r\n{{"
+            client.sendall(head.encode())  # and no more
+            assert b" 401 " in client.recv(100)
+    assert urllib.request.urlopen(f"{server.url}/health").status == 200
 
 
 def test_rates_and_sizes(start):
