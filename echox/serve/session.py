@@ -68,14 +68,15 @@ class Session:
 
     def append(self, data: bytes) -> list[Out]:
         """Take the user's sound; a turn at its longest is ended, or refused where the client ends turns."""
-        turns, longest = self.config.audio.input.turn_detection, 1000 * self.limits.question_seconds
+        turns, begun = self.config.audio.input.turn_detection, self.sound.end_ms
+        longest = 1000 * self.limits.question_seconds
         self.sound.append(data)
         if turns is not None and self.turn_id is None:
             self.sound.keep_last(turns.prefix_padding_ms + SLACK_MS)
         if self.sound.end_ms - self.sound.start_ms <= longest:
             return self._taken(self._overhear)
-        if self.turn_id is not None:
-            return self.speech_stopped(self.sound.start_ms + longest)
+        if self.turn_id is not None:  # what is still being said is another turn
+            return [*self.speech_stopped(self.sound.start_ms + longest), Listen(turns, self.sound.form, begun)]
         del self.sound.data[self.sound.until(self.sound.start_ms + longest) :]
         message = f"a turn holds at most {self.limits.question_seconds:g} s: commit it or clear it."
         return self.refuse(Refusal(400, message, "input_audio_buffer_full", "audio"))
@@ -157,10 +158,8 @@ class Session:
 
     def failed(self, response_id: str, refusal: Refusal) -> list[Out]:
         """Take the failure of an answer."""
-        response = self.responses.get(response_id)
-        if response is None:
-            return []
-        return self._taken(lambda: self._end(response, "failed", {"type": "failed", "error": refusal.told()}))
+        response, details = self.responses.get(response_id), {"type": "failed", "error": refusal.told()}
+        return [] if response is None else self._taken(lambda: self._end(response, "failed", details))
 
     def transcribed(self, item_id: str, text: str) -> list[Out]:
         """Take the transcript that `Hear` asked for."""

@@ -12,7 +12,7 @@ from serve_players import classes
 
 from echox.serve import beta
 from echox.serve.conversation import Item, fitting
-from echox.serve.orders import Answer, Hear, Overhear, Stop
+from echox.serve.orders import Answer, Hear, Listen, Overhear, Stop
 from echox.serve.refusals import Refusal
 from echox.serve.session import CLIENT, MOST_ASIDE, SLACK_MS, Session
 from echox.serve.settings import Limits
@@ -205,6 +205,7 @@ def test_a_turn_that_grows_too_long_ends_by_itself():
         "input_audio_buffer.committed",
     ]
     assert session.conversation.items[0].seconds == 2.0
+    assert isinstance(outs[-1], Listen) and outs[-1].at_ms == 1400  # for what is still being said, from that sound on
 
 
 def test_a_turn_begins_with_its_padding_and_only_that():
