@@ -24,7 +24,6 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field
 
-from echox.audio import read_question
 from echox.generate.engine import Ask
 from echox.generate.types import Piece
 from echox.serve.answers import STREAMED, before, begun, event_line, heard_in, while_connected
@@ -142,10 +141,9 @@ def routes(house: House) -> APIRouter:
     async def completions(body: ChatRequest, request: Request) -> Response:
         _check(body, house.worker(body.model).calls)
         await while_connected(request, _write_down_earlier(body, house))
-        (ask, dropped), limits = asked(body, house), house.settings.limits
+        ask, dropped = asked(body, house)
         if isinstance(ask.question, bytes):
-            wave = await asyncio.to_thread(read_question, ask.question, None, limits.question_seconds)
-            ask = replace(ask, question=wave)
+            ask = replace(ask, question=await house.wave_of(ask.question))
         reply = Completion(body, ask, house, dropped)
         answer = before(house.answer(body.model, ask), [body.stop] if isinstance(body.stop, str) else body.stop or [])
         if body.stream:
@@ -191,8 +189,7 @@ async def _write_down_earlier(body: ChatRequest, house: House) -> None:
     """Transcribe the recordings of earlier turns, which a model is given as text."""
     for part in (part for message in body.messages[:-1] for part in _parts(message)):
         if part.input_audio is not None:
-            data, longest = _decoded(part.input_audio.data), house.settings.limits.question_seconds
-            wave = await asyncio.to_thread(read_question, data, None, longest)
+            wave = await house.wave_of(_decoded(part.input_audio.data))
             part.text = await heard_in(house.answer(body.model, Ask(wave, hear_only=True)))
 
 
