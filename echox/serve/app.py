@@ -62,12 +62,8 @@ def make_app(
     app = FastAPI(title="echox", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.house = house
     app.include_router(_open_routes(house))
-    for routes in (
-        _models(house),
-        chat.routes(house),
-        speech.routes(house),
-        realtime.routes(house, detectors or Detectors()),
-    ):
+    talks = realtime.routes(house, detectors or Detectors())
+    for routes in (_models(house), chat.routes(house), speech.routes(house), talks):
         app.include_router(routes, prefix=SPEAKS)
     app.add_middleware(Gate, house=house)
     every, origins = ["*"], house.settings.origins
@@ -154,10 +150,8 @@ class Gate:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         request = Request(scope)
-        length, is_json = (
-            request.headers.get("content-length", "0"),
-            "json" in request.headers.get("content-type", "").lower(),
-        )
+        kind = request.headers.get("content-type", "").partition(";")[0].lower()
+        length, is_json = request.headers.get("content-length", "0"), "json" in kind
         try:
             if scope["path"].startswith(f"{SPEAKS}/"):
                 self.house.admit(request)

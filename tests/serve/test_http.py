@@ -464,6 +464,20 @@ def test_a_body_that_comes_in_pieces_is_measured_too(start, path):
     assert caught.value.code == 413 and error["code"] == "request_too_large" and "1 MiB" in error["message"]
 
 
+def test_the_bytes_of_a_recording_are_no_values_whatever_they_are(server):
+    part = b'--json\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n'
+    body = (
+        part % (b"model", b"fake")
+        + part.replace(b'"\r', b'"; filename="a"\r') % (b"file", b"," * 60_000)
+        + b"--json--\r\n"
+    )
+    kind = {"Content-Type": "multipart/form-data; boundary=json"}
+    request = urllib.request.Request(f"{server.url}/v1/audio/transcriptions", body, kind)
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request)
+    assert "cannot be read as audio" in json.load(caught.value)["error"]["message"]
+
+
 def test_a_wrong_method_is_told_the_right_one(server):
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(f"{server.url}/v1/chat/completions")
