@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -30,11 +30,12 @@ from echox.errors import EchoxError
 from echox.serve import chat, realtime, speech
 from echox.serve.house import House
 from echox.serve.refusals import Refusal, invalid, refusal_of
-from echox.serve.settings import Settings
+from echox.serve.settings import MOST_VALUES, Settings
 from echox.serve.turns import Detectors
 from echox.serve.worker import Worker
 
 log = logging.getLogger("echox.serve")
+SPEAKS = "/v1"  # what begins so needs a key, where there are keys
 PAGE = Path(__file__).parent / "web" / "index.html"
 CODES = {404: "not_found", 405: "method_not_allowed", 413: "request_too_large"}
 NO_TEXT = "There was an error parsing the body"  # FastAPI, where bytes are not UTF-8
@@ -61,20 +62,15 @@ def make_app(
     app = FastAPI(title="echox", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.house = house
     app.include_router(_open_routes(house))
-    app.include_router(_models(house), prefix="/v1", dependencies=[Depends(_admit)])
-    app.include_router(chat.routes(house), prefix="/v1", dependencies=[Depends(_admit)])
-    app.include_router(speech.routes(house), prefix="/v1", dependencies=[Depends(_admit)])
-    app.include_router(realtime.routes(house, detectors or Detectors()), prefix="/v1")
-    app.add_middleware(BodyLimit, most=house.settings.limits.body_bytes)
+    talks = realtime.routes(house, detectors or Detectors())
+    for routes in (_models(house), chat.routes(house), speech.routes(house), talks):
+        app.include_router(routes, prefix=SPEAKS)
+    app.add_middleware(Gate, house=house)
     every, origins = ["*"], house.settings.origins
     app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=every, allow_headers=every, max_age=600)
     for kind in (Refusal, EchoxError, TimeoutError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, _refuse)
     return app
-
-
-async def _admit(request: Request) -> None:
-    request.app.state.house.admit(request)
 
 
 async def _refuse(request: Request, error: Any) -> Response:
@@ -140,29 +136,38 @@ def _models(house: House) -> APIRouter:
     return router
 
 
-class BodyLimit:
-    """Refuses a request body beyond the limit: by its Content-Length, or while it is read."""
+class Gate:
+    """Refuses who may not ask before anything is read, and a body beyond the limit: by its Content-Length, or while it is read."""
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
-        self.app, self.most = app, most
+    def __init__(self, app: ASGIApp, house: House) -> None:
+        self.app, self.house, self.most = app, house, house.settings.limits.body_bytes
+        self.long = (
+            f"the body is longer than {self.most >> 20} MiB, or JSON of more than {MOST_VALUES} values: send less"
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, counting its bytes."""
+        """Pass a request on, counting its bytes and, of JSON, its values; a websocket admits its own callers."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        long = f"the body is longer than {self.most >> 20} MiB: send less"
-        refusal = Refusal(413, f"{long}.", CODES[413])
-        length = dict(scope["headers"]).get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > self.most:
-            return await JSONResponse(refusal.body(), refusal.status)(scope, receive, send)
-        left = self.most
+        request = Request(scope)
+        kind = request.headers.get("content-type", "").partition(";")[0].lower()
+        length, is_json = request.headers.get("content-length", "0"), "json" in kind
+        try:
+            if scope["path"].startswith(f"{SPEAKS}/"):
+                self.house.admit(request)
+            if not length.isdecimal() or int(length) > self.most:
+                raise Refusal(413, f"{self.long}.", CODES[413])
+        except Refusal as refusal:
+            return await (await _refuse(request, refusal))(scope, receive, send)
+        left, values = self.most, 0
 
         async def counted() -> Message:
-            nonlocal left
+            nonlocal left, values
             message = await receive()
-            left -= len(message.get("body", b""))
-            if left < 0:
-                raise HTTPException(413, long)  # the one error that routes which read a body let through
+            body = message.get("body", b"")
+            left, values = left - len(body), values + is_json * sum(map(body.count, (b"{", b"[", b",")))
+            if left < 0 or values > MOST_VALUES:
+                raise HTTPException(413, self.long)  # the one error that routes which read a body let through
             return message
 
         await self.app(scope, counted, send)

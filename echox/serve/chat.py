@@ -12,7 +12,6 @@ import base64
 import binascii
 import hashlib
 import hmac
-import json
 import time
 import uuid
 import zlib
@@ -25,15 +24,14 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field
 
-from echox.audio import read_question
 from echox.generate.engine import Ask
 from echox.generate.types import Piece
 from echox.serve.answers import STREAMED, before, begun, event_line, heard_in, while_connected
-from echox.serve.conversation import call_of, fitting, in_order
+from echox.serve.conversation import MOST_ITEMS, call_of, fitting, in_order
 from echox.serve.house import House
 from echox.serve.refusals import Refusal, no_tools, refusal_of
 from echox.serve.response import size_of
-from echox.serve.session_config import MOST_TOOLS, Tool, short
+from echox.serve.session_config import MOST_TOOLS, Tool, short, written
 from echox.serve.sound import Speech, whole
 
 WHOLE_SAMPLES = 6  # bytes: three samples, which are whole characters of base64
@@ -41,6 +39,7 @@ MAC, STAMP, LONGEST = 16, 4, 16_000  # bytes, bytes, characters
 PARTS = ("text", "input_audio", "refusal")  # of a message; the last is an assistant's, of other servers
 
 Stop = Annotated[str, Field(min_length=1)]
+MOST_STOPS = 4  # as the protocol has it
 
 
 class AudioOptions(BaseModel):
@@ -114,7 +113,7 @@ class ChatRequest(BaseModel):
     """
 
     model: str
-    messages: list[Message] = Field(min_length=1)
+    messages: list[Message] = Field(min_length=1, max_length=MOST_ITEMS)
     modalities: list[Literal["text", "audio"]] | None = None
     audio: AudioOptions | None = None
     stream: bool | None = False
@@ -142,10 +141,9 @@ def routes(house: House) -> APIRouter:
     async def completions(body: ChatRequest, request: Request) -> Response:
         _check(body, house.worker(body.model).calls)
         await while_connected(request, _write_down_earlier(body, house))
-        (ask, dropped), limits = asked(body, house), house.settings.limits
+        ask, dropped = asked(body, house)
         if isinstance(ask.question, bytes):
-            wave = await asyncio.to_thread(read_question, ask.question, None, limits.question_seconds)
-            ask = replace(ask, question=wave)
+            ask = replace(ask, question=await house.wave_of(ask.question))
         reply = Completion(body, ask, house, dropped)
         answer = before(house.answer(body.model, ask), [body.stop] if isinstance(body.stop, str) else body.stop or [])
         if body.stream:
@@ -170,6 +168,8 @@ def _check(body: ChatRequest, calls: bool) -> None:
         raise Refusal(400, message, "unsupported_value", "response_format")
     if body.stop and "audio" in (body.modalities or ()):
         raise Refusal(400, "stop ends text, not speech: leave it out, or ask for text.", "unsupported_value", "stop")
+    if isinstance(body.stop, list) and len(body.stop) > MOST_STOPS:
+        raise Refusal(400, f"stop holds more than {MOST_STOPS} texts: leave some out.", "invalid_value", "stop")
     if body.logprobs:
         raise Refusal(400, "the scores of tokens are not told: leave out logprobs.", "unsupported_value", "logprobs")
     if other := next((part.type for one in body.messages for part in _parts(one) if part.type not in PARTS), None):
@@ -189,8 +189,7 @@ async def _write_down_earlier(body: ChatRequest, house: House) -> None:
     """Transcribe the recordings of earlier turns, which a model is given as text."""
     for part in (part for message in body.messages[:-1] for part in _parts(message)):
         if part.input_audio is not None:
-            data, longest = _decoded(part.input_audio.data), house.settings.limits.question_seconds
-            wave = await asyncio.to_thread(read_question, data, None, longest)
+            wave = await house.wave_of(_decoded(part.input_audio.data))
             part.text = await heard_in(house.answer(body.model, Ask(wave, hear_only=True)))
 
 
@@ -205,7 +204,7 @@ def asked(body: ChatRequest, house: House) -> tuple[Ask, int]:
     history, dropped = fitting(in_order(turns), house.settings.limits.history_chars)
     text, text_only = _text(last), "audio" not in (body.modalities or ())
     tools = [one.function.shown() for one in body.tools or () if body.tool_choice != "none"]
-    short(json.dumps(tools), "tools")
+    written(tools, "tools")
     most = body.max_completion_tokens or body.max_tokens
     sound = [part.input_audio for part in _parts(last) if part.input_audio is not None]
     told = short("\n".join([*system, text] if sound else system).strip(), "messages")
@@ -225,7 +224,8 @@ def _turns(message: Message, secret: str) -> list[tuple[str, str, str]]:
         return []
     text = reply_text(message.audio.id, secret) if message.audio else _text(message)
     calls = [(one.id, one.function) for one in message.tool_calls or ()]
-    called = [("call", call_of(one.name, one.arguments, "messages.tool_calls"), name) for name, one in calls]
+    param = "messages.tool_calls"
+    called = [("call", short(call_of(one.name, one.arguments, param), param), name) for name, one in calls]
     return [(message.role, text, message.tool_call_id), *called]
 
 

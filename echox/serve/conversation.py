@@ -139,7 +139,7 @@ def _called(given: dict[str, Any], name: str) -> Item:
             raise Refusal(400, f"item.{one} is missing or no text.", "invalid_value", f"item.{one}")
         short(given[one], f"item.{one}")
     item = Item(name, role, given[field], name=given["name"] if role == "call" else "", call_id=given["call_id"])
-    item.words()  # refused where its arguments are none
+    short(item.words(), f"item.{field}")  # refused where its arguments are none
     return item
 
 

@@ -7,8 +7,10 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
+import numpy as np
 from starlette.requests import HTTPConnection
 
+from echox.audio import read_question
 from echox.errors import EchoxError
 from echox.generate.engine import Ask
 from echox.generate.types import Piece
@@ -37,8 +39,12 @@ class House:
         """Return the worker of a model; Refusal 404 that lists the models."""
         if model not in self.workers:
             known = ", ".join(self.workers)
-            raise Refusal(404, f"the model {model!r} is not here: choose {known}.", "model_not_found", "model")
+            raise Refusal(404, f"the model {model[:60]!r} is not here: choose {known}.", "model_not_found", "model")
         return self.workers[model]
+
+    async def wave_of(self, data: bytes) -> np.ndarray:
+        """Return the samples of a recording, float32 [S] at 16 kHz; InputError when it cannot be read or is too long."""
+        return await asyncio.to_thread(read_question, data, None, self.settings.limits.question_seconds)
 
     async def answer(self, model: str, ask: Ask) -> AsyncIterator[Piece]:
         """Yield the pieces of one answer; Refusal when it fails, TimeoutError after `answer_seconds` without a piece.

@@ -32,6 +32,7 @@ class Answer:
     ask: Ask
     form: str
     earlier: tuple[Item, ...] = ()  # whose words are its history, once those that are being written down are known
+    asked: Item | None = None  # whose words are the question, likewise, where its sound is no longer there
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from echox.serve.house import House
 from echox.serve.orders import Answer, Hear, Listen, Overhear, Stop
 from echox.serve.refusals import Refusal, draining, refusal_of
 from echox.serve.session import Out, Session
+from echox.serve.settings import MOST_VALUES
 from echox.serve.sound import Speech
 from echox.serve.turns import Detectors, Ear, Found
 from echox.serve.wire import bytes_of, decoded, ms_of
@@ -148,6 +149,7 @@ class Talk:
                 await self._client(beta.inbound(event) if self.old else event)
             except Refusal as refusal:
                 self._apply(self.session.refuse(refusal, event))
+            await asyncio.sleep(0)  # else nobody else has a turn while one client's events are at hand
 
     async def _end_answers(self) -> None:
         """Let answers under way finish within `drain_seconds`, unless the client cancels them or disconnects."""
@@ -255,11 +257,14 @@ class Talk:
             self._apply(session.failed(name, refusal_of(error)))
 
     async def _remembering(self, order: Answer) -> Ask:
-        """Return the question with all that was said before it, once it is written down."""
-        if not (writing := [self.tasks[one.id] for one in order.earlier if one.id in self.tasks]):
+        """Return the question with all that was said before it, once all of it is written down."""
+        asked = order.asked if order.ask.typed is not None else None
+        items = [*order.earlier, *filter(None, [asked])]
+        if not (writing := [self.tasks[one.id] for one in items if one.id in self.tasks]):
             return order.ask
         await asyncio.wait(writing)
-        return replace(order.ask, history=history_of(order.earlier, self.limits.history_chars)[0])
+        typed = asked.words() if asked else order.ask.typed
+        return replace(order.ask, typed=typed, history=history_of(order.earlier, self.limits.history_chars)[0])
 
     def _piece(self, order: Answer, piece: Piece, speech: Speech) -> None:
         if piece.heard:
@@ -319,6 +324,8 @@ def _parsed(message: Any) -> dict[str, Any]:
     """Return the event in a frame; Refusal when it holds none."""
     if message.get("text") is None:
         raise Refusal(400, "events are text frames: this one is binary.", "invalid_value")
+    if sum(map(message["text"].count, "{[,")) > MOST_VALUES:
+        raise Refusal(400, f"an event holds at most {MOST_VALUES} values: send less.", "invalid_value")
     try:
         event = json.loads(message["text"])
     except (ValueError, RecursionError):

@@ -14,6 +14,7 @@ INVALID = {
     "extra_forbidden": "unknown_parameter",
     "none_required": "unsupported_value",
 }  # pydantic's name: the protocol's
+TRIED = ("body", "str", "constrained-str", "int")  # parts of pydantic's places that name no field
 MESSAGES = {
     "extra_forbidden": "not known here; leave it out (for the older protocol send the header OpenAI-Beta: realtime=v1)",
     "none_required": "this server does not do that; leave it out or send null",
@@ -56,7 +57,7 @@ def invalid(errors: Sequence[Mapping[str, Any]], root: str = "") -> Refusal:
     for part in error["loc"]:
         if isinstance(part, int):
             place[-1:] = [f"{''.join(place[-1:])}[{part}]"]
-        elif part not in ("body", "str", "int") and ("[" not in part or part.endswith("[]")):  # else a type tried
+        elif part not in TRIED and ("[" not in part or part.endswith("[]")):  # else a type tried
             place.append(part)
     name = ".".join(place) or None
     code = "invalid_type" if kind.endswith(("_type", "_parsing")) else INVALID.get(kind, "invalid_value")

@@ -17,6 +17,7 @@ from echox.generate.engine import Ask
 from echox.serve.conversation import Conversation, Item
 from echox.serve.refusals import Refusal
 
+MOST_PAIRS, LONGEST_VALUE = 16, 512  # of metadata, and characters of each text
 FRAMES = 50  # of 20 ms, a second: what the sound of a question counts as
 
 Event = dict[str, Any]
@@ -156,10 +157,12 @@ class Response:
 
 
 def metadata_of(asked: dict[str, Any]) -> dict[str, str]:
-    """Return the client's metadata of a response; Refusal unless it is an object of at most 16 strings."""
+    """Return the client's metadata of a response; Refusal unless it is a small object of strings."""
     given = asked.get("metadata") or {}
-    if not isinstance(given, dict) or len(given) > 16 or not all(isinstance(value, str) for value in given.values()):
-        raise Refusal(400, "response.metadata is no object of at most 16 texts.", "invalid_value", "response.metadata")
+    texts = [*given, *given.values()] if isinstance(given, dict) and len(given) <= MOST_PAIRS else [None]
+    if not all(isinstance(text, str) and len(text) <= LONGEST_VALUE for text in texts):
+        message = f"response.metadata is no object of at most {MOST_PAIRS} texts of {LONGEST_VALUE} characters."
+        raise Refusal(400, message, "invalid_value", "response.metadata")
     return dict(given)
 
 

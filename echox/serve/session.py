@@ -16,7 +16,7 @@ from echox.serve.conversation import Conversation, Item, item_of, question_of
 from echox.serve.orders import Answer, Hear, Listen, Overhear, Stop, ask_of
 from echox.serve.refusals import Refusal, no_transcript
 from echox.serve.response import Event, Response, metadata_of, size_of
-from echox.serve.session_config import SessionConfig, as_session, shown, updated
+from echox.serve.session_config import MOST_NAME, SessionConfig, as_session, shown, updated
 from echox.serve.settings import Limits
 from echox.serve.wire import SoundBuffer, ms_of, rate_of, samples_of
 
@@ -62,19 +62,21 @@ class Session:
     def refuse(self, refusal: Refusal, event: Event | None = None) -> list[Out]:
         """Return an error event, which quotes the id of the event that caused it."""
         quoted = (event or {}).get("event_id")
-        self._send("error", error={**refusal.error(), "event_id": quoted if isinstance(quoted, str) else None})
+        known = isinstance(quoted, str) and len(quoted) <= MOST_NAME
+        self._send("error", error={**refusal.error(), "event_id": quoted if known else None})
         return self._taken(lambda: None)
 
     def append(self, data: bytes) -> list[Out]:
         """Take the user's sound; a turn at its longest is ended, or refused where the client ends turns."""
-        turns, longest = self.config.audio.input.turn_detection, 1000 * self.limits.question_seconds
+        turns, begun = self.config.audio.input.turn_detection, self.sound.end_ms
+        longest = 1000 * self.limits.question_seconds
         self.sound.append(data)
         if turns is not None and self.turn_id is None:
             self.sound.keep_last(turns.prefix_padding_ms + SLACK_MS)
         if self.sound.end_ms - self.sound.start_ms <= longest:
             return self._taken(self._overhear)
-        if self.turn_id is not None:
-            return self.speech_stopped(self.sound.start_ms + longest)
+        if self.turn_id is not None:  # what is still being said is another turn
+            return [*self.speech_stopped(self.sound.start_ms + longest), Listen(turns, self.sound.form, begun)]
         del self.sound.data[self.sound.until(self.sound.start_ms + longest) :]
         message = f"a turn holds at most {self.limits.question_seconds:g} s: commit it or clear it."
         return self.refuse(Refusal(400, message, "input_audio_buffer_full", "audio"))
@@ -156,10 +158,8 @@ class Session:
 
     def failed(self, response_id: str, refusal: Refusal) -> list[Out]:
         """Take the failure of an answer."""
-        response = self.responses.get(response_id)
-        if response is None:
-            return []
-        return self._taken(lambda: self._end(response, "failed", {"type": "failed", "error": refusal.told()}))
+        response, details = self.responses.get(response_id), {"type": "failed", "error": refusal.told()}
+        return [] if response is None else self._taken(lambda: self._end(response, "failed", details))
 
     def transcribed(self, item_id: str, text: str) -> list[Out]:
         """Take the transcript that `Hear` asked for."""
@@ -175,9 +175,10 @@ class Session:
         before = self.config.audio.input
         self.config = updated(self.config, event.get("session"), "session", self.calls)
         after = self.config.audio.input
-        if after.format != before.format:
+        restarted = after.format.form != before.format.form
+        if restarted:
             self.sound.restart(after.format.form)
-        if after.format != before.format or after.turn_detection != before.turn_detection:
+        if restarted or after.turn_detection != before.turn_detection:
             self.turn_id = None
             self._listen()
         self._send("session.updated", session=shown(self.config, f"sess_{self.key}", self.expires_at))
@@ -244,7 +245,6 @@ class Session:
         config = updated(self.config, as_session(asked), "response", self.calls)
         items = self.conversation.items if asked.get("input") is None else self._items(asked["input"])
         question = question_of(items, config.instructions, self.limits.history_chars, asked.get("instructions") or "")
-        self.answer_next = False
         metadata = metadata_of(asked) | ({"dropped_turns": str(question.dropped)} if question.dropped else {})
         most, form, voice = config.most_tokens, config.audio.output.format.form, config.audio.output.voice
         item = Item(self._id("item"), "assistant", spoken=not config.text_only, status="in_progress")
@@ -256,10 +256,10 @@ class Session:
         ask = ask_of(question, config)
         response.read_words, response.heard_frames = size_of(ask)
         self.responses[response.id] = response
-        self._unhear(question.item)
+        self._unhear(question.item if question.typed is None else None)
         self._hear(*earlier)
         self._send("response.created", response=response.shown())
-        self.out.append(Answer(response.id, ask, form, question.earlier))
+        self.out.append(Answer(response.id, ask, form, question.earlier, question.item))
 
     def _items(self, given: Any) -> list[Item]:
         """Return the items of `response.input`, which replace the conversation."""
@@ -356,6 +356,7 @@ class Session:
         for one in (*response.earlier, *filter(None, [response.asked])):
             (self._hear if one in self.conversation.items else self._unhear)(one)
         if self.answer_next and self._active() is None:
+            self.answer_next = False
             self._respond({})
 
     def _active(self) -> Response | None:
@@ -370,11 +371,10 @@ class Session:
         return f"{kind}_{self.key}{self.count:05}"
 
     def _send(self, kind: str, **fields: Any) -> None:
-        self.out.append({"type": kind, "event_id": self._id("event"), **fields})
+        self._forward([{"type": kind, **fields}])
 
     def _forward(self, events: list[Event]) -> None:
-        for event in events:
-            self._send(**{"kind" if name == "type" else name: value for name, value in event.items()})
+        self.out += [{"type": event["type"], "event_id": self._id("event"), **event} for event in events]
 
     def _taken(self, do: Callable[[], Any], event: Event | None = None) -> list[Out]:
         """Call `do` and return the events and orders it made; a Refusal becomes an error event."""

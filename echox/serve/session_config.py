@@ -4,6 +4,7 @@ Unsupported and unknown fields are refused by name, as the protocol's own server
 """
 
 import json
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -13,15 +14,32 @@ from echox.serve.wire import FORMS
 
 MOST_TOOLS = 128
 MOST_CHARS = 20_000  # of a text that is kept
+MOST_NAME = 512  # characters of a name or an id that is only shown again
 EAGERNESS_MS = {"low": 1000, "medium": 500, "high": 300, "auto": 500}  # of silence, for `semantic_vad`
 
 
 def short(text: str, param: str) -> str:
-    """Return `text`; Refusal where reading it would keep the model from others for too long."""
+    """Return `text`; Refusal where reading it would keep the model from others for too long, or where it is no Unicode."""
     if len(text) > MOST_CHARS:
         message = f"{param} holds more than {MOST_CHARS} characters: send less."
         raise Refusal(400, message, "string_above_max_length", param)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Refusal(
+            400, f"{param} holds half a surrogate pair: send whole characters.", "invalid_value", param
+        ) from None
     return text
+
+
+def written(tools: Sequence[Any], param: str) -> None:
+    """Raise a Refusal where `tools` are too long, nested too deeply, or hold what JSON cannot say."""
+    try:
+        text = json.dumps(tools, ensure_ascii=False, allow_nan=False)
+    except (ValueError, RecursionError):
+        message = f"{param} are nested too deeply, or hold a number that is not finite: send simpler ones."
+        raise Refusal(400, message, "invalid_value", param) from None
+    short(text, param)
 
 
 class Known(BaseModel):
@@ -54,11 +72,17 @@ class ServerVad(Known):
     idle_timeout_ms: None = None
 
 
+class Transcription(BaseModel):
+    """That transcripts are asked for; how they are made is not the client's to say, and not shown."""
+
+    model: str | None = Field(default=None, max_length=MOST_NAME)
+
+
 class Input(Known):
     """The input side: format, transcription, turn detection."""
 
     format: PcmFormat = PcmFormat()
-    transcription: dict[str, Any] | None = None
+    transcription: Transcription | None = None
     noise_reduction: None = None
     turn_detection: ServerVad | None = ServerVad()
 
@@ -84,7 +108,7 @@ class Output(Known):
     """The output side; a model has one voice and one speed."""
 
     format: PcmFormat = PcmFormat()
-    voice: str = "default"
+    voice: str = Field(default="default", max_length=MOST_NAME)
     speed: Literal[1] = 1
 
     @field_validator("voice", mode="before")
@@ -134,7 +158,6 @@ class SessionConfig(Known):
     truncation: Literal["auto"] = "auto"
     prompt: None = None
     include: None = None
-    tracing: Any = None  # of what is said here no traces are kept, and nothing else depends on it
     audio: Audio = Audio()
 
     @field_validator("max_output_tokens")
@@ -162,7 +185,7 @@ class SessionConfig(Known):
 
 
 OWN = ("conversation", "input", "metadata")  # fields of a response that are none of the session
-TOLD = ("id", "object", "expires_at")  # fields of a session that the server tells: one that is sent back is taken
+TOLD = ("id", "object", "expires_at", "tracing")  # fields of a session that the server tells: one that is sent is taken
 NULLABLE = {"transcription", "noise_reduction", "turn_detection"}
 
 
@@ -183,7 +206,7 @@ def updated(config: SessionConfig, change: object, param: str = "session", calls
         raise invalid(error.errors(), param) from None
     if found.tools and not calls:
         raise no_tools(f"{param}.tools")
-    short(json.dumps([tool.shown() for tool in found.tools]), f"{param}.tools")
+    written([tool.shown() for tool in found.tools], f"{param}.tools")
     return found
 
 

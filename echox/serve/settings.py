@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 from echox.errors import ConfigError
 
 VARIABLE = "ECHOX_SERVE"  # settings of a worker process, as JSON
+MOST_VALUES = 50_000  # in one JSON: what is many small values is not read in a moment, and everybody waits meanwhile
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """`POST /v1/audio/speech` says a text, `POST /v1/audio/transcriptions` writes down what a recording says."""
 
-import asyncio
 import base64
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
@@ -9,7 +8,7 @@ from fastapi import APIRouter, Form, Request, UploadFile
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field
 
-from echox.audio import SAMPLE_RATE, read_question
+from echox.audio import SAMPLE_RATE
 from echox.generate.engine import Ask
 from echox.generate.types import Piece
 from echox.serve.answers import STREAMED, begun, event_line, heard_in, while_connected
@@ -63,8 +62,7 @@ def routes(house: House) -> APIRouter:
             message = "this model does not say when each word was said: leave out timestamp_granularities."
             raise Refusal(400, message, "unsupported_value", "timestamp_granularities")
         house.worker(model)
-        data, longest = await file.read(), house.settings.limits.question_seconds
-        wave = await asyncio.to_thread(read_question, data, None, longest)
+        wave = await house.wave_of(await file.read())
         text = await while_connected(request, heard_in(house.answer(model, Ask(wave, hear_only=True))))
         return _written(text, len(wave) / SAMPLE_RATE, "stream" if stream else response_format)
 

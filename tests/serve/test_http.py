@@ -2,6 +2,7 @@ import base64
 import io
 import json
 import re
+import socket
 import threading
 import time
 import urllib.error
@@ -199,6 +200,8 @@ def test_ids_of_replies_expire_and_are_not_forged(start):
         ({"logprobs": True}, "unsupported_value", "leave out logprobs"),
         ({"stop": "asked"}, "unsupported_value", "ask for text"),
         ({"stop": [""]}, "invalid_value", "stop"),
+        ({"stop": list("abcde"), "modalities": ["text"]}, "invalid_value", "more than 4"),
+        ({"messages": [{"role": "user", "content": "x"}] * 1001}, "invalid_value", "messages"),
         (
             {"functions": [{"name": "f", "parameters": {}}]},
             "unsupported_value",
@@ -233,6 +236,7 @@ def test_what_is_refused_of_a_chat(server, change, code, words):
             "missing_required_parameter",
         ),
         ({"n": "two"}, "n", "invalid_type"),
+        ({"stop": 5}, "stop", "invalid_type"),
     ],
 )
 def test_what_is_wrong_is_named_as_the_protocols_own_server_names_it(server, change, param, code):
@@ -417,6 +421,16 @@ def test_keys(start):
     assert urllib.request.urlopen(probe).status == 200
 
 
+def test_nothing_is_read_of_who_has_no_key(start):
+    server = start(keys=("right",))
+    for path in ("chat/completions", "audio/speech", "audio/transcriptions"):
+        with socket.create_connection(("127.0.0.1", server.port), 5) as client:
+            head = f"POST /v1/{path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9999\r\n\r\n{{"
+            client.sendall(head.encode())  # and no more
+            assert b" 401 " in client.recv(100)
+    assert urllib.request.urlopen(f"{server.url}/health").status == 200
+
+
 def test_rates_and_sizes(start):
     server = start(limits=Limits(requests_a_minute=3, body_bytes=1 << 20), keys=("a", "b"))
     for _ in range(3):
@@ -430,6 +444,14 @@ def test_rates_and_sizes(start):
     assert server.client("b").models.list().data
 
 
+def test_a_body_of_very_many_values_is_not_read(server):
+    many = json.dumps({"model": "fake", "messages": [{"role": "user", "content": [{}] * 60_000}]}).encode()
+    request = urllib.request.Request(f"{server.url}/v1/chat/completions", many, {"Content-Type": "application/json"})
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request)
+    assert caught.value.code == 413 and "50000 values" in json.load(caught.value)["error"]["message"]
+
+
 @pytest.mark.parametrize("path", ["chat/completions", "audio/transcriptions"])
 def test_a_body_that_comes_in_pieces_is_measured_too(start, path):
     server = start(limits=Limits(body_bytes=1 << 20))
@@ -440,6 +462,20 @@ def test_a_body_that_comes_in_pieces_is_measured_too(start, path):
         urllib.request.urlopen(request)
     error = json.load(caught.value)["error"]
     assert caught.value.code == 413 and error["code"] == "request_too_large" and "1 MiB" in error["message"]
+
+
+def test_the_bytes_of_a_recording_are_no_values_whatever_they_are(server):
+    part = b'--json\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n'
+    body = (
+        part % (b"model", b"fake")
+        + part.replace(b'"\r', b'"; filename="a"\r') % (b"file", b"," * 60_000)
+        + b"--json--\r\n"
+    )
+    kind = {"Content-Type": "multipart/form-data; boundary=json"}
+    request = urllib.request.Request(f"{server.url}/v1/audio/transcriptions", body, kind)
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request)
+    assert "cannot be read as audio" in json.load(caught.value)["error"]["message"]
 
 
 def test_a_wrong_method_is_told_the_right_one(server):

@@ -282,6 +282,25 @@ def test_an_answer_to_an_input_waits_for_the_words_of_its_earlier_recordings(sta
     run(story, start(Remembering()))
 
 
+def test_a_recording_that_is_being_written_down_can_be_referred_to(start):
+    async def story(server):
+        async with talking(server) as talk:
+            await talk.manual()
+            await talk.ws.input_audio_buffer.append(audio=b64(tone()))
+            await talk.ws.input_audio_buffer.commit()
+            earlier = (await talk.until("conversation.item.done"))[-1]["item"]["id"]
+            await talk.ws.input_audio_buffer.append(audio=b64(tone(2)))
+            await talk.ws.input_audio_buffer.commit()
+            aside = {"conversation": "none", "input": [{"type": "item_reference", "id": earlier}]}
+            await talk.ws.response.create(response=aside)
+            events = await talk.until("response.done")
+            assert events[-1]["response"]["status"] == "completed", events[-1]
+
+    assistant = Keeping()
+    run(story, start(assistant))
+    assert "1.0 seconds" in [asked for asked in assistant.asked if isinstance(asked, str)]
+
+
 def test_old_turns_are_dropped_whole_and_it_is_said(start):
     async def story(server):
         async with talking(server) as talk:
@@ -381,7 +400,8 @@ def test_what_is_wrong_is_an_error_and_the_session_goes_on(server):
             assert (await talk.error("invalid_value"))["event_id"] == "mine"
             for frame, code in (
                 ("{not json", "invalid_json"),
-                ("[" * 100_000, "invalid_json"),
+                ("[" * 40_000, "invalid_json"),
+                ("[" * 100_000, "invalid_value"),
                 ("[]", "invalid_value"),
                 ('{"type": 1}', "invalid_value"),
                 (b"\x00\x01", "invalid_value"),
@@ -393,6 +413,9 @@ def test_what_is_wrong_is_an_error_and_the_session_goes_on(server):
             for sound in ("!!!", 5, None, "AAA"):
                 await talk.send("input_audio_buffer.append", audio=sound)
                 await talk.error("invalid_value")
+            many = {"type": "message", "role": "user", "content": [{}] * 60_000}
+            await talk.send("conversation.item.create", item=many)
+            assert "at most 50000 values" in (await talk.error("invalid_value"))["message"]
             await talk.ws.input_audio_buffer.append(audio=base64.b64encode(bytes((15 << 20) + 6)).decode())
             await talk.error("string_above_max_length")
             await talk.ws.input_audio_buffer.append(audio=base64.b64encode(bytes(48_000 * 121)).decode())
@@ -613,6 +636,43 @@ def test_a_client_that_does_not_read_is_waited_for_and_let_go(start, monkeypatch
         talk = realtime.Talk(socket, server.house, Detectors(Loud), "fake")
         await asyncio.wait_for(talk.run(), 5)
         assert talk.outbox.qsize() < realtime.SLOW_CLIENT + 10 and socket.received < realtime.SLOW_CLIENT + 10
+
+    run(story)
+
+
+class Flooding:
+    """A socket with a thousand pieces of sound at hand, of which none waits."""
+
+    scope, headers = {"subprotocols": []}, {}
+
+    def __init__(self):
+        self.left = 1000
+
+    async def receive(self):
+        self.left -= 1
+        if self.left < 0:
+            return {"type": "websocket.disconnect"}
+        return {"type": "websocket.receive", "text": '{"type": "input_audio_buffer.append", "audio": ""}'}
+
+    async def send_text(self, text):
+        pass
+
+    async def close(self, code):
+        pass
+
+
+def test_others_have_their_turn_while_one_client_sends_all_it_can(server):
+    async def story():
+        async def other():
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        turns, others = 0, asyncio.ensure_future(other())
+        await realtime.Talk(Flooding(), server.house, Detectors(Loud), "fake").run()
+        others.cancel()
+        assert turns > 900
 
     run(story)
 

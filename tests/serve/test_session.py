@@ -12,7 +12,7 @@ from serve_players import classes
 
 from echox.serve import beta
 from echox.serve.conversation import Item, fitting
-from echox.serve.orders import Answer, Hear, Overhear, Stop
+from echox.serve.orders import Answer, Hear, Listen, Overhear, Stop
 from echox.serve.refusals import Refusal
 from echox.serve.session import CLIENT, MOST_ASIDE, SLACK_MS, Session
 from echox.serve.settings import Limits
@@ -205,6 +205,7 @@ def test_a_turn_that_grows_too_long_ends_by_itself():
         "input_audio_buffer.committed",
     ]
     assert session.conversation.items[0].seconds == 2.0
+    assert isinstance(outs[-1], Listen) and outs[-1].at_ms == 1400  # for what is still being said, from that sound on
 
 
 def test_a_turn_begins_with_its_padding_and_only_that():
@@ -429,6 +430,82 @@ def test_what_the_system_says_is_short_or_nobody_else_would_be_answered(monkeypa
     calling, tool = Session("k", "fake", LIMITS, calls=True), {"type": "function", "name": "a_longer_name"}
     told = ("string_above_max_length", "session.tools")
     assert refused(calling, "session.update", session={"type": "realtime", "tools": [tool]}) == told
+
+
+LONG = "x" * 600
+
+
+def tool_with(parameters):
+    return {"tools": [{"type": "function", "name": "f", "parameters": parameters}]}
+
+
+@pytest.mark.parametrize(
+    ("change", "refusal"),
+    [
+        ({"audio": {"output": {"voice": LONG}}}, ("string_above_max_length", "session.audio.output.voice")),
+        (
+            {"audio": {"input": {"transcription": {"model": LONG}}}},
+            ("string_above_max_length", "session.audio.input.transcription.model"),
+        ),
+        (tool_with({"x": float("inf")}), ("invalid_value", "session.tools")),
+        (tool_with({"x": "\ud800"}), ("invalid_value", "session.tools")),
+    ],
+)
+def test_what_is_only_shown_again_is_short_and_can_be_shown(change, refusal):
+    session = Session("k", "fake", LIMITS, calls=True)
+    assert refused(session, "session.update", session={"type": "realtime", **change}) == refusal
+    assert session.config == Session("k", "fake", LIMITS).config
+
+
+def test_of_an_event_only_what_is_short_is_quoted():
+    session, _ = session_with(("say", 1))
+    quoted = [session.client({"type": "x", "event_id": name})[-1]["error"]["event_id"] for name in ("mine", LONG)]
+    assert quoted == ["mine", None]
+    for metadata in ({"a": LONG}, {LONG: "a"}, {"a": 1}, [1], {str(number): "" for number in range(17)}):
+        asked = {"conversation": "none", "metadata": metadata}
+        assert refused(session, "response.create", response=asked) == ("invalid_value", "response.metadata")
+
+
+def test_of_transcripts_and_traces_only_what_is_done_is_kept():
+    session, deep = session_with(("say", 1))[0], {}
+    for _ in range(970):
+        deep = {"x": deep}
+    for _ in range(2):
+        sent = {"tracing": deep, "audio": {"input": {"transcription": {"model": "any", "prompt": deep}}}}
+        shown = session.client({"type": "session.update", "session": sent})[-1]["session"]
+    assert shown["audio"]["input"]["transcription"] == {"model": "any"} and shown["tracing"] is None
+
+
+def test_half_a_character_is_refused_before_a_model_reads_it():
+    session, half = Session("k", "fake", LIMITS, calls=True), "a \ud800 b"
+    for role, kind in (("user", "input_text"), ("assistant", "output_text"), ("system", "input_text")):
+        item = {"type": "message", "role": role, "content": [{"type": kind, "text": half}]}
+        assert refused(session, "conversation.item.create", item=item) == ("invalid_value", "item.content")
+    call = {"type": "function_call", "name": "f", "call_id": "c", "arguments": '{"x": "\\ud800"}'}
+    assert refused(session, "conversation.item.create", item=call) == ("invalid_value", "item.arguments")
+
+
+def test_the_same_format_in_other_words_keeps_the_sound():
+    session, _ = session_with(("append", 500), ("started", 400))
+    same = {"audio": {"input": {"format": {"type": "audio/pcm", "rate": 24_000}}}}
+    session.client({"type": "session.update", "session": same})
+    assert session.turn_id is not None and len(session.sound.data) == 500 * MS
+
+
+def test_an_answer_beside_does_not_take_the_place_of_the_one_that_waits():
+    session, _ = session_with(("turns", VADS[2]), *TURN, *TURN)
+    first = next(iter(session.responses))
+    apply(session, ("aside",))
+    assert [out.ask.question is None for out in session.ended(first, "stop") if isinstance(out, Answer)] == [False]
+
+
+def test_an_answer_that_waits_for_what_was_deleted_is_given_up_once():
+    session, _ = session_with(("turns", VADS[2]), *TURN, ("aside",), *TURN)
+    for item in list(session.conversation.items):
+        session.client({"type": "conversation.item.delete", "item_id": item.id})
+    talk, aside = session.responses
+    errors = [[out["type"] for out in session.ended(name, "stop")].count("error") for name in (talk, aside)]
+    assert errors == [1, 0]
 
 
 @pytest.mark.parametrize("script", [(), (("ask",),)])
