@@ -186,8 +186,8 @@ def translation(
     from echox.models.device import pick_device
 
     found, models = read_pairs(pairs, audio_dir), model or []
-    how = {"weights": marks_of(models), "beams": beam or "own", "dtype": dtype or "own"}
-    how["device"] = str(pick_device(device))
+    device = str(pick_device(device))
+    how = {"weights": marks_of(models), "beams": beam or "own", "dtype": dtype or "own", "device": device}
     if tasks:
         from echox.eval.questions import chosen
         from echox.eval.report.plots import draw_spaces, write_figure

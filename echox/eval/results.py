@@ -92,6 +92,8 @@ def results_path(out: Path, shard: str, stem: str = "results") -> Path:
 
 def read_results(path: str | Path) -> Run:
     """Return the settings and the items of a results file, of each arm and id the last line; InputError when it is not whole."""
+    if Path(path).suffix == ".json":
+        raise InputError(f"{path} is no results file of `echox eval`, or of an older `eval gap`: run that again.")
     lines = read_jsonl(path)
     if not lines or lines[0].get("type") != "settings":
         raise InputError(f"{path} is not a results file of `echox eval`: its first line holds no settings.")

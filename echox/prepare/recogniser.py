@@ -36,11 +36,12 @@ class Whisper:
         self.kind, self.beam = "int8" if device == "cpu" else "float16", beam
         try:
             self._loaded = whisper.WhisperModel(str(folder), device=device, compute_type=self.kind)
-            tokenizer, multilingual = self._loaded.hf_tokenizer, self._loaded.model.is_multilingual
-            task = "translate" if translates else "transcribe"
-            words = whisper.tokenizer.Tokenizer(tokenizer, multilingual, task, language)
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             raise ModelError(f"{folder} cannot be loaded as a Whisper model ({error}): fetch it again.") from error
+        tokenizer, multilingual = self._loaded.hf_tokenizer, self._loaded.model.is_multilingual
+        task = "translate" if translates else "transcribe"
+        try:
+            words = whisper.tokenizer.Tokenizer(tokenizer, multilingual, task, language)
         except ValueError as error:
             raise ConfigError(f"{folder} does not know the language {language!r} ({error}).") from error
         self._prompt = [*words.sot_sequence, words.no_timestamps]

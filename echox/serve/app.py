@@ -35,6 +35,7 @@ from echox.serve.turns import Detectors
 from echox.serve.worker import Worker
 
 log = logging.getLogger("echox.serve")
+MANY = f"the JSON holds more than {MOST_VALUES} brackets and commas: send less"
 SPEAKS = "/v1"  # what begins so needs a key, where there are keys
 PAGE = Path(__file__).parent / "web" / "index.html"
 CODES = {404: "not_found", 405: "method_not_allowed", 413: "request_too_large"}
@@ -141,9 +142,7 @@ class Gate:
 
     def __init__(self, app: ASGIApp, house: House) -> None:
         self.app, self.house, self.most = app, house, house.settings.limits.body_bytes
-        self.long = (
-            f"the body is longer than {self.most >> 20} MiB, or JSON of more than {MOST_VALUES} values: send less"
-        )
+        self.long = f"the body is longer than {self.most >> 20} MiB: send less"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, counting its bytes and, of JSON, its values; a websocket admits its own callers."""
@@ -153,9 +152,13 @@ class Gate:
         kind = request.headers.get("content-type", "").partition(";")[0].lower()
         length, is_json = request.headers.get("content-length", "0"), "json" in kind
         try:
-            if scope["path"].startswith(f"{SPEAKS}/"):
+            if (
+                scope["path"].removeprefix(scope.get("root_path", "")).startswith(f"{SPEAKS}/")
+            ):  # as the router reads it
                 self.house.admit(request)
-            if not length.isdecimal() or int(length) > self.most:
+            if not length.isdecimal():
+                raise Refusal(400, "Content-Length is no number of bytes.", "invalid_value")
+            if int(length) > self.most:
                 raise Refusal(413, f"{self.long}.", CODES[413])
         except Refusal as refusal:
             return await (await _refuse(request, refusal))(scope, receive, send)
@@ -166,8 +169,8 @@ class Gate:
             message = await receive()
             body = message.get("body", b"")
             left, values = left - len(body), values + is_json * sum(map(body.count, (b"{", b"[", b",")))
-            if left < 0 or values > MOST_VALUES:
-                raise HTTPException(413, self.long)  # the one error that routes which read a body let through
+            if left < 0 or values > MOST_VALUES:  # the one error that routes which read a body let through
+                raise HTTPException(413, self.long if left < 0 else MANY)
             return message
 
         await self.app(scope, counted, send)

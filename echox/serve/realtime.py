@@ -325,7 +325,7 @@ def _parsed(message: Any) -> dict[str, Any]:
     if message.get("text") is None:
         raise Refusal(400, "events are text frames: this one is binary.", "invalid_value")
     if sum(map(message["text"].count, "{[,")) > MOST_VALUES:
-        raise Refusal(400, f"an event holds at most {MOST_VALUES} values: send less.", "invalid_value")
+        raise Refusal(400, f"an event holds at most {MOST_VALUES} brackets and commas: send less.", "invalid_value")
     try:
         event = json.loads(message["text"])
     except (ValueError, RecursionError):

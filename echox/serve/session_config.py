@@ -73,7 +73,7 @@ class ServerVad(Known):
 
 
 class Transcription(BaseModel):
-    """That transcripts are asked for; how they are made is not the client's to say, and not shown."""
+    """That transcripts are asked for; how they are made is not the client's to say, and of that only `model` is shown."""
 
     model: str | None = Field(default=None, max_length=MOST_NAME)
 

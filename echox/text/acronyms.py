@@ -8,14 +8,13 @@ import re
 
 from echox.text.signs import UNITS
 
-CAPITALS = re.compile(r"(?<![\w.&-])[A-Z]{2,}(?:'[A-Z]{1,2}\b)?(?=\d?(?:'s|s)?(?![\w&]))")
+CAPITALS = re.compile(r"(?<![\w.&-])(?:I(?=')|[A-Z]{2,})(?:'[A-Z]{1,2}\b)?(?=\d?(?:'s|s)?(?![\w&]))")
 LONGEST = 5  # letters of an acronym; what is longer is a word
-SHOUTED = re.compile(
-    r"\b(?:I|[A-Z]{2,})(?:'[A-Z]{1,2})?(?:[ '\"!?.:-]+[A-Z]{2,}(?:'[A-Z]{1,2})?){2}\b"
-)  # a headline, no list
+RUN = re.compile(r"\b(?:I|[A-Z]{2,})(?:'[A-Z]{1,2})?(?:[ '\"!?.:-]+[A-Z]{2,}(?:'[A-Z]{1,2})?){2,}\b")  # no list
 LOUD = re.compile(r"(?<![\w.&])(?:(?<!-)[A-Z]|[A-Z]{2,})(?:'[A-Z]{1,2})?(?![\w&])")  # a word of it
+KNOWN = "api ceo cpu dna faq gpu id url usb".split()  # in small letters, too
 SMALL = re.compile(  # no vowel is in it, or it is a known one
-    r"(?<![\w.&-])(?<!\w')(?:[b-df-hj-np-tv-xz]{2,5}|(?:api|ceo|cpu|dna|faq|gpu|id|url|usb)s?|(?:Mrs?|Dr)(?= [A-Z]))"
+    rf"(?<![\w.&-])(?<!\w')(?:[b-df-hj-np-tv-xz]{{2,5}}|(?:{'|'.join(KNOWN)})s?|Mrs?(?= (?:and Mrs )?[A-Z])|Dr(?= [A-Z]))"
     r"(?=\d?(?:'s)?(?![\w&]))"
 )
 ROMAN = re.compile(r"[IVX]+")
@@ -36,24 +35,33 @@ STRESSED = frozenset(  # words that are written in capitals to stress them, or s
         " ORDER OTHER OUR OUT OVER PART PATCH POINT POST PUT READ REAL RIGHT RUN SALE SAME SAVE SELF SET SHE SHOW SKIP SMALL SO"
         " SOME START STEP STILL STOP SUM TABLE TAKE TEST THAN THAT THE THEIR THEM THEN THERE THESE THEY THING THIS THOSE TIP"
         " TIPS TO TODAY TRUE TRY TWO UNDER UNTIL UP USE USED VALUE VERY WAIT WANT WARN WAS WE WELL WERE WHAT WHEN WHERE WHICH"
-        " WHILE WHY WILL WITH WORD WORK WRONG YES YOU YOUR AREN COULDN DIDN DOESN DON HASN HAVEN ISN SHOULDN WASN WEREN WON WOULDN"
+        " WHILE WHY WILL WITH WORD WORK WRONG YES YOU YOUR ARMY COOL HAPPY HE HUGE MAJOR MINE MUCH NAVY TEAM THANK TOLD WORLD WOW"
+        " YORK AREN COULDN DIDN DOESN DON HASN HAVEN ISN SHOULDN WASN WEREN WON WOULDN"
     ).split()
 )
 
 
-LETTERED = frozenset("AI ATM CEO CIA DNA EU FBI ID UK UN USA USB".split())  # even where everything is in capitals
-SOUNDS = frozenset("brr hm hmm jr mm mmm ms nd nth pfft psst pst rd sh shh sr st th tsk zzz".split())
-ENDING_IN_S = frozenset("css dns gps https rss sms tls vps".split())  # others are plurals
+LETTERED = frozenset(  # even where everything is in capitals
+    [*map(str.upper, KNOWN), *"ABC AI ATM AWS CIA EU FBI HTML IBM NBA NSA TV UFO UK UN USA".split()]
+)
+SOUND = re.compile(r"h?m+|mhm|hmph|b?r+|gr+|s?h+|pf+t?|ps+t|tsk|z+|[a-z]th|th|ch|ng|str|st|nd|rd|jr|sr|ms|cwm|thx|pls")
+PLURALS = frozenset(f"{one}s" for one in (*KNOWN, "cd", "dj", "dvd", "pc", "pdf", "tv", "vm"))
 WRITTEN = UNITS | {
-    "dr": "doctor", "ft": "feet", "lbs": "pounds", "mph": "miles per hour", "mr": "mister", "mrs": "missus", "vs": "versus",
+    "dr": "doctor", "ft": "feet", "hr": "hour", "hz": "hertz", "kw": "kilowatts", "lbs": "pounds", "mph": "miles per hour",
+    "mr": "mister", "mrs": "missus", "mw": "megawatts", "sgt": "sergeant", "vs": "versus", "wk": "week",
 }  # fmt: skip
 
 
 def name_letters(text: str) -> str:
-    """Return `text` with the letters of every acronym as their names, and every other word in capitals in small letters."""
-    if SHOUTED.search(text):
+    """Return `text` with the letters of acronyms as their names, and known and long words in capitals in small letters."""
+    if any(_shouts(found[0]) for found in RUN.finditer(text)):
         text = LOUD.sub(_calmed, text)
     return SMALL.sub(_small, CAPITALS.sub(_capitals, text))
+
+
+def _shouts(run: str) -> bool:
+    """Say whether words in capitals, one after the other, are a headline and not acronyms alone."""
+    return any(word in STRESSED or len(word) > LONGEST for word in re.findall("[A-Z]+", run))
 
 
 def _calmed(found: re.Match[str]) -> str:
@@ -74,11 +82,12 @@ def _small(found: re.Match[str]) -> str:
     """Return what is written in small letters without a vowel, "pdfs", as an acronym; a unit or a title in full."""
     word = found[0]
     if word[0].isupper():
-        return WRITTEN[word.lower()].capitalize()
-    if word in SOUNDS or word in WRITTEN:
+        before = found.string[: found.start()].split()[-1:]
+        street = word == "Dr" and before and before[0][:1].isupper() and before[0][-1:].isalpha()  # "Mulholland Dr"
+        return word if street else WRITTEN[word.lower()].capitalize()
+    if word in WRITTEN or SOUND.fullmatch(word):
         return WRITTEN.get(word, word)
-    plural = len(word) > 2 and word.endswith("s") and word not in ENDING_IN_S
-    return f"{_named(word[:-1])}s" if plural else _named(word)
+    return f"{_named(word[:-1])}s" if word in PLURALS else _named(word)
 
 
 def _lowered(found: re.Match[str]) -> str:

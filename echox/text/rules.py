@@ -14,7 +14,7 @@ POWER = re.compile(
     r"(?:(?<=\d)|(?<=\b[a-z])|(?<=\d[spdf]))[⁰¹²³⁴-⁹⁻]+|(?<=[\w)])[²³]"
 )  # other small numbers are those of footnotes
 DAY = "|".join(DAYS)
-DATED = rf"(?:\d{{1,2}}\s)?(?:{'|'.join(MONTHS)})\s\d"  # 4 July 1934, July 4, July 1934
+DATED = rf"(?:\d{{1,2}}\s)?(?:{'|'.join(MONTHS)})\s(?:\d{{1,2}},?\s)?\d{{4}}"  # 4 July 1934, July 4, 1934, July 1934
 NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?"
 PRICE = r"\d[\d,]*(?:\.\d\d(?![\d ]*[mb]illion)|\.\d+(?= [mbt]))?(?: [mbt]r?illion)?"
 OWNED = r"\b(?:[Tt]he|[Tt]his|[Mm]y|[Yy]our|[Hh]is|[Oo]ur|[Tt]heir|[Ii]ts|[Ee]very|[Aa]nother) "
@@ -205,7 +205,7 @@ RULES: list[Rule] = NOTATION + [
         (r"([$£€])([\d.,]{1,16}[kKmMB])\s?[-–]\s?[$£€]?(?=\d)", r"\1\2 to \1"),
         (r"(\.\d\d)K\b|(?<![$£€¥,.])\b(\d{3}) K(?=[.,;:)]| and\b| to\b|\s*$)", r"\1\2 kelvin"),
         (
-            r"(?<![\w.,/-])(?:[1-9]\d{5,11}(?= (?:people|men|women|children|[a-z]{3,}s)\b)|[1-9]\d{2,7}0000(?!\w|[.,/-]\d))",
+            r"(?<![\w.,/-])(?:[1-9]\d{5,11}(?= (?:people|men|women|children|[a-z]{3,}s)\b)|[1-9]\d{1,3}00000(?!\w|[.,/-]\d))",
             _grouped,
         ),
         (r"(?<![\w.,/-])(?<![A-Z]{2} )([1-9]\d{1,2})(\d00)(?!\w|[.,/-]\d)", r"\1,\2"),  # of five digits is a postcode

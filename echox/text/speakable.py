@@ -62,9 +62,10 @@ GREEK = re.compile(r"(?<![^\W\d]{2})(?<![Α-ω])[Α-ΡΣ-Ωα-ω](?![^\Wa-zA-Z])
 NEVER_SAID = ("\u200d", "\ufe0e", "\ufe0f")  # joiners and variants of emoji: left out with what they belong to
 IN_A_SUM = re.compile(r"^( )([-+]) (?=\d)")  # where a part begins: "12 | + 5"
 SIGN_NAMES = {"-": "minus", "+": "plus"}
-NOT_PLAIN = re.compile(
-    r"[\d$%&@#+=<>^*_`~|/\\]|[^\x00-\x7f]|\b[IVX]{2}|[a-z]\.[a-z]"
-)  # numbers, signs, what is no ASCII, a.com
+NOT_PLAIN = re.compile(  # numbers, signs, what is no ASCII, names of pages and files; not "I like it.but"
+    r"[\d$%&@#+=<>^*_`~|/\\]|[^\x00-\x7f]|\b[IVX]{2}|\b(?:e\.g|i\.e)\."
+    r"|\w\.(?:com|net|org|edu|gov|io|ai|co|uk|txt|pdf|docx?|xlsx?|py|js|html?|css|json|csv|md|exe|zip|jpe?g|png|mp[34]|wav)\b"
+)
 BREATH = re.compile(
     r"(?<=[^\d,],) (?=\D)|(?<=,) (?=and |or )|(?<=\d,) (?=\d+,)"
 )  # between items; not in "July 20, 1969"

@@ -126,10 +126,11 @@ def measure(
     model: VoicePass, segments: LatentSegments, settings: VoiceSettings, objective: VoiceObjective
 ) -> dict[str, float]:
     """Return the losses of held-out utterances, and as `stateless/` those of their units alone where it learns from these too."""
-    numbers = mean_loss(model, measured(segments, settings), objective)
+    batches = [*measured(segments, settings)]
+    numbers = mean_loss(model, batches, objective)
     if not (settings.stateless and model.vocoder.state_width):
         return numbers
-    alone = (replace(batch, states_BTW=batch.states_BTW * 0) for batch in measured(segments, settings))
+    alone = (replace(batch, states_BTW=batch.states_BTW * 0) for batch in batches)
     return numbers | {f"stateless/{name}": value for name, value in mean_loss(model, alone, objective).items()}
 
 

@@ -16,6 +16,9 @@ import soundfile
 from openai.types import Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from serve_players import Calling, Deaf, Failing, Held, Remembering, Unhearing
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.testclient import TestClient
 
 from echox.audio import load_audio
 from echox.generate.fake import FakeAssistant
@@ -431,6 +434,16 @@ def test_nothing_is_read_of_who_has_no_key(start):
     assert urllib.request.urlopen(f"{server.url}/health").status == 200
 
 
+def test_a_key_is_asked_for_wherever_the_server_is_mounted(start):
+    outer = Starlette(routes=[Mount("/api", start(keys=("right",)).app)])
+    client = TestClient(outer)
+    assert client.get("/api/v1/models").status_code == 401
+    assert client.get("/api/v1/models", headers={"Authorization": "Bearer right"}).json()["object"] == "list"
+    assert client.get("/api/health").status_code == 200
+    wrong = client.get("/api/health", headers={"Content-Length": "-1"})
+    assert wrong.status_code == 400 and "Content-Length is no number" in wrong.json()["error"]["message"]
+
+
 def test_rates_and_sizes(start):
     server = start(limits=Limits(requests_a_minute=3, body_bytes=1 << 20), keys=("a", "b"))
     for _ in range(3):
@@ -449,7 +462,7 @@ def test_a_body_of_very_many_values_is_not_read(server):
     request = urllib.request.Request(f"{server.url}/v1/chat/completions", many, {"Content-Type": "application/json"})
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(request)
-    assert caught.value.code == 413 and "50000 values" in json.load(caught.value)["error"]["message"]
+    assert caught.value.code == 413 and "50000 brackets and commas" in json.load(caught.value)["error"]["message"]
 
 
 @pytest.mark.parametrize("path", ["chat/completions", "audio/transcriptions"])

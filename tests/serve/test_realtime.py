@@ -415,7 +415,7 @@ def test_what_is_wrong_is_an_error_and_the_session_goes_on(server):
                 await talk.error("invalid_value")
             many = {"type": "message", "role": "user", "content": [{}] * 60_000}
             await talk.send("conversation.item.create", item=many)
-            assert "at most 50000 values" in (await talk.error("invalid_value"))["message"]
+            assert "at most 50000 brackets and commas" in (await talk.error("invalid_value"))["message"]
             await talk.ws.input_audio_buffer.append(audio=base64.b64encode(bytes((15 << 20) + 6)).decode())
             await talk.error("string_above_max_length")
             await talk.ws.input_audio_buffer.append(audio=base64.b64encode(bytes(48_000 * 121)).decode())

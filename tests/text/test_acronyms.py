@@ -31,6 +31,11 @@ from echox.text.acronyms import NAMES, name_letters
         ("Hmm, shh, the nth, they'll, rhythm and mp3", "Hmm, shh, the nth, they'll, rhythm and em-pee3"),
         ("cats vs dogs, a few km from mr Smith", "cats versus dogs, a few kilometers from mister Smith"),
         ('"FBI", "CIA", USA', '"eff-bee-eye", "see-eye-ay", you-ess-ay'),
+        ("NBA NFL MLB, TCP IP UDP", "en-bee-ay en-eff-ell em-ell-bee, tee-see-pee eye-pee you-dee-pee"),  # no headline
+        ("ABC NBC CBS, a pdf at 5 kbps", "ay-bee-see en-bee-see see-bee-ess, a pee-dee-eff at 5 kay-bee-pee-ess"),
+        ("hmmm, brrr, grr, mhm, the kth, a ch sound", "hmmm, brrr, grr, mhm, the kth, a ch sound"),
+        ("Mulholland Dr Los Angeles, I saw Dr Lee", "Mulholland Dr Los Angeles, I saw Doctor Lee"),
+        ("Mr and Mrs Smith, I'M HERE", "Mister and Missus Smith, I'm here"),
         ("", ""),
     ],
 )

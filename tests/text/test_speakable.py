@@ -12,6 +12,9 @@ READ = {
     "Curie (7 November 1867 – 4 July 1934), 1867 – 1934, May 5, 1900 - June 6, 1980": "Curie (the seventh of november eighteen"
     " sixty seven to the fourth of july nineteen thirty four), eighteen sixty seven to nineteen thirty four, may fifth, nineteen"
     " hundred to june sixth, nineteen eighty",
+    "call 5551230000, account 12340000": "call five five five one two three zero zero zero zero, account one two three four zero"
+    " zero zero zero",
+    "in 1914 - July 4 was": "in nineteen fourteen - july fourth was",
     "1500000 people, 123456 cars, and 2500000": "one million five hundred thousand people, one hundred twenty three thousand"
     " four hundred and fifty six cars, and two million five hundred thousand",
     "a != 'US' and b == \"x\"": "a is not 'US' and b equals \"x\"",
@@ -261,6 +264,7 @@ def test_what_no_english_voice_says_is_left_out_and_named_once():
         ("1. **Paris**\n2. Rome", "one. Paris two. Rome"),
         (" It’s the naïve", " It's the naive"),
         (" see example.org, e.g. notes.txt", " see example dot org, for example notes dot txt"),
+        (" I like it.but no", " I like it.but no"),  # no page
         (" Dr. Smith's  dog,", " Dr. Smith's  dog,"),  # without numbers and signs: as it is
         (" 12 + 5", " twelve plus five"),
         (" in the XXI century", " in the twenty first century"),

@@ -83,7 +83,9 @@ def test_every_note_names_scorer_normaliser_and_judge():
 
 def test_a_file_given_twice_counts_once(tmp_path):
     path = write(tmp_path, SETTINGS, [item("t2t", "a"), item("t2t", "b", 0.0)])
-    ((_, items),) = read_all([path, path])
+    (tmp_path / "copy").mkdir()
+    copy = write(tmp_path / "copy", SETTINGS, [item("t2t", "a"), item("t2t", "b", 0.0)])
+    ((_, items),) = read_all([path, path, copy])
     assert len(items) == 2
     (tmp_path / "other").mkdir()
     other = write(tmp_path / "other", SETTINGS, [item("t2t", "b", 1.0)])
