@@ -120,8 +120,8 @@ def read_files(paths: Iterable[str | Path]) -> dict[Path, Run]:
 def _read_folder(folder: Path) -> dict[Path, Run]:
     found: dict[Path, Run] = {}
     fault = None
-    ours = sorted(filter(_is_ours, folder.iterdir()))
-    for path in sorted(ours, key=lambda path: not path.name.startswith("results")):
+    ours = filter(_is_ours, folder.iterdir())
+    for path in sorted(ours, key=lambda path: (not path.name.startswith("results"), path)):
         try:
             found[path] = read_results(path)
         except InputError as error:

@@ -73,7 +73,8 @@ def test_shards_hear_each_recording_once(tmp_path, spoken):
     arms = gather(spoken, ["clean"], [], [], None, 0)
     for shard in ("0/2", "1/2"):
         model = subject({length(id): text for id, text in TEXTS.items()})
-        run_hearing(model, "m", arms, (FakeJudge(), None), tmp_path, print, shard=shard)
+        (table,) = run_hearing(model, "m", arms, (FakeJudge(), None), tmp_path, print, shard=shard)
+        assert table.rows[0][:2] == ("set, clean", "1")
     shown = call("report", *sorted(tmp_path.glob("hearing.*of2.jsonl")), "-o", tmp_path / "r.html")
     assert "| set, clean | 2 | 6 | 0.0 [0.0, 0.0] |" in shown
 
