@@ -129,7 +129,7 @@ class CTranslate2Judge(Judge):
     """A Whisper model in CTranslate2's layout."""
 
     def __init__(self, folder: Path, device: str, window: int, language: str, beam: int, translates: bool) -> None:
-        require("faster_whisper", "eval")
+        require("faster_whisper", "eval")  # here, so that it is this extra which is named
         self._whisper, self._window = Whisper(folder, device, language, beam, translates), window
         how = f", {window} s window" + _language(language, translates)
         self.name = _printed(folder / "model.bin", f"ctranslate2 {self._whisper.kind}", beam, how)

@@ -151,10 +151,11 @@ class Gate:
         request = Request(scope)
         kind = request.headers.get("content-type", "").partition(";")[0].lower()
         length, is_json = request.headers.get("content-length", "0"), "json" in kind
+        path = scope["path"].removeprefix(
+            scope.get("root_path", "")
+        )  # as the router reads it, wherever this is mounted
         try:
-            if (
-                scope["path"].removeprefix(scope.get("root_path", "")).startswith(f"{SPEAKS}/")
-            ):  # as the router reads it
+            if path.startswith(f"{SPEAKS}/"):
                 self.house.admit(request)
             if not length.isdecimal():
                 raise Refusal(400, "Content-Length is no number of bytes.", "invalid_value")

@@ -106,9 +106,13 @@ class Talker:
         await self.ws.session.update(session=session)
         return (await self.until("session.updated"))[-1]["session"]
 
-    async def ask(self, wave=None):
+    async def commit(self, wave=None):
+        """Send a turn of sound, and end it."""
         await self.ws.input_audio_buffer.append(audio=b64(tone() if wave is None else wave))
         await self.ws.input_audio_buffer.commit()
+
+    async def ask(self, wave=None):
+        await self.commit(wave)
         await self.ws.response.create()
         return await self.until("response.done")
 
@@ -181,8 +185,7 @@ def test_transcripts_of_what_was_heard(start):
             assert names(found) == [f"conversation.item.input_audio_transcription.{wanted}"]
             if wanted == "completed":
                 assert found[0]["transcript"] == "1.0 seconds" and found[0]["usage"]["seconds"] == 1.0
-                await talk.ws.input_audio_buffer.append(audio=b64(tone(2)))
-                await talk.ws.input_audio_buffer.commit()
+                await talk.commit(tone(2))
                 events = await talk.until("conversation.item.input_audio_transcription.completed")
                 assert events[-1]["transcript"] == "2.0 seconds" and "response.created" not in names(events)
 
@@ -263,8 +266,7 @@ def test_an_answer_waits_for_the_words_of_earlier_recordings(start):
     async def story(server):
         async with talking(server) as talk:
             await talk.manual()
-            await talk.ws.input_audio_buffer.append(audio=b64(tone()))
-            await talk.ws.input_audio_buffer.commit()
+            await talk.commit()
             assert text_of(await talk.ask(tone(2))) == "|user: 24000 samples"
 
     run(story, start(Remembering()))
@@ -286,11 +288,9 @@ def test_a_recording_that_is_being_written_down_can_be_referred_to(start):
     async def story(server):
         async with talking(server) as talk:
             await talk.manual()
-            await talk.ws.input_audio_buffer.append(audio=b64(tone()))
-            await talk.ws.input_audio_buffer.commit()
+            await talk.commit()
             earlier = (await talk.until("conversation.item.done"))[-1]["item"]["id"]
-            await talk.ws.input_audio_buffer.append(audio=b64(tone(2)))
-            await talk.ws.input_audio_buffer.commit()
+            await talk.commit(tone(2))
             aside = {"conversation": "none", "input": [{"type": "item_reference", "id": earlier}]}
             await talk.ws.response.create(response=aside)
             events = await talk.until("response.done")
@@ -322,8 +322,7 @@ def test_cancel_ends_what_was_begun_and_the_place_is_free(start):
             await talk.manual()
             await talk.ws.response.cancel()
             await talk.error("response_cancel_not_active")
-            await talk.ws.input_audio_buffer.append(audio=b64(tone()))
-            await talk.ws.input_audio_buffer.commit()
+            await talk.commit()
             await talk.ws.response.create()
             await talk.until("response.created")
             await talk.ws.response.create(event_id="second")
@@ -556,8 +555,7 @@ def test_a_client_that_vanishes_frees_its_place(start):
     async def story(server):
         async with talking(server) as talk:
             await talk.manual()
-            await talk.ws.input_audio_buffer.append(audio=b64(tone()))
-            await talk.ws.input_audio_buffer.commit()
+            await talk.commit()
             await talk.ws.response.create()
             await talk.until("response.created")
             while not assistant.begun:
@@ -591,8 +589,7 @@ def test_a_full_queue_fails_politely(start):
         async with talking(server) as one, talking(server) as two:
             await one.manual()
             await two.manual()
-            await one.ws.input_audio_buffer.append(audio=b64(tone()))
-            await one.ws.input_audio_buffer.commit()
+            await one.commit()
             await one.ws.response.create()
             await one.until("response.created")
             while not assistant.begun:
@@ -723,8 +720,7 @@ async def overtime(server, assistant):
     """A conversation whose time is over while an answer to it is being made."""
     async with talking(server) as talk:
         await talk.manual()
-        await talk.ws.input_audio_buffer.append(audio=b64(tone()))
-        await talk.ws.input_audio_buffer.commit()
+        await talk.commit()
         await talk.ws.response.create()
         while not assistant.begun:
             await asyncio.sleep(0.01)
