@@ -29,7 +29,8 @@ from echox.models.llm import IN_BITS, Place, load_llm
 from echox.models.packed import most_rows, round_to_bits
 from echox.models.s2t import SpeechToText
 from echox.models.slots import Row, prefill, step
-from echox.models.t2c import T2CConfig, TextToCodec
+from echox.models.t2c import TextToCodec
+from echox.models.t2c_config import T2CConfig
 from echox.models.vocoder import UnitVocoder, VocoderConfig
 from echox.models.weights import WeightFiles, write_shards
 from echox.released.config import ReleasedConfig

@@ -15,7 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from echox import ConfigError, InputError, ModelError, Question, SpeechAssistant
 from echox.audio import save_wav
 from echox.errors import OutputError
-from echox.generate import answer
+from echox.generate import answer, speech
 from echox.generate.ears import Heard
 from echox.generate.parts import check_voice
 from echox.generate.pauses import within
@@ -80,7 +80,7 @@ def test_a_vocoder_may_read_the_state_of_every_word(toy_model, monkeypatch):  # 
     looked_up, word = [], type(language).word
     with monkeypatch.context() as patch:
         patch.setattr(type(language), "word", lambda self, token: looked_up.append(token) or word(self, token))
-        units, states_UW = answer.units_said(parts, Generated(words, states), first=1)
+        units, states_UW = speech.units_said(parts, Generated(words, states), first=1)
     assert looked_up == words[1:]
     assert len({len(language.word(word)) for word in words}) > 1 and units == language.decode(words[1:])
     torch.testing.assert_close(states_UW, torch.stack(by_hand))
@@ -94,9 +94,9 @@ def test_a_vocoder_may_read_the_state_of_every_word(toy_model, monkeypatch):  # 
 
 
 def test_states_of_words_are_not_kept_for_a_vocoder_that_reads_none(assistant, monkeypatch):
-    said, units_said = [], answer.units_said
+    said, units_said = [], speech.units_said
     monkeypatch.setattr(
-        answer, "units_said", lambda parts, words, *a: said.append(words) or units_said(parts, words, *a)
+        speech, "units_said", lambda parts, words, *a: said.append(words) or units_said(parts, words, *a)
     )
     assistant.say("The answer is Paris.")
     assistant.ask_many([sound_of(QUESTIONS[0])])
@@ -177,13 +177,13 @@ def test_an_echo_decoder_of_tokens_alone_reads_a_text_as_it_is_said(listening_mo
         token_pieces(parts.tokenizer, ids), ids, [torch.randn(parts.s2t.embeddings_VH.shape[1]) for _ in ids]
     )
     said = encode(parts.tokenizer, spoken)
-    positions, layout = answer._read(parts, segment)
+    positions, layout, _ = answer._read(parts, segment)
     torch.testing.assert_close(positions, parts.s2t.embed(said).float())
     assert len(layout.owners_C.unique()) == len(said)
     assert model.say(text).units == model.say(spoken).units
     with torch.no_grad():
         parts.echo.gate.fill_(0.5)  # states count: their tokens stay
-    positions, layout = answer._read(parts, segment)
+    positions, layout, _ = answer._read(parts, segment)
     assert len(positions) == len(layout.owners_C.unique()) == len(ids)
 
 
@@ -212,7 +212,7 @@ def test_any_text_model_stands_between_an_ear_and_a_voice_of_words(listening_mod
     pieces = token_pieces(model.parts.tokenizer, encode(model.parts.tokenizer, " is Paris."))
     segment = answer._Segment(pieces, [0] * len(pieces), [torch.zeros(48)] * len(pieces))
     ids = encode(own.parts.tokenizer, " is Paris.")
-    positions, layout = answer._read(model.parts, segment)
+    positions, layout, _ = answer._read(model.parts, segment)
     torch.testing.assert_close(positions, own.parts.s2t.embed(ids).float())
     assert len(layout.owners_C.unique()) == len(ids)
 

@@ -12,7 +12,7 @@ Legend: B rows, H LLM width, N text positions, S samples.
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, islice, repeat, zip_longest
+from itertools import islice, zip_longest
 from typing import Any
 
 import numpy as np
@@ -22,21 +22,18 @@ from echox.errors import InputError
 from echox.generate.calls import sorted_calls
 from echox.generate.ears import Heard, Hearing, at_once
 from echox.generate.parts import Parts
-from echox.generate.pauses import TrimmedSpeech, tail_of, trimmed, within
+from echox.generate.speech import Speech
 from echox.generate.text_stream import TextStream
 from echox.generate.types import WAIT, Call, Piece
-from echox.models.decoding import Decoding, Generated, IsOver, Line, Said, alone, at_most
+from echox.models.decoding import Decoding, IsOver, Line, Said, alone, at_most
 from echox.models.llm import text_of_pieces, token_pieces
 from echox.models.slots import Row
 from echox.models.spelling import TextLayout
 from echox.text.prompt import Prompt, Turn, encode
 from echox.text.segmenter import cut_text, cuts, ends_sentence
-from echox.units.tokenizer import UnitTokenizer
 
-CHUNKS = (12, 12, 40)  # unit words to the next piece of audio, the last for all after it
 LAST_WORD = 8  # tokens at the end of an answer that tell a full stop from the dot of a number or an abbreviation
 AHEAD = 8  # tokens of an answer that are made before the question has ended: about what its first segment takes
-Written = tuple[int, torch.Tensor | None]  # a unit word, and the state (W,) that predicts it where that is known
 
 
 @dataclass(frozen=True)
@@ -125,7 +122,7 @@ def answer_stream(
         yield Piece(finish="unheard")
         return
     text, segmenter, said = TextStream(parts.tokenizer), parts.segmenter.fresh(), _Said()
-    budget, first = Budget(limits.samples, parts.vocoder.config.sample_rate if speak else 0), 0
+    speech, first = Speech(parts, parts.echo.t2c, limits.samples) if speak else None, 0
     sampling = replace(parts.sampling, seed=limits.seed)
     is_over = limits.is_over(parts.tokenizer)
     line = Line(asked.row, parts.stop, is_over, sampling, opening=parts.opening, recurs=True)
@@ -144,18 +141,20 @@ def answer_stream(
         said.add(token_pieces(parts.tokenizer, [token])[0], token, state_H.float())
         if piece := text.push(token):
             yield Piece(piece)
-        end = segmenter.push(said.pieces[-1], parts.score(state_H)) if speak else None
-        if end is not None:
-            yield from budget.take(speak_states(parts, said.cut(first, end), decoding))
+        end = segmenter.push(said.pieces[-1], parts.score(state_H)) if speech else None
+        if speech and end is not None:
+            yield from speech.say(*_read(parts, said.cut(first, end)), decoding)
             first = end
-        if budget.spent:
-            break
+            if speech.spent:
+                break
     if piece := text.flush():
         yield Piece(piece)
-    if speak and first < len(said) and not budget.spent:
-        yield from budget.take(speak_states(parts, said.cut(first, len(said)), decoding))
+    if speech:
+        if first < len(said) and not speech.spent:
+            yield from speech.say(*_read(parts, said.cut(first, len(said))), decoding)
+        yield from speech.end()
     yield from (Piece(call=call) for call in calls)
-    length = budget.spent or len(line.said) == limits.new_tokens
+    length = (speech and speech.spent) or len(line.said) == limits.new_tokens
     yield Piece(finish="length" if length else "stop" if len(said) or calls else "empty")
 
 
@@ -192,36 +191,9 @@ class _Said(_Segment):
         return _Segment(self.pieces[first:end], self.ids[first:end], self.states[first:end])
 
 
-@dataclass
-class Budget:
-    """Cuts speech at a number of samples, before which it fades out."""
-
-    samples: int | None
-    sample_rate: int
-    spent: bool = False
-
-    def take(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
-        """Yield pieces until the budget is spent, the last one cut to fit."""
-        for piece in pieces:
-            if self.samples is not None and piece.audio is not None:
-                audio = within(piece.audio, self.samples, self.sample_rate)
-                piece, self.samples = replace(piece, audio=audio), self.samples - len(audio)
-                self.spent = self.samples == 0
-            yield piece
-            if self.spent:
-                return
-
-
-def speak_states(parts: Parts, segment: _Segment, decoding: Decoding) -> Iterator[Piece]:
-    """Yield the speech of one segment of an answer through the echo decoder."""
-    t2c = parts.echo.t2c
-    words = decoding(t2c, t2c.line(*_read(parts, segment)))
-    yield from voice(parts, words, text_of_pieces(segment.pieces))
-
-
 @torch.inference_mode()
-def _read(parts: Parts, segment: _Segment) -> tuple[torch.Tensor, TextLayout]:
-    """Return what the echo decoder reads of a segment, (N, H), and its layout.
+def _read(parts: Parts, segment: _Segment) -> tuple[torch.Tensor, TextLayout, str]:
+    """Return what the echo decoder reads of a segment, (N, H), its layout, and its text.
 
     One that reads tokens alone may be given others: those of the LLM that it learnt with, where it spells those of the text as
     it is said.
@@ -230,9 +202,9 @@ def _read(parts: Parts, segment: _Segment) -> tuple[torch.Tensor, TextLayout]:
     said = echo.t2c.said(text) if parts.reads_text else text
     if said != text or parts.own_reader is not None:
         ids, pieces = _tokens(parts, said)
-        return echo.t2c.embed_text(ids, parts.reader.embeddings_VH).float(), echo.layout(pieces)
+        return echo.t2c.embed_text(ids, parts.reader.embeddings_VH).float(), echo.layout(pieces), text
     embeddings_NH = parts.s2t.embed(segment.ids).float()
-    return echo.positions(torch.stack(segment.states), embeddings_NH), echo.layout(segment.pieces)
+    return echo.positions(torch.stack(segment.states), embeddings_NH), echo.layout(segment.pieces), text
 
 
 def _tokens(parts: Parts, text: str) -> tuple[list[int], list[str]]:
@@ -245,56 +217,18 @@ def _tokens(parts: Parts, text: str) -> tuple[list[int], list[str]]:
     return ids, token_pieces(reader.tokenizer, ids)
 
 
-def voice(parts: Parts, words: Iterator[Written | None], text: str) -> Iterator[Piece]:
-    """Yield the speech of a text while its unit words are written."""
-    units_of, speech, trimmer = parts.unit_tokenizer, parts.vocoder.stream(), _trimmer(parts, text)
-    said = Generated([], [])
-    sizes = chain(CHUNKS, repeat(CHUNKS[-1]))
-    sent, size = 0, next(sizes)
-    for made in words:
-        if made is None:
-            yield WAIT
-            continue
-        if units_of.wordwise and len(said.ids) - sent == size:  # others spell a segment as a whole
-            units, states_UW = units_said(parts, said, sent)
-            yield Piece(audio=trimmer.push(speech.push(units, states_UW)), units=tuple(units))
-            sent, size = len(said.ids), next(sizes)
-        word, state_W = made
-        said.ids.append(word)
-        if parts.vocoder.state_width and state_W is not None:
-            said.states.append(state_W)
-    units, states_UW = units_said(parts, said, sent)
-    first = speech.push(units, states_UW) if units else np.zeros(0, np.float32)
-    last = [trimmer.push(first), trimmer.push(speech.flush()), trimmer.flush()]
-    yield Piece(audio=np.concatenate(last), units=tuple(units))
-
-
-def units_said(parts: Parts, words: Generated, first: int = 0) -> tuple[list[int], torch.Tensor | None]:
-    """Return the units of the words from `first` on, and for a vocoder that reads any the state behind each, (U, W)."""
-    units_of, ids = parts.unit_tokenizer, words.ids[first:]
-    if not (parts.vocoder.state_width and ids and isinstance(units_of, UnitTokenizer)):
-        return units_of.decode(ids), None
-    spelt = [units_of.word(word) for word in ids]
-    lengths = torch.tensor([len(word) for word in spelt], device=parts.device)
-    return list(chain.from_iterable(spelt)), torch.stack(words.states[first:]).repeat_interleave(lengths, dim=0)
-
-
-def _trimmer(parts: Parts, text: str) -> TrimmedSpeech:
-    return TrimmedSpeech(parts.vocoder.config.sample_rate, tail_of(text) if parts.trims else None)
-
-
 def say_stream(parts: Parts, text: str, limits: Limits, decoding: Decoding = alone) -> Iterator[Piece]:
     """Yield the speech of any text through T2C."""
     t2c = parts.t2c
     ids, pieces = _tokens(parts, t2c.said(text))
-    budget = Budget(limits.samples, parts.vocoder.config.sample_rate)
+    speech = Speech(parts, t2c, limits.samples)
     for first, end in cut_text(pieces, parts.segmenter) if parts.trims else [(0, len(ids))]:
         positions_NH = t2c.embed_text(ids[first:end], parts.reader.embeddings_VH).float()
-        words = decoding(t2c, t2c.line(positions_NH, t2c.layout(pieces[first:end])))
-        yield from budget.take(voice(parts, words, text_of_pieces(pieces[first:end])))
-        if budget.spent:
+        yield from speech.say(positions_NH, t2c.layout(pieces[first:end]), text_of_pieces(pieces[first:end]), decoding)
+        if speech.spent:
             break
-    yield Piece(text, finish="length" if budget.spent else "stop")
+    yield from speech.end()
+    yield Piece(text, finish="length" if speech.spent else "stop")
 
 
 @dataclass
@@ -340,35 +274,35 @@ def answer_states(parts: Parts, questions: list[torch.Tensor], answers: list[lis
 def speak_batch(parts: Parts, answers: list[Answer], said: list[_Said], samples: int | None) -> None:
     """Fill in units and audio of every answer: all segments of all answers in one batch of the echo decoder.
 
-    Under a limit of `samples` a batch is the next segment of each, and an answer ends, its text too, where its stream would.
+    Where segments go on from one another, or under a limit of `samples`, a batch is the next segment of each; an answer ends at
+    the limit, its text too, where its stream would.
     """
+    t2c = parts.echo.t2c
     scores = [[parts.score(state_H) for state_H in one.states] for one in said]
     left = [cuts(one.pieces, parts.segmenter, of_one) for one, of_one in zip(said, scores, strict=True)]
-    budgets = [Budget(samples, parts.vocoder.config.sample_rate) for _ in said]
-    waves, most = [[np.zeros(0, np.float32)] for _ in said], None if samples is None else 1
-    while turn := [(n, cut) for n, one in enumerate(left) if not budgets[n].spent for cut in islice(one, most)]:
-        segments = [said[n].cut(first, end) for n, (first, end, _) in turn]
-        positions, layouts = map(list, zip(*(_read(parts, segment) for segment in segments), strict=True))
-        spoken = parts.echo.t2c.generate(positions, layouts, states=parts.vocoder.state_width > 0)
-        for (n, (_, _, known)), segment, words in zip(turn, segments, spoken, strict=True):
-            for piece in _voiced(parts, words, text_of_pieces(segment.pieces), budgets[n]):
-                waves[n] += [] if piece.audio is None else [piece.audio]
-                answers[n].units += piece.units
-            if budgets[n].spent:
+    speeches = [Speech(parts, t2c, samples, at_once=samples is None) for _ in said]
+    waves = [[np.zeros(0, np.float32)] for _ in said]
+    most = None if samples is None and not t2c.config.past_words else 1
+
+    def take(n: int, pieces: Iterator[Piece]) -> None:
+        for piece in pieces:
+            waves[n] += [] if piece.audio is None else [piece.audio]
+            answers[n].units += piece.units
+
+    while turn := [(n, cut) for n, one in enumerate(left) if not speeches[n].spent for cut in islice(one, most)]:
+        segments = [_read(parts, said[n].cut(first, end)) for n, (first, end, _) in turn]
+        positions, layouts, texts = map(list, zip(*segments, strict=True))
+        past = [speeches[n].past for n, _ in turn]
+        spoken = t2c.generate(positions, layouts, states=parts.vocoder.state_width > 0, past=past)
+        for (n, (_, _, known)), text, words in zip(turn, texts, spoken, strict=True):
+            take(n, speeches[n].voice(text, zip_longest(words.ids, words.states)))
+            if speeches[n].spent:
                 answers[n].ids, answers[n].finish = answers[n].ids[:known], "length"
                 answers[n].text = _decoded(parts, answers[n].ids)
-    for answer, wave in zip(answers, waves, strict=True):
-        answer.audio = np.concatenate(wave)
-
-
-def _voiced(parts: Parts, words: Generated, text: str, budget: Budget) -> Iterator[Piece]:
-    """Yield the speech of a text's unit words: whole, or under a limit in the pieces of `voice`."""
-    if budget.samples is not None:
-        yield from budget.take(voice(parts, zip_longest(words.ids, words.states), text))
-        return
-    units, states_UW = units_said(parts, words)
-    wave_S = parts.vocoder.speak(units, states_UW=states_UW) if units else np.zeros(0, np.float32)
-    yield Piece(audio=trimmed(wave_S, budget.sample_rate, text) if parts.trims else wave_S, units=tuple(units))
+    for n, (answer, speech) in enumerate(zip(answers, speeches, strict=True)):
+        take(n, speech.end())
+        answer.finish = "length" if speech.spent else answer.finish
+        answer.audio = np.concatenate(waves[n])
 
 
 def _decoded(parts: Parts, ids: list[int]) -> str:

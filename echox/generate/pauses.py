@@ -1,41 +1,40 @@
 """The ends of speech as it streams: silence around a segment is taken away, and at a limit it fades; it knows samples, not models.
 
-Every segment is spoken as an utterance of its own, with the silence around it that such an utterance has. Joined, these silences
-are pauses that nobody would make, and the first of them delays the answer.
+A sentence, or each of its segments where these do not go on from one another, is an utterance of its own, with the silence around
+it that such an utterance has. Joined, these silences are pauses that nobody would make, and the first of them delays the answer.
 
 What is silence is told by a frame's peak and a fixed level, not by its power beside that of others as features/cuts.py tells it of
 recordings: a vocoder is as loud as it learnt to be, the rest of the speech is not there yet, and no loud sample may be lost.
 
-    segment   ____said something__   __and went on.______      held back until it is known whether more is said
-    heard       _said something_and went on.__
+    utterance ____said something__   __and went on.______      held back until it is known whether more is said
+    heard        _said something_and went on.__
 """
 
 import numpy as np
 
 FRAME_SECONDS = 0.01
-QUIET = 10 ** (-46 / 20)  # peak of a frame in which nothing is said
+QUIET = 10 ** (-46 / 20)  # peak of a frame in which nothing is said; where silence is cut, such a frame fades in or out
 LEAD_SECONDS, TAIL_SECONDS = 0.03, 0.05  # silence kept around what is said
 SENTENCE_SECONDS = 0.28  # silence kept after a sentence
 FADE_SECONDS = 0.02  # before a limit: what is cut in the middle of a word would click
 
 
 class TrimmedSpeech:
-    """The speech of one segment with its outer silence cut down; pieces together are the same however they come.
+    """The speech of one utterance with its outer silence cut down; pieces together are the same however they come.
 
-    `tail_seconds` None keeps every sample.
+    Unless it `trims`, every sample is kept.
     """
 
-    def __init__(self, sample_rate: int, tail_seconds: float | None) -> None:
-        self.keeps_all = tail_seconds is None
-        self.frame = int(FRAME_SECONDS * sample_rate)
-        self.lead, self.tail = (round(s / FRAME_SECONDS) for s in (LEAD_SECONDS, tail_seconds or 0.0))
+    def __init__(self, sample_rate: int, trims: bool = True) -> None:
+        self.trims, self.frame = trims, int(FRAME_SECONDS * sample_rate)
+        self.lead, self.rising_S = round(LEAD_SECONDS / FRAME_SECONDS), np.linspace(0, 1, self.frame, dtype=np.float32)
         self.rest_S = np.zeros(0, np.float32)  # less than a frame
         self.held: list[np.ndarray] = []  # silent frames: at the front, or perhaps at the end
         self.begun = False
 
     def push(self, wave_S: np.ndarray) -> np.ndarray:
         """Return what of the samples so far is certainly heard, float32 [S]."""
-        if self.keeps_all:
+        if not self.trims:
             return wave_S
         wave_S = np.concatenate([self.rest_S, wave_S])
         count = len(wave_S) // self.frame
@@ -45,26 +44,31 @@ class TrimmedSpeech:
             if np.abs(frame_S).max() < QUIET:
                 self.held.append(frame_S)
                 continue
-            ready += [*(self.held if self.begun else self.held[-self.lead :]), frame_S]
+            if not self.begun and len(self.held) > self.lead:
+                self.held = self.held[-self.lead :]
+                self.held[0] = self.held[0] * self.rising_S
+            ready += [*self.held, frame_S]
             self.held, self.begun = [], True
         return np.concatenate(ready) if ready else np.zeros(0, np.float32)
 
-    def flush(self) -> np.ndarray:
-        """Return the end of the segment, its silence cut; a segment that is silent throughout keeps what a pause needs."""
-        heard = np.abs(self.rest_S).max(initial=0.0) >= QUIET
-        last = [*self.held, self.rest_S] if heard else self.held[: self.tail]
-        return np.concatenate(last) if last else np.zeros(0, np.float32)
+    def flush(self, text: str) -> np.ndarray:
+        """Return the end of the utterance that says `text`, its silence cut; a silent one keeps what a pause needs."""
+        last = [*self.held, self.rest_S]
+        if self.held and np.abs(self.rest_S).max(initial=0.0) < QUIET:
+            last = self.held[: round(tail_of(text) / FRAME_SECONDS)]
+            last[-1] = last[-1] * self.rising_S[::-1]
+        return np.concatenate(last)
 
 
 def tail_of(text: str) -> float:
-    """Return the seconds of silence that a segment keeps at its end: more after a sentence."""
+    """Return the seconds of silence that an utterance keeps at its end: more after a sentence."""
     return SENTENCE_SECONDS if text.rstrip().endswith((".", "!", "?", ":", ";", '"')) else TAIL_SECONDS
 
 
 def trimmed(wave_S: np.ndarray, sample_rate: int, text: str) -> np.ndarray:
-    """Return the whole speech of a segment with its outer silence cut down: what the stream gives, at once."""
-    speech = TrimmedSpeech(sample_rate, tail_of(text))
-    return np.concatenate([speech.push(wave_S), speech.flush()])
+    """Return the whole speech of a text with its outer silence cut down: what the stream gives, at once."""
+    speech = TrimmedSpeech(sample_rate)
+    return np.concatenate([speech.push(wave_S), speech.flush(text)])
 
 
 def within(wave_S: np.ndarray, left: int, sample_rate: int) -> np.ndarray:

@@ -55,8 +55,10 @@ class Line:
     opening: Opening | None = None  # with which its row may begin, as others do
     recurs: bool = False  # others may begin as it did: what is read of it is worth keeping
     draft: bool = False  # the same row may come again and go on from what was said: nobody reads it yet
+    ends_by_median: bool = False  # it ends where it has become likelier than not that it has ended (`choose`)
     said: list[int] = field(default_factory=list)
     states: list[torch.Tensor] = field(default_factory=list)  # of a draft: what predicts each token (W,)
+    going: float = 1.0  # how likely it is that it has not ended, where it ends so
     ended: bool = False
     error: Exception | None = None
 
@@ -238,12 +240,16 @@ def decode(
     stops: Collection[int],
     is_over: Callable[[int, list[int]], bool],
     sampling: Sampling = GREEDY,
+    ends_by_median: bool = False,
 ) -> Iterator[Step]:
     """Yield a step at a time until each row has chosen a stop token, which is not yielded, or `is_over(row, said)`.
 
     ModelError when the numbers overflow.
     """
-    lines = [Line(row, stops, partial(is_over, number), sampling, number) for number, row in enumerate(rows)]
+    lines = [
+        Line(row, stops, partial(is_over, number), sampling, number, ends_by_median=ends_by_median)
+        for number, row in enumerate(rows)
+    ]
     batch = Batch(model)
     for line in lines:
         batch.join(line)
@@ -298,14 +304,31 @@ def alone(model: Decoder, line: Line) -> Iterator[Said | None]:
 
 
 def choose(logits_BV: torch.Tensor, lines: Sequence[Line]) -> list[int]:
-    """Return each line's next token from its scores and what it has said; OVERFLOW where the scores do so."""
+    """Return each line's next token from its scores and what it has said; OVERFLOW where the scores do so.
+
+    Where a model is unsure of the step at which a row ends, going on may be likelier at every single one of them, and the likeliest
+    tokens never end it: a line that `ends_by_median` chooses a stop once it is likelier to have ended than not.
+    """
     for row, line in enumerate(lines):
         if line.sampling.no_repeat_ngram and (never := repeats(line.said, line.sampling.no_repeat_ngram)):
             logits_BV[row, torch.tensor(sorted(never), device=logits_BV.device)] = -torch.inf
     best_B, token_B = logits_BV.max(-1)
     tokens = token_B.masked_fill(~torch.isfinite(best_B), OVERFLOW).tolist()
-    drawn = {row for row, line in enumerate(lines) if line.sampling.temperature and tokens[row] != OVERFLOW}
-    return [
-        sample(logits_BV[row], line.sampling, line.generator) if row in drawn else tokens[row]
-        for row, line in enumerate(lines)
-    ]
+    for row, line in enumerate(lines):
+        if line.sampling.temperature and tokens[row] != OVERFLOW:
+            tokens[row] = sample(logits_BV[row], line.sampling, line.generator)
+    for row in _ended_by_median(logits_BV, lines):
+        tokens[row] = min(lines[row].stops) if tokens[row] != OVERFLOW else OVERFLOW
+    return tokens
+
+
+def _ended_by_median(logits_BV: torch.Tensor, lines: Sequence[Line]) -> list[int]:
+    """Return which rows have become likelier to have ended than not."""
+    rows = [row for row, line in enumerate(lines) if line.ends_by_median]
+    if not rows:
+        return []
+    shares_BV = logits_BV[rows].float().softmax(-1)
+    stopping = [shares_BV[n, sorted(lines[row].stops)].sum() for n, row in enumerate(rows)]
+    for row, share in zip(rows, torch.stack(stopping).tolist(), strict=True):
+        lines[row].going *= 1 - share
+    return [row for row in rows if lines[row].going < 0.5]

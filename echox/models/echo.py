@@ -10,6 +10,7 @@ training it says exactly what its teacher would say of x.
 Legend: H LLM width, I adapter width, N text positions.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from echox.errors import ModelError
 from echox.models.bounds import Flag, Share, Wide
 from echox.models.io import Part, load_config, load_module, save_part
 from echox.models.spelling import TextLayout
-from echox.models.t2c import T2CBatch, T2CConfig, TextToCodec
+from echox.models.t2c import T2CBatch, TextToCodec
+from echox.models.t2c_config import T2CConfig
 
 
 class EchoConfig(T2CConfig):
@@ -101,5 +103,5 @@ class EchoDecoder(Part[EchoConfig]):
         """Return T2C's logits, targets and mask for hidden states in `batch.text`, and the positions (N, H) it reads."""
         device = self.t2c.head.weight.device
         read = [self.positions(h.to(device), e.to(device)) for h, e in zip(batch.text, embeddings, strict=True)]
-        logits, targets, mask = self.t2c(T2CBatch(read, batch.layouts, batch.words))
+        logits, targets, mask = self.t2c(replace(batch, text=read))
         return logits, targets, mask, read

@@ -4,7 +4,7 @@
         latents, voicing, pitch, energy --decoder (spectral.py)--> spectra --Sound--> samples
 
 Every layer sees a stated number of frames ahead (`look_ahead`) and is fed piece by piece, nothing is computed twice. `speak` is
-the stream with everything in one piece.
+the stream with everything in one piece. Who cannot wait for what is ahead lets the stream `settle`.
 
 Units do not hold all that is said: beside each it may read the state in which a codec decoder wrote it (`state_width`), or zeros.
 
@@ -14,6 +14,7 @@ W the codec decoder's width.
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Annotated, Any
 
 import numpy as np
@@ -277,60 +278,98 @@ class LatentStream:
         self.sound, self.pace = Sound(model.decoder.config, model.device), Pace(model.config.duration_stretch)
         self.frames = self.spoken = self.faded = 0  # frames pushed, samples made, samples faded in
         self.held_S = torch.zeros(0, device=model.device)  # perhaps the last samples, which fade out
+        self.settled = 0  # units whose durations were given before their future was known
+        self.away = 0  # samples that were
+        self.fading_S = torch.zeros(0, device=model.device)  # the end of those samples, which fades into what follows
 
     def push(self, unit_ids: Sequence[int], states_UW: torch.Tensor | None = None) -> np.ndarray:
         """Add units, with the states in which they were written, and return the samples that no later unit can change.
 
         Samples are float32, perhaps none.
         """
-        return self._push(self.vocoder.as_units(unit_ids), self.vocoder.as_states(states_UW, len(unit_ids)), last=False)
+        states_BUW = self.vocoder.as_states(states_UW, len(unit_ids))
+        return self._push(self.vocoder.as_units(unit_ids), states_BUW, last=False).cpu().numpy()
+
+    @torch.inference_mode()
+    def settle(self) -> np.ndarray:
+        """Return the speech of all units so far as if nothing followed, and go on: it passes into what follows by a short fade."""
+        units_BU, states_BUW = self.vocoder.as_units([]), self.vocoder.as_states(None, 0)
+        if not (self.waiting or self.frames):
+            return np.zeros(0, np.float32)
+        if self.waiting and self.given is None:
+            logits = self.vocoder.durations(units_BU, states_BUW, deepcopy(self.unit_tails), last=True)[0]
+            durations = self.pace.pick(logits[self.settled :])
+            self.settled = len(logits)
+            wave_S = self._speak(*self._frames(durations), last=False)
+        else:
+            wave_S = self.held_S[:0]
+        shared = {id(one): one for one in (self.vocoder, self.fade_S, self.sound.hann_S, self.sound.noise_TF)}
+        as_last, fade = deepcopy(self, shared), len(self.fade_S)
+        ended_S = as_last._push(units_BU, states_BUW, last=True)
+        count = max(0, len(ended_S) - fade)
+        self.away += count - len(self.held_S)
+        self.fading_S, self.held_S, self.faded = ended_S[count:], self.held_S[:0], fade
+        return torch.cat([wave_S, ended_S[:count]]).cpu().numpy()
 
     def flush(self) -> np.ndarray:
         """Return the rest of the speech and begin a new sequence; InputError when given durations do not fit."""
-        wave_S = self._push(self.vocoder.as_units([]), self.vocoder.as_states(None, 0), last=True)
+        wave_S = self._push(self.vocoder.as_units([]), self.vocoder.as_states(None, 0), last=True).cpu().numpy()
         if self.given:
             raise InputError(f"{len(self.given)} durations are left over: give one to each unit.")
         self._begin()
         return wave_S
 
     @torch.inference_mode()
-    def _push(self, units_BU: torch.Tensor, states_BUW: torch.Tensor, last: bool) -> np.ndarray:
+    def _push(self, units_BU: torch.Tensor, states_BUW: torch.Tensor, last: bool) -> torch.Tensor:
         self.waiting += units_BU[0].tolist()
         self.waiting_UW = torch.cat([self.waiting_UW, states_BUW[0]])
-        frames_BT, states_BTW = self._time(units_BU, states_BUW, last)
-        self.frames += frames_BT.shape[1]
-        if not self.frames or not (frames_BT.numel() or last):
-            return np.zeros(0, np.float32)
-        model = self.vocoder
-        states = model.frame_blocks.run(model.embedding(frames_BT, states_BTW), self.frame_tails, last)
-        states = model.latent_blocks.run(self.stretch.push(states, last), self.latent_tails, last)
-        inputs_BJI, f0_BJ = model.decoder_inputs(model.head(model.norm(states)).float())
-        spectra_BJX = model.decoder(inputs_BJI, self.decoder_tails, last)
-        wave_S = self.sound.push(spectra_BJX[0].float(), f0_BJ[0], last)
-        return self._smooth(wave_S, last).cpu().numpy()
+        return self._speak(*self._frames(self._durations(units_BU, states_BUW, last)), last)
 
-    def _time(self, units_BU: torch.Tensor, states_BUW: torch.Tensor, last: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the frames (1, T) of the units whose duration is settled, and the states (1, T, W) beside them."""
+    def _durations(self, units_BU: torch.Tensor, states_BUW: torch.Tensor, last: bool) -> list[int]:
+        """Return the durations of the first waiting units, as many as are known."""
         if self.given is not None:
             count = len(self.waiting)
             if count > len(self.given):
                 raise InputError(f"{count} units came with {len(self.given)} durations: give one to each unit.")
             durations, self.given = self.given[:count], self.given[count:]
-        else:
-            logits = self.vocoder.durations(units_BU, states_BUW, self.unit_tails, last)
-            durations = self.pace.pick(logits[0])
-        count, device = len(durations), units_BU.device
+            return durations
+        logits = self.vocoder.durations(units_BU, states_BUW, self.unit_tails, last)[0]
+        known = min(self.settled, len(logits))
+        self.settled -= known
+        return self.pace.pick(logits[known:])
+
+    def _frames(self, durations: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the frames (1, T) of the first waiting units, and the states (1, T, W) beside them."""
+        count, device = len(durations), self.vocoder.device
         repeats = torch.tensor(durations, dtype=torch.long, device=device)
         frames_T = torch.tensor(self.waiting[:count], dtype=torch.long, device=device).repeat_interleave(repeats)
         states_TW = self.waiting_UW[:count].repeat_interleave(repeats, dim=0)
         self.waiting, self.waiting_UW = self.waiting[count:], self.waiting_UW[count:]
         return frames_T[None], states_TW[None]
 
+    def _speak(self, frames_BT: torch.Tensor, states_BTW: torch.Tensor, last: bool) -> torch.Tensor:
+        """Return the samples that are ready, and at the end all."""
+        self.frames += frames_BT.shape[1]
+        if not self.frames or not (frames_BT.numel() or last):
+            return self.held_S[:0]
+        model = self.vocoder
+        states = model.frame_blocks.run(model.embedding(frames_BT, states_BTW), self.frame_tails, last)
+        states = model.latent_blocks.run(self.stretch.push(states, last), self.latent_tails, last)
+        inputs_BJI, f0_BJ = model.decoder_inputs(model.head(model.norm(states)).float())
+        spectra_BJX = model.decoder(inputs_BJI, self.decoder_tails, last)
+        return self._smooth(self.sound.push(spectra_BJX[0].float(), f0_BJ[0], last), last)
+
     def _smooth(self, wave_S: torch.Tensor, last: bool) -> torch.Tensor:
         """Fade the utterance in and out, and cut it to a whole number of frames."""
         if last:  # the last decoder frame may reach past the last frame
             wave_S = wave_S[: self.frames * self.vocoder.config.hop - self.spoken]
         self.spoken += len(wave_S)
+        known = min(self.away, len(wave_S))
+        self.away, wave_S = self.away - known, wave_S[known:]
+        both = min(len(self.fading_S), len(wave_S))
+        rising_S = self.fade_S[len(self.fade_S) - len(self.fading_S) :][:both]
+        wave_S = torch.cat([wave_S[:both] * rising_S + self.fading_S[:both], wave_S[both:]])
+        self.fading_S = self.fading_S[both:]
         fresh = self.fade_S[self.faded : self.faded + len(wave_S)]
         wave_S = torch.cat([wave_S[: len(fresh)] * fresh, wave_S[len(fresh) :]])
         self.faded += len(fresh)

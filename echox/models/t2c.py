@@ -23,112 +23,37 @@ Legend: B batch, H LLM width, N text tokens, C text positions, U unit words, V t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import nn
-from transformers import PreTrainedConfig
 
-from echox.errors import ModelError
-from echox.models.bounds import (
-    Classes,
-    Factor,
-    Few,
-    Flag,
-    Heads,
-    Layers,
-    Positions,
-    Share,
-    Small,
-    TokenId,
-    Wide,
-    Width,
-    check_heads,
-    check_values,
-)
 from echox.models.decoding import Generated, Line, decode, gathered
 from echox.models.io import WholePart
 from echox.models.llama import Llama, LlamaConfig
 from echox.models.ragged import pad_right, unpad
 from echox.models.slots import Row
 from echox.models.spelling import Speller, TextLayout, lay_out
+from echox.models.t2c_config import T2CConfig, check_fit
+from echox.text.segmenter import ends_sentence
 from echox.text.speakable import aloud
 
 LONGEST_LOOP = 32  # unit words of a run that a decoder which hangs says over and over
 
 
-class RopeSettings:
-    """Rotary places of an LLM's kind: what a config.json may say of them."""
-
-    rope_type: Literal["default", "llama3", "linear"]
-    rope_theta: Annotated[float, Field(strict=True, ge=1, le=1e9)]
-    factor: Annotated[float, Field(strict=True, ge=1, le=1000)]
-    low_freq_factor: Annotated[float, Field(strict=True, ge=0.1, le=1000)]
-    high_freq_factor: Annotated[float, Field(strict=True, ge=0.1, le=1000)]
-    original_max_position_embeddings: Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
-
-
-class T2CConfig(PreTrainedConfig):
-    """Sizes of a text-to-codec decoder; released sizes: spec section 3.1."""
-
-    model_type = "echox_t2c"
-    llm_width: Width = 576
-    width: Width = 384
-    layers: Layers = 4
-    heads: Heads = 6
-    kv_heads: Heads = 6
-    ffn: Wide = 1024
-    unit_vocab_size: Classes = 0  # unit words and specials, from the unit tokenizer
-    bos_token_id: TokenId = 0
-    eos_token_id: TokenId = 1
-    pad_token_id: TokenId | None = 2
-    normalize_inputs: Flag = True  # text positions to unit mean square; False: spec section 3.1
-    aligned_positions: Flag = True  # False: spec section 3.1, positions 0, 1, 2 ...
-    words_per_character: Factor = 0.8  # measured on the training data
-    spelling: Flag = False  # one position a letter; False: spec section 3.1, one a token
-    spelling_width: Width = 128
-    spelling_layers: Layers = 2
-    words_in: Literal["en"] | None = "en"  # of one that spells: whose words stand for numbers and signs; none: raw text
-    max_positions: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = 2048
-    dropout: Share = 0.0
-    loops: Small = 4  # a run of unit words said so many times in a row ends the speech; 0: it never does
-    longest: Positions | None = None  # unit words of a text; None: three times what its characters suggest
-    text_vocab_size: Classes = 0  # V, text tokens of its own; 0: it reads the LLM's embeddings, and writes units alone
-    says_text: Flag = False  # True: spec section 3.1, text tokens may be chosen too
-    before: Annotated[tuple[TokenId, ...], Few] = ()  # text tokens around every text (spec sections 3.2, 6.2)
-    after: Annotated[tuple[TokenId, ...], Few] = ()
-    unseen: Annotated[tuple[TokenId, ...], Few] = ()  # tokens among them that are not attended to
-    head_dim: Width | None = None
-    norm_eps: Annotated[float, Field(gt=0, le=0.1)] = 1e-6
-    rope: dict[str, Any] | None = None  # RopeSettings; None: Llama's defaults
-
-
-def check_fit(config: T2CConfig) -> None:
-    """Raise ModelError when the sizes of `config` do not fit together."""
-    check_heads(config.width, config.heads, config.kv_heads, config.model_type)
-    if config.width // config.heads % 2:
-        raise ModelError(f"{config.model_type}: heads are {config.width // config.heads} wide, which should be even.")
-    check_values(RopeSettings, config.rope or {}, f"{config.model_type}, rope,")
-    words, V = config.text_vocab_size + config.unit_vocab_size, config.text_vocab_size
-    specials = (config.bos_token_id, config.eos_token_id, *(() if V else (config.pad_token_id,)))
-    if any(token is None or token >= words for token in specials):
-        raise ModelError(f"{config.model_type}: special tokens {specials} lie outside {words} unit words.")
-    if any(token >= V for token in (*config.before, *config.after)):
-        raise ModelError(f"{config.model_type}: the tokens around a text lie outside {V} text tokens.")
-    if V and config.spelling:
-        raise ModelError(f"{config.model_type}: a decoder with text tokens of its own does not spell.")
-
-
 @dataclass
 class T2CBatch:
-    """Texts in LLM width, their layouts, and unit words with BOS in front and EOS at the end, one a row."""
+    """Texts in LLM width, their layouts, and unit words with BOS in front and EOS at the end, one a row.
+
+    `past` are the unit words said just before each text; without any of them no text has a past.
+    """
 
     text: list[torch.Tensor]  # (N, H) each
     layouts: list[TextLayout]
     words: list[list[int]]
+    past: list[list[int]] = field(default_factory=list)
 
 
 class TextToCodec(WholePart[T2CConfig]):
@@ -208,22 +133,18 @@ class TextToCodec(WholePart[T2CConfig]):
 
     def states(self, batch: T2CBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return the states (B, U-1, W) that predict each unit word, the words and their mask as in `forward`."""
-        device = self.head.weight.device
-        given = self._given
-        counts = [len(row) - 1 for row in batch.words]
-        said = self.embed_tokens(torch.tensor([word for row in batch.words for word in row[:-1]], device=device))
-        pairs = zip(self.read(batch.text, batch.layouts), said.split(counts), strict=True)
-        lengths = [len(layout) + count for layout, count in zip(batch.layouts, counts, strict=True)]
-        embeds_BNW, mask_BN = pad_right(list(torch.cat([piece for pair in pairs for piece in pair]).split(lengths)))
-        places = [
-            torch.cat([layout.places_C, torch.arange(count) + self.first_place(layout)])
-            for layout, count in zip(batch.layouts, counts, strict=True)
-        ]
-        places_BN = pad_right(places)[0].to(device)
-        embeds_BNW, seen_BN = self.dropout(embeds_BNW), self._seen(mask_BN, batch.layouts).long()
-        output = self.decoder(inputs_embeds=embeds_BNW, attention_mask=seen_BN, position_ids=places_BN, use_cache=False)
-        starts_B = torch.tensor([len(layout) - 1 + given for layout in batch.layouts], device=device)
-        predicts_BN = mask_BN & (torch.arange(mask_BN.shape[1], device=device) >= starts_B[:, None])
+        device, given = self.head.weight.device, self._given
+        rows = self._rows(batch.text, batch.layouts, [words[:-1] for words in batch.words], batch.past)
+        embeds_BNW, mask_BN = pad_right([row.inputs_NW for row in rows])
+        places, seen = zip(*map(_laid_out, rows), strict=True)
+        places_BN, seen_BN = pad_right(list(places))[0].to(device), pad_right(list(seen))[0].to(device)
+        embeds_BNW = self.dropout(embeds_BNW)
+        output = self.decoder(
+            inputs_embeds=embeds_BNW, attention_mask=seen_BN.long(), position_ids=places_BN, use_cache=False
+        )
+        counts_B = torch.tensor([len(words) - given for words in batch.words], device=device)
+        starts_B1 = (mask_BN.sum(1) - counts_B)[:, None]
+        predicts_BN = mask_BN & (torch.arange(mask_BN.shape[1], device=device) >= starts_B1)
         states_BUW, mask_BU = pad_right(unpad(output.last_hidden_state, predicts_BN))
         targets_BU = pad_right([torch.tensor(row[given:]) for row in batch.words])[0].to(device)
         return states_BUW, targets_BU, mask_BU
@@ -233,15 +154,10 @@ class TextToCodec(WholePart[T2CConfig]):
         """How many words the decoder is given: BOS, which one with text tokens of its own says itself."""
         return 0 if self.config.text_vocab_size else 1
 
-    @staticmethod
-    def _seen(mask_BN: torch.Tensor, layouts: list[TextLayout]) -> torch.Tensor:
-        """Return the mask (B, N) of right-padded rows without what their layouts hide."""
-        hidden = [(row, layout.seen_C) for row, layout in enumerate(layouts) if layout.seen_C is not None]
-        if hidden:
-            mask_BN = mask_BN.clone()
-        for row, seen_C in hidden:
-            mask_BN[row, : len(seen_C)] &= seen_C.to(mask_BN.device)
-        return mask_BN
+    @property
+    def _ends_by_median(self) -> bool:
+        """Whether segments end in the middle of sentences, where nothing falls silent."""
+        return self.config.past_words > 0
 
     @property
     def mark(self) -> torch.Tensor:
@@ -270,42 +186,65 @@ class TextToCodec(WholePart[T2CConfig]):
             logits_BU[:, never] = -torch.inf
         return logits_BU
 
-    def _rows(self, text: list[torch.Tensor], layouts: list[TextLayout]) -> list[Row]:
-        device, given = self.head.weight.device, self._given
-        bos_1W = self.embed_tokens(torch.tensor([self.config.bos_token_id] * given, dtype=torch.long, device=device))
-        rows = []
-        for text_CW, layout in zip(self.read(text, layouts), layouts, strict=True):
-            first = self.first_place(layout)
-            places_N = nn.functional.pad(layout.places_C, (0, given), value=first)
-            seen_N = layout.seen_C
-            seen_N = None if seen_N is None else nn.functional.pad(seen_N, (0, given), value=True)
-            rows.append(Row(torch.cat([text_CW, bos_1W]), places_N, first + given, seen_N))
+    def _rows(
+        self, text: list[torch.Tensor], layouts: list[TextLayout], said: list[list[int]], past: Sequence[list[int]] = ()
+    ) -> list[Row]:
+        """Return what is read of texts: the unit words said before each, the text, and those `said` of it, BOS among them."""
+        pasts = past or [[]] * len(text)
+        words = [part for pair in zip(pasts, said, strict=True) for part in pair]
+        flat = torch.tensor([word for part in words for word in part], dtype=torch.long, device=self.head.weight.device)
+        parts, rows = iter(self.embed_tokens(flat).split([len(part) for part in words])), []
+        for text_CW, layout, before, own in zip(self.read(text, layouts), layouts, pasts, said, strict=True):
+            start = len(before)
+            first, seen_N = start + self.first_place(layout), layout.seen_C
+            places = [torch.arange(start), start + layout.places_C, first + torch.arange(len(own))]
+            if seen_N is not None:
+                seen_N = nn.functional.pad(seen_N, (start, len(own)), value=True)
+            inputs_NW = torch.cat([next(parts), text_CW, next(parts)])
+            rows.append(Row(inputs_NW, torch.cat(places), first + len(own), seen_N))
         return rows
 
     @torch.inference_mode()
-    def line(self, text_NH: torch.Tensor, layout: TextLayout) -> Line:
-        """Return the greedy way of one text (N, H) through a batch; it ends as in `generate`."""
+    def line(self, text_NH: torch.Tensor, layout: TextLayout, past: list[int] | None = None) -> Line:
+        """Return the greedy way of one text (N, H) through a batch, after unit words of its `past`; it ends as in `generate`."""
         limit, config = self.limit(layout), self.config
-        return Line(self._rows([text_NH], [layout])[0], {config.eos_token_id}, lambda said: self.is_over(said, limit))
+        row = self._rows([text_NH], [layout], [self.framed([], whole=False)], [past or []])[0]
+        stops, by_median = {config.eos_token_id}, self._ends_by_median
+        return Line(row, stops, lambda said: self.is_over(said, limit), ends_by_median=by_median)
 
     @torch.inference_mode()
     def generate(
-        self, text: list[torch.Tensor], layouts: list[TextLayout], limit: int | None = None, states: bool = False
+        self,
+        text: list[torch.Tensor],
+        layouts: list[TextLayout],
+        limit: int | None = None,
+        states: bool = False,
+        past: Sequence[list[int]] = (),
     ) -> list[Generated]:
         """Return greedy unit words for every row, without EOS and a BOS that was given, and if asked the `states` behind them.
 
         They are at most `limit`, by default three times the words that the text's characters suggest. A row that says one run
-        `loops` times over ends there.
+        `loops` times over ends there. `past` are the unit words said just before each.
         """
         limits = [limit or self.limit(layout) for layout in layouts]
-        stops, rows = {self.config.eos_token_id}, self._rows(text, layouts)
-        steps = decode(self, rows, stops, lambda row, words: self.is_over(words, limits[row]))
+        begun = [self.framed([], whole=False) for _ in text]
+        stops, rows = {self.config.eos_token_id}, self._rows(text, layouts, begun, past)
+        by_median = self._ends_by_median
+        steps = decode(self, rows, stops, lambda row, words: self.is_over(words, limits[row]), ends_by_median=by_median)
         return gathered(steps, len(rows), states)
 
     def framed(self, words: list[int], whole: bool = True) -> list[int]:
         """Return generated unit words as a training row: BOS in front, and EOS at the end of a whole one."""
         bos = [self.config.bos_token_id] * self._given
         return [*bos, *words, *([self.config.eos_token_id] if whole else [])]
+
+    def past_of(self, words: Sequence[int], text: str) -> list[int]:
+        """Return what is read before the next text of the unit words said up to here, the last ones for `text`.
+
+        None behind the end of a sentence, and for a decoder that reads no past.
+        """
+        count = self.config.past_words
+        return list(words[-count:]) if count and not ends_sentence(self.said(text)) else []
 
     def first_place(self, layout: TextLayout) -> int:
         """Return the rotary place of the first unit word: 0 beside the text, or behind it."""
@@ -319,6 +258,13 @@ class TextToCodec(WholePart[T2CConfig]):
     def is_over(self, words: list[int], limit: int) -> bool:
         """Say whether a text has been said at too great length: `limit` words, or one run of words over and over."""
         return len(words) >= limit or (self.config.loops > 0 and loops(words, self.config.loops))
+
+
+def _laid_out(row: Row) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the places of a row and which of its inputs may be looked at, both (N,)."""
+    count = len(row.inputs_NW)
+    places_N = torch.arange(count) if row.places_N is None else row.places_N
+    return places_N, torch.ones(count, dtype=torch.bool) if row.seen_N is None else row.seen_N
 
 
 def loops(words: list[int], times: int) -> bool:

@@ -176,6 +176,8 @@ class VocoderStream:
         self.frames: list[int] = []  # unit id of every frame whose duration is settled
         self.timed = 0  # units whose frames are in `frames`
         self.spoken = 0  # frames already returned
+        self.rising_S = np.linspace(0, 1, vocoder.config.hop + 2, dtype=np.float32)[1:-1]
+        self.fading_S = np.zeros(0, np.float32)  # the last frame that was settled, which fades into what follows
 
     def push(self, unit_ids: Sequence[int], states_UW: torch.Tensor | None = None) -> np.ndarray:
         """Add units and return the samples that no later unit can change, float32, perhaps none; it reads no states."""
@@ -184,6 +186,15 @@ class VocoderStream:
         units, frames = self.vocoder.look_ahead
         self._time(len(self.units) - units)
         return self._speak(len(self.frames) - frames)
+
+    def settle(self) -> np.ndarray:
+        """Return the speech of all units so far as if nothing followed, and go on: its last frame fades into what follows."""
+        self._time(len(self.units))
+        wave_S, hop = self._speak(len(self.frames)), self.vocoder.config.hop
+        if len(wave_S):
+            self.spoken -= 1
+            self.fading_S = wave_S[-hop:] * self.rising_S[::-1]
+        return wave_S[:-hop]
 
     def flush(self) -> np.ndarray:
         """Return the rest of the speech and begin a new sequence."""
@@ -213,4 +224,8 @@ class VocoderStream:
         window_BT = self.vocoder.as_units(self.frames[start : end + context])
         wave_BS = self.vocoder.synthesize(window_BT)[:, (self.spoken - start) * hop : (end - start) * hop]
         self.spoken = end
-        return wave_BS[0].float().cpu().numpy()
+        wave_S = wave_BS[0].float().cpu().numpy()
+        if len(self.fading_S):
+            wave_S[:hop] = wave_S[:hop] * self.rising_S + self.fading_S
+            self.fading_S = self.fading_S[:0]
+        return wave_S

@@ -16,7 +16,7 @@ from echox.errors import ModelError
 from echox.models.bounds import Classes, Text, TokenId, Width, check_heads, check_values
 from echox.models.io import CONFIG, read_config
 from echox.models.llm import LlmSizes
-from echox.models.t2c import RopeSettings
+from echox.models.t2c_config import RopeSettings
 from echox.text.echox_dialect import SEGMENT_PREFIX_ID
 
 KINDS = ("EchoX", "Soundwave")

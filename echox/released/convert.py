@@ -23,7 +23,7 @@ from echox.hub import on_hub, resolve_model
 from echox.models.encoder import NOT_HEARING
 from echox.models.io import read_config
 from echox.models.llm import ROTARY
-from echox.models.t2c import T2CConfig
+from echox.models.t2c_config import T2CConfig
 from echox.models.weights import SHARD_BYTES, WeightFiles, write_shards
 from echox.released.config import KINDS, ReleasedConfig
 from echox.released.keymap import TOWER, check_layout, echo_config, ours, s2t_config, t2c_values

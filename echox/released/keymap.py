@@ -22,7 +22,8 @@ from echox.models.io import REAL_NUMBERS, Unfilled
 from echox.models.llm import ROTARY
 from echox.models.lora import LoraSettings
 from echox.models.s2t import S2TConfig, SpeechToText
-from echox.models.t2c import T2CConfig, TextToCodec
+from echox.models.t2c import TextToCodec
+from echox.models.t2c_config import T2CConfig
 from echox.models.weights import WeightFiles
 from echox.released.config import ReleasedConfig
 from echox.text.echox_dialect import SYSTEM, EchoXTokens

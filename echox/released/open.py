@@ -20,7 +20,8 @@ from echox.models.encoder import SpeechEncoder
 from echox.models.io import Unfilled
 from echox.models.llm import EMBEDDINGS, Place, load_llm, settle_llm
 from echox.models.s2t import SpeechToText
-from echox.models.t2c import T2CConfig, TextToCodec
+from echox.models.t2c import TextToCodec
+from echox.models.t2c_config import T2CConfig
 from echox.models.weights import WeightFiles, is_finite
 from echox.released.config import ReleasedConfig
 from echox.released.keymap import NAMES, TOWER, check_layout, echo_config, fill, s2t_config, t2c_values

@@ -19,7 +19,8 @@ from echox.models.io import save_part
 from echox.models.llm import load_llm
 from echox.models.lora import LoraSettings
 from echox.models.s2t import S2TConfig, SpeechToText
-from echox.models.t2c import T2CConfig, TextToCodec
+from echox.models.t2c import TextToCodec
+from echox.models.t2c_config import T2CConfig
 from echox.models.vocoder import UnitVocoder, VocoderConfig
 from echox.train.toy import sound_of, write_encoder, write_llm
 from echox.units.extractor import UnitsMeta, save_centroids

@@ -9,7 +9,6 @@ from echox.generate.pauses import (
     SENTENCE_SECONDS,
     TAIL_SECONDS,
     TrimmedSpeech,
-    tail_of,
     trimmed,
     within,
 )
@@ -41,9 +40,20 @@ def test_any_pieces_give_the_same():
     whole = trimmed(wave, RATE, "Yes.")
     for _ in range(20):
         cuts = np.sort(rng.integers(0, len(wave), size=int(rng.integers(0, 12))))
-        speech = TrimmedSpeech(RATE, tail_of("Yes."))
+        speech = TrimmedSpeech(RATE)
         pieces = [speech.push(piece) for piece in np.split(wave, cuts)]
-        assert np.array_equal(np.concatenate([*pieces, speech.flush()]), whole)
+        assert np.array_equal(np.concatenate([*pieces, speech.flush("Yes.")]), whole)
+
+
+def test_silence_that_is_cut_fades_so_that_joins_do_not_click():
+    hum = np.full(int(0.3 * RATE), 0.004, np.float32)  # below what counts as said
+    heard = trimmed(np.concatenate([hum, tone(0.2), hum]), RATE, "x")
+    assert (
+        heard[0] == heard[-1] == 0 and np.abs(np.diff(heard[:160])).max() < 1e-4 > np.abs(np.diff(heard[-160:])).max()
+    )
+    assert heard[200] == heard[-200] == np.float32(0.004)
+    at_once = np.concatenate([tone(0.2), hum[:80]])  # nothing is cut
+    np.testing.assert_array_equal(trimmed(at_once, RATE, "x"), at_once)
 
 
 def test_short_and_silent_segments():

@@ -5,7 +5,7 @@ import torch
 from transformers import DynamicCache, NoRepeatNGramLogitsProcessor
 
 from echox.errors import ConfigError, ModelError
-from echox.models.decoding import OVERFLOW, Batch, Line, alone, choose, decode
+from echox.models.decoding import OVERFLOW, Batch, Line, alone, choose, decode, gathered
 from echox.models.kept import EACH, LEAST, Begun, Kept, Opening, Read
 from echox.models.llama import Llama, LlamaConfig
 from echox.models.sampling import GREEDY, Sampling, repeats
@@ -354,3 +354,21 @@ def test_rows_that_transformers_reorders_are_kept_so():
     layer.reorder_cache(torch.tensor([1, 0]))
     found, values = layer.update(keys_BHNE, -keys_BHNE)
     assert torch.equal(found, torch.cat([keys_BHNE.flip(0), keys_BHNE], 2)) and torch.equal(values, -found)
+
+
+def test_a_line_may_end_where_it_is_likelier_than_not_that_it_has_ended():
+    """A stop of 0.3 at every step is never the likeliest token, and yet only one row in three goes on after two of them."""
+    logits_BV = torch.tensor([[0.3, 0.4, 0.3], [0.3, 0.3, 0.4], [float("nan")] * 3]).log()
+    lines = [Line(Row(torch.zeros(1, WIDTH)), {0}, lambda said: False, ends_by_median=by) for by in (True, False, True)]
+    chosen = [choose(logits_BV.clone(), lines) for _ in range(3)]
+    assert chosen == [[1, 2, OVERFLOW], [0, 2, OVERFLOW], [0, 2, OVERFLOW]]
+    assert lines[0].going == pytest.approx(0.7**3) and lines[1].going == 1.0
+    sure = torch.tensor([[0.6, 0.4, 0.0]]).log()
+    assert choose(sure, [Line(Row(torch.zeros(1, WIDTH)), {0}, lambda said: False, ends_by_median=True)]) == [0]
+    model, prompts = Tiny(), rows()
+    model.table *= 0.01  # all words are about as likely: of thirty, (29 / 30)^20 is still above a half
+    lengths = []
+    for by_median in (False, True):
+        steps = decode(model, prompts, {0}, lambda row, said: len(said) >= 40, ends_by_median=by_median)
+        lengths.append([len(one.ids) for one in gathered(steps, 3, states=False)])
+    assert lengths[0] == [40] * 3 and all(20 <= length <= 21 for length in lengths[1])

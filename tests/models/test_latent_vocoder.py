@@ -142,6 +142,56 @@ def test_samples_do_not_depend_on_frames_beyond_the_look_ahead(vocoder):
     assert np.abs(one - other).max() > 1e-3
 
 
+@pytest.mark.parametrize("timed", [False, True])
+def test_speech_that_is_settled_early_goes_on_where_it_was(vocoder, timed):
+    """What is given before its future is known is all that was said so far; from a look-ahead on, nothing else has changed."""
+    lengths = [1 + unit % 4 for unit in UNITS] if timed else None
+    whole, voice = vocoder.speak(UNITS, lengths), vocoder.stream(lengths)
+    first = np.concatenate([voice.push(UNITS[:50]), voice.settle()])
+    rest = np.concatenate([voice.push(UNITS[50:70]), voice.push(UNITS[70:]), voice.flush()])
+    hop, fade = vocoder.config.hop, len(voice.fade_S)
+    if timed:
+        cut = sum(lengths[:50]) * hop
+        assert len(first) == cut - fade and len(first) + len(rest) == len(whole)
+        ahead = (vocoder.look_ahead[1] + 1) * hop
+        np.testing.assert_allclose(first[: cut - ahead], whole[: cut - ahead], atol=1e-3 * np.abs(whole).max())
+        np.testing.assert_allclose(rest[fade:], whole[cut:], atol=1e-3 * np.abs(whole).max())
+    ended = vocoder.speak(UNITS[:50], lengths and lengths[:50])
+    np.testing.assert_allclose(first, ended[:-fade], atol=1e-3 * np.abs(whole).max())
+    jump = np.abs(np.diff(np.concatenate([first, rest])))
+    assert jump[len(first) - 2 * fade : len(first) + 2 * fade].max() <= jump.max(
+        initial=0, where=np.arange(len(jump)) < len(first) - 2 * fade
+    )
+
+
+def test_settling_changes_nothing_where_nothing_follows(vocoder):
+    voice = vocoder.stream()
+    assert len(voice.settle()) == 0
+    made = [voice.push(UNITS[:30]), voice.settle(), voice.settle(), voice.flush()]
+    again = [voice.push(UNITS[:30]), voice.flush()]
+    np.testing.assert_allclose(np.concatenate(made), np.concatenate(again), atol=1e-5)
+
+
+def test_settled_streams_say_every_unit_once(vocoder, monkeypatch):
+    voice, said, lengths = vocoder.stream(), [], []
+    frames = type(voice)._frames
+
+    def watched(self, durations):
+        said.extend(self.waiting[: len(durations)])
+        lengths.extend(durations)
+        return frames(self, durations)
+
+    monkeypatch.setattr(type(voice), "_frames", watched)
+    samples = 0
+    for start in range(0, len(UNITS), 9):
+        made = voice.push(UNITS[start : start + 9]), voice.settle()
+        samples += sum(map(len, made))
+        assert not voice.waiting and voice.frames == sum(lengths) and len(said) == min(start + 9, len(UNITS))
+        assert all(np.isfinite(wave).all() for wave in made)
+    assert samples + len(voice.flush()) == sum(lengths) * vocoder.config.hop
+    assert said == UNITS and abs(sum(lengths) - int(vocoder.predict_durations(vocoder.as_units(UNITS)).sum())) < 10
+
+
 def test_given_durations_are_kept_and_must_fit(vocoder):
     durations = [1 + i % 3 for i in range(len(UNITS))]
     assert len(vocoder.speak(UNITS, durations)) == sum(durations) * vocoder.config.hop

@@ -7,9 +7,11 @@ import torch
 from safetensors import safe_open
 
 from echox.errors import ModelError
+from echox.models import decoding
 from echox.models.echo import EchoDecoder
 from echox.models.spelling import TextLayout
-from echox.models.t2c import T2CBatch, T2CConfig, TextToCodec, loops
+from echox.models.t2c import T2CBatch, TextToCodec, loops
+from echox.models.t2c_config import T2CConfig
 
 SIZES = {"llm_width": 16, "width": 32, "layers": 2, "heads": 4, "kv_heads": 2, "ffn": 64, "unit_vocab_size": 50}
 
@@ -43,6 +45,42 @@ def test_batched_generation_equals_single_and_forced(aligned, spelling):
         assert logits[row, : len(words)].argmax(-1).tolist() == words
         torch.testing.assert_close(states_BUW[row, : len(words)], torch.stack(made[row].states), atol=1e-4, rtol=1e-3)
         assert targets[row][mask[row]].tolist() == [*words, eos]
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+@pytest.mark.parametrize("spelling", [False, True])
+def test_a_text_is_said_after_the_words_before_it(aligned, spelling):
+    """The slow twin is the row itself, laid out by hand: the words before, the text, its own words beside it."""
+    model = decoder(spelling=spelling, aligned_positions=aligned)
+    text, layouts = texts(model)
+    bos, eos, pad = (getattr(model.config, f"{name}_token_id") for name in ("bos", "eos", "pad"))
+    past = [7, 8, 9]
+    alone, after = (model.generate(text, layouts, limit=8, states=True, past=p)[1] for p in ((), [[], past]))
+    assert (torch.stack(after.states) - torch.stack(alone.states)).abs().max() > 0.005
+    assert [word for word, _ in decoding.alone(model, model.line(text[1], layouts[1], past))][:8] == after.ids
+    words_NW = model.embed_tokens(torch.tensor([bos, *after.ids]))
+    row_NW = torch.cat([model.embed_tokens(torch.tensor(past)), model.read(text[1:], layouts[1:])[0], words_NW])
+    first = model.first_place(layouts[1])
+    places_N = torch.cat([torch.tensor([-3, -2, -1]), layouts[1].places_C, first + torch.arange(len(words_NW))])
+    hidden_NW = model.decoder(inputs_embeds=row_NW[None], position_ids=places_N[None]).last_hidden_state[0]
+    said_NW = hidden_NW[-len(words_NW) : -1]
+    torch.testing.assert_close(torch.stack(after.states), said_NW, atol=1e-4, rtol=1e-3)
+    logits = model.head(said_NW)
+    logits[:, [bos, pad]] = -torch.inf
+    assert logits.argmax(-1).tolist() == after.ids
+    words = [model.framed([3, 4]), model.framed(after.ids)]
+    states_BUW, targets_BU, mask_BU = model.states(T2CBatch(text, layouts, words, [[], past]))
+    torch.testing.assert_close(states_BUW[1][mask_BU[1]][:-1], said_NW, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(
+        states_BUW[0][mask_BU[0]], model.states(T2CBatch(text[:1], layouts[:1], words[:1]))[0][0], atol=1e-4, rtol=1e-3
+    )
+    assert [row[mask].tolist() for row, mask in zip(targets_BU, mask_BU, strict=True)] == [row[1:] for row in words]
+
+
+def test_a_past_ends_with_its_sentence():
+    model = decoder(past_words=3)
+    assert model.past_of([5, 6, 7, 8], "The capital of") == [6, 7, 8] and model.past_of([5], " Dr.") == [5]
+    assert model.past_of([5, 6, 7, 8], " is Paris.") == [] == decoder().past_of([5, 6], "The capital of")
 
 
 def test_places_follow_characters():

@@ -35,6 +35,26 @@ def test_first_samples_come_after_the_stated_look_ahead(generator):
     assert int(settled[: pushed + 1 - units].sum()) > frames >= int(settled[: pushed - units].sum())
 
 
+@BOTH
+def test_speech_that_is_settled_early_goes_on_where_it_was(generator):
+    vocoder = tiny(generator)
+    voice, hop = vocoder.stream(), vocoder.config.hop
+    assert len(voice.settle()) == 0
+    first = np.concatenate([voice.push(UNITS[:40]), voice.settle()])
+    cut = len(first) + hop  # the last frame fades into what follows
+    ended = vocoder.speak(UNITS[:40])
+    assert cut == len(ended)
+    np.testing.assert_allclose(first, ended[:-hop], atol=2e-5)
+    rest = np.concatenate([voice.push(UNITS[40:60]), voice.push(UNITS[60:]), voice.flush()])
+    settled = [*vocoder.predict_durations(vocoder.as_units(UNITS[:40]))[0].tolist()]
+    later = vocoder.predict_durations(vocoder.as_units(UNITS))[0].tolist()[40:]
+    whole = vocoder.speak(UNITS, settled + later)
+    assert len(first) + len(rest) == len(whole)
+    np.testing.assert_allclose(rest[hop:], whole[cut:], atol=2e-5)
+    again = np.concatenate([voice.push(UNITS[:40]), voice.settle(), voice.flush()])
+    np.testing.assert_allclose(again, ended, atol=2e-5)
+
+
 def test_two_streams_share_a_model_and_a_flushed_stream_begins_again():
     vocoder = tiny("istft")
     one, two = vocoder.stream(), vocoder.stream()

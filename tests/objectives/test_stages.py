@@ -7,7 +7,8 @@ import torch
 
 from echox.models.echo import EchoDecoder
 from echox.models.spelling import lay_out
-from echox.models.t2c import T2CBatch, T2CConfig, TextToCodec
+from echox.models.t2c import T2CBatch, TextToCodec
+from echox.models.t2c_config import T2CConfig
 from echox.objectives.echo import EchoBatch, EchoObjective, EchoPass, EchoWeights, denoising_loss
 from echox.objectives.s2t import Answered, CtcOutput, S2TObjective, align_loss, ctc_loss, hide_spans
 from echox.objectives.t2c import t2c_loss
