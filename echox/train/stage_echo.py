@@ -10,7 +10,8 @@ section 4.4).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -87,7 +88,10 @@ class Recipe(TrainingRecipe):
 
 @dataclass
 class EchoPair:
-    """One voiced segment: states (N, H), the ids they predict and their texts, layout, pseudo unit words, span of the answer."""
+    """One voiced segment: states (N, H), the ids they predict and their texts, layout, pseudo unit words, span of the answer.
+
+    `past` are the unit words before it that T2C read.
+    """
 
     states_NH: torch.Tensor
     ids: list[int]
@@ -95,6 +99,7 @@ class EchoPair:
     layout: TextLayout
     words: list[int]
     span: tuple[int, int]
+    past: list[int] = field(default_factory=list)
 
 
 class EchoTargets:
@@ -104,6 +109,7 @@ class EchoTargets:
         self.s2t, self.t2c, self.echo, self.tokenizer, self.recipe = s2t, t2c, echo, tokenizer, recipe
         self.prompt, self.stop = question_prompt(s2t.config.dialect_of(tokenizer)), stop_ids(tokenizer, s2t.llm)
         self.width = s2t.adapter.config.encoder_width if s2t.config.hears else 0
+        self.marks = {t2c.config.bos_token_id, t2c.config.eos_token_id}
         self.voiced = {} if recipe.voiced is None else voiced_words(recipe.voiced, t2c)
 
     def embed(self, ids: list[int]) -> torch.Tensor:
@@ -150,25 +156,34 @@ class EchoTargets:
 
         Unit words cut at the limit have no EOS.
         """
-        segments: list[tuple[int, EchoPair]] = []
-        for owner, one in enumerate(made):
+        answers: list[list[EchoPair]] = []
+        for one in made:
             pieces = token_pieces(self.tokenizer, one.ids)
+            answers.append([])
             for first, end in cut_text(pieces, PhraseSegmenter(**self.recipe.phrases)):
-                texts, ids = pieces[first:end], one.ids[first:end]
+                texts, ids, text = pieces[first:end], one.ids[first:end], text_of_pieces(pieces[first:end])
                 states_NH = torch.stack(one.states[first:end]).float().cpu()
-                segments.append((owner, EchoPair(states_NH, ids, texts, self.echo.layout(texts), [], (first, end))))
-        for _, pair in segments:
-            text = text_of_pieces(pair.pieces)
-            pair.words = self.voiced.get(self.t2c.said(text).strip()) or self.voiced.get(text.strip(), [])
-        unsaid = [pair for _, pair in segments if not pair.words]
-        if unsaid:
-            tokens = [self.read(pair) for pair in unsaid]
-            read, layouts = [self.embed(ids) for ids, _ in tokens], [self.t2c.layout(pieces) for _, pieces in tokens]
-            most = self.recipe.max_unit_words or None
-            for pair, layout, said in zip(unsaid, layouts, self.t2c.generate(read, layouts, most), strict=True):
-                over = self.t2c.is_over(said.ids, most or self.t2c.limit(layout))
-                pair.words = self.t2c.framed(said.ids, whole=not over)
-        return [[pair for owner, pair in segments if owner == number] for number in range(len(made))]
+                words = self.voiced.get(self.t2c.said(text).strip()) or self.voiced.get(text.strip(), [])
+                answers[-1].append(EchoPair(states_NH, ids, texts, self.echo.layout(texts), words, (first, end)))
+        left, past = [iter(pairs) for pairs in answers], [list[int]() for _ in answers]
+        most = 1 if self.t2c.config.past_words else None  # of an answer at a time: the next goes on from it
+        while turn := [(n, pair) for n, pairs in enumerate(left) for pair in islice(pairs, most)]:
+            for n, pair in turn:
+                pair.past = past[n]
+            self.say_unsaid([pair for _, pair in turn if not pair.words])
+            for n, pair in turn:
+                words = [word for word in pair.words if word not in self.marks]
+                past[n] = self.t2c.past_of([*past[n], *words], text_of_pieces(pair.pieces))
+        return answers
+
+    def say_unsaid(self, pairs: list[EchoPair]) -> None:
+        """Fill in the unit words of segments, as T2C says them after their past."""
+        tokens, most = [self.read(pair) for pair in pairs], self.recipe.max_unit_words or None
+        read, layouts = [self.embed(ids) for ids, _ in tokens], [self.t2c.layout(pieces) for _, pieces in tokens]
+        made = self.t2c.generate(read, layouts, most, past=[pair.past for pair in pairs]) if pairs else []
+        for pair, layout, said in zip(pairs, layouts, made, strict=True):
+            over = self.t2c.is_over(said.ids, most or self.t2c.limit(layout))
+            pair.words = self.t2c.framed(said.ids, whole=not over)
 
 
 def voiced_words(data: VoicedData, t2c: TextToCodec) -> dict[str, list[int]]:
@@ -222,7 +237,8 @@ class EchoBatches:
             return None
         pairs, recipe, s2t = [pair for _, pair in found], self.recipe, self.targets.s2t
         prompt, width = self.targets.prompt, self.targets.width
-        batch = T2CBatch([p.states_NH for p in pairs], [p.layout for p in pairs], [p.words for p in pairs])
+        states, layouts = [p.states_NH for p in pairs], [p.layout for p in pairs]
+        batch = T2CBatch(states, layouts, [p.words for p in pairs], [p.past for p in pairs])
         embeddings = [self.targets.embed(pair.ids) for pair in pairs]
         head_VH = s2t.llm.get_output_embeddings().weight
         goals = [head_VH[torch.tensor(pair.ids, device=head_VH.device)].float() for pair in pairs]

@@ -8,26 +8,29 @@ Stage `teacher` writes `decoder/` (the TTS's own decoder, rebuilt) and shards of
     states   half   [N, W]  one a unit word               in which a given T2C writes those units (`writer`)
     state_of int32  [T]                                   its row for every unit frame, -1 where there is none
     writer   half   [W]                                   the mark of that T2C
+    texts    uint8                                        what is said, where that is known: a line each, in UTF-8
+    begins   int32  [M]                                   unit frame at which each of its words begins, where that is known
 
-Legend: F latent frames, L latents, N unit words, T unit frames, W the T2C's width.
+Legend: F latent frames, L latents, M words, N unit words, T unit frames, W the T2C's width.
 """
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from itertools import accumulate, chain, islice
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from echox.audio import SAMPLE_RATE, resample
-from echox.config.load import Seed, Settings
+from echox.config.load import Seed, Settings, known
 from echox.config.record import Record, check_same, write_run
 from echox.config.shard import Shard
 from echox.data.batching import groups
 from echox.data.manifest import read_fields
+from echox.data.sentences import Sentence, as_arrays
 from echox.errors import ConfigError, InputError
 from echox.files import write_file, write_folder
 from echox.models.io import save_part
@@ -36,7 +39,9 @@ from echox.models.ragged import unpad
 from echox.models.t2c import TextToCodec
 from echox.prepare.encode import Encode, EncoderSettings, load_encode
 from echox.prepare.teachers import HibariTeacher, Said, ToyTeacher
-from echox.train.stage_t2c import t2c_batch
+from echox.text.segmenter import PhraseSegmenter, split_sentences
+from echox.text.speakable import aloud
+from echox.train.stage_t2c import cut_sentence, sentence_batch
 from echox.units.extractor import load_centroids
 from echox.units.kmeans import assign
 from echox.units.sequence import deduplicate
@@ -56,6 +61,7 @@ class Writer(Settings):
 
     t2c: Path
     llm: Path  # whose embeddings it reads
+    phrases: Annotated[dict[str, int] | None, known(PhraseSegmenter)] = None  # how answers are cut, if it reads a past
 
 
 class Recipe(Settings):
@@ -77,6 +83,7 @@ class Recipe(Settings):
 
 MADE_OF = ("stage", "seed", "teacher", "texts", "longest", "units", "writer", "encoder", "precision", "shard_size")
 WRITTEN_TOGETHER = 16  # texts of about one length
+WHOLE = PhraseSegmenter(first_phrase=0, shortest=1, clause=1000, longest=1000)  # where a sentence ends, or may
 SPACED = 3  # every third text is read with a space in front, as the segments of an answer are that follow others
 
 
@@ -96,15 +103,22 @@ def run(recipe: Recipe) -> Path:
     states_of = None if recipe.writer is None else WrittenStates(recipe.writer, recipe.units)
     for number, texts in enumerate(groups(chosen_texts(recipe.texts), recipe.shard_size)):
         path = recipe.out / f"shard-{number:05d}.npz"
-        if number % parts == part and not path.exists():
-            said: list[tuple[Said, str | None]] = []
+        if path.exists():
+            check_shard(path)
+        elif number % parts == part:
+            said = []
             for text in texts:
-                found = list(join(teacher.say(text, recipe.seed), recipe.longest, rate))
-                known = text if len(found) == 1 else None  # which part of a text each says, nobody knows
-                said += [(one, known) for one in found]
-            of_these = None if states_of is None else partial(states_of, [text for _, text in said])
-            write_shard(path, [one for one, _ in said], rate, encode_waves, centroids_KD, of_these)
+                sentences = (teacher.say(aloud(one), recipe.seed) for one in split_sentences(text))
+                said += join(list(chain.from_iterable(sentences)), recipe.longest, rate)
+            write_shard(path, said, rate, encode_waves, centroids_KD, states_of)
     return recipe.out
+
+
+def check_shard(path: Path) -> None:
+    """Raise ConfigError for a shard that does not say where words begin: the others would not be like it."""
+    with np.load(path) as data:
+        if "begins" not in data:
+            raise ConfigError(f"{path} was made before words were timed: delete {path.parent} and make it anew.")
 
 
 def chosen_texts(sources: list[Texts]) -> list[str]:
@@ -128,8 +142,14 @@ def join(said: list[Said], longest: float, rate: int) -> Iterator[Said]:
             samples += len(said[count].wave_S)
             count += 1
         group, said = said[:count], said[count:]
-        parts = ("latents_FL", "prosody_F2", "wave_S")
-        yield Said(*(np.concatenate([getattr(one, part) for one in group]) for part in parts))
+        latents_FL, prosody_F2, wave_S = (
+            np.concatenate([getattr(one, part) for one in group]) for part in ("latents_FL", "prosody_F2", "wave_S")
+        )
+        starts = accumulate((len(one.latents_FL) for one in group), initial=0)
+        begins = np.concatenate([one.begins + start for one, start in zip(group, starts, strict=False)])
+        known = all(len(one.begins) for one in group)
+        text = " ".join(one.text for one in group)
+        yield Said(latents_FL, prosody_F2, wave_S, text, begins if known else begins[:0])
 
 
 class WrittenStates:
@@ -138,30 +158,45 @@ class WrittenStates:
     def __init__(self, writer: Writer, units: Path) -> None:
         self.t2c, self.language = TextToCodec.load(writer.t2c).float().eval(), UnitTokenizer.load(units)
         self.tokenizer, self.embeddings_VH = load_tokenizer(writer.llm), load_embeddings(writer.llm)
+        config = self.t2c.config
+        if bool(config.past_words) != (writer.phrases is not None):
+            raise ConfigError(
+                f"{writer.t2c} reads {config.past_words or 'no'} past words: give writer.phrases where it reads any."
+            )
+        if not (config.spelling and config.words_in):
+            raise ConfigError(
+                f"{writer.t2c} reads texts as they are written, and these are spoken as words: it does not fit."
+            )
+        self.segmenter = WHOLE if writer.phrases is None else PhraseSegmenter(**writer.phrases)
         if self.t2c.config.text_vocab_size or self.t2c.config.unit_vocab_size != self.language.vocab_size:
             raise ConfigError(
                 f"{writer.t2c} writes other unit words than {units} holds: give the units that it learnt."
             )
 
     @torch.inference_mode()
-    def __call__(self, texts: Sequence[str | None], units: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-        """Return `states` and `state_of` of utterances from their texts, where they are known, and frames of units."""
-        runs = [deduplicate(row.astype(np.int64)) for row in units]
-        words = [row.tolist() for row in self.language.encode_batch([run.ids for run in runs])]
-        known = sorted((i for i, text in enumerate(texts) if text), key=lambda i: len(words[i]))
-        states = [np.zeros((0, self.t2c.config.width), np.float16)] * len(texts)
-        for some in groups(known, WRITTEN_TOGETHER):
-            said = [" " * (i % SPACED == 0) + self.t2c.said(str(texts[i])) for i in some]
-            framed = [self.t2c.framed(words[i]) for i in some]
-            batch = t2c_batch(self.t2c, self.tokenizer, self.embeddings_VH, said, framed)
-            made_BUW, _, mask_BU = self.t2c.states(batch)
-            for i, made_UW in zip(some, unpad(made_BUW, mask_BU), strict=True):
-                states[i] = made_UW[:-1].half().numpy()  # the last one predicts the end
+    def __call__(self, said: Sequence[Sentence]) -> dict[str, np.ndarray]:
+        """Return `states` and `state_of` of utterances, where it is known when their words are said."""
+        known = [number for number, one in enumerate(said) if len(one.begins)]
+        states = [np.zeros((0, self.t2c.config.width), np.float16)] * len(said)
+        spelt: list[list[int]] = [[]] * len(said)  # how many units each unit word of an utterance has
+        for some in groups(sorted(known, key=lambda number: len(said[number].text)), WRITTEN_TOGETHER):
+            cut = [cut_sentence(said[i], self.tokenizer, self.segmenter, i % SPACED == 0) for i in some]
+            words = self.language.encode_batch([units for one in cut for units in one.units])
+            made_BUW, _, mask_BU = self.t2c.states(
+                sentence_batch(self.t2c, self.tokenizer, self.embeddings_VH, cut, words)
+            )
+            rows = zip(words, unpad(made_BUW, mask_BU), strict=True)
+            for i, one in zip(some, cut, strict=True):
+                own = list(islice(rows, len(one.units)))
+                states[i] = np.concatenate(
+                    [made_UW[:-1].half().numpy() for _, made_UW in own]
+                )  # but what predicts ends
+                spelt[i] = [len(self.language.word(word)) for row, _ in own for word in row]
         first, state_of = 0, []
-        for run, row, made in zip(runs, words, states, strict=True):
-            lengths = [len(self.language.word(word)) for word in row]
-            of_unit = first + np.repeat(np.arange(len(row)), lengths) if len(made) else np.full(len(run), -1)
-            state_of.append(np.repeat(of_unit, run.durations).astype(np.int32))
+        for one, made, lengths in zip(said, states, spelt, strict=True):
+            durations = deduplicate(one.units_T.astype(np.int64)).durations
+            of_unit = first + np.repeat(np.arange(len(made)), lengths) if len(made) else np.full(len(durations), -1)
+            state_of.append(np.repeat(of_unit, durations).astype(np.int32))
             first += len(made)
         rows = {"states": np.concatenate(states), "state_of": np.concatenate(state_of)}
         return rows | {"writer": self.t2c.mark.numpy()}
@@ -173,7 +208,7 @@ def write_shard(
     rate: int,
     encode_waves: Encode,
     centroids_KD: np.ndarray,
-    states_of: Callable[[list[np.ndarray]], dict[str, np.ndarray]] | None = None,
+    states_of: Callable[[Sequence[Sentence]], dict[str, np.ndarray]] | None = None,
 ) -> None:
     """Write utterances with their units, and perhaps the states in which these are written, atomically."""
     if not said:
@@ -190,6 +225,13 @@ def write_shard(
         "latent_offsets": np.cumsum([0, *(len(one.latents_FL) for one in said)]),
         "unit_offsets": np.cumsum([0, *map(len, units)]),
     }
-    arrays |= states_of(units) if states_of else {}
+    sentences = [_sentence(one, row) for one, row in zip(said, units, strict=True)]
+    arrays |= as_arrays(sentences) | (states_of(sentences) if states_of else {})
     with write_file(path) as unfinished, unfinished.open("wb") as file:
         np.savez(file, **arrays)
+
+
+def _sentence(said: Said, units_T: np.ndarray) -> Sentence:
+    """Return what was said with its units, and the beginnings of its words counted as these are."""
+    begins = np.round(said.begins * (len(units_T) / max(1, len(said.latents_FL)))).astype(np.int32)
+    return Sentence(said.text, units_T, begins)

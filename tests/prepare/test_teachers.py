@@ -6,7 +6,7 @@ import torch
 
 from echox.errors import InputError, ModelError
 from echox.models.spectral import Sound, as_inputs
-from echox.prepare.teachers import HibariTeacher, ToyTeacher, hibari_decoder, read_weights, with_output
+from echox.prepare.teachers import HibariTeacher, ToyTeacher, hibari_decoder, read_weights, with_outputs
 
 
 def field(number: int, value: bytes | int) -> bytes:
@@ -38,7 +38,7 @@ def test_weights_are_read_however_they_are_stored(tmp_path):
 
 
 def test_one_more_output_leaves_the_rest_of_the_model_as_it_is(tmp_path):
-    more = with_output(tiny_model(), "inner")
+    more = with_outputs(tiny_model(), ["inner"])
     (tmp_path / "m.onnx").write_bytes(more)
     assert set(read_weights(tmp_path / "m.onnx")) == {"raw", "scale", "zero"}
     added = field(12, field(1, b"inner"))
@@ -69,7 +69,8 @@ def test_hibari_is_rebuilt():
     pytest.importorskip("hibari")
     teacher = HibariTeacher()
     ids = teacher._tts.ids(teacher._tts.phonemize("The quick brown fox jumps over the lazy dog.")[0])
-    *expected, f0_F, inputs_FI = teacher.run(ids)
+    *expected, f0_F, inputs_FI, lengths_P = teacher.run(ids)
+    assert len(lengths_P) == len(ids) and lengths_P.sum() == len(f0_F)
     with torch.inference_mode():
         made = teacher.decoder(torch.from_numpy(inputs_FI)[None])[0]
         wave_S = Sound(teacher.decoder.config).push(made, torch.from_numpy(f0_F), last=True).numpy()
@@ -83,6 +84,8 @@ def test_hibari_is_rebuilt():
     np.testing.assert_allclose(rebuilt[0].numpy(), inputs_FI, atol=1e-5)
     (said,) = teacher.say("The quick brown fox jumps over the lazy dog.", seed=0)
     assert wave_S.shape == said.wave_S.shape
+    assert said.text.split()[3] == "fox" and len(said.begins) == 9 and said.begins[-1] < len(f0_F)
+    assert said.begins[0] == 0 and (np.diff(said.begins) > 5).all()  # frames, 80 a second
     assert abs(float(wave_S.std() / said.wave_S.std()) - 1) < 0.05
     ours, theirs = (
         np.log(np.abs(np.fft.rfft(w[4000:36000].reshape(-1, 800))).mean(0) + 1e-4) for w in (wave_S, said.wave_S)

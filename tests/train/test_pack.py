@@ -5,7 +5,8 @@ import torch
 from safetensors.torch import load_file
 
 from echox.errors import ModelError
-from echox.models.t2c import T2CConfig, TextToCodec
+from echox.models.t2c import TextToCodec
+from echox.models.t2c_config import T2CConfig
 from echox.train.pack import copy_part
 
 

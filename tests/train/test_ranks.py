@@ -12,7 +12,8 @@ from torch import distributed, multiprocessing, nn
 from echox.errors import ConfigError
 from echox.models.lora import buffer_name
 from echox.models.spelling import lay_out
-from echox.models.t2c import T2CBatch, T2CConfig, TextToCodec
+from echox.models.t2c import T2CBatch, TextToCodec
+from echox.models.t2c_config import T2CConfig
 from echox.objectives.t2c import t2c_loss
 from echox.train.loop import Moves, Player, Stage, TrainSettings, check_shardable, train
 from echox.train.optim import OptimSettings

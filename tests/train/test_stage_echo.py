@@ -170,12 +170,34 @@ def test_states_of_the_second_pass_are_those_of_the_answer(stage_of):
 def test_speech_that_was_cut_off_has_no_end(stage_of, monkeypatch):
     _, stage = stage_of()
     targets, eos = stage.batches.targets, stage.batches.targets.t2c.config.eos_token_id
-    monkeypatch.setattr(targets.t2c, "generate", lambda texts, layouts, most: [Generated([3, 4], [])] * len(texts))
+    monkeypatch.setattr(targets.t2c, "generate", lambda texts, *_, past: [Generated([3, 4], [])] * len(texts))
     assert all(
         pair.words == [targets.t2c.config.bos_token_id, 3, 4, eos] for pair in targets.pairs(stage.batches.rows[:1])[0]
     )
     monkeypatch.setattr(targets.t2c, "limit", lambda layout: 2)
     assert all(pair.words[-1] == 4 for pair in targets.pairs(stage.batches.rows[:1])[0])
+
+
+def test_targets_and_batches_go_on_in_a_sentence_where_t2c_does(stage_of):
+    """The slow twin: the segments of one answer, said one after the other."""
+    recipe, stage = stage_of("text=given", "phrases={first_phrase: 1, first_longest: 2, early: 9}")
+    targets = stage.batches.targets
+    t2c, rows = targets.t2c, stage.batches.rows[:3]
+    for count in (0, 5):
+        t2c.config.past_words, pasts = count, []
+        answers = targets.pairs(rows)
+        for pairs in answers:
+            past = []
+            for pair in pairs:
+                ids, pieces = targets.read(pair)
+                text_NH, layout = targets.embed(ids), t2c.layout(pieces)
+                (said,) = t2c.generate([text_NH], [layout], recipe.max_unit_words or None, past=[past])
+                assert pair.words[1 : 1 + len(said.ids)] == said.ids and pair.past == past
+                pasts.append(past)
+                past = t2c.past_of([*past, *said.ids], "".join(pair.pieces))
+        assert bool(max(map(len, pasts))) == bool(count)
+        batch = stage.batches.collate(rows, answers).batch
+        assert batch.past == [past for past, pair in zip(pasts, sum(answers, []), strict=True) if len(pair.words) > 2]
 
 
 class Killed:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,14 +10,19 @@ import torch
 from safetensors.torch import load_file
 
 from echox.data.latents import Utterances
+from echox.data.sentences import Sentence, read_sentences
 from echox.errors import ConfigError, InputError
 from echox.generate.parts import load_vocoder
 from echox.models.io import save_part
 from echox.models.latent_vocoder import LatentVocoder
-from echox.models.llm import load_embeddings, load_tokenizer, token_pieces
-from echox.models.t2c import T2CBatch, T2CConfig, TextToCodec
+from echox.models.llm import load_embeddings, load_tokenizer, text_of_pieces, token_pieces
+from echox.models.t2c import T2CBatch, TextToCodec
+from echox.models.t2c_config import T2CConfig
 from echox.prepare.teachers import Said
 from echox.text.prompt import encode
+from echox.text.segmenter import cut_text
+from echox.train.stage_t2c import SpokenSentences
+from echox.train.stage_t2c import build as build_t2c
 from echox.train.stage_teacher import SPACED, Texts, WrittenStates, chosen_texts, join
 from echox.train.stage_voice import build, fitting_stretch
 from echox.train.stages import load_recipe, run_recipe
@@ -145,34 +151,106 @@ def test_a_voice_goes_on_from_a_trained_one(world, tmp_path):
         build(load_recipe(RECIPES / "voice.yaml", [f"start={tmp_path / 'other'}"]))
 
 
-def test_states_are_those_in_which_the_t2c_writes_the_units(world):
-    """The slow twin: one text, one unit word after the other."""
-    utterances, recipe = Utterances(world / "teacher"), load_recipe(RECIPES / "teacher.yaml")
+@pytest.mark.parametrize("past_words", [0, 4])
+def test_states_are_those_in_which_the_t2c_writes_the_units(world, tmp_path, past_words):
+    """The slow twin: one segment of a text after the other, one unit word after the other."""
+    recipe = load_recipe(RECIPES / "teacher.yaml")
     t2c, language = TextToCodec.load(world / "t2c" / "final").float().eval(), UnitTokenizer.load(world / "units")
-    tokenizer, embeddings_VH = load_tokenizer(recipe.writer.llm), load_embeddings(recipe.writer.llm)
-    assert len(utterances) == len(texts := chosen_texts(recipe.texts)) and utterances.state_width == t2c.config.width
-    for index in (0, 4, 21):
-        run = deduplicate(utterances.unit_rows(index))
-        ids = encode(tokenizer, " " * (index % 20 % SPACED == 0) + t2c.said(texts[index]))
-        text, layout = t2c.embed_text(ids, embeddings_VH), t2c.layout(token_pieces(tokenizer, ids))
-        words, expected = language.encode(run.ids), []
-        for count, word in enumerate(words):
-            states_BUW, *_ = t2c.states(T2CBatch([text], [layout], [t2c.framed(words[: count + 1])]))
-            expected += [states_BUW[0, count].detach()] * len(language.word(word))
-        expected_TW = np.repeat(torch.stack(expected).numpy(), run.durations, axis=0)
-        np.testing.assert_allclose(utterances.state_rows(index), expected_TW, atol=2e-3)
+    t2c.config.past_words = past_words
+    t2c.save(tmp_path / "t2c")
+    phrases = {"first_phrase": 1, "first_longest": 2, "early": 9} if past_words else None
+    writer = recipe.writer.model_copy(update={"t2c": tmp_path / "t2c", "phrases": phrases})
+    tokenizer, embeddings_VH = load_tokenizer(writer.llm), load_embeddings(writer.llm)
+    states_of, said = WrittenStates(writer, recipe.units), read_sentences([world / "teacher"])[:5]
+    made, segmenter, first, cuts = states_of(said), states_of.segmenter, 0, 0
+    for index, one in enumerate(said):
+        expected, past = [], []
+        ids = encode(tokenizer, " " * (index % SPACED == 0) + one.text)
+        pieces = token_pieces(tokenizer, ids)
+        spans = cut_text(pieces, replace(segmenter, early=0) if index % SPACED == 0 else segmenter)
+        cuts += len(spans) - 1
+        for (start, end), units in zip(spans, one.parts([text_of_pieces(pieces[a:b]) for a, b in spans]), strict=True):
+            text, layout = t2c.embed_text(ids[start:end], embeddings_VH), t2c.layout(pieces[start:end])
+            words = language.encode(units)
+            for count, word in enumerate(words):
+                row = T2CBatch([text], [layout], [t2c.framed(words[: count + 1])], [past])
+                states_BUW, *_ = t2c.states(row)
+                expected += [states_BUW[-1, count].detach()] * len(language.word(word))
+            past = t2c.past_of([*past, *words], text_of_pieces(pieces[start:end]))
+        frames = len(one.units_T)
+        of_T, first = made["state_of"][first : first + frames], first + frames
+        expected_TW = np.repeat(
+            torch.stack(expected).numpy(), deduplicate(one.units_T.astype(np.int64)).durations, axis=0
+        )
+        np.testing.assert_allclose(made["states"][of_T].astype(np.float32), expected_TW, atol=3e-3)
+    assert (cuts > 1) == (past_words > 0)
+    if not past_words:
+        utterances = Utterances(world / "teacher")
+        np.testing.assert_array_equal(
+            utterances.state_rows(1), made["states"][made["state_of"]][len(said[0].units_T) :][: len(said[1].units_T)]
+        )
+
+
+def test_a_folder_of_before_words_were_timed_is_refused(world, tmp_path):
+    old = shutil.copytree(world / "teacher", tmp_path / "teacher")
+    with np.load(old / "shard-00000.npz") as data:
+        kept = {name: data[name] for name in data if name not in ("texts", "begins", "word_offsets")}
+    np.savez(old / "shard-00000.npz", **kept)
+    with pytest.raises(ConfigError, match="was made before words were timed: delete"):
+        run_recipe(RECIPES / "teacher.yaml", [f"out={old}"])
+
+
+def test_the_teacher_says_where_words_begin(world):
+    """The toy says a letter for eight decoder frames, five units."""
+    found = read_sentences([world / "teacher"])
+    assert len(found) == len(chosen_texts(load_recipe(RECIPES / "teacher.yaml").texts))
+    for one in found:
+        words = one.text.split(" ")
+        letters = np.cumsum([0, *(len(word) + 1 for word in words[:-1])])
+        np.testing.assert_allclose(one.begins, 5 * letters, atol=1)
 
 
 def test_a_text_of_which_nobody_knows_the_words_has_no_states(world):
-    utterances, recipe = Utterances(world / "teacher"), load_recipe(RECIPES / "teacher.yaml")
-    states_of, units = WrittenStates(recipe.writer, recipe.units), [utterances.unit_rows(i) for i in (0, 1, 0)]
-    text = chosen_texts(recipe.texts)[0]
-    known, some = states_of([text], units[:1]), states_of([text, None, None], units)
-    assert len(known["states"]) and len(some["states"]) == len(known["states"])
-    assert (some["state_of"][len(units[0]) :] == -1).all()
-    behind = states_of([None, None, text], units)
-    np.testing.assert_array_equal(behind["state_of"][-len(units[0]) :], known["state_of"])
-    assert (behind["state_of"][: -len(units[0])] == -1).all() and len(behind["states"]) == len(known["states"])
+    recipe, said = load_recipe(RECIPES / "teacher.yaml"), read_sentences([world / "teacher"])
+    one, unknown = said[0], Sentence("", said[1].units_T, np.zeros(0, np.int32))
+    states_of, frames = WrittenStates(recipe.writer, recipe.units), len(said[0].units_T)
+    known, some, behind = states_of([one]), states_of([one, unknown, unknown]), states_of([unknown, unknown, one])
+    assert len(known["states"]) and len(some["states"]) == len(behind["states"]) == len(known["states"])
+    assert (some["state_of"][frames:] == -1).all() and (behind["state_of"][:-frames] == -1).all()
+    np.testing.assert_array_equal(some["state_of"][:frames], known["state_of"])
+    assert len(states_of([unknown])["states"]) == 0
+
+
+def test_a_t2c_learns_to_go_on_in_a_sentence(world, tmp_path):
+    data = "sentences: [out/debug/teacher], units: out/debug/units, held_out: 4, max_cost: 900, max_positions: 700"
+    changes = [f"data={{{data}, phrases: {{first_phrase: 1, first_longest: 2, early: 9}}}}", f"out={tmp_path / 't2c'}"]
+    more = ["start=out/debug/t2c/final", "model={}", "keep_start=0.5", f"out={tmp_path / 'more'}"]
+    for options in (changes, [*changes, *more]):
+        assert TextToCodec.load(run_recipe(RECIPES / "t2c.yaml", options)).config.past_words == 12
+    model = TextToCodec.load(tmp_path / "t2c" / "final").float()
+    rng, recipe = np.random.default_rng(0), load_recipe(RECIPES / "t2c.yaml", changes)
+    stage, spoken = build_t2c(recipe), SpokenSentences(recipe, recipe.data.units, load_embeddings(recipe.llm))
+    batch, said = (
+        spoken.batch(model, [0, 1], rng),
+        [deduplicate(one.units_T.astype(np.int64)).ids for one in spoken.sentences],
+    )
+    ends = [n for n, past in enumerate(batch.past) if not past][1:] or [len(batch.past)]
+    words = [word for row in batch.words[: ends[0]] for word in row[1:-1]]
+    assert UnitTokenizer.load(world / "units").decode(words) == list(said[0])  # no unit is lost or said twice
+    assert ends[0] > 1 and batch.past[1] == batch.words[0][1:-1][-12:]
+    assert stage.evaluate()["loss"] > 0
+    writer = load_recipe(RECIPES / "teacher.yaml").writer.model_copy(update={"t2c": tmp_path / "t2c" / "final"})
+    with pytest.raises(ConfigError, match="reads 12 past words: give writer.phrases"):
+        WrittenStates(writer, recipe.data.units)
+    for options, problem in (
+        (["data.corpora=[a]"], "data.sentences stands in place of data.corpora"),
+        (["data.units=null"], "data.sentences needs data.units"),
+        (["model.past_words=3"], "a past is learnt from whole sentences: set data.past_words"),
+        (["data={units: out/debug/units}"], "there is nothing to read: give data.corpora"),
+        (["data.past_words=65"], "less than or equal to 64"),
+    ):
+        with pytest.raises(ConfigError, match=problem):
+            build_t2c(load_recipe(RECIPES / "t2c.yaml", [*changes, *options]))
 
 
 def test_a_voice_that_reads_units_alone_learns_to_read_states(world):
@@ -205,6 +283,14 @@ def test_states_need_the_units_that_their_writer_learnt(world, tmp_path):
 
 
 def test_sentences_are_joined_up_to_a_length():
-    said = [Said(np.full((n, 2), n), np.zeros((n, 2)), np.zeros(n * 300, np.float32)) for n in (40, 30, 90, 20)]
+    begins = np.array([0, 9])
+    said = [
+        Said(np.full((n, 2), n), np.zeros((n, 2)), np.zeros(n * 300, np.float32), f"It {n}", begins)
+        for n in (40, 30, 90, 20)
+    ]
     assert [len(one.latents_FL) for one in join(said, 1.0, 24_000)] == [70, 90, 20]
     assert [len(one.latents_FL) for one in join(said, 10.0, 24_000)] == [180]
+    one = next(join(said, 1.0, 24_000))
+    assert one.text == "It 40 It 30" and one.begins.tolist() == [0, 9, 40, 49]
+    said[1].begins = begins[:0]  # nobody knows them of one, so of none
+    assert not len(next(join(said, 1.0, 24_000)).begins)

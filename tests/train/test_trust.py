@@ -16,7 +16,8 @@ from echox.config.record import Record, check_finished, read_run
 from echox.errors import ConfigError, ModelError, OutputError, Stopped
 from echox.files import only_one
 from echox.models.io import save_part
-from echox.models.t2c import T2CConfig, TextToCodec
+from echox.models.t2c import TextToCodec
+from echox.models.t2c_config import T2CConfig
 from echox.objectives.loss import Loss
 from echox.train import stage_translate as translate
 from echox.train.checkpoint import Checkpoints
