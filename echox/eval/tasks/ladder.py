@@ -3,10 +3,10 @@
 Every arm says the same texts, and each stands one step further from the voice that the model learned from:
 
     voice      the voice says the text
-    segments   the voice says, one by one, the segments in which a stream voices the text
-    timed      the units of those segments through the vocoder, as long as they were
+    segments   the voice says, one by one, the utterances of a stream: segments, or sentences where T2C goes on in them
+    timed      the units of those through the vocoder, as long as they were
     copy       the same units, as long as the vocoder makes them
-    t2c        the units that T2C writes for the segments
+    t2c        the units that T2C writes: the model itself says the text
 
 So the difference between two neighbours is what the step between them costs. A vocoder that reads the states of words is given
 them in the last arm alone: there they win back some of what T2C loses.
@@ -29,12 +29,11 @@ from echox.eval.results import Results
 from echox.eval.scorers.texts import NORMALISER, errors_between
 from echox.eval.tables import Items, Table, by_arm, decimals, pooled_rate, rates_between, shared
 from echox.eval.tasks.speech import ReferenceVoice
-from echox.generate.answer import units_said
 from echox.generate.pauses import trimmed
 from echox.models.llm import text_of_pieces, token_pieces
 from echox.prepare.voices import Voice
 from echox.text.prompt import encode
-from echox.text.segmenter import cut_text
+from echox.text.segmenter import cut_text, ends_sentence
 from echox.units.extractor import extract, load_centroids
 from echox.units.sequence import Units
 
@@ -50,9 +49,9 @@ BATCH = 8
 
 @dataclass(frozen=True)
 class Ladder:
-    """The parts of a model, the voice that it learned from, and what hears its units."""
+    """A model, the voice that it learned from, and what hears its units."""
 
-    parts: Any
+    model: Any
     voice: Voice
     units_of: Callable[[list[np.ndarray]], list[Units]]
 
@@ -67,30 +66,33 @@ class Ladder:
         def states(waves: list[np.ndarray]) -> list[np.ndarray]:
             return [found[meta.layer].float().cpu().numpy() for found in parts.encoder.encode(waves, (meta.layer,))]
 
-        return cls(parts, voice, lambda waves: extract(states, centroids_KD, waves))
+        return cls(model, voice, lambda waves: extract(states, centroids_KD, waves))
 
     def say(self, text: str) -> dict[str, np.ndarray]:
         """Return the speech of a text by arm, float32 at 16 kHz."""
-        vocoder, t2c, reader = self.parts.vocoder, self.parts.t2c, self.parts.reader
-        ids = encode(reader.tokenizer, text)
-        pieces = token_pieces(reader.tokenizer, ids)
-        cut = cut_text(pieces, self.parts.segmenter if self.parts.trims else None)
-        texts = [text_of_pieces(pieces[first:end]) for first, end in cut]
+        vocoder, texts = self.model.parts.vocoder, self.utterances(text)
         said = [self._speak(one) for one in texts]
         copied = self.units_of([at_16k(wave, self.voice.sample_rate) for wave in said])
-        positions = [t2c.embed_text(ids[first:end], reader.embeddings_VH).float() for first, end in cut]
-        layouts = [t2c.layout(pieces[first:end]) for first, end in cut]
-        words = t2c.generate(positions, layouts, states=vocoder.state_width > 0)
-        spelt = [units_said(self.parts, row) for row in words]
         waves = {
             "segments": said,
             "timed": [vocoder.speak(units.ids, units.durations) for units in copied],
             "copy": [vocoder.speak(units.ids) for units in copied],
-            "t2c": [vocoder.speak(units, states_UW=states_UW) for units, states_UW in spelt],
         }
         rates = dict.fromkeys(waves, vocoder.config.sample_rate) | {"segments": self.voice.sample_rate}
         joined = {arm: _joined(found, texts, rates[arm]) for arm, found in waves.items()}
-        return {"voice": at_16k(self._speak(text), self.voice.sample_rate)} | joined
+        own = self.model.say(text)
+        voice = at_16k(self._speak(self.model.parts.t2c.said(text)), self.voice.sample_rate)
+        return {"voice": voice} | joined | {"t2c": at_16k(own.audio, own.sample_rate)}
+
+    def utterances(self, text: str) -> list[str]:
+        """Return what the model's vocoder says at a time of a text."""
+        parts, found = self.model.parts, [""]
+        pieces = token_pieces(parts.reader.tokenizer, encode(parts.reader.tokenizer, parts.t2c.said(text)))
+        for first, end in cut_text(pieces, parts.segmenter) if parts.trims else [(0, len(pieces))]:
+            found[-1] += text_of_pieces(pieces[first:end])
+            if not parts.t2c.config.past_words or ends_sentence(found[-1]):
+                found.append("")
+        return list(filter(None, found))
 
     def _speak(self, text: str) -> np.ndarray:
         return self.voice.speak(text.strip(), self.voice.styles[0], 1.0, 0)
@@ -117,7 +119,13 @@ def run_ladder(
     limit: int | None = None,
 ) -> list[Table]:
     """Return the word errors of every arm over the first texts, writing ladder.jsonl; `names` are those of model and texts."""
-    settings = {"task": "ladder", **names, "voice": beside.kind, "judge": beside.judge.name}
+    settings = {
+        "task": "ladder",
+        "texts": "as they are read aloud",
+        **names,
+        "voice": beside.kind,
+        "judge": beside.judge.name,
+    }
     settings |= {"wer_normaliser": NORMALISER, "questions_mark": fingerprint(texts)}
 
     def answer(_: str, some: Sequence[Item]) -> Iterator[dict[str, Any]]:

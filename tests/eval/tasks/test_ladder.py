@@ -9,6 +9,7 @@ from eval_fakes import FakeJudge
 
 from echox import SpeechAssistant
 from echox.errors import ConfigError, InputError
+from echox.eval.model_under_test import at_16k
 from echox.eval.questions import Item
 from echox.eval.tasks.ladder import ARMS, Ladder, ladder_tables, read_texts, run_ladder
 from echox.eval.tasks.speech import ReferenceVoice
@@ -41,17 +42,25 @@ def test_copies_differ_by_their_durations_alone(ladder, monkeypatch):
         spoken.append((list(ids), durations))
         return np.ones(480, np.float32)
 
-    monkeypatch.setattr(type(ladder.parts.vocoder), "speak", speak)
+    monkeypatch.setattr(type(ladder.model.parts.vocoder), "speak", speak)
     ladder.say(TEXT)
-    timed, copied = spoken[:3], spoken[3:6]
-    assert [ids for ids, _ in timed] == [ids for ids, _ in copied] and len(spoken) == 9
+    timed, copied = spoken[:3], spoken[3:]
+    assert [ids for ids, _ in timed] == [ids for ids, _ in copied] and len(spoken) == 6
     assert all(durations is None for _, durations in copied)
     assert all(len(ids) == len(durations) for ids, durations in timed)
 
 
 def test_t2c_says_what_the_assistant_says(ladder):
-    said = SpeechAssistant(ladder.parts).say(TEXT)
-    assert np.abs(len(ladder.say(TEXT)["t2c"]) / 16_000 - len(said.audio) / said.sample_rate) < 0.01
+    said = ladder.model.say(TEXT)
+    np.testing.assert_array_equal(ladder.say(TEXT)["t2c"], at_16k(said.audio, said.sample_rate))
+
+
+def test_the_voice_says_whole_sentences_where_t2c_goes_on_in_them(ladder, monkeypatch):
+    segments = ["The answer is seven,", " and it was found in the box.", " It is green."]
+    assert ladder.utterances(TEXT) == segments
+    monkeypatch.setattr(ladder.model.parts.t2c.config, "past_words", 9)
+    assert ladder.utterances(TEXT) == ["".join(segments[:2]), segments[2]]
+    assert ladder.utterances(TEXT[:-1]) == ["".join(segments[:2]), segments[2][:-1]]
 
 
 class Fixed:
