@@ -27,7 +27,8 @@ class TrimmedSpeech:
 
     def __init__(self, sample_rate: int, trims: bool = True) -> None:
         self.trims, self.frame = trims, int(FRAME_SECONDS * sample_rate)
-        self.lead, self.rising_S = round(LEAD_SECONDS / FRAME_SECONDS), np.linspace(0, 1, self.frame, dtype=np.float32)
+        self.lead = round(LEAD_SECONDS / FRAME_SECONDS)
+        self.rising_S = np.linspace(0, 1, self.frame, dtype=np.float32)
         self.rest_S = np.zeros(0, np.float32)  # less than a frame
         self.held: list[np.ndarray] = []  # silent frames: at the front, or perhaps at the end
         self.begun = False

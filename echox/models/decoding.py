@@ -318,12 +318,12 @@ def choose(logits_BV: torch.Tensor, lines: Sequence[Line]) -> list[int]:
         if line.sampling.temperature and tokens[row] != OVERFLOW:
             tokens[row] = sample(logits_BV[row], line.sampling, line.generator)
     for row in _ended_by_median(logits_BV, lines):
-        tokens[row] = min(lines[row].stops) if tokens[row] != OVERFLOW else OVERFLOW
+        tokens[row] = min(lines[row].stops)
     return tokens
 
 
 def _ended_by_median(logits_BV: torch.Tensor, lines: Sequence[Line]) -> list[int]:
-    """Return which rows have become likelier to have ended than not."""
+    """Return which rows have become likelier to have ended than not: none whose scores are no numbers."""
     rows = [row for row, line in enumerate(lines) if line.ends_by_median]
     if not rows:
         return []

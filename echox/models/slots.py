@@ -42,6 +42,13 @@ class Row:
         """Whether its places are 0, 1, 2 ... and everything may be looked at."""
         return self.places_N is None and self.next_place is None and self.seen_N is None
 
+    @property
+    def laid_out(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The places of its inputs, and which of them may be looked at, both (N,)."""
+        count = len(self.inputs_NW)
+        places_N = torch.arange(count) if self.places_N is None else self.places_N
+        return places_N, torch.ones(count, dtype=torch.bool) if self.seen_N is None else self.seen_N
+
 
 @dataclass
 class Slots:
@@ -153,11 +160,9 @@ def prefill(body: Any, rows: Sequence[Row]) -> tuple[Slots, torch.Tensor]:
     lengths_B = real_BN.sum(1)
     seen_BN, places_BN = real_BN, (real_BN.cumsum(1) - 1).clamp(min=0)
     if any(row.seen_N is not None for row in rows):
-        seen = [row.seen_N if row.seen_N is not None else real[real] for row, real in zip(rows, real_BN, strict=True)]
-        seen_BN = pad_left([one.to(real_BN.device) for one in seen])[0]
+        seen_BN = pad_left([row.laid_out[1].to(real_BN.device) for row in rows])[0]
     if any(row.places_N is not None for row in rows):
-        places = [row.places_N if row.places_N is not None else torch.arange(len(row.inputs_NW)) for row in rows]
-        places_BN = pad_left([one.to(real_BN.device) for one in places])[0]
+        places_BN = pad_left([row.laid_out[0].to(real_BN.device) for row in rows])[0]
     following = [int(n) if row.next_place is None else row.next_place for row, n in zip(rows, lengths_B, strict=True)]
     slots = Slots(_cache(), seen_BN, torch.tensor(following, device=real_BN.device), bool(seen_BN.all()))
     return _run(body, slots, inputs_BNW, places_BN)

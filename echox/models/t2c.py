@@ -136,7 +136,7 @@ class TextToCodec(WholePart[T2CConfig]):
         device, given = self.head.weight.device, self._given
         rows = self._rows(batch.text, batch.layouts, [words[:-1] for words in batch.words], batch.past)
         embeds_BNW, mask_BN = pad_right([row.inputs_NW for row in rows])
-        places, seen = zip(*map(_laid_out, rows), strict=True)
+        places, seen = zip(*(row.laid_out for row in rows), strict=True)
         places_BN, seen_BN = pad_right(list(places))[0].to(device), pad_right(list(seen))[0].to(device)
         embeds_BNW = self.dropout(embeds_BNW)
         output = self.decoder(
@@ -258,13 +258,6 @@ class TextToCodec(WholePart[T2CConfig]):
     def is_over(self, words: list[int], limit: int) -> bool:
         """Say whether a text has been said at too great length: `limit` words, or one run of words over and over."""
         return len(words) >= limit or (self.config.loops > 0 and loops(words, self.config.loops))
-
-
-def _laid_out(row: Row) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the places of a row and which of its inputs may be looked at, both (N,)."""
-    count = len(row.inputs_NW)
-    places_N = torch.arange(count) if row.places_N is None else row.places_N
-    return places_N, torch.ones(count, dtype=torch.bool) if row.seen_N is None else row.seen_N
 
 
 def loops(words: list[int], times: int) -> bool:

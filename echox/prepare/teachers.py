@@ -76,10 +76,9 @@ def word_begins(phonemes: str, ids_of: Callable[[str], list[int]], lengths_P: np
 
     `ids_of` puts one id before a text's own and one behind, and leaves out what it does not know.
     """
-    words = phonemes.split(" ")
-    before = [len(ids_of(" ".join(words[:count]) + " ")) - 1 for count in range(1, len(words))]
+    counts = [len(ids_of(word + " ")) - 2 for word in phonemes.split(" ")[:-1]]
     starts_P = np.cumsum(lengths_P) - lengths_P
-    return np.asarray([0, *starts_P[before]], np.int64)
+    return np.asarray([0, *starts_P[1 + np.cumsum(counts, dtype=np.int64)]], np.int64)
 
 
 def hibari_decoder(weights: dict[str, np.ndarray]) -> SpectralDecoder:

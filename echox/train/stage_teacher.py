@@ -168,7 +168,7 @@ class WrittenStates:
                 f"{writer.t2c} reads texts as they are written, and these are spoken as words: it does not fit."
             )
         self.segmenter = WHOLE if writer.phrases is None else PhraseSegmenter(**writer.phrases)
-        if self.t2c.config.text_vocab_size or self.t2c.config.unit_vocab_size != self.language.vocab_size:
+        if config.text_vocab_size or config.unit_vocab_size != self.language.vocab_size:
             raise ConfigError(
                 f"{writer.t2c} writes other unit words than {units} holds: give the units that it learnt."
             )
@@ -188,9 +188,8 @@ class WrittenStates:
             rows = zip(words, unpad(made_BUW, mask_BU), strict=True)
             for i, one in zip(some, cut, strict=True):
                 own = list(islice(rows, len(one.units)))
-                states[i] = np.concatenate(
-                    [made_UW[:-1].half().numpy() for _, made_UW in own]
-                )  # but what predicts ends
+                written = [made_UW[:-1].half().numpy() for _, made_UW in own]  # the last one predicts an end
+                states[i] = np.concatenate(written)
                 spelt[i] = [len(self.language.word(word)) for row, _ in own for word in row]
         first, state_of = 0, []
         for one, made, lengths in zip(said, states, spelt, strict=True):
